@@ -56,15 +56,15 @@ def relative(path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
 
 
-def provenance(parameters: dict, inputs=(), **more) -> dict:
-    """What made a result: parameters, hashes of the inputs, versions, threads, commit.
+def provenance(parameters: dict, inputs=(), outputs=(), **more) -> dict:
+    """What made a result: parameters, hashes of the files read and written, versions, commit.
 
     Parameters
     ----------
     parameters : dict
         The notebook's parameters, JSON types.
-    inputs : iterable of path
-        Files read; each enters with its SHA-256.
+    inputs, outputs : iterable of path
+        Files read and written; each enters with its SHA-256.
     **more
         Further entries (seed, scores, ...), JSON types.
     """
@@ -77,6 +77,7 @@ def provenance(parameters: dict, inputs=(), **more) -> dict:
     return {
         "parameters": parameters,
         "inputs": {relative(path): sha256(path) for path in inputs},
+        "outputs": {relative(path): sha256(path) for path in outputs},
         "versions": {"msxai": __version__, "python": platform.python_version(), **versions},
         "commit": _commit(),
         "machine": platform.machine(),
@@ -130,14 +131,29 @@ def require(record, notebook: str, command: str, **expected) -> dict:
 
 
 def unchanged(record: dict, path, command: str) -> None:
-    """Refuse `path` where it no longer is the file that the `record` of a later result was made from.
+    """Refuse `path` where it is not the file that the step of `record` has read.
 
     Raises
     ------
     StaleInputError
-        The hashes differ.
+        The hashes differ, or that step has not read it at all.
     """
-    known = record["inputs"].get(relative(path))
-    if known != sha256(path):
-        raise StaleInputError(relative(path), "another content than the earlier step was made from" if known else "a file that the "
-                              "earlier step was not made from", "the same file in both steps", f"Make the earlier step anew: {command}")
+    _same(record["inputs"], path, "the file that the earlier step has read", command)
+
+
+def untouched(record: dict, path, command: str) -> None:
+    """Refuse `path` where it is missing or no longer as the step of `record` has written it.
+
+    Raises
+    ------
+    MissingStepError, StaleInputError
+        The file is not there; or it has changed since.
+    """
+    if not Path(path).exists():
+        raise MissingStepError(relative(path), "nothing", "a file that an earlier step wrote", f"Run that step again: {command}")
+    _same(record["outputs"], path, "the file as the earlier step wrote it", command)
+
+
+def _same(known: dict, path, expected: str, command: str) -> None:
+    if known.get(relative(path)) != sha256(path):
+        raise StaleInputError(relative(path), "another content", expected, f"Make the earlier step anew: {command}")

@@ -1,0 +1,106 @@
+"""iNNvestigate (Alber et al. 2019, JMLR 20:93) in a process of its own.
+
+It needs legacy Keras and graph mode for the whole process, so nothing else may import it: `msxai.lrp` calls `explain`, which starts
+``python -m msxai.innvestigate_process FOLDER`` and exchanges .npy and .npz files with it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from .errors import EngineError
+
+ANALYZERS = {"epsilon": "lrp.epsilon", "z": "lrp.z"}
+
+
+def explain(weights: dict, shape, volumes, rule: str, epsilon: float, batch_size: int, threads: int) -> np.ndarray:
+    """Relevance of the logit of the paper's network, by iNNvestigate.
+
+    Parameters
+    ----------
+    weights : dict of ndarray
+        As `msxai.network.weights` gives them; the network is `msxai.network.build` with pooling after the ELU (equal values).
+    shape : tuple of int
+        One volume (X, Y, Z).
+    volumes : array-like of shape (N, X, Y, Z, 1)
+        Read and written batch by batch.
+    rule : {"epsilon", "z"}
+        Where iNNvestigate 2.1.2 is right on this network.
+    epsilon : float
+        Stabiliser of the epsilon rule.
+    batch_size, threads : int
+        Volumes at a time; threads of TensorFlow in that process.
+
+    Returns
+    -------
+    ndarray of shape (N, X, Y, Z, 1), float32
+
+    Raises
+    ------
+    EngineError
+        The process failed; the message ends with what it printed.
+    """
+    with tempfile.TemporaryDirectory(prefix="msxai-") as name:
+        folder = Path(name)
+        np.savez(folder / "weights.npz", **weights)
+        job = {"shape": list(shape), "rule": rule, "epsilon": epsilon, "batch_size": batch_size, "threads": threads}
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        store = np.lib.format.open_memmap(folder / "volumes.npy", "w+", "float32", (len(volumes), *shape, 1))
+        for index, volume in enumerate(volumes):
+            store[index] = volume
+        store.flush()
+        environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1", "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        command = [sys.executable, "-m", "msxai.innvestigate_process", folder]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise EngineError("innvestigate", f"exit status {run.returncode}: {run.stderr[-800:]}", "relevance maps",
+                              "Is it installed? Run make setup, and see that about 3 GB of memory are free.")
+        return np.load(folder / "relevance.npy")
+
+
+def _network(shape, weights: dict):
+    """The paper's network in legacy Keras, pooling after the ELU as iNNvestigate's rules expect it."""
+    import tf_keras as keras
+
+    width = weights["conv1/bias"].shape[0]
+    model = keras.Sequential([keras.layers.InputLayer((*shape, 1))])
+    for name in ("conv1", "conv2", "conv3", "conv4"):
+        model.add(keras.layers.Conv3D(width, 3, activation="elu", name=name))
+        if name != "conv3":
+            model.add(keras.layers.MaxPooling3D(3))
+    model.add(keras.layers.Flatten())
+    model.add(keras.layers.Dense(1, name="dense"))
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights([weights[f"{layer.name}/kernel"], weights[f"{layer.name}/bias"]])
+    return model
+
+
+def _serve(folder: Path) -> None:
+    """Do the job that `explain` laid out in `folder`."""
+    import tensorflow as tf
+
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    tf.config.threading.set_intra_op_parallelism_threads(job["threads"])
+    tf.compat.v1.disable_eager_execution()
+    import innvestigate
+
+    with np.load(folder / "weights.npz") as file:
+        model = _network(job["shape"], dict(file))
+    options = {"epsilon": job["epsilon"]} if job["rule"] == "epsilon" else {}
+    analyzer = innvestigate.create_analyzer(ANALYZERS[job["rule"]], model, **options)
+    volumes = np.load(folder / "volumes.npy", mmap_mode="r")
+    relevance = np.lib.format.open_memmap(folder / "relevance.npy", "w+", "float32", volumes.shape)
+    for start in range(0, len(volumes), job["batch_size"]):
+        batch = slice(start, start + job["batch_size"])
+        relevance[batch] = analyzer.analyze(np.array(volumes[batch]))
+    relevance.flush()
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]))

@@ -1,0 +1,111 @@
+"""Where each result is stored below a results folder (``runs/<profile>``), and which notebook and command make it."""
+
+from pathlib import Path
+
+from . import integrity
+from .parameters import located
+
+PREPARATION, PRETRAINING, FINE_TUNING = "01_data_preparation", "02_pretraining", "03_fine_tuning"
+EVALUATION, HEATMAPS, FIGURES = "04_evaluation", "05_lrp_heatmaps", "08_figures"
+
+
+class Results:
+    """The layout of one results folder.
+
+    Parameters
+    ----------
+    folder : str
+        The folder as given in a notebook's parameters; a relative one starts at the checkout.
+    """
+
+    def __init__(self, folder: str):
+        self.given, self.folder = folder, located(folder)
+
+    def prepared(self, cohort: str) -> Path:
+        """Arrays of a cohort, HDF5, from 01_data_preparation."""
+        return self.folder / "prepared" / f"{cohort_name(cohort)}.h5"
+
+    def split(self, cohort: str) -> Path:
+        """The one split of a cohort that every later step reads, TSV, from 01_data_preparation."""
+        return self.folder / "prepared" / f"{cohort_name(cohort)}_split.tsv"
+
+    def record(self, cohort: str) -> Path:
+        """What made a cohort's arrays, JSON, written last by 01_data_preparation."""
+        return self.folder / "prepared" / f"{cohort_name(cohort)}.json"
+
+    def trial(self, variant: str, trial: int) -> Path:
+        """One training: weights.npz, history.tsv, provenance.json; the variant "pretraining" is 02's, any other 03's."""
+        return (self.folder / "pretraining" if variant == "pretraining" else self.folder / "finetuning" / variant) / f"trial-{trial}"
+
+    def evaluation(self) -> Path:
+        """predictions.tsv, scores.tsv, provenance.json from 04_evaluation."""
+        return self.folder / "evaluation"
+
+    def heatmaps(self, variant: str) -> Path:
+        """Heatmaps of a variant as a BIDS derivative with heatmaps.tsv and provenance.json from 05_lrp_heatmaps."""
+        return self.folder / "heatmaps" / variant
+
+    def figures(self) -> Path:
+        """Figures from 08_figures."""
+        return self.folder / "figures"
+
+    def command(self, notebook: str, **parameters) -> str:
+        """The command that makes a missing result by hand."""
+        options = "".join(f" -p {name} {value}" for name, value in {"results": self.given, **parameters}.items())
+        return f".venv/bin/papermill notebooks/{notebook}.ipynb {self.given}/{notebook}.ipynb{options}   (or: make figures)"
+
+    def require_prepared(self, cohort: str, **expected) -> Path:
+        """Path of a cohort's arrays, whole and made with the `expected` parameters.
+
+        Raises
+        ------
+        MissingStepError, StaleInputError
+            See `msxai.integrity.require`.
+        """
+        command = self.command(PREPARATION, cohort=cohort)
+        record = integrity.require(self.record(cohort), PREPARATION, command, cohort=cohort, **expected)
+        for path in (self.prepared(cohort), self.split(cohort)):
+            integrity.untouched(record, path, command)
+        return self.prepared(cohort)
+
+    def require_trial(self, variant: str, trial: int, **expected) -> tuple[Path, dict]:
+        """Folder and record of one training made with the `expected` parameters.
+
+        Raises
+        ------
+        MissingStepError, StaleInputError
+            See `msxai.integrity.require`.
+        """
+        folder = self.trial(variant, trial)
+        notebook = PRETRAINING if variant == "pretraining" else FINE_TUNING
+        command = self.command(notebook, **({"variant": variant} if notebook == FINE_TUNING else {}), trial=trial)
+        record = integrity.require(folder / "provenance.json", notebook, command, **expected)
+        integrity.untouched(record, folder / "weights.npz", command)
+        return folder, record
+
+    def start(self, start: str, **expected) -> Path | None:
+        """Weights that a fine-tuning starts from.
+
+        Parameters
+        ----------
+        start : str
+            "scratch" (none), "best" (the pre-training trial of highest validation accuracy, then lowest loss), "trial-N" of the
+            pre-training, or a weights file (.npz).
+        **expected
+            Parameters that the pre-training must have been made with.
+        """
+        if start == "scratch":
+            return None
+        if start.endswith(".npz"):
+            return located(start)
+        trials = [start.removeprefix("trial-")]
+        if start == "best":
+            folders = self.trial("pretraining", 0).parent.glob("trial-*/provenance.json")
+            trials = sorted(folder.parent.name.removeprefix("trial-") for folder in folders) or ["0"]
+        records = [self.require_trial("pretraining", trial, **expected) for trial in trials]
+        return max(records, key=lambda item: (item[1]["val_accuracy"], -item[1]["val_loss"]))[0] / "weights.npz"
+
+
+def cohort_name(cohort: str) -> str:
+    """The name of a cohort in results: the last part of its folder, or the embedded cohort's name."""
+    return Path(cohort).name
