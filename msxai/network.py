@@ -1,6 +1,7 @@
 """The 3D convolutional network of Eitel et al. 2019, its weights on disk, and the settings that make two runs equal."""
 
 import os
+import zipfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notices hide a notebook's own output
 
@@ -92,7 +93,7 @@ def probability(logits) -> np.ndarray:
 
 def weights(model: keras.Model) -> dict[str, np.ndarray]:
     """All weights as ``{"conv1/kernel": array, ...}``; layers without weights do not appear."""
-    return {f"{layer.name}/{variable.name}": np.asarray(keras.ops.convert_to_numpy(variable))
+    return {f"{layer.name}/{variable.name}": keras.ops.convert_to_numpy(variable)
             for layer in model.layers for variable in layer.weights}  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def load_weights(model: keras.Model, path) -> None:
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = dict(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ParameterError(path, str(error), "a weights file (.npz)", mend) from error
     for name, variable in weights(model).items():
         if name not in stored or stored[name].shape != variable.shape:
@@ -135,7 +136,7 @@ def restore(path) -> keras.Model:
     try:
         with np.load(path, allow_pickle=False) as file:
             width = file["conv1/bias"].shape[0]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         width = 1  # load_weights says what is wrong with the file
     model = build(width)
     load_weights(model, path)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from . import integrity
-from .parameters import located
+from .parameters import located, one_of
 
 PREPARATION, PRETRAINING, FINE_TUNING = "01_data_preparation", "02_pretraining", "03_fine_tuning"
 EVALUATION, HEATMAPS, FIGURES = "04_evaluation", "05_lrp_heatmaps", "08_figures"
@@ -98,10 +98,10 @@ class Results:
             return None
         if start.endswith(".npz"):
             return located(start)
-        trials = [start.removeprefix("trial-")]
-        if start == "best":
-            folders = self.trial("pretraining", 0).parent.glob("trial-*/provenance.json")
-            trials = sorted(folder.parent.name.removeprefix("trial-") for folder in folders) or ["0"]
+        there = sorted(record.parent.name for record in self.trial("pretraining", 0).parent.glob("trial-*/provenance.json"))
+        if not start.startswith("trial-"):
+            one_of("start", start, ["best", "scratch", *there])
+        trials = [name.removeprefix("trial-") for name in (there or ["trial-0"] if start == "best" else [start])]
         records = [self.require_trial("pretraining", trial, **expected) for trial in trials]
         return max(records, key=lambda item: (item[1]["val_accuracy"], -item[1]["val_loss"]))[0] / "weights.npz"
 

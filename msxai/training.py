@@ -144,13 +144,13 @@ def fit(model: keras.Model, prepared, *, learning_rate: float, decay: float, bat
     """
     parts = {part: prepared.rows(part) for part in ("training", "validation")}
     for part, rows in parts.items():
-        found = sorted(set(prepared.table["label"].iloc[rows].dropna()))
+        found = sorted(map(int, set(prepared.table["label"].iloc[rows].dropna())))
         if len(found) < 2:
             raise CohortError(f"{prepared.name}, {part} part", f"{len(rows)} scans with the labels {found}", "scans of both groups",
                               "Prepare the cohort with more subjects or another share of validation (01_data_preparation).")
     rate = keras.optimizers.schedules.InverseTimeDecay(learning_rate, 1, decay)
     model.compile(keras.optimizers.Adam(rate), keras.losses.BinaryCrossentropy(from_logits=True),
-                  [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)], jit_compile=False)  # fmt: skip
+                  metrics=[keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)], jit_compile=False)  # fmt: skip
     best = BestWeights()
     stop = keras.callbacks.EarlyStopping("val_loss", patience=patience)
     training = Volumes(prepared, parts["training"], batch_size, seed, augmentation)

@@ -1,0 +1,89 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 05 · LRP heatmaps
+#
+# Layer-wise relevance propagation hands the logit back through the network, layer by layer, to the voxels: which of them spoke for
+# multiple sclerosis (positive), which against (negative), and how much. **Research software: not for clinical use.**
+#
+# | | |
+# |---|---|
+# | reads | `<results>/prepared/<cohort>.h5`, `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
+# | writes | `<results>/heatmaps/<variant>/` (a BIDS derivative: NIfTI in each scan's own space with a sidecar) and, last, its `provenance.json` |
+# | takes | about 1 minute for 23 scans and 2 trials at width 16 |
+#
+# Rule: epsilon, 1e-3, on the logit (the sigmoid is not part of the network). A heatmap is the mean over trials.
+# Pictures are in neurological convention: the left of the picture is the left of the brain.
+
+# %%
+from msxai import figures, heatmaps, integrity, network, parameters
+from msxai.prepared import Prepared
+from msxai.results import Results
+
+# %% tags=["parameters"]
+cohort: str = "phantom-ms"  # the cohort, as in 01_data_preparation
+results: str = "runs/demo"  # folder of all results
+variant: str = "pretrained"  # variant of 03_fine_tuning
+trials: int = 2  # trials of the variant; the heatmap is their mean
+weights: str = ""  # in place of the variant's trials: one weights file (.npz), for instance of another cohort
+part: str = "holdout"  # part of the split that is explained: training, validation, holdout or all
+rule: str = "epsilon"  # LRP rule
+epsilon: float = 1e-3  # stabiliser of the epsilon rule
+engine: str = "innvestigate"  # who computes: innvestigate, in a process of its own
+interactive: bool = False  # show a viewer to scroll through the slices in JupyterLab
+seed: int = 0  # of TensorFlow
+threads: int = 1  # of TensorFlow; results depend on it by the order of summation
+
+# %%
+run = parameters.check(globals())
+where = Results(results)
+network.configure(seed, threads)
+prepared = Prepared(where.require_prepared(cohort))
+trained = heatmaps.weights_of(where, variant, trials, weights, cohort)
+rows = prepared.rows(part)
+print(f"{len(rows)} scans, {len(trained)} trial(s)")
+
+# %% [markdown]
+# ## Relevance
+# `relevance` is the sum of a map, `conserved` what part of the logit it is; biases and the stabiliser absorb the rest.
+
+# %%
+table = heatmaps.write(where.heatmaps(variant), prepared, rows, trained, rule=rule, epsilon=epsilon, engine=engine, threads=threads)
+outputs = [where.heatmaps(variant) / "heatmaps.tsv"]
+integrity.write_json(where.heatmaps(variant) / "provenance.json", integrity.provenance(run, [where.prepared(cohort), *trained], outputs))
+table.drop(columns=["path", "sha256"])
+
+# %% [markdown]
+# ## One scan
+# The scan for which the networks are surest. The lesion mask's outline in green, where the cohort has one.
+
+# %%
+surest = heatmaps.read(where.heatmaps(variant)).sort_values("probability").iloc[-1]
+row = prepared.row(surest["participant_id"], surest["session_id"])
+figure, _ = figures.heatmap(prepared, row, surest, synthetic=prepared.synthetic)
+figure
+
+# %% [markdown]
+# ## Slice by slice
+# Set `interactive` to scroll through the map in JupyterLab.
+
+# %%
+figures.view_heatmap(prepared.table["image"].iloc[row], surest["path"], interactive=interactive)
+
+# %% [markdown]
+# ## Summary
+# All figures of the paper in one place: [08_figures](08_figures.ipynb).
+
+# %%
+table[["relevance", "conserved"]].describe().loc[["min", "mean", "max"]]

@@ -1,0 +1,91 @@
+"""The epsilon rule of the installed engine against a slow float64 oracle that shares no code with it."""
+
+import numpy as np
+import pytest
+from test_network import SMALL, with_weights
+
+from msxai import lrp, network
+from msxai.errors import EngineError, ParameterError
+
+
+def windows(values, size):
+    """All size^3 windows of an (X, Y, Z, C) array: (x, y, z, C, size, size, size)."""
+    return np.lib.stride_tricks.sliding_window_view(values, (size, size, size), (0, 1, 2))
+
+
+def convolve(values, kernel, bias):
+    """Valid convolution, (X, Y, Z, C) with (3, 3, 3, C, K): (X-2, Y-2, Z-2, K)."""
+    return np.einsum("xyzcijk,ijkcf->xyzf", windows(values, 3), kernel, optimize=True) + bias
+
+
+def convolve_back(relevance, inputs, outputs, kernel, epsilon):
+    """Epsilon rule through a convolution, one kernel offset at a time."""
+    share = relevance / (outputs + epsilon * np.where(outputs >= 0, 1, -1))
+    found = np.zeros_like(inputs)
+    x, y, z = share.shape[:3]
+    for i, j, k in np.ndindex(3, 3, 3):
+        found[i : i + x, j : j + y, k : k + z] += share @ kernel[i, j, k].T
+    return inputs * found
+
+
+def pool(values):
+    blocks = windows(values, 3)[::3, ::3, ::3]
+    return blocks.max(axis=(4, 5, 6))
+
+
+def pool_back(relevance, inputs):
+    found = np.zeros_like(inputs)
+    blocks = windows(inputs, 3)[::3, ::3, ::3]
+    for place in np.ndindex(relevance.shape):
+        i, j, k = np.unravel_index(np.argmax(blocks[place]), (3, 3, 3))
+        x, y, z, c = place
+        found[3 * x + i, 3 * y + j, 3 * z + k, c] += relevance[place]
+    return found
+
+
+def oracle(weights, volume, epsilon):
+    """Logit and relevance (X, Y, Z, 1) of the paper's network, float64, ELU before pooling."""
+    weights = {name: value.astype(float) for name, value in weights.items()}
+    values, steps = volume.astype(float), []
+    for name in ("conv1", "conv2", "conv3", "conv4"):
+        kernel = weights[f"{name}/kernel"]
+        outputs = convolve(values, kernel, weights[f"{name}/bias"])
+        steps.append((kernel, values, outputs))
+        values = np.where(outputs > 0, outputs, np.expm1(np.minimum(outputs, 0)))
+        if name != "conv3":
+            steps.append((None, values, None))
+            values = pool(values)
+    dense, bias = weights["dense/kernel"][:, 0], weights["dense/bias"][0]
+    logit = values.ravel() @ dense + bias
+    relevance = (values.ravel() * dense / (logit + epsilon * np.sign(logit)) * logit).reshape(values.shape)
+    for kernel, inputs, outputs in reversed(steps):
+        relevance = pool_back(relevance, inputs) if kernel is None else convolve_back(relevance, inputs, outputs, kernel, epsilon)
+    return logit, relevance
+
+
+@pytest.mark.parametrize(("rule", "epsilon"), [("epsilon", 1e-3), ("epsilon", 0.1)])
+def test_epsilon_equals_the_oracle(rule, epsilon):
+    model = with_weights(2, SMALL, seed=3)
+    volumes = np.random.default_rng(4).normal(size=(2, *SMALL, 1)).astype("float32")
+    found = lrp.explain(model, volumes, rule, epsilon)
+    assert found.relevance.dtype == np.float32
+    for index, volume in enumerate(volumes):
+        logit, relevance = oracle(network.weights(model), volume, epsilon)
+        assert found.logits[index] == pytest.approx(logit, rel=1e-4)
+        error = np.linalg.norm(found.relevance[index] - relevance) / np.linalg.norm(relevance)
+        assert error < 1e-3  # float32 against float64; the engine is innvestigate's
+        assert found.conserved[index] == pytest.approx(relevance.sum() / logit, rel=1e-3)
+
+
+def test_an_unknown_rule_names_the_nearest():
+    with pytest.raises(ParameterError, match="Did you mean epsilon"):
+        lrp.explain(None, [], rule="epsilom")
+
+
+def test_a_failed_engine_says_what_it_printed(monkeypatch):
+    monkeypatch.setattr("msxai.innvestigate_process.ANALYZERS", {"epsilon": "lrp.nothing"})
+    model = with_weights(1, SMALL)
+    model.get_layer("dense").set_weights([np.full((1, 1), np.nan), np.zeros(1)])
+    monkeypatch.setattr("msxai.network.weights", lambda model: {"conv1/bias": np.zeros(1)})
+    with pytest.raises(EngineError, match="KeyError"):
+        lrp.explain(model, np.zeros((1, *SMALL, 1), "float32"))

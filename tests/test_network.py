@@ -1,0 +1,82 @@
+"""The network against the paper's numbers and against itself with pooling after the ELU."""
+
+import numpy as np
+import pytest
+
+from msxai import network
+from msxai.errors import ParameterError
+
+SMALL = (71, 71, 71)  # the smallest volume that four valid convolutions and three poolings leave a cell of
+
+
+def with_weights(width=2, shape=SMALL, seed=0, **options):
+    model = network.build(width, shape, **options)
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        layer.set_weights([rng.normal(0, 0.2, value.shape) for value in layer.get_weights()])
+    return model
+
+
+def test_the_papers_network_has_333889_weights():
+    model = network.build()
+    assert model.count_params() == 333_889
+    assert model.get_layer("flatten").output.shape == (None, 128)
+    assert model.output_shape == (None, 1)
+
+
+def test_l2_stands_on_the_third_and_fourth_convolution_only():
+    model = network.build(2)
+    assert [name for name in network.CONVOLUTIONS if model.get_layer(name).kernel_regularizer] == ["conv3", "conv4"]
+    assert float(model.get_layer("conv3").kernel_regularizer.l2) == pytest.approx(0.01)
+
+
+def test_pooling_before_elu_gives_the_same_values():
+    volume = np.random.default_rng(1).normal(size=(2, *SMALL, 1)).astype("float32")
+    first, last = with_weights(pool_first=True), with_weights(pool_first=False)
+    assert [layer.name for layer in first.layers][:3] == ["conv1", "pool1", "elu1"]
+    assert [layer.name for layer in last.layers][:3] == ["conv1", "elu1", "pool1"]
+    np.testing.assert_allclose(first(volume), last(volume), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_survive_the_disk(tmp_path):
+    model, path = with_weights(shape=(96, 114, 96)), tmp_path / "weights.npz"
+    network.save_weights(model, path)
+    restored = network.restore(path)
+    for name, value in network.weights(model).items():
+        np.testing.assert_array_equal(network.weights(restored)[name], value)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["weights.npz"]
+
+
+def test_weights_of_another_width_are_refused_by_name(tmp_path):
+    network.save_weights(with_weights(2), tmp_path / "weights.npz")
+    with pytest.raises(ParameterError, match=r"conv1/kernel: found shape \(3, 3, 3, 1, 2\); expected shape \(3, 3, 3, 1, 4\)"):
+        network.load_weights(network.build(4, SMALL), tmp_path / "weights.npz")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"<html>"])
+def test_no_weights_file_is_one_clear_error(tmp_path, content):
+    path = tmp_path / "weights.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ParameterError, match=r"weights\.npz: found .* expected a weights file"):
+        network.restore(path)
+
+
+def test_equal_seeds_give_equal_weights():
+    values = []
+    for seed in (3, 3, 4):
+        network.configure(seed, 1)
+        values.append(network.weights(network.build(2))["conv1/kernel"])
+    np.testing.assert_array_equal(values[0], values[1])
+    assert not np.array_equal(values[0], values[2])
+
+
+def test_threads_cannot_change_in_a_running_kernel():
+    network.configure(0, 1)
+    network.build(1, SMALL)(np.zeros((1, *SMALL, 1), "float32"))
+    with pytest.raises(ParameterError, match="Restart the kernel"):
+        network.configure(0, 2)
+
+
+def test_probability_is_the_sigmoid():
+    np.testing.assert_allclose(network.probability([0.0, np.log(3)]), [0.5, 0.75])

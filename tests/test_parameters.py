@@ -1,0 +1,68 @@
+"""Parameters as a notebook sees them: names, types, the nearest valid name."""
+
+from pathlib import Path
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+import msxai
+from msxai import parameters
+from msxai.errors import ParameterError
+
+CELL = 'width: int = 16  # filters\nrate: float = 1e-3\nstart: str = "best"\nflip: bool = True\nvariants: list = ["a"]'
+
+
+@pytest.fixture
+def run_cells():
+    """Run cells as a kernel does; returns what `check` gave, or raises what it raised."""
+    shell = InteractiveShell()
+
+    def run(*cells):
+        for cell in [*cells, "from msxai import parameters\nrun = parameters.check(globals())"]:
+            result = shell.run_cell(cell, store_history=True)
+        result.raise_error()
+        return shell.user_ns["run"]
+
+    return run
+
+
+def test_defaults_come_back_in_order(run_cells):
+    assert run_cells(CELL) == {"width": 16, "rate": 1e-3, "start": "best", "flip": True, "variants": ["a"]}
+
+
+def test_injected_values_win(run_cells):
+    found = run_cells(CELL, "# Parameters\nwidth = 64\nrate = 1\n")
+    assert found == {"width": 64, "rate": 1.0, "start": "best", "flip": True, "variants": ["a"]}
+    assert type(found["rate"]) is float
+
+
+def test_a_misspelt_name_is_an_error_with_the_nearest(run_cells):
+    with pytest.raises(ParameterError, match=r"parameter wdith: found a name that this notebook does not have; .* Did you mean width\?"):
+        run_cells(CELL, "# Parameters\nwdith = 64\n")
+
+
+def test_a_second_run_in_the_same_kernel_does_not_mind_other_variables(run_cells):
+    run_cells(CELL, "table = 3\nwidht = 5")
+    assert run_cells(CELL)["width"] == 16
+
+
+@pytest.mark.parametrize(("name", "value", "kind"), [
+    ("width", "'64'", "a whole number"), ("width", "6.4", "a whole number"), ("width", "True", "a whole number"),
+    ("rate", "'fast'", "a number"), ("rate", "False", "a number"), ("start", "3", "text"), ("start", "None", "text"),
+    ("flip", "1", "true or false"), ("variants", "'a'", "a list"),
+])  # fmt: skip
+def test_a_wrong_type_is_an_error(run_cells, name, value, kind):
+    with pytest.raises(ParameterError, match=f"parameter {name}: found .*expected {kind}"):
+        run_cells(CELL, f"# Parameters\n{name} = {value}\n")
+
+
+def test_one_of_names_the_nearest():
+    assert parameters.one_of("rule", "z", ["z", "epsilon"]) == "z"
+    with pytest.raises(ParameterError, match=r"found 'epsilom'; expected one of z, epsilon\. Did you mean epsilon\?"):
+        parameters.one_of("rule", "epsilom", ["z", "epsilon"])
+
+
+def test_relative_paths_start_at_the_checkout(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert parameters.located("runs/demo") == msxai.ROOT / "runs" / "demo"
+    assert parameters.located(str(tmp_path)) == Path(tmp_path)

@@ -1,0 +1,172 @@
+"""Training on toy volumes: what is read, in which order, which weights are kept."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msxai import network, training
+from msxai.errors import CohortError
+
+
+class Toy:
+    """Prepared arrays in memory: 4x4x4 volumes, patients brighter; reading a forbidden row fails."""
+
+    name, forbidden = "toy", frozenset()
+
+    def __init__(self, count=24, holdout=6):
+        rng = np.random.default_rng(0)
+        labels = np.arange(count) % 2
+        parts = np.repeat(["training", "validation", "holdout"], [count - holdout - 6, 6, holdout])
+        self.table = pd.DataFrame({"label": pd.array(labels, "Int64"), "part": parts})
+        self.images = (rng.normal(size=(count, 4, 4, 4)) + labels[:, None, None, None]).astype("float32")
+        self.read = []
+
+    def rows(self, part):
+        return np.flatnonzero(self.table["part"] == part)
+
+    def image(self, row):
+        assert self.table["part"].iloc[row] not in self.forbidden, "this part must not be read"
+        self.read.append(int(row))
+        return self.images[row]
+
+
+def toy_model(seed=0):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input((4, 4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+
+
+OPTIONS = {"learning_rate": 5e-3, "decay": 2e-3, "batch_size": 4, "epochs": 5, "patience": 5, "seed": 1, "augmentation": True}
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
+def test_augmentation_is_a_flip_and_a_shift_along_x(seed, shift):
+    volume = np.random.default_rng(0).normal(size=(9, 3, 4)).astype("float32")
+    kept = volume.copy()
+    found = training.augment(volume, np.random.default_rng(seed), shift)
+    np.testing.assert_array_equal(volume, kept)
+    candidates = []
+    for source in (volume, np.flip(volume, 0)):
+        for step in range(-shift, shift + 1):
+            moved = np.pad(source, ((shift, shift), (0, 0), (0, 0)))
+            candidates.append(moved[shift - step : shift - step + 9])
+    assert sum(np.array_equal(found, candidate) for candidate in candidates) == 1
+
+
+def test_augmentation_draws_flips_and_all_shifts_evenly():
+    volume = np.zeros((9, 1, 1), "float32")
+    volume[3] = 1
+    where = [int(np.argmax(training.augment(volume, np.random.default_rng(seed)))) for seed in range(2000)]
+    expected = dict(zip(range(1, 8), np.array([1, 1, 2, 2, 2, 1, 1]) * 200, strict=True))  # 3 and its mirror 5, each moved by -2..2
+    counts = np.bincount(where, minlength=8)
+    assert all(abs(counts[place] - number) < 80 for place, number in expected.items())
+
+
+def test_batches_hold_every_scan_once_an_epoch_in_a_new_order():
+    toy = Toy()
+    batches = training.Volumes(toy, toy.rows("training"), 5, seed=0)
+    orders = []
+    for _ in range(2):
+        labels = np.concatenate([batches[index][1][:, 0] for index in range(len(batches))])
+        np.testing.assert_array_equal(labels, toy.table["label"].iloc[batches.order])
+        orders.append(list(batches.order))
+        batches.on_epoch_end()
+    assert sorted(orders[0]) == sorted(orders[1]) == list(toy.rows("training"))
+    assert orders[0] != orders[1]
+
+
+def test_keras_reads_each_epoch_in_the_order_of_that_epoch():
+    """Prefetching must not reach into the next epoch's order: the rows read are those that the seed says, epoch by epoch."""
+    toy = Toy()
+    training.fit(toy_model(), toy, **{**OPTIONS, "augmentation": False, "epochs": 3, "batch_size": 3})
+    rows = toy.rows("training")
+    read = [row for row in toy.read if row in set(rows)]
+    epochs = (1, 2, 3)  # Keras ends an epoch once while it builds the model, before the first one
+    expected = [row for epoch in epochs for row in np.random.default_rng([1, epoch]).permutation(rows)]
+    assert read[-len(expected) :] == expected
+
+
+def test_equal_seeds_train_equal_weights_and_another_seed_does_not():
+    found = []
+    for seed in (1, 1, 2):
+        model, toy = toy_model(), Toy()
+        history = training.fit(model, toy, **{**OPTIONS, "seed": seed})
+        found.append((model.get_weights()[0], history))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    pd.testing.assert_frame_equal(found[0][1], found[1][1])
+    assert not np.array_equal(found[0][0], found[2][0])
+
+
+def test_the_holdout_is_never_read():
+    toy = Toy()
+    toy.forbidden = {"holdout"}
+    training.fit(toy_model(), toy, **OPTIONS)
+    toy.forbidden = {"validation"}
+    with pytest.raises(Exception, match="must not be read"):
+        training.fit(toy_model(), toy, **OPTIONS)
+
+
+def test_permuting_holdout_labels_changes_nothing():
+    weights = []
+    for turn in (False, True):
+        toy, model = Toy(), toy_model()
+        if turn:
+            toy.table.loc[toy.rows("holdout"), "label"] = 1 - toy.table.loc[toy.rows("holdout"), "label"]
+        training.fit(model, toy, **OPTIONS)
+        weights.append(model.get_weights()[0])
+    np.testing.assert_array_equal(*weights)
+
+
+def test_the_learning_rate_follows_the_papers_decay():
+    history = training.fit(toy_model(), Toy(), **OPTIONS)
+    np.testing.assert_allclose(history["learning_rate"], [5e-3 / (1 + 2e-3 * 3 * epoch) for epoch in range(1, 6)])
+    rate = keras.optimizers.schedules.InverseTimeDecay(5e-4, 1, 2e-3)
+    assert float(rate(1000)) == pytest.approx(5e-4 / 3)
+
+
+def test_the_best_epoch_wins_by_accuracy_then_loss():
+    model, best = toy_model(), training.BestWeights()
+    best.set_model(model)
+    for epoch, (accuracy, loss) in enumerate([(0.6, 0.5), (0.8, 0.9), (0.8, 0.7), (0.8, 0.8), (0.7, 0.1)]):
+        model.set_weights([np.full_like(value, epoch) for value in model.get_weights()])
+        best.on_epoch_end(epoch, {"val_accuracy": accuracy, "val_loss": loss})
+    best.on_train_end()
+    assert best.epoch == 2
+    assert set(np.concatenate([value.ravel() for value in model.get_weights()])) == {2}
+
+
+def test_training_learns_what_can_be_learnt():
+    history = training.fit(toy_model(), Toy(80, 6), **{**OPTIONS, "epochs": 30, "patience": 30})
+    assert history["best"].sum() == 1
+    assert history["val_accuracy"].max() > 0.9
+
+
+def test_a_part_with_one_group_only_is_refused():
+    toy = Toy()
+    toy.table.loc[toy.table["part"] == "validation", "label"] = 1
+    with pytest.raises(CohortError, match=r"toy, validation part: found 6 scans with the labels \[1\]"):
+        training.fit(toy_model(), toy, **OPTIONS)
+
+
+def test_predictions_keep_the_order_of_rows():
+    toy, model = Toy(), toy_model()
+    rows = [5, 3, 8, 1, 0]
+    expected = model(toy.images[rows][..., None], training=False)[:, 0]
+    np.testing.assert_allclose(training.predict(model, toy, rows, 2), expected, rtol=1e-6)
+
+
+def test_a_trial_is_saved_with_its_record_last(tmp_path):
+    model, toy = toy_model(), Toy()
+    history = training.fit(model, toy, **OPTIONS)
+    source = tmp_path / "prepared.h5"
+    source.write_bytes(b"x")
+    record = training.save(tmp_path / "trial-0", model, history, {"width": 2}, [source])
+    assert sorted(path.name for path in (tmp_path / "trial-0").iterdir()) == ["history.tsv", "provenance.json", "weights.npz"]
+    best = history[history["best"]].iloc[0]
+    assert record["val_accuracy"] == best["val_accuracy"]
+    assert record["best_epoch"] == best["epoch"]
+    assert "prepared.h5" in record["inputs"]
+    with np.load(tmp_path / "trial-0" / "weights.npz") as file:
+        assert set(file) == set(network.weights(model))
