@@ -58,8 +58,12 @@ def explain(weights: dict, shape, volumes, rule: str, epsilon: float, batch_size
         command = [sys.executable, "-m", "msxai.innvestigate_process", folder]
         run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if run.returncode:
-            raise EngineError("innvestigate", f"exit status {run.returncode}: {run.stderr[-800:]}", "relevance maps",
-                              "Is it installed? Run make setup, and see that about 3 GB of memory are free.")
+            raise EngineError(
+                "innvestigate",
+                f"exit status {run.returncode}: {run.stderr[-800:]}",
+                "relevance maps",
+                "Is it installed? Run make setup, and see that about 3 GB of memory are free.",
+            )
         return np.load(folder / "relevance.npy")
 
 

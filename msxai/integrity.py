@@ -88,8 +88,12 @@ def provenance(parameters: dict, inputs=(), outputs=(), **more) -> dict:
 
 def _commit() -> str | None:
     """The checkout's commit, with "+changes" where tracked files differ from it; None outside git."""
-    run = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],
-                         capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        ["git", "-C", ROOT, "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return run.stdout.strip() or None
 
 
@@ -125,8 +129,12 @@ def require(record, notebook: str, command: str, **expected) -> dict:
     for name, value in expected.items():
         found = content["parameters"].get(name)
         if found != value:
-            raise StaleInputError(relative(record), f"a result made with {name}={found!r}", f"{name}={value!r} as in this run",
-                                  f"Set {name} to {found!r} here, or make it anew: {command}")
+            raise StaleInputError(
+                relative(record),
+                f"a result made with {name}={found!r}",
+                f"{name}={value!r} as in this run",
+                f"Set {name} to {found!r} here, or make it anew: {command}",
+            )
     return content
 
 

@@ -41,8 +41,15 @@ class Explanation:
         return self.relevance.sum(axis=(1, 2, 3, 4), dtype=float) / self.logits
 
 
-def explain(model: keras.Model, volumes, rule: str = "epsilon", epsilon: float = 1e-3, engine: str = "innvestigate", batch_size: int = 1,
-            threads: int = 1) -> Explanation:
+def explain(
+    model: keras.Model,
+    volumes,
+    rule: str = "epsilon",
+    epsilon: float = 1e-3,
+    engine: str = "innvestigate",
+    batch_size: int = 1,
+    threads: int = 1,
+) -> Explanation:
     """Explain the logit of each volume.
 
     Parameters

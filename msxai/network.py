@@ -40,8 +40,12 @@ def configure(seed: int, threads: int) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError as error:
         running = tf.config.threading.get_intra_op_parallelism_threads()
-        raise ParameterError("parameter threads", f"{threads}", f"{running}, with which TensorFlow already runs in this kernel",
-                             "Restart the kernel, then run the notebook from its first cell.") from error
+        raise ParameterError(
+            "parameter threads",
+            f"{threads}",
+            f"{running}, with which TensorFlow already runs in this kernel",
+            "Restart the kernel, then run the notebook from its first cell.",
+        ) from error
     tf.config.experimental.enable_op_determinism()
 
 

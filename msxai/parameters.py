@@ -38,16 +38,21 @@ def check(namespace: dict) -> dict:
     injected = history[-2] if len(history) > 1 and history[-2].lstrip().startswith("# Parameters") else ""
     for name in _assigned(injected):
         if name not in kinds:
-            raise ParameterError(f"parameter {name}", "a name that this notebook does not have", f"one of {', '.join(kinds)}",
-                                 _nearest(name, kinds))
+            raise ParameterError(
+                f"parameter {name}", "a name that this notebook does not have", f"one of {', '.join(kinds)}", _nearest(name, kinds)
+            )
     values = {}
     for name, kind in kinds.items():
         value = namespace[name]
         if kind is float and type(value) is int:
             value = namespace[name] = float(value)
         if type(value) is not kind:
-            raise ParameterError(f"parameter {name}", f"{value!r} ({type(value).__name__})", f"{_KINDS[kind]} ({kind.__name__})",
-                                 f"Pass a value such as the default in the notebook's parameters cell, e.g. papermill -p {name} VALUE.")
+            raise ParameterError(
+                f"parameter {name}",
+                f"{value!r} ({type(value).__name__})",
+                f"{_KINDS[kind]} ({kind.__name__})",
+                f"Pass a value such as the default in the notebook's parameters cell, e.g. papermill -p {name} VALUE.",
+            )
         values[name] = value
     return values
 

