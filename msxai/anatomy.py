@@ -19,7 +19,7 @@ from .images import AFFINE, SHAPE
 
 # class: labels of the Desikan-Killiany map, brightness in FLAIR and in T1 where white matter is 1
 CLASSES = {
-    "csf": ((14, 15, 24), 0.42, 0.30),
+    "csf": ((14, 15, 24), 0.18, 0.25),
     "white matter": ((2, 41, 77, 28, 60, 85), 1.00, 1.00),
     "cortex": (tuple(range(1000, 1035)) + tuple(range(2000, 2035)), 1.12, 0.77),
     "insula": ((1035, 2035), 1.20, 0.77),
@@ -28,7 +28,7 @@ CLASSES = {
     "caudate": ((11, 50, 26, 58), 1.10, 0.80),
     "putamen": ((12, 51), 1.04, 0.86),
     "pallidum": ((13, 52), 0.78, 0.97),
-    "ventricle": ((4, 43, 5, 44), 0.34, 0.25),
+    "ventricle": ((4, 43, 5, 44), 0.18, 0.20),
     "choroid plexus": ((31, 63), 1.25, 0.60),
     "corpus callosum": ((251, 252, 253, 254, 255), 0.97, 1.02),
     "cerebellar white matter": ((7, 46), 0.98, 1.00),
@@ -83,8 +83,8 @@ def template() -> Template:
             found[name] &= ~found["septum"]
     rest = brain & ~np.any(list(found.values()), axis=0)  # unlabelled: sulci, and what the tissue maps say is tissue
     found["white matter"] |= rest & (white > 0.5)
-    found["cortex"] |= rest & (grey > 0.55) & (white <= 0.5)
-    found["csf"] |= rest & (white <= 0.5) & (grey <= 0.55)
+    found["cortex"] |= rest & (grey > 0.6) & (white <= 0.5)
+    found["csf"] |= rest & (white <= 0.5) & (grey <= 0.6)
     classes = np.stack([_average(one) for one in found.values()])
     inside = ndimage.distance_transform_edt(_average(brain) >= 0.5, sampling=np.diag(AFFINE)[:3])
     growth = {name: _growth(classes[list(CLASSES).index(name)]) for name in GROWING}

@@ -36,7 +36,7 @@ PLACE = np.array([0.036, 0.090, 0.127, 0.215, 0.146, 0.122, 0.147, 0.116])
 # Mean growth (mm) of patients over controls, and the spread between subjects
 ATROPHY = {
     "MS": {"ventricle": 0.15, "thalamus": -0.12, "cortex": -0.03},
-    "AD": {"ventricle": 0.62, "hippocampus": -0.62, "cortex": -0.12},
+    "AD": {"ventricle": 0.50, "hippocampus": -0.54, "cortex": -0.12},
     "HC": {},
 }
 SPREAD = {"ventricle": 0.65, "hippocampus": 0.45, "thalamus": 0.25, "cortex": 0.15}
@@ -228,12 +228,12 @@ def simulate(
     brain[flat] = ndimage.map_coordinates(atlas.brain.astype("float32"), where, order=1, prefilter=False) >= 0.5
 
     contrast = anatomy.FLAIR if kind == "ms" else anatomy.T1
-    contrast = contrast * (1 + rng.normal(0, 0.02, len(contrast)))
+    contrast = contrast * (1 + rng.normal(0, 0.015, len(contrast)))
     if group == "MS":
         contrast[1] *= 1 + rng.normal(0.008, 0.012)  # diffuse change of white matter
     painted = np.tensordot(contrast.astype("float32"), atlas.classes, 1)
-    painted *= 1 + 0.07 * _field((14, 16, 14), rng) * atlas.classes[2:4].sum(0) + 0.02 * _field((16, 18, 16), rng)
-    painted += 0.18 * np.maximum(_field((18, 20, 18), rng), 0) * atlas.rim  # edges, brighter here and there
+    painted *= 1 + 0.06 * _field((14, 16, 14), rng) * atlas.classes[2:4].sum(0) + 0.02 * _field((16, 18, 16), rng)
+    painted += 0.15 * np.maximum(_field((18, 20, 18), rng), 0) * atlas.rim  # edges, brighter here and there
     cap = abs(rng.normal(0, 0.12)) + 0.003 * max(age - 30, 0)
     if kind == "ms":
         painted += cap * np.exp(-atlas.ventricle_distance / 1.5) * atlas.classes[1]  # periventricular rim and caps of either group
@@ -337,13 +337,13 @@ def _lesions(image, ground: _Ground, volume: float, rng) -> np.ndarray:
     count = max(1, min(total, round(np.exp(1.55 + 0.38 * np.log(total) + rng.normal(0, 0.45)))))
     sizes = np.exp(rng.normal(0, 1.75, count))
     sizes = np.sort(np.maximum(1, np.round(sizes / sizes.sum() * total)).astype(int))[::-1]
-    level = 1.36 + rng.normal(0, 0.05)
+    level = 1.345 + rng.normal(0, 0.04)
     weights = ground.likely * (PLACE / np.maximum(np.histogram(ground.at, DISTANCE, weights=ground.likely)[0], 1))[
         np.clip(np.searchsorted(DISTANCE, ground.at, "right") - 1, 0, len(PLACE) - 1)]  # fmt: skip
     seeds = ground.voxels[rng.choice(len(ground.voxels), len(sizes), p=weights / weights.sum())]
     for seed, size in zip(map(tuple, seeds), sizes, strict=True):
         box, soft = _blob(ground, seed, int(size), rng)
-        bright[box] = np.where(soft > fraction[box], level + rng.normal(0, 0.08), bright[box])
+        bright[box] = np.where(soft > fraction[box], level + 0.02 * np.log(size / 20) + rng.normal(0, 0.07), bright[box])
         fraction[box] = np.maximum(fraction[box], soft)
     image += fraction * (bright - image) * (image < bright)
     return fraction >= 0.5
@@ -352,7 +352,7 @@ def _lesions(image, ground: _Ground, volume: float, rng) -> np.ndarray:
 def _decoys(image, ground: _Ground, rng) -> None:
     """Paint bright spots that are no lesions: grey matter, edges, vessels; in either group alike."""
     weights = 0.25 + 0.75 * (1 - ground.white[tuple(ground.voxels.T)])
-    seeds = ground.voxels[rng.choice(len(ground.voxels), rng.poisson(14), p=weights / weights.sum())]
+    seeds = ground.voxels[rng.choice(len(ground.voxels), rng.poisson(12), p=weights / weights.sum())]
     for seed in map(tuple, seeds):
         box, soft = _blob(ground, seed, int(rng.integers(1, 9)), rng)
         image[box] += soft * np.maximum(rng.normal(1.32, 0.08) - image[box], 0)

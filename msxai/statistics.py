@@ -183,6 +183,28 @@ def bootstrap_interval(function, labels, scores, seed: int, n: int = 2000, level
     return float(low), float(high)
 
 
+def trial_scores(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores of one variant's trials side by side, scans without a label left out.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        trial, participant_id, label, score, and session_id where subjects have several scans; one variant.
+
+    Returns
+    -------
+    labels : ndarray of shape (scans,), int
+    subjects : ndarray of shape (scans,)
+        participant_id, sorted.
+    scores : ndarray of shape (trials, scans)
+    """
+    scans = ["participant_id", "session_id"] if "session_id" in predictions else ["participant_id"]
+    table = predictions.dropna(subset=["label"]).fillna({"session_id": ""})
+    wide = table.pivot(index=[*scans, "label"], columns="trial", values="score")
+    labels, subjects = (wide.index.get_level_values(name).to_numpy() for name in ("label", "participant_id"))
+    return labels.astype(int), subjects, wide.to_numpy().T
+
+
 def score_table(predictions: pd.DataFrame, seed: int = 0, level: float = 0.95, n: int = 2000) -> pd.DataFrame:
     """Score all variants: what the seed changes told apart from what the sample of subjects changes.
 
@@ -208,13 +230,9 @@ def score_table(predictions: pd.DataFrame, seed: int = 0, level: float = 0.95, n
     """
     rows = []
     for variant, table in predictions.dropna(subset=["label"]).groupby("variant", sort=False):
-        scans = ["participant_id", "session_id"] if "session_id" in table else ["participant_id"]
-        wide = table.fillna({"session_id": ""}).pivot(index=[*scans, "label"], columns="trial", values="score")
-        labels, subjects = (wide.index.get_level_values(name).to_numpy() for name in ("label", "participant_id"))
-        labels = labels.astype(int)
+        labels, subjects, trials = trial_scores(table)
         controls, patients = (len(set(subjects[labels == label])) for label in (0, 1))
-        row = {"variant": variant, "trials": wide.shape[1], "patients": patients, "controls": controls}
-        trials = wide.to_numpy().T
+        row = {"variant": variant, "trials": len(trials), "patients": patients, "controls": controls}
         for prefix, scores in ("", trials), ("ensemble_", trials.mean(0, keepdims=True)):
             for name, measure in MEASURES.items():
                 values = np.array([measure(labels, one) for one in scores])
