@@ -49,6 +49,8 @@ class Template:
     ----------
     classes : ndarray of shape (len(CLASSES), X, Y, Z), float32
         Fraction of each class in a voxel; they add up to the brain's fraction.
+    prevailing : ndarray of shape (X, Y, Z), uint8
+        1 + index of the class with the largest fraction.
     brain : ndarray of shape (X, Y, Z), bool
     growth : dict
         Structure to the displacement (X, Y, Z, 3; voxels) that makes it 1 mm larger all round.
@@ -59,6 +61,7 @@ class Template:
     """
 
     classes: np.ndarray
+    prevailing: np.ndarray
     brain: np.ndarray
     growth: dict
     ventricle_distance: np.ndarray
@@ -88,7 +91,14 @@ def template() -> Template:
     classes = np.stack([_average(one) for one in found.values()])
     inside = ndimage.distance_transform_edt(_average(brain) >= 0.5, sampling=np.diag(AFFINE)[:3])
     growth = {name: _growth(classes[list(CLASSES).index(name)]) for name in GROWING}
-    return Template(classes, _average(brain) >= 0.5, growth, _average(distance), np.exp(-inside / 2.5).astype("float32"))
+    return Template(
+        classes,
+        (1 + classes.argmax(0)).astype("uint8"),
+        _average(brain) >= 0.5,
+        growth,
+        _average(distance),
+        np.exp(-inside / 2.5).astype("float32"),
+    )
 
 
 def _labels() -> tuple[np.ndarray, np.ndarray]:

@@ -5,9 +5,12 @@ to draw says so in words. Patients and controls keep one pair of colours, safe f
 """
 
 import functools
+import gc
 import itertools
 import json
+import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import nibabel as nib
@@ -20,19 +23,43 @@ from nilearn import plotting
 from . import images, integrity, statistics
 
 PATIENT, CONTROL = "#D55E00", "#0072B2"  # Okabe, Ito 2008
-TRAINING, VALIDATION, OUTLINE = "#767676", "#009E73", "#F0E442"
+TRAINING, VALIDATION, OUTLINE = "#767676", "#009E73", "#4DFF88"
+SYMMETRIC, POSITIVE, FREQUENCY = "cold_hot", "hot", "plasma"  # nilearn's and matplotlib's; dark at 0, as the backdrop is
 STYLE = {
     "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "svg.hashsalt": "msxai",
 }  # fmt: skip
 DPI = 150
-AXIAL = (-24, -10, 4, 18, 32, 46, 60)
-SYNTHETIC, NOTICE = "Synthetic: simulated subjects, no patient data.", "Research software. Not for clinical use."
-QUANTITIES = {
-    "subjects": "Subjects", "scans": "Scans", "age": "Age (years)", "sex": "Sex (F / M)", "edss": "EDSS", "lesion_volume": "Lesion volume (mm³)",
-}  # fmt: skip
+AXIAL = (-24, -10, 4, 18, 32, 46, 60)  # mm
+HOW = "MNI coordinates in mm. Left of the picture = left of the brain (L); sagittal slices look left to right from back to front."
+SYNTHETIC, NOTICE = "Synthetic: simulated subjects, no data of patients.", "Research software. Not for clinical use."
+QUANTITIES = {"subjects": "Subjects", "scans": "Scans", "age": "Age (years)", "sex": "Sex (F / M)", "edss": "EDSS",
+              "lesion_volume": "Lesion volume (mm³)"}  # fmt: skip
 MEASURES = {"balanced_accuracy": "Balanced accuracy", "sensitivity": "Sensitivity", "specificity": "Specificity", "auc": "AUC"}
-_BRAIN = np.array([146.0, 180.0, 150.0])  # mm, about: what a row of slices needs in height
+BACKDROP = {"dim": 0, "colorbar": False, "black_bg": True, "annotate": False}
+_BRAIN = {"x": 146, "y": 180, "z": 152}  # mm, about: what a row of slices needs in height
+
+
+class _Scale(NamedTuple):
+    """Colours of a map: values whose size is below `threshold` are not drawn."""
+
+    cmap: str
+    threshold: float
+    low: float
+    high: float
+    label: str
+
+
+class _Row(NamedTuple):
+    """A row of slices of one map on its backdrop."""
+
+    label: str
+    backdrop: np.ndarray
+    values: np.ndarray
+    axis: str
+    cuts: tuple
+    scale: _Scale
+    outline: np.ndarray | None = None
 
 
 def save(figure, folder, stem: str, source: pd.DataFrame, provenance: dict, svg: bool = False) -> list[Path]:
@@ -74,8 +101,12 @@ def _drawn(function):
 
     @functools.wraps(function)
     def draw(*args, **kwargs):
-        with plt.rc_context(STYLE):
-            figure, source = function(*args, **kwargs)
+        gc.freeze()  # nilearn collects garbage for each slice: with TensorFlow loaded that is most of the time
+        try:
+            with plt.rc_context(STYLE):
+                figure, source = function(*args, **kwargs)
+        finally:
+            gc.unfreeze()
         plt.close(figure)
         return figure, source
 
@@ -122,9 +153,8 @@ def cohort_table(table: pd.DataFrame, lesion_volumes=None, paper=None, *, synthe
         elif quantity != "scans" or len(table) > len(people):
             lines.append([name, *(_cell(found, part, group) for part in parts for group in groups)])
     notes = ["Mean ± SD and, below, the range; n where some lack the value. –: none, or not in the paper.", *left_out]
-    figure = _table(lines, [1.4, *[0.95] * len(parts) * len(groups)], 2, len(notes))
-    _title(figure, f"Cohort: {len(people)} subjects, {len(table)} scans", notes, synthetic)
-    return figure, source
+    title = f"Cohort: {len(people)} subjects, {len(table)} scans"
+    return _table(lines, [1.4, *[0.95] * len(parts) * len(groups)], title, notes, synthetic), source
 
 
 def _summary(rows: pd.DataFrame, quantity: str) -> dict:
@@ -145,8 +175,8 @@ def _cell(found: pd.DataFrame, part: str, group: str) -> str:
         return "–"
     if not pd.isna(row.get("text")):
         return row["text"]
-    form = "{:,.0f}" if pd.isna(row["sd"]) or abs(row["mean"]) >= 100 else "{:.1f}"
-    if pd.isna(row["sd"]):
+    form = "{:.1f}" if row["quantity"] in ("age", "edss") else "{:,.0f}"
+    if row["quantity"] in ("subjects", "scans"):
         return form.format(row["mean"])
     few = f" (n={row['n']:.0f})" if row["missing"] > 0 else ""
     return f"{form} ± {form}\n{form}–{form}{{}}".format(row["mean"], row["sd"], row["min"], row["max"], few)
@@ -175,9 +205,10 @@ def lesion_distribution(prepared, *, synthetic: bool):
     anatomy = mean_anatomy(prepared, np.flatnonzero(prepared.has_lesions))
     seen = np.concatenate([values[values > 0] for values in maps.values()])
     top = float(np.quantile(seen, 0.995)) if len(seen) else 1.0
-    rows = [_Row(f"{name}\nn = {counts[name]}", anatomy, values, "z", AXIAL) for name, values in maps.items()]
-    figure = _rows([rows], [""], 9, SEQUENTIAL, 0, top, "subjects (%)")
-    _title(figure, title, ["Axial slices, mean anatomy of both groups. Coloured wherever one subject or more has a lesion."], synthetic)
+    scale = _Scale(FREQUENCY, 1e-6, 0, top, "subjects (%)")
+    rows = [_Row(f"{name}\nn = {counts[name]}", anatomy, values, "z", AXIAL, scale) for name, values in maps.items()]
+    note = "Axial slices on the mean anatomy of both groups. Coloured wherever one subject or more has a lesion."
+    figure = _slices([rows], [""], 9, title, [note, HOW], synthetic)
     tables = [_voxels(values, AXIAL).assign(group=name, subjects=counts[name]) for name, values in maps.items()]
     return figure, pd.concat(tables, ignore_index=True)
 
@@ -206,8 +237,9 @@ def training_curves(histories: dict, title: str = "Training", *, synthetic: bool
     """
     source = pd.concat([history.assign(trial=trial) for trial, history in histories.items()], ignore_index=True)
     mean = source.groupby("epoch")[["loss", "accuracy", "val_loss", "val_accuracy"]].mean().reset_index()
-    figure, panels = plt.subplots(1, 2, figsize=(7.2, 3.1))
-    figure.subplots_adjust(left=0.08, right=0.84, bottom=0.24, top=0.84, wspace=0.28)
+    notes = [] if len(histories) == 1 else ["Thin: one trial each. Thick: mean of the trials that still run at that epoch."]
+    figure, bottom = _page(8, 2.6, f"{title}: {_trials(len(histories))}", notes, synthetic)
+    panels = [_axes(figure, left, bottom + 0.4, 2.7, 2.1) for left in (0.55, 3.85)]
     for axes, quantity in zip(panels, ("loss", "accuracy"), strict=True):
         for column, colour, name in (quantity, TRAINING, "training"), (f"val_{quantity}", VALIDATION, "validation"):
             for _, history in source.groupby("trial", sort=False):
@@ -220,9 +252,6 @@ def training_curves(histories: dict, title: str = "Training", *, synthetic: bool
     panels[0].set_ylim(bottom=0)
     panels[1].set_ylim(top=1.02)
     panels[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    plural = "1 trial" if len(histories) == 1 else f"{len(histories)} trials"
-    notes = [] if len(histories) == 1 else ["Thin: one trial each. Thick: mean of the trials that still run at that epoch."]
-    _title(figure, f"{title}: {plural}", notes, synthetic)
     return figure, pd.concat([source, mean.assign(trial="mean")], ignore_index=True)
 
 
@@ -239,22 +268,22 @@ def first_filters(trained, untrained, *, synthetic: bool):
     """
     kernels = {"after training": np.asarray(trained)[..., 0, :], "before (random)": np.asarray(untrained)[..., 0, :]}
     count = np.shape(trained)[-1]
-    across = int(np.ceil(np.sqrt(count / 2)))
+    across = int(np.ceil(np.sqrt(count / 3)))
     down = -(-count // across)
+    shape = 13 * across - 2, 5 * down - 2  # slices one voxel apart, kernels two
     top = max(float(np.abs(values).max()) for values in kernels.values())
-    height = 1.15 + 3.9 * (4 * down - 1) / (12 * across - 2)
-    figure = plt.figure(figsize=(9, height))
+    height = 3.9 * shape[1] / shape[0]
+    note = "A kernel is three axial slices side by side, lowest first; it stands at the same place on both sides."
+    figure, bottom = _page(9.2, height + 0.4, f"First-layer filters: {count} kernels of 3×3×3", [note], synthetic)
     for index, (name, values) in enumerate(kernels.items()):
-        mosaic = np.full((12 * across - 1, 4 * down - 1), np.nan)
+        mosaic = np.full(shape, np.nan)
         for number, depth in itertools.product(range(count), range(3)):
             row, column = divmod(number, across)
-            mosaic[12 * column + 4 * depth - depth:, 4 * row:][:3, :3] = values[:, :, depth, number]
-        axes = figure.add_axes((0.02 + 0.45 * index, 0.55 / height, 0.43, 1 - 1.15 / height), title=name)
-        axes.imshow(mosaic.T, cmap=SYMMETRIC, vmin=-top, vmax=top, interpolation="nearest", origin="lower")
+            mosaic[13 * column + 4 * depth :, 5 * (down - 1 - row) :][:3, :3] = values[:, :, depth, number]
+        axes = _axes(figure, 0.15 + 4.1 * index, bottom + 0.1, 3.9, height, title=name)
+        axes.imshow(mosaic.T, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest", origin="lower")
         axes.axis("off")
-    _bar(figure, SYMMETRIC, -top, top, "weight")
-    _title(figure, f"First-layer filters: {count} kernels of 3×3×3",
-           ["A kernel is three axial slices side by side, lowest first; it stands at the same place on both sides."], synthetic)  # fmt: skip
+    _bar(figure, _Scale("RdBu_r", 0, -top, top, "weight"), 8.4, bottom + 0.1, min(height, 2.5))
     index = pd.MultiIndex.from_product([range(3), range(3), range(3), range(count)], names=["x", "y", "z", "filter"])
     return figure, pd.DataFrame({name.split()[0]: values.ravel() for name, values in kernels.items()}, index=index).reset_index()
 
@@ -275,13 +304,14 @@ def results_table(scores: pd.DataFrame, paper: pd.DataFrame, *, synthetic: bool)
     printed = paper[paper["section"] == "holdout"]
     theirs = printed.set_index(["variant", "quantity"])[["mean", "low", "high"]]
     ours = scores.set_index("variant")
-    lines = [["", *itertools.chain.from_iterable((name, "") for name in MEASURES.values())], ["%", *["here", "paper"] * 4]]
+    lines = [["", *itertools.chain.from_iterable((name, "") for name in MEASURES.values())], ["", *["here", "paper"] * 4]]
     source = []
     for variant in dict.fromkeys([*ours.index, *printed["variant"]]):
-        line = [variant.replace("-", " ") + (f"\n{ours.at[variant, 'trials']} trial(s)" if variant in ours.index else "")]
+        line = [variant + (f"\n{_trials(ours.at[variant, 'trials'])}" if variant in ours.index else "")]
         for measure in MEASURES:
             row = {"variant": variant, "measure": measure}
             if variant in ours.index:
+                row["trials"] = ours.at[variant, "trials"]
                 row |= {key or "mean": 100 * ours.at[variant, measure + (key and f"_{key}")] for key in ("", "min", "max", "low", "high")}
             if (variant, measure) in theirs.index:
                 row |= theirs.loc[(variant, measure)].add_prefix("paper_").to_dict()
@@ -289,11 +319,9 @@ def results_table(scores: pd.DataFrame, paper: pd.DataFrame, *, synthetic: bool)
             source.append(row)
         lines.append(line)
     sizes = " and ".join(f"{size} {name}" for name in ("patients", "controls") for size in [_span(scores[name])])
-    notes = [f"Here: mean (lowest–highest trial: what the seed changes) and [95 % interval over subjects: what the sample changes]; {sizes}.",
-             "Paper: 13 patients and 10 controls, mean (range) of 10 trials, doi:10.1016/j.nicl.2019.102003. –: not computed, or not printed."]
-    figure = _table(lines, [1.15, *[1.15, 0.95] * 4], 2, len(notes))
-    _title(figure, "Results on the holdout", notes, synthetic)
-    return figure, pd.DataFrame(source)
+    notes = [f"Here: mean (lowest–highest trial: the seed) and [95 % interval over subjects: the sample]; {sizes}. –: not computed or printed.",
+             "Paper: mean (range) of 10 trials; 13 patients and 10 controls; doi:10.1016/j.nicl.2019.102003."]  # fmt: skip
+    return _table(lines, [1.1, *[1.2, 1.2] * 4], "Results on the holdout (%)", notes, synthetic), pd.DataFrame(source)
 
 
 def _score(row: dict, mean: str, low: str, high: str, *interval) -> str:
@@ -301,9 +329,13 @@ def _score(row: dict, mean: str, low: str, high: str, *interval) -> str:
     if pd.isna(row.get(mean)):
         return "–"
     text = f"{row[mean]:.1f}"
-    if not pd.isna(row[low]) and row[high] > row[low]:
+    if not pd.isna(row[low]) and row.get("trials") != 1:
         text += f" ({row[low]:.1f}–{row[high]:.1f})"
     return text + ("\n[{:.1f}–{:.1f}]".format(*(row[key] for key in interval)) if interval else "")
+
+
+def _trials(number: int) -> str:
+    return "1 trial" if number == 1 else f"{number} trials"
 
 
 def _span(values) -> str:
@@ -328,15 +360,16 @@ def roc(predictions: pd.DataFrame, seed: int = 0, *, synthetic: bool):
         return _words("ROC curves", "Nothing to draw: no labelled scans of both groups.", synthetic)
     across = min(len(scores), 4)
     down = -(-len(scores) // across)
-    width, height = 0.5 + 2.4 * across, 1.1 + 2.75 * down
-    figure = plt.figure(figsize=(width, height))
+    notes = ["Thin: trials. Thick, band: mean ± 1 SD over trials (seed). 95 %: interval of the mean AUC over subjects (sample). Dashed: chance."]
+    title = f"ROC: {_span(scores['patients'])} patients, {_span(scores['controls'])} controls"
+    figure, bottom = _page(max(0.5 + 2.4 * across, 5), 2.75 * down, title, notes, synthetic)
     source = []
     for index, row in scores.iterrows():
         labels, _, trials = statistics.trial_scores(predictions[predictions["variant"] == row["variant"]])
         band = statistics.roc_band(labels, trials)
         source.append(band.assign(variant=row["variant"], auc=row["auc"], auc_low=row["auc_low"], auc_high=row["auc_high"]))
-        at, below = divmod(index, across)[1], divmod(index, across)[0]
-        axes = figure.add_axes(((0.55 + 2.4 * at) / width, (height - 0.75 - 2.75 * below - 1.95) / height, 1.95 / width, 1.95 / height))
+        below, at = divmod(index, across)
+        axes = _axes(figure, 0.55 + 2.4 * at, bottom + 2.75 * (down - 1 - below) + 0.45, 1.95, 1.95)
         x = band["false_positive_rate"]
         axes.plot([0, 1], [0, 1], "--", color="#999999", lw=0.8)
         if len(trials) > 1:
@@ -344,13 +377,11 @@ def roc(predictions: pd.DataFrame, seed: int = 0, *, synthetic: bool):
         for name in [name for name in band if name.startswith("trial_")]:
             axes.plot(np.r_[0, x], np.r_[0, band[name]], color="#666666", lw=0.6)
         axes.plot(np.r_[0, x], np.r_[0, band["mean"]], color="black", lw=2)
-        spread = f"\ntrials {row['auc_min']:.2f}–{row['auc_max']:.2f}" if len(trials) > 1 else "\n1 trial"
-        axes.text(1, 0.03, f"AUC {row['auc']:.2f}{spread}\n95 % {row['auc_low']:.2f}–{row['auc_high']:.2f}", ha="right", va="bottom",
-                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8})  # fmt: skip
-        axes.set(title=row["variant"].replace("-", " "), xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal",
+        spread = f" {row['auc_min']:.2f}–{row['auc_max']:.2f}" if len(trials) > 1 else ""
+        text = f"AUC {row['auc']:.2f}\n{_trials(len(trials))}{spread}\n95 % {row['auc_low']:.2f}–{row['auc_high']:.2f}"
+        axes.text(1, 0.03, text, ha="right", va="bottom", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8})
+        axes.set(title=row["variant"], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal",
                  xlabel="1 − specificity", ylabel="sensitivity" if at == 0 else "")  # fmt: skip
-    notes = ["Thin: trials. Thick and band: mean ± 1 SD over trials (seed). 95 %: interval of the mean AUC over subjects (sample). Dashed: chance."]
-    _title(figure, f"ROC: {_span(scores['patients'])} patients, {_span(scores['controls'])} controls", notes, synthetic)
     return figure, pd.concat(source, ignore_index=True)
 
 
@@ -372,7 +403,7 @@ def individual(prepared, table: pd.DataFrame, group: str, positive: bool = False
         Mark the figure.
     """
     found = table[table["group"] == group].sort_values(["probability", "participant_id"], ascending=False)
-    title = f"{'Positive' if positive else 'Net'} relevance, {group}: {{}} of {len(found)} scans, from the highest probability to the lowest"
+    title = f"{'Positive' if positive else 'Net'} relevance, {group}: {{}} of {len(found)} scans, highest to lowest probability"
     if found.empty:
         return _words(title.format(0), f"Nothing to draw: no heatmap of a scan of group {group}.", synthetic, notice=True)
     return _individuals(prepared, found.iloc[np.unique(np.linspace(0, len(found) - 1, 4).round().astype(int))], title, positive, synthetic)
@@ -401,22 +432,21 @@ def _individuals(prepared, table, title, positive, synthetic, rows=None):
     maps = [images.to_grid(images.load(path)) for path in table["path"]]
     maps = [np.maximum(values, 0) for values in maps] if positive else maps
     brains = [prepared.brain(row) for row in rows]
-    low, top = _limits(maps, brains)
+    scale = _relevance_scale(maps, brains, positive)
     blocks, titles, source = [], [], []
     for row, values, brain, scan in zip(rows, maps, brains, table.to_dict("records"), strict=True):
         backdrop, lesions = _backdrop(prepared.image(row), brain), prepared.lesions(row)
-        cuts = {axis: tuple(_cuts(values, axis, 5)) for axis in "zyx"}
-        blocks.append([_Row("", backdrop, values, axis, cuts[axis], low, lesions) for axis in "zyx"])
+        cuts = {axis: _cuts(values, brain, axis) for axis in "zyx"}
+        blocks.append([_Row("", backdrop, values, axis, cuts[axis], scale, lesions) for axis in "zyx"])
         name = " ".join(filter(None, [scan["participant_id"], scan["session_id"]]))
-        volume = lesions.sum() * abs(np.linalg.det(prepared.affine[:3, :3]))
-        mask = f"lesions {volume:,.0f} mm³" if prepared.has_lesions[row] else "no lesion mask"
-        titles.append(f"{name}: {scan['group']}, probability {scan['probability']:.2f}, mean logit {scan['logit']:+.2f}, {mask}")
+        volume = lesions.sum() * abs(np.linalg.det(prepared.affine[:3, :3])) if prepared.has_lesions[row] else np.nan
+        mask = "no lesion mask" if np.isnan(volume) else f"lesions {volume:,.0f} mm³"
+        titles.append(f"{name}: probability {scan['probability']:.2f}, mean logit {scan['logit']:+.2f}, {mask}")
         kept = {key: scan[key] for key in ("participant_id", "session_id", "group", "probability", "logit", "sha256")}
-        source.append({**kept, "file": Path(scan["path"]).name, "lesion_volume": volume if prepared.has_lesions[row] else np.nan,
-                       "threshold": low, "full_colour": top, **{f"{axis}_mm": " ".join(map(str, cuts[axis])) for axis in "xyz"}})  # fmt: skip
-    figure = _rows(blocks, titles, 10 if len(blocks) > 1 else 6, SEQUENTIAL if positive else SYMMETRIC, 0 if positive else -top, top, RELEVANCE)
-    _title(figure, title.format(len(blocks)), _heat_notes(low, True), synthetic, notice=True)
-    return figure, pd.DataFrame(source)
+        source.append({**kept, "file": Path(scan["path"]).name, "lesion_volume": volume, "threshold": scale.threshold,
+                       "full_colour": scale.high, **{f"{axis}_mm": " ".join(map(str, cuts[axis])) for axis in "xyz"}})  # fmt: skip
+    notes = [_threshold_note(scale), "Green: outline of the lesion mask. Slices: where most relevance of that scan lies.", HOW]
+    return _slices(blocks, titles, 10 if len(blocks) > 1 else 6, title.format(len(blocks)), notes, synthetic, notice=True), pd.DataFrame(source)
 
 
 @_drawn
@@ -440,8 +470,219 @@ def average(groups: dict, anatomy, title: str, *, synthetic: bool):
     empty = [f"{name}: nothing to draw, there is no such scan." for name, table in groups.items() if not len(table)]
     if not filled:
         return _words(title, " ".join(empty), synthetic, notice=True)
-    blocks, source, brain = [], [], anatomy > 0
+    blocks, source, notes = [], [], empty
     for positive in (False, True):
         maps = {name: heatmaps.mean(table["path"], positive) for name, table in filled.items()}
-        low, top = _limits(maps.values(), [brain])
-        blocks.append([_Row(f"{name}\nn = {len(filled[name])}", anatomy, values, "z", AXIAL, low) for name, values in maps.items()])
+        scale = _relevance_scale(maps.values(), [anatomy > 0], positive)
+        notes = [*notes, _threshold_note(scale)]
+        blocks.append([_Row(f"{name}\nn = {len(filled[name])}", anatomy, values, "z", AXIAL, scale) for name, values in maps.items()])
+        for name, table in filled.items():
+            kept = table[["participant_id", "session_id", "probability", "logit", "sha256"]]
+            source.append(kept.assign(file=[Path(path).name for path in table["path"]], average=name, positive=positive,
+                                      threshold=scale.threshold, full_colour=scale.high, z_mm=" ".join(map(str, AXIAL))))  # fmt: skip
+    titles = ["Net relevance", "Positive relevance only (negative set to 0 in each scan first)"]
+    return _slices(blocks, titles, 9, title, [*notes, HOW], synthetic, notice=True, columns=1), pd.concat(source, ignore_index=True)
+
+
+@_drawn
+def show_scan(image, brain=None, lesions=None, *, synthetic: bool):
+    """One prepared scan through the middle of its lesions (of its brain where it has none), with both masks outlined.
+
+    Parameters
+    ----------
+    image : ndarray of shape (96, 114, 96)
+    brain, lesions : ndarray of bool, same shape, optional
+    synthetic : bool
+        Mark the figure.
+    """
+    inside = image != 0 if brain is None else brain
+    marked = lesions if lesions is not None and np.any(lesions) else inside
+    # the slices that cut most of it: their crossing always shows some
+    centre = [int(np.argmax(marked.sum(axis=tuple({0, 1, 2} - {axis})))) for axis in range(3)]
+    point = nib.affines.apply_affine(images.AFFINE, centre).round().astype(int)
+    note = "Blue: brain mask. " + ("Red: lesion mask." if marked is lesions else "No lesion mask, or an empty one.")
+    figure, bottom = _page(7, 2.5, "A prepared scan on the model's grid", [note, HOW], synthetic)
+    display = plotting.plot_anat(_nifti(_backdrop(image, inside)), cut_coords=point.tolist(), axes=_axes(figure, 0.1, bottom, 6.8, 2.4),
+                                 vmin=0, vmax=0.8, draw_cross=False, **BACKDROP)  # fmt: skip
+    display.annotate(size=7)
+    for mask, colour in (brain, "#56B4E9"), (lesions, "#FF5A36"):
+        if mask is not None and np.any(mask):
+            display.add_contours(_nifti(mask), levels=[0.5], colors=[colour], linewidths=0.7)
+    return figure, pd.DataFrame([dict(zip(("x_mm", "y_mm", "z_mm"), point.tolist(), strict=True))])
+
+
+def view_heatmap(image, heatmap, interactive: bool = False):
+    """Scroll through one heatmap on its scan, both in their own space.
+
+    Parameters
+    ----------
+    image, heatmap : path
+        NIfTI files in the same space.
+    interactive : bool
+        A viewer for JupyterLab that works without a network (nilearn's; some MB of HTML in the notebook); else a static picture.
+
+    Returns
+    -------
+    nilearn.plotting.html_stat_map.StatMapView or matplotlib.figure.Figure
+    """
+    scan, relevance = images.load(image), images.load(heatmap)
+    values = np.asarray(relevance.dataobj)
+    scale = _relevance_scale([values], [values != 0], False)
+    title = f"{Path(heatmap).name.split('_')[0]}: net relevance. {NOTICE}"
+    common = {"bg_img": scan, "threshold": scale.threshold, "vmax": scale.high, "cmap": SYMMETRIC, "black_bg": True}
+    if interactive:
+        return plotting.view_img(relevance, title=title, **common)
+    with plt.rc_context(STYLE):
+        figure, bottom = _page(7.5, 2.5, "One heatmap in the scan's own space", [_threshold_note(scale), HOW], False, notice=True)
+        display = plotting.plot_stat_map(relevance, axes=_axes(figure, 0.1, bottom, 6.3, 2.4), colorbar=False, annotate=False, **common)
+        display.annotate(size=7)
+        _bar(figure, scale, 6.55, bottom + 0.2, 2)
+    plt.close(figure)
+    return figure
+
+
+def _page(width: float, body: float, title: str, notes: list, synthetic: bool, notice: bool = False):
+    """A figure with title and notes and `body` inches in between; returns it and where the body begins (inches)."""
+    titles = textwrap.wrap(title, int(width / 0.092))
+    lines = [line for note in notes for line in textwrap.wrap(note, int(width / 0.0625))]
+    foot = 0.12 + 0.14 * (len(lines) + (synthetic or notice))
+    height = 0.2 + 0.19 * len(titles) + body + foot
+    figure = plt.figure(figsize=(width, height))
+    figure.text(0.1 / width, 1 - 0.1 / height, "\n".join(titles), fontsize=10.5, fontweight="bold", va="top")
+    for index, line in enumerate(lines):
+        figure.text(0.1 / width, (foot - 0.1 - 0.14 * index) / height, line, fontsize=7, va="center", color="#333333")
+    marks = " ".join(filter(None, [SYNTHETIC if synthetic else "", NOTICE if notice else ""]))
+    figure.text(0.1 / width, 0.09 / height, marks, fontsize=7, va="center", fontweight="bold")
+    return figure, foot
+
+
+def _axes(figure, left: float, bottom: float, width: float, height: float, **more):
+    """Axes at a place in inches."""
+    across, up = figure.get_size_inches()
+    return figure.add_axes((left / across, bottom / up, width / across, height / up), **more)
+
+
+def _words(title: str, text: str, synthetic: bool, notice: bool = False):
+    figure, bottom = _page(6, 0.8, title, [], synthetic, notice)
+    axes = _axes(figure, 0.1, bottom, 5.8, 0.8)
+    axes.axis("off")
+    axes.text(0.5, 0.5, textwrap.fill(text, 80), ha="center", va="center", fontsize=9)
+    return figure, pd.DataFrame({"nothing_to_draw": [text]})
+
+
+def _table(lines: list[list[str]], widths: list[float], title: str, notes: list, synthetic: bool):
+    """Draw a table of two header rows and any others; an empty cell of the first row belongs to the one on its left."""
+    heights = [0.22 + 0.14 * max(cell.count("\n") for cell in line) for line in lines]
+    figure, bottom = _page(sum(widths) + 0.2, sum(heights) + 0.1, title, notes, synthetic)
+    axes = _axes(figure, 0.1, bottom, sum(widths), sum(heights) + 0.1, xlim=(0, sum(widths)), ylim=(0, sum(heights) + 0.1))
+    axes.axis("off")
+    edges = np.concatenate([[0], np.cumsum(widths)])
+    y = sum(heights) + 0.05
+    axes.axhline(y, color="black", lw=1)
+    for index, (line, height) in enumerate(zip(lines, heights, strict=True)):
+        y -= height
+        for column, cell in enumerate(line):
+            if column == 0:
+                axes.text(0, y + height / 2, cell, va="center")
+            elif cell:
+                last = column + 1 + len(list(itertools.takewhile(lambda other: not other, line[column + 1 :])))
+                middle = (edges[column] + edges[last]) / 2
+                axes.text(middle, y + height / 2, cell, ha="center", va="center", fontweight="bold" if index < 2 else None)
+                if index == 0:
+                    axes.plot([edges[column] + 0.06, edges[last] - 0.06], [y, y], color="black", lw=0.5)
+        if index == 1:
+            axes.axhline(y, color="black", lw=0.7)
+    axes.axhline(y, color="black", lw=1)
+    return figure
+
+
+def _slices(blocks: list, titles: list, width: float, title: str, notes: list, synthetic: bool, notice: bool = False, columns: int = 2):
+    """Draw blocks of rows of slices, each block under its title; one colour bar for all, or one a block where their scales differ."""
+    columns = min(columns, len(blocks))
+    left, right, gap = 0.75 if blocks[0][0].label else 0.1, 0.95, 0.15
+    across = (width - left - right - gap * (columns - 1)) / columns
+    high, wide = {"x": "z", "y": "z", "z": "y"}, {"x": "y", "y": "x", "z": "x"}
+    heights = [across / len(row.cuts) * _BRAIN[high[row.axis]] / _BRAIN[wide[row.axis]] for row in blocks[0]]
+    head = 0.24 if any(titles) else 0.05
+    high = head + sum(heights)
+    figure, bottom = _page(width, high * -(-len(blocks) // columns) + 0.05, title, notes, synthetic, notice)
+    start = figure.get_figheight() - 0.14 - 0.19 * len(textwrap.wrap(title, int(width / 0.092)))
+    for index, (rows, name) in enumerate(zip(blocks, titles, strict=True)):
+        below, at = divmod(index, columns)
+        x, y = left + at * (across + gap), start - below * high - head
+        figure.text(x / width, (y + 0.08) / figure.get_figheight(), name, fontsize=8)
+        if len({rows[0].scale for rows in blocks}) > 1:
+            _bar(figure, rows[0].scale, width - right + 0.1, y - sum(heights) + 0.1, sum(heights) - 0.2)
+        for row, height in zip(rows, heights, strict=True):
+            y -= height
+            figure.text((x - 0.08) / width, (y + height / 2) / figure.get_figheight(), row.label, ha="right", va="center")
+            _draw_row(row, _axes(figure, x, y, across, height))
+    if len({rows[0].scale for rows in blocks}) == 1:
+        _bar(figure, blocks[0][0].scale, width - right + 0.1, (start - head + bottom) / 2 - 0.9, 1.8)
+    return figure
+
+
+def _draw_row(row: _Row, axes) -> None:
+    scale = row.scale
+    display = plotting.plot_anat(_nifti(row.backdrop), display_mode=row.axis, cut_coords=list(row.cuts), axes=axes, vmin=0, vmax=1, **BACKDROP)
+    if np.abs(row.values).max() > scale.threshold:
+        display.add_overlay(_nifti(row.values), threshold=scale.threshold, cmap=scale.cmap, vmin=scale.low, vmax=scale.high)
+    if row.outline is not None and row.outline.any():
+        display.add_contours(_nifti(row.outline), levels=[0.5], colors=[OUTLINE], linewidths=0.5)
+    display.annotate(left_right=row.axis != "x", size=6)
+
+
+def _bar(figure, scale: _Scale, left: float, bottom: float, height: float) -> None:
+    """A colour bar at a place in inches; small numbers by their power of ten, which stands in the label."""
+    power = int(np.floor(np.log10(scale.high))) if scale.high < 0.01 else 0
+    factor = 10.0**-power
+    colours = ScalarMappable(Normalize(scale.low * factor, scale.high * factor), scale.cmap)
+    bar = figure.colorbar(colours, cax=_axes(figure, left, bottom, 0.12, height))
+    bar.set_label(scale.label.replace("(", f"($10^{{{power}}}$ " if power else "("), fontsize=7)
+    bar.ax.tick_params(labelsize=7, length=2)
+    bar.outline.set_linewidth(0.4)
+
+
+def _relevance_scale(maps, brains, positive: bool) -> _Scale:
+    """Colours that the highest 5 % of brain voxels of all `maps` get, full at the highest .1 %."""
+    maps = list(maps)
+    sizes = np.concatenate([np.abs(values[brain]) for values, brain in itertools.zip_longest(maps, brains, fillvalue=brains[0])])
+    threshold, top = (max(float(value), 1e-12) for value in np.quantile(sizes if len(sizes) else [0], [0.95, 0.999]))
+    top = max(top, threshold)
+    return _Scale(POSITIVE if positive else SYMMETRIC, threshold, 0.0 if positive else -top, top, "relevance (logit per voxel)")
+
+
+def _threshold_note(scale: _Scale) -> str:
+    sign = "Positive" if scale.low == 0 else "Net"
+    return f"{sign} relevance is shown from {scale.threshold:.1e} (the highest 5 % of brain voxels by size), in full colour from {scale.high:.1e}."
+
+
+def _nifti(values) -> nib.Nifti1Image:
+    return nib.Nifti1Image(np.asarray(values, "float32"), images.AFFINE)
+
+
+def _backdrop(image, brain) -> np.ndarray:
+    """A scan scaled to .02..8 inside the brain between its 1st and 99.5th percentile (bright is left to the map), 0 outside."""
+    low, high = np.quantile(image[brain], [0.01, 0.995]) if brain.any() else (0, 1)
+    return np.where(brain, np.clip(0.8 * (image - low) / max(high - low, 1e-12), 0.02, 0.8), 0).astype("float32")
+
+
+def _cuts(values, brain, axis: str, count: int = 5) -> tuple[int, ...]:
+    """Coordinates (mm) of the slices across one axis with most relevance, at least 8 mm apart, in order."""
+    number = "xyz".index(axis)
+    mass = (np.abs(values) * brain).sum(axis=tuple({0, 1, 2} - {number})).astype(float)
+    step, origin = images.AFFINE[number, number], images.AFFINE[number, 3]
+    chosen = []
+    for _ in range(count):
+        best = int(np.argmax(mass))
+        chosen.append(round(origin + step * best))
+        mass[max(best - int(8 / step), 0) : best + int(8 / step) + 1] = -1
+    return tuple(sorted(chosen))
+
+
+def _voxels(values, cuts) -> pd.DataFrame:
+    """Coordinates (mm) and values of the voxels that axial slices at `cuts` show."""
+    at = np.rint((np.array(cuts) - images.AFFINE[2, 3]) / images.AFFINE[2, 2]).astype(int)
+    x, y, z = np.nonzero(values[:, :, at])
+    mm = nib.affines.apply_affine(images.AFFINE, np.c_[x, y, at[z]]).round(1)
+    return pd.DataFrame(mm, columns=["x_mm", "y_mm", "z_mm"]).assign(value=values[x, y, at[z]])

