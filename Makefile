@@ -1,0 +1,59 @@
+# `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
+.DEFAULT_GOAL := help
+.PHONY: help setup test figures smoke run lab lint pairs lock clean proof-phantom proof-generalisation proof-permutation
+SHELL := /bin/sh
+PY := .venv/bin/python
+SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
+UV ?= uv
+PROFILE ?= demo
+SCHEDULER ?= local
+export COHORT PROFILE SCHEDULER PRETRAINING PATIENTS CONTROLS LABEL MODALITY HOLDOUT # for tools/run.sh
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 28
+
+setup: ## make .venv from the locks ($PYTHON, else the first of 3.13, 3.12, 3.11 that runs)
+	@sh tools/setup.sh
+
+test: setup ## all tests, with the linters among them
+	$(PY) -m pytest
+
+figures: setup ## the paper's main figures for the embedded synthetic cohort, into figures/demo (about 20 minutes)
+	$(SNAKEMAKE) --configfile workflow/demo.yaml --workflow-profile workflow/local
+	@mkdir -p figures/demo && rm -f figures/demo/*
+	@for kind in png svg tsv json; do for file in runs/demo/figures/*.$$kind; do [ ! -f "$$file" ] || cp "$$file" figures/demo/ || exit 1; done; done
+	@echo "figures/demo: $$(ls figures/demo | wc -l) files"
+
+smoke: setup ## the whole series in minutes on a tiny network; its numbers mean nothing
+	$(SNAKEMAKE) --configfile workflow/smoke.yaml --workflow-profile workflow/local
+
+run: ## the series on a cohort of your own: COHORT=data/mine [PROFILE=demo|paper|smoke] [SCHEDULER=local|slurm] [PATIENTS= CONTROLS= HOLDOUT=] ...
+	@sh tools/run.sh
+
+lab: setup ## JupyterLab in notebooks/
+	cd notebooks && ../.venv/bin/jupyter lab
+
+lint: setup ## ruff and the layers between the modules
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
+
+pairs: setup ## make or update the notebooks' .ipynb from their .py (no outputs)
+	$(PY) tools/pairs.py
+
+lock: ## resolve both locks anew (needs uv)
+	@command -v $(UV) >/dev/null || { echo "lock: uv is needed. To get it: python3 -m pip install uv, then: make lock (or UV=/path/to/uv make lock)" >&2; exit 1; }
+	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade -o requirements.lock
+	echo innvestigate==2.1.2 | $(UV) pip compile - --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate -o innvestigate.lock
+
+clean: ## remove runs/ (results; cohorts, figures and .venv stay)
+	rm -rf runs
+
+proof-phantom: setup ## compare the embedded cohorts with the measured figures of real scans
+	$(PY) benchmarks/phantom_realism.py
+
+proof-generalisation: setup ## the trained networks on further simulated subjects
+	$(PY) benchmarks/generalisation.py
+
+proof-permutation: setup ## permuted labels and a planted leak
+	$(PY) benchmarks/permutation.py

@@ -1,0 +1,24 @@
+#!/bin/sh
+# The series on another cohort (make run); results and figures under runs/<name of the cohort>-<profile>, never in figures/.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+fail() {
+    printf 'run: %s\n' "$1" >&2
+    exit 2
+}
+
+cohort=${COHORT:-} profile=${PROFILE:-demo} scheduler=${SCHEDULER:-local}
+[ -n "$cohort" ] || fail "COHORT is empty. Name the folder of a BIDS dataset: make run COHORT=data/my-study PROFILE=demo (layout: data/README.md)"
+[ -f "workflow/$profile.yaml" ] || fail "no profile $profile. Choose PROFILE=smoke, demo or paper"
+[ -d "workflow/$scheduler" ] || fail "no scheduler $scheduler. Choose SCHEDULER=local or slurm"
+sh tools/setup.sh || exit 1
+
+set -- "cohort=$cohort" "results=runs/$(basename -- "$cohort")-$profile"
+[ -z "${PRETRAINING:-}" ] || set -- "$@" "pretraining_cohort=$PRETRAINING"
+[ -z "${PATIENTS:-}" ] || set -- "$@" "patients=$PATIENTS"
+[ -z "${CONTROLS:-}" ] || set -- "$@" "controls=$CONTROLS"
+[ -z "${LABEL:-}" ] || set -- "$@" "label_column=$LABEL"
+[ -z "${MODALITY:-}" ] || set -- "$@" "modality=$MODALITY"
+[ -z "${HOLDOUT:-}" ] || set -- "$@" "holdout=[$HOLDOUT]"
+exec .venv/bin/snakemake --snakefile workflow/Snakefile --configfile "workflow/$profile.yaml" --workflow-profile "workflow/$scheduler" --config "$@"

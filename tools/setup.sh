@@ -1,0 +1,77 @@
+#!/bin/sh
+# Makes .venv from the two locks, once, and again only when a lock changes. `make` calls it before anything that needs Python.
+#   sh tools/setup.sh           PYTHON=/path/to/python3.12 sh tools/setup.sh
+# Any fault is one message with the command that mends it, and leaves no stamp, so that the next call tries again.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+venv=.venv
+stamp=$venv/.stamp
+log=$venv/setup.log
+again="make setup"
+
+fail() { # what is wrong, what to do
+    rm -f "$stamp"
+    printf 'set-up: %s\n  To mend it: %s\n' "$1" "$2" >&2
+    exit 1
+}
+
+usable() { # an interpreter: prints its version where it runs and is 3.11 to 3.13
+    "$1" -I -c 'import sys; v = sys.version_info; print("%d.%d" % v[:2]); sys.exit(not (3, 11) <= v[:2] <= (3, 13))' 2>/dev/null
+}
+
+has_venv() { # Debian ships Python without ensurepip
+    "$1" -I -c 'import venv, ensurepip' 2>/dev/null
+}
+
+venv_missing() { # an interpreter, its version
+    fail "$1 (Python $2) has no venv module." \
+        "apt-get install python$2-venv && $again   (or name another Python: PYTHON=/path/to/python3.12 $again)"
+}
+
+# The stamp says where the environment was made and from what. Contents count, not times, which every checkout changes.
+wanted=$(pwd && cksum <requirements.lock && cksum <innvestigate.lock)
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$venv/bin/python" ]; then
+    exit 0
+fi
+if [ -f "$stamp" ] && [ "$(head -n 1 "$stamp")" != "$(pwd)" ]; then
+    rm -rf "$venv" # the checkout was moved, and with it the paths inside the environment's scripts
+fi
+rm -f "$stamp"
+
+if [ -n "${PYTHON:-}" ]; then
+    version=$(usable "$PYTHON") || fail "PYTHON=$PYTHON is ${version:+Python }${version:-no Python that runs}; 3.11, 3.12 or 3.13 is needed." \
+        "PYTHON=/path/to/python3.12 $again"
+    has_venv "$PYTHON" || venv_missing "$PYTHON" "$version"
+    python=$PYTHON
+else
+    python= without=
+    for candidate in python3.13 python3.12 python3.11 python3 python; do
+        version=$(usable "$candidate") || continue # a name on the path need not run: pyenv's shims fail
+        if has_venv "$candidate"; then
+            python=$candidate
+            break
+        fi
+        without=${without:-"$candidate $version"}
+    done
+    # shellcheck disable=SC2086
+    [ -n "$python" ] || [ -z "$without" ] || venv_missing $without
+    [ -n "$python" ] || fail "no Python 3.11, 3.12 or 3.13 runs here." \
+        "apt-get install python3.12 python3.12-venv && $again   (or name one: PYTHON=/path/to/python3.12 $again)"
+fi
+
+echo "set-up: $python (Python $version) makes .venv (3.3 GB, about 3 minutes, once)"
+"$python" -I -m venv "$venv" >/dev/null 2>&1 || fail "$python (Python $version) could not make .venv." "rm -rf .venv && PYTHON=/path/to/python3.12 $again"
+
+install() { # pip's arguments; what it says goes to the log, the errors to the screen too
+    "$venv/bin/python" -I -m pip install --no-input --progress-bar off "$@" >>"$log" 2>&1 && return
+    fail "pip could not install the packages ($(grep -h '^ERROR' "$log" | tail -n 1); all of it: $log)." \
+        "see to the network and to 4 GB of free disk, then: $again"
+}
+
+: >"$log"
+install --require-hashes --no-deps -r requirements.lock
+# iNNvestigate declares older versions than it runs with (tests/test_lrp.py shows that it does), hence a call of its own.
+install --require-hashes --no-deps --ignore-requires-python -r innvestigate.lock
+install --no-deps --no-build-isolation --editable .
+printf '%s\n' "$wanted" >"$stamp"
+echo "set-up: done"
