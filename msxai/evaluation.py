@@ -68,6 +68,13 @@ def save(where, predictions: pd.DataFrame, scores: pd.DataFrame, parameters: dic
     integrity.write_json(where.evaluation() / "provenance.json", integrity.provenance(parameters, inputs, files))
 
 
+def read(folder) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predictions and scores as `save` wrote them."""
+    options = {"sep": "\t", "na_values": "n/a", "keep_default_na": False}
+    predictions = pd.read_csv(folder / "predictions.tsv", dtype={"session_id": str}, **options)
+    return predictions, pd.read_csv(folder / "scores.tsv", **options)
+
+
 def _table(prepared, rows, variant: str, trial: int) -> pd.DataFrame:
     table = prepared.table.iloc[rows][["participant_id", "session_id", "label"]].reset_index(drop=True)
     table.insert(0, "trial", trial)

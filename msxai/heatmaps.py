@@ -11,6 +11,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from . import images, integrity, lrp, network
+from .parameters import located
 
 CHUNK = 32  # scans explained at a time: about 130 MB a map, whatever the cohort's size
 NOTICE = "Research software. Not for clinical use."
@@ -71,6 +72,19 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
         table = pd.DataFrame(table)
         table.to_csv(draft / "heatmaps.tsv", sep="\t", index=False, na_rep="n/a")
     return table
+
+
+def trained(where, variant: str, trials: int, weights: str, cohort: str) -> list[Path]:
+    """Weights files to explain: the trials of a variant, or the one file `weights` where it is given.
+
+    Raises
+    ------
+    MissingStepError, StaleInputError
+        See `msxai.results.Results.require_trial`.
+    """
+    if weights:
+        return [located(weights)]
+    return [where.require_trial(variant, trial, cohort=cohort)[0] / "weights.npz" for trial in range(trials)]
 
 
 def _entry(scan: pd.Series, logits, relevance) -> dict:

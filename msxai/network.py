@@ -129,6 +129,21 @@ def load_weights(model: keras.Model, path) -> None:
         layer.set_weights([stored[f"{layer.name}/{variable.name}"] for variable in layer.weights])
 
 
+def first_kernels(path, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Kernels of the first convolution after training and as that training began; each of shape (3, 3, 3, 1, width).
+
+    Parameters
+    ----------
+    path : path
+        Weights file (.npz).
+    seed : int
+        As the training was seeded by `configure`.
+    """
+    trained = weights(restore(path))["conv1/kernel"]
+    keras.utils.set_random_seed(seed)
+    return trained, weights(build(trained.shape[-1]))["conv1/kernel"]
+
+
 def restore(path) -> keras.Model:
     """Build the network that a weights file belongs to, of whatever width, and load it.
 

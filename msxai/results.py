@@ -83,6 +83,34 @@ class Results:
         integrity.untouched(record, folder / "weights.npz", command)
         return folder, record
 
+    def require_evaluation(self, cohort: str) -> tuple[Path, dict]:
+        """Folder and record of the evaluation of a cohort, made from the arrays as they are now.
+
+        Raises
+        ------
+        MissingStepError, StaleInputError
+            See `msxai.integrity.require`.
+        """
+        return self._require_made(self.evaluation(), ("predictions.tsv", "scores.tsv"), EVALUATION, cohort)
+
+    def require_heatmaps(self, variant: str, cohort: str) -> tuple[Path, dict]:
+        """Folder and record of a variant's heatmaps, made from the arrays as they are now.
+
+        Raises
+        ------
+        MissingStepError, StaleInputError
+            See `msxai.integrity.require`.
+        """
+        return self._require_made(self.heatmaps(variant), ("heatmaps.tsv",), HEATMAPS, cohort, variant=variant)
+
+    def _require_made(self, folder: Path, files, notebook: str, cohort: str, **more) -> tuple[Path, dict]:
+        command = self.command(notebook, cohort=cohort, **more)
+        record = integrity.require(folder / "provenance.json", notebook, command, cohort=cohort, **more)
+        for name in files:
+            integrity.untouched(record, folder / name, command)
+        integrity.unchanged(record, self.prepared(cohort), command)
+        return folder, record
+
     def start(self, start: str, **expected) -> Path | None:
         """Weights that a fine-tuning starts from.
 

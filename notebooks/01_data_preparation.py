@@ -92,7 +92,7 @@ integrity.write_json(where.record(cohort), integrity.provenance(run, outputs=out
 # The brain mask's outline in blue, the lesion mask's in red, where the cohort has one.
 
 # %%
-prepared = Prepared(where.prepared(cohort))
+prepared = Prepared(where.prepared(cohort), where.split(cohort))
 first = prepared.first_with_lesions()
 figure, _ = figures.show_scan(prepared.image(first), prepared.brain(first), prepared.lesions(first), synthetic=prepared.synthetic)
 figure

@@ -48,7 +48,7 @@ threads: int = 1  # of TensorFlow; results depend on it by the order of summatio
 run = parameters.check(globals())
 where = Results(results)
 network.configure(seed + trial, threads)
-prepared = Prepared(where.require_prepared(cohort, normalisation=normalisation))
+prepared = Prepared(where.require_prepared(cohort, normalisation=normalisation), where.split(cohort))
 prepared.table.groupby(["part", "group"])["participant_id"].agg(scans="size", subjects="nunique")
 
 # %% [markdown]

@@ -43,7 +43,7 @@ threads: int = 1  # of TensorFlow; results depend on it by the order of summatio
 run = parameters.check(globals())
 where = Results(results)
 network.configure(seed, threads)
-prepared = Prepared(where.require_prepared(cohort))
+prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
 trained = {variant: [where.require_trial(variant, trial, cohort=cohort, width=width) for trial in range(trials)] for variant in variants}
 
 # %% [markdown]

@@ -49,8 +49,8 @@ threads: int = 1  # of TensorFlow; results depend on it by the order of summatio
 run = parameters.check(globals())
 where = Results(results)
 network.configure(seed, threads)
-prepared = Prepared(where.require_prepared(cohort))
-trained = heatmaps.weights_of(where, variant, trials, weights, cohort)
+prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
+trained = heatmaps.trained(where, variant, trials, weights, cohort)
 rows = prepared.rows(part)
 print(f"{len(rows)} scans, {len(trained)} trial(s)")
 

@@ -1,0 +1,143 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 08 · Figures
+#
+# Draws the figures of the paper from the results of the earlier notebooks; nothing is trained or explained here.
+#
+# | | |
+# |---|---|
+# | reads | the results of [01_data_preparation](01_data_preparation.ipynb) to [05_lrp_heatmaps](05_lrp_heatmaps.ipynb) |
+# | writes | `<results>/figures/figNN_*`: PNG (charts SVG too), the numbers as TSV, the provenance as JSON; `provenance.json` last |
+# | takes | about 1 minute |
+#
+# Figures are numbered as the items of the paper; what belongs to another notebook of the series is missing here.
+# **Research software: not for clinical use.**
+
+# %%
+import pandas as pd
+
+from msxai import evaluation, figures, heatmaps, integrity, network, parameters, statistics
+from msxai.prepared import Prepared
+from msxai.results import Results
+
+# %% tags=["parameters"]
+cohort: str = "phantom-ms"  # the fine-tuning cohort, as in 01_data_preparation
+results: str = "runs/demo"  # folder of all results
+variant: str = "pretrained"  # the variant whose heatmaps are drawn
+patients: str = "MS"  # the group that is positive, as in 01_data_preparation
+controls: str = "HC"  # the other group
+pretraining_trials: int = 1  # trials of 02_pretraining; 0 leaves its figures out
+
+# %%
+run = parameters.check(globals())
+where = Results(results)
+prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
+evaluated, explained = where.require_evaluation(cohort)[0], where.require_heatmaps(variant, cohort)[0]
+predictions, scores = evaluation.read(evaluated)
+table = heatmaps.read(explained)
+inputs = [where.prepared(cohort), *evaluated.glob("*.tsv"), explained / "heatmaps.tsv"]
+options = {"folder": where.figures(), "provenance": integrity.provenance(run, inputs)}
+synthetic = {"synthetic": prepared.synthetic}
+
+# %% [markdown]
+# ## The cohort
+# Who was scanned (item 1), and where lesions lie (item 2).
+
+# %%
+volumes = evaluation.lesion_volumes(prepared, prepared.rows("all"))
+figure, source = figures.cohort_table(prepared.table, volumes, statistics.paper_results(), **synthetic)
+figures.save(figure, stem="fig01_cohort", source=source, svg=True, **options)
+figure
+
+# %%
+figure, source = figures.lesion_distribution(prepared, **synthetic)
+figures.save(figure, stem="fig02_lesion-distribution", source=source, **options)
+figure
+
+# %% [markdown]
+# ## Pre-training
+# Loss and accuracy of each trial, and what the first layer has learnt (item 4).
+
+# %%
+trials = [where.require_trial("pretraining", trial) for trial in range(pretraining_trials)]
+histories = {trial: pd.read_csv(folder / "history.tsv", sep="\t") for trial, (folder, _) in enumerate(trials)}
+if trials:
+    figure, source = figures.training_curves(histories, "Pre-training", **synthetic)
+    figures.save(figure, stem="fig04a_pretraining-curves", source=source, svg=True, **options)
+figure if trials else print("left out: no pre-training")
+
+# %%
+if trials:
+    folder, record = trials[0]
+    trained, untrained = network.first_kernels(folder / "weights.npz", record["parameters"]["seed"])
+    figure, source = figures.first_filters(trained, untrained, **synthetic)
+    figures.save(figure, stem="fig04b_first-filters", source=source, svg=True, **options)
+figure if trials else print("left out: no pre-training")
+
+# %% [markdown]
+# ## Results
+# Our numbers beside the paper's (item 5), and the ROC curves (item 6).
+
+# %%
+figure, source = figures.results_table(scores, statistics.paper_results(), **synthetic)
+figures.save(figure, stem="fig05_results", source=source, svg=True, **options)
+figure
+
+# %%
+figure, source = figures.roc(predictions, **synthetic)
+figures.save(figure, stem="fig06_roc", source=source, svg=True, **options)
+figure
+
+# %% [markdown]
+# ## Heatmaps of single subjects
+# Patients (item 7) and controls (item 8), from the surest to the least sure.
+
+# %%
+figure, source = figures.individual(prepared, table, patients, **synthetic)
+figures.save(figure, stem="fig07_individual-patients", source=source, **options)
+figure
+
+# %%
+figure, source = figures.individual(prepared, table, controls, **synthetic)
+figures.save(figure, stem="fig08_individual-controls", source=source, **options)
+figure
+
+# %% [markdown]
+# ## Mean heatmaps
+# Patients and controls (item 9); true positives and true negatives (item 10). The paper's "positive relevance" is net relevance;
+# both are shown.
+
+# %%
+anatomy = figures.mean_anatomy(prepared, prepared.rows("all"))
+groups = {patients: table[table["label"] == 1], controls: table[table["label"] == 0]}
+figure, source = figures.average(groups, anatomy, f"Mean heatmap: {patients} and {controls}", **synthetic)
+figures.save(figure, stem="fig09_average-heatmaps", source=source, **options)
+figure
+
+# %%
+right = table[(table["probability"] > 0.5) == table["label"].astype(bool)]
+groups = {"true positives": right[right["label"] == 1], "true negatives": right[right["label"] == 0]}
+figure, source = figures.average(groups, anatomy, "Mean heatmap: true positives and true negatives", **synthetic)
+figures.save(figure, stem="fig10_tp-tn", source=source, **options)
+figure
+
+# %% [markdown]
+# ## Summary
+# Each figure with its numbers and provenance stands in the figures folder.
+
+# %%
+drawn = sorted(where.figures().glob("fig*.*"))
+integrity.write_json(where.figures() / "provenance.json", integrity.provenance(run, inputs, drawn))
+print(*sorted({path.stem for path in drawn}), sep="\n")
