@@ -7,10 +7,10 @@ to draw says so in words. Patients and controls keep one pair of colours, safe f
 import functools
 import gc
 import itertools
-import json
+import os
 import textwrap
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import nibabel as nib
@@ -24,6 +24,7 @@ from . import images, integrity, statistics
 
 PATIENT, CONTROL = "#D55E00", "#0072B2"  # Okabe, Ito 2008
 TRAINING, VALIDATION, OUTLINE = "#767676", "#009E73", "#4DFF88"
+PAIR = PATIENT, CONTROL
 SYMMETRIC, POSITIVE, FREQUENCY = "cold_hot", "hot", "plasma"  # nilearn's and matplotlib's; dark at 0, as the backdrop is
 STYLE = {
     "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,
@@ -31,35 +32,19 @@ STYLE = {
 }  # fmt: skip
 DPI = 150
 AXIAL = (-24, -10, 4, 18, 32, 46, 60)  # mm
-HOW = "MNI coordinates in mm. Left of the picture = left of the brain (L); sagittal slices look left to right from back to front."
+HOW = "MNI coordinates in mm; left of the picture = left of the brain (L)."
+SIGN = ("Net", "Positive")
+SAGITTAL = " Sagittal slices: right = front."
 SYNTHETIC, NOTICE = "Synthetic: simulated subjects, no data of patients.", "Research software. Not for clinical use."
 QUANTITIES = {"subjects": "Subjects", "scans": "Scans", "age": "Age (years)", "sex": "Sex (F / M)", "edss": "EDSS",
               "lesion_volume": "Lesion volume (mm³)"}  # fmt: skip
 MEASURES = {"balanced_accuracy": "Balanced accuracy", "sensitivity": "Sensitivity", "specificity": "Specificity", "auc": "AUC"}
-BACKDROP = {"dim": 0, "colorbar": False, "black_bg": True, "annotate": False}
+BACKDROP = {"vmin": 0, "vmax": 1, "dim": 0, "colorbar": False, "black_bg": True, "annotate": False}
 _BRAIN = {"x": 146, "y": 180, "z": 152}  # mm, about: what a row of slices needs in height
 
 
-class _Scale(NamedTuple):
-    """Colours of a map: values whose size is below `threshold` are not drawn."""
-
-    cmap: str
-    threshold: float
-    low: float
-    high: float
-    label: str
-
-
-class _Row(NamedTuple):
-    """A row of slices of one map on its backdrop."""
-
-    label: str
-    backdrop: np.ndarray
-    values: np.ndarray
-    axis: str
-    cuts: tuple
-    scale: _Scale
-    outline: np.ndarray | None = None
+_Scale = namedtuple("_Scale", "cmap threshold low high label")  # colours; values of a size below `threshold` are not drawn
+_Row = namedtuple("_Row", "label colour backdrop values axis cuts scale outline", defaults=[None])  # a row of slices of one map
 
 
 def save(figure, folder, stem: str, source: pd.DataFrame, provenance: dict, svg: bool = False) -> list[Path]:
@@ -92,7 +77,7 @@ def save(figure, folder, stem: str, source: pd.DataFrame, provenance: dict, svg:
     with integrity.replacing(paths[-1]) as draft:
         source.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
     outputs = {integrity.relative(path): integrity.sha256(path) for path in paths}
-    integrity.write_json(folder / f"{stem}.json", {**json.loads(json.dumps(provenance, default=str)), "outputs": outputs})
+    integrity.write_json(folder / f"{stem}.json", {**provenance, "outputs": outputs})
     return [*paths, folder / f"{stem}.json"]
 
 
@@ -102,11 +87,9 @@ def _drawn(function):
     @functools.wraps(function)
     def draw(*args, **kwargs):
         gc.freeze()  # nilearn collects garbage for each slice: with TensorFlow loaded that is most of the time
-        try:
-            with plt.rc_context(STYLE):
-                figure, source = function(*args, **kwargs)
-        finally:
-            gc.unfreeze()
+        with plt.rc_context(STYLE):
+            figure, source = function(*args, **kwargs)
+        gc.unfreeze()
         plt.close(figure)
         return figure, source
 
@@ -193,12 +176,13 @@ def lesion_distribution(prepared, *, synthetic: bool):
     synthetic : bool
         Mark the figure.
     """
-    table, maps, counts = prepared.table, {}, {}
+    table, maps, counts, colours = prepared.table, {}, {}, {}
     for label in (1, 0):
         rows = np.flatnonzero((table["label"] == label).fillna(False) & prepared.has_lesions)
         if len(rows):
             name = str(table["group"].iloc[rows[0]])
-            maps[name], counts[name] = 100 * np.mean([prepared.lesions(row) for row in rows], axis=0, dtype="float32"), len(rows)
+            colours[name], counts[name] = (CONTROL, PATIENT)[label], len(rows)
+            maps[name] = 100 * sum(prepared.lesions(row) for row in rows) / len(rows)
     title = "Lesion frequency: share of subjects with a lesion at each voxel"
     if not maps:
         return _words(title, "Nothing to draw: the cohort has no lesion masks.", synthetic)
@@ -206,7 +190,7 @@ def lesion_distribution(prepared, *, synthetic: bool):
     seen = np.concatenate([values[values > 0] for values in maps.values()])
     top = float(np.quantile(seen, 0.995)) if len(seen) else 1.0
     scale = _Scale(FREQUENCY, 1e-6, 0, top, "subjects (%)")
-    rows = [_Row(f"{name}\nn = {counts[name]}", anatomy, values, "z", AXIAL, scale) for name, values in maps.items()]
+    rows = [_Row(f"{name}\nn = {counts[name]}", colours[name], anatomy, values, "z", AXIAL, scale) for name, values in maps.items()]
     note = "Axial slices on the mean anatomy of both groups. Coloured wherever one subject or more has a lesion."
     figure = _slices([rows], [""], 9, title, [note, HOW], synthetic)
     tables = [_voxels(values, AXIAL).assign(group=name, subjects=counts[name]) for name, values in maps.items()]
@@ -268,22 +252,22 @@ def first_filters(trained, untrained, *, synthetic: bool):
     """
     kernels = {"after training": np.asarray(trained)[..., 0, :], "before (random)": np.asarray(untrained)[..., 0, :]}
     count = np.shape(trained)[-1]
-    across = int(np.ceil(np.sqrt(count / 3)))
+    across = int(np.ceil(np.sqrt(count)))
     down = -(-count // across)
     shape = 13 * across - 2, 5 * down - 2  # slices one voxel apart, kernels two
     top = max(float(np.abs(values).max()) for values in kernels.values())
-    height = 3.9 * shape[1] / shape[0]
-    note = "A kernel is three axial slices side by side, lowest first; it stands at the same place on both sides."
+    height = 3.8 * shape[1] / shape[0]
+    note = "A kernel is three axial slices side by side, lowest first, and stands at the same place in both panels."
     figure, bottom = _page(9.2, height + 0.4, f"First-layer filters: {count} kernels of 3×3×3", [note], synthetic)
     for index, (name, values) in enumerate(kernels.items()):
         mosaic = np.full(shape, np.nan)
         for number, depth in itertools.product(range(count), range(3)):
             row, column = divmod(number, across)
             mosaic[13 * column + 4 * depth :, 5 * (down - 1 - row) :][:3, :3] = values[:, :, depth, number]
-        axes = _axes(figure, 0.15 + 4.1 * index, bottom + 0.1, 3.9, height, title=name)
+        axes = _axes(figure, 0.1 + 4.15 * index, bottom + 0.1, 3.8, height, title=name)
         axes.imshow(mosaic.T, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest", origin="lower")
         axes.axis("off")
-    _bar(figure, _Scale("RdBu_r", 0, -top, top, "weight"), 8.4, bottom + 0.1, min(height, 2.5))
+    _bar(figure, _Scale("RdBu_r", 0, -top, top, "weight"), 8.3, bottom + 0.1, height)
     index = pd.MultiIndex.from_product([range(3), range(3), range(3), range(count)], names=["x", "y", "z", "filter"])
     return figure, pd.DataFrame({name.split()[0]: values.ravel() for name, values in kernels.items()}, index=index).reset_index()
 
@@ -319,7 +303,7 @@ def results_table(scores: pd.DataFrame, paper: pd.DataFrame, *, synthetic: bool)
             source.append(row)
         lines.append(line)
     sizes = " and ".join(f"{size} {name}" for name in ("patients", "controls") for size in [_span(scores[name])])
-    notes = [f"Here: mean (lowest–highest trial: the seed) and [95 % interval over subjects: the sample]; {sizes}. –: not computed or printed.",
+    notes = [f"Here: mean (lowest–highest trial: seed) and [95 % interval over subjects: sample]; {sizes}. –: not computed or printed.",
              "Paper: mean (range) of 10 trials; 13 patients and 10 controls; doi:10.1016/j.nicl.2019.102003."]  # fmt: skip
     return _table(lines, [1.1, *[1.2, 1.2] * 4], "Results on the holdout (%)", notes, synthetic), pd.DataFrame(source)
 
@@ -360,7 +344,7 @@ def roc(predictions: pd.DataFrame, seed: int = 0, *, synthetic: bool):
         return _words("ROC curves", "Nothing to draw: no labelled scans of both groups.", synthetic)
     across = min(len(scores), 4)
     down = -(-len(scores) // across)
-    notes = ["Thin: trials. Thick, band: mean ± 1 SD over trials (seed). 95 %: interval of the mean AUC over subjects (sample). Dashed: chance."]
+    notes = ["Thin: trials. Thick, band: mean ± 1 SD over trials (seed). 95 %: interval of the mean AUC over subjects (sample)."]
     title = f"ROC: {_span(scores['patients'])} patients, {_span(scores['controls'])} controls"
     figure, bottom = _page(max(0.5 + 2.4 * across, 5), 2.75 * down, title, notes, synthetic)
     source = []
@@ -372,6 +356,7 @@ def roc(predictions: pd.DataFrame, seed: int = 0, *, synthetic: bool):
         axes = _axes(figure, 0.55 + 2.4 * at, bottom + 2.75 * (down - 1 - below) + 0.45, 1.95, 1.95)
         x = band["false_positive_rate"]
         axes.plot([0, 1], [0, 1], "--", color="#999999", lw=0.8)
+        axes.text(0.42, 0.38, "chance", color="#777777", rotation=45, rotation_mode="anchor", va="top", fontsize=7)
         if len(trials) > 1:
             axes.fill_between(x, (band["mean"] - band["sd"]).clip(0), (band["mean"] + band["sd"]).clip(upper=1), color="#CCCCCC", lw=0)
         for name in [name for name in band if name.startswith("trial_")]:
@@ -396,16 +381,16 @@ def individual(prepared, table: pd.DataFrame, group: str, positive: bool = False
     table : pandas.DataFrame
         `msxai.heatmaps.read`.
     group : str
-        The group to draw, as in its column.
+        The group to draw, as in its column; "" for all scans.
     positive : bool
         Positive relevance only, in place of net relevance.
     synthetic : bool
         Mark the figure.
     """
-    found = table[table["group"] == group].sort_values(["probability", "participant_id"], ascending=False)
-    title = f"{'Positive' if positive else 'Net'} relevance, {group}: {{}} of {len(found)} scans, highest to lowest probability"
+    found = table[(table["group"] == group) | (not group)].sort_values(["probability", "participant_id"], ascending=False)
+    title = f"{SIGN[positive]} relevance, {group or 'all'}: {{}} of {len(found)} scans, highest to lowest probability"
     if found.empty:
-        return _words(title.format(0), f"Nothing to draw: no heatmap of a scan of group {group}.", synthetic, notice=True)
+        return _words(title.format(0), f"Nothing to draw: no scan of group {group} has a heatmap.", synthetic, notice=True)
     return _individuals(prepared, found.iloc[np.unique(np.linspace(0, len(found) - 1, 4).round().astype(int))], title, positive, synthetic)
 
 
@@ -424,7 +409,7 @@ def heatmap(prepared, row: int, entry: pd.Series, positive: bool = False, *, syn
     positive, synthetic
         As in `individual`.
     """
-    return _individuals(prepared, entry.to_frame().T, f"{'Positive' if positive else 'Net'} relevance", positive, synthetic, rows=[row])
+    return _individuals(prepared, entry.to_frame().T, f"{SIGN[positive]} relevance", positive, synthetic, rows=[row])
 
 
 def _individuals(prepared, table, title, positive, synthetic, rows=None):
@@ -436,8 +421,9 @@ def _individuals(prepared, table, title, positive, synthetic, rows=None):
     blocks, titles, source = [], [], []
     for row, values, brain, scan in zip(rows, maps, brains, table.to_dict("records"), strict=True):
         backdrop, lesions = _backdrop(prepared.image(row), brain), prepared.lesions(row)
-        cuts = {axis: _cuts(values, brain, axis) for axis in "zyx"}
-        blocks.append([_Row("", backdrop, values, axis, cuts[axis], scale, lesions) for axis in "zyx"])
+        weights = np.where(np.abs(values) >= scale.threshold, np.abs(values), 1e-9 * brain)  # where nothing is shown: the widest slices
+        cuts = {axis: _cuts(weights, axis) for axis in "zyx"}
+        blocks.append([_Row("", "", backdrop, values, axis, cuts[axis], scale, lesions) for axis in "zyx"])
         name = " ".join(filter(None, [scan["participant_id"], scan["session_id"]]))
         volume = lesions.sum() * abs(np.linalg.det(prepared.affine[:3, :3])) if prepared.has_lesions[row] else np.nan
         mask = "no lesion mask" if np.isnan(volume) else f"lesions {volume:,.0f} mm³"
@@ -445,8 +431,9 @@ def _individuals(prepared, table, title, positive, synthetic, rows=None):
         kept = {key: scan[key] for key in ("participant_id", "session_id", "group", "probability", "logit", "sha256")}
         source.append({**kept, "file": Path(scan["path"]).name, "lesion_volume": volume, "threshold": scale.threshold,
                        "full_colour": scale.high, **{f"{axis}_mm": " ".join(map(str, cuts[axis])) for axis in "xyz"}})  # fmt: skip
-    notes = [_threshold_note(scale), "Green: outline of the lesion mask. Slices: where most relevance of that scan lies.", HOW]
-    return _slices(blocks, titles, 10 if len(blocks) > 1 else 6, title.format(len(blocks)), notes, synthetic, notice=True), pd.DataFrame(source)
+    notes = [_threshold_note(scale), "Green: outline of the lesion mask. Slices: where most of the shown relevance lies.", HOW + SAGITTAL]
+    width = 10 if len(blocks) > 1 else 6
+    return _slices(blocks, titles, width, title.format(len(blocks)), notes, synthetic, notice=True), pd.DataFrame(source)
 
 
 @_drawn
@@ -456,7 +443,7 @@ def average(groups: dict, anatomy, title: str, *, synthetic: bool):
     Parameters
     ----------
     groups : dict
-        Name ("MS", "true negatives") to rows of `msxai.heatmaps.read`; empty ones are said in words.
+        Two names ("MS", "HC"), patients first, to rows of `msxai.heatmaps.read`; where one is empty a sentence says so.
     anatomy : ndarray of shape (96, 114, 96)
         `mean_anatomy`.
     title : str
@@ -466,6 +453,7 @@ def average(groups: dict, anatomy, title: str, *, synthetic: bool):
     """
     from . import heatmaps  # brings TensorFlow, which no other figure needs
 
+    colours = dict(zip(groups, PAIR, strict=True))
     filled = {name: table for name, table in groups.items() if len(table)}
     empty = [f"{name}: nothing to draw, there is no such scan." for name, table in groups.items() if not len(table)]
     if not filled:
@@ -475,11 +463,13 @@ def average(groups: dict, anatomy, title: str, *, synthetic: bool):
         maps = {name: heatmaps.mean(table["path"], positive) for name, table in filled.items()}
         scale = _relevance_scale(maps.values(), [anatomy > 0], positive)
         notes = [*notes, _threshold_note(scale)]
-        blocks.append([_Row(f"{name}\nn = {len(filled[name])}", anatomy, values, "z", AXIAL, scale) for name, values in maps.items()])
+        blocks.append([])
         for name, table in filled.items():
-            kept = table[["participant_id", "session_id", "probability", "logit", "sha256"]]
-            source.append(kept.assign(file=[Path(path).name for path in table["path"]], average=name, positive=positive,
-                                      threshold=scale.threshold, full_colour=scale.high, z_mm=" ".join(map(str, AXIAL))))  # fmt: skip
+            label = "\n".join([*name.split(), f"n = {len(table)}"])
+            blocks[-1].append(_Row(label, colours[name], anatomy, maps[name], "z", AXIAL, scale))
+            source.append(table[["participant_id", "session_id", "probability", "logit", "sha256"]].assign(
+                file=table["path"].map(os.path.basename), average=name, positive=positive, threshold=scale.threshold,
+                full_colour=scale.high, z_mm=" ".join(map(str, AXIAL))))  # fmt: skip
     titles = ["Net relevance", "Positive relevance only (negative set to 0 in each scan first)"]
     return _slices(blocks, titles, 9, title, [*notes, HOW], synthetic, notice=True, columns=1), pd.concat(source, ignore_index=True)
 
@@ -501,9 +491,9 @@ def show_scan(image, brain=None, lesions=None, *, synthetic: bool):
     centre = [int(np.argmax(marked.sum(axis=tuple({0, 1, 2} - {axis})))) for axis in range(3)]
     point = nib.affines.apply_affine(images.AFFINE, centre).round().astype(int)
     note = "Blue: brain mask. " + ("Red: lesion mask." if marked is lesions else "No lesion mask, or an empty one.")
-    figure, bottom = _page(7, 2.5, "A prepared scan on the model's grid", [note, HOW], synthetic)
-    display = plotting.plot_anat(_nifti(_backdrop(image, inside)), cut_coords=point.tolist(), axes=_axes(figure, 0.1, bottom, 6.8, 2.4),
-                                 vmin=0, vmax=0.8, draw_cross=False, **BACKDROP)  # fmt: skip
+    figure, bottom = _page(7, 2.6, "A prepared scan on the model's grid", [note, HOW + SAGITTAL], synthetic)
+    axes = _axes(figure, 0.1, bottom + 0.1, 6.8, 2.4)
+    display = plotting.plot_anat(_nifti(_backdrop(image, inside)), cut_coords=point.tolist(), axes=axes, draw_cross=False, **BACKDROP)
     display.annotate(size=7)
     for mask, colour in (brain, "#56B4E9"), (lesions, "#FF5A36"):
         if mask is not None and np.any(mask):
@@ -528,15 +518,13 @@ def view_heatmap(image, heatmap, interactive: bool = False):
     scan, relevance = images.load(image), images.load(heatmap)
     values = np.asarray(relevance.dataobj)
     scale = _relevance_scale([values], [values != 0], False)
-    title = f"{Path(heatmap).name.split('_')[0]}: net relevance. {NOTICE}"
+    title = f"{Path(heatmap).name.split('_')[0]}: net relevance in the scan's own space"
     common = {"bg_img": scan, "threshold": scale.threshold, "vmax": scale.high, "cmap": SYMMETRIC, "black_bg": True}
     if interactive:
-        return plotting.view_img(relevance, title=title, **common)
-    with plt.rc_context(STYLE):
-        figure, bottom = _page(7.5, 2.5, "One heatmap in the scan's own space", [_threshold_note(scale), HOW], False, notice=True)
-        display = plotting.plot_stat_map(relevance, axes=_axes(figure, 0.1, bottom, 6.3, 2.4), colorbar=False, annotate=False, **common)
-        display.annotate(size=7)
-        _bar(figure, scale, 6.55, bottom + 0.2, 2)
+        return plotting.view_img(relevance, title=f"{title}. {NOTICE}", **common)
+    figure, bottom = _page(7.5, 2.6, title, [_threshold_note(scale).replace("brain", "all"), HOW + SAGITTAL], False, notice=True)
+    plotting.plot_stat_map(relevance, axes=_axes(figure, 0.1, bottom + 0.1, 6.3, 2.4), colorbar=False, **common)
+    _bar(figure, scale, 6.55, bottom + 0.3, 2)
     plt.close(figure)
     return figure
 
@@ -548,12 +536,17 @@ def _page(width: float, body: float, title: str, notes: list, synthetic: bool, n
     foot = 0.12 + 0.14 * (len(lines) + (synthetic or notice))
     height = 0.2 + 0.19 * len(titles) + body + foot
     figure = plt.figure(figsize=(width, height))
-    figure.text(0.1 / width, 1 - 0.1 / height, "\n".join(titles), fontsize=10.5, fontweight="bold", va="top")
+    _text(figure, 0.1, height - 0.1, "\n".join(titles), fontsize=10.5, fontweight="bold", va="top")
     for index, line in enumerate(lines):
-        figure.text(0.1 / width, (foot - 0.1 - 0.14 * index) / height, line, fontsize=7, va="center", color="#333333")
+        _text(figure, 0.1, foot - 0.1 - 0.14 * index, line, fontsize=7, va="center", color="#333333")
     marks = " ".join(filter(None, [SYNTHETIC if synthetic else "", NOTICE if notice else ""]))
-    figure.text(0.1 / width, 0.09 / height, marks, fontsize=7, va="center", fontweight="bold")
+    _text(figure, 0.1, 0.09, marks, fontsize=7, va="center", fontweight="bold")
     return figure, foot
+
+
+def _text(figure, x: float, y: float, text: str, **more) -> None:
+    """Text at a place in inches."""
+    figure.text(x / figure.get_figwidth(), y / figure.get_figheight(), text, **more)
 
 
 def _axes(figure, left: float, bottom: float, width: float, height: float, **more):
@@ -605,26 +598,27 @@ def _slices(blocks: list, titles: list, width: float, title: str, notes: list, s
     heights = [across / len(row.cuts) * _BRAIN[high[row.axis]] / _BRAIN[wide[row.axis]] for row in blocks[0]]
     head = 0.24 if any(titles) else 0.05
     high = head + sum(heights)
-    figure, bottom = _page(width, high * -(-len(blocks) // columns) + 0.05, title, notes, synthetic, notice)
-    start = figure.get_figheight() - 0.14 - 0.19 * len(textwrap.wrap(title, int(width / 0.092)))
+    body = high * -(-len(blocks) // columns) + 0.05
+    figure, bottom = _page(width, body, title, notes, synthetic, notice)
+    several = len({rows[0].scale for rows in blocks}) > 1
     for index, (rows, name) in enumerate(zip(blocks, titles, strict=True)):
         below, at = divmod(index, columns)
-        x, y = left + at * (across + gap), start - below * high - head
-        figure.text(x / width, (y + 0.08) / figure.get_figheight(), name, fontsize=8)
-        if len({rows[0].scale for rows in blocks}) > 1:
+        x, y = left + at * (across + gap), bottom + body - below * high - head
+        _text(figure, x, y + 0.08, name)
+        if several:
             _bar(figure, rows[0].scale, width - right + 0.1, y - sum(heights) + 0.1, sum(heights) - 0.2)
         for row, height in zip(rows, heights, strict=True):
             y -= height
-            figure.text((x - 0.08) / width, (y + height / 2) / figure.get_figheight(), row.label, ha="right", va="center")
+            _text(figure, x - 0.08, y + height / 2, row.label, ha="right", va="center", color=row.colour or "black")
             _draw_row(row, _axes(figure, x, y, across, height))
-    if len({rows[0].scale for rows in blocks}) == 1:
-        _bar(figure, blocks[0][0].scale, width - right + 0.1, (start - head + bottom) / 2 - 0.9, 1.8)
+    if not several:
+        _bar(figure, blocks[0][0].scale, width - right + 0.1, bottom + body / 2 - 0.9, 1.8)
     return figure
 
 
 def _draw_row(row: _Row, axes) -> None:
     scale = row.scale
-    display = plotting.plot_anat(_nifti(row.backdrop), display_mode=row.axis, cut_coords=list(row.cuts), axes=axes, vmin=0, vmax=1, **BACKDROP)
+    display = plotting.plot_anat(_nifti(row.backdrop), display_mode=row.axis, cut_coords=list(row.cuts), axes=axes, **BACKDROP)
     if np.abs(row.values).max() > scale.threshold:
         display.add_overlay(_nifti(row.values), threshold=scale.threshold, cmap=scale.cmap, vmin=scale.low, vmax=scale.high)
     if row.outline is not None and row.outline.any():
@@ -638,7 +632,7 @@ def _bar(figure, scale: _Scale, left: float, bottom: float, height: float) -> No
     factor = 10.0**-power
     colours = ScalarMappable(Normalize(scale.low * factor, scale.high * factor), scale.cmap)
     bar = figure.colorbar(colours, cax=_axes(figure, left, bottom, 0.12, height))
-    bar.set_label(scale.label.replace("(", f"($10^{{{power}}}$ " if power else "("), fontsize=7)
+    bar.set_label((f"$10^{{{power}}}$ " if power else "") + scale.label, fontsize=7)
     bar.ax.tick_params(labelsize=7, length=2)
     bar.outline.set_linewidth(0.4)
 
@@ -649,12 +643,12 @@ def _relevance_scale(maps, brains, positive: bool) -> _Scale:
     sizes = np.concatenate([np.abs(values[brain]) for values, brain in itertools.zip_longest(maps, brains, fillvalue=brains[0])])
     threshold, top = (max(float(value), 1e-12) for value in np.quantile(sizes if len(sizes) else [0], [0.95, 0.999]))
     top = max(top, threshold)
-    return _Scale(POSITIVE if positive else SYMMETRIC, threshold, 0.0 if positive else -top, top, "relevance (logit per voxel)")
+    return _Scale(POSITIVE if positive else SYMMETRIC, threshold, 0.0 if positive else -top, top, "logit per voxel")
 
 
 def _threshold_note(scale: _Scale) -> str:
-    sign = "Positive" if scale.low == 0 else "Net"
-    return f"{sign} relevance is shown from {scale.threshold:.1e} (the highest 5 % of brain voxels by size), in full colour from {scale.high:.1e}."
+    low, high = f"{scale.threshold:.1e}", f"{scale.high:.1e}"
+    return f"{SIGN[scale.low == 0]} relevance: the 5 % of brain voxels highest in size, from {low} logit on; full colour from {high}."
 
 
 def _nifti(values) -> nib.Nifti1Image:
@@ -662,15 +656,15 @@ def _nifti(values) -> nib.Nifti1Image:
 
 
 def _backdrop(image, brain) -> np.ndarray:
-    """A scan scaled to .02..8 inside the brain between its 1st and 99.5th percentile (bright is left to the map), 0 outside."""
+    """A scan scaled to .02..8 inside the brain between its 1st and 99.5th percentile (the brightest is left to the map), 0 outside."""
     low, high = np.quantile(image[brain], [0.01, 0.995]) if brain.any() else (0, 1)
-    return np.where(brain, np.clip(0.8 * (image - low) / max(high - low, 1e-12), 0.02, 0.8), 0).astype("float32")
+    return np.where(brain, np.clip(0.8 * (image - low) / max(high - low, 1e-12), 0.02, 0.8), 0)
 
 
-def _cuts(values, brain, axis: str, count: int = 5) -> tuple[int, ...]:
-    """Coordinates (mm) of the slices across one axis with most relevance, at least 8 mm apart, in order."""
+def _cuts(weights, axis: str, count: int = 5) -> tuple[int, ...]:
+    """Coordinates (mm) of the heaviest slices across one axis, more than 8 mm apart, in order."""
     number = "xyz".index(axis)
-    mass = (np.abs(values) * brain).sum(axis=tuple({0, 1, 2} - {number})).astype(float)
+    mass = weights.sum(axis=tuple({0, 1, 2} - {number}), dtype=float)
     step, origin = images.AFFINE[number, number], images.AFFINE[number, 3]
     chosen = []
     for _ in range(count):
