@@ -10,6 +10,7 @@ import itertools
 import os
 import textwrap
 from collections import namedtuple
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -81,15 +82,23 @@ def save(figure, folder, stem: str, source: pd.DataFrame, provenance: dict, svg:
     return [*paths, folder / f"{stem}.json"]
 
 
+@contextmanager
+def _style():
+    gc.freeze()  # nilearn collects garbage for each slice: with TensorFlow loaded that is most of the time
+    try:
+        with plt.rc_context(STYLE):
+            yield
+    finally:
+        gc.unfreeze()
+
+
 def _drawn(function):
     """Draw in the common style and close the figure, so that a notebook shows it once: where it is returned."""
 
     @functools.wraps(function)
     def draw(*args, **kwargs):
-        gc.freeze()  # nilearn collects garbage for each slice: with TensorFlow loaded that is most of the time
-        with plt.rc_context(STYLE):
+        with _style():
             figure, source = function(*args, **kwargs)
-        gc.unfreeze()
         plt.close(figure)
         return figure, source
 
@@ -487,7 +496,7 @@ def show_scan(image, brain=None, lesions=None, *, synthetic: bool):
     """
     inside = image != 0 if brain is None else brain
     marked = lesions if lesions is not None and np.any(lesions) else inside
-    # the slices that cut most of it: their crossing always shows some
+    # on each axis the slice that cuts most of it
     centre = [int(np.argmax(marked.sum(axis=tuple({0, 1, 2} - {axis})))) for axis in range(3)]
     point = nib.affines.apply_affine(images.AFFINE, centre).round().astype(int)
     note = "Blue: brain mask. " + ("Red: lesion mask." if marked is lesions else "No lesion mask, or an empty one.")
@@ -501,7 +510,7 @@ def show_scan(image, brain=None, lesions=None, *, synthetic: bool):
     return figure, pd.DataFrame([dict(zip(("x_mm", "y_mm", "z_mm"), point.tolist(), strict=True))])
 
 
-def view_heatmap(image, heatmap, interactive: bool = False):
+def view_heatmap(image, heatmap, interactive: bool = False, *, synthetic: bool = False):
     """Scroll through one heatmap on its scan, both in their own space.
 
     Parameters
@@ -510,6 +519,8 @@ def view_heatmap(image, heatmap, interactive: bool = False):
         NIfTI files in the same space.
     interactive : bool
         A viewer for JupyterLab that works without a network (nilearn's; some MB of HTML in the notebook); else a static picture.
+    synthetic : bool
+        Mark the picture.
 
     Returns
     -------
@@ -520,11 +531,14 @@ def view_heatmap(image, heatmap, interactive: bool = False):
     scale = _relevance_scale([values], [values != 0], False)
     title = f"{Path(heatmap).name.split('_')[0]}: net relevance in the scan's own space"
     common = {"bg_img": scan, "threshold": scale.threshold, "vmax": scale.high, "cmap": SYMMETRIC, "black_bg": True}
-    if interactive:
-        return plotting.view_img(relevance, title=f"{title}. {NOTICE}", **common)
-    figure, bottom = _page(7.5, 2.6, title, [_threshold_note(scale).replace("brain", "all"), HOW + SAGITTAL], False, notice=True)
-    plotting.plot_stat_map(relevance, axes=_axes(figure, 0.1, bottom + 0.1, 6.3, 2.4), colorbar=False, **common)
-    _bar(figure, scale, 6.55, bottom + 0.3, 2)
+    with _style():
+        if interactive:
+            return plotting.view_img(relevance, title=f"{SYNTHETIC if synthetic else ''} {title}. {NOTICE}".strip(), **common)
+        note = _threshold_note(scale).replace("brain", "all")
+        figure, bottom = _page(7.5, 2.6, title, [note, HOW + SAGITTAL], synthetic, notice=True)
+        axes = _axes(figure, 0.1, bottom + 0.1, 6.3, 2.4)
+        plotting.plot_stat_map(relevance, axes=axes, colorbar=False, draw_cross=False, annotate=False, **common).annotate(size=7)
+        _bar(figure, scale, 6.55, bottom + 0.3, 2)
     plt.close(figure)
     return figure
 
