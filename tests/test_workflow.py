@@ -1,0 +1,296 @@
+"""The whole series on the smoke profile, in a copy of the checkout, and what the workflow plans when something changes."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import jupytext
+import nbformat
+import numpy as np
+import pytest
+import yaml
+
+import msxai
+
+pytestmark = pytest.mark.series
+BIN = Path(sys.executable).parent
+NOTEBOOKS = sorted(path.stem for path in (msxai.ROOT / "notebooks").glob("*.py"))
+
+
+class Checkout:
+    """A copy of the checkout whose package and notebooks may be changed; the tests' environment runs it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("msxai", "notebooks", "workflow"):
+            ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+            shutil.copytree(msxai.ROOT / name, folder / name, ignore=ignored)
+        self.environment = {**os.environ, "PYTHONPATH": str(folder), "HOME": str(folder / "home")}
+        (folder / "home").mkdir()
+
+    def run(self, *command, cwd=None) -> subprocess.CompletedProcess:
+        command = [BIN / command[0], *command[1:]]
+        return subprocess.run(command, cwd=cwd or self.folder, env=self.environment, capture_output=True, text=True, check=False)
+
+    def snakemake(self, *options, profile="smoke") -> subprocess.CompletedProcess:
+        return self.run("snakemake", "--snakefile", "workflow/Snakefile", "--configfile", f"workflow/{profile}.yaml",
+                        "--workflow-profile", "workflow/local", *options)  # fmt: skip
+
+    def plan(self, **options) -> set[str]:
+        """Rules that would run."""
+        found = self.snakemake("--dry-run", **options)
+        assert found.returncode == 0, found.stderr
+        table = re.findall(r"^(\w+) +\d+$", found.stdout + found.stderr, re.MULTILINE)
+        return set(table) - {"total", "all"}
+
+    def papermill(self, notebook: str, cwd=None, **parameters) -> subprocess.CompletedProcess:
+        """The notebook by hand, as the README says; the executed notebook is `self.executed`."""
+        source = self.folder / "notebooks" / f"{notebook}.ipynb"
+        jupytext.write(jupytext.read(source.with_suffix(".py")), source)
+        self.executed = self.folder / f"{notebook}.executed.ipynb"
+        return self.run("papermill", "--no-progress-bar", source, self.executed, "-y", json.dumps(parameters), cwd=cwd)
+
+
+@pytest.fixture(scope="session")
+def series(tmp_path_factory):
+    """A checkout in which the smoke profile has run."""
+    checkout = Checkout(tmp_path_factory.mktemp("check out"))
+    found = checkout.snakemake()
+    assert found.returncode == 0, found.stderr[-4000:]
+    return checkout
+
+
+@pytest.fixture
+def changed(series):
+    """Change a file of the checkout; it is put back afterwards."""
+    kept = {}
+
+    def change(name, text="\n# changed\n"):
+        path = series.folder / name
+        kept[path] = path.read_bytes()
+        path.write_bytes(kept[path] + text.encode())
+
+    yield change
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+
+def test_the_series_draws_every_figure(series):
+    folder = series.folder / "runs" / "smoke" / "figures"
+    stems = {path.stem for path in folder.glob("fig*.png")}
+    numbers = {stem[:5] for stem in stems}
+    assert numbers == {f"fig{item:02}" for item in (1, 2, 4, 5, 6, 7, 8, 9, 10)}
+    for stem in stems:
+        assert (folder / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+        assert len((folder / f"{stem}.tsv").read_text().splitlines()) > 1
+        record = json.loads((folder / f"{stem}.json").read_text())
+        assert record["versions"]["msxai"] == msxai.__version__
+        assert record["inputs"]
+    assert {path.stem for path in folder.glob("*.svg")} >= {stem for stem in stems if stem[:5] in ("fig01", "fig05", "fig06")}
+    assert not (series.folder / "figures").exists(), "only make copies figures, and only the demo's"
+
+
+def test_heatmaps_lie_in_the_scans_space_with_their_sidecar(series):
+    import nibabel as nib
+
+    folder = series.folder / "runs" / "smoke" / "heatmaps" / "pretrained"
+    maps = sorted(folder.glob("sub-*/anat/*_space-MNI152_desc-lrpEpsilon_stat-relevance_statmap.nii.gz"))
+    assert len(maps) == 6
+    sidecar = json.loads(maps[0].with_name(maps[0].name.replace(".nii.gz", ".json")).read_text())
+    scan, found = nib.load(series.folder / sidecar["Scan"]), nib.load(maps[0])
+    np.testing.assert_array_equal(scan.affine, found.affine)
+    assert found.get_fdata().sum() == pytest.approx(sidecar["SumOfRelevance"], rel=1e-4)
+    assert sidecar["Notice"] == "Research software. Not for clinical use."
+    assert sidecar["Synthetic"] is True
+    assert sidecar["Epsilon"] == 1e-3
+
+
+def test_a_second_run_does_nothing(series):
+    assert series.plan() == set()
+
+
+def test_saving_outputs_in_jupyterlab_reruns_nothing(series):
+    notebook = jupytext.read(series.folder / "notebooks" / "03_fine_tuning.py")
+    notebook.cells[1]["outputs"] = [nbformat.v4.new_output("stream", text="saved")]
+    nbformat.write(notebook, series.folder / "notebooks" / "03_fine_tuning.ipynb")
+    os.utime(series.folder / "msxai" / "network.py")
+    assert series.plan() == set()
+
+
+def test_the_network_decides_02_onwards(series, changed):
+    changed("msxai/network.py")
+    assert series.plan() == {"pretrain", "finetune", "evaluate", "explain", "draw"}
+
+
+def test_the_figure_module_decides_08_only(series, changed):
+    changed("msxai/figures.py")
+    assert series.plan() == {"draw"}
+
+
+def test_a_fresh_clone_with_committed_figures_trains_and_draws_anew(series):
+    shutil.copytree(series.folder / "runs" / "smoke" / "figures", series.folder / "figures" / "demo")
+    assert series.plan(profile="demo") == {"prepare", "pretrain", "finetune", "evaluate", "explain", "draw"}
+    shutil.rmtree(series.folder / "figures")
+
+
+def test_rules_name_every_module_that_their_notebook_needs():
+    """figures.py draws in most notebooks and decides the results of 08 alone."""
+    graph = grimp.build_graph("msxai")
+    text = (msxai.ROOT / "workflow" / "Snakefile").read_text()
+    space: dict = {}
+    exec(text[text.index("GROUND =") : text.index("def code(")], space)
+    for notebook, named in space["MODULES"].items():
+        source = (msxai.ROOT / "notebooks" / f"{notebook}.py").read_text()
+        imported = set(re.findall(r"from msxai\.(\w+) import", source))
+        for names in re.findall(r"from msxai import (.+)", source):
+            imported |= set(names.split(", "))
+        if notebook != "08_figures":
+            imported -= {"figures"}
+        needed = {f"msxai.{name}" for name in imported}
+        for name in list(needed):
+            needed |= graph.find_upstream_modules(name)
+        assert {name.removeprefix("msxai.") for name in needed - {"msxai"}} == set(named), notebook
+
+
+def test_defaults_of_the_notebooks_are_the_demo_profile():
+    config = yaml.safe_load((msxai.ROOT / "workflow" / "demo.yaml").read_text())
+    first = next(iter(config["variants"].items()))
+    stage = {"01_data_preparation": config["cohorts"]["finetuning"], "03_fine_tuning": {"variant": first[0], "start": first[1], "trial": 0},
+             "02_pretraining": {"cohort": config["pretraining_cohort"], "trial": 0},
+             "04_evaluation": {"variants": list(config["variants"]), "trials": config["trials"]["finetuning"]},
+             "05_lrp_heatmaps": {"variant": config["heatmaps"], "trials": config["trials"]["finetuning"]},
+             "08_figures": {"variant": config["heatmaps"], "pretraining_trials": config["trials"]["pretraining"]}}  # fmt: skip
+    for notebook in NOTEBOOKS:
+        cell = next(cell for cell in jupytext.read(msxai.ROOT / "notebooks" / f"{notebook}.py").cells if "parameters" in cell.metadata.get("tags", []))
+        space: dict = {}
+        exec(cell.source, space)
+        expected = {"cohort": config["cohort"], **config["common"], **config[notebook], **stage[notebook]}
+        assert {name: space[name] for name in expected} == expected, notebook
+        assert set(space["__annotations__"]) >= set(expected)
+
+
+def test_by_hand_and_by_run_all_the_results_are_the_workflows(series, tmp_path):
+    """03 by papermill -p from another folder, then cell by cell as Run All does, into another results folder: the same weights."""
+    reference = series.folder / "runs" / "smoke"
+    config = yaml.safe_load((msxai.ROOT / "workflow" / "smoke.yaml").read_text())
+    given = {**config["03_fine_tuning"], "cohort": "phantom-ms-smoke", "variant": "pretrained"}
+    expected = np.load(reference / "finetuning" / "pretrained" / "trial-0" / "weights.npz")
+    for turn in ("by hand", "run all"):
+        results = tmp_path / turn
+        for name in ("prepared", "pretraining"):
+            shutil.copytree(reference / name, results / name)
+        for record in results.rglob("*.json"):  # records name files from the checkout; here they lie outside
+            content = json.loads(record.read_text())
+            content["outputs"] = {Path(name).name: value for name, value in content["outputs"].items()}
+            record.write_text(json.dumps(content))
+        if turn == "by hand":
+            found = series.papermill("03_fine_tuning", cwd=tmp_path, **given, results=str(results))
+        else:
+            notebook = jupytext.read(series.folder / "notebooks" / "03_fine_tuning.py")
+            cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+            for name, value in {**given, "results": str(results)}.items():
+                cell.source = re.sub(rf"^({name}: \w+) = \S+", lambda match, value=value: f"{match[1]} = {value!r}", cell.source, flags=re.MULTILINE)
+            nbformat.write(notebook, tmp_path / "03.ipynb")
+            found = series.run("jupyter", "execute", tmp_path / "03.ipynb")
+        assert found.returncode == 0, found.stderr[-3000:]
+        weights = np.load(results / "finetuning" / "pretrained" / "trial-0" / "weights.npz")
+        for name in expected:
+            np.testing.assert_array_equal(weights[name], expected[name])
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"cohrt": "phantom-ms-smoke"}, "Did you mean cohort?"),
+    ({"validation": "much"}, "parameter validation: found 'much' (str); expected a number (float)"),
+    ({"normalisation": "zscor"}, "Did you mean zscore?"),
+    ({"cohort": "data/nothing-here"}, "no such folder; expected a BIDS dataset"),
+])  # fmt: skip
+def test_a_bad_parameter_fails_the_run_and_the_executed_notebook_is_kept(series, tmp_path, given, message):
+    found = series.papermill("01_data_preparation", **{"cohort": "phantom-ms-smoke", "subjects": 20, "holdout": [3, 3], "results": str(tmp_path), **given})
+    assert found.returncode != 0
+    assert message in found.stderr
+    assert message in re.sub(r"\\u001b\[[0-9;]*m", "", series.executed.read_text())
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_a_missing_step_names_the_notebook_and_the_command(series, tmp_path):
+    found = series.papermill("03_fine_tuning", cohort="phantom-ms-smoke", results=str(tmp_path))
+    assert found.returncode != 0
+    assert "expected the result of 01_data_preparation. Run it first: .venv/bin/papermill notebooks/01_data_preparation.ipynb" in found.stderr
+
+
+def test_a_step_refuses_results_made_with_other_parameters(series):
+    found = series.papermill("04_evaluation", cohort="phantom-ms-smoke", results="runs/smoke", width=4, trials=1)
+    assert found.returncode != 0
+    assert "found a result made with width=2; expected width=4 as in this run" in found.stderr
+
+
+def test_a_failing_cell_fails_the_workflow_and_names_the_notebook(series, changed):
+    changed("notebooks/08_figures.py", "\n# %%\nraise RuntimeError('planted')\n")
+    found = series.snakemake()
+    assert found.returncode != 0
+    assert "the executed notebook with the failing cell: runs/smoke/notebooks/08_figures.ipynb" in found.stderr
+    assert "planted" in (series.folder / "runs/smoke/notebooks/08_figures.ipynb").read_text()
+
+
+def test_a_cohort_without_masks_ages_or_edss_runs(series, tmp_path):
+    """Everything that the phantom knows is taken away but scans and groups; 04 and 05 and 08 say what they leave out."""
+    import pandas as pd
+
+    cohort, results = tmp_path / "bare", tmp_path / "results"
+    shutil.copytree(series.folder / "data" / "phantom-ms-smoke", cohort)
+    shutil.rmtree(cohort / "derivatives")
+    people = pd.read_csv(cohort / "participants.tsv", sep="\t")
+    people[["participant_id", "group"]].to_csv(cohort / "participants.tsv", sep="\t", index=False)
+    given = {"cohort": str(cohort), "results": str(results)}
+    steps = [("01_data_preparation", {"holdout": [3, 3], "validation": 0.25}), ("03_fine_tuning", {"start": "scratch", "width": 2, "epochs": 1}),
+             ("04_evaluation", {"variants": ["pretrained"], "trials": 1, "width": 2}), ("05_lrp_heatmaps", {"trials": 1}),
+             ("08_figures", {"pretraining_trials": 0})]  # fmt: skip
+    for notebook, more in steps:
+        found = series.papermill(notebook, **given, **more)
+        assert found.returncode == 0, found.stderr[-3000:]
+        if notebook == "04_evaluation":
+            assert "lesion load: skipped, as the cohort has scans without a lesion mask" in series.executed.read_text()
+    assert (results / "figures" / "fig09_average-heatmaps.png").exists()
+
+
+@pytest.mark.real
+def test_real_scans_by_parameters_alone(series, open_ms, tmp_path):
+    """01 and 05 on two real FLAIR scans with their lesion masks: arrays, heatmaps in the scans' own space, a picture."""
+    import nibabel as nib
+    from scipy import ndimage
+
+    from msxai.images import AFFINE, SHAPE, brain_mask
+    from msxai.prepared import Prepared
+
+    scans = [open_ms / "mni" / f"patient{number}_FLAIR.nii.gz" for number in ("07", "19")]
+    masks = [open_ms / "lesions_mni" / f"patient{number}_lesions.nii.gz" for number in ("07", "19")]
+    given = {"cohort": "real", "results": str(tmp_path / "results")}
+    found = series.papermill("01_data_preparation", **given, images=list(map(str, scans)), lesion_masks=list(map(str, masks)))
+    assert found.returncode == 0, found.stderr[-3000:]
+    prepared = Prepared(tmp_path / "results" / "prepared" / "real.h5")
+    for row, path in enumerate(scans):
+        image = nib.load(path)
+        voxels = np.moveaxis(np.indices(SHAPE), 0, -1)
+        places = nib.affines.apply_affine(np.linalg.inv(image.affine) @ AFFINE, voxels)
+        reference = ndimage.map_coordinates(image.get_fdata(), np.moveaxis(places, -1, 0), order=1, mode="constant")
+        brain = brain_mask(reference.astype("float32"))
+        reference = np.where(brain, (reference - reference[brain].mean()) / reference[brain].std(), 0)
+        np.testing.assert_allclose(prepared.image(row), reference, atol=2e-4)
+        assert prepared.lesions(row).any()
+    weights = series.folder / "runs" / "smoke" / "finetuning" / "pretrained" / "trial-0" / "weights.npz"
+    found = series.papermill("05_lrp_heatmaps", **given, weights=str(weights))
+    assert found.returncode == 0, found.stderr[-3000:]
+    heatmaps = sorted((tmp_path / "results" / "heatmaps").rglob("*_statmap.nii.gz"))
+    assert len(heatmaps) == 2
+    for path, scan in zip(heatmaps, map(nib.load, scans), strict=True):
+        heatmap = nib.load(path)
+        assert heatmap.shape == scan.shape
+        np.testing.assert_array_equal(heatmap.affine, scan.affine)
+        sidecar = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+        assert heatmap.get_fdata().sum() == pytest.approx(sidecar["SumOfRelevance"], rel=0.05)
+    assert '"image/png"' in series.executed.read_text()
