@@ -38,13 +38,17 @@ if [ -f "$stamp" ] && [ "$(head -n 1 "$stamp")" != "$(pwd)" ]; then
 fi
 rm -f "$stamp"
 
+# What made .venv goes on serving it where only a lock changed or an install failed, unless $PYTHON is of another version.
+kept=$("$venv/bin/python" -I -c 'import pip' 2>/dev/null && usable "$venv/bin/python") || kept=
 if [ -n "${PYTHON:-}" ]; then
     version=$(usable "$PYTHON") || fail "PYTHON=$PYTHON is ${version:+Python }${version:-no Python that runs}; 3.11, 3.12 or 3.13 is needed." \
         "PYTHON=/path/to/python3.12 $again"
-    has_venv "$PYTHON" || venv_missing "$PYTHON" "$version"
     python=$PYTHON
+    [ "$version" = "$kept" ] || has_venv "$PYTHON" || venv_missing "$PYTHON" "$version"
+elif [ -n "$kept" ]; then
+    python=$venv/bin/python version=$kept
 else
-    python= without=
+    python='' without=''
     for candidate in python3.13 python3.12 python3.11 python3 python; do
         version=$(usable "$candidate") || continue # a name on the path need not run: pyenv's shims fail
         if has_venv "$candidate"; then
@@ -59,8 +63,12 @@ else
         "apt-get install python3.12 python3.12-venv && $again   (or name one: PYTHON=/path/to/python3.12 $again)"
 fi
 
-echo "set-up: $python (Python $version) makes .venv (3.3 GB, about 3 minutes, once)"
-"$python" -I -m venv "$venv" >/dev/null 2>&1 || fail "$python (Python $version) could not make .venv." "rm -rf .venv && PYTHON=/path/to/python3.12 $again"
+echo "set-up: $python (Python $version) fills .venv (3.3 GB, about 3 minutes, once)"
+if [ "$version" != "$kept" ]; then
+    rm -rf "$venv"
+    "$python" -I -m venv "$venv" >/dev/null 2>&1 || fail "$python (Python $version) could not make .venv." \
+        "see to 4 GB of free disk, or name another Python: PYTHON=/path/to/python3.12 $again"
+fi
 
 install() { # pip's arguments; what it says goes to the log, the errors to the screen too
     "$venv/bin/python" -I -m pip install --no-input --progress-bar off "$@" >>"$log" 2>&1 && return
