@@ -146,7 +146,7 @@ def cohort_table(table: pd.DataFrame, lesion_volumes=None, paper=None, *, synthe
             lines.append([name, *(_cell(found, part, group) for part in parts for group in groups)])
     notes = ["Mean ± SD and, below, the range; n where some lack the value. –: none, or not in the paper.", *left_out]
     title = f"Cohort: {len(people)} subjects, {len(table)} scans"
-    return _table(lines, [1.4, *[0.95] * len(parts) * len(groups)], title, notes, synthetic), source
+    return _table(lines, 0.95, title, notes, synthetic), source
 
 
 def _summary(rows: pd.DataFrame, quantity: str) -> dict:
@@ -314,7 +314,7 @@ def results_table(scores: pd.DataFrame, paper: pd.DataFrame, *, synthetic: bool)
     sizes = " and ".join(f"{size} {name}" for name in ("patients", "controls") for size in [_span(scores[name])])
     notes = [f"Here: mean (lowest–highest trial: seed) and [95 % interval over subjects: sample]; {sizes}. –: not computed or printed.",
              "Paper: mean (range) of 10 trials; 13 patients and 10 controls; doi:10.1016/j.nicl.2019.102003."]  # fmt: skip
-    return _table(lines, [1.1, *[1.2, 1.2] * 4], "Results on the holdout (%)", notes, synthetic), pd.DataFrame(source)
+    return _table(lines, 1.2, "Results on the holdout (%)", notes, synthetic), pd.DataFrame(source)
 
 
 def _score(row: dict, mean: str, low: str, high: str, *interval) -> str:
@@ -431,7 +431,7 @@ def _individuals(prepared, table, title, positive, synthetic, rows=None):
     for row, values, brain, scan in zip(rows, maps, brains, table.to_dict("records"), strict=True):
         backdrop, lesions = _backdrop(prepared.image(row), brain), prepared.lesions(row)
         weights = np.where(np.abs(values) >= scale.threshold, np.abs(values), 1e-9 * brain)  # where nothing is shown: the widest slices
-        cuts = {axis: _cuts(weights, axis) for axis in "zyx"}
+        cuts = {axis: _cuts(weights, brain, axis) for axis in "zyx"}
         blocks.append([_Row("", "", backdrop, values, axis, cuts[axis], scale, lesions) for axis in "zyx"])
         name = " ".join(filter(None, [scan["participant_id"], scan["session_id"]]))
         volume = lesions.sum() * abs(np.linalg.det(prepared.affine[:3, :3])) if prepared.has_lesions[row] else np.nan
@@ -440,7 +440,7 @@ def _individuals(prepared, table, title, positive, synthetic, rows=None):
         kept = {key: scan[key] for key in ("participant_id", "session_id", "group", "probability", "logit", "sha256")}
         source.append({**kept, "file": Path(scan["path"]).name, "lesion_volume": volume, "threshold": scale.threshold,
                        "full_colour": scale.high, **{f"{axis}_mm": " ".join(map(str, cuts[axis])) for axis in "xyz"}})  # fmt: skip
-    notes = [_threshold_note(scale), "Green: outline of the lesion mask. Slices: where most of the shown relevance lies.", HOW + SAGITTAL]
+    notes = [_threshold_note(scale), "Green: outline of the lesion mask. Slices: where much of the shown relevance lies.", HOW + SAGITTAL]
     width = 10 if len(blocks) > 1 else 6
     return _slices(blocks, titles, width, title.format(len(blocks)), notes, synthetic, notice=True), pd.DataFrame(source)
 
@@ -577,8 +577,10 @@ def _words(title: str, text: str, synthetic: bool, notice: bool = False):
     return figure, pd.DataFrame({"nothing_to_draw": [text]})
 
 
-def _table(lines: list[list[str]], widths: list[float], title: str, notes: list, synthetic: bool):
+def _table(lines: list[list[str]], width: float, title: str, notes: list, synthetic: bool):
     """Draw a table of two header rows and any others; an empty cell of the first row belongs to the one on its left."""
+    longest = max(len(part) for line in lines for part in line[0].split("\n"))
+    widths = [0.25 + 0.066 * longest, *[width] * (len(lines[0]) - 1)]
     heights = [0.22 + 0.14 * max(cell.count("\n") for cell in line) for line in lines]
     figure, bottom = _page(sum(widths) + 0.2, sum(heights) + 0.1, title, notes, synthetic)
     axes = _axes(figure, 0.1, bottom, sum(widths), sum(heights) + 0.1, xlim=(0, sum(widths)), ylim=(0, sum(heights) + 0.1))
@@ -675,17 +677,11 @@ def _backdrop(image, brain) -> np.ndarray:
     return np.where(brain, np.clip(0.8 * (image - low) / max(high - low, 1e-12), 0.02, 0.8), 0)
 
 
-def _cuts(weights, axis: str, count: int = 5) -> tuple[int, ...]:
-    """Coordinates (mm) of the heaviest slices across one axis, more than 8 mm apart, in order."""
-    number = "xyz".index(axis)
-    mass = weights.sum(axis=tuple({0, 1, 2} - {number}), dtype=float)
-    step, origin = images.AFFINE[number, number], images.AFFINE[number, 3]
-    chosen = []
-    for _ in range(count):
-        best = int(np.argmax(mass))
-        chosen.append(round(origin + step * best))
-        mass[max(best - int(8 / step), 0) : best + int(8 / step) + 1] = -1
-    return tuple(sorted(chosen))
+def _cuts(weights, brain, axis: str) -> tuple[int, ...]:
+    """Coordinates (mm) of the five heaviest slices across one axis, about 1 cm apart, none at the rim of the brain."""
+    area = brain.sum(axis=tuple({0, 1, 2} - {"xyz".index(axis)}), keepdims=True)
+    wide = _nifti(np.where(area >= area.max() / 4, weights, 0))
+    return tuple(round(float(mm)) for mm in plotting.find_cut_slices(wide, axis, 5, spacing=5))
 
 
 def _voxels(values, cuts) -> pd.DataFrame:
