@@ -49,7 +49,41 @@ def configure(seed: int, threads: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def build(width: int = 64, shape=SHAPE, dropout: float = 0.3, weight_decay: float = 0.01, pool_first: bool = True) -> keras.Model:
+class Stem(keras.layers.Conv3D):
+    """First convolution and pooling, computed inside a box only.
+
+    Where a scan is 0 the convolution gives its bias, so outside the brain nothing need be computed: the output is that of the
+    convolution over the whole volume, as long as all voxels outside the box are 0 (`training.fit` takes the box from the scans).
+
+    Parameters
+    ----------
+    width : int
+        Filters.
+    box : sequence of three (first, last), optional
+        Smallest and largest index along X, Y, Z at which a scan may differ from 0; None: anywhere.
+    """
+
+    def __init__(self, width: int, box=None, **options):
+        super().__init__(width, 3, **options)
+        self.box = box
+
+    def compute_output_shape(self, input_shape):
+        """(N, X, Y, Z, 1) to (N, (X - 2) // 3, (Y - 2) // 3, (Z - 2) // 3, width)."""
+        return (input_shape[0], *((length - 2) // 3 for length in input_shape[1:4]), self.filters)
+
+    def call(self, volumes):
+        """Convolve and pool."""
+        cells = [(length - 2) // 3 for length in volumes.shape[1:4]]
+        box = self.box or [(0, length - 1) for length in volumes.shape[1:4]]
+        first = [max(0, (low - 2) // 3) for low, _ in box]  # a cell sees the five voxels from 3 * cell on
+        last = [min(count, high // 3 + 1) for count, (_, high) in zip(cells, box, strict=True)]
+        volumes = volumes[(slice(None), *(slice(3 * low, 3 * high + 2) for low, high in zip(first, last, strict=True)))]
+        inside = keras.ops.max_pool(super().call(volumes) - self.bias, 3, 3)
+        around = [(low, count - high) for low, high, count in zip(first, last, cells, strict=True)]
+        return keras.ops.pad(inside, [(0, 0), *around, (0, 0)]) + self.bias
+
+
+def build(width: int = 64, shape=SHAPE, dropout: float = 0.3, weight_decay: float = 0.01, fast: bool = False, box=None) -> keras.Model:
     """Build the network; its output is the logit (the sigmoid is left to the loss and to `probability`).
 
     Parameters
@@ -62,8 +96,11 @@ def build(width: int = 64, shape=SHAPE, dropout: float = 0.3, weight_decay: floa
         Share of activations dropped after each pooling.
     weight_decay : float
         L2 factor on the kernels of the third and fourth convolution.
-    pool_first : bool
-        Pool before the ELU. ELU is monotone, so max pooling commutes with it: the values are the same, at 1/27 of the ELUs.
+    fast : bool
+        Pool before the ELU, and convolve first inside `box` only (`Stem`). ELU is monotone, so max pooling commutes with it: values
+        and gradients are the same, at 1/27 of the ELUs.
+    box : sequence of three (first, last), optional
+        See `Stem`; of use with `fast` only.
 
     Returns
     -------
@@ -77,12 +114,15 @@ def build(width: int = 64, shape=SHAPE, dropout: float = 0.3, weight_decay: floa
     layers = keras.layers
     model = keras.Sequential([keras.Input((*shape, 1))], name="eitel2019")
     for name in CONVOLUTIONS:
-        l2 = keras.regularizers.L2(weight_decay) if name in ("conv3", "conv4") else None
-        model.add(layers.Conv3D(width, 3, kernel_regularizer=l2, name=name))
-        stage = [layers.Activation("elu", name=f"elu{name[-1]}")]
+        number, l2 = name[-1], keras.regularizers.L2(weight_decay) if name in ("conv3", "conv4") else None
+        pool, elu = layers.MaxPooling3D(3, name=f"pool{number}"), layers.Activation("elu", name=f"elu{number}")
+        if fast and name == "conv1":
+            stage = [Stem(width, box, name=name), elu]
+        else:
+            convolution = layers.Conv3D(width, 3, kernel_regularizer=l2, name=name)
+            stage = [convolution, elu] if name == "conv3" else [convolution, pool, elu] if fast else [convolution, elu, pool]
         if name != "conv3":
-            stage.insert(1 - pool_first, layers.MaxPooling3D(3, name=f"pool{name[-1]}"))
-            stage.append(layers.Dropout(dropout, name=f"dropout{name[-1]}"))
+            stage.append(layers.Dropout(dropout, name=f"dropout{number}"))
         for layer in stage:
             model.add(layer)
     model.add(layers.Flatten(name="flatten"))

@@ -68,11 +68,12 @@ def prepare(
         shape = (len(table), *images.SHAPE)
         stores = {name: file.create_dataset(name, shape, kind, chunks=(1, *images.SHAPE), **STORE)
                   for name, kind in (("images", "f4"), ("brain", "?"), ("lesions", "?"))}  # fmt: skip
-        hashes = []
+        hashes, occupied = [], np.full(images.SHAPE, normalisation == "voxelwise")
         for row, (arrays, source) in enumerate(tqdm(work, total=len(table), desc="preparing", unit="scan")):
             for name, values in arrays.items():
                 stores[name][row] = values
             hashes.append(source)
+            occupied |= arrays["images"] != 0
         table["source_sha256"] = hashes
         _same_scan_twice(table)
         if normalisation == "voxelwise":
@@ -87,7 +88,7 @@ def prepare(
             parameters=json.dumps(parameters or {}),
             table=table.to_json(orient="table", index=False),
         )
-        file.attrs["affine"] = images.AFFINE
+        file.attrs["affine"], file.attrs["box"] = images.AFFINE, _box(occupied)
 
 
 def _scan(row: dict, normalisation: str, interpolation: str) -> tuple[dict, str]:
@@ -100,6 +101,12 @@ def _scan(row: dict, normalisation: str, interpolation: str) -> tuple[dict, str]
     except ImageError as error:
         raise ImageError(row["image"], error.found, error.expected, error.mend) from error
     return {"images": values, "brain": brain, "lesions": lesions}, integrity.sha256(row["image"])
+
+
+def _box(occupied) -> np.ndarray:
+    """First and last index along each axis at which any scan differs from 0, int of shape (3, 2)."""
+    along = [np.flatnonzero(occupied.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return np.array([(found[0], found[-1]) for found in along])
 
 
 def _same_scan_twice(table: pd.DataFrame) -> None:
@@ -147,6 +154,8 @@ class Prepared:
     has_lesions : ndarray of bool, shape (N,)
         Whether a scan has a lesion mask (which may be empty).
     affine : ndarray of shape (4, 4)
+    box : ndarray of shape (3, 2), int
+        First and last index along each axis at which any scan differs from 0.
     name, modality, normalisation : str
     synthetic : bool
     """
@@ -163,7 +172,7 @@ class Prepared:
             self.table["part"] = [parts.get((row.participant_id, row.session_id)) for row in self.table.itertuples()]
         self.has_lesions = self.table["lesion_mask"].notna().to_numpy()
         self.name, self.modality, self.normalisation = (str(attrs[key]) for key in ("name", "modality", "normalisation"))
-        self.synthetic, self.affine = bool(attrs["synthetic"]), attrs["affine"]
+        self.synthetic, self.affine, self.box = bool(attrs["synthetic"]), attrs["affine"], attrs["box"]
 
     def _read(self, name: str, row: int) -> np.ndarray:
         with self._lock:

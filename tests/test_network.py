@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from msxai import network
 from msxai.errors import ParameterError
@@ -30,12 +31,35 @@ def test_l2_stands_on_the_third_and_fourth_convolution_only():
     assert float(model.get_layer("conv3").kernel_regularizer.l2) == pytest.approx(0.01)
 
 
-def test_pooling_before_elu_gives_the_same_values():
-    volume = np.random.default_rng(1).normal(size=(2, *SMALL, 1)).astype("float32")
-    first, last = with_weights(pool_first=True), with_weights(pool_first=False)
-    assert [layer.name for layer in first.layers][:3] == ["conv1", "pool1", "elu1"]
-    assert [layer.name for layer in last.layers][:3] == ["conv1", "elu1", "pool1"]
-    np.testing.assert_allclose(first(volume), last(volume), rtol=1e-5, atol=1e-6)
+@tf.function(reduce_retracing=True)
+def gradients(model, volume):
+    """Logit and its slopes by the weights; compiled, where oneDNN hands the slope of tied maxima to one of them, as training does."""
+    with tf.GradientTape() as tape:
+        logit = model(volume)
+    return logit, tape.gradient(logit, [variable.value for variable in model.trainable_variables])
+
+
+@pytest.mark.parametrize(("shape", "box"), [
+    (SMALL, None), ((73, 72, 71), ((0, 72), (0, 71), (0, 70))), ((73, 72, 71), ((12, 50), (3, 69), (20, 55))),
+    ((73, 72, 71), ((13, 49), (4, 70), (21, 56))), ((73, 72, 71), ((14, 51), (5, 71), (22, 57))), ((73, 72, 71), ((35, 35), (0, 2), (69, 70))),
+])  # fmt: skip
+def test_the_fast_network_has_the_values_and_gradients_of_the_papers_order(shape, box):
+    """Pooling before the ELU, the first convolution in a box: the same function of weights and volume."""
+    volume = np.zeros((2, *shape, 1), "float32")
+    inside = (slice(None), *(slice(low, high + 1) for low, high in box)) if box else slice(None)
+    volume[inside] = np.random.default_rng(1).normal(size=volume[inside].shape)
+    found = []
+    for options in ({}, {"fast": True, "box": box}):
+        model = with_weights(shape=shape, **options)
+        found.append((model, *gradients(model, volume)))
+    (paper, logit, slopes), (fast, fast_logit, fast_slopes) = found
+    assert [layer.name for layer in paper.layers][:3] == ["conv1", "elu1", "pool1"]
+    assert [layer.name for layer in fast.layers][:3] == ["conv1", "elu1", "dropout1"]
+    assert list(network.weights(paper)) == list(network.weights(fast))
+    np.testing.assert_allclose(fast_logit, logit, rtol=1e-4, atol=1e-5)
+    largest = max(np.abs(slope).max() for slope in slopes)
+    for one, other in zip(slopes, fast_slopes, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-5 * largest)
 
 
 def test_weights_survive_the_disk(tmp_path):
