@@ -27,8 +27,6 @@
 # subject). A cohort of your own: `-p cohort data/my-study` for a BIDS dataset (see `data/README.md`).
 
 # %%
-import json
-
 from msxai import figures, integrity, parameters, phantom, splits
 from msxai.cohort import open_cohort
 from msxai.prepared import Prepared, prepare
@@ -103,4 +101,4 @@ figure
 # [03_fine_tuning](03_fine_tuning.ipynb) with `start = "scratch"`.
 
 # %%
-print(json.dumps({"prepared": integrity.relative(where.prepared(cohort)), "scans": len(prepared.table), "synthetic": prepared.synthetic}, indent=2))
+print(f"{integrity.relative(where.prepared(cohort))}: {len(prepared.table)} scans, synthetic: {prepared.synthetic}")

@@ -18,7 +18,7 @@
 #
 # | | |
 # |---|---|
-# | reads | `<results>/prepared/<cohort>.h5` from [01_data_preparation](01_data_preparation.ipynb), weights from [02_pretraining](02_pretraining.ipynb) |
+# | reads | `<results>/prepared/<cohort>.h5` ([01_data_preparation](01_data_preparation.ipynb)), weights ([02_pretraining](02_pretraining.ipynb)) |
 # | writes | `<results>/finetuning/<variant>/trial-<trial>/weights.npz`, `history.tsv` and, last, `provenance.json` |
 # | takes | about 5 minutes on one core in the demo (width 16, 105 training scans) |
 #
@@ -83,4 +83,5 @@ figure
 # When all trials are there: [04_evaluation](04_evaluation.ipynb) and [05_lrp_heatmaps](05_lrp_heatmaps.ipynb).
 
 # %%
-print(f"{variant}, trial {trial}: best epoch {record['best_epoch']}, validation accuracy {record['val_accuracy']:.3f}, loss {record['val_loss']:.3f}")
+print(f"{variant}, trial {trial}: best epoch {record['best_epoch']}")
+print(f"validation accuracy {record['val_accuracy']:.3f}, loss {record['val_loss']:.3f}")

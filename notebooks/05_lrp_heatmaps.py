@@ -20,7 +20,7 @@
 # | | |
 # |---|---|
 # | reads | `<results>/prepared/<cohort>.h5`, `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
-# | writes | `<results>/heatmaps/<variant>/` (a BIDS derivative: NIfTI in each scan's own space with a sidecar) and, last, its `provenance.json` |
+# | writes | `<results>/heatmaps/<variant>/`: a BIDS derivative, NIfTI in each scan's own space with a sidecar; `provenance.json` last |
 # | takes | about 1 minute for 23 scans and 2 trials at width 16 |
 #
 # Rule: epsilon, 1e-3, on the logit (the sigmoid is not part of the network). A heatmap is the mean over trials.
