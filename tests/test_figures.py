@@ -233,6 +233,7 @@ def test_training_curves_by_hand(drawn):
     assert mean[5] == pytest.approx(1 / 6 + 0.2), "the first trial has stopped"
     lines = figure.axes[0].lines
     assert sorted(line.get_linewidth() for line in lines if line.get_marker() == "None") == [0.6] * 4 + [2] * 2
+    assert {line.get_xdata()[0] for line in lines if line.get_marker() == "None"} == {1}, "the first epoch is 1"
     kept = next(line for line in lines if line.get_marker() == "o")
     assert kept.get_xdata().tolist() == [4, 6]
     assert "1 trial " in words(figures.training_curves({0: history(3, 0)}, **MARKS)[0]) + " "
@@ -242,8 +243,8 @@ def test_first_filters_stand_where_the_note_says(drawn):
     figure, source = drawn["filters"]
     trained, untrained = kernels()
     picture = np.asarray(figure.axes[0].images[0].get_array())[::-1].T  # from the top left, x to the right
-    place = picture[13 : 13 + 11, 5 : 5 + 3]  # second column, second row of three columns: kernel 4
-    assert place[4:7] == pytest.approx(trained[:, ::-1, 1, 0, 4]), "its middle slice, y upwards"
+    place = picture[13 : 13 + 11, 0:3]  # second column, first row: kernel 1
+    assert place[4:7] == pytest.approx(trained[:, ::-1, 1, 0, 1]), "its middle slice, y upwards"
     assert figure.axes[0].images[0].get_clim() == pytest.approx((-np.abs(kernels()).max(), np.abs(kernels()).max()))
     row = source.query("x == 1 and y == 0 and z == 2 and filter == 6").iloc[0]
     assert (row["after"], row["before"]) == (trained[1, 0, 2, 0, 6], untrained[1, 0, 2, 0, 6])
@@ -276,8 +277,9 @@ def test_roc_shows_the_band_of_the_trials(drawn):
     assert found["mean"].to_numpy() == pytest.approx(band["mean"])
     assert [axes.get_title() for axes in figure.axes] == ["pretrained", "scratch", "lesion load"]
     assert [len(axes.lines) for axes in figure.axes] == [4, 4, 3], "chance, trials, mean"
-    polygon = figure.axes[1].collections[0].get_paths()[0].vertices
-    assert polygon[:, 1].max() == pytest.approx((band["mean"] + band["sd"]).clip(upper=1).max())
+    edge = figure.axes[1].collections[0].get_paths()[0].vertices[:, 1]
+    assert edge[1:202] == pytest.approx((band["mean"] - band["sd"]).clip(lower=0))
+    assert edge[203:404][::-1] == pytest.approx((band["mean"] + band["sd"]).clip(upper=1))
     score = statistics.score_table(table).set_index("variant").loc["scratch"]
     assert f"AUC {score['auc']:.2f}" in words(figure)
     assert f"95 % {score['auc_low']:.2f}–{score['auc_high']:.2f}" in words(figure)
@@ -324,11 +326,15 @@ def test_net_relevance_is_symmetric_and_positive_relevance_positive(drawn):
     low = drawn["heatmap"][1]["threshold"].iloc[0]
     assert min(np.abs(shown).min() for _, shown in net if shown.size) >= low * (1 - 1e-6)
     assert all(limits[0] == 0 for limits, _ in positive)
+    sizes = np.concatenate([relevance(row)[BRAIN].clip(0) for row in (3, 4)])
+    assert drawn["positive"][1]["threshold"].tolist() == pytest.approx([np.quantile(sizes, 0.95)] * 2, rel=1e-4)
     assert min(shown.min() for _, shown in positive if shown.size) >= 0
 
 
 def test_average_heatmaps_by_hand(drawn):
-    _, source = drawn["average"]
+    figure, source = drawn["average"]
+    colours = {text.get_text().split("\n")[1]: text.get_color() for text in figure.texts if text.get_text().startswith("true")}
+    assert colours == {"positives": figures.PATIENT, "negatives": figures.CONTROL}
     net = [np.mean([relevance(row) for row in rows], axis=0) for rows in ((0, 1, 2), (3, 4))]
     positive = [np.mean([relevance(row).clip(0) for row in rows], axis=0) for rows in ((0, 1, 2), (3, 4))]
     for flag, maps in ((False, net), (True, positive)):
