@@ -9,6 +9,13 @@ PROFILE ?= demo
 SCHEDULER ?= local
 export COHORT PROFILE SCHEDULER PRETRAINING PATIENTS CONTROLS LABEL MODALITY HOLDOUT # for tools/run.sh
 
+# Snakemake and Jupyter write below the home folder; where nobody may write there, they get another one.
+ifneq ($(shell [ -d "$$HOME" ] && [ -w "$$HOME" ] && echo yes),yes)
+export HOME := $(CURDIR)/runs/.home
+export PIP_NO_CACHE_DIR := 1
+$(shell mkdir -p runs/.home)
+endif
+
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 28
 

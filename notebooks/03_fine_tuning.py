@@ -18,7 +18,7 @@
 #
 # | | |
 # |---|---|
-# | reads | `<results>/prepared/<cohort>.h5` ([01_data_preparation](01_data_preparation.ipynb)), weights ([02_pretraining](02_pretraining.ipynb)) |
+# | reads | `<results>/prepared/<cohort>.h5` from [01](01_data_preparation.ipynb), weights from [02_pretraining](02_pretraining.ipynb) |
 # | writes | `<results>/finetuning/<variant>/trial-<trial>/weights.npz`, `history.tsv` and, last, `provenance.json` |
 # | takes | about 5 minutes on one core in the demo (width 16, 105 training scans) |
 #
