@@ -54,8 +54,9 @@ def add_lesion_load(predictions: pd.DataFrame, prepared, rows) -> tuple[pd.DataF
 
 
 def lesion_volumes(prepared, rows) -> np.ndarray:
-    """Lesion volume of scans on the model's grid, float64 of shape (len(rows),), mm3."""
-    return np.array([prepared.lesions(row).sum() for row in rows]) * abs(np.linalg.det(prepared.affine[:3, :3]))
+    """Lesion volume of scans on the model's grid, float64 of shape (len(rows),), mm3; NaN for a scan without a lesion mask."""
+    voxels = [prepared.lesions(row).sum() if prepared.has_lesions[row] else np.nan for row in rows]
+    return np.array(voxels) * abs(np.linalg.det(prepared.affine[:3, :3]))
 
 
 def save(where, predictions: pd.DataFrame, scores: pd.DataFrame, parameters: dict, cohort: str, trained: dict) -> None:

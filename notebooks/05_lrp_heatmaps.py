@@ -79,7 +79,7 @@ figure
 # Set `interactive` to scroll through the map in JupyterLab.
 
 # %%
-figures.view_heatmap(prepared.table["image"].iloc[row], surest["path"], interactive=interactive)
+figures.view_heatmap(prepared.table["image"].iloc[row], surest["path"], interactive=interactive, synthetic=prepared.synthetic)
 
 # %% [markdown]
 # ## Summary

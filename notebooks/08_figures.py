@@ -83,7 +83,7 @@ if trials:
     folder, record = trials[0]
     trained, untrained = network.first_kernels(folder / "weights.npz", record["parameters"]["seed"])
     figure, source = figures.first_filters(trained, untrained, **synthetic)
-    figures.save(figure, stem="fig04b_first-filters", source=source, svg=True, **options)
+    figures.save(figure, stem="fig04b_first-filters", source=source, **options)
 figure if trials else print("left out: no pre-training")
 
 # %% [markdown]
@@ -106,12 +106,25 @@ figure
 
 # %%
 figure, source = figures.individual(prepared, table, patients, **synthetic)
-figures.save(figure, stem="fig07_individual-patients", source=source, **options)
+figures.save(figure, stem="fig07a_individual-patients", source=source, **options)
 figure
 
 # %%
 figure, source = figures.individual(prepared, table, controls, **synthetic)
-figures.save(figure, stem="fig08_individual-controls", source=source, **options)
+figures.save(figure, stem="fig08a_individual-controls", source=source, **options)
+figure
+
+# %% [markdown]
+# The same with positive relevance alone: what speaks for multiple sclerosis, whatever speaks against.
+
+# %%
+figure, source = figures.individual(prepared, table, patients, positive=True, **synthetic)
+figures.save(figure, stem="fig07b_individual-patients-positive", source=source, **options)
+figure
+
+# %%
+figure, source = figures.individual(prepared, table, controls, positive=True, **synthetic)
+figures.save(figure, stem="fig08b_individual-controls-positive", source=source, **options)
 figure
 
 # %% [markdown]
