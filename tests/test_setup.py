@@ -331,7 +331,7 @@ def test_make_run_keeps_to_its_own_folder(bare):
     snakemake.write_text('#!/bin/sh\nfor word; do echo "[$word]"; done\n', encoding="utf-8")
     snakemake.chmod(0o755)
     called = bare.setup("run", COHORT="data/my study/", PATIENTS="RR MS", HOLDOUT="0.2,0.2").stdout
-    for word in ("cohort=data/my study/", "results=runs/my study-demo", "patients=RR MS", "holdout=[0.2,0.2]", "workflow/demo.yaml"):
+    for word in ("cohort=data/my study", "results=runs/my study-demo", "patients=RR MS", "holdout=0.2,0.2", "workflow/demo.yaml"):
         assert f"[{word}]" in called
     assert "controls" not in called
     assert not (bare.folder / "figures").exists()

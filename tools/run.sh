@@ -14,11 +14,11 @@ cohort=${COHORT:-} profile=${PROFILE:-demo} scheduler=${SCHEDULER:-local}
 [ -d "workflow/$scheduler" ] || fail "no scheduler $scheduler. Choose SCHEDULER=local or slurm"
 sh tools/setup.sh || exit 1
 
-set -- "cohort=$cohort" "results=runs/$(basename -- "$cohort")-$profile"
+set -- "cohort=${cohort%/}" "results=runs/$(basename -- "$cohort")-$profile"
 [ -z "${PRETRAINING:-}" ] || set -- "$@" "pretraining_cohort=$PRETRAINING"
 [ -z "${PATIENTS:-}" ] || set -- "$@" "patients=$PATIENTS"
 [ -z "${CONTROLS:-}" ] || set -- "$@" "controls=$CONTROLS"
 [ -z "${LABEL:-}" ] || set -- "$@" "label_column=$LABEL"
 [ -z "${MODALITY:-}" ] || set -- "$@" "modality=$MODALITY"
-[ -z "${HOLDOUT:-}" ] || set -- "$@" "holdout=[$HOLDOUT]"
+[ -z "${HOLDOUT:-}" ] || set -- "$@" "holdout=$HOLDOUT"
 exec .venv/bin/snakemake --snakefile workflow/Snakefile --configfile "workflow/$profile.yaml" --workflow-profile "workflow/$scheduler" --config "$@"
