@@ -41,7 +41,7 @@ part: str = "holdout"  # part of the split that is explained: training, validati
 rule: str = "epsilon"  # LRP rule
 epsilon: float = 1e-3  # stabiliser of the epsilon rule
 engine: str = "innvestigate"  # who computes: innvestigate, in a process of its own
-interactive: bool = False  # show a viewer to scroll through the slices in JupyterLab
+interactive: bool = True  # a viewer to scroll through the slices, in place of a static picture
 seed: int = 0  # of TensorFlow
 threads: int = 1  # of TensorFlow; results depend on it by the order of summation
 
@@ -76,7 +76,7 @@ figure
 
 # %% [markdown]
 # ## Slice by slice
-# Set `interactive` to scroll through the map in JupyterLab.
+# Click into a slice to move through the map. Not for clinical use.
 
 # %%
 figures.view_heatmap(prepared.table["image"].iloc[row], surest["path"], interactive=interactive, synthetic=prepared.synthetic)

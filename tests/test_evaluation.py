@@ -1,0 +1,147 @@
+"""Predictions of all trials, lesion load beside them, heatmaps on disk: on toy arrays and a stand-in engine."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from test_network import with_weights
+
+from msxai import evaluation, heatmaps, images, integrity, lrp, network
+from msxai.results import Results
+
+
+class Toy:
+    """Six subjects on the model's grid; patients' lesions are larger."""
+
+    name, synthetic, affine = "toy", True, images.AFFINE
+
+    def __init__(self, folder, masks=True):
+        rng = np.random.default_rng(0)
+        self.images = rng.normal(size=(6, *images.SHAPE)).astype("float32")
+        self.volumes = np.array([1, 100, 2, 200, 3, 300])
+        self.has_lesions = np.full(6, masks)
+        self.table = pd.DataFrame({
+            "participant_id": [f"sub-{number}" for number in range(6)], "session_id": "", "label": pd.array([0, 1] * 3, "Int64"),
+            "group": ["HC", "MS"] * 3, "part": ["training"] * 4 + ["holdout"] * 2, "source_sha256": "0",
+            "image": [str(folder / f"scan{number}.nii.gz") for number in range(6)],
+        })  # fmt: skip
+        for path in self.table["image"]:
+            image = nib.Nifti1Image(rng.normal(size=(10, 12, 14)).astype("float32"), np.diag([-9.0, 9, 9, 1]))
+            image.set_sform(image.affine, 4)
+            nib.save(image, path)
+
+    def rows(self, part):
+        return np.flatnonzero(self.table["part"] == part)
+
+    def image(self, row):
+        return self.images[row]
+
+    def lesions(self, row):
+        mask = np.zeros(images.SHAPE, bool)
+        mask.ravel()[: self.volumes[row]] = True
+        return mask
+
+
+@pytest.fixture
+def where(tmp_path):
+    results = Results(str(tmp_path / "results"))
+    for trial in (0, 1):
+        network.save_weights(with_weights(1, images.SHAPE, seed=trial), results.trial("scratch", trial) / "weights.npz")
+    return results
+
+
+def test_predictions_are_the_networks_for_every_trial(tmp_path, where):
+    toy = Toy(tmp_path)
+    rows = toy.rows("holdout")
+    found = evaluation.predict(toy, rows, {"scratch": [(where.trial("scratch", trial), {}) for trial in (0, 1)]})
+    assert found[["variant", "trial", "participant_id", "label"]].to_numpy().tolist() == [
+        ["scratch", 0, "sub-4", 0], ["scratch", 0, "sub-5", 1], ["scratch", 1, "sub-4", 0], ["scratch", 1, "sub-5", 1],
+    ]  # fmt: skip
+    for trial in (0, 1):
+        logits = np.asarray(with_weights(1, images.SHAPE, seed=trial)(toy.images[rows][..., None]))[:, 0]
+        mine = found[found["trial"] == trial]
+        np.testing.assert_allclose(mine["logit"], logits, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(mine["score"], 1 / (1 + np.exp(-logits)), rtol=1e-3)
+
+
+def test_lesion_volumes_are_in_cubic_millimetres(tmp_path):
+    toy = Toy(tmp_path)
+    np.testing.assert_allclose(evaluation.lesion_volumes(toy, [1, 3]), np.array([100, 200]) * 182 * 218 * 182 / (96 * 114 * 96))
+
+
+def test_lesion_load_stands_beside_the_networks_or_says_why_not(tmp_path):
+    toy = Toy(tmp_path)
+    empty = pd.DataFrame({"variant": [], "trial": [], "participant_id": [], "label": [], "score": []})
+    found, skipped = evaluation.add_lesion_load(empty, toy, toy.rows("holdout"))
+    assert skipped == ""
+    assert found.set_index("participant_id")["score"]["sub-5"] > found.set_index("participant_id")["score"]["sub-4"]
+    same, skipped = evaluation.add_lesion_load(empty, Toy(tmp_path, masks=False), toy.rows("holdout"))
+    assert len(same) == 0
+    assert "without a lesion mask" in skipped
+
+
+def test_holdout_labels_do_not_reach_the_lesion_load_scores(tmp_path):
+    scores = []
+    for turn in (False, True):
+        toy = Toy(tmp_path)
+        if turn:
+            toy.table.loc[toy.rows("holdout"), "label"] = [1, 0]
+        empty = pd.DataFrame({"variant": [], "trial": [], "participant_id": [], "label": [], "score": []})
+        scores.append(evaluation.add_lesion_load(empty, toy, toy.rows("holdout"))[0]["score"].to_numpy(float))
+    np.testing.assert_array_equal(*scores)
+
+
+@pytest.fixture
+def written(tmp_path, where, monkeypatch):
+    """Heatmaps of the holdout by two trials; the engine is stood in for by the scan itself times 1 and 3."""
+    toy, factor = Toy(tmp_path), iter([1, 3])
+
+    def explain(model, volumes, rule, epsilon, engine, threads):
+        return lrp.Explanation(volumes * np.float32(next(factor)), volumes.sum(axis=(1, 2, 3, 4)), rule, epsilon, engine)
+
+    monkeypatch.setattr(lrp, "explain", explain)
+    weights = [where.trial("scratch", trial) / "weights.npz" for trial in (0, 1)]
+    options = {"rule": "epsilon", "epsilon": 1e-3, "engine": "innvestigate", "threads": 1}
+    return toy, heatmaps.write(where.heatmaps("scratch"), toy, toy.rows("holdout"), weights, **options), where.heatmaps("scratch"), weights
+
+
+def test_a_heatmap_is_the_mean_over_trials_in_the_scans_own_space(written):
+    toy, table, folder, weights = written
+    assert table["participant_id"].tolist() == ["sub-4", "sub-5"]
+    np.testing.assert_allclose(table["relevance"], 2 * toy.images[4:].sum(axis=(1, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(table["conserved"], 2, rtol=1e-4)
+    for entry, row in zip(heatmaps.read(folder).itertuples(), (4, 5), strict=True):
+        found, scan = nib.load(entry.path), nib.load(toy.table["image"][row])
+        assert found.shape == scan.shape
+        np.testing.assert_array_equal(found.affine, scan.affine)
+        assert integrity.sha256(entry.path) == entry.sha256
+        sidecar = json.loads((folder / f"sub-{row}/anat/sub-{row}_space-MNI152_desc-lrpEpsilon_stat-relevance_statmap.json").read_text())
+        assert sidecar["WeightsSHA256"] == [integrity.sha256(path) for path in weights]
+        assert sidecar["Epsilon"] == 1e-3
+        assert "Not for clinical use" in sidecar["Notice"]
+        assert sidecar["MeanLogit"] == pytest.approx(np.mean(sidecar["Logits"]))
+
+
+def test_a_failing_engine_leaves_no_heatmaps(tmp_path, where, monkeypatch):
+    def explain(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(lrp, "explain", explain)
+    toy = Toy(tmp_path)
+    with pytest.raises(MemoryError):
+        heatmaps.write(where.heatmaps("scratch"), toy, [4], [where.trial("scratch", 0) / "weights.npz"], rule="epsilon", epsilon=1e-3,
+                       engine="innvestigate", threads=1)  # fmt: skip
+    assert not list((tmp_path / "results" / "heatmaps").iterdir())
+
+
+def test_means_of_heatmaps_net_and_positive(tmp_path):
+    rng = np.random.default_rng(1)
+    maps, paths = rng.normal(size=(3, *images.SHAPE)).astype("float32"), [tmp_path / f"{number}.nii.gz" for number in range(3)]
+    for values, path in zip(maps, paths, strict=True):
+        image = nib.Nifti1Image(values, images.AFFINE)
+        image.set_sform(images.AFFINE, 4)
+        nib.save(image, path)
+    np.testing.assert_allclose(heatmaps.mean(paths), maps.mean(0), atol=1e-6)
+    np.testing.assert_allclose(heatmaps.mean(paths, positive=True), np.clip(maps, 0, None).mean(0), atol=1e-6)
