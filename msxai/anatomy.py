@@ -38,6 +38,9 @@ CLASSES = {
     "septum": ((), 1.30, 0.85),
 }
 FLAIR, T1 = (np.array([value[column] for value in CLASSES.values()], "float32") for column in (1, 2))
+CORTEX = ("cortex", "insula")
+WHITE = ("white matter", "corpus callosum", "brain stem", "cerebellar white matter")
+FLUID = ("csf", "ventricle", "choroid plexus", "septum")
 GROWING = ("ventricle", "hippocampus", "thalamus", "cortex")
 _FINE = 2  # the template is painted at half the model's voxel size, then averaged: partial volume
 
@@ -60,6 +63,10 @@ class Template:
         Fraction that turns from cortex to CSF where sulci widen by one unit.
     alzheimer : ndarray of shape (X, Y, Z), float32
         1 where Alzheimer's disease thins the cortex, falling to 0 elsewhere.
+    prevailing : ndarray of shape (X, Y, Z), uint8
+        1 + index of the class with the largest fraction.
+    cortex, white, tissue : ndarray of shape (X, Y, Z), float32
+        Fractions of cortex with insula, of all white matter, and of all that lesions may lie in.
     brain : ndarray of shape (X, Y, Z), bool
     voxels : ndarray of shape (n, 3), int
         All voxels that may become brain of a subject.
@@ -74,6 +81,10 @@ class Template:
     classes: np.ndarray
     sulci: np.ndarray
     alzheimer: np.ndarray
+    prevailing: np.ndarray
+    cortex: np.ndarray
+    white: np.ndarray
+    tissue: np.ndarray
     brain: np.ndarray
     voxels: np.ndarray
     growth: dict
@@ -117,8 +128,21 @@ def template() -> Template:
     growth = {name: _growth(classes[name])[tuple(voxels.T)] for name in GROWING}
     stack = np.stack([classes[name] for name in names])
     stack *= inside / np.maximum(stack.sum(0), 1e-6)
-    rim = np.exp(-deep / 2.5).astype("float32")
-    return Template(stack, wider, affected, inside >= 0.5, voxels, growth, _average(distance), rim)
+    added = [stack[[names.index(name) for name in group]].sum(0) for group in (CORTEX, WHITE, FLUID)]
+    return Template(
+        classes=stack,
+        sulci=wider,
+        alzheimer=affected,
+        prevailing=(1 + stack.argmax(0)).astype("uint8"),
+        cortex=added[0],
+        white=added[1],
+        tissue=inside - added[2],
+        brain=inside >= 0.5,
+        voxels=voxels,
+        growth=growth,
+        ventricle_distance=_average(distance),
+        rim=np.exp(-deep / 2.5).astype("float32"),
+    )
 
 
 def _labels() -> tuple[np.ndarray, np.ndarray]:
@@ -131,15 +155,28 @@ def _labels() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sample(image, affine, order: int) -> np.ndarray:
-    """An image on the fine grid, by its affine."""
-    matrix = np.linalg.inv(image.affine) @ affine
-    shape = tuple(_FINE * length for length in SHAPE)
-    return ndimage.affine_transform(np.asarray(image.dataobj), matrix[:3, :3], matrix[:3, 3], shape, order=order, mode="constant")
+    """An image on the fine grid, nearest or linear; axis by axis, for no affine here is oblique."""
+    image = nib.as_closest_canonical(image)
+    values = np.asarray(image.dataobj)
+    for axis in range(3):
+        place = (affine[axis, axis] * np.arange(_FINE * SHAPE[axis]) + affine[axis, 3] - image.affine[axis, 3]) / image.affine[axis, axis]
+        if order == 0:
+            place = np.rint(place)
+        last = values.shape[axis] - 1
+        low = np.clip(np.floor(place), 0, last).astype(int)
+        part = [-1 if other == axis else 1 for other in range(3)]
+        inside = ((place >= 0) & (place <= last)).astype(values.dtype).reshape(part)
+        if order == 0:
+            values = np.take(values, low, axis) * inside
+        else:
+            above = (place - low).astype("float32").reshape(part)
+            values = (np.take(values, low, axis) * (1 - above) + np.take(values, np.minimum(low + 1, last), axis) * above) * inside
+    return values
 
 
 def _average(values) -> np.ndarray:
-    x, y, z = SHAPE
-    return values.reshape(x, _FINE, y, _FINE, z, _FINE).mean(axis=(1, 3, 5), dtype="float32")
+    parts = [values[i::_FINE, j::_FINE, k::_FINE] for i in range(_FINE) for j in range(_FINE) for k in range(_FINE)]
+    return np.divide(sum(part.astype("float32") for part in parts), np.float32(len(parts)))
 
 
 def _growth(fraction) -> np.ndarray:

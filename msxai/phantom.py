@@ -41,9 +41,10 @@ AGE = {"ms": (42, 10.5, 20, 66), "ad": (74, 6, 58, 90)}  # years: mean, SD, youn
 # Lesion volume of a subject (mm3): mean and SD of its logarithm, smallest, largest, share of subjects without any lesion. In the paper's
 # cohort volumes are 7,283 +- 8,091 and 572 +- 1,941.
 VOLUME = {"MS": (8.49, 0.90, 121, 47466, 0.0), "HC": (5.5, 1.6, 15, 14977, 0.25)}
-# Share of lesion volume by distance to the lateral ventricles (mm), 20 real masks on the model's grid
+# Share of lesion seeds by distance to the lateral ventricles (mm): that of the volume of 20 real masks on the model's grid, more near the
+# ventricles, since lesions grow away from there
 DISTANCE = (0, 1, 3, 5, 10, 15, 20, 30, 80)
-PLACE = np.array([0.036, 0.090, 0.127, 0.215, 0.146, 0.122, 0.147, 0.116])
+PLACE = np.array([0.07, 0.13, 0.16, 0.18, 0.12, 0.125, 0.135, 0.10])
 # Mean growth (mm) of patients over controls, and the spread between subjects
 ATROPHY = {
     "MS": {"ventricle": 0.1, "thalamus": -0.07, "cortex": -0.02},
@@ -285,7 +286,7 @@ def simulate(kind: str, group: str, seed=0, visit=0, *, age=None, site="site-1",
     if volume is None:
         volume = _volume(group, np.random.default_rng(seed)) if kind == "ms" else 0.0
     atlas, rng, again = anatomy.template(), np.random.default_rng(seed), np.random.default_rng(visit)
-    voxels, flat = atlas.voxels, tuple(atlas.voxels.T)
+    flat = tuple(atlas.voxels.T)
     where = _coordinates(kind, group, age, years, rng, again)
     brain = np.zeros(SHAPE, bool)
     brain[flat] = ndimage.map_coordinates(atlas.brain.astype("float32"), where, order=1, prefilter=False) >= 0.5
@@ -297,10 +298,9 @@ def simulate(kind: str, group: str, seed=0, visit=0, *, age=None, site="site-1",
     wider = rng.normal(0.5, 0.3) + WIDENING["age"] * (age - 60)  # sulci
     wider = wider + WIDENING[group] * (1 + 0.15 * years) * (1 if kind == "ms" else atlas.alzheimer)
     wider = np.clip(wider, -0.3, 2) * atlas.sulci
-    cortex = atlas.classes[2:4].sum(0)  # with the insula
     painted = np.tensordot(contrast.astype("float32"), atlas.classes, 1) + wider * (contrast[0] - contrast[2])
-    painted *= 1 + 0.06 * _field((14, 16, 14), rng) * cortex + 0.015 * _field((16, 18, 16), rng)
-    painted += 0.13 * np.maximum(_field((18, 20, 18), rng), 0) * atlas.rim * cortex  # edges, brighter here and there
+    painted *= 1 + 0.06 * _field((14, 16, 14), rng) * atlas.cortex + 0.015 * _field((16, 18, 16), rng)
+    painted += 0.13 * np.maximum(_field((18, 20, 18), rng), 0) * atlas.rim * atlas.cortex  # edges, brighter here and there
     cap = abs(rng.normal(0, 0.12)) + 0.003 * max(age - 30, 0)
     if kind == "ms":
         painted += cap * np.exp(-atlas.ventricle_distance / 1.5) * atlas.classes[1]  # periventricular rim and caps of either group
@@ -309,13 +309,12 @@ def simulate(kind: str, group: str, seed=0, visit=0, *, age=None, site="site-1",
     nearest = tuple(np.clip(np.rint(where).astype(int), 0, np.array(SHAPE)[:, None] - 1))
     lesions = np.zeros(SHAPE, bool)
     if kind == "ms":
-        ground = _Ground(voxels, brain[flat], atlas.ventricle_distance[nearest], atlas.classes[(slice(None), *nearest)])
+        ground = _Ground(brain, nearest)
         _decoys(image, ground, rng)
         lesions = _lesions(image, ground, volume, rng)
-    fractions = atlas.classes.copy()
-    fractions[0], fractions[2] = fractions[0] + wider, fractions[2] - wider
+    prevailing = np.where((atlas.prevailing == 3) & (atlas.classes[0] + wider > atlas.classes[2] - wider), np.uint8(1), atlas.prevailing)
     classes = np.zeros(SHAPE, "uint8")
-    classes[flat] = brain[flat] * (1 + fractions.argmax(0).astype("uint8"))[nearest]
+    classes[flat] = brain[flat] * prevailing[nearest]
     covariates = {"kind": kind, "group": group, "age": age, "site": site, "volume": volume}
     return Subject(_scan(image, brain, site, again), brain, lesions & brain, classes, covariates)
 
@@ -364,18 +363,16 @@ def _basis(length: int, count: int) -> np.ndarray:
 class _Ground:
     """Where lesions may lie in a subject: per voxel of the brain its distance to the ventricles, and white matter."""
 
-    def __init__(self, voxels, inside, distance, classes):
+    def __init__(self, brain, nearest):
+        atlas = anatomy.template()
+        flat = tuple(atlas.voxels.T)
+        inside = brain[flat]
         self.distance = np.full(SHAPE, 99, "float32")
-        self.white = np.zeros(SHAPE, "float32")
-        self.tissue = np.zeros(SHAPE, "float32")
-        flat = tuple(voxels.T)
-        self.distance[flat] = distance
-        names = list(anatomy.CLASSES)
-        self.white[flat] = inside * classes[
-            [names.index(name) for name in ("white matter", "corpus callosum", "brain stem", "cerebellar white matter")]
-        ].sum(0)
-        self.tissue[flat] = inside * (1 - classes[[names.index(name) for name in ("csf", "ventricle", "choroid plexus", "septum")]].sum(0))
-        self.voxels = voxels[inside & (self.tissue[flat] > 0.7)]
+        self.white, self.tissue = np.zeros((2, *SHAPE), "float32")
+        self.distance[flat] = atlas.ventricle_distance[nearest]
+        self.white[flat] = inside * atlas.white[nearest]
+        self.tissue[flat] = inside * atlas.tissue[nearest]
+        self.voxels = atlas.voxels[inside & (self.tissue[flat] > 0.7)]
         self.at = self.distance[tuple(self.voxels.T)]
         self.likely = self.white[tuple(self.voxels.T)] + 0.08
 
@@ -404,8 +401,9 @@ def _lesions(image, ground: _Ground, volume: float, rng) -> np.ndarray:
     total = round(volume / VOXEL)
     if not total:
         return fraction > 0.5
-    count = max(1, min(total, round(np.exp(1.68 + 0.38 * np.log(total) + rng.normal(0, 0.45)))))
-    sizes = np.exp(rng.normal(0, 2.0, count))
+    count = max(1, min(total, round(np.exp(1.15 + 0.45 * np.log(total) + rng.normal(0, 0.4)))))
+    sizes = rng.standard_normal(count)
+    sizes = np.exp(1.6 * sizes + 2.0 * np.maximum(sizes - 1.6, 0))  # most are tiny, two thirds of the volume lie in a few
     sizes = np.sort(np.maximum(1, np.round(sizes / sizes.sum() * total)).astype(int))[::-1]
     level = 1.335 + rng.normal(0, 0.04)
     weights = ground.likely * (PLACE / np.maximum(np.histogram(ground.at, DISTANCE, weights=ground.likely)[0], 1))[
@@ -413,7 +411,7 @@ def _lesions(image, ground: _Ground, volume: float, rng) -> np.ndarray:
     seeds = ground.voxels[rng.choice(len(ground.voxels), len(sizes), p=weights / weights.sum())]
     for seed, size in zip(map(tuple, seeds), sizes, strict=True):
         box, soft = _blob(ground, seed, int(size), rng)
-        bright[box] = np.where(soft > fraction[box], level + 0.012 * np.log(size / 20) + rng.normal(0, 0.07), bright[box])
+        bright[box] = np.where(soft > fraction[box], level - 0.004 * np.log(size / 20) + rng.normal(0, 0.1), bright[box])
         fraction[box] = np.maximum(fraction[box], soft)
     image += fraction * (bright - image) * (image < bright)
     return fraction >= 0.5
