@@ -4,6 +4,7 @@ The grid covers the field of view of the 182x218x182 MNI grid of 1 mm with 96x11
 right, anterior, superior. Images get there by their headers' affines alone, never by array index.
 """
 
+import gzip
 import warnings
 import zlib
 from pathlib import Path
@@ -43,7 +44,8 @@ def load(path) -> nib.Nifti1Image:
     Raises
     ------
     ImageError
-        The file is missing, empty, truncated, no NIfTI, has four axes, declares no space, or has voxels that are not finite.
+        The file is missing, empty, truncated or damaged, no NIfTI, has four axes, holds colours or complex numbers, declares no space or
+        a flat one, or has voxels that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,17 +53,22 @@ def load(path) -> nib.Nifti1Image:
     start = path.read_bytes()[:256]
     if not start:
         raise ImageError(path, "an empty file (0 bytes)", "a NIfTI image", "Copy or download it again.")
-    if start.lstrip()[:1] == b"<":
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<":
         raise ImageError(path, "a web page (HTML or XML)", "a NIfTI image", "The download went wrong (a login page?): download it again.")
     try:
+        if path.suffix == ".gz":
+            _check_sum(path)
         image = nib.load(path)
-        voxels = np.asarray(image.dataobj, dtype="float32")
+        stored = np.asanyarray(image.dataobj)
     except ImageFileError as error:
         raise ImageError(
             path, f"a file that is no NIfTI image ({error})", "a NIfTI image", "Convert it, for instance with dcm2niix."
         ) from error
     except (OSError, EOFError, zlib.error, ValueError, HeaderDataError) as error:
         raise ImageError(path, f"damaged data ({error})", "a whole NIfTI image", "Copy or download it again.") from error
+    if stored.dtype.kind not in "iuf":
+        raise ImageError(path, f"voxels of type {stored.dtype}", "one number a voxel", "Take one channel, or the magnitude, of it.")
+    voxels = stored.astype("float32")
     if voxels.ndim > 3 and voxels.size == np.prod(voxels.shape[:3]):
         voxels = voxels.reshape(voxels.shape[:3])
     if voxels.ndim != 3:
@@ -75,12 +82,22 @@ def load(path) -> nib.Nifti1Image:
             "an affine from voxels to millimetres",
             "Set it from the scanner's data; guessing could swap left and right.",
         )
+    volume = np.linalg.det(image.affine[:3, :3])
+    if not np.isfinite(image.affine).all() or abs(volume) < 1e-9:
+        raise ImageError(path, f"an affine of determinant {volume:g}", "voxels that have a volume", "Set it from the scanner's data.")
     bad = int(np.size(voxels) - np.isfinite(voxels).sum())
     if bad:
         raise ImageError(
             path, f"{bad} voxels that are NaN or infinite", "finite voxels", "Mend the step that wrote it; 0 is what background should be."
         )
     return nib.Nifti1Image(voxels, image.affine, image.header if isinstance(image, nib.Nifti1Image) else None)
+
+
+def _check_sum(path: Path) -> None:
+    """Decompress to the end, for gzip's own checksum: nibabel stops at the last voxel and would take damaged ones for good."""
+    with gzip.open(path) as file:
+        while file.read(1 << 20):
+            pass
 
 
 def on_grid(image) -> bool:
@@ -96,7 +113,7 @@ def to_grid(image, interpolation: str = "linear") -> np.ndarray:
     image : nibabel.Nifti1Image
         Three axes, any orientation that its affine declares.
     interpolation : {"linear", "continuous"}
-        Linear, or third-order spline.
+        Linear, or third-order spline, which stays within the image's own range.
 
     Raises
     ------
@@ -175,7 +192,7 @@ def normalise(values, mask, how: str = "zscore") -> np.ndarray:
     ParameterError
         Unknown `how`.
     ImageError
-        Nothing to normalise: an empty mask, or constant voxels.
+        Nothing to normalise: an empty mask, constant voxels, or no positive maximum to divide by.
     """
     one_of("normalisation", how, NORMALISATIONS)
     values = np.asarray(values, float)
@@ -187,6 +204,8 @@ def normalise(values, mask, how: str = "zscore") -> np.ndarray:
             "a brain with contrast",
             "Look at the scan and its brain mask: do they overlap?",
         )
+    if how == "max" and values.max() <= 0:
+        raise ImageError("image", f"a maximum of {values.max():g}", "positive voxels", "Look at the scan, or use zscore.")
     if how == "zscore":
         out = np.where(mask, (values - inside.mean()) / inside.std(), 0)
     else:
