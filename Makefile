@@ -42,7 +42,6 @@ lab: setup ## JupyterLab in notebooks/
 
 lint: setup ## ruff and the layers between the modules
 	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
 
 pairs: setup ## make or update the notebooks' .ipynb from their .py (no outputs)

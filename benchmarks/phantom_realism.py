@@ -29,6 +29,7 @@ TISSUES = {
     "csf": ("csf", "ventricle"), "grey": ("cortex", "insula", "cerebellar cortex", "hippocampus", "caudate", "putamen"),
     "white": ("white matter", "corpus callosum", "cerebellar white matter", "brain stem"), "thalamus": ("thalamus",),
 }  # fmt: skip
+PER_BAND = 15  # subjects
 BANDS = {"small": (0.0008, 0.002), "large": (0.005, 0.01)}  # lesion share of the brain
 
 
@@ -68,26 +69,36 @@ def cross_validated(table, labels, seed):
 
 
 def ms(seed, folder):
-    """All figures of one MS cohort."""
+    """All figures of one MS cohort; bands with fewer than 15 of its subjects are filled with those of a second one."""
     tool, table, tissue, labels, load = flair_realism(), [], [], [], []
     for person, subject in subjects("ms", 147, seed):
         labels.append(person["group"] == "MS")
         load.append(subject.lesions.sum())
         tissue.append(np.concatenate(features(subject, TISSUES)))
-        share = subject.lesions.sum() / subject.brain.sum()
-        if any(low * 0.9 <= share <= high * 1.2 for low, high in BANDS.values()):
-            paths = [folder / f"{name}.nii" for name in ("flair", "lesions")]
-            for path, values in zip(paths, (subject.image, subject.lesions.astype("uint8")), strict=True):
-                nib.save(nib.Nifti1Image(values, images.AFFINE), path)
-            table.append(tool.row(*paths))
+        _brightness(tool, subject, folder, table)
+    people = phantom._people("ms", 147, np.random.default_rng([seed, 2])).to_dict("records")
+    for person, own in zip(people, np.random.SeedSequence([seed, 3]).spawn(147), strict=True):
+        wanting = [name for name, edges in BANDS.items() if sum(edges[0] <= row[0] <= edges[1] for row in table) < PER_BAND]
+        if any(BANDS[name][0] < person["volume"] / 1.75e6 < BANDS[name][1] for name in wanting):  # mm3 of a usual brain
+            _brightness(tool, _one("ms", person, own), folder, table)
     table = pd.DataFrame(table, columns=["share", "lesion_z", "z95", "z99_5", "above95", "auprc", "cv"])
-    bands = {name: table[table["share"].between(*edges)].head(15) for name, edges in BANDS.items()}
+    bands = {name: table[table["share"].between(*edges)].head(PER_BAND) for name, edges in BANDS.items()}
     both = pd.concat(bands.values())
     found = {"seed": seed, "subjects": len(both)}
     for name, band in bands.items():
         found |= {f"n_{name}": len(band), f"auprc_{name}": band["auprc"].median()}
     found |= {"lesion_z": both["lesion_z"].median(), "z99_5": both["z99_5"].median(), "cv": both["cv"].median()}
     return found | {"auc_lesion_load": roc_auc_score(labels, load), "auc_tissues": cross_validated(tissue, labels, seed)}
+
+
+def _brightness(tool, subject, folder, table):
+    """Append the tool's row of a subject near one of the bands."""
+    share = subject.lesions.sum() / subject.brain.sum()
+    if any(low * 0.9 <= share <= high * 1.2 for low, high in BANDS.values()):
+        paths = [folder / f"{name}.nii" for name in ("flair", "lesions")]
+        for path, values in zip(paths, (subject.image, subject.lesions.astype("uint8")), strict=True):
+            nib.save(nib.Nifti1Image(values, images.AFFINE), path)
+        table.append(tool.row(*paths))
 
 
 def ad(seed, count=160):

@@ -1,5 +1,6 @@
 """A cohort: which scans belong to whom, their masks, labels and covariates."""
 
+import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,8 @@ def from_bids(folder, modality: str = "FLAIR", patients: str = "MS", controls: s
     Raises
     ------
     CohortError
-        A missing folder, table, column or scan, a participant twice, a label that is neither; the message names file and column.
+        A missing folder, table, column or scan, a table that cannot be read, a participant twice, a label that is neither; the message
+        names file and column.
     """
     folder = located(str(folder))
     if not folder.is_dir():
@@ -131,7 +133,9 @@ def from_bids(folder, modality: str = "FLAIR", patients: str = "MS", controls: s
     path = folder / "participants.tsv"
     if not path.is_file():
         raise CohortError(path, "no such file", "a table with one row a participant", "See data/README.md for the layout.")
-    people = pd.read_csv(path, sep="\t", dtype=str, na_values=["n/a"], keep_default_na=False)
+    if patients == controls:
+        raise CohortError("parameters patients, controls", f"{patients!r} for both", "two names", "Name the groups of the label column.")
+    people = _read(path)
     for column in ("participant_id", label_column):
         if column not in people:
             raise CohortError(
@@ -140,6 +144,9 @@ def from_bids(folder, modality: str = "FLAIR", patients: str = "MS", controls: s
                 "this column",
                 "Add it, or name yours with the parameter label_column.",
             )
+    if people["participant_id"].isna().any() or not len(people):
+        found = "a row without identifier" if len(people) else "no rows"
+        raise CohortError(f"{path}, column participant_id", found, "each participant once", "Fill it in.")
     people["participant_id"] = "sub-" + people["participant_id"].str.removeprefix("sub-")
     twice = people.loc[people["participant_id"].duplicated(), "participant_id"]
     if len(twice):
@@ -201,7 +208,10 @@ def _mask(folder: Path, scan: Path, modality: str, entity: str) -> Path | None:
     found = sorted(folder.glob(f"derivatives/*/{scan.parent.relative_to(folder)}/{stem}*_{entity}*_mask.nii*"))
     if len(found) > 1:
         raise CohortError(
-            found[0].parent, f"{len(found)} masks: {', '.join(path.name for path in found)}", f"one {entity} mask a scan", "Keep one."
+            scan,
+            f"{len(found)} masks: {', '.join(str(path.relative_to(folder)) for path in found)}",
+            f"one {entity} mask a scan",
+            "Keep one.",
         )
     return found[0] if found else None
 
@@ -211,14 +221,29 @@ def _visit(folder: Path, participant: str, session: str) -> dict:
     path = folder / participant / f"{participant}_sessions.tsv"
     if not session or not path.is_file():
         return {}
-    visits = pd.read_csv(path, sep="\t", dtype=str, na_values=["n/a"], keep_default_na=False)
+    visits = _read(path)
     ages = visits.loc[visits.get("session_id") == session, "age"] if "age" in visits else []
     return {"age": ages.iloc[0]} if len(ages) else {}
 
 
+def _read(path: Path) -> pd.DataFrame:
+    """A BIDS table, as text; "n/a" is unknown."""
+    try:
+        # quotes mean nothing in BIDS tables, and a lone one would swallow the rows that follow
+        table = pd.read_csv(
+            path, sep="\t", dtype=str, na_values=["n/a"], keep_default_na=False, encoding="utf-8-sig", quoting=csv.QUOTE_NONE
+        )
+    except ValueError as error:  # no table, or no text
+        raise CohortError(path, f"no table ({error})", "tab-separated text in UTF-8", "Save it as such.") from error
+    return table.replace(r"^\s*$", np.nan, regex=True)
+
+
 def _synthetic(folder: Path) -> bool:
     path = folder / "dataset_description.json"
-    return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8")).get("Synthetic", False))
+    try:
+        return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8-sig")).get("Synthetic", False))
+    except (ValueError, AttributeError) as error:
+        raise CohortError(path, f"no description ({error})", "a JSON object", "Mend or remove it.") from error
 
 
 def _existing(path: Path, where: str) -> Path:
@@ -237,10 +262,10 @@ def _complete(table: pd.DataFrame, where) -> pd.DataFrame:
     table["label"] = table["label"].astype("Int64")
     for column in ("age", "edss"):
         numbers = pd.to_numeric(table[column], errors="coerce")
-        wrong = table.loc[numbers.isna() & table[column].notna(), column]
+        wrong = table.loc[~np.isfinite(numbers.astype(float)) & table[column].notna(), column]
         if len(wrong):
             raise CohortError(f"{where}, column {column}", repr(wrong.iloc[0]), "a number or n/a", "Mend the table.")
         table[column] = numbers.astype(float)
     for column in ("image", "brain_mask", "lesion_mask"):
-        table[column] = [None if value is None or value is np.nan or pd.isna(value) else str(value) for value in table[column]]
+        table[column] = [None if pd.isna(value) else str(value) for value in table[column]]
     return table.sort_values(["participant_id", "session_id"], ignore_index=True)

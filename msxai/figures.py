@@ -130,7 +130,7 @@ def cohort_table(table: pd.DataFrame, lesion_volumes=None, paper=None, *, synthe
         rows = table if quantity in ("scans", "lesion_volume") else people
         rows = rows[(rows["group"] == group) & ((part == "all") | (rows["part"] == part))]
         source.append({"quantity": quantity, "part": part, "group": group, **_summary(rows, quantity)})
-    for section, rows in (paper.groupby("section") if paper is not None else ()):
+    for section, rows in paper.groupby("section") if paper is not None else ():
         if section.endswith("cohort") and set(rows["variant"]) == set(groups):
             rows = rows.rename(columns={"variant": "group", "low": "min", "high": "max"}).assign(part="paper")
             source += rows[["quantity", "part", "group", "mean", "sd", "min", "max"]].to_dict("records")

@@ -405,7 +405,7 @@ def _lesions(image, ground: _Ground, volume: float, rng) -> np.ndarray:
     sizes = rng.standard_normal(count)
     sizes = np.exp(1.6 * sizes + 2.0 * np.maximum(sizes - 1.6, 0))  # most are tiny, two thirds of the volume lie in a few
     sizes = np.sort(np.maximum(1, np.round(sizes / sizes.sum() * total)).astype(int))[::-1]
-    level = 1.335 + rng.normal(0, 0.04)
+    level = 1.36 + rng.normal(0, 0.04)
     weights = ground.likely * (PLACE / np.maximum(np.histogram(ground.at, DISTANCE, weights=ground.likely)[0], 1))[
         np.clip(np.searchsorted(DISTANCE, ground.at, "right") - 1, 0, len(PLACE) - 1)]  # fmt: skip
     seeds = ground.voxels[rng.choice(len(ground.voxels), len(sizes), p=weights / weights.sum())]

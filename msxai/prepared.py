@@ -64,7 +64,7 @@ def prepare(
         )
     one = "minmax" if normalisation == "voxelwise" else normalisation
     work = Parallel(jobs, return_as="generator")(delayed(_scan)(row, one, interpolation) for row in table.to_dict("records"))
-    with integrity.replacing(path) as draft, h5py.File(draft, "w", libver="latest", track_order=True) as file:
+    with integrity.replacing(path) as draft, h5py.File(draft, "w") as file:
         shape = (len(table), *images.SHAPE)
         stores = {name: file.create_dataset(name, shape, kind, chunks=(1, *images.SHAPE), **STORE)
                   for name, kind in (("images", "f4"), ("brain", "?"), ("lesions", "?"))}  # fmt: skip
@@ -86,8 +86,8 @@ def prepare(
             normalisation=normalisation,
             interpolation=interpolation,
             parameters=json.dumps(parameters or {}),
-            table=table.to_json(orient="table", index=False),
         )
+        file.create_dataset("table", data=table.to_json(orient="table", index=False))  # an attribute ends at 64 KB
         file.attrs["affine"], file.attrs["box"] = images.AFFINE, _box(occupied)
 
 
@@ -163,8 +163,7 @@ class Prepared:
     def __init__(self, path, split=None):
         self.path, self._file, self._lock = Path(path), None, threading.Lock()
         with h5py.File(self.path) as file:
-            attrs = dict(file.attrs)
-        stored = json.loads(attrs["table"])
+            attrs, stored = dict(file.attrs), json.loads(file["table"][()])
         self.table = pd.DataFrame(stored["data"]).reindex(columns=[field["name"] for field in stored["schema"]["fields"]])
         self.table["label"] = self.table["label"].astype("Int64")
         if split is not None:
@@ -236,35 +235,39 @@ class Prepared:
                 self._file = None
 
 
-def nearest(prepared: Prepared, part: str = "holdout", among: str = "training", block: int = 3) -> pd.DataFrame:
-    """Nearest scan of another part, by the correlation of block means: leaks show as a distance near 0.
+def leaks(prepared: Prepared, share: float = 0.5, block: int = 3) -> pd.DataFrame:
+    """Pairs of scans in different parts of the split that resemble each other as scans of two persons do not.
+
+    Each scan's nearest neighbour among the other parts is found by the correlation of block means. Scans of one person (copies,
+    visits, the same scan processed twice) are much nearer than the nearest scans of two persons are: half as far and less.
 
     Parameters
     ----------
     prepared : Prepared
-    part, among : str
-        Whose neighbours; where they are looked for.
+    share : float
+        Pairs are reported below this share of the median distance to the nearest neighbour.
     block : int
         Edge of the averaged blocks (voxels).
 
     Returns
     -------
     pandas.DataFrame
-        participant_id, neighbour, distance (1 - Pearson's r), one row a scan of `part`.
+        participant_id, part, neighbour, neighbour_part, distance (1 - Pearson's r), limit; each pair once, nearest first.
     """
-
-    def features(rows):
-        size = [length // block for length in images.SHAPE]
-        out = np.empty((len(rows), np.prod(size)), "float32")
-        for index, row in enumerate(rows):
-            values = prepared.image(row)[tuple(slice(length * block) for length in size)]
-            values = values.reshape(size[0], block, size[1], block, size[2], block).mean(axis=(1, 3, 5)).ravel()
-            values -= values.mean()
-            out[index] = values / np.linalg.norm(values)
-        return out
-
-    rows, others = prepared.rows(part), prepared.rows(among)
-    distance = 1 - features(rows) @ features(others).T
+    size = [length // block for length in images.SHAPE]
+    features = np.empty((len(prepared.table), np.prod(size)), "float32")
+    for row in range(len(features)):
+        values = prepared.image(row)[tuple(slice(length * block) for length in size)]
+        values = values.reshape(size[0], block, size[1], block, size[2], block).mean(axis=(1, 3, 5)).ravel()
+        values -= values.mean()
+        features[row] = values / np.linalg.norm(values)
+    distance = 1 - features @ features.T
+    names, parts = (prepared.table[column].to_numpy() for column in ("participant_id", "part"))
+    distance[parts[:, None] == parts] = np.inf
     best = distance.argmin(axis=1)
-    names = prepared.table["participant_id"].to_numpy()
-    return pd.DataFrame({"participant_id": names[rows], "neighbour": names[others[best]], "distance": distance[np.arange(len(rows)), best]})
+    nearest = distance[np.arange(len(best)), best]
+    limit = share * np.median(nearest)
+    pairs = sorted({tuple(sorted((row, int(best[row])))) for row in np.flatnonzero(nearest < limit)}, key=lambda pair: distance[pair])
+    columns = ["participant_id", "part", "neighbour", "neighbour_part", "distance", "limit"]
+    found = [(names[one], parts[one], names[other], parts[other], distance[one, other], limit) for one, other in pairs]
+    return pd.DataFrame(found, columns=columns)

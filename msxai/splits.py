@@ -1,11 +1,14 @@
 """Who is trained on, who selects and who is held out: one seeded split of subjects, stratified by diagnosis."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from . import integrity
-from .errors import SplitError
+from .errors import MissingStepError, SplitError
 
+COLUMNS = ("participant_id", "session_id", "part")
 PARTS = ("training", "validation", "holdout")
 
 
@@ -17,7 +20,8 @@ def make(table: pd.DataFrame, holdout=(0, 0), validation: float = 0.15, seed: in
     table : pandas.DataFrame
         A cohort's table: participant_id, session_id, label (1 patient, 0 control, NA unknown). Its order does not matter.
     holdout : pair of numbers
-        Controls and patients held out: counts, or shares where below 1.
+        Controls and patients held out: counts, or shares where below 1. A cohort to be tested on alone may be held out whole; one
+        without any label always is.
     validation : float
         Share of each group's other subjects that selects the best weights; at least one subject where above 0.
     seed : int
@@ -30,19 +34,27 @@ def make(table: pd.DataFrame, holdout=(0, 0), validation: float = 0.15, seed: in
     Raises
     ------
     SplitError
-        A group has too few subjects, or a subject has two labels.
+        A group has too few subjects, a subject has two labels, or holdout or validation is no such number.
     """
+    numbers = [isinstance(held, (int, float)) and 0 <= held < np.inf and (held < 1 or held == int(held)) for held in holdout]
+    if len(numbers) != 2 or not all(numbers):
+        raise SplitError("parameter holdout", str(holdout), "two numbers: whole ones, or shares below 1", "Give controls, then patients.")
+    if not 0 <= validation < 1:
+        raise SplitError("parameter validation", str(validation), "a share from 0 to below 1", "The demo's is 0.15.")
     subjects = table[["participant_id", "label"]].drop_duplicates().sort_values("participant_id")
     twice = subjects.loc[subjects["participant_id"].duplicated(), "participant_id"]
     if len(twice):
         raise SplitError(f"participant {twice.iloc[0]}", "two labels", "one label a subject", "Mend the group column of participants.tsv.")
     rng, parts = np.random.default_rng(seed), dict.fromkeys(subjects["participant_id"], "holdout")
-    for label, held in enumerate(holdout):
-        group = rng.permutation(subjects.loc[subjects["label"].eq(label).fillna(False), "participant_id"].to_numpy(str))
-        held = round(held * len(group)) if 0 < held < 1 else int(held)
+    groups = [rng.permutation(subjects.loc[subjects["label"].eq(label).fillna(False), "participant_id"].to_numpy(str)) for label in (0, 1)]
+    counts = [round(held * len(group)) if held < 1 else int(held) for held, group in zip(holdout, groups, strict=True)]
+    whole = all(held == len(group) for held, group in zip(counts, groups, strict=True)) or not any(map(len, groups))
+    for label, (group, held) in enumerate(zip(groups, counts, strict=True)):
+        if whole or not held + len(group):
+            continue
         rest = len(group) - held
-        selecting = max(1, round(validation * rest)) if validation and rest else 0
-        if rest < 0 or (len(group) and 0 <= rest <= selecting and rest):
+        selecting = max(1, round(validation * rest)) if validation else 0
+        if rest <= selecting:
             raise SplitError(
                 "parameters holdout, validation",
                 f"{len(group)} subjects with label {label}",
@@ -61,8 +73,11 @@ def check(split: pd.DataFrame, where="split") -> pd.DataFrame:
     Raises
     ------
     SplitError
-        A subject has two parts, a scan stands twice, or a part is unknown.
+        A column is missing, a subject has two parts, a scan stands twice, or a part is unknown.
     """
+    lacking = [column for column in COLUMNS if column not in split]
+    if lacking:
+        raise SplitError(f"{where}, column {lacking[0]}", "no such column", ", ".join(COLUMNS), "Run 01_data_preparation again.")
     unknown = split.loc[~split["part"].isin(PARTS), "part"]
     if len(unknown):
         raise SplitError(f"{where}, column part", repr(unknown.iloc[0]), f"one of {', '.join(PARTS)}", "Run 01_data_preparation again.")
@@ -87,5 +102,19 @@ def write(split: pd.DataFrame, path) -> None:
 
 
 def read(path) -> pd.DataFrame:
-    """Read and `check` a split."""
-    return check(pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False), integrity.relative(path))
+    """Read and `check` a split.
+
+    Raises
+    ------
+    MissingStepError
+        No such file.
+    SplitError
+        See `check`.
+    """
+    if not Path(path).is_file():
+        raise MissingStepError(integrity.relative(path), "no such file", "the split of a cohort", "Run 01_data_preparation first.")
+    try:
+        split = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    except ValueError as error:  # not a table, not text
+        raise SplitError(integrity.relative(path), f"no table ({error})", "a split", "Run 01_data_preparation again.") from error
+    return check(split, integrity.relative(path))

@@ -29,7 +29,7 @@
 # %%
 from msxai import figures, integrity, parameters, phantom, splits
 from msxai.cohort import open_cohort
-from msxai.prepared import Prepared, prepare
+from msxai.prepared import Prepared, leaks, prepare
 from msxai.results import Results
 
 # %% tags=["parameters"]
@@ -86,11 +86,20 @@ outputs = [where.prepared(cohort), where.split(cohort)]
 integrity.write_json(where.record(cohort), integrity.provenance(run, outputs=outputs, synthetic=source.synthetic))
 
 # %% [markdown]
+# ## Does anyone stand on two sides?
+# The split keeps the visits of a participant together, but cannot know of one person under two names. Scans of one person resemble each
+# other more than those of two persons do: pairs that are nearer than half the usual distance to the nearest neighbour in another part of
+# the split. The table should be empty.
+
+# %%
+prepared = Prepared(where.prepared(cohort), where.split(cohort))
+leaks(prepared)
+
+# %% [markdown]
 # ## Look at one
 # The brain mask's outline in blue, the lesion mask's in red, where the cohort has one.
 
 # %%
-prepared = Prepared(where.prepared(cohort), where.split(cohort))
 first = prepared.first_with_lesions()
 figure, _ = figures.show_scan(prepared.image(first), prepared.brain(first), prepared.lesions(first), synthetic=prepared.synthetic)
 figure

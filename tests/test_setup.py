@@ -341,9 +341,8 @@ def test_make_run_keeps_to_its_own_folder(bare):
 
 
 def test_ruff():
-    for command in (["check", "--output-format=concise"], ["format", "--check"]):
-        result = subprocess.run([BIN / "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
-        assert result.returncode == 0, result.stdout
+    result = subprocess.run([BIN / "ruff", "check", "--output-format=concise", "."], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
 
 
 def test_layers():

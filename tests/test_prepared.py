@@ -1,0 +1,244 @@
+"""Prepared arrays: what is stored is what an independent reading of the scans gives, and nothing broken or leaking passes."""
+
+import hashlib
+import threading
+import tracemalloc
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from msxai import images, prepared, splits
+from msxai.cohort import Cohort
+from msxai.errors import ImageError, ParameterError, SplitError, StaleInputError
+
+PARTS = ["training", "training", "training", "validation", "holdout", "holdout"]
+
+
+def scan(seed, person=None, noise=0.1):
+    """An anatomy (smooth, of a person) with noise of its own, in an ellipsoid."""
+    rng = np.random.default_rng(1000 + (seed if person is None else person))
+    coarse = rng.normal(size=(8, 10, 8)).repeat(12, 0).repeat(12, 1)[:, :114].repeat(12, 2)
+    grid = np.indices(images.SHAPE) - (np.array(images.SHAPE)[:, None, None, None] - 1) / 2
+    inside = ((grid / np.array([36, 45, 36])[:, None, None, None]) ** 2).sum(axis=0) < 1
+    values = 100 + 20 * coarse + 20 * noise * np.random.default_rng(seed).normal(size=images.SHAPE)
+    return np.where(inside, np.clip(values, 1, None), 0).astype("int16"), inside
+
+
+def make_cohort(folder, people=range(6), parts=PARTS):
+    rows = []
+    for index, person in enumerate(people):
+        values, inside = scan(index, person)
+        paths = {name: str(folder / f"{index}_{name}.nii.gz") for name in ("image", "brain_mask", "lesion_mask")}
+        lesions = np.zeros(images.SHAPE, "uint8")
+        lesions[40:44, 50:53, 40 + index] = 1
+        for path, stored in zip(paths.values(), (values, inside.astype("uint8"), lesions), strict=True):
+            nib.save(nib.Nifti1Image(stored, images.AFFINE), path)
+        rows.append({"participant_id": f"sub-{index}", "session_id": "", "group": "MS", "label": index % 2, **paths})
+    table = pd.DataFrame(rows).astype({"label": "Int64"})
+    return Cohort("toy", table, True, "FLAIR"), table[["participant_id", "session_id"]].assign(part=list(parts))
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    cohort, split = make_cohort(folder)
+    prepared.prepare(cohort, split, folder / "toy.h5", parameters={"cohort": "toy"})
+    splits.write(split, folder / "split.tsv")
+    return folder, cohort, split
+
+
+def test_images_are_z_scored_inside_their_own_brain(toy):
+    folder, cohort, _ = toy
+    arrays = prepared.Prepared(folder / "toy.h5", folder / "split.tsv")
+    for row, entry in enumerate(cohort.table.itertuples()):
+        values, inside = nib.load(entry.image).get_fdata(), nib.load(entry.brain_mask).get_fdata() > 0
+        expected = np.where(inside, (values - values[inside].mean()) / values[inside].std(), 0)
+        np.testing.assert_allclose(arrays.image(row), expected, atol=1e-5)
+        np.testing.assert_array_equal(arrays.brain(row), inside)
+        np.testing.assert_array_equal(arrays.lesions(row), nib.load(entry.lesion_mask).get_fdata() > 0)
+    assert arrays.image(0).dtype == np.float32
+    np.testing.assert_array_equal(arrays.affine, images.AFFINE)
+
+
+def test_the_file_says_whose_scans_they_are(toy):
+    folder, cohort, split = toy
+    arrays = prepared.Prepared(folder / "toy.h5")
+    assert list(arrays.table["participant_id"]) == list(cohort.table["participant_id"])
+    assert list(arrays.table["label"]) == list(cohort.table["label"])
+    assert list(arrays.table["part"]) == list(split["part"])
+    for row, entry in enumerate(cohort.table.itertuples()):
+        with open(entry.image, "rb") as file:
+            assert arrays.table["source_sha256"][row] == hashlib.sha256(file.read()).hexdigest()
+    assert arrays.has_lesions.all()
+    assert (arrays.name, arrays.modality, arrays.normalisation, arrays.synthetic) == ("toy", "FLAIR", "zscore", True)
+    assert [list(arrays.rows(part)) for part in splits.PARTS] == [[0, 1, 2], [3], [4, 5]]
+    assert list(arrays.rows("all")) == [0, 1, 2, 3, 4, 5]
+    assert arrays.row("sub-3") == 3
+    with h5py.File(folder / "toy.h5") as file:
+        for name in ("images", "brain", "lesions"):
+            assert file[name].chunks == (1, *images.SHAPE)
+            assert file[name].compression == "gzip"
+
+
+def test_box_holds_every_voxel_that_differs_from_0(toy):
+    arrays = prepared.Prepared(toy[0] / "toy.h5")
+    everything = np.any([arrays.image(row) != 0 for row in range(6)], axis=0)
+    for axis in range(3):
+        found = np.flatnonzero(everything.any(axis=tuple({0, 1, 2} - {axis})))
+        assert tuple(arrays.box[axis]) == (found.min(), found.max())
+
+
+def test_the_split_file_decides(toy, tmp_path):
+    folder, _, split = toy
+    splits.write(split.assign(part=["holdout"] * 6), tmp_path / "other.tsv")
+    assert list(prepared.Prepared(folder / "toy.h5", tmp_path / "other.tsv").rows("holdout")) == [0, 1, 2, 3, 4, 5]
+
+
+def test_jobs_do_not_change_the_bytes(toy, tmp_path):
+    folder, cohort, split = toy
+    prepared.prepare(cohort, split, tmp_path / "two.h5", parameters={"cohort": "toy"}, jobs=2)
+    assert (tmp_path / "two.h5").read_bytes() == (folder / "toy.h5").read_bytes()
+
+
+def test_memory_does_not_grow_with_the_cohort(tmp_path):
+    """Peak of Python's and numpy's memory, 3 scans against 9; reading and storing all would add 6 x 4 MB of float32."""
+    peaks = []
+    for count in (3, 9):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        cohort, split = make_cohort(folder, range(count), ["training"] * count)
+        tracemalloc.start()
+        prepared.prepare(cohort, split, folder / "out.h5")
+        arrays = prepared.Prepared(folder / "out.h5")
+        for row in range(count):
+            arrays.image(row)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 4e6
+
+
+def test_voxelwise_against_numpy(toy, tmp_path):
+    _, cohort, split = toy
+    prepared.prepare(cohort, split, tmp_path / "v.h5", normalisation="voxelwise")
+    scans = np.stack([nib.load(path).get_fdata() for path in cohort.table["image"]])
+    low, high = (pick(scans, axis=(1, 2, 3), keepdims=True) for pick in (np.min, np.max))  # of each whole scan
+    scaled = (scans - low) / (high - low)
+    mean, spread = scaled[:3].mean(axis=0), scaled[:3].std(axis=0)  # of the training part
+    expected = np.divide(scaled - mean, spread, out=np.zeros_like(scaled), where=spread > 1e-6)
+    arrays = prepared.Prepared(tmp_path / "v.h5")
+    for row in range(6):
+        np.testing.assert_allclose(arrays.image(row), expected[row], rtol=1e-3, atol=1e-3)
+
+
+def test_threads_read_what_one_reads(toy):
+    arrays = prepared.Prepared(toy[0] / "toy.h5")
+    alone, wrong = [arrays.image(row) for row in range(6)], []
+
+    def read():
+        wrong.extend(row for row in [0, 5, 2, 4, 1, 3] * 3 if not np.array_equal(arrays.image(row), alone[row]))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    arrays.close()
+    np.testing.assert_array_equal(arrays.image(1), alone[1])
+
+
+# --- what goes wrong ---
+
+
+def test_a_broken_scan_leaves_the_earlier_file_alone(tmp_path):
+    cohort, split = make_cohort(tmp_path, range(3), PARTS[:3])
+    prepared.prepare(cohort, split, tmp_path / "out.h5")
+    kept = (tmp_path / "out.h5").read_bytes()
+    values, _ = scan(9)
+    nib.save(nib.Nifti1Image(np.where(values > 0, np.nan, 0).astype("float32"), images.AFFINE), cohort.table["image"][2])
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ImageError, match="2_image"):
+        prepared.prepare(cohort, split, tmp_path / "out.h5")
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "out.h5").read_bytes() == kept
+
+
+def test_a_constant_scan_is_named(tmp_path):
+    cohort, split = make_cohort(tmp_path, range(3), PARTS[:3])
+    _, inside = scan(9)
+    nib.save(nib.Nifti1Image(inside.astype("int16"), images.AFFINE), cohort.table["image"][1])
+    with pytest.raises(ImageError, match="1_image"):
+        prepared.prepare(cohort, split, tmp_path / "out.h5")
+    assert not (tmp_path / "out.h5").exists()
+
+
+@pytest.mark.parametrize("given", [{"normalisation": "zscor"}, {"interpolation": "cubic"}])
+def test_a_name_that_is_none(toy, tmp_path, given):
+    with pytest.raises(ParameterError, match="expected one of"):
+        prepared.prepare(toy[1], toy[2], tmp_path / "out.h5", **given)
+
+
+@pytest.mark.parametrize("change", [lambda split: split.iloc[1:], lambda split: split.replace("sub-3", "sub-9")])
+def test_a_split_of_other_scans(toy, tmp_path, change):
+    with pytest.raises(SplitError, match="other scans than the cohort has"):
+        prepared.prepare(toy[1], change(toy[2]), tmp_path / "out.h5")
+
+
+def test_one_file_under_two_names_in_two_parts(toy, tmp_path):
+    _, cohort, split = toy
+    table = cohort.table.copy()
+    table.loc[4, "image"] = table.loc[0, "image"]
+    with pytest.raises(SplitError, match=r"sub-0 \(training\) and sub-4 \(holdout\): found the same file under two names"):
+        prepared.prepare(Cohort("toy", table, True, "FLAIR"), split, tmp_path / "out.h5")
+    assert not (tmp_path / "out.h5").exists()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from(["images", "brain", "lesions"]), st.integers(0, 5), st.integers(0, 95))
+def test_verify_notices_one_changed_voxel(toy, tmp_path_factory, name, row, place):
+    path = tmp_path_factory.mktemp("flip") / "toy.h5"
+    path.write_bytes((toy[0] / "toy.h5").read_bytes())
+    prepared.Prepared(path).verify()
+    with h5py.File(path, "r+") as file:
+        values = file[name][row]
+        values[place, 57, 48] = ~values[place, 57, 48] if name != "images" else values[place, 57, 48] + 1e-3
+        file[name][row] = values
+    with pytest.raises(StaleInputError, match=f"sub-{row}: found arrays that have changed"):
+        prepared.Prepared(path).verify()
+
+
+# --- leaks ---
+
+
+def test_no_leak_where_everybody_stands_once(toy):
+    assert prepared.leaks(prepared.Prepared(toy[0] / "toy.h5")).empty
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 4), (3, 5), (1, 3)])
+def test_a_person_under_two_names_is_found(tmp_path, first, second):
+    """Another scan of the same anatomy (other noise, other file), in any two parts."""
+    people = list(range(6))
+    people[second] = people[first]
+    cohort, split = make_cohort(tmp_path, people)
+    prepared.prepare(cohort, split, tmp_path / "out.h5")
+    found = prepared.leaks(prepared.Prepared(tmp_path / "out.h5"))
+    assert list(zip(found["participant_id"], found["neighbour"], strict=True)) == [(f"sub-{first}", f"sub-{second}")]
+    assert (found["part"][0], found["neighbour_part"][0]) == (PARTS[first], PARTS[second])
+    assert found["distance"][0] < found["limit"][0]
+
+
+def test_two_visits_in_one_part_are_no_leak(tmp_path):
+    cohort, split = make_cohort(tmp_path, [0, 1, 1, 3, 4, 5])
+    prepared.prepare(cohort, split, tmp_path / "out.h5")
+    assert prepared.leaks(prepared.Prepared(tmp_path / "out.h5")).empty
+
+
+def test_one_part_alone(tmp_path):
+    cohort, split = make_cohort(tmp_path, range(3), ["holdout"] * 3)
+    prepared.prepare(cohort, split, tmp_path / "out.h5")
+    assert prepared.leaks(prepared.Prepared(tmp_path / "out.h5")).empty

@@ -1,0 +1,175 @@
+"""Splits: subjects never cross, strata are exact, nothing but the subjects and the seed decides."""
+
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from msxai import splits
+from msxai.errors import SplitError
+
+
+def _table(labels, sessions):
+    """Subject i with label labels[i] (None: unknown) and sessions[i] scans."""
+    rows = [
+        {"participant_id": f"sub-{index:03}", "session_id": f"ses-{visit}" if count > 1 else "", "label": label}
+        for index, (label, count) in enumerate(zip(labels, sessions, strict=True))
+        for visit in range(count)
+    ]
+    return pd.DataFrame(rows).astype({"label": "Int64"})
+
+
+@st.composite
+def tables(draw):
+    labels = draw(st.lists(st.sampled_from([0, 1, None]), min_size=12, max_size=60))
+    assume(labels.count(0) >= 5 and labels.count(1) >= 5)
+    return _table(labels, draw(st.lists(st.integers(1, 4), min_size=len(labels), max_size=len(labels))))
+
+
+def _counts(table, split):
+    """Number of subjects by (label, part), counted plainly."""
+    label = dict(zip(table["participant_id"], table["label"], strict=True))
+    found = {}
+    for subject, part in set(zip(split["participant_id"], split["part"], strict=True)):
+        key = (None if pd.isna(label[subject]) else int(label[subject]), part)
+        found[key] = found.get(key, 0) + 1
+    return found
+
+
+@settings(max_examples=80, deadline=None)
+@given(tables(), st.tuples(st.integers(0, 2), st.integers(0, 2)), st.sampled_from([0.0, 0.15, 0.4]), st.integers(0, 2**32))
+def test_subjects_stay_together_and_strata_are_exact(table, holdout, validation, seed):
+    split = splits.make(table, holdout, validation, seed)
+    assert list(split.columns) == ["participant_id", "session_id", "part"]
+    assert sorted(zip(split["participant_id"], split["session_id"], strict=True)) == sorted(
+        zip(table["participant_id"], table["session_id"], strict=True)
+    )
+    assert split.groupby("participant_id")["part"].nunique().max() == 1
+    found, subjects = _counts(table, split), table.drop_duplicates("participant_id")
+    for label in (0, 1):
+        rest = int((subjects["label"] == label).sum()) - holdout[label]
+        selecting = max(1, round(validation * rest)) if validation else 0
+        assert found.get((label, "holdout"), 0) == holdout[label]
+        assert found.get((label, "validation"), 0) == selecting
+        assert found.get((label, "training"), 0) == rest - selecting
+    assert {part for label, part in found if label is None} <= {"holdout"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables(), st.integers(0, 100), st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(table, seed, random):
+    order = list(range(len(table)))
+    random.shuffle(order)
+    shuffled = splits.make(table.iloc[order], (2, 2), 0.2, seed)
+    pd.testing.assert_frame_equal(splits.make(table, (2, 2), 0.2, seed), shuffled)
+
+
+def test_the_seed_decides():
+    table = _table([0, 1] * 20, [1] * 40)
+    assert splits.make(table, (4, 4), seed=1).equals(splits.make(table, (4, 4), seed=1))
+    assert not splits.make(table, (4, 4), seed=1).equals(splits.make(table, (4, 4), seed=2))
+
+
+def test_every_subject_can_be_held_out():
+    table = _table([0, 1] * 10, [1] * 20)
+    held = [set(splits.make(table, (2, 2), seed=seed).query("part == 'holdout'")["participant_id"]) for seed in range(60)]
+    assert set.union(*held) == set(table["participant_id"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(8, 60), st.integers(8, 60), st.floats(0.05, 0.5), st.floats(0.05, 0.5))
+def test_shares_hold_out_the_rounded_number(controls, patients, first, second):
+    table = _table([0] * controls + [1] * patients, [1] * (controls + patients))
+    found = _counts(table, splits.make(table, (first, second), 0))
+    assert found.get((0, "holdout"), 0) == round(first * controls)
+    assert found.get((1, "holdout"), 0) == round(second * patients)
+
+
+def test_the_papers_numbers():
+    table = _table([1] * 76 + [0] * 71, [1] * 147)
+    split = splits.make(table, holdout=(10, 13))
+    found = _counts(table, split)
+    assert found[0, "holdout"] == 10
+    assert found[1, "holdout"] == 13
+    assert found[0, "training"] + found[0, "validation"] == 61
+    assert found[1, "training"] + found[1, "validation"] == 63
+    assert (split["part"] != "holdout").sum() == 124
+
+
+@pytest.mark.parametrize("holdout", [(5, 0), (4, 0), (8, 0), (0, 30), (0.99, 0)])
+def test_too_few_subjects(holdout):
+    with pytest.raises(SplitError, match="holdout"):
+        splits.make(_table([0] * 5 + [1] * 20, [1] * 25), holdout)
+
+
+@pytest.mark.parametrize("holdout", [(-1, 0), (2.5, 0), (0,), (1, 2, 3), (float("nan"), 0), ("2", "2")])
+def test_a_holdout_that_makes_no_sense(holdout):
+    with pytest.raises(SplitError, match="holdout"):
+        splits.make(_table([0, 1] * 10, [1] * 20), holdout)
+
+
+@pytest.mark.parametrize("validation", [-0.1, 1.0, 3])
+def test_a_validation_share_that_makes_no_sense(validation):
+    with pytest.raises(SplitError, match="validation"):
+        splits.make(_table([0, 1] * 10, [1] * 20), (1, 1), validation)
+
+
+def test_a_cohort_may_be_held_out_whole():
+    table = _table([0] * 5 + [1] * 20, [1] * 25)
+    assert set(splits.make(table, (5, 20))["part"]) == {"holdout"}
+
+
+def test_one_group_alone_or_no_label_at_all_can_be_split():
+    only = splits.make(_table([1] * 10, [2] * 10), (0, 2))
+    assert only.query("part == 'holdout'")["participant_id"].nunique() == 2
+    assert set(splits.make(_table([None, None], [1, 2]), (10, 13))["part"]) == {"holdout"}
+
+
+def test_two_labels_of_one_subject():
+    table = _table([0, 1] * 5, [2] * 10)
+    table.loc[1, "label"] = 1
+    with pytest.raises(SplitError, match=r"sub-000.*two labels"):
+        splits.make(table)
+
+
+def test_a_written_split_reads_as_it_was(tmp_path):
+    split = splits.make(_table([0, 1] * 10, [1, 3] * 10), (2, 2))
+    splits.write(split, tmp_path / "split.tsv")
+    pd.testing.assert_frame_equal(splits.read(tmp_path / "split.tsv"), split)
+    assert [path.name for path in tmp_path.iterdir()] == ["split.tsv"]
+
+
+def test_a_split_of_a_crossing_subject_is_neither_written_nor_read(tmp_path):
+    split = splits.make(_table([0, 1] * 10, [3] * 20), (2, 2))
+    before = split["part"][0]
+    split.loc[0, "part"] = next(part for part in splits.PARTS if part != before)
+    path = tmp_path / "split.tsv"
+    with pytest.raises(SplitError, match="sub-000"):
+        splits.write(split, path)
+    assert not list(tmp_path.iterdir())
+    split.to_csv(path, sep="\t", index=False)
+    with pytest.raises(SplitError, match=r"split.tsv, sub-000.*each subject in one part"):
+        splits.read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("participant_id\tsession_id\tpart\nsub-1\t\ttest\n", "column part"),
+        ("participant_id\tsession_id\tpart\nsub-1\t\ttraining\nsub-1\t\ttraining\n", "stands twice"),
+        ("participant_id\tpart\nsub-1\ttraining\n", "session_id"),
+        ("", "split.tsv"),
+    ],
+)
+def test_a_file_that_is_no_split(tmp_path, content, message):
+    path = tmp_path / "split.tsv"
+    path.write_text(content)
+    with pytest.raises(SplitError, match=message):
+        splits.read(path)
+
+
+def test_no_split_file(tmp_path):
+    from msxai.errors import MissingStepError
+
+    with pytest.raises(MissingStepError, match=r"01_data_preparation"):
+        splits.read(tmp_path / "none_split.tsv")
