@@ -292,7 +292,7 @@ def simulate(kind: str, group: str, seed=0, visit=0, *, age=None, site="site-1",
     brain[flat] = ndimage.map_coordinates(atlas.brain.astype("float32"), where, order=1, prefilter=False) >= 0.5
 
     contrast = anatomy.FLAIR if kind == "ms" else anatomy.T1
-    contrast = contrast * (1 + rng.normal(0, 0.018, len(contrast)))
+    contrast = contrast * (1 + rng.normal(0, 0.012, len(contrast)))
     if group == "MS":
         contrast[1] *= 1 + rng.normal(DIFFUSE, 0.01)
     wider = rng.normal(0.5, 0.3) + WIDENING["age"] * (age - 60)  # sulci
@@ -405,13 +405,13 @@ def _lesions(image, ground: _Ground, volume: float, rng) -> np.ndarray:
     sizes = rng.standard_normal(count)
     sizes = np.exp(1.6 * sizes + 2.0 * np.maximum(sizes - 1.6, 0))  # most are tiny, two thirds of the volume lie in a few
     sizes = np.sort(np.maximum(1, np.round(sizes / sizes.sum() * total)).astype(int))[::-1]
-    level = 1.36 + rng.normal(0, 0.04)
+    level = 1.341 + rng.normal(0, 0.02)
     weights = ground.likely * (PLACE / np.maximum(np.histogram(ground.at, DISTANCE, weights=ground.likely)[0], 1))[
         np.clip(np.searchsorted(DISTANCE, ground.at, "right") - 1, 0, len(PLACE) - 1)]  # fmt: skip
     seeds = ground.voxels[rng.choice(len(ground.voxels), len(sizes), p=weights / weights.sum())]
     for seed, size in zip(map(tuple, seeds), sizes, strict=True):
         box, soft = _blob(ground, seed, int(size), rng)
-        bright[box] = np.where(soft > fraction[box], level - 0.004 * np.log(size / 20) + rng.normal(0, 0.1), bright[box])
+        bright[box] = np.where(soft > fraction[box], level - 0.012 * np.log(size / 20) + rng.normal(0, 0.07), bright[box])
         fraction[box] = np.maximum(fraction[box], soft)
     image += fraction * (bright - image) * (image < bright)
     return fraction >= 0.5
