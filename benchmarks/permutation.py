@@ -44,7 +44,7 @@ if __name__ == "__main__":
         path = Path(name) / "permuted.h5"
         prepared.prepare(cohort, split, path, jobs=2)
         arrays = prepared.Prepared(path)
-        model = network.build(WIDTH, fast=True, box=training.box(arrays))
+        model = network.build(WIDTH, fast=True)
         options = {"learning_rate": 5e-4, "decay": 0.0, "batch_size": 4, "epochs": EPOCHS, "patience": EPOCHS}
         history = training.fit(model, arrays, **options, seed=SEED, augmentation=True)
         rows = arrays.rows("holdout")

@@ -8,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up noti
 import keras
 import numpy as np
 
+from . import kernels
 from .errors import ParameterError
 from .images import SHAPE
 from .integrity import replacing
@@ -49,41 +50,85 @@ def configure(seed: int, threads: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-class Stem(keras.layers.Conv3D):
-    """First convolution and pooling, computed inside a box only.
+def _on_gpu() -> bool:
+    return any("gpu" in device.lower() for device in keras.distribution.list_devices())
 
-    Where a scan is 0 the convolution gives its bias, so outside the brain nothing need be computed: the output is that of the
-    convolution over the whole volume, as long as all voxels outside the box are 0 (`training.fit` takes the box from the scans).
+
+class ConvolutionPool(keras.layers.Conv3D):
+    """Valid convolution of 3^3 voxels and max pooling of 3^3 as one layer: the same function and gradient as the two.
+
+    On TensorFlow without a GPU the compiled `msxai.kernels` do it: the first convolution keeps no map of all positions and passes over
+    cells that see nothing but 0, and the backward pass touches the winners only. Elsewhere it is Keras's convolution and pooling.
 
     Parameters
     ----------
     width : int
         Filters.
-    box : sequence of three (first, last), optional
-        Smallest and largest index along X, Y, Z at which a scan may differ from 0; None: anywhere.
+    plain : bool
+        Keras's operations in any case.
     """
 
-    def __init__(self, width: int, box=None, **options):
+    def __init__(self, width: int, plain: bool = False, **options):
         super().__init__(width, 3, **options)
-        self.box = box
+        self.compiled = not plain and keras.backend.backend() == "tensorflow" and not _on_gpu()
 
     def compute_output_shape(self, input_shape):
-        """(N, X, Y, Z, 1) to (N, (X - 2) // 3, (Y - 2) // 3, (Z - 2) // 3, width)."""
+        """(N, X, Y, Z, C) to (N, (X - 2) // 3, (Y - 2) // 3, (Z - 2) // 3, width)."""
         return (input_shape[0], *((length - 2) // 3 for length in input_shape[1:4]), self.filters)
 
     def call(self, volumes):
         """Convolve and pool."""
-        cells = [(length - 2) // 3 for length in volumes.shape[1:4]]
-        box = self.box or [(0, length - 1) for length in volumes.shape[1:4]]
-        first = [max(0, (low - 2) // 3) for low, _ in box]  # a cell sees the five voxels from 3 * cell on
-        last = [min(count, high // 3 + 1) for count, (_, high) in zip(cells, box, strict=True)]
-        volumes = volumes[(slice(None), *(slice(3 * low, 3 * high + 2) for low, high in zip(first, last, strict=True)))]
-        inside = keras.ops.max_pool(super().call(volumes) - self.bias, 3, 3)
-        around = [(low, count - high) for low, high, count in zip(first, last, cells, strict=True)]
-        return keras.ops.pad(inside, [(0, 0), *around, (0, 0)]) + self.bias
+        if not self.compiled:
+            return keras.ops.max_pool(super().call(volumes), 3, 3)
+        values = _convolve_and_pool(volumes, *(keras.ops.convert_to_tensor(value) for value in (self.kernel, self.bias)))
+        values.set_shape(self.compute_output_shape(volumes.shape))
+        return values
 
 
-def build(width: int = 64, shape=SHAPE, dropout: float = 0.3, weight_decay: float = 0.01, fast: bool = False, box=None) -> keras.Model:
+def _convolve_and_pool(volumes, kernel, bias):
+    """`ConvolutionPool` by `msxai.kernels`, in a TensorFlow graph or eagerly; one volume at a time, with TensorFlow's threads."""
+    import tensorflow as tf
+
+    count = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+
+    def each(function, *batches):
+        with kernels.threads(count):
+            return [function(*(np.ascontiguousarray(one) for one in volume)) for volume in zip(*batches, strict=True)]
+
+    def first(volumes, kernel, bias):
+        found = each(lambda volume: kernels.first_winners(volume, kernels.taps(kernel), bias), volumes)
+        return tuple(map(np.stack, zip(*found, strict=True)))
+
+    def pool(maps):
+        return tuple(map(np.stack, zip(*each(lambda one: kernels.winners_of(one), maps), strict=True)))
+
+    def by_volume(shares, kernel, winners, volumes):
+        return np.stack(each(lambda *one: kernels.scatter(one[0], kernels.taps(kernel), one[1], np.ones_like(one[2])),
+                             shares, winners, volumes))  # fmt: skip
+
+    def by_kernel(volumes, shares, winners):
+        return kernels.kernel_of(np.sum(each(lambda *one: kernels.slopes(*one), volumes, shares, winners), axis=0))
+
+    @tf.custom_gradient
+    def function(volumes, kernel, bias):
+        kinds = [tf.float32, tf.int32]
+        if kernel.shape[3] == 1:
+            values, winners = tf.numpy_function(first, [volumes, kernel, bias], kinds, stateful=False)
+        else:
+            maps = tf.nn.bias_add(tf.nn.conv3d(volumes, kernel, [1] * 5, "VALID"), bias)
+            values, winners = tf.numpy_function(pool, [maps], kinds, stateful=False)
+
+        def gradient(shares):
+            slope = tf.numpy_function(by_kernel, [volumes, shares, winners], tf.float32, stateful=False)
+            back = tf.numpy_function(by_volume, [shares, kernel, winners, volumes], tf.float32, stateful=False)
+            return tf.ensure_shape(back, volumes.shape), tf.ensure_shape(slope, kernel.shape), tf.reduce_sum(shares, [0, 1, 2, 3])
+
+        return values, gradient
+
+    return function(volumes, kernel, bias)
+
+
+def build(width: int = 64, shape=SHAPE, dropout: float = 0.3, weight_decay: float = 0.01, fast: bool = False) -> keras.Model:
     """Build the network; its output is the logit (the sigmoid is left to the loss and to `probability`).
 
     Parameters
@@ -97,10 +142,8 @@ def build(width: int = 64, shape=SHAPE, dropout: float = 0.3, weight_decay: floa
     weight_decay : float
         L2 factor on the kernels of the third and fourth convolution.
     fast : bool
-        Pool before the ELU, and convolve first inside `box` only (`Stem`). ELU is monotone, so max pooling commutes with it: values
-        and gradients are the same, at 1/27 of the ELUs.
-    box : sequence of three (first, last), optional
-        See `Stem`; of use with `fast` only.
+        Pool before the ELU, convolution and pooling as one layer (`ConvolutionPool`). ELU is monotone, so max pooling commutes with
+        it: values and gradients are the same, at 1/27 of the ELUs and of the backward pass.
 
     Returns
     -------
@@ -116,11 +159,11 @@ def build(width: int = 64, shape=SHAPE, dropout: float = 0.3, weight_decay: floa
     for name in CONVOLUTIONS:
         number, l2 = name[-1], keras.regularizers.L2(weight_decay) if name in ("conv3", "conv4") else None
         pool, elu = layers.MaxPooling3D(3, name=f"pool{number}"), layers.Activation("elu", name=f"elu{number}")
-        if fast and name == "conv1":
-            stage = [Stem(width, box, name=name), elu]
+        if fast and name != "conv3":
+            stage = [ConvolutionPool(width, kernel_regularizer=l2, name=name), elu]
         else:
             convolution = layers.Conv3D(width, 3, kernel_regularizer=l2, name=name)
-            stage = [convolution, elu] if name == "conv3" else [convolution, pool, elu] if fast else [convolution, elu, pool]
+            stage = [convolution, elu] if name == "conv3" else [convolution, elu, pool]
         if name != "conv3":
             stage.append(layers.Dropout(dropout, name=f"dropout{number}"))
         for layer in stage:

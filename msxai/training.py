@@ -113,26 +113,6 @@ class _Progress(keras.callbacks.Callback):
         self.bar.close()
 
 
-def box(prepared, shift: int = 2) -> list[tuple[int, int]]:
-    """Where scans may differ from 0 after `augment`: the prepared box made symmetric and wider along x.
-
-    Parameters
-    ----------
-    prepared : msxai.prepared.Prepared
-    shift : int
-        Largest shift of `augment` (voxels).
-
-    Returns
-    -------
-    list of three (first, last)
-        For `msxai.network.build`.
-    """
-    size = prepared.image(0).shape
-    low, high = (int(edge) for edge in prepared.box[0])
-    margin = max(min(low, size[0] - 1 - high) - shift, 0)
-    return [(margin, size[0] - 1 - margin), *(tuple(map(int, edges)) for edges in prepared.box[1:])]
-
-
 def fit(
     model: keras.Model,
     prepared,

@@ -56,7 +56,7 @@ prepared.table.groupby(["part", "group"])["participant_id"].agg(scans="size", su
 # Four 3x3x3 convolutions, three poolings; the output is the logit of the patient class.
 
 # %%
-model = network.build(width, fast=True, box=training.box(prepared))
+model = network.build(width, fast=True)
 model.summary(line_length=80)
 
 # %% [markdown]

@@ -58,7 +58,7 @@ prepared.table.groupby(["part", "group"])["participant_id"].agg(scans="size", su
 # Weights of an earlier training must have the same width and normalisation.
 
 # %%
-model = network.build(width, fast=True, box=training.box(prepared))
+model = network.build(width, fast=True)
 weights = where.start(start, width=width, normalisation=normalisation)
 if weights:
     network.load_weights(model, weights)

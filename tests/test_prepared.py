@@ -85,14 +85,6 @@ def test_the_file_says_whose_scans_they_are(toy):
             assert file[name].compression == "gzip"
 
 
-def test_box_holds_every_voxel_that_differs_from_0(toy):
-    arrays = prepared.Prepared(toy[0] / "toy.h5")
-    everything = np.any([arrays.image(row) != 0 for row in range(6)], axis=0)
-    for axis in range(3):
-        found = np.flatnonzero(everything.any(axis=tuple({0, 1, 2} - {axis})))
-        assert tuple(arrays.box[axis]) == (found.min(), found.max())
-
-
 def test_the_split_file_decides(toy, tmp_path):
     folder, _, split = toy
     splits.write(split.assign(part=["holdout"] * 6), tmp_path / "other.tsv")

@@ -64,18 +64,6 @@ def test_augmentation_draws_flips_and_all_shifts_evenly():
     assert all(abs(counts[place] - number) < 80 for place, number in expected.items())
 
 
-def test_the_box_holds_every_augmented_scan():
-    toy = Toy()
-    toy.images = np.zeros((2, 20, 8, 8), "float32")
-    toy.images[:, 5:13, 2:7, 0:5] = 1
-    toy.box = np.array([(5, 12), (2, 6), (0, 4)])
-    found = training.box(toy)
-    assert found == [(3, 16), (2, 6), (0, 4)]
-    reached = sum(training.augment(toy.images[0], np.random.default_rng(seed)) for seed in range(200))
-    places = np.argwhere(reached)
-    assert [(int(low), int(high)) for low, high in zip(places.min(0), places.max(0), strict=True)] == found
-
-
 def test_batches_hold_every_scan_once_an_epoch_in_a_new_order():
     toy = Toy()
     batches = training.Volumes(toy, toy.rows("training"), 5, seed=0)

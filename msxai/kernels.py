@@ -1,0 +1,290 @@
+"""Convolution of 3^3 voxels with max pooling of 3^3, forwards and backwards, computed only where it counts (numba).
+
+Of the 27 positions that a pooling compares one, the winner, is read by what follows, and only winners hand anything back. So the map of
+all positions need not be kept, a backward pass may touch winners only, and where a scan is 0 the result is the bias.
+
+One volume at a time, with the caller's threads (`threads`). Arrays are C-contiguous, float32 or float64: a volume of shape (x, y, z, a)
+with a channels; taps of shape (c, 27, a) with c filters, from Keras's kernel by `taps`; cells = ((x - 2) // 3, (y - 2) // 3,
+(z - 2) // 3). A winner is the place (int32, 0 .. 26, C order: z fastest) of the largest value in its cell; of equal ones the first.
+"""
+
+import contextlib
+
+import numba
+import numpy as np
+
+EDGE = 3  # of the kernel and of the pooling (voxels)
+REACH = 5  # edge of what one cell sees
+LANES = 32  # 27 taps, padded to whole vector registers
+
+_options = {"parallel": True, "cache": True, "fastmath": {"contract", "reassoc", "nsz"}, "boundscheck": False}
+
+
+@contextlib.contextmanager
+def threads(count: int):
+    """Run the kernels with `count` threads, at most as many as numba was started with."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(max(1, min(count, numba.config.NUMBA_NUM_THREADS)))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def taps(kernel) -> np.ndarray:
+    """Kernel of a convolution as Keras stores it, (3, 3, 3, a, c), in the order of this module: (c, 27, a)."""
+    return np.ascontiguousarray(kernel.reshape(-1, *kernel.shape[3:]).transpose(2, 0, 1))
+
+
+def kernel_of(taps) -> np.ndarray:
+    """Inverse of `taps`."""
+    c, _, a = taps.shape
+    return np.ascontiguousarray(taps.transpose(1, 2, 0).reshape(EDGE, EDGE, EDGE, a, c))
+
+
+@numba.njit(**_options)
+def _spans(volume):
+    """First and one past the last cell along z that sees a voxel other than 0, of shape (*cells along x and y, 2)."""
+    nx, ny, nz, a = volume.shape
+    rows = volume.reshape((nx, ny, nz * a))
+    edges = np.empty((nx, ny, 2), np.int64)
+    for x in numba.prange(nx):
+        for y in range(ny):
+            row, low, high = rows[x, y], 0, nz * a
+            while low < high and row[low] == 0:
+                low += 1
+            while low < high and row[high - 1] == 0:
+                high -= 1
+            edges[x, y, 0], edges[x, y, 1] = (low // a, (high - 1) // a + 1) if low < high else (nz, 0)
+    spans = np.empty(((nx - 2) // EDGE, (ny - 2) // EDGE, 2), np.int64)
+    for i in range(spans.shape[0]):
+        for j in range(spans.shape[1]):
+            column = edges[i * EDGE : i * EDGE + REACH, j * EDGE : j * EDGE + REACH]
+            spans[i, j, 0] = max((column[..., 0].min() - REACH) // EDGE + 1, 0)
+            spans[i, j, 1] = min((column[..., 1].max() - 1) // EDGE + 1, (nz - 2) // EDGE)
+    return spans
+
+
+@numba.njit(**_options)
+def first_winners(volume, taps, bias):
+    """Convolve a volume of one channel and pool it, in one pass.
+
+    Parameters
+    ----------
+    volume : ndarray of shape (x, y, z, 1)
+    taps : ndarray of shape (c, 27, 1)
+    bias : ndarray of shape (c,)
+
+    Returns
+    -------
+    values, winners : ndarray of shape (*cells, c)
+    """
+    c, spans = bias.size, _spans(volume)
+    nx, ny = spans.shape[:2]
+    nz = (volume.shape[2] - 2) // EDGE
+    values = np.empty((nx, ny, nz, c), volume.dtype)
+    winners = np.zeros((nx, ny, nz, c), np.int32)
+    scan = volume.reshape(volume.shape[:3])
+    weights = np.ascontiguousarray(taps[:, :, 0].T)
+    for row in numba.prange(nx * ny):
+        i, j = row // ny, row % ny
+        values[i, j, :] = bias
+        for k in range(spans[i, j, 0], spans[i, j, 1]):
+            best, winner = values[i, j, k], winners[i, j, k]
+            patch = scan[i * EDGE : i * EDGE + REACH, j * EDGE : j * EDGE + REACH, k * EDGE : k * EDGE + REACH]
+            best[:] = -np.inf
+            for place in range(EDGE**3):
+                u, v, w = place // EDGE**2, place // EDGE % EDGE, place % EDGE
+                x0, x1, x2 = patch[u, v, w], patch[u, v, w + 1], patch[u, v, w + 2]
+                x3, x4, x5 = patch[u, v + 1, w], patch[u, v + 1, w + 1], patch[u, v + 1, w + 2]
+                x6, x7, x8 = patch[u, v + 2, w], patch[u, v + 2, w + 1], patch[u, v + 2, w + 2]
+                y0, y1, y2 = patch[u + 1, v, w], patch[u + 1, v, w + 1], patch[u + 1, v, w + 2]
+                y3, y4, y5 = patch[u + 1, v + 1, w], patch[u + 1, v + 1, w + 1], patch[u + 1, v + 1, w + 2]
+                y6, y7, y8 = patch[u + 1, v + 2, w], patch[u + 1, v + 2, w + 1], patch[u + 1, v + 2, w + 2]
+                z0, z1, z2 = patch[u + 2, v, w], patch[u + 2, v, w + 1], patch[u + 2, v, w + 2]
+                z3, z4, z5 = patch[u + 2, v + 1, w], patch[u + 2, v + 1, w + 1], patch[u + 2, v + 1, w + 2]
+                z6, z7, z8 = patch[u + 2, v + 2, w], patch[u + 2, v + 2, w + 1], patch[u + 2, v + 2, w + 2]
+                for f in range(c):
+                    value = (
+                        (x0 * weights[0, f] + x1 * weights[1, f] + x2 * weights[2, f] + x3 * weights[3, f] + x4 * weights[4, f]
+                         + x5 * weights[5, f] + x6 * weights[6, f] + x7 * weights[7, f] + x8 * weights[8, f])
+                        + (y0 * weights[9, f] + y1 * weights[10, f] + y2 * weights[11, f] + y3 * weights[12, f] + y4 * weights[13, f]
+                           + y5 * weights[14, f] + y6 * weights[15, f] + y7 * weights[16, f] + y8 * weights[17, f])
+                        + (z0 * weights[18, f] + z1 * weights[19, f] + z2 * weights[20, f] + z3 * weights[21, f] + z4 * weights[22, f]
+                           + z5 * weights[23, f] + z6 * weights[24, f] + z7 * weights[25, f] + z8 * weights[26, f])
+                    )  # fmt: skip
+                    better = value > best[f]
+                    best[f] = value if better else best[f]
+                    winner[f] = place if better else winner[f]
+            for f in range(c):
+                best[f] += bias[f]
+    return values, winners
+
+
+@numba.njit(**_options)
+def winners_of(maps):
+    """Max pooling of a volume of shape (x, y, z, c): values and winners of shape (x // 3, y // 3, z // 3, c)."""
+    nx, ny, nz, c = maps.shape[0] // EDGE, maps.shape[1] // EDGE, maps.shape[2] // EDGE, maps.shape[3]
+    values = np.empty((nx, ny, nz, c), maps.dtype)
+    winners = np.zeros((nx, ny, nz, c), np.int32)
+    for row in numba.prange(nx * ny):
+        i, j = row // ny, row % ny
+        for k in range(nz):
+            best, winner = values[i, j, k], winners[i, j, k]
+            best[:] = maps[i * EDGE, j * EDGE, k * EDGE]
+            for place in range(1, EDGE**3):
+                found = maps[i * EDGE + place // EDGE**2, j * EDGE + place // EDGE % EDGE, k * EDGE + place % EDGE]
+                for f in range(c):
+                    better = found[f] > best[f]
+                    best[f] = found[f] if better else best[f]
+                    winner[f] = place if better else winner[f]
+    return values, winners
+
+
+@numba.njit(cache=True)
+def _windows(scan, x, y, z, out):
+    """Copy what the kernel sees at each place of the cell that begins at (x, y, z) to `out` of shape (27, LANES)."""
+    for place in range(EDGE**3):
+        u, v, w = x + place // EDGE**2, y + place // EDGE % EDGE, z + place % EDGE
+        for tap in range(EDGE**2):
+            for step in range(EDGE):
+                out[place, tap * EDGE + step] = scan[u + tap // EDGE, v + tap % EDGE, w + step]
+
+
+@numba.njit(cache=True)
+def _spread(windows, x, y, z, out):
+    """Add to a scan what stands for each place and tap of the cell that begins at (x, y, z): the transpose of `_windows`."""
+    for place in range(EDGE**3):
+        u, v, w = x + place // EDGE**2, y + place // EDGE % EDGE, z + place % EDGE
+        for tap in range(EDGE**2):
+            for step in range(EDGE):
+                out[u + tap // EDGE, v + tap % EDGE, w + step] += windows[place, tap * EDGE + step]
+
+
+@numba.njit(cache=True)
+def _padded(taps):
+    out = np.zeros((taps.shape[0], LANES), taps.dtype)
+    out[:, : taps.shape[1]] = taps[:, :, 0]
+    return out
+
+
+@numba.njit(**_options)
+def gather(volume, taps, winners):
+    """Convolution at the winners only, without bias.
+
+    Parameters
+    ----------
+    volume : ndarray of shape (x, y, z, a)
+    taps : ndarray of shape (c, 27, a)
+    winners : ndarray of shape (*cells, c)
+
+    Returns
+    -------
+    ndarray of shape (*cells, c)
+    """
+    nx, ny, _, c = winners.shape
+    a, spans, padded = volume.shape[3], _spans(volume), _padded(taps)
+    out = np.zeros(winners.shape, volume.dtype)
+    for row in numba.prange(nx * ny):
+        i, j = row // ny, row % ny
+        windows = np.zeros((EDGE**3, LANES), volume.dtype)
+        for k in range(spans[i, j, 0], spans[i, j, 1]):
+            if a == 1:
+                _windows(volume[..., 0], i * EDGE, j * EDGE, k * EDGE, windows)
+                for f in range(c):
+                    place, total = winners[i, j, k, f], out[i, j, k, f]
+                    for tap in range(LANES):
+                        total += windows[place, tap] * padded[f, tap]
+                    out[i, j, k, f] = total
+                continue
+            for f in range(c):
+                place, total = winners[i, j, k, f], out[i, j, k, f]
+                x, y, z = i * EDGE + place // EDGE**2, j * EDGE + place // EDGE % EDGE, k * EDGE + place % EDGE
+                for tap in range(EDGE**3):
+                    u, v, w = x + tap // EDGE**2, y + tap // EDGE % EDGE, z + tap % EDGE
+                    for g in range(a):
+                        total += volume[u, v, w, g] * taps[f, tap, g]
+                out[i, j, k, f] = total
+    return out
+
+
+@numba.njit(**_options)
+def scatter(shares, taps, winners, factor):
+    """Transposed convolution from the winners only, times `factor`.
+
+    A cell sees five voxels and the next but one begins six further on, so every second slab of cells writes to voxels of its own.
+
+    Parameters
+    ----------
+    shares : ndarray of shape (*cells, c)
+    taps : ndarray of shape (c, 27, a)
+    winners : ndarray of shape (*cells, c)
+    factor : ndarray of shape (x, y, z, a)
+        Cells that see nothing but 0 in it are passed over.
+
+    Returns
+    -------
+    ndarray of shape (x, y, z, a)
+    """
+    nx, ny, _, c = winners.shape
+    a, spans, padded = factor.shape[3], _spans(factor), _padded(taps)
+    out = np.zeros(factor.shape, factor.dtype)
+    for odd in range(2):
+        for half in numba.prange((nx + 1 - odd) // 2):
+            i = 2 * half + odd
+            windows = np.zeros((EDGE**3, LANES), factor.dtype)
+            for j in range(ny):
+                for k in range(spans[i, j, 0], spans[i, j, 1]):
+                    if a == 1:
+                        windows[:] = 0
+                        for f in range(c):
+                            share, place = shares[i, j, k, f], winners[i, j, k, f]
+                            for tap in range(LANES):
+                                windows[place, tap] += share * padded[f, tap]
+                        _spread(windows, i * EDGE, j * EDGE, k * EDGE, out[..., 0])
+                        continue
+                    for f in range(c):
+                        share, place = shares[i, j, k, f], winners[i, j, k, f]
+                        if share == 0:
+                            continue
+                        x, y, z = i * EDGE + place // EDGE**2, j * EDGE + place // EDGE % EDGE, k * EDGE + place % EDGE
+                        for tap in range(EDGE**3):
+                            u, v, w = x + tap // EDGE**2, y + tap // EDGE % EDGE, z + tap % EDGE
+                            for g in range(a):
+                                out[u, v, w, g] += share * taps[f, tap, g]
+    for x in numba.prange(out.shape[0]):
+        out[x] *= factor[x]
+    return out
+
+
+@numba.njit(**_options)
+def slopes(volume, shares, winners):
+    """Slope of sum(shares * convolution at the winners) by the taps, of shape (c, 27, a).
+
+    Each slab of cells has a sum of its own, and the sums are added in order: the same bytes for any number of threads.
+    """
+    nx, ny, _, c = winners.shape
+    a, spans = volume.shape[3], _spans(volume)
+    slabs = np.zeros((nx, c, LANES if a == 1 else EDGE**3, a), volume.dtype)
+    for i in numba.prange(nx):
+        windows = np.zeros((EDGE**3, LANES), volume.dtype)
+        for j in range(ny):
+            for k in range(spans[i, j, 0], spans[i, j, 1]):
+                if a == 1:
+                    _windows(volume[..., 0], i * EDGE, j * EDGE, k * EDGE, windows)
+                    first = slabs[i].reshape((c, LANES))
+                    for f in range(c):
+                        share, place = shares[i, j, k, f], winners[i, j, k, f]
+                        for tap in range(LANES):
+                            first[f, tap] += share * windows[place, tap]
+                    continue
+                for f in range(c):
+                    share, place = shares[i, j, k, f], winners[i, j, k, f]
+                    if share == 0:
+                        continue
+                    x, y, z = i * EDGE + place // EDGE**2, j * EDGE + place // EDGE % EDGE, k * EDGE + place % EDGE
+                    for tap in range(EDGE**3):
+                        u, v, w = x + tap // EDGE**2, y + tap // EDGE % EDGE, z + tap % EDGE
+                        for g in range(a):
+                            slabs[i, f, tap, g] += share * volume[u, v, w, g]
+    return slabs.sum(axis=0)[:, : EDGE**3]
