@@ -80,7 +80,7 @@ class ConvolutionPool(keras.layers.Conv3D):
         """Convolve and pool."""
         if not self.compiled:
             return keras.ops.max_pool(super().call(volumes), 3, 3)
-        values = _convolve_and_pool(volumes, *(keras.ops.convert_to_tensor(value) for value in (self.kernel, self.bias)))
+        values = _convolve_and_pool(volumes, self.kernel.value, self.bias.value)
         values.set_shape(self.compute_output_shape(volumes.shape))
         return values
 
@@ -125,7 +125,7 @@ def _convolve_and_pool(volumes, kernel, bias):
 
         return values, gradient
 
-    return function(volumes, kernel, bias)
+    return function(volumes, tf.identity(kernel), tf.identity(bias))
 
 
 def build(width: int = 64, shape=SHAPE, dropout: float = 0.3, weight_decay: float = 0.01, fast: bool = False) -> keras.Model:

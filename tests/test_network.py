@@ -59,6 +59,7 @@ def test_the_fast_network_has_the_values_and_gradients_of_the_papers_order(shape
     assert [layer.name for layer in fast.layers][:3] == ["conv1", "elu1", "dropout1"]
     assert list(network.weights(paper)) == list(network.weights(fast))
     np.testing.assert_allclose(fast_logit, logit, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fast(volume), logit, rtol=1e-4, atol=1e-5)  # not compiled by TensorFlow
     inner = np.ones(volume.shape, bool) if box is None else np.zeros(volume.shape, bool)
     inner[inside] = True  # where all is 0 the maxima tie, and the two orders may differ in whom they hand the slope to
     largest = max(np.abs(slope).max() for slope in slopes[1:])
