@@ -1,5 +1,7 @@
 """The 3D convolutional network of Eitel et al. 2019, its weights on disk, and the settings that make two runs equal."""
 
+import contextlib
+import ctypes
 import os
 import zipfile
 
@@ -32,6 +34,10 @@ def configure(seed: int, threads: int) -> None:
         TensorFlow has already started with another number of threads.
     """
     keras.utils.set_random_seed(seed)
+    with contextlib.suppress(OSError, AttributeError):  # Linux: keep freed memory for the next batch, which halves the time in the kernel
+        allocator = ctypes.CDLL("libc.so.6")
+        allocator.mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD
+        allocator.mallopt(-2, 1 << 28)  # M_TOP_PAD; TensorFlow itself lowers the threshold of trimming
     if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf
@@ -50,7 +56,8 @@ def configure(seed: int, threads: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _on_gpu() -> bool:
+def on_gpu() -> bool:
+    """Whether Keras's backend sees a GPU."""
     return any("gpu" in device.lower() for device in keras.distribution.list_devices())
 
 
@@ -70,7 +77,7 @@ class ConvolutionPool(keras.layers.Conv3D):
 
     def __init__(self, width: int, plain: bool = False, **options):
         super().__init__(width, 3, **options)
-        self.compiled = not plain and keras.backend.backend() == "tensorflow" and not _on_gpu()
+        self.compiled = not plain and keras.backend.backend() == "tensorflow" and not on_gpu()
 
     def compute_output_shape(self, input_shape):
         """(N, X, Y, Z, C) to (N, (X - 2) // 3, (Y - 2) // 3, (Z - 2) // 3, width)."""
