@@ -46,4 +46,4 @@ class StaleInputError(MsxaiError):
 
 
 class EngineError(MsxaiError):
-    """The innvestigate process failed."""
+    """A layer that LRP is not defined for, or the innvestigate process failed."""

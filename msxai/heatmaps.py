@@ -45,7 +45,7 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
     with integrity.replacing(folder) as draft, tqdm(total=len(rows), desc="explaining", unit="scan") as bar:
         for chunk in np.array_split(rows, range(CHUNK, len(rows), CHUNK)):
             volumes = np.stack([prepared.image(row) for row in chunk])[..., None]
-            found = [lrp.explain(model, volumes, rule, epsilon, engine, threads=threads) for model in models]
+            found = [lrp.explain(model, volumes, rule, epsilon, engine=engine, threads=threads) for model in models]
             mean = np.mean([one.relevance[..., 0] for one in found], axis=0)
             logits = np.array([one.logits for one in found])
             for index, row in enumerate(chunk):

@@ -1,18 +1,30 @@
-"""Layer-wise relevance propagation: what each voxel contributed to the logit.
+"""Layer-wise relevance propagation (LRP): what each voxel contributed to the logit, and what layers kept of it.
 
-Epsilon rule (Bach et al. 2015, PLoS ONE 10:e0130140, doi:10.1371/journal.pone.0130140): for a layer z_k = sum_j a_j w_jk + b_k,
-R_j = a_j sum_k w_jk R_k / (z_k + epsilon sign(z_k)). Max pooling hands its relevance to the winner.
+Relevance starts as the logit of one output unit and is handed back layer by layer. Layers with weights share it out by a rule
+(`msxai.rules`). Max pooling hands it to the winner, of equal ones to the first in the order X, Y, Z; padding never wins; a pooling that
+follows an activation is decided on the values before it. Mean pooling and sums share out by what each input added. Dropout, flattening and
+activations (ELU, ReLU, LeakyReLU) hand it through unchanged.
+
+Two ways of computing, equal to rounding: Keras operations on any backend, and, for a convolution of 3^3 with max pooling of 3^3 on a CPU,
+the compiled `msxai.kernels`, which touch the winners of the pooling only.
 """
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
+from keras import ops
 
-from . import innvestigate_process, network
+from . import graph, images, innvestigate_process, kernels, network, rules
+from .errors import ParameterError
 from .parameters import one_of
 
-ENGINES = ("innvestigate",)
+ENGINES = ("msxai", "innvestigate")
+AUDIT = ["volume", "layer", "rule", "arriving", "passed", "bias", "stabiliser"]
 
 
 @dataclass(frozen=True)
@@ -21,17 +33,21 @@ class Explanation:
 
     Attributes
     ----------
-    relevance : ndarray of shape (N, X, Y, Z, 1), float32
+    relevance : ndarray of shape (N, X, Y, Z, C), float32 (float64 where asked for)
         Share of each voxel in the logit (unit: logit).
     logits : ndarray of shape (N,)
-        f(x), the network's output before the sigmoid.
+        f(x), the explained output unit before any sigmoid or softmax.
+    audit : pandas.DataFrame
+        One row a volume and layer, from the output on: volume, layer, rule, arriving (relevance at the layer's outputs), passed (what it
+        hands to its inputs), bias, stabiliser (what these keep); arriving = passed + bias + stabiliser. Empty for innvestigate.
     rule, epsilon, engine
         As asked for.
     """
 
     relevance: np.ndarray
     logits: np.ndarray
-    rule: str
+    audit: pd.DataFrame
+    rule: object
     epsilon: float
     engine: str
 
@@ -44,28 +60,38 @@ class Explanation:
 def explain(
     model: keras.Model,
     volumes,
-    rule: str = "epsilon",
+    rule="epsilon",
     epsilon: float = 1e-3,
-    engine: str = "innvestigate",
+    target: int | None = None,
+    *,
+    engine: str = "msxai",
     batch_size: int = 1,
-    threads: int = 1,
+    threads: int = 0,
+    dtype: str = "float32",
+    compiled: bool | None = None,
 ) -> Explanation:
     """Explain the logit of each volume.
 
     Parameters
     ----------
     model : keras.Model
-        From `msxai.network.build`.
-    volumes : array-like of shape (N, X, Y, Z, 1)
+        Sequential or functional, one input (N, X, Y, Z, C) and one output (N, K); for innvestigate one of `msxai.network.build`.
+    volumes : array of shape (N, X, Y, Z, C), or sequence of such volumes or of paths of NIfTI files on the model's grid
         As the network was trained on.
-    rule : {"epsilon", "z"}
-        Rule of all layers with weights.
+    rule : str or dict
+        One of `msxai.rules.NAMES`, or a composite ``{role or layer's name: rule}``; see `msxai.rules.assign`.
     epsilon : float
-        Stabiliser; 1e-3 in the paper.
-    engine : {"innvestigate"}
-        Who computes.
+        Stabiliser of the epsilon rule; 1e-3 in the paper.
+    target : int, optional
+        Output unit; by default the only one, or that with the largest logit.
+    engine : {"msxai", "innvestigate"}
+        Who computes; innvestigate is the cross-check, in a process of its own.
     batch_size, threads : int
-        Volumes at a time; threads of the engine.
+        Volumes at a time (the kernels take them one by one in any case); threads of the kernels and of innvestigate, 0: all.
+    dtype : {"float32", "float64"}
+        Of all computation.
+    compiled : bool, optional
+        Use `msxai.kernels` where they apply; by default where there is no GPU.
 
     Returns
     -------
@@ -74,13 +100,195 @@ def explain(
     Raises
     ------
     ParameterError
-        Unknown rule or engine, with the nearest known one.
+        Unknown rule, layer or engine, with the nearest known one; an impossible target; volumes of a wrong shape.
     EngineError
-        The engine failed.
+        A layer that LRP is not defined for, by name; innvestigate failed.
     """
+    found = list(stream(model, volumes, rule, epsilon, target, engine=engine, batch_size=batch_size, threads=threads, dtype=dtype,
+                        compiled=compiled))  # fmt: skip
+    if not found:
+        raise ParameterError("volumes", "none", "at least one volume", "Give an array of shape (N, X, Y, Z, C).")
+    return Explanation(np.concatenate([one.relevance for one in found]), np.concatenate([one.logits for one in found]),
+                       pd.concat([one.audit for one in found], ignore_index=True), rule, epsilon, engine)  # fmt: skip
+
+
+def stream(
+    model, volumes, rule="epsilon", epsilon=1e-3, target=None, *, engine="msxai", batch_size=1, threads=0, dtype="float32", compiled=None
+) -> Iterator[Explanation]:
+    """As `explain`, one `Explanation` a batch: memory does not grow with the number of volumes."""
     one_of("engine", engine, ENGINES)
+    one_of("dtype", dtype, ("float32", "float64"))
+    if not isinstance(rule, dict):
+        one_of("rule", rule, rules.NAMES)
+    if engine == "innvestigate":
+        yield _by_innvestigate(model, volumes, rule, epsilon, batch_size, threads or os.cpu_count())
+        return
+    plan = graph.read(model, dtype)
+    assigned = rules.assign(plan.layers(), rule, epsilon)
+    if compiled is None:
+        compiled = not network.on_gpu()
+    for start in range(0, len(volumes), batch_size):
+        batch = np.stack([_volume(volumes[index], plan.shape, dtype) for index in range(start, min(start + batch_size, len(volumes)))])
+        with kernels.threads(threads or os.cpu_count()):
+            parts = [_propagate(plan, assigned, part, target, compiled) for part in (np.split(batch, len(batch)) if compiled else [batch])]
+        audits = [audit.assign(volume=audit["volume"] + start + index) for index, (_, _, audit) in enumerate(parts)]
+        yield Explanation(np.concatenate([relevance for relevance, _, _ in parts]), np.concatenate([logits for _, logits, _ in parts]),
+                          pd.concat(audits, ignore_index=True), rule, epsilon, engine)  # fmt: skip
+
+
+def _volume(volume, shape, dtype) -> np.ndarray:
+    """One volume of the network's shape; a path is read."""
+    name = "volumes"
+    if isinstance(volume, str | Path):
+        name, volume = volume, images.load(volume).get_fdata(dtype="float32")[..., None]
+    volume = np.asarray(volume, dtype)
+    if volume.shape != tuple(shape):
+        raise ParameterError(name, f"a volume of shape {volume.shape}", f"{tuple(shape)}, as the network takes it",
+                             "Prepare scans with 01_data_preparation, which brings them onto the model's grid.")  # fmt: skip
+    return volume
+
+
+def _by_innvestigate(model, volumes, rule, epsilon, batch_size, threads) -> Explanation:
     one_of("rule", rule, innvestigate_process.ANALYZERS)
     weights, shape = network.weights(model), model.input_shape[1:4]
+    volumes = [_volume(volume, model.input_shape[1:], "float32") for volume in volumes]
     relevance = innvestigate_process.explain(weights, shape, volumes, rule, epsilon, batch_size, threads)
-    logits = [keras.ops.convert_to_numpy(model(np.asarray(volume, "float32")[None], training=False))[0, 0] for volume in volumes]
-    return Explanation(relevance, np.array(logits, float), rule, epsilon, engine)
+    logits = [ops.convert_to_numpy(model(volume[None], training=False))[0, 0] for volume in volumes]
+    return Explanation(relevance, np.array(logits, float), pd.DataFrame(columns=AUDIT), rule, epsilon, "innvestigate")
+
+
+def _propagate(plan, assigned, batch, target, compiled) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Relevance, logits and audit of one batch; with `compiled` a batch of one."""
+    fused = plan.fused if compiled else {}
+    values, winners = _forward(plan, batch, fused)
+    output = ops.convert_to_numpy(values[-1])
+    unit = _unit(output, target)
+    start = np.zeros_like(output)
+    logits = output[np.arange(len(output)), unit]
+    start[np.arange(len(output)), unit] = logits
+    relevance, rows = {len(values) - 1: start}, []
+    for place in reversed(range(len(plan.nodes))):
+        node = plan.nodes[place]
+        if place in fused.values() or not node.inputs:
+            continue
+        arriving, source = relevance.pop(place), node.inputs[0]
+        inputs = values[source]
+        if place in fused:
+            rows.append(_row(node.name, "winner", arriving, arriving))
+            source = plan.nodes[fused[place]].inputs[0]
+            passed, row = _through_winners(plan.nodes[fused[place]], assigned, arriving, values[source], values[place], winners[place])
+            rows.append(row)
+        elif node.kind == "affine":
+            rule, what = assigned[node.name], node.what
+            passed, *kept = rules.share_out(
+                rule, arriving, inputs, what.weights, what.bias, values[place], what.forward, what.backward, ops
+            )
+            rows.append(_row(node.name, rule.name, arriving, passed, *kept))
+        elif node.kind == "max":
+            places = range(int(np.prod(node.what.size)))
+            passed = node.what.back((ops.where(winners[place] == each, arriving, 0 * arriving) for each in places), inputs.shape)
+            rows.append(_row(node.name, "winner", arriving, passed))
+        elif node.kind == "mean":
+            rule = assigned[node.name]
+            shares = arriving / rules.stabilised(values[place], rule.stabiliser, ops)
+            each = shares / _counts(node.what, inputs)
+            passed = inputs * node.what.back((each for _ in range(int(np.prod(node.what.size)))), inputs.shape)
+            rows.append(_row(node.name, rule.name, arriving, passed, 0 * arriving, arriving - shares * values[place]))
+        elif node.kind == "add":
+            rule = assigned[node.name]
+            shares = arriving / rules.stabilised(values[place], rule.stabiliser, ops)
+            for each in node.inputs[1:]:
+                _gather(relevance, each, values[each] * shares)
+            passed = inputs * shares
+            handed = sum(values[each] * shares for each in node.inputs)
+            rows.append(_row(node.name, rule.name, arriving, handed, 0 * arriving, arriving - shares * values[place]))
+        else:
+            passed = ops.reshape(arriving, inputs.shape)
+        _gather(relevance, source, passed)
+    audit = pd.concat(rows, ignore_index=True)
+    return np.asarray(ops.convert_to_numpy(relevance[0]), batch.dtype), logits.astype(float), audit[AUDIT]
+
+
+def _forward(plan, batch, fused) -> tuple[list, dict]:
+    """Value of each node, and the winners of each max pooling."""
+    values, winners = [None] * len(plan.nodes), {}
+    for place, node in enumerate(plan.nodes):
+        inputs = values[node.inputs[0]] if node.inputs else None
+        if node.kind == "input":
+            values[place] = batch
+        elif place in fused.values():
+            pass  # its pooling computes it
+        elif place in fused:
+            values[place], winners[place] = _convolve_and_pool(plan.nodes[fused[place]].what, values[plan.nodes[fused[place]].inputs[0]])
+        elif node.kind == "affine":
+            values[place] = node.what.forward(inputs, node.what.weights) + node.what.bias
+        elif node.kind == "max":
+            values[place], winners[place] = node.what.winners(inputs)
+        elif node.kind == "mean":
+            values[place] = sum(node.what.windows(inputs, 0)) / _counts(node.what, inputs)
+        elif node.kind == "add":
+            values[place] = sum(values[each] for each in node.inputs)
+        else:
+            values[place] = node.what(inputs)
+    return values, winners
+
+
+def _convolve_and_pool(what, inputs) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled convolution and winners of a batch of one, by the kernels."""
+    if what.weights.shape[3] == 1:
+        volume = np.ascontiguousarray(ops.convert_to_numpy(inputs)[0])
+        values, winners = kernels.first_winners(volume, kernels.taps(what.weights), what.bias)
+    else:
+        values, winners = kernels.winners_of(np.ascontiguousarray(ops.convert_to_numpy(what.forward(inputs, what.weights))[0]))
+        values += what.bias
+    return values[None], winners[None]
+
+
+def _through_winners(node, assigned, arriving, inputs, outputs, winners):
+    """Relevance of a convolution's inputs from that of its pooled outputs, by the kernels; and its row of the audit."""
+    rule, arriving, inputs = assigned[node.name], ops.convert_to_numpy(arriving), ops.convert_to_numpy(inputs)
+
+    def forward(inputs, taps):
+        return kernels.gather(np.ascontiguousarray(inputs[0]), taps, winners[0])[None]
+
+    def backward(shares, taps, factor):
+        return kernels.scatter(np.ascontiguousarray(shares[0]), taps, winners[0], np.ascontiguousarray(factor[0]))[None]
+
+    taps = kernels.taps(node.what.weights)
+    passed, *kept = rules.share_out(rule, arriving, inputs, taps, node.what.bias, outputs, forward, backward, np)
+    return passed, _row(node.name, rule.name, arriving, passed, *kept)
+
+
+def _unit(output, target):
+    """Output unit that is explained, one a volume."""
+    if target is None:
+        return output.argmax(axis=1)
+    if not -output.shape[1] <= target < output.shape[1]:
+        raise ParameterError(
+            "target", f"{target}", f"a unit of the output, 0 to {output.shape[1] - 1}", "Leave it out for the largest one."
+        )
+    return np.full(len(output), target)
+
+
+def _counts(pool, inputs) -> np.ndarray:
+    """Number of voxels in each window that are no padding, of shape (1, *cells, 1)."""
+    ones = np.ones((1, *inputs.shape[1:4], 1), "float64")
+    return np.asarray(sum(ops.convert_to_numpy(each) for each in pool.windows(ones, 0)), ops.convert_to_numpy(inputs).dtype)
+
+
+def _gather(relevance, place, found):
+    relevance[place] = relevance[place] + found if place in relevance else found
+
+
+def _row(layer, rule, arriving, passed, absorbed=None, lost=None) -> pd.DataFrame:
+    """Rows of the audit of one layer."""
+
+    def total(values):
+        values = np.asarray(ops.convert_to_numpy(values))
+        return values.reshape(len(values), -1).sum(axis=1, dtype=float)
+
+    nothing = np.zeros(len(arriving))
+    return pd.DataFrame({
+        "volume": np.arange(len(arriving)), "layer": layer, "rule": rule, "arriving": total(arriving), "passed": total(passed),
+        "bias": nothing if absorbed is None else total(absorbed), "stabiliser": nothing if lost is None else total(lost),
+    })  # fmt: skip

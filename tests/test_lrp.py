@@ -1,4 +1,4 @@
-"""The epsilon rule of the installed engine against a slow float64 oracle that shares no code with it."""
+"""The epsilon rule of both engines on the paper's network against a slow float64 oracle that shares no code with them."""
 
 import numpy as np
 import pytest
@@ -63,17 +63,18 @@ def oracle(weights, volume, epsilon):
     return logit, relevance
 
 
+@pytest.mark.parametrize(("engine", "tolerance"), [("msxai", 1e-4), ("innvestigate", 1e-3)])
 @pytest.mark.parametrize(("rule", "epsilon"), [("epsilon", 1e-3), ("epsilon", 0.1)])
-def test_epsilon_equals_the_oracle(rule, epsilon):
+def test_epsilon_equals_the_oracle(rule, epsilon, engine, tolerance):
     model = with_weights(2, SMALL, seed=3)
     volumes = np.random.default_rng(4).normal(size=(2, *SMALL, 1)).astype("float32")
-    found = lrp.explain(model, volumes, rule, epsilon)
+    found = lrp.explain(model, volumes, rule, epsilon, engine=engine)
     assert found.relevance.dtype == np.float32
     for index, volume in enumerate(volumes):
         logit, relevance = oracle(network.weights(model), volume, epsilon)
         assert found.logits[index] == pytest.approx(logit, rel=1e-4)
         error = np.linalg.norm(found.relevance[index] - relevance) / np.linalg.norm(relevance)
-        assert error < 1e-3  # float32 against float64; the engine is innvestigate's
+        assert error < tolerance  # float32 against float64
         assert found.conserved[index] == pytest.approx(relevance.sum() / logit, rel=1e-3)
 
 
@@ -88,4 +89,21 @@ def test_a_failed_engine_says_what_it_printed(monkeypatch):
     model.get_layer("dense").set_weights([np.full((1, 1), np.nan), np.zeros(1)])
     monkeypatch.setattr("msxai.network.weights", lambda model: {"conv1/bias": np.zeros(1)})
     with pytest.raises(EngineError, match="KeyError"):
-        lrp.explain(model, np.zeros((1, *SMALL, 1), "float32"))
+        lrp.explain(model, np.zeros((1, *SMALL, 1), "float32"), engine="innvestigate")
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_in_float64_the_engine_is_exact_and_its_audit_adds_up(compiled):
+    model = with_weights(2, SMALL, seed=3)
+    volumes = np.random.default_rng(4).normal(size=(2, *SMALL, 1))
+    found = lrp.explain(model, volumes, dtype="float64", compiled=compiled, batch_size=2)
+    for index, volume in enumerate(volumes):
+        _, relevance = oracle(network.weights(model), volume, 1e-3)
+        assert np.linalg.norm(found.relevance[index] - relevance) < 1e-9 * np.linalg.norm(relevance)
+    audit = found.audit
+    assert list(audit["layer"].unique()) == ["dense", "pool4", "conv4", "conv3", "pool2", "conv2", "pool1", "conv1"]
+    np.testing.assert_allclose(audit["arriving"], audit["passed"] + audit["bias"] + audit["stabiliser"], atol=1e-12)
+    for volume, rows in audit.groupby("volume"):
+        np.testing.assert_allclose(rows["arriving"].iloc[0], found.logits[volume])
+        np.testing.assert_allclose(rows["arriving"].iloc[1:], rows["passed"].iloc[:-1])
+        np.testing.assert_allclose(rows["passed"].iloc[-1], found.relevance[volume].sum())

@@ -1,0 +1,391 @@
+"""Which layers a Keras model has, as LRP sees them: affine maps, poolings, sums, and what hands relevance through unchanged.
+
+Batch normalisation is folded into its neighbour, a final sigmoid or softmax is left away, and max pooling is moved before the activation
+that it follows: ELU, ReLU and LeakyReLU are monotone, so the value is the same, and the winner is decided before rounding makes ties.
+"""
+
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from .errors import EngineError
+
+ACTIVATIONS = ("linear", "relu", "elu", "leaky_relu")
+HEADS = ("sigmoid", "softmax")
+
+
+@dataclass
+class Node:
+    """One step of the model.
+
+    Attributes
+    ----------
+    name : str
+        The Keras layer's.
+    kind : {"input", "affine", "max", "mean", "add", "pass"}
+    inputs : list of int
+        Places of the nodes that it reads.
+    what : object
+        `Convolution`, `Dense`, `Pool`, or a function for "pass".
+    roles : tuple of str
+        See `msxai.rules.ROLES`.
+    """
+
+    name: str
+    kind: str
+    inputs: list
+    what: object = None
+    roles: tuple = ()
+
+
+@dataclass
+class Dense:
+    """z = a w + b along the last axis."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def forward(self, inputs, weights):
+        """sum_j a_j w_jk."""
+        return ops.matmul(inputs, weights)
+
+    def backward(self, shares, weights, factor):
+        """factor_j sum_k w_jk share_k."""
+        return factor * ops.matmul(shares, ops.transpose(weights))
+
+
+@dataclass
+class Convolution:
+    """3D convolution with strides, dilation and zero padding (first, last) along x, y, z; weights of shape (*size, C, K)."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+    strides: tuple = (1, 1, 1)
+    dilation: tuple = (1, 1, 1)
+    padding: tuple = ((0, 0),) * 3
+
+    @property
+    def winners_only(self) -> bool:
+        """Whether `msxai.kernels` can compute it together with the pooling that follows."""
+        return (self.weights.shape[:3], self.strides, self.dilation, self.padding) == (
+            *((value,) * 3 for value in (3, 1, 1)),
+            ((0, 0),) * 3,
+        )
+
+    def forward(self, inputs, weights):
+        """sum_j a_j w_jk."""
+        padded = ops.pad(inputs, [(0, 0), *self.padding, (0, 0)])
+        return ops.conv(padded, weights, self.strides, "valid", "channels_last", self.dilation)
+
+    def backward(self, shares, weights, factor):
+        """factor_j sum_k w_jk share_k."""
+        found = ops.conv_transpose(shares, weights, self.strides, "valid", None, "channels_last", self.dilation)
+        return factor * _cut(found, self.padding, factor.shape[1:4])
+
+
+@dataclass
+class Pool:
+    """Windows of a pooling; padding (first, last) along x, y, z."""
+
+    size: tuple
+    strides: tuple
+    padding: tuple = ((0, 0),) * 3
+
+    def cells(self, shape):
+        """Number of windows along x, y, z."""
+        padded = [length + sum(pad) for length, pad in zip(shape[1:4], self.padding, strict=True)]
+        return [(length - size) // step + 1 for length, size, step in zip(padded, self.size, self.strides, strict=True)]
+
+    def windows(self, inputs, fill):
+        """What stands at each place of the windows, in C order: arrays of shape (N, *cells, C)."""
+        padded, cells = ops.pad(inputs, [(0, 0), *self.padding, (0, 0)], constant_values=fill), self.cells(inputs.shape)
+        for place in np.ndindex(*self.size):
+            yield padded[(slice(None), *(slice(start, start + step * (count - 1) + 1, step)
+                                         for start, step, count in zip(place, self.strides, cells, strict=True)))]  # fmt: skip
+
+    def winners(self, inputs):
+        """Largest value of each window and its place, the first of equal ones; padding never wins."""
+        best, where = None, None
+        for place, found in enumerate(self.windows(inputs, -np.inf)):
+            if best is None:
+                best, where = found, ops.zeros(found.shape, "int32")
+                continue
+            better = found > best
+            best, where = ops.where(better, found, best), ops.where(better, ops.full_like(where, place), where)
+        return best, where
+
+    def back(self, shares, shape):
+        """Add what stands at each place of the windows (arrays of shape (N, *cells, C), in C order) where it came from."""
+        cells = self.cells(shape)
+        padded = [length + sum(pad) for length, pad in zip(shape[1:4], self.padding, strict=True)]
+        if all(step >= size for step, size in zip(self.strides, self.size, strict=True)):
+            count, channels, shares = shape[0], shape[4], list(shares)
+            grid = ops.reshape(ops.stack(shares, axis=-1), (count, *cells, channels, *self.size))
+            grid = ops.pad(grid, [(0, 0)] * 5 + [(0, step - size) for step, size in zip(self.strides, self.size, strict=True)])
+            grid = ops.transpose(grid, (0, 1, 5, 2, 6, 3, 7, 4))
+            found = ops.reshape(grid, (count, *(cell * step for cell, step in zip(cells, self.strides, strict=True)), channels))
+            return _cut(found, self.padding, shape[1:4])
+        total = 0
+        for place, share in zip(np.ndindex(*self.size), shares, strict=True):
+            spread = Pool((1, 1, 1), self.strides).back(
+                [share], (shape[0], *(s * c for s, c in zip(self.strides, cells, strict=True)), shape[4])
+            )
+            spread = spread[(slice(None), *(slice(0, length - start) for length, start in zip(padded, place, strict=True)))]
+            after = [length - start - size for length, start, size in zip(padded, place, spread.shape[1:4], strict=True)]
+            total = total + ops.pad(spread, [(0, 0), *zip(place, after, strict=True), (0, 0)])
+        return _cut(total, self.padding, shape[1:4])
+
+
+def _cut(padded, padding, lengths):
+    """Take the padding off; where windows did not reach the end, fill with 0."""
+    missing = [max(0, first + length - size) for (first, _), length, size in zip(padding, lengths, padded.shape[1:4], strict=True)]
+    padded = ops.pad(padded, [(0, 0), *((0, count) for count in missing), (0, 0)])
+    return padded[(slice(None), *(slice(first, first + length) for (first, _), length in zip(padding, lengths, strict=True)))]
+
+
+def _refuse(layer, found: str, expected: str):
+    raise EngineError(f"layer {layer.name}", found, expected, "Explain another network, or replace this layer by one that is known.")
+
+
+def _padding(layer, shape, size, strides, dilation=(1, 1, 1)):
+    """(first, last) along x, y, z of "valid" or "same", as TensorFlow pads."""
+    if layer.padding == "valid":
+        return ((0, 0),) * 3
+    if layer.padding != "same":
+        _refuse(layer, f"padding {layer.padding}", "valid or same")
+    totals = [max((-(-length // step) - 1) * step + (edge - 1) * apart + 1 - length, 0)
+              for length, step, edge, apart in zip(shape[1:4], strides, size, dilation, strict=True)]  # fmt: skip
+    return tuple((total // 2, total - total // 2) for total in totals)
+
+
+def _activation(layer):
+    """Name of the activation, and the function, which unlike the layer keeps float64."""
+    if isinstance(layer, layers.ReLU):
+        return "relu", lambda x: keras.activations.relu(x, layer.negative_slope, layer.max_value, layer.threshold)
+    if isinstance(layer, layers.LeakyReLU):
+        return "leaky_relu", lambda x: keras.activations.leaky_relu(x, layer.negative_slope)
+    if isinstance(layer, layers.ELU):
+        return "elu", lambda x: keras.activations.elu(x, layer.alpha)
+    if isinstance(layer, layers.Softmax):
+        return "softmax", None
+    function = getattr(layer, "activation", None) or keras.activations.linear
+    return getattr(function, "__name__", str(function)), function
+
+
+def _flatten(x):
+    return ops.reshape(x, (x.shape[0], -1))
+
+
+@dataclass
+class Graph:
+    """A model as a list of `Node`, inputs before outputs; the last one is the logit.
+
+    Attributes
+    ----------
+    nodes : list of Node
+    shape : tuple of int
+        Of one input volume, (X, Y, Z, C).
+    fused : dict
+        Place of a max pooling to that of the convolution before it, where `msxai.kernels` can compute both as one.
+    """
+
+    nodes: list = field(default_factory=list)
+    shape: tuple = ()
+    fused: dict = field(default_factory=dict)
+
+    def add(self, *entries) -> int:
+        """Append a node; its place."""
+        self.nodes.append(Node(*entries))
+        return len(self.nodes) - 1
+
+    def readers(self, place: int) -> list[int]:
+        """Places of the nodes that read a node."""
+        return [other for other, node in enumerate(self.nodes) if place in node.inputs]
+
+    def layers(self) -> dict:
+        """Names to roles of the nodes that have a rule."""
+        return {node.name: node.roles for node in self.nodes if node.roles}
+
+
+def read(model: keras.Model, dtype: str = "float32") -> Graph:
+    """Read a Keras model.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Sequential or functional; one input (N, X, Y, Z, C), one output (N, K).
+    dtype : {"float32", "float64"}
+        Of the weights.
+
+    Returns
+    -------
+    Graph
+
+    Raises
+    ------
+    EngineError
+        A layer that LRP is not defined for here, by its name.
+    """
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.inputs[0].shape) != 5 or len(model.outputs[0].shape) != 2:
+        _refuse(model, f"inputs {[x.shape for x in model.inputs]}, outputs {[x.shape for x in model.outputs]}",
+                "one input (N, X, Y, Z, C) and one output (N, K)")  # fmt: skip
+    graph, done = Graph(shape=tuple(model.inputs[0].shape[1:])), {}
+    output = _visit(graph, model.outputs[0], model.outputs[0], done, dtype)
+    graph = _reachable(graph, output)
+    _fold(graph)
+    _pool_first(graph)
+    graph = _reachable(graph, len(graph.nodes) - 1)
+    for place, node in enumerate(graph.nodes):
+        before = graph.nodes[node.inputs[0]] if node.inputs else None
+        if node.kind == "max" and before.kind == "affine" and isinstance(before.what, Convolution) and before.what.winners_only:
+            pool = node.what
+            if (pool.size, pool.strides, pool.padding) == ((3, 3, 3), (3, 3, 3), ((0, 0),) * 3) and graph.readers(node.inputs[0]) == [
+                place
+            ]:
+                graph.fused[place] = node.inputs[0]
+    seen = {0}  # what sees the input through nothing that has weights
+    for place, node in enumerate(graph.nodes):
+        if node.kind in ("pass", "max", "mean") and node.inputs[0] in seen:
+            seen.add(place)
+        if node.kind == "affine" and node.inputs[0] in seen:
+            node.roles = ("first", *node.roles)
+    return graph
+
+
+def _visit(graph, tensor, output, done, dtype) -> int:
+    """Place of the node that computes a symbolic tensor."""
+    layer, index, _ = tensor._keras_history
+    key = (id(layer), index)
+    if key in done:
+        return done[key]
+    node = layer._inbound_nodes[index]
+    inputs = [_visit(graph, each, output, done, dtype) for each in node.input_tensors]
+    shape = node.input_tensors[0].shape if inputs else None
+    done[key] = place = _translate(graph, layer, inputs, shape, tensor is output, dtype)
+    return place
+
+
+def _translate(graph, layer, inputs, shape, last, dtype) -> int:
+    """Append the nodes of one layer; the place of its output."""
+    if isinstance(layer, layers.InputLayer):
+        return graph.add(layer.name, "input", [])
+    if isinstance(layer, layers.Conv3D) and type(layer) is layers.Conv3D and layer.groups == 1 and layer.data_format == "channels_last":
+        kernel, bias = _weights(layer, dtype)
+        strides, dilation = tuple(layer.strides), tuple(layer.dilation_rate)
+        what = Convolution(kernel, bias, strides, dilation, _padding(layer, shape, kernel.shape[:3], strides, dilation))
+        place = graph.add(layer.name, "affine", inputs, what, ("convolution",))
+    elif type(layer) is layers.Dense:
+        place = graph.add(layer.name, "affine", inputs, Dense(*_weights(layer, dtype)), ("dense",))
+    elif isinstance(layer, layers.MaxPooling3D | layers.AveragePooling3D) and layer.data_format == "channels_last":
+        size, strides = tuple(layer.pool_size), tuple(layer.strides)
+        kind = "max" if isinstance(layer, layers.MaxPooling3D) else "mean"
+        return graph.add(
+            layer.name, kind, inputs, Pool(size, strides, _padding(layer, shape, size, strides)), ("pool",) if kind == "mean" else ()
+        )
+    elif isinstance(layer, layers.GlobalAveragePooling3D) and layer.data_format == "channels_last":
+        place = graph.add(layer.name, "mean", inputs, Pool(tuple(shape[1:4]), (1, 1, 1)), ("pool",))
+        return place if layer.keepdims else graph.add(layer.name, "pass", [place], _flatten)
+    elif isinstance(layer, layers.Add):
+        return graph.add(layer.name, "add", inputs, None, ("add",))
+    elif isinstance(layer, layers.Flatten) and layer.data_format == "channels_last":
+        return graph.add(layer.name, "pass", inputs, _flatten)
+    elif isinstance(layer, layers.Dropout | layers.SpatialDropout3D | layers.GaussianNoise | layers.GaussianDropout):
+        return inputs[0]
+    elif isinstance(layer, layers.BatchNormalization) and layer.axis in (-1, len(shape) - 1):
+        scale = np.ones(shape[-1]) if layer.gamma is None else _array(layer.gamma)
+        offset = np.zeros(shape[-1]) if layer.beta is None else _array(layer.beta)
+        scale = scale / np.sqrt(_array(layer.moving_variance) + layer.epsilon)
+        return graph.add(layer.name, "norm", inputs, (scale, offset - _array(layer.moving_mean) * scale))
+    elif isinstance(layer, layers.Activation | layers.ReLU | layers.LeakyReLU | layers.ELU | layers.Softmax):
+        place = inputs[0]
+    else:
+        _refuse(layer, type(layer).__name__, "a layer that LRP is defined for here: Conv3D, Dense, pooling, batch normalisation, Add, "
+                "Flatten, Dropout, ELU, ReLU or LeakyReLU, channels last")  # fmt: skip
+    name, function = _activation(layer)
+    if (name in HEADS and last) or name == "linear":
+        return place
+    if name not in ACTIVATIONS:
+        _refuse(layer, f"activation {name}", f"one of {', '.join(ACTIVATIONS)}; at the output also {' or '.join(HEADS)}")
+    return graph.add(layer.name, "pass", [place], function)
+
+
+def _array(variable) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(variable), "float64")
+
+
+def _weights(layer, dtype):
+    kernel = _array(layer.kernel).astype(dtype)
+    return kernel, (_array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[-1])).astype(dtype)
+
+
+def _reachable(graph, output) -> Graph:
+    """The nodes that a place depends on, that place last, in order of computation."""
+    order = []
+
+    def visit(place):
+        if place not in order:
+            for each in graph.nodes[place].inputs:
+                visit(each)
+            order.append(place)
+
+    visit(next(place for place, node in enumerate(graph.nodes) if node.kind == "input"))
+    visit(output)
+    new = {place: index for index, place in enumerate(order)}
+    nodes = [graph.nodes[place] for place in order]
+    for node in nodes:
+        node.inputs = [new[place] for place in node.inputs]
+    return Graph(nodes, graph.shape)
+
+
+def _fold(graph) -> None:
+    """Fold each batch normalisation into the affine node before it, else into the one after it."""
+    for place, node in enumerate(graph.nodes):
+        if node.kind != "norm":
+            continue
+        scale, offset = node.what
+        source, readers = graph.nodes[node.inputs[0]], graph.readers(place)
+        if source.kind == "affine" and graph.readers(node.inputs[0]) == [place]:
+            what = source.what
+            kind = what.weights.dtype
+            what.weights = (what.weights * scale).astype(kind)
+            what.bias = (what.bias * scale + offset).astype(kind)
+        else:
+            flattened = [graph.nodes[each].kind == "pass" and graph.nodes[each].what is _flatten for each in readers]
+            after = graph.readers(readers[0]) if len(readers) == 1 and flattened[0] else readers
+            target = graph.nodes[after[0]] if len(after) == 1 else None
+            padded = target is not None and isinstance(target.what, Convolution) and target.what.padding != ((0, 0),) * 3
+            if target is None or target.kind != "affine" or padded:
+                raise EngineError(f"layer {node.name}", "a batch normalisation between layers that it cannot be folded into",
+                                  "one right after a convolution or dense layer, or right before a dense layer or an unpadded convolution",
+                                  "Explain another network, or move this layer.")  # fmt: skip
+            what = target.what
+            kind, weights = what.weights.dtype, what.weights.astype(float)
+            repeats = weights.shape[-2] // len(scale)
+            scale, offset = np.tile(scale, repeats), np.tile(offset, repeats)
+            what.bias = (what.bias + np.einsum("...jk,j->k", weights, offset)).astype(kind)
+            what.weights = (weights * scale[:, None]).astype(kind)
+        node.kind, node.what = "pass", lambda x: x
+
+
+def _pool_first(graph) -> None:
+    """Swap each max pooling with the activations right before it that nothing else reads."""
+    for place, node in enumerate(graph.nodes):
+        if node.kind != "max":
+            continue
+        chain = []
+        source = node.inputs[0]
+        while graph.nodes[source].kind == "pass" and graph.nodes[source].what is not _flatten and len(graph.readers(source)) == 1:
+            chain.append(source)
+            source = graph.nodes[source].inputs[0]
+        if not chain:
+            continue
+        # The nodes keep their places and change their contents: pooling comes first in the chain, activations follow in their order.
+        contents = [
+            (graph.nodes[each].name, graph.nodes[each].kind, graph.nodes[each].what, graph.nodes[each].roles) for each in chain[::-1]
+        ]
+        moved = [(node.name, node.kind, node.what, node.roles), *contents]
+        for where, (name, kind, what, roles) in zip([*chain[::-1], place], moved, strict=True):
+            target = graph.nodes[where]
+            target.name, target.kind, target.what, target.roles = name, kind, what, roles
