@@ -36,6 +36,7 @@ class Checkout:
             ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
             shutil.copytree(msxai.ROOT / name, folder / name, ignore=ignored)
         self.environment = {**os.environ, "PYTHONPATH": str(folder), "HOME": str(folder / "home")}
+        del self.environment["MPLBACKEND"]  # of the tests' own process; with it notebooks show no pictures
         (folder / "home").mkdir()
 
     def run(self, *command, cwd=None) -> subprocess.CompletedProcess:
