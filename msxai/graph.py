@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from . import kernels
 from .errors import EngineError
 
 ACTIVATIONS = ("linear", "relu", "elu", "leaky_relu")
@@ -58,30 +59,26 @@ class Dense:
 
 @dataclass
 class Convolution:
-    """3D convolution with strides, dilation and zero padding (first, last) along x, y, z; weights of shape (*size, C, K)."""
+    """3D convolution with strides and zero padding (first, last) along x, y, z; weights of shape (*size, C, K)."""
 
     weights: np.ndarray
     bias: np.ndarray
     strides: tuple = (1, 1, 1)
-    dilation: tuple = (1, 1, 1)
     padding: tuple = ((0, 0),) * 3
 
     @property
     def winners_only(self) -> bool:
         """Whether `msxai.kernels` can compute it together with the pooling that follows."""
-        return (self.weights.shape[:3], self.strides, self.dilation, self.padding) == (
-            *((value,) * 3 for value in (3, 1, 1)),
-            ((0, 0),) * 3,
-        )
+        return (self.weights.shape[:3], self.strides, self.padding) == ((3, 3, 3), (1, 1, 1), ((0, 0),) * 3)
 
     def forward(self, inputs, weights):
         """sum_j a_j w_jk."""
         padded = ops.pad(inputs, [(0, 0), *self.padding, (0, 0)])
-        return ops.conv(padded, weights, self.strides, "valid", "channels_last", self.dilation)
+        return ops.conv(padded, weights, self.strides, "valid", "channels_last")
 
     def backward(self, shares, weights, factor):
         """factor_j sum_k w_jk share_k."""
-        found = ops.conv_transpose(shares, weights, self.strides, "valid", None, "channels_last", self.dilation)
+        found = ops.conv_transpose(shares, weights, self.strides, "valid", None, "channels_last")
         return factor * _cut(found, self.padding, factor.shape[1:4])
 
 
@@ -116,6 +113,14 @@ class Pool:
             best, where = ops.where(better, found, best), ops.where(better, ops.full_like(where, place), where)
         return best, where
 
+    def hand_back(self, winners, shares, shape):
+        """Hand what arrives at each window to its winner."""
+        return self.back((ops.where(winners == place, shares, 0 * shares) for place in range(int(np.prod(self.size)))), shape)
+
+    def spread(self, shares, shape):
+        """Hand what arrives at each window to each of its voxels."""
+        return self.back((shares for _ in range(int(np.prod(self.size)))), shape)
+
     def back(self, shares, shape):
         """Add what stands at each place of the windows (arrays of shape (N, *cells, C), in C order) where it came from."""
         cells = self.cells(shape)
@@ -149,29 +154,52 @@ def _refuse(layer, found: str, expected: str):
     raise EngineError(f"layer {layer.name}", found, expected, "Explain another network, or replace this layer by one that is known.")
 
 
-def _padding(layer, shape, size, strides, dilation=(1, 1, 1)):
+def _padding(layer, shape, size, strides):
     """(first, last) along x, y, z of "valid" or "same", as TensorFlow pads."""
     if layer.padding == "valid":
         return ((0, 0),) * 3
     if layer.padding != "same":
         _refuse(layer, f"padding {layer.padding}", "valid or same")
-    totals = [max((-(-length // step) - 1) * step + (edge - 1) * apart + 1 - length, 0)
-              for length, step, edge, apart in zip(shape[1:4], strides, size, dilation, strict=True)]  # fmt: skip
+    totals = [max((-(-length // step) - 1) * step + edge - length, 0)
+              for length, step, edge in zip(shape[1:4], strides, size, strict=True)]  # fmt: skip
     return tuple((total // 2, total - total // 2) for total in totals)
 
 
-def _activation(layer):
-    """Name of the activation, and the function, which unlike the layer keeps float64."""
+@dataclass
+class Activation:
+    """x where x > 0; below, slope x, or for the ELU slope (e^x - 1). Unlike Keras's layers it keeps float64."""
+
+    slope: float
+    exponential: bool = False
+
+    def __call__(self, x):
+        """Value."""
+        return ops.where(x > 0, x, self.slope * (ops.expm1(ops.minimum(x, 0)) if self.exponential else x))
+
+    def derivative(self, x):
+        """f'(x); that from below at 0."""
+        return ops.where(x > 0, ops.ones_like(x), self.slope * (ops.exp(ops.minimum(x, 0)) if self.exponential else ops.ones_like(x)))
+
+
+def _activation(layer) -> tuple[str, Activation | None]:
+    """Name of a layer's activation, and what it computes."""
     if isinstance(layer, layers.ReLU):
-        return "relu", lambda x: keras.activations.relu(x, layer.negative_slope, layer.max_value, layer.threshold)
+        if layer.max_value is not None or layer.threshold:
+            _refuse(layer, f"a ReLU with max_value {layer.max_value}, threshold {layer.threshold}", "max_value None, threshold 0")
+        return "relu", Activation(float(layer.negative_slope))
     if isinstance(layer, layers.LeakyReLU):
-        return "leaky_relu", lambda x: keras.activations.leaky_relu(x, layer.negative_slope)
+        return "leaky_relu", Activation(float(layer.negative_slope))
     if isinstance(layer, layers.ELU):
-        return "elu", lambda x: keras.activations.elu(x, layer.alpha)
+        return "elu", Activation(float(layer.alpha), True)
     if isinstance(layer, layers.Softmax):
         return "softmax", None
     function = getattr(layer, "activation", None) or keras.activations.linear
-    return getattr(function, "__name__", str(function)), function
+    name = getattr(function, "__name__", str(function))
+    return name, {"elu": Activation(1.0, True), "relu": Activation(0.0), "leaky_relu": Activation(0.2)}.get(name)
+
+
+def _same(x):
+    return x
 
 
 def _flatten(x):
@@ -254,6 +282,62 @@ def read(model: keras.Model, dtype: str = "float32") -> Graph:
     return graph
 
 
+def forward(plan: Graph, batch, fused: dict) -> tuple[list, dict]:
+    """Compute a batch.
+
+    Parameters
+    ----------
+    plan : Graph
+    batch : ndarray of shape (N, X, Y, Z, C)
+    fused : dict
+        `plan.fused`, with N = 1, to use `msxai.kernels`; else {}.
+
+    Returns
+    -------
+    values : list
+        Value of each node (None for a convolution that is computed with its pooling).
+    winners : dict
+        Place of a max pooling to the place of the winner in each window, 0 to 26 for 3^3.
+    """
+    values, winners = [None] * len(plan.nodes), {}
+    for place, node in enumerate(plan.nodes):
+        inputs = values[node.inputs[0]] if node.inputs else None
+        if node.kind == "input":
+            values[place] = batch
+        elif place in fused.values():
+            pass  # its pooling computes it
+        elif place in fused:
+            values[place], winners[place] = _convolve_and_pool(plan.nodes[fused[place]].what, values[plan.nodes[fused[place]].inputs[0]])
+        elif node.kind == "affine":
+            values[place] = node.what.forward(inputs, node.what.weights) + node.what.bias
+        elif node.kind == "max":
+            values[place], winners[place] = node.what.winners(inputs)
+        elif node.kind == "mean":
+            values[place] = sum(node.what.windows(inputs, 0)) / counts(node.what, inputs)
+        elif node.kind == "add":
+            values[place] = sum(values[each] for each in node.inputs)
+        else:
+            values[place] = node.what(inputs)
+    return values, winners
+
+
+def _convolve_and_pool(what, inputs) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled convolution and winners of a batch of one, by the kernels."""
+    if what.weights.shape[3] == 1:
+        volume = np.ascontiguousarray(ops.convert_to_numpy(inputs)[0])
+        values, winners = kernels.first_winners(volume, kernels.taps(what.weights), what.bias)
+    else:
+        values, winners = kernels.winners_of(np.ascontiguousarray(ops.convert_to_numpy(what.forward(inputs, what.weights))[0]))
+        values += what.bias
+    return values[None], winners[None]
+
+
+def counts(pool: Pool, inputs) -> np.ndarray:
+    """Number of voxels in each window that are no padding, of shape (1, *cells, 1)."""
+    ones = np.ones((1, *inputs.shape[1:4], 1), "float64")
+    return np.asarray(sum(ops.convert_to_numpy(each) for each in pool.windows(ones, 0)), ops.convert_to_numpy(inputs).dtype)
+
+
 def _visit(graph, tensor, output, done, dtype) -> int:
     """Place of the node that computes a symbolic tensor."""
     layer, index, _ = tensor._keras_history
@@ -271,10 +355,12 @@ def _translate(graph, layer, inputs, shape, last, dtype) -> int:
     """Append the nodes of one layer; the place of its output."""
     if isinstance(layer, layers.InputLayer):
         return graph.add(layer.name, "input", [])
-    if isinstance(layer, layers.Conv3D) and type(layer) is layers.Conv3D and layer.groups == 1 and layer.data_format == "channels_last":
+    if type(layer) is layers.Conv3D and layer.groups == 1 and layer.data_format == "channels_last":
+        if tuple(layer.dilation_rate) != (1, 1, 1):
+            _refuse(layer, f"dilation {tuple(layer.dilation_rate)}", "none")
         kernel, bias = _weights(layer, dtype)
-        strides, dilation = tuple(layer.strides), tuple(layer.dilation_rate)
-        what = Convolution(kernel, bias, strides, dilation, _padding(layer, shape, kernel.shape[:3], strides, dilation))
+        strides = tuple(layer.strides)
+        what = Convolution(kernel, bias, strides, _padding(layer, shape, kernel.shape[:3], strides))
         place = graph.add(layer.name, "affine", inputs, what, ("convolution",))
     elif type(layer) is layers.Dense:
         place = graph.add(layer.name, "affine", inputs, Dense(*_weights(layer, dtype)), ("dense",))
@@ -366,7 +452,7 @@ def _fold(graph) -> None:
             scale, offset = np.tile(scale, repeats), np.tile(offset, repeats)
             what.bias = (what.bias + np.einsum("...jk,j->k", weights, offset)).astype(kind)
             what.weights = (weights * scale[:, None]).astype(kind)
-        node.kind, node.what = "pass", lambda x: x
+        node.kind, node.what = "pass", _same
 
 
 def _pool_first(graph) -> None:

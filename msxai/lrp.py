@@ -128,7 +128,7 @@ def stream(
     if compiled is None:
         compiled = not network.on_gpu()
     for start in range(0, len(volumes), batch_size):
-        batch = np.stack([_volume(volumes[index], plan.shape, dtype) for index in range(start, min(start + batch_size, len(volumes)))])
+        batch = np.stack([volume(volumes[index], plan.shape, dtype) for index in range(start, min(start + batch_size, len(volumes)))])
         with kernels.threads(threads or os.cpu_count()):
             parts = [_propagate(plan, assigned, part, target, compiled) for part in (np.split(batch, len(batch)) if compiled else [batch])]
         audits = [audit.assign(volume=audit["volume"] + start + index) for index, (_, _, audit) in enumerate(parts)]
@@ -136,36 +136,40 @@ def stream(
                           pd.concat(audits, ignore_index=True), rule, epsilon, engine)  # fmt: skip
 
 
-def _volume(volume, shape, dtype) -> np.ndarray:
-    """One volume of the network's shape; a path is read."""
-    name = "volumes"
-    if isinstance(volume, str | Path):
-        name, volume = volume, images.load(volume).get_fdata(dtype="float32")[..., None]
-    volume = np.asarray(volume, dtype)
-    if volume.shape != tuple(shape):
-        raise ParameterError(name, f"a volume of shape {volume.shape}", f"{tuple(shape)}, as the network takes it",
+def volume(given, shape, dtype) -> np.ndarray:
+    """Volume of the network's shape; a path is read.
+
+    Raises
+    ------
+    ParameterError
+        A wrong shape.
+    """
+    found = images.load(given).get_fdata(dtype="float32")[..., None] if isinstance(given, str | Path) else given
+    found = np.asarray(found, dtype)
+    if found.shape != tuple(shape):
+        raise ParameterError(given if isinstance(given, str | Path) else "volumes", f"a volume of shape {found.shape}",
+                             f"{tuple(shape)}, as the network takes it",
                              "Prepare scans with 01_data_preparation, which brings them onto the model's grid.")  # fmt: skip
-    return volume
+    return found
 
 
 def _by_innvestigate(model, volumes, rule, epsilon, batch_size, threads) -> Explanation:
     one_of("rule", rule, innvestigate_process.ANALYZERS)
     weights, shape = network.weights(model), model.input_shape[1:4]
-    volumes = [_volume(volume, model.input_shape[1:], "float32") for volume in volumes]
+    volumes = [volume(each, model.input_shape[1:], "float32") for each in volumes]
     relevance = innvestigate_process.explain(weights, shape, volumes, rule, epsilon, batch_size, threads)
-    logits = [ops.convert_to_numpy(model(volume[None], training=False))[0, 0] for volume in volumes]
+    logits = [ops.convert_to_numpy(model(each[None], training=False))[0, 0] for each in volumes]
     return Explanation(relevance, np.array(logits, float), pd.DataFrame(columns=AUDIT), rule, epsilon, "innvestigate")
 
 
 def _propagate(plan, assigned, batch, target, compiled) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """Relevance, logits and audit of one batch; with `compiled` a batch of one."""
     fused = plan.fused if compiled else {}
-    values, winners = _forward(plan, batch, fused)
+    values, winners = graph.forward(plan, batch, fused)
     output = ops.convert_to_numpy(values[-1])
-    unit = _unit(output, target)
+    explained = np.arange(len(output)), unit(output, target)
     start = np.zeros_like(output)
-    logits = output[np.arange(len(output)), unit]
-    start[np.arange(len(output)), unit] = logits
+    logits = start[explained] = output[explained]
     relevance, rows = {len(values) - 1: start}, []
     for place in reversed(range(len(plan.nodes))):
         node = plan.nodes[place]
@@ -185,14 +189,12 @@ def _propagate(plan, assigned, batch, target, compiled) -> tuple[np.ndarray, np.
             )
             rows.append(_row(node.name, rule.name, arriving, passed, *kept))
         elif node.kind == "max":
-            places = range(int(np.prod(node.what.size)))
-            passed = node.what.back((ops.where(winners[place] == each, arriving, 0 * arriving) for each in places), inputs.shape)
+            passed = node.what.hand_back(winners[place], arriving, inputs.shape)
             rows.append(_row(node.name, "winner", arriving, passed))
         elif node.kind == "mean":
             rule = assigned[node.name]
             shares = arriving / rules.stabilised(values[place], rule.stabiliser, ops)
-            each = shares / _counts(node.what, inputs)
-            passed = inputs * node.what.back((each for _ in range(int(np.prod(node.what.size)))), inputs.shape)
+            passed = inputs * node.what.spread(shares / graph.counts(node.what, inputs), inputs.shape)
             rows.append(_row(node.name, rule.name, arriving, passed, 0 * arriving, arriving - shares * values[place]))
         elif node.kind == "add":
             rule = assigned[node.name]
@@ -207,41 +209,6 @@ def _propagate(plan, assigned, batch, target, compiled) -> tuple[np.ndarray, np.
         _gather(relevance, source, passed)
     audit = pd.concat(rows, ignore_index=True)
     return np.asarray(ops.convert_to_numpy(relevance[0]), batch.dtype), logits.astype(float), audit[AUDIT]
-
-
-def _forward(plan, batch, fused) -> tuple[list, dict]:
-    """Value of each node, and the winners of each max pooling."""
-    values, winners = [None] * len(plan.nodes), {}
-    for place, node in enumerate(plan.nodes):
-        inputs = values[node.inputs[0]] if node.inputs else None
-        if node.kind == "input":
-            values[place] = batch
-        elif place in fused.values():
-            pass  # its pooling computes it
-        elif place in fused:
-            values[place], winners[place] = _convolve_and_pool(plan.nodes[fused[place]].what, values[plan.nodes[fused[place]].inputs[0]])
-        elif node.kind == "affine":
-            values[place] = node.what.forward(inputs, node.what.weights) + node.what.bias
-        elif node.kind == "max":
-            values[place], winners[place] = node.what.winners(inputs)
-        elif node.kind == "mean":
-            values[place] = sum(node.what.windows(inputs, 0)) / _counts(node.what, inputs)
-        elif node.kind == "add":
-            values[place] = sum(values[each] for each in node.inputs)
-        else:
-            values[place] = node.what(inputs)
-    return values, winners
-
-
-def _convolve_and_pool(what, inputs) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled convolution and winners of a batch of one, by the kernels."""
-    if what.weights.shape[3] == 1:
-        volume = np.ascontiguousarray(ops.convert_to_numpy(inputs)[0])
-        values, winners = kernels.first_winners(volume, kernels.taps(what.weights), what.bias)
-    else:
-        values, winners = kernels.winners_of(np.ascontiguousarray(ops.convert_to_numpy(what.forward(inputs, what.weights))[0]))
-        values += what.bias
-    return values[None], winners[None]
 
 
 def _through_winners(node, assigned, arriving, inputs, outputs, winners):
@@ -259,8 +226,14 @@ def _through_winners(node, assigned, arriving, inputs, outputs, winners):
     return passed, _row(node.name, rule.name, arriving, passed, *kept)
 
 
-def _unit(output, target):
-    """Output unit that is explained, one a volume."""
+def unit(output, target) -> np.ndarray:
+    """Output unit that is explained, one a volume of `output`, shape (N, K): `target`, else the largest.
+
+    Raises
+    ------
+    ParameterError
+        No such unit.
+    """
     if target is None:
         return output.argmax(axis=1)
     if not -output.shape[1] <= target < output.shape[1]:
@@ -268,12 +241,6 @@ def _unit(output, target):
             "target", f"{target}", f"a unit of the output, 0 to {output.shape[1] - 1}", "Leave it out for the largest one."
         )
     return np.full(len(output), target)
-
-
-def _counts(pool, inputs) -> np.ndarray:
-    """Number of voxels in each window that are no padding, of shape (1, *cells, 1)."""
-    ones = np.ones((1, *inputs.shape[1:4], 1), "float64")
-    return np.asarray(sum(ops.convert_to_numpy(each) for each in pool.windows(ones, 0)), ops.convert_to_numpy(inputs).dtype)
 
 
 def _gather(relevance, place, found):

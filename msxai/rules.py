@@ -14,7 +14,8 @@ gamma       where z_k >= 0: parts a+ (w + gamma w+), a- (w + gamma w-), b + gamm
             b + gamma b- (Montavon et al. 2019, doi:10.1007/978-3-030-28954-6_10; the form for any sign as in zennit 0.5).
 flat        f = 1, g = 1: the same to every input that is no padding (Lapuschkin et al. 2019, doi:10.1038/s41467-019-08987-4).
 w_square    f = 1, g = w^2 (Montavon et al. 2017).
-bounded     z^B: parts a w, -low w+, -high w-; low and high are the smallest and largest input of the volume unless given (ibid.).
+bounded     z^B: a w - low w+ - high w-, as parts (a - low) w+ and (a - high) w-, which are all positive, so that nothing cancels; low and
+            high are the smallest and largest input of the volume unless given (ibid.).
 """
 
 import inspect
@@ -130,11 +131,11 @@ def bounded(low: float | None = None, high: float | None = None, stabiliser: flo
     def edge(given, name):
         def value(x, xp):
             found = getattr(xp, name)(x, axis=tuple(range(1, len(x.shape))), keepdims=True) if given is None else given
-            return -xp.ones_like(x) * found
+            return x - found
 
         return value
 
-    parts = ((_same, _same), (edge(low, "min"), _positive), (edge(high, "max"), _negative))
+    parts = ((edge(low, "min"), _positive), (edge(high, "max"), _negative))
     return Rule("bounded", (Term(1, parts, None),), stabiliser)
 
 

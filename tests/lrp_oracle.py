@@ -1,0 +1,134 @@
+"""A slow float64 oracle of LRP: one output position at a time, every rule as its textbook formula.
+
+Shares no code with the package. Nodes are (kind, inputs, options); node 0 is the input of shape (X, Y, Z, C).
+"""
+
+import functools
+
+import numpy as np
+
+
+@functools.lru_cache
+def windows(shape, size, strides, padding):
+    """For each output position the flat places of its voxels in C order of the window, -1 in the padding; and the output's shape."""
+    before, lengths = [], []
+    for axis in range(3):
+        if padding == "same":
+            count = -(-shape[axis] // strides[axis])
+            before.append(max((count - 1) * strides[axis] + size[axis] - shape[axis], 0) // 2)
+        else:
+            count = (shape[axis] - size[axis]) // strides[axis] + 1
+            before.append(0)
+        lengths.append(count)
+    found = np.full((np.prod(lengths), np.prod(size)), -1)
+    for row, position in enumerate(np.ndindex(*lengths)):
+        for column, tap in enumerate(np.ndindex(*size)):
+            x, y, z = (position[a] * strides[a] + tap[a] - before[a] for a in range(3))
+            if 0 <= x < shape[0] and 0 <= y < shape[1] and 0 <= z < shape[2]:
+                found[row, column] = (x * shape[1] + y) * shape[2] + z
+    return found, tuple(lengths)
+
+
+def places(x, size, options):
+    return windows(x.shape[:3], tuple(size), options.get("strides", (1, 1, 1)), options.get("padding", "valid"))
+
+
+def away(x, epsilon):
+    """Further from 0 by epsilon; 0 counts as positive."""
+    return x + np.where(x >= 0, epsilon, -epsilon)
+
+
+def shares(rule, x, v, bias, z, low_high):
+    """What each of the inputs x (n,) gets of each output's relevance, (n, K), for z = x v + bias."""
+    name, options = rule
+    epsilon = options.get("stabiliser", 1e-9)
+    x = x[:, None]
+    above, below, up, down = np.maximum(x, 0), np.minimum(x, 0), np.maximum(v, 0), np.minimum(v, 0)
+    if name in ("epsilon", "z"):
+        return x * v / away((x * v).sum(0) + bias, epsilon)
+    if name == "alpha_beta":
+        plus, minus = above * up + below * down, above * down + below * up
+        share = options["alpha"] * plus / away(plus.sum(0) + np.maximum(bias, 0), epsilon)
+        return share - options["beta"] * minus / away(minus.sum(0) + np.minimum(bias, 0), epsilon)
+    if name == "gamma":
+        g = options["gamma"]
+        parts = np.where(z >= 0, above * (v + g * up) + below * (v + g * down), above * (v + g * down) + below * (v + g * up))
+        offset = bias + g * np.where(z >= 0, np.maximum(bias, 0), np.minimum(bias, 0))
+        return parts / away(parts.sum(0) + offset, epsilon)
+    if name == "flat":
+        return np.ones(v.shape) / away(len(v), epsilon)
+    if name == "w_square":
+        return v**2 / away((v**2).sum(0), epsilon)
+    low, high = low_high
+    parts = x * v - low * up - high * down
+    return parts / away(parts.sum(0), epsilon)
+
+
+ACTIVATIONS = {
+    "elu": lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1), "relu": lambda x: np.maximum(x, 0),
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
+}  # fmt: skip
+
+
+def compute(values, kind, source, *rest):
+    """Value of one node."""
+    x = values[source]
+    if kind == "conv":
+        kernel, bias, options, _ = rest
+        where, shape = places(x, kernel.shape[:3], options)
+        padded = np.vstack([x.reshape(-1, x.shape[3]), np.zeros(x.shape[3])])
+        return (padded[where].reshape(len(where), -1) @ kernel.reshape(-1, kernel.shape[4]) + bias).reshape(*shape, -1)
+    if kind == "dense":
+        return x @ rest[0] + rest[1]
+    if kind in ("max", "mean"):
+        where, shape = places(x, rest[0], {"strides": rest[1], "padding": rest[2]})
+        padded = np.vstack([x.reshape(-1, x.shape[3]), np.full(x.shape[3], np.nan)])
+        return (np.nanmax if kind == "max" else np.nanmean)(padded[where], axis=1).reshape(*shape, -1)
+    if kind == "act":
+        return ACTIVATIONS[rest[0]](x)
+    return x.ravel() if kind == "flatten" else x + values[rest[0]]
+
+
+def explain(nodes, volume, target=0):
+    """Relevance of the volume for unit `target` of the last node, and its logit.
+
+    Nodes: ("conv", i, kernel, bias, options, rule), ("dense", i, weights, bias, rule),
+    ("max" or "mean", i, size, strides, padding, epsilon), ("act", i, name), ("flatten", i), ("add", i, j, epsilon).
+    """
+    values = [np.asarray(volume, float)]
+    for node in nodes:
+        values.append(compute(values, *node))
+    relevance = [np.zeros(value.shape) for value in values]
+    relevance[-1][target] = values[-1][target]
+    for place in range(len(nodes), 0, -1):
+        kind, source, *rest = nodes[place - 1]
+        x, z, r = values[source], values[place], relevance[place]
+        passed = np.zeros(x.shape)
+        if kind == "conv":
+            kernel, bias, options, rule = rest
+            (where, _), count = places(x, kernel.shape[:3], options), len(bias)
+            into, rows = passed.reshape(-1, x.shape[3]), x.reshape(-1, x.shape[3])
+            weights, z, r = kernel.reshape(-1, x.shape[3], count), z.reshape(-1, count), r.reshape(-1, count)
+            for output in np.flatnonzero(r.any(axis=1)):
+                real = where[output] >= 0
+                voxels = where[output][real]
+                share = shares(rule, rows[voxels].ravel(), weights[real].reshape(-1, count), bias, z[output], (x.min(), x.max()))
+                into[voxels] += (share @ r[output]).reshape(len(voxels), -1)
+        elif kind == "dense":
+            passed += shares(rest[2], x, rest[0], rest[1], z, (x.min(), x.max())) @ r
+        elif kind in ("max", "mean"):
+            where, _ = places(x, rest[0], {"strides": rest[1], "padding": rest[2]})
+            into, rows, z, r = (each.reshape(-1, x.shape[3]) for each in (passed, x, z, r))
+            for output, channel in np.argwhere(r):
+                voxels = where[output][where[output] >= 0]
+                if kind == "max":
+                    into[voxels[np.argmax(rows[voxels, channel])], channel] += r[output, channel]  # the first of equal ones
+                else:
+                    into[voxels, channel] += rows[voxels, channel] / len(voxels) * r[output, channel] / away(z[output, channel], rest[3])
+        elif kind == "add":
+            relevance[rest[0]] += values[rest[0]] * r / away(z, rest[1])
+            passed = x * r / away(z, rest[1])
+        else:
+            passed = r.reshape(x.shape)
+        relevance[source] += passed
+    return relevance[0], values[-1][target]

@@ -1,0 +1,284 @@
+"""msxai.lrp against the slow oracle for every rule and layer; properties; what it refuses."""
+
+import keras
+import lrp_oracle
+import nibabel as nib
+import numpy as np
+import pytest
+from keras import layers
+from test_network import SMALL, with_weights
+
+from msxai import lrp, network, rules
+from msxai.errors import EngineError, ParameterError
+
+ORACLE = {
+    "epsilon": ("epsilon", {"stabiliser": 1e-2}), "z": ("z", {}), "alpha1_beta0": ("alpha_beta", {"alpha": 1, "beta": 0}),
+    "z_plus": ("alpha_beta", {"alpha": 1, "beta": 0}), "alpha2_beta1": ("alpha_beta", {"alpha": 2, "beta": 1}),
+    "gamma": ("gamma", {"gamma": 0.25}), "flat": ("flat", {}), "w_square": ("w_square", {}), "bounded": ("bounded", {}),
+}  # fmt: skip
+
+
+def filled(model, seed=0):
+    """The model with random weights, biases and statistics."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        layer.set_weights([rng.normal(0, 0.4, value.shape) ** (2 if "variance" in variable.name else 1) + ("variance" in variable.name)
+                           for variable, value in zip(layer.weights, layer.get_weights(), strict=True)])  # fmt: skip
+    return model
+
+
+def weights_of(model, name):
+    return [value.astype(float) for value in model.get_layer(name).get_weights()]
+
+
+def distance(found, expected):
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+def conv(model, name, source, rule, **options):
+    kernel, bias = weights_of(model, name)
+    return ("conv", source, kernel, bias, options, rule)
+
+
+def chain(rule):
+    """A chain of layers of every kind, and the same for the oracle."""
+    model = filled(keras.Sequential([
+        keras.Input((11, 9, 10, 2)),
+        layers.Conv3D(3, 3, activation="elu", padding="same", name="a"),
+        layers.MaxPooling3D(2, name="p"),
+        layers.Conv3D(4, (2, 3, 2), strides=(2, 1, 1), name="b"),
+        layers.LeakyReLU(0.2),
+        layers.Dropout(0.5),
+        layers.AveragePooling3D(2, strides=1, padding="same", name="m"),
+        layers.Conv3D(3, (2, 2, 3), strides=(1, 1, 2), padding="same", name="c"),
+        layers.ReLU(),
+        layers.MaxPooling3D((1, 2, 2), strides=1, name="q"),
+        layers.Flatten(),
+        layers.Dense(3, activation="elu", name="d"),
+        layers.Dense(2, activation="softmax", name="e"),
+    ]))  # fmt: skip
+    first, other = rule
+    nodes = [
+        conv(model, "a", 0, first, padding="same"), ("act", 1, "elu"), ("max", 2, (2, 2, 2), (2, 2, 2), "valid"),
+        conv(model, "b", 3, other, strides=(2, 1, 1)), ("act", 4, "leaky_relu"), ("mean", 5, (2, 2, 2), (1, 1, 1), "same", 1e-9),
+        conv(model, "c", 6, other, padding="same", strides=(1, 1, 2)), ("act", 7, "relu"),
+        ("max", 8, (1, 2, 2), (1, 1, 1), "valid"), ("flatten", 9),
+        ("dense", 10, *weights_of(model, "d"), other), ("act", 11, "elu"), ("dense", 12, *weights_of(model, "e"), other),
+    ]  # fmt: skip
+    return model, nodes
+
+
+@pytest.mark.parametrize("name", ORACLE)
+def test_every_rule_through_every_layer_equals_the_oracle(name):
+    model, nodes = chain((ORACLE[name],) * 2)
+    volume = np.random.default_rng(1).normal(size=(11, 9, 10, 2))
+    for target in (0, 1):
+        expected, logit = lrp_oracle.explain(nodes, volume, target)
+        found = lrp.explain(model, volume[None], name, 1e-2, target, dtype="float64")
+        assert found.logits[0] == pytest.approx(logit, rel=1e-9)
+        assert distance(found.relevance[0], expected) < 1e-6
+        found = lrp.explain(model, volume[None], name, 1e-2, target)
+        assert found.relevance.dtype == np.float32
+        assert distance(found.relevance[0], expected) < 1e-4
+
+
+def with_pools(rule):
+    """Two convolutions with poolings that the kernels take, and the same for the oracle."""
+    model = filled(keras.Sequential([
+        keras.Input((26, 17, 17, 1)),
+        layers.Conv3D(4, 3, name="a"), layers.ELU(), layers.MaxPooling3D(3, name="p"),
+        layers.Conv3D(3, 3, activation="relu", name="b"), layers.MaxPooling3D(3, name="q"),
+        layers.GlobalAveragePooling3D(), layers.Dense(1, activation="sigmoid", name="d"),
+    ]))  # fmt: skip
+    first, other, dense = rule
+    nodes = [
+        conv(model, "a", 0, first), ("max", 1, (3, 3, 3), (3, 3, 3), "valid"), ("act", 2, "elu"),
+        conv(model, "b", 3, other), ("max", 4, (3, 3, 3), (3, 3, 3), "valid"), ("act", 5, "relu"),
+        ("mean", 6, (2, 1, 1), (1, 1, 1), "valid", 1e-9), ("flatten", 7), ("dense", 8, *weights_of(model, "d"), dense),
+    ]  # fmt: skip
+    return model, nodes
+
+
+EPSILON = ("epsilon", {"stabiliser": 1e-3})
+PLUS, TWO = ORACLE["z_plus"], ORACLE["alpha2_beta1"]
+COMPOSITES = {
+    "epsilon_plus": (PLUS, PLUS, EPSILON), "epsilon_plus_flat": (ORACLE["flat"], PLUS, EPSILON),
+    "epsilon_alpha2_beta1": (TWO, TWO, EPSILON), "epsilon_alpha2_beta1_flat": (ORACLE["flat"], TWO, EPSILON),
+    "epsilon_gamma_box": (ORACLE["bounded"], ORACLE["gamma"], EPSILON), **{name: (rule,) * 3 for name, rule in ORACLE.items()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_composites_equal_the_oracle_with_and_without_kernels(name, compiled):
+    model, nodes = with_pools(COMPOSITES[name])
+    volume = np.random.default_rng(2).normal(size=(26, 17, 17, 1))
+    volume[:6], volume[:, 13:] = 0, 0  # no brain: ties
+    epsilon = 1e-2 if name == "epsilon" else 1e-3
+    expected, logit = lrp_oracle.explain(nodes, volume)
+    for dtype, tolerance in (("float64", 1e-6), ("float32", 1e-4)):
+        found = lrp.explain(model, volume[None], name, epsilon, dtype=dtype, compiled=compiled)
+        assert found.logits[0] == pytest.approx(logit, rel=tolerance)
+        assert distance(found.relevance[0], expected) < tolerance
+
+
+def test_residual_sums_and_batch_normalisation_equal_the_oracle():
+    source = keras.Input((6, 6, 6, 1))
+    x = layers.Conv3D(2, 3, padding="same", name="a")(source)
+    x = inner = layers.Activation("elu")(layers.BatchNormalization(name="n")(x))
+    x = layers.Conv3D(2, 3, padding="same", name="b")(x)
+    x = layers.Add(name="sum")([x, inner])
+    x = layers.BatchNormalization(name="m")(layers.MaxPooling3D(2)(layers.ReLU()(x)))
+    model = filled(keras.Model(source, layers.Dense(1, name="d")(layers.Flatten()(x))))
+
+    def scale(name):
+        gamma, beta, mean, variance = weights_of(model, name)
+        factor = gamma / np.sqrt(variance + 1e-3)
+        return factor, beta - mean * factor
+
+    (kernel, bias), (factor, offset) = weights_of(model, "a"), scale("n")
+    weights, last = weights_of(model, "d")
+    after, shift = (np.tile(value, 27) for value in scale("m"))
+    nodes = [
+        ("conv", 0, kernel * factor, bias * factor + offset, {"padding": "same"}, EPSILON), ("act", 1, "elu"),
+        conv(model, "b", 2, EPSILON, padding="same"), ("add", 3, 2, 1e-9), ("act", 4, "relu"), ("max", 5, (2, 2, 2), (2, 2, 2), "valid"),
+        ("flatten", 6), ("dense", 7, weights * after[:, None], last + shift @ weights, EPSILON),
+    ]  # fmt: skip
+    volume = np.random.default_rng(3).normal(size=(6, 6, 6, 1))
+    expected, logit = lrp_oracle.explain(nodes, volume)
+    assert float(model(volume[None].astype("float32"))[0, 0]) == pytest.approx(logit, rel=1e-4)
+    found = lrp.explain(model, volume[None], dtype="float64")
+    assert distance(found.relevance[0], expected) < 1e-6
+    np.testing.assert_allclose(found.audit["arriving"], found.audit[["passed", "bias", "stabiliser"]].sum(axis=1), atol=1e-12)
+    assert lrp.explain(model, volume[None], {"sum": "epsilon", "a": {"rule": "gamma", "gamma": 0.1}}).relevance.shape == (1, 6, 6, 6, 1)
+
+
+def bias_free(width=2):
+    model = with_weights(width, SMALL, seed=5)
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights([layer.get_weights()[0], np.zeros(layer.bias.shape)])
+    return model
+
+
+def noise(count=1, seed=6):
+    return np.random.default_rng(seed).normal(size=(count, *SMALL, 1)).astype("float32")
+
+
+def test_relevance_is_conserved_without_biases():
+    model, volume = bias_free(), noise()
+    kept = [float(lrp.explain(model, volume, "epsilon", epsilon).conserved[0]) for epsilon in (1e-1, 1e-2, 1e-3, 1e-4, 1e-6)]
+    assert kept == sorted(kept)
+    assert abs(kept[-1] - 1) <= 1e-4
+    assert kept[0] < 0.95
+
+
+def test_a_batch_equals_its_volumes_one_by_one():
+    model, volumes = with_weights(2, SMALL), noise(3)
+    for compiled in (True, False):
+        together = lrp.explain(model, volumes, batch_size=3, compiled=compiled)
+        alone = [lrp.explain(model, volumes[index : index + 1], compiled=compiled) for index in range(3)]
+        for index, one in enumerate(alone):
+            assert distance(together.relevance[index], one.relevance[0]) < 1e-5
+            rows = together.audit[together.audit["volume"] == index]
+            np.testing.assert_allclose(rows["passed"], one.audit["passed"], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_a_mirrored_model_explains_the_mirrored_volume_by_the_mirrored_map(axis):
+    model, volume = with_pools((EPSILON,) * 3)[0], np.random.default_rng(7).normal(size=(1, 26, 17, 17, 1))
+    mirrored = keras.models.clone_model(model)
+    for one, other in zip(model.layers, mirrored.layers, strict=True):
+        other.set_weights([np.flip(value, axis - 1) if value.ndim == 5 else value for value in one.get_weights()])
+    found = lrp.explain(mirrored, np.flip(volume, axis), dtype="float64").relevance
+    assert distance(np.flip(found, axis), lrp.explain(model, volume, dtype="float64").relevance) < 1e-9
+
+
+def test_a_negated_head_negates_the_map():
+    model, volume = with_weights(2, SMALL), noise()
+    before = lrp.explain(model, volume)
+    head = model.get_layer("dense")
+    head.set_weights([-value for value in head.get_weights()])
+    after = lrp.explain(model, volume)
+    np.testing.assert_allclose(after.relevance, -before.relevance, rtol=1e-5, atol=1e-8)
+    assert after.logits[0] == pytest.approx(-before.logits[0])
+
+
+def test_ties_of_the_pooling_go_to_the_first_and_conserve():
+    model = keras.Sequential([keras.Input((8, 8, 8, 1)), layers.Conv3D(1, 3, use_bias=False), layers.MaxPooling3D(3), layers.Flatten(),
+                              layers.Dense(1, use_bias=False)])  # fmt: skip
+    kernel = np.zeros((3, 3, 3, 1, 1))
+    kernel[0, 0, 0] = 1
+    model.layers[0].set_weights([kernel])
+    model.layers[-1].set_weights([np.ones((8, 1))])
+    expected = np.zeros((8, 8, 8))
+    expected[::3, ::3, ::3][:2, :2, :2] = 1
+    for compiled in (True, False):
+        found = lrp.explain(model, np.ones((1, 8, 8, 8, 1), "float32"), "z", compiled=compiled)
+        np.testing.assert_allclose(found.relevance[0, ..., 0], expected, atol=1e-6)
+
+
+def test_of_several_outputs_the_largest_is_explained_unless_one_is_named():
+    model, _ = chain((EPSILON, EPSILON))
+    volume = np.random.default_rng(8).normal(size=(1, 11, 9, 10, 2))
+    logits = [lrp.explain(model, volume, target=target).logits[0] for target in (0, 1)]
+    assert lrp.explain(model, volume).logits[0] == max(logits)
+    with pytest.raises(ParameterError, match="target: found 2"):
+        lrp.explain(model, volume, target=2)
+
+
+def test_volumes_from_nifti_files(tmp_path):
+    model, volume = with_weights(2, SMALL), noise()
+    path = tmp_path / "scan.nii.gz"
+    nib.save(nib.Nifti1Image(volume[0, ..., 0], np.diag([2.0, 2, 2, 1])), path)
+    np.testing.assert_array_equal(lrp.explain(model, [path]).relevance, lrp.explain(model, volume).relevance)
+    with pytest.raises(ParameterError, match=r"shape \(2, 3, 4, 1\)"):
+        lrp.explain(model, np.zeros((1, 2, 3, 4, 1)))
+
+
+def test_streaming_gives_the_same_batch_by_batch():
+    model, volumes = with_weights(2, SMALL), noise(3)
+    whole, parts = lrp.explain(model, volumes), list(lrp.stream(model, volumes, batch_size=2))
+    assert [len(part.logits) for part in parts] == [2, 1]
+    np.testing.assert_allclose(np.concatenate([part.relevance for part in parts]), whole.relevance, rtol=1e-5, atol=1e-8)
+    assert list(parts[1].audit["volume"].unique()) == [2]
+
+
+@pytest.mark.parametrize(("rule", "message"), [
+    ("epsilom", "Did you mean epsilon"), ({"convolutions": "z"}, "Did you mean convolution"), ({"dense": "zplus"}, "Did you mean z_plus"),
+    ({"dense": {"rule": "gamma", "gama": 1}}, "Did you mean gamma"), ({"dense": {"rule": "alpha_beta", "alpha": 3}}, "alpha - beta = 1"),
+    ({"conv9": "z"}, "Did you mean conv"),
+])  # fmt: skip
+def test_an_unknown_rule_role_layer_or_option_names_the_nearest(rule, message):
+    with pytest.raises(ParameterError, match=message):
+        lrp.explain(with_weights(1, SMALL), noise(), rule)
+
+
+ODD = {
+    "layer odd: found LayerNormalization": lambda: layers.LayerNormalization(name="odd"),
+    "layer odd: found activation tanh": lambda: layers.Conv3D(2, 1, activation="tanh", name="odd"),
+    "layer odd: found activation sigmoid": lambda: layers.Activation("sigmoid", name="odd"),
+    "layer odd: found dilation": lambda: layers.Conv3D(2, 1, dilation_rate=2, name="odd"),
+    "layer odd: found Conv3DTranspose": lambda: layers.Conv3DTranspose(2, 3, name="odd"),
+    "layer odd: found ConvolutionPool": lambda: network.ConvolutionPool(2, name="odd"),
+}
+
+
+@pytest.mark.parametrize("message", ODD)
+def test_a_layer_without_a_rule_is_refused_by_name(message):
+    model = keras.Sequential([keras.Input((9, 9, 9, 2)), ODD[message](), layers.Conv3D(1, 1), layers.Flatten(), layers.Dense(1)])
+    with pytest.raises(EngineError, match=message):
+        lrp.explain(model, np.zeros((1, 9, 9, 9, 2)))
+
+
+def test_a_batch_normalisation_that_cannot_be_folded_is_refused_by_name():
+    model = keras.Sequential([keras.Input((9, 9, 9, 1)), layers.BatchNormalization(name="odd"), layers.Conv3D(1, 3, padding="same"),
+                              layers.Flatten(), layers.Dense(1)])  # fmt: skip
+    with pytest.raises(EngineError, match="layer odd: found a batch normalisation between"):
+        lrp.explain(model, np.zeros((1, 9, 9, 9, 1)))
+
+
+def test_every_composite_names_known_rules_and_roles():
+    for name, mapping in rules.COMPOSITES.items():
+        assert set(mapping) <= set(rules.ROLES), name
+        assert set(mapping.values()) <= set(rules.RULES), name
