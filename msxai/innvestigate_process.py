@@ -15,7 +15,12 @@ import numpy as np
 
 from .errors import EngineError
 
-ANALYZERS = {"epsilon": "lrp.epsilon", "z": "lrp.z"}
+# Where iNNvestigate 2.1.2 is right on the paper's network. Its alpha-beta is wrong where a layer has a bias (its issue 273); the variants
+# "IB" leave biases out of the denominators, as ``{"rule": "alpha_beta", ..., "bias": False}`` of `msxai.rules` does.
+ANALYZERS = {
+    "epsilon": "lrp.epsilon", "z": "lrp.z", "flat": "lrp.flat", "w_square": "lrp.w_square",
+    "alpha1_beta0_IB": "lrp.alpha_1_beta_0_IB", "alpha2_beta1_IB": "lrp.alpha_2_beta_1_IB",
+}  # fmt: skip
 
 
 def explain(weights: dict, shape, volumes, rule: str, epsilon: float, batch_size: int, threads: int) -> np.ndarray:
@@ -29,8 +34,8 @@ def explain(weights: dict, shape, volumes, rule: str, epsilon: float, batch_size
         One volume (X, Y, Z).
     volumes : array-like of shape (N, X, Y, Z, 1)
         Read and written batch by batch.
-    rule : {"epsilon", "z"}
-        Where iNNvestigate 2.1.2 is right on this network.
+    rule : str
+        One of `ANALYZERS`.
     epsilon : float
         Stabiliser of the epsilon rule.
     batch_size, threads : int

@@ -79,7 +79,8 @@ def explain(
     volumes : array of shape (N, X, Y, Z, C), or sequence of such volumes or of paths of NIfTI files on the model's grid
         As the network was trained on.
     rule : str or dict
-        One of `msxai.rules.NAMES`, or a composite ``{role or layer's name: rule}``; see `msxai.rules.assign`.
+        One of `msxai.rules.NAMES`, or a composite ``{role or layer's name: rule}``; see `msxai.rules.assign`. For innvestigate one of
+        `msxai.innvestigate_process.ANALYZERS`.
     epsilon : float
         Stabiliser of the epsilon rule; 1e-3 in the paper.
     target : int, optional
@@ -118,8 +119,8 @@ def stream(
     """As `explain`, one `Explanation` a batch: memory does not grow with the number of volumes."""
     one_of("engine", engine, ENGINES)
     one_of("dtype", dtype, ("float32", "float64"))
-    if not isinstance(rule, dict):
-        one_of("rule", rule, rules.NAMES)
+    if not isinstance(rule, dict) or engine == "innvestigate":
+        one_of("rule", rule, rules.NAMES if engine == "msxai" else innvestigate_process.ANALYZERS)
     if engine == "innvestigate":
         yield _by_innvestigate(model, volumes, rule, epsilon, batch_size, threads or os.cpu_count())
         return
@@ -154,7 +155,6 @@ def volume(given, shape, dtype) -> np.ndarray:
 
 
 def _by_innvestigate(model, volumes, rule, epsilon, batch_size, threads) -> Explanation:
-    one_of("rule", rule, innvestigate_process.ANALYZERS)
     weights, shape = network.weights(model), model.input_shape[1:4]
     volumes = [volume(each, model.input_shape[1:], "float32") for each in volumes]
     relevance = innvestigate_process.explain(weights, shape, volumes, rule, epsilon, batch_size, threads)
