@@ -44,8 +44,8 @@ if __name__ == "__main__":
         path = Path(name) / "permuted.h5"
         prepared.prepare(cohort, split, path, jobs=2)
         arrays = prepared.Prepared(path)
-        model = network.build(WIDTH, fast=True)
-        options = {"learning_rate": 5e-4, "decay": 0.0, "batch_size": 4, "epochs": EPOCHS, "patience": EPOCHS}
+        model = network.build(WIDTH, dropout=0.1, fast=True)
+        options = {"learning_rate": 1e-3, "decay": 0.0, "batch_size": 4, "epochs": EPOCHS, "patience": EPOCHS}
         history = training.fit(model, arrays, **options, seed=SEED, augmentation=True)
         rows = arrays.rows("holdout")
         truth, logits = arrays.table["label"].to_numpy(int)[rows], training.predict(model, arrays, rows)
