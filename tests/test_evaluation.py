@@ -99,7 +99,8 @@ def written(tmp_path, where, monkeypatch):
     toy, factor = Toy(tmp_path), iter([1, 3])
 
     def explain(model, volumes, rule, epsilon, engine, threads):
-        return lrp.Explanation(volumes * np.float32(next(factor)), volumes.sum(axis=(1, 2, 3, 4)), pd.DataFrame(columns=lrp.AUDIT), rule, epsilon, engine)
+        logits, audit = volumes.sum(axis=(1, 2, 3, 4)), pd.DataFrame(columns=lrp.AUDIT)
+        return lrp.Explanation(volumes * np.float32(next(factor)), logits, audit, rule, epsilon, engine)
 
     monkeypatch.setattr(lrp, "explain", explain)
     weights = [where.trial("scratch", trial) / "weights.npz" for trial in (0, 1)]
