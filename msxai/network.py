@@ -9,6 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up noti
 
 import keras
 import numpy as np
+from scipy.special import expit
 
 from . import kernels
 from .errors import ParameterError
@@ -182,7 +183,7 @@ def build(width: int = 64, shape=SHAPE, dropout: float = 0.3, weight_decay: floa
 
 def probability(logits) -> np.ndarray:
     """Sigmoid of the logits, float64, any shape."""
-    return 1 / (1 + np.exp(-np.asarray(logits, float)))
+    return expit(np.asarray(logits, float))
 
 
 def weights(model: keras.Model) -> dict[str, np.ndarray]:
