@@ -53,7 +53,13 @@ def explain(weights: dict, shape, volumes, rule: str, epsilon: float, batch_size
     with tempfile.TemporaryDirectory(prefix="msxai-") as name:
         folder = Path(name)
         np.savez(folder / "weights.npz", **weights)
-        job = {"shape": list(shape), "rule": rule, "epsilon": epsilon, "batch_size": batch_size, "threads": threads}
+        job = {
+            "shape": list(shape),
+            "analyzer": ANALYZERS[rule],
+            "options": {"epsilon": epsilon} if rule == "epsilon" else {},
+            "batch_size": batch_size,
+            "threads": threads,
+        }
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         store = np.lib.format.open_memmap(folder / "volumes.npy", "w+", "float32", (len(volumes), *shape, 1))
         for index, volume in enumerate(volumes):
@@ -101,8 +107,7 @@ def _serve(folder: Path) -> None:
 
     with np.load(folder / "weights.npz") as file:
         model = _network(job["shape"], dict(file))
-    options = {"epsilon": job["epsilon"]} if job["rule"] == "epsilon" else {}
-    analyzer = innvestigate.create_analyzer(ANALYZERS[job["rule"]], model, **options)
+    analyzer = innvestigate.create_analyzer(job["analyzer"], model, **job["options"])
     volumes = np.load(folder / "volumes.npy", mmap_mode="r")
     relevance = np.lib.format.open_memmap(folder / "relevance.npy", "w+", "float32", volumes.shape)
     for start in range(0, len(volumes), job["batch_size"]):

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from test_network import with_weights
+from test_network import SMALL, with_weights
 
-from msxai import lrp
+from msxai import innvestigate_process, lrp
 from msxai.images import SHAPE
 
 # iNNvestigate's alpha-beta is wrong where a layer has a bias (its issue 273): only its variants that ignore biases are compared.
@@ -30,3 +30,21 @@ def test_both_engines_agree_where_innvestigate_is_right(network_and_scan, name):
     ours = lrp.explain(model, volume, {"convolution": twin, "dense": twin}).relevance
     theirs = lrp.explain(model, volume, name, engine="innvestigate").relevance
     assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize("rule", ["alpha1_beta0", "alpha2_beta1"])
+def test_its_alpha_beta_differs_because_of_biases_alone(monkeypatch, rule):
+    """msxai's alpha-beta equals the oracle with biases (test_lrp_engine); iNNvestigate's equals it without any bias only."""
+    monkeypatch.setitem(
+        innvestigate_process.ANALYZERS, rule, {"alpha1_beta0": "lrp.alpha_1_beta_0", "alpha2_beta1": "lrp.alpha_2_beta_1"}[rule]
+    )
+    volume, distance = np.random.default_rng(13).normal(size=(1, *SMALL, 1)).astype("float32"), {}
+    for biases in ("with", "without"):
+        model = with_weights(2, SMALL, seed=11)
+        for layer in model.layers:
+            if layer.weights and biases == "without":
+                layer.set_weights([layer.get_weights()[0], np.zeros(layer.bias.shape)])
+        ours, theirs = (lrp.explain(model, volume, rule, engine=engine).relevance for engine in lrp.ENGINES)
+        distance[biases] = np.linalg.norm(ours - theirs) / np.linalg.norm(ours)
+    assert distance["without"] <= 1e-4
+    assert distance["with"] > 1e-2
