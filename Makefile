@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup test figures smoke run lab lint pairs lock clean proof-phantom proof-generalisation proof-permutation
+.PHONY: help setup test figures smoke run lab lint pairs lock clean proof-phantom proof-generalisation proof-permutation proof-lrp-speed proof-lrp-stream proof-training-speed
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -25,7 +25,7 @@ setup: ## make .venv from the locks ($PYTHON, else the first of 3.13, 3.12, 3.11
 test: setup ## all tests, with the linters among them
 	$(PY) -m pytest
 
-figures: setup ## the paper's main figures for the embedded synthetic cohort, into figures/demo (about 20 minutes)
+figures: setup ## the paper's main figures for the embedded synthetic cohort, into figures/demo (about 18 minutes)
 	$(SNAKEMAKE) --configfile workflow/demo.yaml --workflow-profile workflow/local
 	@mkdir -p figures/demo && rm -f figures/demo/*
 	@for kind in png svg tsv json; do for file in runs/demo/figures/*.$$kind; do [ ! -f "$$file" ] || cp "$$file" figures/demo/ || exit 1; done; done
@@ -63,3 +63,12 @@ proof-generalisation: setup ## the trained networks on further simulated subject
 
 proof-permutation: setup ## permuted labels and a planted leak
 	$(PY) benchmarks/permutation.py
+
+proof-lrp-speed: setup ## msxai.lrp beside innvestigate and a plain gradient: time and memory
+	$(PY) benchmarks/lrp_speed.py
+
+proof-lrp-stream: setup ## 1,000 volumes explained without growth of memory
+	$(PY) benchmarks/lrp_stream.py
+
+proof-training-speed: setup ## the fast network beside the plain Keras one
+	$(PY) benchmarks/training_speed.py

@@ -36,7 +36,12 @@ BANDS = {"small": (0.0008, 0.002), "large": (0.005, 0.01)}  # lesion share of th
 
 def flair_realism():
     """The tool that defines brightness, grid and brain for real and simulated scans alike."""
-    spec = importlib.util.spec_from_file_location("flair_realism", SHARED / "tools" / "flair_realism.py")
+    path = SHARED / "tools" / "flair_realism.py"
+    if not path.exists():
+        sys.exit(
+            f"{path.name}: not found beside the checkout (../shared/tools). This proof compares with real scans; it needs that folder."
+        )
+    spec = importlib.util.spec_from_file_location("flair_realism", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
