@@ -421,6 +421,47 @@ def heatmap(prepared, row: int, entry: pd.Series, positive: bool = False, *, syn
     return _individuals(prepared, entry.to_frame().T, f"{SIGN[positive]} relevance", positive, synthetic, rows=[row])
 
 
+@_drawn
+def audit(kept: pd.DataFrame, *, synthetic: bool):
+    """What reaches the next layer of each logit on its way back to the voxels, and what biases and the stabiliser keep.
+
+    Parameters
+    ----------
+    kept : pandas.DataFrame
+        `msxai.heatmaps.read_audit`. Shares are sums over scans (and, in bars, over trials), relevance against the sign of its logit
+        counting as negative, divided by the sum of the logits' sizes.
+    synthetic : bool
+        Mark the figure.
+    """
+    title = "Audit of the heatmaps"
+    if kept.empty:
+        return _words(title, "No audit: innvestigate does not say what each layer keeps. The engine msxai does.", synthetic, notice=True)
+    one = kept.groupby(["participant_id", "session_id", "trial"], sort=False)
+    logit, columns = one["arriving"].transform("first"), ["passed", "bias", "stabiliser"]
+    shares = kept[columns].mul(np.sign(logit), axis=0).assign(size=logit.abs(), layer=kept["layer"], rule=kept["rule"], trial=kept["trial"])
+
+    def summed(*by):
+        total = shares.groupby(["layer", "rule", *by], sort=False)[[*columns, "size"]].sum()
+        return total[columns].div(total["size"], axis=0).reset_index()
+
+    every, trials = summed(), summed("trial")
+    scans = one.ngroups // kept["trial"].nunique()
+    notes = ["From the logit (left) to the voxels (right): logit = relevance of all voxels + kept by biases + kept by the stabiliser.",
+             f"Sums over {scans} scans, divided by the sum of the logits' sizes. Thin: single trials."]  # fmt: skip
+    figure, bottom = _page(7.6, 2.9, f"{title}: {_trials(kept['trial'].nunique())}", notes, synthetic, notice=True)
+    axes, places = _axes(figure, 0.6, bottom + 0.55, 5, 2.2), np.arange(len(every))
+    for column, colour, shift in ("bias", PATIENT, -0.2), ("stabiliser", CONTROL, 0.2):
+        axes.bar(places + shift, every[column], 0.4, color=colour, label=f"kept by {'biases' if column == 'bias' else 'the stabiliser'}")
+    for _, trial in trials.groupby("trial"):
+        axes.plot(places, trial["passed"], color="black", lw=0.6, alpha=0.5)
+    axes.plot(places, every["passed"], "o-", color="black", ms=4, lw=1.5, label="passed on")
+    axes.axhline(0, color="black", lw=0.5)
+    axes.set_xticks(places, [f"{row.layer}\n{row.rule}" for row in every.itertuples()], fontsize=7)
+    axes.set_ylabel("share of the logit")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure, pd.concat([every.assign(trial="all"), trials.assign(trial=trials["trial"].astype(str))], ignore_index=True)
+
+
 def _individuals(prepared, table, title, positive, synthetic, rows=None):
     rows = rows or [prepared.row(*scan) for scan in table[["participant_id", "session_id"]].to_numpy()]
     maps = [images.to_grid(images.load(path)) for path in table["path"]]

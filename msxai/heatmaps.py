@@ -1,6 +1,7 @@
-"""Heatmaps on disk: NIfTI in the scan's own space with a sidecar, laid out as a BIDS derivative; means over subjects.
+"""Heatmaps on disk: NIfTI in the scan's own space with a sidecar, laid out as a BIDS derivative; means over trials and over subjects.
 
-BIDS has agreed on no suffix for relevance: ``desc-lrpEpsilon_stat-relevance_statmap`` is a convention of this package.
+BIDS has agreed on no suffix for relevance. Conventions of this package: ``desc-lrpEpsilon_stat-relevance_statmap``, the mean over trials,
+and ``stat-relevanceSD``, the standard deviation over trials (from two trials on). ``audit.tsv``: what each layer kept, scan by scan.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from tqdm.auto import tqdm
 from . import images, integrity, lrp, network
 from .parameters import located
 
-CHUNK = 32  # scans explained at a time: about 130 MB a map, whatever the cohort's size
+CHUNK = {"msxai": 4, "innvestigate": 32}  # scans explained at a time, 4 MB a scan and trial; innvestigate starts a process each time
 NOTICE = "Research software. Not for clinical use."
 
 
@@ -39,39 +40,53 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
         One row a scan: participant_id, session_id, group, label, logit and probability (means over trials), relevance (sum of the
         mean map, in logits), conserved (relevance / logit), path (below `folder`), sha256. Written as heatmaps.tsv too.
     """
-    folder, table = Path(folder), []
+    folder, table, audits, size = Path(folder), [], [], CHUNK.get(engine, 1)
     models = [network.restore(path) for path in weights]
-    hashes = [integrity.sha256(path) for path in weights]
+    common = {"Rule": rule, "Epsilon": epsilon, "Engine": engine, "Target": "logit of the patient class", "Units": "logit per voxel",
+              "WeightsSHA256": [integrity.sha256(path) for path in weights]}  # fmt: skip
     with integrity.replacing(folder) as draft, tqdm(total=len(rows), desc="explaining", unit="scan") as bar:
-        for chunk in np.array_split(rows, range(CHUNK, len(rows), CHUNK)):
+        for chunk in np.array_split(rows, range(size, len(rows), size)):
             volumes = np.stack([prepared.image(row) for row in chunk])[..., None]
             found = [lrp.explain(model, volumes, rule, epsilon, engine=engine, threads=threads) for model in models]
-            mean = np.mean([one.relevance[..., 0] for one in found], axis=0)
-            logits = np.array([one.logits for one in found])
             for index, row in enumerate(chunk):
-                source = prepared.table.iloc[row]
-                entry = _entry(source, logits[:, index], mean[index])
-                path = draft / entry["path"]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                nib.save(images.from_grid(mean[index], images.load(source["image"])), path)
-                entry["sha256"] = integrity.sha256(path)
-                table.append(entry)
-                sidecar = {
-                    "Rule": rule, "Epsilon": epsilon, "Engine": engine, "Target": "logit of the patient class", "Units": "logit per voxel",
-                    "WeightsSHA256": hashes, "Logits": logits[:, index].tolist(), "MeanLogit": entry["logit"],
-                    "SumOfRelevance": entry["relevance"],
-                    "SumPerTrial": [float(one.relevance[index].sum(dtype=float)) for one in found],
+                maps, logits = np.stack([one.relevance[index, ..., 0] for one in found]), [float(one.logits[index]) for one in found]
+                source, mean = prepared.table.iloc[row], maps.mean(0)
+                scan, entry = images.load(source["image"]), _entry(source, rule, logits, mean)
+                kept = pd.concat([one.audit[one.audit["volume"] == index].assign(trial=trial) for trial, one in enumerate(found)])
+                audits.append(kept.drop(columns="volume").assign(**{name: entry[name] for name in ("participant_id", "session_id")}))
+                more = {
+                    "Logits": logits, "MeanLogit": entry["logit"], "SumOfRelevance": entry["relevance"],
+                    "SumPerTrial": maps.sum(axis=(1, 2, 3), dtype=float).tolist(), "Audit": _account(kept),
                     "Scan": integrity.relative(source["image"]), "ScanSHA256": source["source_sha256"],
                     "Synthetic": bool(prepared.synthetic), "Notice": NOTICE,
                 }  # fmt: skip
-                integrity.write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
+                entry["sha256"] = _save(draft / entry["path"], mean, scan, {**common, "Statistic": "mean over trials", **more})
+                if len(maps) > 1:
+                    path = draft / entry["path"].replace("stat-relevance_", "stat-relevanceSD_")
+                    _save(path, maps.std(0, ddof=1), scan, {**common, "Statistic": "standard deviation over trials", **more})
+                table.append(entry)
             bar.update(len(chunk))
         integrity.write_json(draft / "dataset_description.json", {
             "Name": f"Heatmaps of {prepared.name}", "BIDSVersion": "1.10.0", "DatasetType": "derivative",
             "GeneratedBy": [{"Name": "msxai", "Version": integrity.__version__}], "Notice": NOTICE})  # fmt: skip
         table = pd.DataFrame(table)
         table.to_csv(draft / "heatmaps.tsv", sep="\t", index=False, na_rep="n/a")
+        columns = ["participant_id", "session_id", "trial", *lrp.AUDIT[1:]]
+        pd.concat(audits)[columns].to_csv(draft / "audit.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.9g")
     return table
+
+
+def _save(path, relevance, scan, sidecar: dict) -> str:
+    """Write a map of the model's grid in the scan's space, with its sidecar; its SHA-256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(images.from_grid(relevance, scan), path)
+    integrity.write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
+    return integrity.sha256(path)
+
+
+def _account(audit: pd.DataFrame) -> list | None:
+    """The audit of a scan for its sidecar, one entry a trial; None where the engine keeps no account."""
+    return [rows[lrp.AUDIT[1:]].to_dict("records") for _, rows in audit.groupby("trial")] or None
 
 
 def trained(where, variant: str, trials: int, weights: str, cohort: str) -> list[Path]:
@@ -87,22 +102,32 @@ def trained(where, variant: str, trials: int, weights: str, cohort: str) -> list
     return [where.require_trial(variant, trial, cohort=cohort)[0] / "weights.npz" for trial in range(trials)]
 
 
-def _entry(scan: pd.Series, logits, relevance) -> dict:
+def _entry(scan: pd.Series, rule: str, logits, relevance) -> dict:
     """Row of heatmaps.tsv; `scan` is a row of the cohort's table."""
     subject, session = scan["participant_id"], scan["session_id"]
-    stem = "_".join(filter(None, [subject, session]))
+    how = "lrp" + "".join(word.capitalize() for word in rule.split("_"))
+    stem = "_".join(filter(None, [subject, session, f"space-MNI152_desc-{how}_stat-relevance_statmap.nii.gz"]))
     logit, total = float(np.mean(logits)), float(relevance.sum(dtype=float))
     return {
         "participant_id": subject, "session_id": session, "group": scan["group"], "label": scan["label"], "logit": logit,
-        "probability": float(network.probability(logits).mean()), "relevance": total, "conserved": total / logit,
-        "path": "/".join(filter(None, [subject, session, "anat", f"{stem}_space-MNI152_desc-lrpEpsilon_stat-relevance_statmap.nii.gz"])),
+        "probability": float(network.probability(np.array(logits)).mean()), "relevance": total, "conserved": total / logit,
+        "path": "/".join(filter(None, [subject, session, "anat", stem])),
     }  # fmt: skip
 
 
 def read(folder) -> pd.DataFrame:
     """heatmaps.tsv of a derivative with `path` made absolute."""
-    table = pd.read_csv(Path(folder) / "heatmaps.tsv", sep="\t", na_values="n/a", dtype={"session_id": str}).fillna({"session_id": ""})
+    table = _read(Path(folder) / "heatmaps.tsv")
     return table.assign(path=[str(Path(folder) / path) for path in table["path"]])
+
+
+def read_audit(folder) -> pd.DataFrame:
+    """audit.tsv of a derivative: participant_id, session_id, trial, then `msxai.lrp.AUDIT` from layer on; empty for innvestigate."""
+    return _read(Path(folder) / "audit.tsv")
+
+
+def _read(path) -> pd.DataFrame:
+    return pd.read_csv(path, sep="\t", na_values="n/a", dtype={"session_id": str}).fillna({"session_id": ""})
 
 
 def mean(paths, positive: bool = False) -> np.ndarray:

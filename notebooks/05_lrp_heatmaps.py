@@ -23,7 +23,8 @@
 # | writes | `<results>/heatmaps/<variant>/`: a BIDS derivative, NIfTI in each scan's own space with a sidecar; `provenance.json` last |
 # | takes | about 1 minute for 23 scans and 2 trials at width 16 |
 #
-# Rule: epsilon, 1e-3, on the logit (the sigmoid is not part of the network). A heatmap is the mean over trials.
+# Rule: epsilon, 1e-3, on the logit (the sigmoid is not part of the network). A heatmap is the mean over trials; beside it lies their
+# voxel-wise standard deviation.
 # Pictures are in neurological convention: the left of the picture is the left of the brain.
 
 # %%
@@ -38,9 +39,9 @@ variant: str = "pretrained"  # variant of 03_fine_tuning
 trials: int = 2  # trials of the variant; the heatmap is their mean
 weights: str = ""  # in place of the variant's trials: one weights file (.npz), for instance of another cohort
 part: str = "holdout"  # part of the split that is explained: training, validation, holdout or all
-rule: str = "epsilon"  # LRP rule
+rule: str = "epsilon"  # LRP rule or composite; msxai.rules lists them with their formulas
 epsilon: float = 1e-3  # stabiliser of the epsilon rule
-engine: str = "innvestigate"  # who computes: innvestigate, in a process of its own
+engine: str = "msxai"  # who computes: msxai, or innvestigate (the cross-check, in a process of its own; without an audit)
 interactive: bool = True  # a viewer to scroll through the slices, in place of a static picture
 seed: int = 0  # of TensorFlow
 threads: int = 1  # of TensorFlow; results depend on it by the order of summation
@@ -63,6 +64,14 @@ table = heatmaps.write(where.heatmaps(variant), prepared, rows, trained, rule=ru
 outputs = [where.heatmaps(variant) / "heatmaps.tsv"]
 integrity.write_json(where.heatmaps(variant) / "provenance.json", integrity.provenance(run, [where.prepared(cohort), *trained], outputs))
 table.drop(columns=["path", "sha256"])
+
+# %% [markdown]
+# ## Audit
+# What each layer hands on to the one before it, and what it keeps: no heatmap without its account (also in each sidecar).
+
+# %%
+figure, shares = figures.audit(heatmaps.read_audit(where.heatmaps(variant)), synthetic=prepared.synthetic)
+figure
 
 # %% [markdown]
 # ## One scan

@@ -99,7 +99,9 @@ def written(tmp_path, where, monkeypatch):
     toy, factor = Toy(tmp_path), iter([1, 3])
 
     def explain(model, volumes, rule, epsilon, engine, threads):
-        logits, audit = volumes.sum(axis=(1, 2, 3, 4)), pd.DataFrame(columns=lrp.AUDIT)
+        logits = volumes.sum(axis=(1, 2, 3, 4))
+        audit = pd.DataFrame({"volume": range(len(volumes)), "layer": "dense", "rule": rule, "arriving": logits, "passed": logits,
+                              "bias": 0.0, "stabiliser": 0.0})  # fmt: skip
         return lrp.Explanation(volumes * np.float32(next(factor)), logits, audit, rule, epsilon, engine)
 
     monkeypatch.setattr(lrp, "explain", explain)
@@ -123,6 +125,19 @@ def test_a_heatmap_is_the_mean_over_trials_in_the_scans_own_space(written):
         assert sidecar["Epsilon"] == 1e-3
         assert "Not for clinical use" in sidecar["Notice"]
         assert sidecar["MeanLogit"] == pytest.approx(np.mean(sidecar["Logits"]))
+        assert [one["arriving"] for trial in sidecar["Audit"] for one in trial] == pytest.approx(sidecar["Logits"])
+        spread = nib.load(entry.path.replace("stat-relevance_", "stat-relevanceSD_"))
+        np.testing.assert_array_equal(spread.affine, scan.affine)
+        expected = images.from_grid(np.float32(np.sqrt(2)) * np.abs(toy.images[row]), scan)  # the standard deviation of 1 and 3
+        np.testing.assert_allclose(spread.get_fdata(), expected.get_fdata(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_audit_of_all_scans_and_trials_is_kept(written):
+    audit = heatmaps.read_audit(written[2])
+    assert audit[["participant_id", "session_id", "trial"]].values.tolist() == [
+        [name, "", trial] for name in ("sub-4", "sub-5") for trial in (0, 1)
+    ]
+    np.testing.assert_allclose(audit["arriving"], np.repeat(written[0].images[4:].sum(axis=(1, 2, 3)), 2), rtol=1e-4)
 
 
 def test_a_failing_engine_leaves_no_heatmaps(tmp_path, where, monkeypatch):

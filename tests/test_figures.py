@@ -86,6 +86,15 @@ def history(epochs, offset):
                          "best": epoch == epochs - 1})  # fmt: skip
 
 
+def audit():
+    """Two scans, two trials, logits of both signs: dense keeps a tenth of the logit by its bias, conv1 a fifth of it by the stabiliser."""
+    rows = [{"participant_id": scan, "session_id": "", "trial": trial, "layer": layer, "rule": "epsilon", "arriving": arriving * logit,
+             "passed": passed * logit, "bias": bias * logit, "stabiliser": lost * logit}
+            for scan, trial, logit in (("sub-0", 0, 3.0), ("sub-0", 1, 1.0), ("sub-1", 0, -2.0), ("sub-1", 1, -4.0))
+            for layer, arriving, passed, bias, lost in (("dense", 1, 0.9, 0.1, 0), ("conv1", 0.9, 0.7, 0, 0.2))]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def kernels():
     return np.random.default_rng(0).normal(size=(2, 3, 3, 3, 1, 7))
 
@@ -105,10 +114,12 @@ DRAW = {
     "average": lambda heat, **marks: average(heat, heat["label"] == 1, heat["label"] == 0, **marks),
     "half average": lambda heat, **marks: average(heat, heat["label"] == 1, heat["label"] == 7, **marks),
     "no average": lambda heat, **marks: average(heat, heat["label"] == 7, heat["label"] == 7, **marks),
+    "audit": lambda heat, **marks: figures.audit(audit(), **marks),
+    "no audit": lambda heat, **marks: figures.audit(audit().iloc[:0], **marks),
     "scan": lambda heat, **marks: figures.show_scan(Scans().image(0), BRAIN, Scans().lesions(0), **marks),
     "view": lambda heat, **marks: (figures.view_heatmap(heat["path"][0], heat["path"][0], **marks), None),
 }
-CLINICAL = {"individual", "positive", "no individual", "heatmap", "average", "half average", "no average", "view"}
+CLINICAL = {"individual", "positive", "no individual", "heatmap", "average", "half average", "no average", "audit", "no audit", "view"}
 
 
 def average(heat, first, second, **marks):
@@ -160,7 +171,7 @@ def test_each_figure_says_what_it_is(drawn, name):
     assert ("Not for clinical use" in words(figure)) == (name in CLINICAL)
 
 
-@pytest.mark.parametrize("name", ["cohort", "curves", "filters", "results", "roc", "no lesions", "no average", "view"])
+@pytest.mark.parametrize("name", ["cohort", "curves", "filters", "results", "roc", "no lesions", "no average", "audit", "view"])
 def test_real_data_are_not_called_synthetic(heatmaps, name):
     assert "ynthetic" not in words(DRAW[name](heatmaps, synthetic=False)[0])
 
@@ -329,6 +340,18 @@ def test_net_relevance_is_symmetric_and_positive_relevance_positive(drawn):
     sizes = np.concatenate([relevance(row)[BRAIN].clip(0) for row in (3, 4)])
     assert drawn["positive"][1]["threshold"].tolist() == pytest.approx([np.quantile(sizes, 0.95)] * 2, rel=1e-4)
     assert min(shown.min() for _, shown in positive if shown.size) >= 0
+
+
+def test_audit_by_hand(drawn):
+    source = drawn["audit"][1].set_index(["layer", "trial"])
+    for trial in ("all", "0", "1"):
+        assert source.loc[("dense", trial), ["passed", "bias", "stabiliser"]].tolist() == pytest.approx([0.9, 0.1, 0])
+        assert source.loc[("conv1", trial), ["passed", "bias", "stabiliser"]].tolist() == pytest.approx([0.7, 0, 0.2])
+    kept = audit()
+    kept.loc[kept["participant_id"] == "sub-1", ["passed", "bias", "stabiliser"]] *= -1  # relevance against its logit
+    source = figures.audit(kept, **MARKS)[1].set_index(["layer", "trial"])
+    assert source.loc[("conv1", "all"), "passed"] == pytest.approx(0.7 * (4 - 6) / 10)
+    assert source.loc[("conv1", "0"), "passed"] == pytest.approx(0.7 * (3 - 2) / 5)
 
 
 def test_average_heatmaps_by_hand(drawn):

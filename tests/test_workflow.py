@@ -114,6 +114,9 @@ def test_heatmaps_lie_in_the_scans_space_with_their_sidecar(series):
     assert sidecar["Notice"] == "Research software. Not for clinical use."
     assert sidecar["Synthetic"] is True
     assert sidecar["Epsilon"] == 1e-3
+    assert sidecar["Engine"] == "msxai"
+    kept = sum(layer["bias"] + layer["stabiliser"] for layer in sidecar["Audit"][0])
+    assert sidecar["Logits"][0] == pytest.approx(sidecar["SumPerTrial"][0] + kept, rel=1e-4)
 
 
 def test_a_second_run_does_nothing(series):
