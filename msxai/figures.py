@@ -444,11 +444,10 @@ def audit(kept: pd.DataFrame, *, synthetic: bool):
         total = shares.groupby(["layer", "rule", *by], sort=False)[[*columns, "size"]].sum()
         return total[columns].div(total["size"], axis=0).reset_index()
 
-    every, trials = summed(), summed("trial")
-    scans = one.ngroups // kept["trial"].nunique()
+    every, trials, number = summed(), summed("trial"), kept["trial"].nunique()
     notes = ["From the logit (left) to the voxels (right): logit = relevance of all voxels + kept by biases + kept by the stabiliser.",
-             f"Sums over {scans} scans, divided by the sum of the logits' sizes. Thin: single trials."]  # fmt: skip
-    figure, bottom = _page(7.6, 2.9, f"{title}: {_trials(kept['trial'].nunique())}", notes, synthetic, notice=True)
+             f"Sums over {one.ngroups // number} scans, divided by the sum of the logits' sizes. Thin: single trials."]  # fmt: skip
+    figure, bottom = _page(7.6, 2.9, f"{title}: {_trials(number)}", notes, synthetic, notice=True)
     axes, places = _axes(figure, 0.6, bottom + 0.55, 5, 2.2), np.arange(len(every))
     for column, colour, shift in ("bias", PATIENT, -0.2), ("stabiliser", CONTROL, 0.2):
         axes.bar(places + shift, every[column], 0.4, color=colour, label=f"kept by {'biases' if column == 'bias' else 'the stabiliser'}")

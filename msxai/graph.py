@@ -134,9 +134,8 @@ class Pool:
             return _cut(found, self.padding, shape[1:4])
         total = 0
         for place, share in zip(np.ndindex(*self.size), shares, strict=True):
-            spread = Pool((1, 1, 1), self.strides).back(
-                [share], (shape[0], *(s * c for s, c in zip(self.strides, cells, strict=True)), shape[4])
-            )
+            whole = [step * count for step, count in zip(self.strides, cells, strict=True)]
+            spread = Pool((1, 1, 1), self.strides).back([share], (shape[0], *whole, shape[4]))
             spread = spread[(slice(None), *(slice(0, length - start) for length, start in zip(padded, place, strict=True)))]
             after = [length - start - size for length, start, size in zip(padded, place, spread.shape[1:4], strict=True)]
             total = total + ops.pad(spread, [(0, 0), *zip(place, after, strict=True), (0, 0)])
@@ -266,12 +265,9 @@ def read(model: keras.Model, dtype: str = "float32") -> Graph:
     _pool_first(graph)
     graph = _reachable(graph, len(graph.nodes) - 1)
     for place, node in enumerate(graph.nodes):
-        before = graph.nodes[node.inputs[0]] if node.inputs else None
-        if node.kind == "max" and before.kind == "affine" and isinstance(before.what, Convolution) and before.what.winners_only:
-            pool = node.what
-            if (pool.size, pool.strides, pool.padding) == ((3, 3, 3), (3, 3, 3), ((0, 0),) * 3) and graph.readers(node.inputs[0]) == [
-                place
-            ]:
+        if node.kind == "max" and node.what == Pool((3, 3, 3), (3, 3, 3)) and graph.readers(node.inputs[0]) == [place]:
+            before = graph.nodes[node.inputs[0]].what
+            if isinstance(before, Convolution) and before.winners_only:
                 graph.fused[place] = node.inputs[0]
     seen = {0}  # what sees the input through nothing that has weights
     for place, node in enumerate(graph.nodes):
@@ -367,9 +363,8 @@ def _translate(graph, layer, inputs, shape, last, dtype) -> int:
     elif isinstance(layer, layers.MaxPooling3D | layers.AveragePooling3D) and layer.data_format == "channels_last":
         size, strides = tuple(layer.pool_size), tuple(layer.strides)
         kind = "max" if isinstance(layer, layers.MaxPooling3D) else "mean"
-        return graph.add(
-            layer.name, kind, inputs, Pool(size, strides, _padding(layer, shape, size, strides)), ("pool",) if kind == "mean" else ()
-        )
+        what = Pool(size, strides, _padding(layer, shape, size, strides))
+        return graph.add(layer.name, kind, inputs, what, ("pool",) if kind == "mean" else ())
     elif isinstance(layer, layers.GlobalAveragePooling3D) and layer.data_format == "channels_last":
         place = graph.add(layer.name, "mean", inputs, Pool(tuple(shape[1:4]), (1, 1, 1)), ("pool",))
         return place if layer.keepdims else graph.add(layer.name, "pass", [place], _flatten)
@@ -468,10 +463,7 @@ def _pool_first(graph) -> None:
         if not chain:
             continue
         # The nodes keep their places and change their contents: pooling comes first in the chain, activations follow in their order.
-        contents = [
-            (graph.nodes[each].name, graph.nodes[each].kind, graph.nodes[each].what, graph.nodes[each].roles) for each in chain[::-1]
-        ]
-        moved = [(node.name, node.kind, node.what, node.roles), *contents]
-        for where, (name, kind, what, roles) in zip([*chain[::-1], place], moved, strict=True):
-            target = graph.nodes[where]
-            target.name, target.kind, target.what, target.roles = name, kind, what, roles
+        targets = [graph.nodes[each] for each in (*chain[::-1], place)]
+        moved = [(each.name, each.kind, each.what, each.roles) for each in (node, *targets[:-1])]
+        for target, content in zip(targets, moved, strict=True):
+            target.name, target.kind, target.what, target.roles = content

@@ -184,9 +184,8 @@ def _propagate(plan, assigned, batch, target, compiled) -> tuple[np.ndarray, np.
             rows.append(row)
         elif node.kind == "affine":
             rule, what = assigned[node.name], node.what
-            passed, *kept = rules.share_out(
-                rule, arriving, inputs, what.weights, what.bias, values[place], what.forward, what.backward, ops
-            )
+            given = arriving, inputs, what.weights, what.bias, values[place]
+            passed, *kept = rules.share_out(rule, *given, what.forward, what.backward, ops)
             rows.append(_row(node.name, rule.name, arriving, passed, *kept))
         elif node.kind == "max":
             passed = node.what.hand_back(winners[place], arriving, inputs.shape)
@@ -237,9 +236,8 @@ def unit(output, target) -> np.ndarray:
     if target is None:
         return output.argmax(axis=1)
     if not -output.shape[1] <= target < output.shape[1]:
-        raise ParameterError(
-            "target", f"{target}", f"a unit of the output, 0 to {output.shape[1] - 1}", "Leave it out for the largest one."
-        )
+        units = f"a unit of the output, 0 to {output.shape[1] - 1}"
+        raise ParameterError("target", f"{target}", units, "Leave it out for the largest one.")
     return np.full(len(output), target)
 
 
