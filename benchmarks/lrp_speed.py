@@ -29,8 +29,8 @@ RULES = (*TWIN, "epsilon_plus_flat", "epsilon_alpha2_beta1_flat", "epsilon_gamma
 class Worker:
     """One engine's process."""
 
-    def __init__(self, engine, folder):
-        command = [sys.executable, HERE / "lrp_worker.py", engine, str(WIDTH), str(THREADS), folder]
+    def __init__(self, engine, folder, width=WIDTH):
+        command = [sys.executable, HERE / "lrp_worker.py", engine, str(width), str(THREADS), folder]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def run(self, rule, batch, kind):
@@ -39,9 +39,9 @@ class Worker:
         return [float(part) for part in self.process.stdout.readline().split()]
 
 
-def write_inputs(folder):
+def write_inputs(folder, width=WIDTH):
     """Weights with biases, and four volumes of each kind."""
-    model, rng = network.build(WIDTH), np.random.default_rng(0)
+    model, rng = network.build(width), np.random.default_rng(0)
     for layer in model.layers:
         if layer.weights:
             layer.set_weights([layer.get_weights()[0], rng.normal(0, 0.05, layer.bias.shape)])

@@ -35,10 +35,9 @@ def write_scans(folder):
     return paths
 
 
-if __name__ == "__main__":
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    network.configure(0, THREADS)
-    model, process, rows = network.build(64), psutil.Process(), []
+def measure(count, width, block):
+    """One row a block of volumes."""
+    model, process, rows = network.build(width), psutil.Process(), []
     with tempfile.TemporaryDirectory() as name:
         paths = list(islice(cycle(write_scans(Path(name))), count))
         start = time.perf_counter()
@@ -48,19 +47,26 @@ if __name__ == "__main__":
             total = nib.load(path).get_fdata().sum()
             assert np.isclose(total, found.relevance.sum(dtype=float)), f"map {index} was not written as computed"
             path.unlink()
-            if (index + 1) % BLOCK == 0:
-                now = time.perf_counter()
-                rows.append({"volumes": index + 1, "memory_gb": process.memory_info().rss / 1e9, "seconds_a_volume": (now - start) / BLOCK})
+            if (index + 1) % block == 0:
+                now, memory = time.perf_counter(), process.memory_info().rss / 1e9
+                rows.append({"volumes": index + 1, "memory_gb": memory, "seconds_a_volume": (now - start) / block})
                 start = now
                 print(rows[-1], flush=True)
-    table = pd.DataFrame(rows)
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    network.configure(0, THREADS)
+    table = measure(count, 64, BLOCK)
     table.to_csv(HERE / "lrp_stream.tsv", sep="\t", index=False, float_format="%.4g")
     half = table["volumes"] > count / 2
     result = {
-        "volumes": count, "memory_gb_first_blocks": table["memory_gb"].iloc[:2].tolist(),
+        "volumes": count,
+        "memory_gb_first_blocks": table["memory_gb"].iloc[:2].tolist(),
         "memory_gb_last_block": table["memory_gb"].iloc[-1],
         "median_seconds_second_half_to_first": float(table[half]["seconds_a_volume"].median() / table[~half]["seconds_a_volume"].median()),
-    }  # fmt: skip
+    }
     print(result)
     settings = {"width": 64, "threads": THREADS, "rule": "epsilon"}
     integrity.write_json(HERE / "lrp_stream.json", integrity.provenance(settings, outputs=[HERE / "lrp_stream.tsv"], result=result))

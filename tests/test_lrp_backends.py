@@ -1,4 +1,4 @@
-"""msxai.lrp on another backend of Keras gives what it gives on TensorFlow."""
+"""msxai.lrp gives the same on another backend of Keras, and with TensorFlow's oneDNN on or off."""
 
 import importlib.util
 import os
@@ -8,34 +8,59 @@ import sys
 import numpy as np
 import pytest
 
-# The network is built anew from arrays: weights and volume travel as .npz, relevance comes back as .npy.
+# The network is built anew from arrays in a process of its own: weights and volume travel as .npz, relevance comes back as .npy.
 SCRIPT = """
 import sys
 import keras, numpy as np
 from msxai import lrp, network
-assert keras.backend.backend() == "jax"
+assert keras.backend.backend() == sys.argv[3]
 with np.load(sys.argv[1]) as file:
     model = network.build(2, tuple(file["volume"].shape[1:4]))
     for layer in model.layers:
         if layer.weights:
             layer.set_weights([file[f"{layer.name}/kernel"], file[f"{layer.name}/bias"]])
-    found = [lrp.explain(model, file["volume"], rule, compiled=False).relevance for rule in sys.argv[3:]]
+    jobs = [(rule, compiled) for rule in sys.argv[5:] for compiled in ((False,) if sys.argv[4] == "plain" else (False, True))]
+    found = [lrp.explain(model, file["volume"], rule, compiled=compiled).relevance for rule, compiled in jobs]
 np.save(sys.argv[2], np.stack(found))
 """
 RULES = ("epsilon", "alpha2_beta1", "epsilon_gamma_box", "epsilon_plus_flat")
+
+
+def distance(found, expected):
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+def explained(folder, model, volume, backend, *arguments, **environment):
+    """Relevance from a process of its own, one map a job of SCRIPT."""
+    from msxai import network
+
+    np.savez(folder / "job.npz", volume=volume, **network.weights(model))
+    command = [sys.executable, "-c", SCRIPT, folder / "job.npz", folder / "found.npy", backend, *arguments]
+    run = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    return np.load(folder / "found.npy")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed (python -m pip install jax)")
 def test_jax_explains_as_tensorflow_does(tmp_path):
     from test_network import SMALL, with_weights
 
-    from msxai import lrp, network
+    from msxai import lrp
 
     model, volume = with_weights(2, SMALL, seed=3), np.random.default_rng(4).normal(size=(1, *SMALL, 1)).astype("float32")
-    np.savez(tmp_path / "job.npz", volume=volume, **network.weights(model))
-    command = [sys.executable, "-c", SCRIPT, tmp_path / "job.npz", tmp_path / "found.npy", *RULES]
-    run = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr[-2000:]
-    for rule, found in zip(RULES, np.load(tmp_path / "found.npy"), strict=True):
-        expected = lrp.explain(model, volume, rule).relevance
-        assert np.linalg.norm(found - expected) <= 1e-4 * np.linalg.norm(expected), rule
+    found = explained(tmp_path, model, volume, "jax", "plain", *RULES, KERAS_BACKEND="jax")
+    for rule, one in zip(RULES, found, strict=True):
+        assert distance(one, lrp.explain(model, volume, rule).relevance) <= 1e-4, rule
+
+
+def test_ties_are_broken_alike_with_and_without_onednn_and_kernels(tmp_path):
+    """Nothing outside the "brain", and in it blocks of equal voxels: many windows of the poolings hold equal values."""
+    from test_network import SMALL, with_weights
+
+    model, volume = with_weights(2, SMALL, seed=3), np.zeros((1, *SMALL, 1), "float32")
+    blocks = np.random.default_rng(4).normal(size=[-(-(length - 12) // 8) for length in SMALL])
+    volume[0, 6:-6, 6:-6, 6:-6, 0] = np.kron(blocks, np.ones((8, 8, 8)))[tuple(slice(length - 12) for length in SMALL)]
+    found = [explained(tmp_path, model, volume, "tensorflow", "both", "epsilon", TF_ENABLE_ONEDNN_OPTS=switch) for switch in "01"]
+    first, *others = np.concatenate(found)
+    for other in others:
+        assert distance(other, first) <= 1e-4

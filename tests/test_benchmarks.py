@@ -1,0 +1,46 @@
+"""Small versions of the proofs in benchmarks/: the same code on narrow networks and few volumes; nothing is timed here."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from msxai import ROOT
+
+
+def script(name):
+    """A script of benchmarks/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_engines_of_the_speed_benchmark_do_the_same_work(tmp_path):
+    speed, found = script("lrp_speed"), {}
+    speed.write_inputs(tmp_path, width=2)
+    for engine, rule in (("msxai", "epsilon"), ("innvestigate", "epsilon"), ("gradient", "gradient"), ("gradient_pool_first", "gradient")):
+        worker = speed.Worker(engine, str(tmp_path), width=2)
+        for kind in ("dense", "scan"):
+            seconds, memory, found[engine, kind] = worker.run(rule, 1, kind)
+            assert seconds > 0
+            assert memory > 1e8
+        worker.process.stdin.close()
+        worker.process.wait()
+    for kind in ("dense", "scan"):
+        assert found["msxai", kind] == pytest.approx(found["innvestigate", kind], rel=1e-3)
+        assert found["gradient", kind] == pytest.approx(found["gradient_pool_first", kind], rel=1e-3)
+
+
+def test_volumes_stream_to_nifti():
+    table = script("lrp_stream").measure(6, width=2, block=2)
+    assert table["volumes"].tolist() == [2, 4, 6]
+    assert (table["memory_gb"] > 0).all()
+
+
+def test_the_fast_network_trains_as_the_plain_one():
+    training = script("training_speed")
+    rows, difference = training.measure(2, rounds=1)
+    assert [row["network"] for row in rows] == ["plain", "fast"]
+    assert np.isfinite(difference)
+    assert difference <= 1e-4
