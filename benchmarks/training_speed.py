@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 
@@ -41,7 +42,7 @@ class Worker:
 
 def write_inputs(folder, width):
     """Weights and scans of both groups."""
-    network.configure(width, THREADS)
+    keras.utils.set_random_seed(width)
     network.save_weights(network.build(width), folder / "weights.npz")
     scans, labels = [], np.arange(SCANS) % 2
     for seed, label in enumerate(labels):
