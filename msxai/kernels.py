@@ -258,6 +258,36 @@ def scatter(shares, taps, winners, factor):
 
 
 @numba.njit(**_options)
+def divide(relevance, totals, stabiliser, factor):
+    """`msxai.rules.divide` of one volume, in one pass.
+
+    Parameters
+    ----------
+    relevance, totals : ndarray of shape (*cells, c)
+    stabiliser, factor : float
+
+    Returns
+    -------
+    shares : ndarray of shape (*cells, c)
+    sums, kept : ndarray of shape (c,), float64
+    """
+    shares = np.empty(totals.shape, totals.dtype)
+    slabs = np.zeros((2, totals.shape[0], totals.shape[3]))
+    small, times = totals.dtype.type(stabiliser), totals.dtype.type(factor)
+    for i in numba.prange(totals.shape[0]):
+        for j in range(totals.shape[1]):
+            for k in range(totals.shape[2]):
+                for f in range(totals.shape[3]):
+                    total = totals[i, j, k, f]
+                    share = times * relevance[i, j, k, f] / (total + (small if total >= 0 else -small))
+                    shares[i, j, k, f] = share
+                    slabs[0, i, f] += share
+                    slabs[1, i, f] += share if total >= 0 else -share
+    sums = slabs.sum(axis=1)
+    return shares, sums[0], stabiliser * sums[1]
+
+
+@numba.njit(**_options)
 def slopes(volume, shares, winners):
     """Slope of sum(shares * convolution at the winners) by the taps, of shape (c, 27, a).
 

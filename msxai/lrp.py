@@ -178,10 +178,9 @@ def _propagate(plan, assigned, batch, target, compiled) -> tuple[np.ndarray, np.
         arriving, source = relevance.pop(place), node.inputs[0]
         inputs = values[source]
         if place in fused:
-            rows.append(_row(node.name, "winner", arriving, arriving))
             source = plan.nodes[fused[place]].inputs[0]
             passed, row = _through_winners(plan.nodes[fused[place]], assigned, arriving, values[source], values[place], winners[place])
-            rows.append(row)
+            rows += [row.assign(layer=node.name, rule="winner", passed=row["arriving"], bias=0.0, stabiliser=0.0), row]
         elif node.kind == "affine":
             rule, what = assigned[node.name], node.what
             given = arriving, inputs, what.weights, what.bias, values[place]
@@ -221,7 +220,11 @@ def _through_winners(node, assigned, arriving, inputs, outputs, winners):
         return kernels.scatter(np.ascontiguousarray(shares[0]), taps, winners[0], np.ascontiguousarray(factor[0]))[None]
 
     taps = kernels.taps(node.what.weights)
-    passed, *kept = rules.share_out(rule, arriving, inputs, taps, node.what.bias, outputs, forward, backward, np)
+
+    def divide(relevance, totals, stabiliser, factor, xp):
+        return tuple(one[None] for one in kernels.divide(relevance[0], totals[0], stabiliser, factor))
+
+    passed, *kept = rules.share_out(rule, arriving, inputs, taps, node.what.bias, outputs, forward, backward, np, divide)
     return passed, _row(node.name, rule.name, arriving, passed, *kept)
 
 

@@ -6,7 +6,7 @@ from . import integrity
 from .parameters import located, one_of
 
 PREPARATION, PRETRAINING, FINE_TUNING = "01_data_preparation", "02_pretraining", "03_fine_tuning"
-EVALUATION, HEATMAPS, FIGURES = "04_evaluation", "05_lrp_heatmaps", "08_figures"
+EVALUATION, HEATMAPS = "04_evaluation", "05_lrp_heatmaps"
 
 
 class Results:

@@ -215,7 +215,14 @@ def stabilised(x, stabiliser: float, xp):
     return xp.where(x >= 0, x + stabiliser, x - stabiliser)
 
 
-def share_out(rule: Rule, relevance, inputs, weights, bias, outputs, forward, backward, xp):
+def divide(relevance, totals, stabiliser: float, factor: float, xp):
+    """Shares factor R_k / stab(Z_k); for each volume and k their sum, and what the stabiliser keeps, d sum share sign(Z)."""
+    shares = factor * relevance / stabilised(totals, stabiliser, xp)
+    axes = tuple(range(1, len(shares.shape) - 1))
+    return shares, xp.sum(shares, axes), xp.sum(xp.where(totals >= 0, stabiliser * shares, -stabiliser * shares), axes)
+
+
+def share_out(rule: Rule, relevance, inputs, weights, bias, outputs, forward, backward, xp, divide=divide):
     """Share out the relevance of a layer's outputs among its inputs.
 
     Parameters
@@ -232,17 +239,17 @@ def share_out(rule: Rule, relevance, inputs, weights, bias, outputs, forward, ba
         (shares, weights, factor) to factor_j sum_k w_jk share_k, of the shape of inputs.
     xp : module
         numpy or keras.ops.
+    divide : function
+        See `divide`.
 
     Returns
     -------
     passed : array
         R_j, of the shape of inputs.
-    absorbed : array of the shape of relevance
-        What of each R_k its bias kept.
-    lost : array of the shape of relevance
-        What of each R_k the stabiliser kept.
+    absorbed, lost : array of shape (N, K)
+        What biases and the stabiliser kept, summed over positions.
     """
-    passed, absorbed, lost = None, 0 * relevance, relevance
+    passed, absorbed, lost = None, 0, 0
     for term in rule.terms:
         parts = [(f(inputs, xp), g(weights, xp)) for f, g in term.parts]
         offset = None if term.bias is None else term.bias(bias, xp)
@@ -250,12 +257,12 @@ def share_out(rule: Rule, relevance, inputs, weights, bias, outputs, forward, ba
         if not rule.plain:
             total = sum(forward(*part) for part in parts)
             total = total if offset is None else total + offset
-        shares = term.share * relevance / stabilised(total, rule.stabiliser, xp)
+        arriving = relevance
         if term.sign:
-            shares = xp.where((outputs >= 0) if term.sign > 0 else (outputs < 0), shares, 0 * shares)
-        lost = lost - shares * total
-        if offset is not None:
-            absorbed = absorbed + shares * offset
+            arriving = xp.where((outputs >= 0) if term.sign > 0 else (outputs < 0), relevance, 0 * relevance)
+        shares, sums, kept = divide(arriving, total, rule.stabiliser, term.share, xp)
+        lost = lost + kept
+        absorbed = absorbed + (0 * sums if offset is None else sums * offset)
         for factor, weight in parts:
             found = backward(shares, weight, factor)
             passed = found if passed is None else passed + found

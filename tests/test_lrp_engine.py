@@ -120,6 +120,9 @@ def test_composites_equal_the_oracle_with_and_without_kernels(name, compiled):
         found = lrp.explain(model, volume[None], name, epsilon, dtype=dtype, compiled=compiled)
         assert found.logits[0] == pytest.approx(logit, rel=tolerance)
         assert distance(found.relevance[0], expected) < tolerance
+        audit, size = found.audit, np.abs(found.relevance).sum()
+        np.testing.assert_allclose(audit["arriving"], audit[["passed", "bias", "stabiliser"]].sum(axis=1), atol=tolerance * size)
+        np.testing.assert_allclose(audit["arriving"].iloc[1:], audit["passed"].iloc[:-1], atol=tolerance * size)
 
 
 def test_residual_sums_and_batch_normalisation_equal_the_oracle():
