@@ -132,7 +132,9 @@ def stream(
         batch = np.stack([volume(volumes[index], plan.shape, dtype) for index in range(start, min(start + batch_size, len(volumes)))])
         with kernels.threads(threads or os.cpu_count()):
             parts = [_propagate(plan, assigned, part, target, compiled) for part in (np.split(batch, len(batch)) if compiled else [batch])]
-        audits = [audit.assign(volume=audit["volume"] + start + index) for index, (_, _, audit) in enumerate(parts)]
+        audits = [audit for _, _, audit in parts]
+        for index, audit in enumerate(audits):
+            audit["volume"] += start + index
         yield Explanation(np.concatenate([relevance for relevance, _, _ in parts]), np.concatenate([logits for _, logits, _ in parts]),
                           pd.concat(audits, ignore_index=True), rule, epsilon, engine)  # fmt: skip
 
@@ -180,7 +182,7 @@ def _propagate(plan, assigned, batch, target, compiled) -> tuple[np.ndarray, np.
         if place in fused:
             source = plan.nodes[fused[place]].inputs[0]
             passed, row = _through_winners(plan.nodes[fused[place]], assigned, arriving, values[source], values[place], winners[place])
-            rows += [row.assign(layer=node.name, rule="winner", passed=row["arriving"], bias=0.0, stabiliser=0.0), row]
+            rows += [(node.name, "winner", row[2], row[2], 0 * row[2], 0 * row[2]), row]
         elif node.kind == "affine":
             rule, what = assigned[node.name], node.what
             given = arriving, inputs, what.weights, what.bias, values[place]
@@ -205,8 +207,10 @@ def _propagate(plan, assigned, batch, target, compiled) -> tuple[np.ndarray, np.
         else:
             passed = ops.reshape(arriving, inputs.shape)
         _gather(relevance, source, passed)
-    audit = pd.concat(rows, ignore_index=True)
-    return np.asarray(ops.convert_to_numpy(relevance[0]), batch.dtype), logits.astype(float), audit[AUDIT]
+    count, (names, applied, *sums) = len(batch), zip(*rows, strict=True)
+    audit = {"volume": np.tile(np.arange(count), len(rows)), "layer": np.repeat(names, count), "rule": np.repeat(applied, count)}
+    audit = pd.DataFrame(audit | {name: np.concatenate(each) for name, each in zip(AUDIT[3:], sums, strict=True)})
+    return np.asarray(ops.convert_to_numpy(relevance[0]), batch.dtype), logits.astype(float), audit
 
 
 def _through_winners(node, assigned, arriving, inputs, outputs, winners):
@@ -248,15 +252,18 @@ def _gather(relevance, place, found):
     relevance[place] = relevance[place] + found if place in relevance else found
 
 
-def _row(layer, rule, arriving, passed, absorbed=None, lost=None) -> pd.DataFrame:
-    """Rows of the audit of one layer."""
+def _row(layer, rule, arriving, passed, absorbed=None, lost=None) -> tuple:
+    """Row of the audit of one layer: its name, its rule, and four sums of shape (N,)."""
 
     def total(values):
         values = np.asarray(ops.convert_to_numpy(values))
-        return values.reshape(len(values), -1).sum(axis=1, dtype=float)
+        return values.reshape(len(values), -1).sum(axis=1).astype(float)  # numpy sums pairwise: as exact as the values themselves
 
-    nothing = np.zeros(len(arriving))
-    return pd.DataFrame({
-        "volume": np.arange(len(arriving)), "layer": layer, "rule": rule, "arriving": total(arriving), "passed": total(passed),
-        "bias": nothing if absorbed is None else total(absorbed), "stabiliser": nothing if lost is None else total(lost),
-    })  # fmt: skip
+    came = total(arriving)
+    return (
+        layer,
+        rule,
+        came,
+        came if passed is arriving else total(passed),
+        *(0 * came if kept is None else total(kept) for kept in (absorbed, lost)),
+    )
