@@ -86,36 +86,58 @@ def first_winners(volume, taps, bias):
     winners = np.zeros((nx, ny, nz, c), np.int32)
     scan = volume.reshape(volume.shape[:3])
     weights = np.ascontiguousarray(taps[:, :, 0].T)
+    p, q, r = weights[:9], weights[9:18], weights[18:]
     for row in numba.prange(nx * ny):
         i, j = row // ny, row % ny
         values[i, j, :] = bias
         for k in range(spans[i, j, 0], spans[i, j, 1]):
             best, winner = values[i, j, k], winners[i, j, k]
-            patch = scan[i * EDGE : i * EDGE + REACH, j * EDGE : j * EDGE + REACH, k * EDGE : k * EDGE + REACH]
             best[:] = -np.inf
-            for place in range(EDGE**3):
-                u, v, w = place // EDGE**2, place // EDGE % EDGE, place % EDGE
-                x0, x1, x2 = patch[u, v, w], patch[u, v, w + 1], patch[u, v, w + 2]
-                x3, x4, x5 = patch[u, v + 1, w], patch[u, v + 1, w + 1], patch[u, v + 1, w + 2]
-                x6, x7, x8 = patch[u, v + 2, w], patch[u, v + 2, w + 1], patch[u, v + 2, w + 2]
-                y0, y1, y2 = patch[u + 1, v, w], patch[u + 1, v, w + 1], patch[u + 1, v, w + 2]
-                y3, y4, y5 = patch[u + 1, v + 1, w], patch[u + 1, v + 1, w + 1], patch[u + 1, v + 1, w + 2]
-                y6, y7, y8 = patch[u + 1, v + 2, w], patch[u + 1, v + 2, w + 1], patch[u + 1, v + 2, w + 2]
-                z0, z1, z2 = patch[u + 2, v, w], patch[u + 2, v, w + 1], patch[u + 2, v, w + 2]
-                z3, z4, z5 = patch[u + 2, v + 1, w], patch[u + 2, v + 1, w + 1], patch[u + 2, v + 1, w + 2]
-                z6, z7, z8 = patch[u + 2, v + 2, w], patch[u + 2, v + 2, w + 1], patch[u + 2, v + 2, w + 2]
+            for column in range(EDGE**2):  # of three places along z, which share what they see
+                x, y, z = i * EDGE + column // EDGE, j * EDGE + column % EDGE, k * EDGE
+                seen = scan[x : x + EDGE, y : y + EDGE, z : z + REACH]
+                a0, a1, a2, a3, a4 = seen[0, 0, 0], seen[0, 0, 1], seen[0, 0, 2], seen[0, 0, 3], seen[0, 0, 4]
+                b0, b1, b2, b3, b4 = seen[0, 1, 0], seen[0, 1, 1], seen[0, 1, 2], seen[0, 1, 3], seen[0, 1, 4]
+                c0, c1, c2, c3, c4 = seen[0, 2, 0], seen[0, 2, 1], seen[0, 2, 2], seen[0, 2, 3], seen[0, 2, 4]
+                d0, d1, d2, d3, d4 = seen[1, 0, 0], seen[1, 0, 1], seen[1, 0, 2], seen[1, 0, 3], seen[1, 0, 4]
+                e0, e1, e2, e3, e4 = seen[1, 1, 0], seen[1, 1, 1], seen[1, 1, 2], seen[1, 1, 3], seen[1, 1, 4]
+                f0, f1, f2, f3, f4 = seen[1, 2, 0], seen[1, 2, 1], seen[1, 2, 2], seen[1, 2, 3], seen[1, 2, 4]
+                g0, g1, g2, g3, g4 = seen[2, 0, 0], seen[2, 0, 1], seen[2, 0, 2], seen[2, 0, 3], seen[2, 0, 4]
+                h0, h1, h2, h3, h4 = seen[2, 1, 0], seen[2, 1, 1], seen[2, 1, 2], seen[2, 1, 3], seen[2, 1, 4]
+                i0, i1, i2, i3, i4 = seen[2, 2, 0], seen[2, 2, 1], seen[2, 2, 2], seen[2, 2, 3], seen[2, 2, 4]
                 for f in range(c):
-                    value = (
-                        (x0 * weights[0, f] + x1 * weights[1, f] + x2 * weights[2, f] + x3 * weights[3, f] + x4 * weights[4, f]
-                         + x5 * weights[5, f] + x6 * weights[6, f] + x7 * weights[7, f] + x8 * weights[8, f])
-                        + (y0 * weights[9, f] + y1 * weights[10, f] + y2 * weights[11, f] + y3 * weights[12, f] + y4 * weights[13, f]
-                           + y5 * weights[14, f] + y6 * weights[15, f] + y7 * weights[16, f] + y8 * weights[17, f])
-                        + (z0 * weights[18, f] + z1 * weights[19, f] + z2 * weights[20, f] + z3 * weights[21, f] + z4 * weights[22, f]
-                           + z5 * weights[23, f] + z6 * weights[24, f] + z7 * weights[25, f] + z8 * weights[26, f])
+                    v0 = (
+                        (a0 * p[0, f] + a1 * p[1, f] + a2 * p[2, f] + b0 * p[3, f] + b1 * p[4, f]
+                           + b2 * p[5, f] + c0 * p[6, f] + c1 * p[7, f] + c2 * p[8, f])
+                        + (d0 * q[0, f] + d1 * q[1, f] + d2 * q[2, f] + e0 * q[3, f] + e1 * q[4, f]
+                           + e2 * q[5, f] + f0 * q[6, f] + f1 * q[7, f] + f2 * q[8, f])
+                        + (g0 * r[0, f] + g1 * r[1, f] + g2 * r[2, f] + h0 * r[3, f] + h1 * r[4, f]
+                           + h2 * r[5, f] + i0 * r[6, f] + i1 * r[7, f] + i2 * r[8, f])
                     )  # fmt: skip
-                    better = value > best[f]
-                    best[f] = value if better else best[f]
-                    winner[f] = place if better else winner[f]
+                    v1 = (
+                        (a1 * p[0, f] + a2 * p[1, f] + a3 * p[2, f] + b1 * p[3, f] + b2 * p[4, f]
+                           + b3 * p[5, f] + c1 * p[6, f] + c2 * p[7, f] + c3 * p[8, f])
+                        + (d1 * q[0, f] + d2 * q[1, f] + d3 * q[2, f] + e1 * q[3, f] + e2 * q[4, f]
+                           + e3 * q[5, f] + f1 * q[6, f] + f2 * q[7, f] + f3 * q[8, f])
+                        + (g1 * r[0, f] + g2 * r[1, f] + g3 * r[2, f] + h1 * r[3, f] + h2 * r[4, f]
+                           + h3 * r[5, f] + i1 * r[6, f] + i2 * r[7, f] + i3 * r[8, f])
+                    )  # fmt: skip
+                    v2 = (
+                        (a2 * p[0, f] + a3 * p[1, f] + a4 * p[2, f] + b2 * p[3, f] + b3 * p[4, f]
+                           + b4 * p[5, f] + c2 * p[6, f] + c3 * p[7, f] + c4 * p[8, f])
+                        + (d2 * q[0, f] + d3 * q[1, f] + d4 * q[2, f] + e2 * q[3, f] + e3 * q[4, f]
+                           + e4 * q[5, f] + f2 * q[6, f] + f3 * q[7, f] + f4 * q[8, f])
+                        + (g2 * r[0, f] + g3 * r[1, f] + g4 * r[2, f] + h2 * r[3, f] + h3 * r[4, f]
+                           + h4 * r[5, f] + i2 * r[6, f] + i3 * r[7, f] + i4 * r[8, f])
+                    )  # fmt: skip
+                    top, place = best[f], winner[f]
+                    better = v0 > top
+                    top, place = v0 if better else top, EDGE * column if better else place
+                    better = v1 > top
+                    top, place = v1 if better else top, EDGE * column + 1 if better else place
+                    better = v2 > top
+                    top, place = v2 if better else top, EDGE * column + 2 if better else place
+                    best[f], winner[f] = top, place
             for f in range(c):
                 best[f] += bias[f]
     return values, winners
@@ -152,13 +174,14 @@ def _windows(scan, x, y, z, out):
 
 
 @numba.njit(cache=True)
-def _spread(windows, x, y, z, out):
-    """Add to a scan what stands for each place and tap of the cell that begins at (x, y, z): the transpose of `_windows`."""
-    for place in range(EDGE**3):
-        u, v, w = x + place // EDGE**2, y + place // EDGE % EDGE, z + place % EDGE
-        for tap in range(EDGE**2):
-            for step in range(EDGE):
-                out[u + tap // EDGE, v + tap % EDGE, w + step] += windows[place, tap * EDGE + step]
+def _lines(taps):
+    """Taps as the nine lines of five voxels that three neighbouring places see, one table a place: (3, c, 48)."""
+    out = np.zeros((EDGE, taps.shape[0], 48), taps.dtype)
+    for w in range(EDGE):
+        for f in range(taps.shape[0]):
+            for tap in range(EDGE**3):
+                out[w, f, tap // EDGE * REACH + w + tap % EDGE] = taps[f, tap, 0]
+    return out
 
 
 @numba.njit(cache=True)
@@ -227,21 +250,27 @@ def scatter(shares, taps, winners, factor):
     ndarray of shape (x, y, z, a)
     """
     nx, ny, _, c = winners.shape
-    a, spans, padded = factor.shape[3], _spans(factor), _padded(taps)
+    a, spans, lines = factor.shape[3], _spans(factor), _lines(taps)
     out = np.zeros(factor.shape, factor.dtype)
     for odd in range(2):
         for half in numba.prange((nx + 1 - odd) // 2):
             i = 2 * half + odd
-            windows = np.zeros((EDGE**3, LANES), factor.dtype)
+            columns, patch = np.zeros((EDGE**2, 48), factor.dtype), np.zeros((REACH, REACH**2), factor.dtype)
             for j in range(ny):
                 for k in range(spans[i, j, 0], spans[i, j, 1]):
                     if a == 1:
-                        windows[:] = 0
+                        columns[:], patch[:] = 0, 0
                         for f in range(c):
-                            share, place = shares[i, j, k, f], winners[i, j, k, f]
-                            for tap in range(LANES):
-                                windows[place, tap] += share * padded[f, tap]
-                        _spread(windows, i * EDGE, j * EDGE, k * EDGE, out[..., 0])
+                            share, column, w = shares[i, j, k, f], winners[i, j, k, f] // EDGE, winners[i, j, k, f] % EDGE
+                            for lane in range(48):
+                                columns[column, lane] += share * lines[w, f, lane]
+                        for column in range(EDGE**2):
+                            for u in range(EDGE):
+                                for lane in range(EDGE * REACH):
+                                    patch[column // EDGE + u, column % EDGE * REACH + lane] += columns[column, u * EDGE * REACH + lane]
+                        for u in range(REACH):
+                            for place in range(REACH**2):
+                                out[i * EDGE + u, j * EDGE + place // REACH, k * EDGE + place % REACH, 0] += patch[u, place]
                         continue
                     for f in range(c):
                         share, place = shares[i, j, k, f], winners[i, j, k, f]

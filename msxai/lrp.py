@@ -191,21 +191,18 @@ def _propagate(plan, assigned, batch, target, compiled) -> tuple[np.ndarray, np.
         elif node.kind == "max":
             passed = node.what.hand_back(winners[place], arriving, inputs.shape)
             rows.append(_row(node.name, "winner", arriving, passed))
-        elif node.kind == "mean":
+        elif node.kind in ("mean", "add"):
             rule = assigned[node.name]
             shares = arriving / rules.stabilised(values[place], rule.stabiliser, ops)
-            passed = inputs * node.what.spread(shares / graph.counts(node.what, inputs), inputs.shape)
-            rows.append(_row(node.name, rule.name, arriving, passed, 0 * arriving, arriving - shares * values[place]))
-        elif node.kind == "add":
-            rule = assigned[node.name]
-            shares = arriving / rules.stabilised(values[place], rule.stabiliser, ops)
-            for each in node.inputs[1:]:
-                _gather(relevance, each, values[each] * shares)
-            passed = inputs * shares
-            handed = sum(values[each] * shares for each in node.inputs)
+            if node.kind == "mean":
+                passed = handed = inputs * node.what.spread(shares / graph.counts(node.what, inputs), inputs.shape)
+            else:
+                for each in node.inputs[1:]:
+                    _gather(relevance, each, values[each] * shares)
+                passed, handed = inputs * shares, sum(values[each] * shares for each in node.inputs)
             rows.append(_row(node.name, rule.name, arriving, handed, 0 * arriving, arriving - shares * values[place]))
         else:
-            passed = ops.reshape(arriving, inputs.shape)
+            passed = arriving if arriving.shape == inputs.shape else ops.reshape(arriving, inputs.shape)
         _gather(relevance, source, passed)
     count, (names, applied, *sums) = len(batch), zip(*rows, strict=True)
     audit = {"volume": np.tile(np.arange(count), len(rows)), "layer": np.repeat(names, count), "rule": np.repeat(applied, count)}
