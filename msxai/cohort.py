@@ -113,18 +113,7 @@ def from_yaml(path, **given) -> Cohort:
         An unknown key, or one of another kind (with the nearest one).
     """
     path = located(str(path))
-    if not path.is_file():
-        raise CohortError(path, "no such file", "a cohort's YAML", "Check the parameter cohort.")
-    try:  # all values as text: patients: NO or controls: 0 are names of groups
-        told = yaml.load(path.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
-    except (ValueError, yaml.YAMLError) as error:
-        raise CohortError(path, f"no YAML ({' '.join(str(error).split())})", "lines like `path: scans.csv`", "Mend the line.") from error
-    told = told if isinstance(told, dict) else {}
-    for key, value in told.items():
-        if not isinstance(value, str):
-            raise CohortError(f"{path}, key {key}", repr(value), "one text", "Mend the line.")
-    if not told.get("path"):
-        raise CohortError(path, "no path in it", "lines like `path: scans.csv`", "Name the cohort's folder or table.")
+    told = _told(path)
     source = path.parent / Path(told["path"]).expanduser()
     kind = one_of(f"kind in {path}", told.get("kind") or _kind(source), SETTINGS)
     for key in told:
@@ -133,6 +122,32 @@ def from_yaml(path, **given) -> Cohort:
         given = {"modality": "T1w"}
     settings = {**given, **{key: value for key, value in told.items() if key not in ("kind", "path")}}
     return replace({"bids": from_bids, "adni": from_adni, "table": from_table}[kind](source, **settings), name=path.stem)
+
+
+def _told(path: Path) -> dict[str, str]:
+    """What a cohort's YAML says."""
+    if not path.is_file():
+        raise CohortError(path, "no such file", "a cohort's YAML", "Check the parameter cohort.")
+    try:  # all values as text: patients: NO or controls: 0 are names of groups
+        told = yaml.load(path.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
+    except (ValueError, yaml.YAMLError) as error:
+        raise CohortError(path, f"no YAML ({' '.join(str(error).split())})", "lines like `path: scans.csv`", "Mend the line.") from error
+    told = told if isinstance(told, dict) else {}
+    for key, value in told.items():
+        one_of(f"in {path}", key, list(dict.fromkeys(sum(SETTINGS.values(), ()))))
+        if not isinstance(value, str):
+            raise CohortError(f"{path}, key {key}", repr(value), "one text", "Mend the line.")
+    if not told.get("path"):
+        raise CohortError(path, "no path in it", "lines like `path: scans.csv`", "Name the cohort's folder or table.")
+    return told
+
+
+def watched(source) -> list[Path]:
+    """Tables and YAML that decide a cohort, for a workflow that makes it anew when they change; none of an embedded one."""
+    path = located(str(source))
+    if path.suffix in (".yaml", ".yml"):
+        return [path, *watched(path.parent / Path(_told(path)["path"]).expanduser())]
+    return [path] if path.is_file() else [*filter(Path.is_file, [path / "participants.tsv"])] or adni.find_tables(path)
 
 
 def from_table(path, modality: str = "FLAIR", patients: str = "MS", controls: str = "HC", label_column: str = "group") -> Cohort:

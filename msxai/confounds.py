@@ -95,10 +95,11 @@ def warnings(cohort_table: pd.DataFrame) -> list[str]:
             alone = subjects.groupby(variable).filter(lambda rows: rows["label"].nunique() == 1)
             counts = alone.groupby([variable, "group"])["participant_id"].nunique().sort_values(ascending=False, kind="stable")
             if len(counts):
-                named = ", ".join(f"{level} ({count} {group})" for (level, group), count in counts.head(5).items())
+                named = [f"{level} ({count} {group})" for (level, group), count in counts.items()]
                 said.append(
-                    f"{len(counts)} of {subjects[variable].nunique()} {variable}s have one group only: {named}{', ...' * (len(counts) > 5)}."
-                    f" A network can tell the groups apart by the {variable}: match the groups, leave these out, or hold out whole sites."
+                    f"{len(counts)} of {subjects[variable].nunique()} {variable}s have one group only: {', '.join(named[:5])}"
+                    + ", ..." * (len(named) > 5)
+                    + ". A network can tell the groups by it: match them, leave these out, or hold sites out."
                 )
         size, limit = effects.loc[variable, "size"], SMD if variable in NUMBERS else CRAMER
         if abs(size) > limit:

@@ -4,7 +4,6 @@ import csv
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from .errors import CohortError
@@ -41,7 +40,7 @@ def read(path) -> pd.DataFrame:
     except (ValueError, pd.errors.ParserWarning) as error:  # no table, or no text
         form = "tab-separated" if path.suffix == ".tsv" else "comma-separated"
         raise CohortError(path, f"no table ({error})", f"{form} text in UTF-8", "Save it as such.") from error
-    return table.replace(r"^\s*$", np.nan, regex=True)
+    return table.apply(lambda column: column.where(column.str.strip() != ""))
 
 
 def need(table: pd.DataFrame, columns, path, mend: str) -> None:
