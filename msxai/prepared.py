@@ -93,6 +93,9 @@ def prepare(
 def _scan(row: dict, normalisation: str, interpolation: str) -> tuple[dict, str]:
     """Arrays of one scan, and its source's hash; runs in a worker."""
     scan = images.load(row["image"])
+    told = np.asarray(scan.dataobj)[np.asarray(scan.dataobj) != 0]
+    if not len(told) or np.ptp(told) == 0:  # resampling would give its edge other values
+        raise ImageError(row["image"], "the same value in all voxels", "a brain with contrast", "Look at the scan: is it a mask?")
     masks = {name: images.load_mask(row[name], scan, name == "brain_mask") for name in ("brain_mask", "lesion_mask") if row[name]}
     values = images.to_grid(scan, interpolation)
     brain = images.mask_to_grid(masks["brain_mask"]) if row["brain_mask"] else images.brain_mask(values)
