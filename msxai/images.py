@@ -44,8 +44,8 @@ def load(path) -> nib.Nifti1Image:
     Raises
     ------
     ImageError
-        The file is missing, empty, truncated or damaged, no NIfTI, has four axes, holds colours or complex numbers, declares no space or
-        a flat one, or has voxels that are not finite.
+        The file is missing, empty, truncated or damaged, no NIfTI, has four axes, holds colours or complex numbers, declares no space, a
+        flat one or two that mirror each other, or has voxels that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -85,12 +85,68 @@ def load(path) -> nib.Nifti1Image:
     volume = np.linalg.det(image.affine[:3, :3])
     if not np.isfinite(image.affine).all() or abs(volume) < 1e-9:
         raise ImageError(path, f"an affine of determinant {volume:g}", "voxels that have a volume", "Set it from the scanner's data.")
+    header = image.header  # the sign of pixdim[0] is the qform's handedness (NIfTI-1 standard, Cox et al. 2004)
+    if isinstance(image, nib.Nifti1Image) and header["sform_code"] > 0 < header["qform_code"] and (volume < 0) != (header["pixdim"][0] < 0):
+        hands = {True: "left-handed", False: "right-handed"}
+        raise ImageError(
+            path,
+            f"two spaces that mirror each other (sform {hands[volume < 0]}, qform {hands[volume > 0]})",
+            "sform and qform of one handedness",
+            "Find out which is right, and write it to both: the other one swaps left and right.",
+        )
     bad = int(np.size(voxels) - np.isfinite(voxels).sum())
     if bad:
         raise ImageError(
             path, f"{bad} voxels that are NaN or infinite", "finite voxels", "Mend the step that wrote it; 0 is what background should be."
         )
     return nib.Nifti1Image(voxels, image.affine, image.header if isinstance(image, nib.Nifti1Image) else None)
+
+
+def load_mask(path, scan=None, brain: bool = False) -> nib.Nifti1Image:
+    """Read a mask, check it and make it 0 and 1.
+
+    Parameters
+    ----------
+    path : path
+        A NIfTI file of whole numbers (inside above 0), or of probabilities or interpolated values (inside from .5).
+    scan : nibabel.Nifti1Image, optional
+        What it is the mask of, in the same space; shapes may differ.
+    brain : bool
+        It must not be empty, as a mask of lesions may.
+
+    Raises
+    ------
+    ImageError
+        As `load`; values of neither kind, an empty brain mask, probabilities that nowhere reach .5, or a mask most of which is elsewhere
+        than the scan.
+    """
+    image = load(path)
+    values = np.asarray(image.dataobj)
+    top = values.max()
+    whole = np.abs(values - np.rint(values)).max() < 1e-3
+    if not whole and top > 1.5:  # an interpolated mask may overshoot a little
+        raise ImageError(
+            path, f"fractions and values up to {top:g}", "a mask: 0 and 1, labels, or probabilities", "Give the mask, not an image."
+        )
+    inside = values > (0 if whole else 0.5 - 1e-6)
+    if not inside.any() and (brain or top > 0):
+        found = "a mask without a voxel" if top <= 0 else f"probabilities up to {top:.2g}, so that no voxel is inside"
+        raise ImageError(path, found, "voxels above 0, or probabilities from .5", "Make it anew, or remove it.")
+    if scan is not None and inside.any():
+        voxels = np.argwhere(inside)
+        voxels = np.rint(nib.affines.apply_affine(np.linalg.inv(scan.affine) @ image.affine, voxels[:: 1 + len(voxels) // 100_000])).astype(
+            int
+        )
+        seen = voxels[((voxels >= 0) & (voxels < scan.shape)).all(axis=1)]
+        share = (np.asarray(scan.dataobj)[tuple(seen.T)] != 0).sum() / len(voxels)
+        if share < 0.5:
+            raise ImageError(
+                path,
+                f"a mask of which {share:.0%} lies on its scan",
+                "a mask in the scan's space",
+                "Its header puts it elsewhere: is it another scan's mask, or was one of them registered without the other?",
+            )
+    return nib.Nifti1Image(inside.astype("float32"), image.affine, image.header)
 
 
 def _check_sum(path: Path) -> None:

@@ -92,9 +92,14 @@ def prepare(
 
 def _scan(row: dict, normalisation: str, interpolation: str) -> tuple[dict, str]:
     """Arrays of one scan, and its source's hash; runs in a worker."""
-    values = images.to_grid(images.load(row["image"]), interpolation)
-    brain = images.mask_to_grid(images.load(row["brain_mask"])) if row["brain_mask"] else images.brain_mask(values)
-    lesions = images.mask_to_grid(images.load(row["lesion_mask"])) if row["lesion_mask"] else np.zeros(images.SHAPE, bool)
+    scan = images.load(row["image"])
+    told = np.asarray(scan.dataobj)[np.asarray(scan.dataobj) != 0]
+    if not len(told) or np.ptp(told) == 0:  # resampling would give its edge other values
+        raise ImageError(row["image"], "the same value in all voxels", "a brain with contrast", "Look at the scan: is it a mask?")
+    masks = {name: images.load_mask(row[name], scan, name == "brain_mask") for name in ("brain_mask", "lesion_mask") if row[name]}
+    values = images.to_grid(scan, interpolation)
+    brain = images.mask_to_grid(masks["brain_mask"]) if row["brain_mask"] else images.brain_mask(values)
+    lesions = images.mask_to_grid(masks["lesion_mask"]) if row["lesion_mask"] else np.zeros(images.SHAPE, bool)
     try:
         values = images.normalise(values, brain, normalisation)
     except ImageError as error:
@@ -110,7 +115,7 @@ def _same_scan_twice(table: pd.DataFrame) -> None:
                 f"{first[0]} ({first[1]}) and {second[0]} ({second[1]})",
                 "the same file under two names",
                 "no scan in two parts of the split",
-                "One of them is mislabelled: take it out of participants.tsv.",
+                "One of them is mislabelled: take it out of the cohort's table.",
             )
 
 
@@ -224,6 +229,24 @@ class Prepared:
             if self._file is not None:
                 self._file.close()
                 self._file = None
+
+
+def check_apart(training: Prepared, tested: Prepared) -> None:
+    """Refuse two cohorts where one trained on, or selected by, a scan that the other holds out (a pre-training cohort and its successor).
+
+    Raises
+    ------
+    SplitError
+        One file stands in both; it is known by its hash, whatever its name.
+    """
+    seen = training.table[training.table["part"] != "holdout"]
+    for pair in seen.merge(tested.table[tested.table["part"] == "holdout"], on="source_sha256").itertuples():
+        raise SplitError(
+            f"{pair.participant_id_x} of {training.name} and {pair.participant_id_y} of {tested.name}",
+            f"the same file in {pair.part_x} and holdout",
+            "no scan trained on before it is tested",
+            f"Take it out of {training.name}.",
+        )
 
 
 def leaks(prepared: Prepared, share: float = 0.5, block: int = 3) -> pd.DataFrame:

@@ -135,5 +135,6 @@ class Results:
 
 
 def cohort_name(cohort: str) -> str:
-    """The name of a cohort in results: the last part of its folder, or the embedded cohort's name."""
-    return Path(cohort).name
+    """The name of a cohort in results: the last part of its folder, table or YAML without the ending, or the embedded cohort's name."""
+    path = Path(cohort)
+    return path.stem if path.suffix in (".yaml", ".yml", ".csv", ".tsv") else path.name

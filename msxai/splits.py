@@ -7,12 +7,13 @@ import pandas as pd
 
 from . import integrity
 from .errors import MissingStepError, SplitError
+from .parameters import one_of
 
 COLUMNS = ("participant_id", "session_id", "part")
 PARTS = ("training", "validation", "holdout")
 
 
-def make(table: pd.DataFrame, holdout=(0, 0), validation: float = 0.15, seed: int = 0) -> pd.DataFrame:
+def make(table: pd.DataFrame, holdout=(0, 0), validation: float = 0.15, seed: int = 0, holdout_site=()) -> pd.DataFrame:
     """Split subjects.
 
     Parameters
@@ -25,6 +26,9 @@ def make(table: pd.DataFrame, holdout=(0, 0), validation: float = 0.15, seed: in
     validation : float
         Share of each group's other subjects that selects the best weights; at least one subject where above 0.
     seed : int
+    holdout_site : str or sequence of str
+        Sites held out whole, in place of `holdout`: every subject with a scan there, with all scans. Subjects whose
+        site is unknown count as from elsewhere. None by default.
 
     Returns
     -------
@@ -34,7 +38,9 @@ def make(table: pd.DataFrame, holdout=(0, 0), validation: float = 0.15, seed: in
     Raises
     ------
     SplitError
-        A group has too few subjects, a subject has two labels, or holdout or validation is no such number.
+        A group has too few subjects, a subject has two labels, holdout or validation is no such number, or no site is known.
+    ParameterError
+        A site that the table does not have (with the nearest one).
     """
     numbers = [isinstance(held, (int, float)) and 0 <= held < np.inf and (held < 1 or held == int(held)) for held in holdout]
     if len(numbers) != 2 or not all(numbers):
@@ -44,11 +50,16 @@ def make(table: pd.DataFrame, holdout=(0, 0), validation: float = 0.15, seed: in
     subjects = table[["participant_id", "label"]].drop_duplicates().sort_values("participant_id")
     twice = subjects.loc[subjects["participant_id"].duplicated(), "participant_id"]
     if len(twice):
-        raise SplitError(f"participant {twice.iloc[0]}", "two labels", "one label a subject", "Mend the group column of participants.tsv.")
+        raise SplitError(f"participant {twice.iloc[0]}", "two labels", "one label a subject", "Mend the group column of the table.")
     rng, parts = np.random.default_rng(seed), dict.fromkeys(subjects["participant_id"], "holdout")
     groups = [rng.permutation(subjects.loc[subjects["label"].eq(label).fillna(False), "participant_id"].to_numpy(str)) for label in (0, 1)]
+    sites = [holdout_site][: bool(holdout_site)] if isinstance(holdout_site, str) else list(holdout_site)
+    if sites:  # the members of these sites last, where the holdout is cut off
+        away = _at_sites(table, sites)
+        groups = [group[np.argsort(np.isin(group, away), kind="stable")] for group in groups]
+        holdout = [int(np.isin(group, away).sum()) for group in groups]
     counts = [round(held * len(group)) if held < 1 else int(held) for held, group in zip(holdout, groups, strict=True)]
-    whole = all(held == len(group) for held, group in zip(counts, groups, strict=True)) or not any(map(len, groups))
+    whole = not any(map(len, groups)) or (not sites and all(held == len(group) for held, group in zip(counts, groups, strict=True)))
     for label, (group, held) in enumerate(zip(groups, counts, strict=True)):
         if whole or not held + len(group):
             continue
@@ -56,8 +67,8 @@ def make(table: pd.DataFrame, holdout=(0, 0), validation: float = 0.15, seed: in
         selecting = max(1, round(validation * rest)) if validation else 0
         if rest <= selecting:
             raise SplitError(
-                "parameters holdout, validation",
-                f"{len(group)} subjects with label {label}",
+                f"parameters {'holdout_site' if sites else 'holdout'}, validation",
+                f"{len(group)} subjects with label {label}" + f", {held} of them at {', '.join(sites)}" * bool(sites),
                 f"more than {held + selecting} of them",
                 "Hold fewer out (holdout takes shares below 1 too), or bring more subjects.",
             )
@@ -65,6 +76,16 @@ def make(table: pd.DataFrame, holdout=(0, 0), validation: float = 0.15, seed: in
             parts.update(dict.fromkeys(members, part))
     split = table[["participant_id", "session_id"]].assign(part=table["participant_id"].map(parts))
     return split.sort_values(["participant_id", "session_id"], ignore_index=True)
+
+
+def _at_sites(table: pd.DataFrame, sites: list[str]) -> list[str]:
+    """Subjects with a scan at one of the sites."""
+    known = table["site"].dropna() if "site" in table else []
+    if not len(known):
+        raise SplitError("column site", "no site of any subject", "the site of each scan", "Add the column, or leave holdout_site empty.")
+    for site in sites:
+        one_of("holdout_site", site, sorted(set(known)))
+    return list(table.loc[table["site"].isin(sites), "participant_id"].unique())
 
 
 def check(split: pd.DataFrame, where="split") -> pd.DataFrame:

@@ -1,13 +1,15 @@
-"""BIDS folders and lists of scans as cohorts; each bad one is one error that names file or column."""
+"""BIDS folders, tables of paths, YAML and lists of scans as cohorts; each bad one is one error that names file or column."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from msxai.cohort import COLUMNS, from_bids, from_images, open_cohort
-from msxai.errors import CohortError
+import msxai
+from msxai.cohort import COLUMNS, from_bids, from_images, open_cohort, watched
+from msxai.errors import CohortError, ParameterError
 
 PEOPLE = [
     {"participant_id": "sub-01", "group": "MS", "age": "41.5", "sex": "F", "site": "a", "edss": "2.5"},
@@ -255,3 +257,224 @@ def test_open_cohort_takes_either(bids, tmp_path):
     assert open_cohort(bids).name == "study"
     assert open_cohort(None, images=[str(scan)], name="data/mine").name == "mine"
     assert isinstance(open_cohort(bids).table, pd.DataFrame)
+
+
+# The FLAIR beside a T1, and what else a visit tells
+
+
+def test_the_flair_beside_a_t1(tmp_path):
+    _table(tmp_path, PEOPLE)
+    for name in ("sub-01", "sub-02"):
+        _touch(tmp_path / name / "anat" / f"{name}_T1w.nii.gz")
+    flair = _touch(tmp_path / "sub-01" / "anat" / "sub-01_acq-3d_FLAIR.nii.gz")
+    for run in (1, 2):
+        _touch(tmp_path / "sub-02" / "anat" / f"sub-02_run-{run}_FLAIR.nii")
+    cohort = from_bids(tmp_path, "T1w")
+    assert cohort.table["flair"].tolist() == [str(flair), None]
+    assert cohort.notes == ("sub-02: 2 FLAIR scans, none of them used beside sub-02_T1w.nii.gz",)
+    assert from_bids(_with_flair(tmp_path)).table["flair"].tolist() == [None, None]
+
+
+def _with_flair(folder):
+    for run in (1, 2):
+        (folder / "sub-02" / "anat" / f"sub-02_run-{run}_FLAIR.nii").unlink()
+    _touch(folder / "sub-02" / "anat" / "sub-02_FLAIR.nii")
+    return folder
+
+
+def test_sites_and_scanners_of_visits(tmp_path):
+    _table(tmp_path, [{**PEOPLE[0], "scanner": "old"}])
+    for session in ("ses-1", "ses-2"):
+        _touch(tmp_path / "sub-01" / session / "anat" / f"sub-01_{session}_FLAIR.nii")
+    (tmp_path / "sub-01" / "sub-01_sessions.tsv").write_text("session_id\tsite\tscanner\nses-2\tb\tnew\n")
+    table = from_bids(tmp_path).table
+    assert table["site"].tolist() == ["a", "b"]
+    assert table["scanner"].tolist() == ["old", "new"]
+    assert table["age"].tolist() == [41.5, 41.5]
+    (tmp_path / "sub-01" / "sub-01_sessions.tsv").write_text("session\tsite\nses-2\tb\n")
+    _refused(lambda: from_bids(tmp_path), "sub-01_sessions.tsv, column session_id")
+
+
+def test_notes_say_who_is_not_read_and_who_has_no_group(bids):
+    _touch(bids / "sub-99" / "anat" / "sub-99_FLAIR.nii.gz")
+    _table(bids, [PEOPLE[0], {**PEOPLE[1], "group": "n/a"}])
+    assert from_bids(bids).notes == (
+        "1 folders of people who are not in participants.tsv are not read: sub-99",
+        "1 participants without a group: prepared, neither trained on nor scored",
+    )
+
+
+# Tables of paths
+
+CSV = """participant_id,session_id,group,image,lesion_mask,age,sex,site,scanner,edss
+MS_07,year1,MS,scans/b.nii.gz,,42.6,F,A,"Skyra, new",3
+sub-MS_07,baseline,MS,scans/a.nii.gz,scans/m.nii.gz,NA,F,A,Skyra,2.5
+C-12,,HC,scans/c.nii.gz,,61,M,B,,
+9,,n/a,scans/d.nii.gz,,n/a,,,,
+"""
+
+
+@pytest.fixture
+def scans(tmp_path):
+    for name in "abcdm":
+        _touch(tmp_path / "scans" / f"{name}.nii.gz")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "form"), [("mine.csv", ","), ("mine.csv", ";"), ("mine.tsv", "\t")])
+def test_a_table_of_paths(scans, name, form):
+    text = CSV.replace('"Skyra, new"', "Skyra new") if form != "," else CSV
+    text = text.replace("NA", "n/a").replace(",", form) if form != "," else text
+    (scans / name).write_text("\ufeff" + text, newline="\r\n", encoding="utf-8")
+    cohort = open_cohort(scans / name)
+    table = cohort.table
+    assert cohort.name == "mine"
+    assert tuple(table.columns) == COLUMNS
+    assert table["participant_id"].tolist() == ["sub-9", "sub-C12", "sub-MS07", "sub-MS07"]
+    assert table["session_id"].tolist() == ["", "", "ses-baseline", "ses-year1"]
+    assert table["image"].tolist() == [str(scans / "scans" / f"{name}.nii.gz") for name in "dcab"]
+    assert table["lesion_mask"].tolist() == [None, None, str(scans / "scans" / "m.nii.gz"), None]
+    assert table["label"].fillna(-1).tolist() == [-1, 0, 1, 1]
+    np.testing.assert_equal(table["age"].to_numpy(), [np.nan, 61, np.nan, 42.6])
+    assert table["scanner"].tolist()[2:] == ["Skyra", "Skyra, new" if form == "," else "Skyra new"]
+    assert cohort.notes == ("1 participants without a group: prepared, neither trained on nor scored",)
+
+
+def _csv(scans, old, new):
+    (scans / "mine.csv").write_text(CSV.replace(old, new))
+    return lambda: open_cohort(scans / "mine.csv")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (",image", ",path", ["mine.csv, column image", "only the columns participant_id"]),
+        (",group", ",diagnosis", ["mine.csv, column group", "label_column"]),
+        ("scans/c", "scans/none", ["mine.csv, column image", "none.nii.gz, which is not there", "starts at the table"]),
+        ("scans/m", "scans/none", ["mine.csv, column lesion_mask", "none.nii.gz"]),
+        ("scans/c.nii.gz", "", ["mine.csv, column image", "no path for sub-C12"]),
+        ("HC", "PPMS", ["mine.csv, column group", "PPMS", "HC (controls)"]),
+        ("year1,MS", "year1,HC", ["mine.csv, column group", "two groups of sub-MS07"]),
+        ("year1,MS", "year1,NA", ["mine.csv, column group", "two groups of sub-MS07"]),
+        ("year1", "baseline", ["mine.csv", "two scans of sub-MS07", "by their sessions"]),
+        ("61", "sixty", ["mine.csv, column age", "sixty"]),
+        ("C-12", "MS07_", ["mine.csv, column participant_id", "MS07_ and MS_07"]),
+        ("C-12", "__", ["mine.csv, column participant_id", "'__'", "letters and digits"]),
+        ("C-12", "", ["mine.csv, column participant_id", "a row without identifier"]),
+        ("scans/c.nii.gz,,61,M,B,,", "scans/c.nii.gz,,61,M,B,,,", ["mine.csv", "no table"]),
+        ("C-12", '"C-12', ["mine.csv", "no table"]),
+        (CSV[CSV.index("\n") + 1 :], "", ["mine.csv", "no rows"]),
+        (CSV, "", ["mine.csv", "no table"]),
+    ],
+)
+def test_a_table_of_paths_that_cannot_be_used(scans, old, new, words):
+    _refused(_csv(scans, old, new), *words)
+
+
+def test_a_table_in_another_encoding(scans):
+    (scans / "mine.csv").write_bytes(CSV.replace("Skyra,", "Zürich,").encode("latin-1"))
+    _refused(lambda: open_cohort(scans / "mine.csv"), "mine.csv", "UTF-8")
+    _refused(lambda: open_cohort(scans / "none.csv"), "none.csv", "no such file")
+
+
+# A cohort's YAML
+
+
+def test_a_yaml_names_a_table(scans):
+    (scans / "mine.csv").write_text(CSV.replace("HC", "NO").replace(",group", ",diagnosis").replace(",MS,", ",1,"))
+    (scans / "sub").mkdir()
+    (scans / "sub" / "study.yaml").write_text("path: ../mine.csv\nlabel_column: diagnosis\npatients: 1\ncontrols: NO  # no boolean\n")
+    cohort = open_cohort(scans / "sub" / "study.yaml", "T1w", "AD", "HC", "group")
+    assert (cohort.name, cohort.modality) == ("study", "T1w")
+    assert cohort.table["label"].fillna(-1).tolist() == [-1, 0, 1, 1]
+    assert watched(scans / "sub" / "study.yaml") == [scans / "sub" / "study.yaml", scans / "sub" / ".." / "mine.csv"]
+
+
+def test_a_yaml_names_a_dataset(bids):
+    path = bids.parent / "other.yml"
+    path.write_text("kind: bids\npath: study\nmodality: T1w\n")
+    _refused(lambda: open_cohort(path), "no T1w scan")
+    path.write_text("path: study\n")
+    assert open_cohort(path).table.equals(from_bids(bids).table)
+    assert open_cohort(path).name == "other"
+    assert watched(path)[1:] == [bids / "participants.tsv"] == watched(bids)
+    assert watched("phantom-ms-none") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path: mine.csv\npatient: MS\n", ["mine.yaml", "patient", "Did you mean patients?"]),
+        ("pth: mine.csv\n", ["mine.yaml", "pth", "Did you mean path?"]),
+        ("kind: adn\npath: mine.csv\n", ["mine.yaml", "'adn'", "Did you mean adni?"]),
+        ("path: mine.csv\nconversions: exclude\n", ["mine.yaml", "conversions", "label_column"]),
+        ("path: mine.csv\nmodality: [T1w]\n", ["mine.yaml, key modality", "['T1w']"]),
+        ("path: [mine.csv\n", ["mine.yaml", "no YAML", "line 2"]),
+        ("- mine.csv\n", ["mine.yaml", "no path"]),
+        ("", ["mine.yaml", "no path"]),
+        ("path: nowhere\n", ["nowhere", "no such folder"]),
+        ("path: nowhere.csv\n", ["nowhere.csv", "no such file"]),
+    ],
+)
+def test_a_yaml_that_cannot_be_used(scans, text, words):
+    (scans / "mine.csv").write_text(CSV)
+    (scans / "mine.yaml").write_text(text)
+    with pytest.raises((CohortError, ParameterError)) as caught:
+        open_cohort(scans / "mine.yaml")
+    for word in (*words, caught.value.mend):
+        assert word in str(caught.value)
+
+
+def test_a_yaml_that_is_no_text(scans):
+    (scans / "mine.yaml").write_bytes(b"path: \xff\xfe\x00")
+    _refused(lambda: open_cohort(scans / "mine.yaml"), "mine.yaml", "no YAML")
+    _refused(lambda: open_cohort(scans / "none.yaml"), "none.yaml", "no such file")
+
+
+# What data/README.md shows is read as it says
+
+
+def _blocks(kind):
+    return re.findall(rf"^```{kind}\n(.*?)^```", (msxai.ROOT / "data" / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def test_the_readmes_table_and_yaml(tmp_path):
+    (table,) = _blocks("csv")
+    for name in re.findall(r"scans/\S+?\.nii\.gz", table):
+        _touch(tmp_path / name)
+    (tmp_path / "scans.csv").write_text(table)
+    rows = open_cohort(tmp_path / "scans.csv").table
+    assert rows["participant_id"].tolist() == ["sub-C12", "sub-MS07", "sub-MS07"]
+    assert rows["session_id"].tolist() == ["", "ses-baseline", "ses-year1"]
+    assert rows["label"].tolist() == [0, 1, 1]
+    first, _ = _blocks("yaml")
+    (tmp_path / "scans.csv").write_text(table.replace(",group,", ",diagnosis,").replace(",MS,", ",RRMS,").replace(",HC,", ",control,"))
+    (tmp_path / "mine.yaml").write_text(first)
+    assert open_cohort(tmp_path / "mine.yaml").table["label"].tolist() == [0, 1, 1]
+
+
+def test_the_readmes_adni(tmp_path):
+    text = (msxai.ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    header = re.search(r"table: (Image Data ID.*Description), \.\.\.", text)[1]
+    path = re.search(r"ADNI/002_S_0413/\S+_I45112\.nii", text)[0]
+    _touch(tmp_path / "adni" / path)
+    row = dict.fromkeys(header.split(", "), "n/a")
+    row |= {"Image Data ID": "I45112", "Subject": "002_S_0413", "Group": "CN", "Visit": "Month 12", "Description": "MPR; N3; Scaled"}
+    (tmp_path / "adni" / "Collection_11_24_2026.csv").write_text(header.replace(", ", ",") + "\n" + ",".join(row.values()) + "\n")
+    (tmp_path / "pretraining.yaml").write_text(_blocks("yaml")[1])
+    cohort = open_cohort(tmp_path / "pretraining.yaml")
+    assert (cohort.name, cohort.modality, cohort.notes) == ("pretraining", "T1w", ())
+    assert cohort.table[["session_id", "site", "label"]].to_numpy().tolist() == [["ses-m12", "002", 0]]
+    assert watched(tmp_path / "pretraining.yaml")[1:] == [tmp_path / "adni" / "Collection_11_24_2026.csv"]
+
+
+@pytest.mark.real
+def test_a_table_that_others_wrote(open_ms, tmp_path):
+    """The published table of the real scans, with our columns' names and a path beside."""
+    told = pd.read_csv(open_ms / "patient_info.csv", dtype=str)
+    table = told.rename(columns={"patient_id": "participant_id"}).assign(image=_touch(tmp_path / "scan.nii.gz"), group="MS")
+    table.to_csv(tmp_path / "real.csv", index=False)
+    found = open_cohort(tmp_path / "real.csv").table.set_index("participant_id").loc["sub-" + told["patient_id"]]
+    assert (found["label"] == 1).all()
+    np.testing.assert_equal(found["edss"].to_numpy(), pd.to_numeric(told["edss"]).to_numpy(float))
+    np.testing.assert_equal(found["age"].to_numpy(), pd.to_numeric(told["age"]).to_numpy(float))

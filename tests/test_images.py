@@ -301,6 +301,14 @@ def _infinite(folder):
     return _plain(folder / "inf.nii", values)
 
 
+def _two_hands(folder):
+    image = nib.Nifti1Image(np.ones((3, 4, 5), "float32"), None)
+    image.set_sform(np.diag([2.0, 2, 2, 1]), 1)
+    image.set_qform(np.diag([-2.0, 2, 2, 1]), 1)
+    nib.save(image, folder / "hands.nii.gz")
+    return folder / "hands.nii.gz"
+
+
 BAD = {
     _missing: "no such file",
     _folder: "",
@@ -323,6 +331,7 @@ BAD = {
     _flat_affine: "determinant",
     _nan: "2 voxels",
     _infinite: "1 voxel",
+    _two_hands: "sform right-handed, qform left-handed",
 }
 
 
@@ -336,6 +345,22 @@ def test_a_bad_file_is_one_error_that_names_it(make, tmp_path):
     assert str(path) in str(caught.value)
     assert BAD[make] in caught.value.found
     assert caught.value.mend
+
+
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (1, 1), (2, 4)])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("other", [False, True])
+def test_two_spaces_of_one_hand_or_one_alone_pass(orientation, codes, other, tmp_path):
+    """A turned qform is no mirrored one, and one of code 0 declares nothing."""
+    affine, shape = _affine(orientation, 9)
+    image = nib.Nifti1Image(np.ones(shape, "int16"), affine)
+    image.set_sform(affine, codes[0])
+    image.set_qform(_affine(orientation, -20)[0] if other else affine, codes[1])
+    if not all(codes):  # a mirrored one beside it, that is not declared
+        mirrored = np.diag([-1.0, 1, 1, 1]) @ affine
+        (image.set_qform if not codes[1] else image.set_sform)(mirrored, 0)
+    nib.save(image, tmp_path / "scan.nii.gz")
+    assert images.load(tmp_path / "scan.nii.gz").shape == shape
 
 
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
@@ -433,3 +458,64 @@ def test_nothing_positive_has_no_maximum_to_divide_by():
 def test_an_unknown_normalisation_names_the_nearest():
     with pytest.raises(ParameterError, match="zscore"):
         images.normalise(np.ones((4, 4, 4)), np.ones((4, 4, 4), bool), "z-score")
+
+
+# Masks
+
+
+def _mask(folder, values, affine=images.AFFINE, name="mask.nii.gz"):
+    return _plain(folder / name, values, affine)
+
+
+SOLID = np.zeros((12, 12, 12), "float32")
+SOLID[3:9, 3:9, 3:9] = 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [SOLID.astype("uint8"), SOLID * 255, SOLID * 17, SOLID * 0.9, np.where(SOLID > 0, 0.5, 0.49), np.where(SOLID > 0, 1.1, -0.1)],
+    ids=["binary", "255", "label", "probability", "one half", "overshoot of a spline"],
+)
+def test_a_mask_becomes_zeros_and_ones(values, tmp_path):
+    image = images.load_mask(_mask(tmp_path, values.astype("float32")), brain=True)
+    assert np.array_equal(image.get_fdata(), SOLID)
+    assert np.array_equal(image.affine, images.load(tmp_path / "mask.nii.gz").affine)
+
+
+def test_a_mask_may_have_another_shape_in_the_same_space(tmp_path, rng):
+    affine, shape = _affine("LIA", 8)
+    scan = _image(rng.uniform(1, 2, shape).astype("float32"), affine)
+    inside = images.AFFINE @ [48, 57, 48, 1]  # a small box of 1 mm voxels about the grid's middle
+    box = nib.affines.from_matvec(np.eye(3), inside[:3])
+    assert images.load_mask(_mask(tmp_path, SOLID, box), scan).get_fdata().sum() == 216
+
+
+@pytest.mark.parametrize(("shift", "good"), [(0, True), (50, True), (70, False), (1000, False)])
+def test_most_of_a_mask_must_lie_on_its_scan(shift, good, tmp_path):
+    """A box of 120 mm moved along x: of its 60 planes of 2 mm, shift / 2 leave the scan's box."""
+    affine = np.diag([2.0, 2, 2, 1])
+    values = np.zeros((100, 20, 20), "float32")
+    values[20:80] = 7
+    moved = affine.copy()
+    moved[0, 3] = shift
+    path = _mask(tmp_path, (values > 0).astype("uint8"), moved)
+    if good:
+        images.load_mask(path, _image(values, affine))
+    else:
+        with pytest.raises(ImageError, match=f"{max(0, 60 - shift // 2) / 60:.0%} lies on its scan"):
+            images.load_mask(path, _image(values, affine))
+
+
+def test_a_mask_of_lesions_may_be_empty_a_brain_may_not(tmp_path):
+    path = _mask(tmp_path, np.zeros((3, 4, 5), "uint8"))
+    assert not images.load_mask(path, _image(np.ones((3, 4, 5), "float32"), images.AFFINE)).get_fdata().any()
+    with pytest.raises(ImageError, match=r"mask.nii.gz: found a mask without a voxel"):
+        images.load_mask(path, brain=True)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["07", "19"])
+def test_real_lesion_masks_pass_on_their_scans(open_ms, name):
+    path = open_ms / "lesions_mni" / f"patient{name}_lesions.nii.gz"
+    mask = images.load_mask(path, images.load(open_ms / "mni" / f"patient{name}_FLAIR.nii.gz"))
+    assert mask.get_fdata().sum() == (nib.load(path).get_fdata() > 0).sum() > 0

@@ -6,7 +6,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from msxai import splits
-from msxai.errors import SplitError
+from msxai.cohort import open_cohort
+from msxai.errors import ParameterError, SplitError
 
 
 def _table(labels, sessions):
@@ -173,3 +174,132 @@ def test_no_split_file(tmp_path):
 
     with pytest.raises(MissingStepError, match=r"01_data_preparation"):
         splits.read(tmp_path / "none_split.tsv")
+
+
+# Leave a site out
+
+
+def _at(sites, labels):
+    """One subject for each tuple of sites (one scan a site)."""
+    rows = [(f"sub-{index:03}", f"ses-{visit}", label, site)
+            for index, (told, label) in enumerate(zip(sites, labels, strict=True)) for visit, site in enumerate(told)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["participant_id", "session_id", "label", "site"]).astype({"label": "Int64"})
+
+
+TWO = _at([("A",)] * 20 + [("B",)] * 6 + [("A", "B")] * 2 + [(None,)] * 2, [0, 1] * 15)
+
+
+def test_a_site_is_held_out_whole():
+    split = splits.make(TWO, (5, 5), 0.2, 0, "B").merge(TWO)
+    held = split[split["part"] == "holdout"]
+    assert set(held["participant_id"]) == {f"sub-{index:03}" for index in range(20, 28)}  # also those scanned at both
+    assert set(split.loc[split["part"] != "holdout", "site"].dropna()) == {"A"}
+    assert split.query("part == 'validation'").groupby("label")["participant_id"].nunique().tolist() == [2, 2]
+    assert splits.make(TWO, (0, 0), 0.2, 0, ["B"]).equals(splits.make(TWO, (5, 5), 0.2, 0, "B"))
+
+
+def test_without_a_site_nothing_changes():
+    for none in ("", (), []):
+        assert splits.make(TWO, (2, 3), 0.2, 5, none).equals(splits.make(TWO.drop(columns="site"), (2, 3), 0.2, 5))
+
+
+def test_the_split_is_the_one_it_was():
+    """Parts of subjects 0..19 as the first release drew them: a split must not change with the code."""
+    split = splits.make(_table([0, 1] * 10, [1] * 20), (3, 2), 0.2, 7)
+    assert "".join(part[0] for part in split["part"]) == "thttvttththvtvthttht"
+
+
+@pytest.mark.parametrize(
+    ("table", "site", "error", "words"),
+    [
+        (TWO, "C", ParameterError, ["holdout_site", "'C'", "one of A, B"]),
+        (TWO.drop(columns="site"), "A", SplitError, ["column site"]),
+        (TWO.assign(site=None), "A", SplitError, ["column site", "no site of any subject"]),
+        (TWO, ["A", "B"], SplitError, ["holdout_site", "15 subjects with label 0, 14 of them at A, B"]),
+        (_at([("A",)] * 10 + [("B",)] * 10, [0] * 10 + [1] * 10), "B", SplitError, ["10 subjects with label 1, 10 of them at B"]),
+        (_at([("A",)] * 11 + [("B",)] * 9, [0] * 10 + [1] * 10), "B", SplitError, ["10 subjects with label 1, 9 of them at B"]),
+    ],
+)
+def test_a_site_that_cannot_be_held_out(table, site, error, words):
+    with pytest.raises(error) as caught:
+        splits.make(table, (1, 1), 0.15, 0, site)
+    for word in (*words, caught.value.mend):
+        assert word in str(caught.value)
+
+
+# From a cohort's own table to the split: nobody crosses
+
+
+@st.composite
+def people(draw):
+    """Rows of a table of paths: several visits at several sites, labels unknown of some, identifiers with and without prefix."""
+    labels = draw(st.lists(st.sampled_from(["MS", "HC", "n/a"]), min_size=12, max_size=40))
+    assume(labels.count("MS") >= 6 and labels.count("HC") >= 6)
+    rows = []
+    for index, label in enumerate(labels):
+        for visit in range(draw(st.integers(1, 4))):
+            prefix, site = draw(st.sampled_from(["", "sub-"])), draw(st.sampled_from(["A", "B", "n/a"]))
+            rows.append((f"{prefix}{index:02}", f"{draw(st.sampled_from(['', 'ses-']))}{visit}", label, "scan.nii", site))
+    return draw(st.permutations(rows))
+
+
+def _opened(folder, rows):
+    table = pd.DataFrame(rows, columns=["participant_id", "session_id", "group", "image", "site"])
+    (folder / "scan.nii").touch()
+    table.to_csv(folder / "mine.csv", index=False)
+    return open_cohort(folder / "mine.csv").table
+
+
+@settings(max_examples=60, deadline=None)
+@given(people(), st.sampled_from([(2, 2), (0.2, 0.2), (0, 0), "A", ["B"]]), st.integers(0, 2**32), st.randoms(use_true_random=False))
+def test_no_subject_ever_crosses(tmp_path_factory, rows, holdout, seed, random):
+    folder = tmp_path_factory.mktemp("people")
+    table = _opened(folder, rows)
+    assert len(table) == len(rows)
+    how = {"holdout": holdout} if isinstance(holdout, tuple) else {"holdout_site": holdout}
+    try:
+        split = splits.make(table, validation=0.2, seed=seed, **how)
+    except (SplitError, ParameterError):
+        assert "holdout_site" in how  # of tiny cohorts a site may hold a whole group, or nobody
+        return
+    parts = {}
+    for row in split.itertuples():
+        parts.setdefault(row.participant_id, set()).add(row.part)
+    assert set(parts) == {f"sub-{row[0].removeprefix('sub-')}" for row in rows}
+    assert all(len(found) == 1 for found in parts.values())
+    if "holdout_site" in how:
+        there = {f"sub-{row[0].removeprefix('sub-')}" for row in rows if row[4] in list(holdout)}
+        assert all((parts[subject] == {"holdout"}) == (subject in there) for subject, label in _labels(rows).items() if label != "n/a")
+    random.shuffle(rows)
+    pd.testing.assert_frame_equal(splits.make(_opened(folder, rows), validation=0.2, seed=seed, **how), split)
+    splits.write(split, folder / "split.tsv")
+    pd.testing.assert_frame_equal(splits.read(folder / "split.tsv"), split)
+
+
+def _labels(rows):
+    return {f"sub-{row[0].removeprefix('sub-')}": row[2] for row in rows}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["AD", "CN", "MCI"]), st.integers(1, 4)), min_size=10, max_size=30), st.integers(0, 2**32), st.data()
+)
+def test_no_subject_of_the_pretraining_cohort_crosses(tmp_path_factory, subjects, seed, data):
+    """ADNI as downloaded: its many visits of few people."""
+    kept = [diagnosis for diagnosis, _ in subjects]
+    assume(kept.count("AD") >= 3 and kept.count("CN") >= 3)
+    folder, rows = tmp_path_factory.mktemp("adni"), []
+    for index, (diagnosis, visits) in enumerate(subjects):
+        for visit in range(visits):
+            rows.append(f"{index % 7:03}_S_{index:04},I{index}{visit}9,{diagnosis},m{12 * visit:02}")
+            (folder / f"ADNI_{index % 7:03}_S_{index:04}_I{index}{visit}9.nii").touch()
+    found = []
+    for order in (rows, data.draw(st.permutations(rows))):
+        (folder / "table.csv").write_text("Subject,Image Data ID,Group,Visit\n" + "\n".join(order) + "\n")
+        table = open_cohort(folder, "T1w").table
+        split = splits.make(table, (0, 0), 0.3, seed).merge(table)
+        assert len(split) == sum(visits for diagnosis, visits in subjects if diagnosis != "MCI")
+        assert split.groupby("participant_id")["part"].nunique().max() == 1
+        assert set(split["part"]) == {"training", "validation"}
+        found.append(split)
+    pd.testing.assert_frame_equal(*found)

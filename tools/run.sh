@@ -9,12 +9,13 @@ fail() {
 }
 
 cohort=${COHORT:-} profile=${PROFILE:-demo} scheduler=${SCHEDULER:-local}
-[ -n "$cohort" ] || fail "COHORT is empty. Name the folder of a BIDS dataset: make run COHORT=data/my-study PROFILE=demo (layout: data/README.md)"
+[ -n "$cohort" ] || fail "COHORT is empty. Name a BIDS dataset, a table or a cohort's YAML: make run COHORT=data/my-study PROFILE=demo (layout: data/README.md)"
 [ -f "workflow/$profile.yaml" ] || fail "no profile $profile. Choose PROFILE=smoke, demo or paper"
 [ -d "workflow/$scheduler" ] || fail "no scheduler $scheduler. Choose SCHEDULER=local or slurm"
 sh tools/setup.sh || exit 1
 
-set -- "cohort=${cohort%/}" "results=runs/$(basename -- "$cohort")-$profile"
+name=$(basename -- "$cohort" | sed -E 's/\.(yaml|yml|csv|tsv)$//') # as msxai.results.cohort_name
+set -- "cohort=${cohort%/}" "results=runs/$name-$profile"
 [ -z "${PRETRAINING:-}" ] || set -- "$@" "pretraining_cohort=$PRETRAINING"
 [ -z "${PATIENTS:-}" ] || set -- "$@" "patients=$PATIENTS"
 [ -z "${CONTROLS:-}" ] || set -- "$@" "controls=$CONTROLS"

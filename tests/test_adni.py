@@ -1,0 +1,223 @@
+"""ADNI as the archive delivers it: its own column names, folders and visits; what is left out is counted, what contradicts is an error."""
+
+import pytest
+
+from msxai import adni
+from msxai.cohort import COLUMNS, from_adni, open_cohort
+from msxai.errors import CohortError, ParameterError
+
+# Headers as the archive writes them (collection, advanced search), ADNIMERGE's, and that of the standardised lists
+COLLECTION = "Image Data ID,Subject,Group,Sex,Age,Visit,Modality,Description,Type,Acq Date,Format,Downloaded"
+N3 = "MPR; GradWarp; B1 Correction; N3; Scaled"
+ROWS = [
+    f'"I45112","002_S_0413","CN","F","76","sc","MRI","{N3}","Processed","5/02/2006","NiFTI","11/24/2026"',
+    f'"I45120","002_S_0413","CN","F","77","m12","MRI","{N3}","Processed","5/15/2007","NiFTI","11/24/2026"',
+    f'"I60007","011_S_0003","AD","M","81","sc","MRI","{N3}","Processed","9/01/2005","NiFTI","11/24/2026"',
+    f'"I60107","011_S_0003","AD","M","81","sc","MRI","MPR-R; {N3[5:]}","Processed","9/01/2005","NiFTI","11/24/2026"',
+    f'"I70001","022_S_0044","LMCI","M","70","sc","MRI","{N3}","Processed","9/01/2005","NiFTI","11/24/2026"',
+    f'"I70002","022_S_0045","SMC","M","70","v02","MRI","{N3}","Processed","9/01/2012","NiFTI","11/24/2026"',
+    '"I90001","011_S_0003","AD","M","81","sc","PET","FDG","Original","9/01/2005","NiFTI","11/24/2026"',
+    '"I90002","002_S_0413","CN","F","77","m12","MRI","Axial T2-FLAIR","Original","5/15/2007","NiFTI","11/24/2026"',
+]
+
+
+def _scan(folder, subject, series, date, image, name=None):
+    name = name or f"ADNI_{subject}_MR_{series}_Br_20070525135721811_S13407_{image}.nii"
+    path = folder / "ADNI" / subject / series / date / image / name
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return path
+
+
+def _table(folder, rows, name="Collection_11_24_2026.csv", header=None):
+    header = header or ",".join(f'"{column}"' for column in COLLECTION.split(","))
+    (folder / name).write_text("\n".join([header, *rows]) + "\n")
+
+
+@pytest.fixture
+def download(tmp_path):
+    """Eight images in the table, the four of MRI, AD and CN on disk, one scan that no table has."""
+    _table(tmp_path, ROWS)
+    series = "MPR__GradWarp__B1_Correction__N3__Scaled"
+    scans = {
+        "I45112": _scan(tmp_path, "002_S_0413", series, "2006-05-02_12_31_52.0", "I45112"),
+        "I45120": _scan(tmp_path, "002_S_0413", series, "2007-05-15_08_00_01.0", "I45120"),
+        "I60007": _scan(tmp_path, "011_S_0003", series, "2005-09-01_10_00_00.0", "I60007", "converted.nii.gz"),
+        "I60107": _scan(tmp_path, "011_S_0003", "MPR-R__GradWarp", "2005-09-01_10_09_00.0", "I60107"),
+        "I90002": _scan(tmp_path, "002_S_0413", "Axial_T2-FLAIR", "2007-05-15_08_30_01.0", "I90002"),
+    }
+    _scan(tmp_path, "099_S_0001", series, "2007-05-15_08_00_01.0", "I33333")
+    return tmp_path, scans
+
+
+def test_a_download_as_it_is(download):
+    folder, scans = download
+    cohort = open_cohort(folder, "T1w", "AD", "HC")
+    table = cohort.table
+    assert tuple(table.columns) == COLUMNS
+    assert (cohort.name, cohort.modality, cohort.synthetic) == (folder.name, "T1w", False)
+    assert table["participant_id"].tolist() == ["sub-ADNI002S0413", "sub-ADNI002S0413", "sub-ADNI011S0003"]
+    assert table["session_id"].tolist() == ["ses-m12", "ses-sc", "ses-sc"]
+    assert table["image"].tolist() == [str(scans[name]) for name in ("I45120", "I45112", "I60007")]
+    assert table["flair"].tolist() == [str(scans["I90002"]), None, None]
+    assert table["group"].tolist() == ["CN", "CN", "AD"]
+    assert table["label"].tolist() == [0, 0, 1]
+    assert table["age"].tolist() == [77, 76, 81]
+    assert table["sex"].tolist() == ["F", "F", "M"]
+    assert table["site"].tolist() == ["002", "002", "011"]
+    assert sorted(cohort.notes) == [
+        "1 images of 1 subjects left out: a second image of one visit (the lowest image number is kept)",
+        "1 images of 1 subjects left out: another modality than MRI",
+        "1 images of 1 subjects left out: not T1w",
+        "1 scans are in no table and not read",
+        "2 images of 2 subjects left out: LMCI (1), SMC (1)",
+    ]
+
+
+def test_the_flair_alone(download):
+    folder, scans = download
+    assert open_cohort(folder, "FLAIR").table["image"].tolist() == [str(scans["I90002"])]
+
+
+def test_a_series_by_its_description(download):
+    folder, scans = download
+    table = from_adni(folder, series="mpr-r").table
+    assert table["image"].tolist() == [str(scans["I60107"])]
+    with pytest.raises(CohortError, match="no 'nothing like it' in the description"):
+        from_adni(folder, series="nothing like it")
+
+
+HEADERS = {
+    "the standardised lists that the paper used": ("RID,PTID,Visit,Image.ID,DX,Scan.Date", "413,002_S_0413,{},{},{},5/2/2006", "Month 12"),
+    "ADNIMERGE": ("RID,COLPROT,PTID,VISCODE,DX_bl,DX,IMAGEUID", "413,ADNI1,002_S_0413,{0},CN,{2},{1}", "m12"),
+    "the advanced search": (
+        '"Subject ID","Research Group","Visit","Modality","Image ID"',
+        "002_S_0413,{2},{0},MRI,{1}",
+        "ADNI1/GO Month 12",
+    ),
+    "other case and punctuation": ("subject_id,VISIT,image-id,Diagnosis", "002_S_0413,{0},{1},{2}", "Month12"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize(("diagnosis", "label"), [("Dementia", 1), ("NL", 0), ("AD", 1), ("CN", 0), ("MCI to Dementia", 1)])
+@pytest.mark.parametrize("image", ["45112", "I45112", "45112.0"])
+def test_its_other_tables(tmp_path, name, diagnosis, label, image):
+    header, row, visit = HEADERS[name]
+    _table(tmp_path, [row.format(visit, image, diagnosis)], "table.csv", header)
+    _scan(tmp_path, "002_S_0413", "MPR", "2006-05-02_12_31_52.0", "I45112")
+    table = open_cohort(tmp_path, "T1w").table
+    assert table[["participant_id", "session_id"]].to_numpy().tolist() == [["sub-ADNI002S0413", "ses-m12"]]
+    assert table["label"].tolist() == [label]
+
+
+@pytest.mark.parametrize(
+    ("visit", "session"),
+    [("m06", "m06"), ("Month 6", "m06"), ("ADNIGO Month 60", "m60"), ("ADNI2 Month 3 MRI-New Pt", "m03"), ("sc", "sc"), ("Screening", "sc"),
+     ("Baseline", "bl"), ("v11", "v11"), ("y1", "y1"), ("ADNI2 Year 1 Visit", "adni2year1"), ("", "20060502"), ("1", "1"), ("4_bl", "4bl")],
+)  # fmt: skip
+def test_visits_become_sessions(tmp_path, visit, session):
+    _table(tmp_path, [f"002_S_0413,{visit},I7,CN,2006-05-02"], "table.csv", "Subject,Visit,Image ID,Group,Acq Date")
+    _scan(tmp_path, "002_S_0413", "MPR", "2006-05-02_12_31_52.0", "I7")
+    assert open_cohort(tmp_path, "T1w").table["session_id"].tolist() == [f"ses-{session}"]
+
+
+def test_two_tables_are_one(download):
+    folder, _ = download
+    (folder / "Collection_11_24_2026.csv").unlink()
+    _table(folder, ROWS[:2], "1_5T.csv")
+    _table(folder, ROWS[1:3], "3T.csv")  # one image in both
+    (folder / "notes.csv").write_text("who,what\nme,nothing\n")
+    assert len(open_cohort(folder, "T1w").table) == 3
+
+
+def test_conversions_are_an_error_or_left_out(download):
+    folder, _ = download
+    _table(folder, [*ROWS[:1], ROWS[1].replace('"CN"', '"AD"'), *ROWS[2:]])
+    with pytest.raises(CohortError, match=r"002_S_0413: found AD and CN .*conversions: \"exclude\""):
+        from_adni(folder)
+    cohort = from_adni(folder, conversions="exclude")
+    assert cohort.table["participant_id"].tolist() == ["sub-ADNI011S0003"]
+    assert "2 images of 1 subjects left out: AD and CN at different visits" in cohort.notes
+
+
+def test_visits_with_mci_leave_the_others_in(download):
+    folder, _ = download
+    _table(folder, [ROWS[0].replace('"CN"', '"MCI"'), *ROWS[1:]])
+    assert from_adni(folder).table["session_id"].tolist() == ["ses-m12", "ses-sc"]
+
+
+def test_missing_files_are_an_error_or_left_out(download):
+    folder, scans = download
+    scans["I45112"].unlink()
+    with pytest.raises(CohortError, match=r"Collection_11_24_2026.csv, image I45112 of 002_S_0413: found no NIfTI file .*dcm2niix"):
+        from_adni(folder)
+    cohort = from_adni(folder, missing="exclude")
+    assert cohort.table["session_id"].tolist() == ["ses-m12", "ses-sc"]
+    assert "1 images of 1 subjects left out: no file" in cohort.notes
+
+
+@pytest.mark.parametrize("setting", ["conversions", "missing"])
+def test_a_setting_that_is_none(download, setting):
+    with pytest.raises(ParameterError, match="Did you mean exclude"):
+        from_adni(download[0], **{setting: "exclud"})
+
+
+def _another_subject(folder, scans):
+    path = scans["I45112"]
+    (folder / "ADNI" / "100_S_0001").mkdir()
+    path.rename(folder / "ADNI" / "100_S_0001" / "ADNI_100_S_0001_MR_I45112.nii")
+
+
+def _twice(folder, scans):
+    scans["I45112"].with_suffix(".nii.gz").touch()
+
+
+def _no_diagnosis_known(folder, scans):
+    _table(folder, [ROWS[0].replace('"CN"', '"Patient"')])
+
+
+def _no_subject(folder, scans):
+    _table(folder, [ROWS[0].replace("002_S_0413", "002-413")])
+
+
+def _two_diagnoses(folder, scans):
+    _table(folder, [ROWS[0].replace('"CN"', '"AD"')], "second.csv")
+
+
+def _no_table(folder, scans):
+    _table(folder, ["1,2"], header="Image Data ID,Subject")
+
+
+def _only_mci(folder, scans):
+    _table(folder, ROWS[4:5])
+
+
+BAD = {
+    _another_subject: (r"I45112.nii: found a scan of 100_S_0001", "002_S_0413, as the table says"),
+    _twice: (r"I45112.nii.gz: found a second file of image I45112", "one file"),
+    _no_diagnosis_known: (r"column of the diagnosis: found PATIENT", "one of AD, DEMENTIA, CN"),
+    _no_subject: (r"column Subject: found '002-413'", "like 002_S_0413"),
+    _two_diagnoses: (r"image I45112: found 002_S_0413 AD \(second.csv\) and 002_S_0413 CN", "one subject"),
+    _no_table: (r"found 1 CSV files, none of them", "Image Data ID, Subject, Group"),
+    _only_mci: (r"no T1w scan of AD or CN \(1 images of 1 subjects left out: LMCI \(1\)", "at least one"),
+}
+
+
+@pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__.strip("_"))
+def test_what_contradicts_is_one_error(download, spoil):
+    folder, scans = download
+    spoil(folder, scans)
+    found, expected = BAD[spoil]
+    with pytest.raises(CohortError, match=found) as caught:
+        from_adni(folder)
+    assert expected in str(caught.value)
+    assert caught.value.mend
+
+
+def test_a_bids_folder_with_such_a_table_stays_bids(download):
+    folder, _ = download
+    (folder / "participants.tsv").write_text("participant_id\tgroup\nsub-1\tMS\n")
+    with pytest.raises(CohortError, match="no FLAIR scan"):
+        open_cohort(folder)
+    assert adni.find_tables(folder)
