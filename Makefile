@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup test figures smoke run lab lint pairs lock clean proof-phantom proof-generalisation proof-permutation proof-lrp-speed proof-lrp-stream proof-training-speed
+.PHONY: help setup atlases test figures smoke run lab lint pairs lock clean proof-phantom proof-generalisation proof-permutation proof-lrp-speed proof-lrp-stream proof-training-speed
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -21,6 +21,9 @@ help: ## this list
 
 setup: ## make .venv from the locks ($PYTHON, else the first of 3.13, 3.12, 3.11 that runs)
 	@sh tools/setup.sh
+
+atlases: ## JHU white-matter labels out of Debian's mricron-data into data/atlases, without root ([DEB=/path/to/mricron-data_all.deb])
+	@DEB='$(DEB)' sh tools/atlases.sh
 
 test: setup ## all tests, with the linters among them
 	$(PY) -m pytest

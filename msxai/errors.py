@@ -45,5 +45,9 @@ class StaleInputError(MsxaiError):
     """A result of an earlier notebook was made with other parameters or from other data, or was changed since."""
 
 
+class MissingAtlasError(MsxaiError):
+    """An atlas's file is not here; what needs it can be left out with this message as the reason."""
+
+
 class EngineError(MsxaiError):
     """A layer that LRP is not defined for, or the innvestigate process failed."""
