@@ -1,8 +1,8 @@
 """Quality control of a prepared cohort: what each scan measures, what is wrong with it in words, and a page to look at every scan.
 
-What is flagged, and from where on, is decided in qc_measures.tsv and `_flag` alone. A flag is a reason to look, no verdict. All measures are
-taken on the model's grid and do not change with an image's scale and offset, so that z-scored and scaled scans compare. Not seen: a scan
-mirrored left to right whose header agrees with itself and that has no second visit, for the template is symmetric.
+What is flagged, and from where on, is decided in qc_measures.tsv and `_flag` alone. A flag is a reason to look, no verdict. All measures
+are taken on the model's grid and do not change with an image's scale and offset, so that z-scored and scaled scans compare. Not seen: a
+scan mirrored left to right whose header agrees with itself and that has no second visit, for the template is symmetric.
 """
 
 import base64
@@ -28,8 +28,7 @@ from . import figures, images, integrity
 
 VOXEL = abs(float(np.linalg.det(images.AFFINE[:3, :3]))) / 1000  # ml
 # Measure: heading, format, meaning; flagged where its value, or its robust z in the cohort, is below low or above high; what is then said
-MEASURES = pd.read_csv(resources.files("msxai") / "qc_measures.tsv", sep="\t", index_col="measure", dtype={"form": str})
-MEASURES = MEASURES.fillna({"form": "", "of": "", "low": -np.inf, "high": np.inf})
+MEASURES = pd.read_csv(resources.files("msxai") / "qc_measures.tsv", sep="\t", index_col="measure").fillna({"form": ""})
 OUTLIER_SCANS = 10  # scans that robust z needs
 ENOUGH = 500  # voxels of white and of grey matter that intensities are measured from
 TURNS = {(): "", (1,): "front to back (mirrored, or turned by 180 degrees about the vertical axis)",
@@ -60,22 +59,18 @@ def measure(prepared) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a scan, in the cohort's order: participant_id, session_id, group, the measures of `MEASURES` (NaN or None where there is
-        nothing to measure), turn (what the best other orientation is), flagged (names of the columns out of bounds, spaces between)
-        and flags (sentences, a list).
+        nothing to measure), turn (what the best other orientation is), flagged (names of the measures out of bounds, spaces between;
+        "route" for what the registration said) and flags (sentences, a list).
     """
-    found = {}
-    with tqdm(total=len(prepared.table), desc="quality control", unit="scan") as bar:
-        for rows in prepared.table.groupby("participant_id", sort=False).indices.values():  # one subject's visits are compared
-            halves = []
-            for row in rows:
-                found[row], half = _measure(prepared, row)
-                halves.append(half.ravel())
-                bar.update()
-            if len(rows) > 1:
-                with np.errstate(invalid="ignore"):
-                    alike = np.corrcoef(halves)
-                for row, mean in zip(rows, (alike.sum(0) - alike.diagonal()) / (len(rows) - 1), strict=True):
-                    found[row]["left_right"] = mean
+    found, subjects = {}, prepared.table.groupby("participant_id", sort=False).indices.values()
+    for rows in tqdm(subjects, desc="quality control", unit="subject"):
+        measured = [_measure(prepared, row) for row in rows]
+        found |= {row: out for row, (out, _) in zip(rows, measured, strict=True)}
+        if len(rows) > 1:
+            with np.errstate(invalid="ignore"):  # an empty brain mask
+                alike = np.corrcoef([half.ravel() for _, half in measured])
+            for row, mean in zip(rows, (alike.sum(0) - 1) / (len(rows) - 1), strict=True):
+                found[row]["left_right"] = mean
     table = pd.DataFrame([found[row] for row in range(len(found))]).reindex(columns=[*MEASURES.index, "turn", "said"])
     return _flag(pd.concat([prepared.table[["participant_id", "session_id", "group"]].reset_index(drop=True), table], axis=1))
 
@@ -90,15 +85,15 @@ def _measure(prepared, row: int) -> tuple[dict, np.ndarray]:
     out["volume_ml"] = brain.sum() * VOXEL
     out["dice"] = 2 * (brain & template["brain"]).sum() / (brain.sum() + template["brain"].sum())
     if not brain.any():
-        return out, np.zeros(1)
+        return out, np.zeros((_EDGE // _BLOCK // 2, _EDGE // _BLOCK, _EDGE // _BLOCK))
     centre, spread = _moments(brain)
     out |= zip(("scale_x", "scale_y", "scale_z"), known.get("scales") or spread / template["spread"], strict=True)
     out["centre_mm"] = np.linalg.norm((centre - template["centre"]) * np.diag(images.AFFINE)[:3])
     out["cut"] = max(_cut(np.moveaxis(brain, axis, 0)[::way]) for axis in range(3) for way in (1, -1))
     contrast = prepared.normalisation != "voxelwise"
     inside = image[brain]
-    floor, *_ = low, high = np.quantile(inside, [0.01, 0.99])
-    out["empty"] = (inside <= inside.min() + 1e-3 * (high - low)).mean() if contrast else np.nan
+    floor, high = np.quantile(inside, [0.01, 0.99])
+    out["empty"] = (inside <= inside.min() + 1e-3 * (high - floor)).mean() if contrast else np.nan
     cube = _cube(np.where(brain, image, floor), centre, floor) if contrast else _cube(brain, centre, 0)
     fits = _fits(cube)
     best = 1 + fits[1:].argmax()
@@ -178,10 +173,10 @@ def _orientation(path) -> str | None:
 
 def _flag(table: pd.DataFrame) -> pd.DataFrame:
     """Decide what is out of bounds; the columns flagged and flags take the place of what the registration said."""
-    flags = [[("registration", sentence) for sentence in said] for said in table.pop("said")]
-    for name, rule in MEASURES[MEASURES["of"] != ""].iterrows():
-        values, median = table[name], table[name].median()
-        spread = 1.4826 * (values - median).abs().median() if values.count() >= OUTLIER_SCANS else 0
+    flags = [[("route", sentence) for sentence in said] for said in table.pop("said")]
+    for name, rule in MEASURES[MEASURES["of"].notna()].iterrows():
+        values, median = table[name], table[name].quantile()
+        spread = 1.4826 * (values - median).abs().quantile() if values.count() >= OUTLIER_SCANS else 0
         z = (values - median) / (spread or np.nan)
         judged = z if rule["of"] == "robust z" else values
         for row in np.flatnonzero((judged < rule["low"]) | (judged > rule["high"])):
@@ -219,12 +214,12 @@ def write(prepared, folder, table=None) -> Path:
     told = {name: html.escape(str(value)) for name, value in about.items()} | {
         "notice": f"{figures.SYNTHETIC} {figures.NOTICE}" if prepared.synthetic else figures.NOTICE,
         "colours": "".join(f"--{name}: rgb{colour};" for name, colour in COLOURS.items()),
-        "rules": "".join(_rule(rule, counts.get(name, 0)) for name, rule in MEASURES.iterrows()),
-        "options": "".join(f'<option value="{name}">{_heading(name)} ({count})</option>' for name, count in counts.items()),
-        "headings": "".join(
-            f'<th scope="col" title="{rule["meaning"]}"><button>{rule["heading"]}</button></th>' for _, rule in MEASURES.iterrows()
-        ),
-    }
+        "rules": MEASURES[["heading", "meaning", "of", "low", "high"]].assign(scans=MEASURES.index.map(counts)).to_html(
+            header=["Measure", "Meaning", "Flagged by its", "below", "above", "Scans flagged"], index=False, na_rep="", border=0,
+            classes="measures", float_format="{:g}".format),
+        "options": "".join(f'<option value="{name}">{MEASURES["heading"][name]} ({count})</option>' for name, count in counts.items()),
+        "headings": "".join(f'<th scope="col" title="{row.meaning}"><button>{row.heading}</button></th>' for row in MEASURES.itertuples()),
+    }  # fmt: skip
     head, tail = (resources.files("msxai") / "qc.html").read_text(encoding="utf-8").split("<!-- scans -->")
     with ExitStack() as stack:
         page, tsv, record = (stack.enter_context(integrity.replacing(Path(folder) / f"qc.{ending}")) for ending in ("html", "tsv", "json"))
@@ -235,8 +230,8 @@ def write(prepared, folder, table=None) -> Path:
                 file.write(_entry(table.loc[row], _picture(prepared, row)))
             file.write(tail)
         table.assign(flags=table["flags"].str.join(" ")).to_csv(tsv, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-        rules = MEASURES.replace({-np.inf: None, np.inf: None}).drop(columns="form")
-        record.write_text(json.dumps({**about, "measures": rules.to_dict("index")}, indent=2, ensure_ascii=False), encoding="utf-8")
+        about["measures"] = json.loads(MEASURES.drop(columns="form").to_json(orient="index"))
+        record.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Path(folder) / "qc.html"
 
 
@@ -256,20 +251,9 @@ def show(table: pd.DataFrame):
     flagged = table[table["flagged"] != ""]
     print(f"{len(table)} scans, {len(flagged)} flagged")
     for name, count in flagged["flagged"].str.split().explode().value_counts().items():
-        print(f"{count:5d}  {_heading(name)}")
-    sentences = flagged[["participant_id", "session_id", "group", "flags"]].explode("flags")
+        print(f"{count:5d}  {MEASURES['heading'][name]}")
+    sentences = flagged[["participant_id", "session_id", "group", "flags"]].explode("flags", ignore_index=True)
     return sentences.style.hide(axis="index").format(escape="html").set_properties(**{"text-align": "left"})
-
-
-def _heading(name: str) -> str:
-    return MEASURES["heading"].get(name, name.capitalize())
-
-
-def _rule(rule: pd.Series, count: int) -> str:
-    """A row of the page's table of measures."""
-    bounds = " or ".join(f"{word} {rule[end]:g}" for word, end in (("below", "low"), ("above", "high")) if np.isfinite(rule[end]))
-    what = f"{rule['of']} {bounds}" if bounds else "–"
-    return f'<tr><th scope="row">{rule["heading"]}</th><td>{html.escape(rule["meaning"])}</td><td>{what}</td><td>{count or "–"}</td></tr>'
 
 
 def _entry(row: pd.Series, picture: bytes) -> str:
@@ -281,12 +265,10 @@ def _entry(row: pd.Series, picture: bytes) -> str:
         text = "–" if pd.isna(row[column]) else html.escape(format(row[column], form))
         cells += f'<td class="out">{text}</td>' if column in bad else f"<td>{text}</td>"
     said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in row["flags"]) or "<li>Nothing flagged.</li>"
-    image = (
-        f'<img loading="lazy" width="612" height="228" alt="{name}: axial, coronal and sagittal slice with outlines" '
-        f'src="data:image/jpeg;base64,{base64.b64encode(picture).decode()}">'
-    )
-    wide = f'<td colspan="{len(MEASURES) + 3}"><div>{image}<ul>{said}</ul></div></td>'
-    return f'<tbody data-flags="{row["flagged"]}"><tr>{cells}</tr><tr>{wide}</tr></tbody>\n'
+    source = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+    image = f'<img loading="lazy" width="612" height="228" alt="{name}: axial, coronal and sagittal slice, outlined" src="{source}">'
+    look = f'<tr><td colspan="{len(MEASURES) + 3}"><div>{image}<ul>{said}</ul></div></td></tr>'
+    return f'<tbody data-flags="{row["flagged"]}"><tr>{cells}</tr>{look}</tbody>\n'
 
 
 def _picture(prepared, row: int) -> bytes:
