@@ -94,7 +94,8 @@ def _measure(prepared, row: int) -> tuple[dict, np.ndarray]:
     inside = image[brain]
     floor, high = np.quantile(inside, [0.01, 0.99])
     out["empty"] = (inside <= inside.min() + 1e-3 * (high - floor)).mean() if contrast else np.nan
-    cube = _cube(np.where(brain, image, floor), centre, floor) if contrast else _cube(brain, centre, 0)
+    size = np.prod(spread / template["spread"]) ** (1 / 3)
+    cube = _cube(np.where(brain, image, floor), centre, size, floor) if contrast else _cube(brain, centre, size, 0)
     fits = _fits(cube)
     best = 1 + fits[1:].argmax()
     out |= {"match": fits[0], "turned": fits[best], "turn_gain": fits[best] - fits[0], "turn": template["turns"][best]}
@@ -117,7 +118,7 @@ def _template() -> dict:
     brain = images.mask_to_grid(datasets.load_mni152_brain_mask(resolution=1))
     grey, white = (images.to_grid(load(resolution=1)) for load in (datasets.load_mni152_gm_template, datasets.load_mni152_wm_template))
     centre, spread = _moments(brain)
-    maps = np.stack([_cube(values, centre, 0) for values in (brain, grey, white)], axis=-1)
+    maps = np.stack([_cube(values, centre, 1, 0) for values in (brain, grey, white)], axis=-1)
     bases, turns = [], []
     for order in itertools.permutations(range(3)):
         free = [axis for axis in range(3) if order[axis] != 0]  # mirroring the symmetric template left to right changes nothing
@@ -146,13 +147,12 @@ def _cut(brain) -> float:
     return ends.sum(axis=(1, 2)).max() / brain.sum(axis=(1, 2)).max()
 
 
-def _cube(values, centre, fill) -> np.ndarray:
-    """Means of blocks in a cube round `centre` (voxels), `fill` beyond the grid; float32 of shape (36, 36, 36)."""
-    cube = np.full([_EDGE] * 3, fill, "float32")
-    start = np.rint(centre + 0.5).astype(int) - _EDGE // 2
-    there = [slice(max(-low, 0), min(_EDGE, length - low)) for low, length in zip(start, values.shape, strict=True)]
-    cube[tuple(there)] = values[tuple(slice(part.start + low, part.stop + low) for part, low in zip(there, start, strict=True))]
-    for axis in range(3):
+def _cube(values, centre, size, fill) -> np.ndarray:
+    """Means of blocks in a cube round `centre` (voxels) of `size` times its edge, `fill` beyond the grid; float32 of shape (36, 36, 36)."""
+    at = [np.rint(middle + size * (np.arange(_EDGE) - (_EDGE - 1) / 2)).astype(int) for middle in centre]
+    cube = values[np.ix_(*(one.clip(0, length - 1) for one, length in zip(at, values.shape, strict=True)))].astype("float32")
+    for axis, (one, length) in enumerate(zip(at, values.shape, strict=True)):
+        np.moveaxis(cube, axis, 0)[(one < 0) | (one >= length)] = fill
         cube = np.add.reduceat(cube, np.arange(0, _EDGE, _BLOCK), axis)
     return cube / _BLOCK**3
 
@@ -214,9 +214,9 @@ def write(prepared, folder, table=None) -> Path:
     told = {name: html.escape(str(value)) for name, value in about.items()} | {
         "notice": f"{figures.SYNTHETIC} {figures.NOTICE}" if prepared.synthetic else figures.NOTICE,
         "colours": "".join(f"--{name}: rgb{colour};" for name, colour in COLOURS.items()),
-        "rules": MEASURES[["heading", "meaning", "of", "low", "high"]].assign(scans=MEASURES.index.map(counts)).to_html(
-            header=["Measure", "Meaning", "Flagged by its", "below", "above", "Scans flagged"], index=False, na_rep="", border=0,
-            classes="measures", float_format="{:g}".format),
+        "rules": MEASURES[["heading", "meaning", "of", "low", "high"]].assign(scans=MEASURES.index.map(counts))
+        .set_axis(["Measure", "Meaning", "Flagged by its", "below", "above", "Scans flagged"], axis=1)
+        .to_html(index=False, na_rep="", border=0, classes="measures", float_format="{:g}".format),
         "options": "".join(f'<option value="{name}">{MEASURES["heading"][name]} ({count})</option>' for name, count in counts.items()),
         "headings": "".join(f'<th scope="col" title="{row.meaning}"><button>{row.heading}</button></th>' for row in MEASURES.itertuples()),
     }  # fmt: skip
