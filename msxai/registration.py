@@ -401,9 +401,7 @@ def _align(image, own, fixed, target, grid, rigid: bool) -> np.ndarray:
         start = [f"{folder}/start.mat"]
         try:
             _ants().write_transform(_to_itk(_start(values, copy.affine, still, mask, target, grid, folder)), start[0])
-            step = _ants().registration(
-                still, moving, "Rigid", start, f"{folder}/rigid", mask=mask if rigid else None, **settings
-            )
+            step = _ants().registration(still, moving, "Rigid", start, f"{folder}/rigid", mask=mask if rigid else None, **settings)
             if not rigid:
                 step = _ants().registration(still, moving, "Affine", step["fwdtransforms"], f"{folder}/affine", mask=mask, **settings)
         except RuntimeError as error:
