@@ -33,6 +33,10 @@ class ImageError(MsxaiError):
     """An image file that cannot be used as it is: truncated, empty, not NIfTI, 4D, without a space, not finite."""
 
 
+class RegistrationError(MsxaiError):
+    """A scan finds no way into MNI152 space: no head or brain in it, or a registration that ends nowhere."""
+
+
 class SplitError(MsxaiError):
     """A subject stands on two sides of a split, or a part of it is empty."""
 
