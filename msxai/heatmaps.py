@@ -1,9 +1,11 @@
 """Heatmaps on disk: NIfTI in the scan's own space with a sidecar, laid out as a BIDS derivative; means over trials and over subjects.
 
-BIDS has agreed on no suffix for relevance. Conventions of this package: ``desc-lrpEpsilon_stat-relevance_statmap``, the mean over trials,
+The mean map of a scan that had to be registered is kept on the model's grid (``space-MNI152``), and once more in the scan's own space
+(``space-orig``); any other scan's own space is MNI152. BIDS has agreed on no suffix for relevance. Conventions of this package: ``desc-lrpEpsilon_stat-relevance_statmap``, the mean over trials,
 and ``stat-relevanceSD``, the standard deviation over trials (from two trials on). ``audit.tsv``: what each layer kept, scan by scan.
 """
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import images, integrity, lrp, network
+from . import images, integrity, lrp, network, registration
 from .parameters import located
 
 CHUNK = {"msxai": 4, "innvestigate": 32}  # scans explained at a time, 4 MB a scan and trial; innvestigate starts a process each time
@@ -38,7 +40,8 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
     -------
     pandas.DataFrame
         One row a scan: participant_id, session_id, group, label, logit and probability (means over trials), relevance (sum of the
-        mean map, in logits), conserved (relevance / logit), path (below `folder`), sha256. Written as heatmaps.tsv too.
+        mean map, in logits), conserved (relevance / logit), path (below `folder`), own_path (the map in the scan's own space), sha256.
+        Written as heatmaps.tsv too.
     """
     folder, table, audits, size = Path(folder), [], [], CHUNK.get(engine, 1)
     models = [network.restore(path) for path in weights]
@@ -60,10 +63,15 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
                     "Scan": integrity.relative(source["image"]), "ScanSHA256": source["source_sha256"],
                     "Synthetic": bool(prepared.synthetic), "Notice": NOTICE,
                 }  # fmt: skip
-                entry["sha256"] = _save(draft / entry["path"], mean, scan, {**common, "Statistic": "mean over trials", **more})
+                way = json.loads(source["registration"])
+                grid = scan if way["route"] == "resampled" else nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
+                entry["sha256"] = _save(draft / entry["path"], mean, grid, {**common, "Statistic": "mean over trials", **more})
+                if grid is not scan:
+                    entry["own_path"] = entry["path"].replace("_space-MNI152_", "_space-orig_")
+                    _save(draft / entry["own_path"], mean, scan, {**common, "Statistic": "mean over trials", **more}, way["matrix"])
                 if len(maps) > 1:
                     path = draft / entry["path"].replace("stat-relevance_", "stat-relevanceSD_")
-                    _save(path, maps.std(0, ddof=1), scan, {**common, "Statistic": "standard deviation over trials", **more})
+                    _save(path, maps.std(0, ddof=1), grid, {**common, "Statistic": "standard deviation over trials", **more})
                 table.append(entry)
             bar.update(len(chunk))
         integrity.write_json(draft / "dataset_description.json", {
@@ -76,10 +84,11 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
     return table
 
 
-def _save(path, relevance, scan, sidecar: dict) -> str:
-    """Write a map of the model's grid in the scan's space, with its sidecar; its SHA-256."""
+def _save(path, relevance, scan, sidecar: dict, matrix=None) -> str:
+    """Write a map of the model's grid in the scan's space, with its sidecar; its SHA-256. `matrix`: from that space to MNI152."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(images.from_grid(relevance, scan), path)
+    found = images.from_grid(relevance, scan if matrix is None else registration.place(scan, np.array(matrix)))
+    nib.save(found if matrix is None else images.with_space_of(scan, np.asarray(found.dataobj)), path)
     integrity.write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
     return integrity.sha256(path)
 
@@ -111,14 +120,14 @@ def _entry(scan: pd.Series, rule: str, logits, relevance) -> dict:
     return {
         "participant_id": subject, "session_id": session, "group": scan["group"], "label": scan["label"], "logit": logit,
         "probability": float(network.probability(np.array(logits)).mean()), "relevance": total, "conserved": total / logit,
-        "path": "/".join(filter(None, [subject, session, "anat", stem])),
+        "path": (path := "/".join(filter(None, [subject, session, "anat", stem]))), "own_path": path,
     }  # fmt: skip
 
 
 def read(folder) -> pd.DataFrame:
-    """heatmaps.tsv of a derivative with `path` made absolute."""
+    """heatmaps.tsv of a derivative with `path` and `own_path` made absolute."""
     table = _read(Path(folder) / "heatmaps.tsv")
-    return table.assign(path=[str(Path(folder) / path) for path in table["path"]])
+    return table.assign(**{name: [str(Path(folder) / path) for path in table[name]] for name in ("path", "own_path")})
 
 
 def read_audit(folder) -> pd.DataFrame:

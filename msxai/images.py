@@ -204,6 +204,11 @@ def from_grid(values, image) -> nib.Nifti1Image:
     if not on_grid(image):
         ratio = abs(np.linalg.det(image.affine[:3, :3]) / np.linalg.det(AFFINE[:3, :3]))
         values = _resample(nib.Nifti1Image(values, AFFINE), image.affine, image.shape, "linear") * np.float32(ratio)
+    return with_space_of(image, values)
+
+
+def with_space_of(image, values) -> nib.Nifti1Image:
+    """An image of `values` with the affine and the space codes of another of the same shape."""
     out = nib.Nifti1Image(values, image.affine)
     out.header.set_xyzt_units("mm")
     for form in ("sform", "qform"):

@@ -11,12 +11,13 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from . import images, integrity, splits
+from . import images, integrity, registration, splits
 from .cohort import Cohort
-from .errors import ImageError, SplitError, StaleInputError
+from .errors import ImageError, RegistrationError, SplitError, StaleInputError
 from .parameters import one_of
 
 NORMALISATIONS = ("zscore", "max", "voxelwise")
+ON_ERROR = ("stop", "leave out")
 STORE = {"compression": "gzip", "compression_opts": 1}  # without the shuffle filter: .56 MB a scan in place of .98, and faster
 
 
@@ -27,6 +28,9 @@ def prepare(
     *,
     normalisation: str = "zscore",
     interpolation: str = "linear",
+    register: str = "none",
+    derivatives=None,
+    on_error: str = "stop",
     parameters=None,
     jobs: int = 1,
 ) -> None:
@@ -43,6 +47,12 @@ def prepare(
         "zscore" and "max" as in `msxai.images.normalise`. "voxelwise": min-max of each scan, then the z-score of each voxel over the
         training part, as the paper does before pre-training.
     interpolation : {"linear", "continuous"}
+    register : {"auto", "none", "affine", "full"}
+        See `msxai.registration.register`. A scan that is not in MNI space gets there, with its masks, by one interpolation.
+    derivatives : path, optional
+        Where transforms and brain masks of registered scans are kept (BIDS) and found again by a later run; needed unless "none".
+    on_error : {"stop", "leave out"}
+        What a scan that cannot be used does: end the preparation, or be left out and named (`Prepared.left_out`).
     parameters : dict, optional
         Stored beside.
     jobs : int
@@ -50,30 +60,41 @@ def prepare(
 
     Raises
     ------
-    ParameterError, ImageError
-        The latter names the scan or mask.
+    ParameterError, ImageError, RegistrationError
+        The latter two name the scan or mask.
     SplitError
         The split is of other scans, or one file stands under two subjects in different parts.
     """
     one_of("normalisation", normalisation, NORMALISATIONS)
     one_of("interpolation", interpolation, images.INTERPOLATIONS)
+    one_of("registration", register, registration.MODES)
+    one_of("on_error", on_error, ON_ERROR)
     table = cohort.table.merge(splits.check(split), on=["participant_id", "session_id"], how="left", validate="1:1")
     if table["part"].isna().any() or len(split) != len(table):
         raise SplitError(
             "split", "other scans than the cohort has", "one part for each scan", "Run 01_data_preparation from its first cell."
         )
     one = "minmax" if normalisation == "voxelwise" else normalisation
-    work = Parallel(jobs, return_as="generator")(delayed(_scan)(row, one, interpolation) for row in table.to_dict("records"))
+    settings = (cohort.modality, one, interpolation, register, derivatives, on_error)
+    work = Parallel(jobs, return_as="generator")(delayed(_attempt)(row, *settings) for row in table.to_dict("records"))
     with integrity.replacing(path) as draft, h5py.File(draft, "w") as file:
         shape = (len(table), *images.SHAPE)
-        stores = {name: file.create_dataset(name, shape, kind, chunks=(1, *images.SHAPE), **STORE)
+        stores = {name: file.create_dataset(name, shape, kind, chunks=(1, *images.SHAPE), maxshape=shape, **STORE)
                   for name, kind in (("images", "f4"), ("brain", "?"), ("lesions", "?"))}  # fmt: skip
-        hashes = []
-        for row, (arrays, source) in enumerate(tqdm(work, total=len(table), desc="preparing", unit="scan")):
-            for name, values in arrays.items():
-                stores[name][row] = values
-            hashes.append(source)
-        table["source_sha256"] = hashes
+        about, errors = [], {}
+        for row, found in enumerate(tqdm(work, total=len(table), desc="preparing", unit="scan")):
+            if isinstance(found, Exception):
+                errors[row] = found
+                continue
+            for name, values in found[0].items():
+                stores[name][len(about)] = values
+            about.append(found[1])
+        if not about:
+            raise next(iter(errors.values()))
+        left_out = [{**table.iloc[row][["participant_id", "session_id"]], "reason": str(error)} for row, error in errors.items()]
+        table = table.drop(index=list(errors)).reset_index(drop=True).assign(**pd.DataFrame(about))
+        for store in stores.values():
+            store.resize(len(table), axis=0)
         _same_scan_twice(table)
         if normalisation == "voxelwise":
             _zscore_voxels(stores["images"], np.flatnonzero(table["part"] == "training"))
@@ -84,14 +105,25 @@ def prepare(
             modality=cohort.modality,
             normalisation=normalisation,
             interpolation=interpolation,
+            left_out=json.dumps(left_out),
             parameters=json.dumps(parameters or {}),
         )
         file.create_dataset("table", data=table.to_json(orient="table", index=False))  # an attribute ends at 64 KB
         file.attrs["affine"] = images.AFFINE
 
 
-def _scan(row: dict, normalisation: str, interpolation: str) -> tuple[dict, str]:
-    """Arrays of one scan, and its source's hash; runs in a worker."""
+def _attempt(row: dict, *settings) -> tuple[dict, dict] | ImageError | RegistrationError:
+    """What `_scan` gives, or its error where the scan may be left out; runs in a worker."""
+    try:
+        return _scan(row, *settings[:-1])
+    except (ImageError, RegistrationError) as error:
+        if settings[-1] == "stop":
+            raise
+        return error
+
+
+def _scan(row: dict, modality: str, normalisation: str, interpolation: str, register: str, derivatives) -> tuple[dict, dict]:
+    """Arrays of one scan; hashes of its files, and its registration as JSON."""
     scan = images.load(row["image"])
     told = np.asarray(scan.dataobj)[np.asarray(scan.dataobj) != 0]
     if not len(told) or np.ptp(told) == 0:  # resampling would give its edge other values
@@ -99,12 +131,29 @@ def _scan(row: dict, normalisation: str, interpolation: str) -> tuple[dict, str]
     masks = {name: images.load_mask(row[name], scan, name == "brain_mask") for name in ("brain_mask", "lesion_mask") if row[name]}
     values = images.to_grid(scan, interpolation)
     brain = images.mask_to_grid(masks["brain_mask"]) if row["brain_mask"] else images.brain_mask(values)
+    way = {"route": "resampled", "flags": []}
+    if register in ("affine", "full") or (register == "auto" and not registration.in_mni_space(scan, values, brain)):
+        found = _register(row, modality, register, derivatives)
+        scan, way = registration.place(found.image, found.matrix), registration.summary(found)
+        masks = {name: registration.place(mask, found.matrix) for name, mask in masks.items()}
+        values, brain = images.to_grid(scan, interpolation), images.mask_to_grid(registration.place(found.brain, found.matrix))
+        values = np.where(brain, values, 0) if found.route == "full" else values  # a head is not the network's business
     lesions = images.mask_to_grid(masks["lesion_mask"]) if row["lesion_mask"] else np.zeros(images.SHAPE, bool)
     try:
         values = images.normalise(values, brain, normalisation)
     except ImageError as error:
         raise ImageError(row["image"], error.found, error.expected, error.mend) from error
-    return {"images": values, "brain": brain, "lesions": lesions}, integrity.sha256(row["image"])
+    files = {"source": row["image"], "brain_mask": row["brain_mask"], "lesion_mask": row["lesion_mask"]}
+    hashes = {f"{name}_sha256": integrity.sha256(path) if path else None for name, path in files.items()}
+    return {"images": values, "brain": brain, "lesions": lesions}, {**hashes, "registration": json.dumps(way)}
+
+
+def _register(row: dict, modality: str, mode: str, derivatives) -> registration.Registration:
+    """A scan's registration, by way of the FLAIR of the same visit where there is one."""
+    names = [name for name in (row["participant_id"], row["session_id"]) if name]
+    where = {"folder": Path(derivatives, *names, "anat"), "entities": "_".join(names), "mode": mode}
+    partner = registration.registered(row["flair"], modality="FLAIR", **where) if row.get("flair") and modality != "FLAIR" else None
+    return registration.registered(row["image"], modality=modality, brain=row["brain_mask"], partner=partner, **where)
 
 
 def _same_scan_twice(table: pd.DataFrame) -> None:
@@ -148,7 +197,10 @@ class Prepared:
     Attributes
     ----------
     table : pandas.DataFrame
-        The cohort's table with part and source_sha256, one row a scan.
+        The cohort's table with part, hashes of the files (source_sha256, brain_mask_sha256, lesion_mask_sha256) and registration (JSON:
+        route, flags; where it is not "resampled" matrix, scales and Dice too), one row a scan.
+    left_out : list of dict
+        participant_id, session_id and reason of the scans that could not be used.
     has_lesions : ndarray of bool, shape (N,)
         Whether a scan has a lesion mask (which may be empty).
     affine : ndarray of shape (4, 4)
@@ -167,7 +219,7 @@ class Prepared:
             self.table["part"] = [parts.get((row.participant_id, row.session_id)) for row in self.table.itertuples()]
         self.has_lesions = self.table["lesion_mask"].notna().to_numpy()
         self.name, self.modality, self.normalisation = (str(attrs[key]) for key in ("name", "modality", "normalisation"))
-        self.synthetic, self.affine = bool(attrs["synthetic"]), attrs["affine"]
+        self.synthetic, self.affine, self.left_out = bool(attrs["synthetic"]), attrs["affine"], json.loads(attrs["left_out"])
 
     def _read(self, name: str, row: int) -> np.ndarray:
         with self._lock:

@@ -123,6 +123,29 @@ def register(image, *, modality: str, brain=None, partner: Registration | None =
     return _checked(route, image, own, matrix, parameters_of(modality, mode, brain, partner))
 
 
+def in_mni_space(image, values, brain) -> bool:
+    """Whether a scan is on an MNI grid already, without a head and as large as the template, so that resampling is enough.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image
+        The scan; its field of view counts.
+    values, brain : ndarray of shape (96, 114, 96)
+        The scan and its brain mask on the model's grid.
+    """
+    if not _on_mni_grid(image):
+        return False
+    template, far = _template_brain(), ~ndimage.binary_dilation(brain, iterations=3)
+    dice = 2 * (brain & template).sum() / (brain.sum() + template.sum())
+    return bool(dice >= SETTINGS["same_size"] and (values[far] != 0).mean() < 1e-3)
+
+
+@functools.cache
+def _template_brain() -> np.ndarray:
+    """The template's brain mask on the model's grid."""
+    return images.mask_to_grid(datasets.load_mni152_brain_mask(resolution=1))
+
+
 def place(image, matrix) -> nib.Nifti1Image:
     """The same voxels with an affine that leads to MNI152: one interpolation takes them to the model's grid (`msxai.images.to_grid`).
 
@@ -139,6 +162,13 @@ def place(image, matrix) -> nib.Nifti1Image:
     placed.set_sform(placed.affine, code=4)
     placed.set_qform(None, code=0)  # no quaternion holds shear
     return placed
+
+
+def summary(registration: Registration) -> dict:
+    """Route, matrix, scales, Dice and flags, as `msxai.prepared` keeps them for each scan; JSON types."""
+    record = registration.record
+    told = {"route": registration.route, "matrix": np.asarray(registration.matrix).tolist()}
+    return told | {"scales": record["scale"], "dice": record["dice"], "flags": record["flags"]}
 
 
 def save(registration: Registration, folder, entities: str, *, sources=()) -> Path:
@@ -275,7 +305,7 @@ def _checked(route, image, brain, matrix, parameters) -> Registration:
         "volume": round(volume, 1),
         "flags": flags,
     }
-    return Registration(route, image, _like_image(brain.astype("uint8"), image), matrix, record)
+    return Registration(route, image, images.with_space_of(image, brain.astype("uint8")), matrix, record)
 
 
 @functools.cache
@@ -288,14 +318,6 @@ def _template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _values(image) -> np.ndarray:
     return np.asarray(image.dataobj, "float32")
-
-
-def _like_image(values, image) -> nib.Nifti1Image:
-    out = nib.Nifti1Image(values, image.affine)
-    for form in ("sform", "qform"):
-        getattr(out, f"set_{form}")(image.affine, code=int(image.header[f"{form}_code"]))
-    out.header.set_xyzt_units("mm")
-    return out
 
 
 def _sample(values, affine, image, mode: str = "constant") -> np.ndarray:
@@ -376,7 +398,7 @@ def _without_bias(image) -> nib.Nifti1Image:
     )
     field = field.numpy()
     field = np.clip(field / field[head].mean(), 0.1, 10)
-    return _like_image(_values(image) / _sample(field, copy.affine, image, "nearest"), image)
+    return images.with_space_of(image, _values(image) / _sample(field, copy.affine, image, "nearest"))
 
 
 def _partner(partner: Registration) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -33,6 +33,14 @@ class Results:
         """What made a cohort's arrays, JSON, written last by 01_data_preparation."""
         return self.folder / "prepared" / f"{cohort_name(cohort)}.json"
 
+    def registration(self, cohort: str) -> Path:
+        """Transforms and brain masks of registered scans as BIDS derivatives, from 01_data_preparation."""
+        return self.folder / "derivatives" / f"registration-{cohort_name(cohort)}"
+
+    def quality_control(self, cohort: str) -> Path:
+        """qc.html, qc.tsv and qc.json of a cohort, from 01_data_preparation."""
+        return self.folder / "quality-control" / cohort_name(cohort)
+
     def trial(self, variant: str, trial: int) -> Path:
         """One training: weights.npz, history.tsv, provenance.json; the variant "pretraining" is 02's, any other 03's."""
         return (self.folder / "pretraining" if variant == "pretraining" else self.folder / "finetuning" / variant) / f"trial-{trial}"

@@ -14,26 +14,26 @@
 # %% [markdown]
 # # 01 · Data preparation
 #
-# Brings one cohort onto the model's grid (96x114x96 voxels of the MNI field of view), splits it once, and stores everything that later
-# steps read in one file.
+# Brings one cohort onto the model's grid (96x114x96 voxels of the MNI field of view), registering what is not in MNI space, splits it
+# once, stores everything that later steps read in one file, and shows what to look at before anything is trained.
 #
 # | | |
 # |---|---|
-# | reads | an embedded synthetic cohort (made here on first use), a BIDS dataset, or a list of scans |
-# | writes | `<results>/prepared/<cohort>.h5`, `<cohort>_split.tsv` and, last, `<cohort>.json` |
+# | reads | an embedded synthetic cohort (made here on first use), a BIDS dataset, ADNI's folders, a table, a cohort's YAML, or a list of scans |
+# | writes | `<results>/prepared/<cohort>.h5`, `<cohort>_split.tsv` and, last, `<cohort>.json`; `quality-control/<cohort>/qc.html`; `derivatives/` |
 # | takes | about 2 minutes for 147 embedded subjects on 2 cores |
 #
 # The embedded cohorts are simulated: `phantom-ms` (76 patients, 71 controls, FLAIR-like) and `phantom-ad` (T1-like, several visits a
-# subject). A cohort of your own: `-p cohort data/my-study` for a BIDS dataset (see `data/README.md`).
+# subject). A cohort of your own: `-p cohort data/my-study` for a BIDS dataset; tables, ADNI and YAML: see `data/README.md`.
 
 # %%
-from msxai import figures, integrity, parameters, phantom, splits
+from msxai import confounds, figures, integrity, parameters, phantom, quality_control, splits
 from msxai.cohort import open_cohort
 from msxai.prepared import Prepared, leaks, prepare
 from msxai.results import Results
 
 # %% tags=["parameters"]
-cohort: str = "phantom-ms"  # an embedded cohort (phantom-ms..., phantom-ad...), or the folder of a BIDS dataset
+cohort: str = "phantom-ms"  # an embedded cohort (phantom-ms..., phantom-ad...), a BIDS dataset, ADNI's folder, a table, or a YAML
 images: list = []  # instead of a dataset: paths of scans; `cohort` is then only their name
 lesion_masks: list = []  # one lesion mask for each of `images`, or none
 modality: str = "FLAIR"  # suffix of the scans: FLAIR or T1w
@@ -48,12 +48,13 @@ validation: float = 0.15  # share of the remaining subjects that selects the bes
 split_seed: int = 0  # seed of the split
 normalisation: str = "zscore"  # zscore inside the brain; the paper's: max (fine-tuning), voxelwise (pre-training)
 interpolation: str = "linear"  # linear or continuous (third-order spline)
-registration: str = "none"  # scans are taken to be in MNI space already
+holdout_site: list = []  # instead of `holdout`: sites held out whole
+registration: str = "auto"  # scans that are not in MNI space are registered; none, affine, full: what is done with all of them
+on_error: str = "stop"  # a scan that cannot be used: stop, or leave out (and say so)
 jobs: int = 2  # processes
 
 # %%
 run = parameters.check(globals())
-parameters.one_of("registration", registration, ["none"])
 where = Results(results)
 
 # %% [markdown]
@@ -64,26 +65,55 @@ where = Results(results)
 folder = phantom.find(cohort, subjects=subjects, seed=cohort_seed, jobs=jobs) if not images else None
 source = open_cohort(folder, modality, patients, controls, label_column, images=images, lesion_masks=lesion_masks, name=cohort)
 print(f"{source.name}: {len(source.table)} scans of {source.table['participant_id'].nunique()} subjects, synthetic: {source.synthetic}")
-source.table.drop(columns=["image", "brain_mask", "lesion_mask"]).head()
+print(*source.notes, sep="\n")
+source.table.drop(columns=["image", "brain_mask", "lesion_mask", "flair"]).head()
+
+# %% [markdown]
+# ## Confounds
+# Whatever differs between patients and controls besides the disease can be learnt in its stead. A site of one group only, as the
+# paper's cohort has one, cannot be put right by any analysis of this cohort alone: bring other sites (`holdout_site`), or say so.
+
+# %%
+for warning in confounds.warnings(source.table):
+    print(warning)
+confounds.table(source.table)
 
 # %% [markdown]
 # ## One split
 # Seeded, stratified by diagnosis, grouped by subject. Every later step reads this file; a subject on two sides is an error.
 
 # %%
-split = splits.make(source.table, holdout=holdout, validation=validation, seed=split_seed)
+split = splits.make(source.table, holdout=holdout, validation=validation, seed=split_seed, holdout_site=holdout_site)
 splits.write(split, where.split(cohort))
 split.merge(source.table).groupby(["part", "group"], dropna=False)["participant_id"].agg(scans="size", subjects="nunique")
 
 # %% [markdown]
 # ## Prepared arrays
-# Each scan is resampled by its header alone (any orientation), then normalised inside its own brain mask, in the same way in both
-# training stages.
+# A scan on the MNI grid with the template's brain size is resampled by its header alone (any orientation). Any other is registered (a
+# raw one with N4, and its brain is found), kept in `derivatives/`, and read from there in the next run. Then each is normalised inside
+# its own brain mask, in the same way in both training stages.
 
 # %%
-prepare(source, split, where.prepared(cohort), normalisation=normalisation, interpolation=interpolation, parameters=run, jobs=jobs)
+prepare(source, split, where.prepared(cohort), normalisation=normalisation, interpolation=interpolation, register=registration,
+        derivatives=where.registration(cohort), on_error=on_error, parameters=run, jobs=jobs)  # fmt: skip
+prepared = Prepared(where.prepared(cohort), where.split(cohort))
+for scan in prepared.left_out:
+    print("LEFT OUT:", scan["participant_id"], scan["session_id"], scan["reason"])
+
+# %% [markdown]
+# ## Quality control
+# What is measured, what is flagged and why stands on the page, with a picture of each scan. A flag is a reason to look, no verdict.
+
+# %%
+quality = quality_control.measure(prepared)
+page = quality_control.write(prepared, where.quality_control(cohort), quality)
+print(integrity.relative(page))
+quality_control.show(quality)
+
+# %%
 outputs = [where.prepared(cohort), where.split(cohort)]
-integrity.write_json(where.record(cohort), integrity.provenance(run, outputs=outputs, synthetic=source.synthetic))
+more = {"synthetic": source.synthetic, "notes": source.notes, "left_out": prepared.left_out}
+integrity.write_json(where.record(cohort), integrity.provenance(run, outputs=outputs, **more))
 
 # %% [markdown]
 # ## Does anyone stand on two sides?
@@ -92,7 +122,6 @@ integrity.write_json(where.record(cohort), integrity.provenance(run, outputs=out
 # the split. The table should be empty.
 
 # %%
-prepared = Prepared(where.prepared(cohort), where.split(cohort))
 leaks(prepared)
 
 # %% [markdown]

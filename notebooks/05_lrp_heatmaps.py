@@ -88,7 +88,7 @@ figure
 # Click into a slice to move through the map. Not for clinical use.
 
 # %%
-figures.view_heatmap(prepared.table["image"].iloc[row], surest["path"], interactive=interactive, synthetic=prepared.synthetic)
+figures.view_heatmap(prepared.table["image"].iloc[row], surest["own_path"], interactive=interactive, synthetic=prepared.synthetic)
 
 # %% [markdown]
 # ## Summary
