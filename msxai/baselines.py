@@ -246,6 +246,8 @@ def cross_validate(prepared, seed: int = 0, folds: int = 5, repeats: int = 5) ->
     """
     rows = np.flatnonzero(prepared.table["label"].notna())
     labels, groups = prepared.table["label"].iloc[rows].to_numpy(int), prepared.table["participant_id"].iloc[rows].to_numpy()
+    if not repeats:
+        return pd.DataFrame(), dict.fromkeys(MACHINES, "no cross-validation was asked for")
     folds = min(folds, *(len(set(groups[labels == label])) // 2 for label in (0, 1))) if len(rows) else 0
     if folds < 2:
         return pd.DataFrame(), dict.fromkeys(MACHINES, "cross-validation needs four patients and four controls")
@@ -261,7 +263,8 @@ def cross_validate(prepared, seed: int = 0, folds: int = 5, repeats: int = 5) ->
                 known = _part(pipeline, seen[view], train, train)
                 machine, _ = _select(pipeline, grid, known, labels[train], groups[train], seed)
                 found = special.expit(machine.decision_function(_part(pipeline, seen[view], test, train)))
-                row = {"variant": name, "repeat": repeat, "fold": fold, "training": len(set(groups[train])), "tested": len(set(groups[test]))}
+                sizes = {"training": len(set(groups[train])), "tested": len(set(groups[test]))}
+                row = {"variant": name, "repeat": repeat, "fold": fold, **sizes}
                 scores.append(row | {key: function(labels[test], found) for key, function in statistics.MEASURES.items()})
     return pd.DataFrame(scores), left_out
 

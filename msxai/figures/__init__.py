@@ -5,6 +5,7 @@ to draw says so in words. Patients and controls keep one pair of colours, safe f
 """
 
 from .cohort import cohort_table, lesion_distribution, show_scan
+from .comparison import calibration, compared
 from .heatmaps import audit, average, heatmap, individual, view_heatmap
 from .page import CONTROL, NOTICE, PATIENT, SYNTHETIC, save
 from .results import results_table, roc
@@ -12,6 +13,6 @@ from .slices import POSITIVE, SYMMETRIC, mean_anatomy
 from .training import first_filters, training_curves
 
 __all__ = [
-    "CONTROL", "NOTICE", "PATIENT", "POSITIVE", "SYMMETRIC", "SYNTHETIC", "audit", "average", "cohort_table", "first_filters", "heatmap",
+    "CONTROL", "NOTICE", "PATIENT", "POSITIVE", "SYMMETRIC", "SYNTHETIC", "audit", "average", "calibration", "cohort_table", "compared", "first_filters", "heatmap",
     "individual", "lesion_distribution", "mean_anatomy", "results_table", "roc", "save", "show_scan", "training_curves", "view_heatmap",
 ]  # fmt: skip
