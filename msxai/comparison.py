@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from . import statistics
+from . import evaluation, integrity, splits, statistics
+from .errors import MissingStepError
+from .results import Results
 
 
 def brier(labels, scores, weights=None):
@@ -40,7 +42,7 @@ def table(predictions: pd.DataFrame, references=("lesion load", "scratch"), seed
     pandas.DataFrame
         variant, measure, reference, patients, controls, value, low, high, p. Measures: auc (DeLong; where the groups are separated wholly,
         Newcombe), brier (bootstrap), auc_difference (variant less reference, paired DeLong, two-sided p; no correction for the number of
-        comparisons). NaN where a group has fewer than two subjects.
+        comparisons; without interval where DeLong finds no variance). NaN where a group has fewer than two subjects.
     """
     known = predictions.dropna(subset=["label"])
     names = list(dict.fromkeys(known["variant"]))
@@ -61,6 +63,7 @@ def table(predictions: pd.DataFrame, references=("lesion load", "scratch"), seed
         for other in references:
             if other in wide and other != name:
                 value, low, high, p = statistics.auc_difference(labels, scores, wide[other].to_numpy(), level)
+                low, high = (np.nan, np.nan) if np.isnan(p) else (low, high)  # no variance: nothing can be said, least of all for sure
                 rows.append(row | {"measure": "auc_difference", "reference": other, "value": value, "low": low, "high": high, "p": p})
     columns = ["variant", "measure", "reference", "patients", "controls", "value", "low", "high", "p"]
     return pd.DataFrame(rows).reindex(columns=columns)
@@ -159,3 +162,45 @@ def folds(scores: pd.DataFrame, reference: str = "lesion load", level: float = 0
         rows.append({"variant": variant, "measure": measure, "reference": reference if measure == "auc_difference" else "",
                      "folds": len(found), "value": value, "sd": values.std(), "low": low, "high": high})  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def gather(results: str, count: int) -> pd.DataFrame:
+    """Bring the folds of a cross-validation together: predictions.tsv, folds.tsv and, last, cross_validation.tsv in the results folder.
+
+    Parameters
+    ----------
+    results : str
+        The folder; its folds are the results folders ``fold-0``, ``fold-1``, ...
+    count : int
+        How many.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `folds` of all variants and baselines.
+
+    Raises
+    ------
+    MissingStepError
+        A fold was not evaluated.
+    """
+    where, tables, rows = Results(results), [], []
+    for number in range(count):
+        folder = where.folder / f"fold-{number}"
+        predictions = evaluation.read_table(folder / "evaluation", "predictions")
+        if predictions.empty:
+            raise MissingStepError(f"{results}/{folder.name}/evaluation", "no predictions", "those of this fold", "Run make cv.")
+        parts = pd.concat(splits.read(path) for path in (folder / "prepared").glob("*_split.tsv"))
+        held = set(predictions["participant_id"])
+        parts = parts[parts["participant_id"].isin(held) | (parts["part"] != "holdout")]
+        sizes = {"training": parts.loc[parts["part"] != "holdout", "participant_id"].nunique(), "tested": len(held)}
+        tables.append(predictions.assign(fold=number))
+        for variant, found in predictions.groupby("variant", sort=False):
+            labels, _, trials = statistics.trial_scores(found)
+            scores = {name: np.mean([measure(labels, one) for one in trials]) for name, measure in statistics.MEASURES.items()}
+            rows.append({"variant": variant, "repeat": 0, "fold": number, **sizes, **scores})
+    found = folds(pd.DataFrame(rows))
+    for name, table in {"predictions": pd.concat(tables), "folds": pd.DataFrame(rows), "cross_validation": found}.items():
+        with integrity.replacing(where.folder / f"{name}.tsv") as draft:
+            table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
+    return found

@@ -187,7 +187,7 @@ def features(model: keras.Model) -> tuple[keras.Model, callable]:
     Width 16: 32 features; width 64: 128, as in the paper's network.
     """
     dense = model.get_layer("dense")
-    return keras.Model(model.inputs, model.get_layer("flatten").output), lambda values: keras.ops.convert_to_numpy(dense(values))[:, 0]
+    return keras.Model(model.inputs[0], model.get_layer("flatten").output), lambda values: keras.ops.convert_to_numpy(dense(values))[:, 0]
 
 
 def probability(logits) -> np.ndarray:

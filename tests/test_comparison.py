@@ -8,6 +8,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
 from msxai import comparison, figures, statistics
+from msxai.errors import MissingStepError
 
 # R 4.2.2, pROC 1.18.0 (Debian's r-cran-proc) on numbers that a formula gives:
 #   i <- 0:59; y <- as.integer(i %% 5 < 2); a <- (37 * i) %% 23 + 6 * y; b <- (17 * i) %% 19 + 3 * y + a %/% 3
@@ -49,6 +50,9 @@ def test_table_compares_the_mean_of_trials_with_both_references():
     assert found.loc[("scratch", "auc_difference", "lesion load"), "value"] == pytest.approx(0.72627314814814814 - 1)
     assert ("lesion load", "auc_difference", "lesion load") not in found.index
     assert found.loc[("lesion load", "auc", ""), "low"] < 1, "separated wholly is not certain"
+    same = comparison.table(long(**{"net": [Y / 2], "lesion load": [0.2 + Y / 2]})).set_index(["variant", "measure"])
+    assert same.loc[("net", "auc_difference"), "value"] == 0
+    assert same.loc[("net", "auc_difference"), ["low", "high", "p"]].isna().all(), "two that separate wholly are not proven equal"
     brier = found.loc[("scratch", "brier", "")]
     assert brier["value"] == pytest.approx(brier_score_loss(Y, b))
     assert brier["low"] < brier["value"] < brier["high"]
@@ -151,3 +155,23 @@ def test_figures_with_nothing_to_draw_say_so():
     for function in figures.compared, figures.calibration:
         empty = comparison.table(long(net=[A]).iloc[:0]).assign(part="holdout")
         assert "Nothing to draw" in function(empty, synthetic=True)[1]["nothing_to_draw"].iloc[0]
+
+
+def test_folds_of_the_networks_are_gathered(tmp_path):
+    for number in range(2):
+        folder = tmp_path / f"fold-{number}"
+        (folder / "evaluation").mkdir(parents=True)
+        (folder / "prepared").mkdir()
+        found = long(net=[A / 40, B / 40], **{"lesion load": [B / 40]})
+        held = found["participant_id"].str[1:].astype(int) % 2 == number
+        found[held].to_csv(folder / "evaluation" / "predictions.tsv", sep="\t", index=False)
+        split = found[["participant_id", "session_id"]].drop_duplicates()
+        part = np.where(split["participant_id"].str[1:].astype(int) % 2 == number, "holdout", "training")
+        split.assign(part=part).to_csv(folder / "prepared" / "x_split.tsv", sep="\t", index=False)
+    table = comparison.gather(str(tmp_path), 2).set_index(["variant", "measure"])
+    aucs = [np.mean([statistics.auc(Y[k::2], one[k::2]) for one in (A, B)]) for k in (0, 1)]
+    assert table.loc[("net", "auc"), "value"] == pytest.approx(np.mean(aucs))
+    assert table.loc[("net", "auc"), "low"] == pytest.approx(comparison.corrected_interval(aucs, 30, 30)[1])
+    assert len(pd.read_csv(tmp_path / "predictions.tsv", sep="\t")) == 180
+    with pytest.raises(MissingStepError, match="fold-2"):
+        comparison.gather(str(tmp_path), 3)

@@ -13,6 +13,7 @@ from .slices import POSITIVE, SYMMETRIC, mean_anatomy
 from .training import first_filters, training_curves
 
 __all__ = [
-    "CONTROL", "NOTICE", "PATIENT", "POSITIVE", "SYMMETRIC", "SYNTHETIC", "audit", "average", "calibration", "cohort_table", "compared", "first_filters", "heatmap",
-    "individual", "lesion_distribution", "mean_anatomy", "results_table", "roc", "save", "show_scan", "training_curves", "view_heatmap",
+    "CONTROL", "NOTICE", "PATIENT", "POSITIVE", "SYMMETRIC", "SYNTHETIC", "audit", "average", "calibration", "cohort_table", "compared",
+    "first_filters", "heatmap", "individual", "lesion_distribution", "mean_anatomy", "results_table", "roc", "save", "show_scan",
+    "training_curves", "view_heatmap",
 ]  # fmt: skip
