@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.." || exit 1
 profile=${CV:-workflow/cv.yaml}
 set -- .venv/bin/snakemake --snakefile workflow/Snakefile --configfile "$profile" --workflow-profile workflow/local "$@"
 results=$(sed -n 's/^common: {results: \([^},]*\).*/\1/p' "$profile") folds=$(sed -n 's/^folds: *//p' "$profile")
-"$@" "$results/pretraining/trial-0/provenance.json" || exit 1
+"$@" -- "$results/pretraining/trial-0/provenance.json" || exit 1
 fold=0
 while [ "$fold" -lt "$folds" ]; do
     target=$results/fold-$fold
