@@ -159,6 +159,8 @@ def folds(scores: pd.DataFrame, reference: str = "lesion load", level: float = 0
             continue
         values = found["auc"] - other.reindex(found.index) if measure == "auc_difference" else found[measure]
         value, low, high = corrected_interval(values, found["training"].mean(), found["tested"].mean(), level)
+        floor = -1 if measure == "auc_difference" else 0
+        low, high = np.clip([low, high], floor, 1)  # Student's t knows no bounds
         rows.append({"variant": variant, "measure": measure, "reference": reference if measure == "auc_difference" else "",
                      "folds": len(found), "value": value, "sd": values.std(), "low": low, "high": high})  # fmt: skip
     return pd.DataFrame(rows)
