@@ -171,7 +171,8 @@ def test_folds_of_the_networks_are_gathered(tmp_path):
     table = comparison.gather(str(tmp_path), 2).set_index(["variant", "measure"])
     aucs = [np.mean([statistics.auc(Y[k::2], one[k::2]) for one in (A, B)]) for k in (0, 1)]
     assert table.loc[("net", "auc"), "value"] == pytest.approx(np.mean(aucs))
-    assert table.loc[("net", "auc"), "low"] == pytest.approx(comparison.corrected_interval(aucs, 30, 30)[1])
+    assert table.loc[("net", "auc"), "low"] == pytest.approx(max(comparison.corrected_interval(aucs, 30, 30)[1], 0))
+    assert table["value"].between(-1, 1).all()
     assert len(pd.read_csv(tmp_path / "predictions.tsv", sep="\t")) == 180
     with pytest.raises(MissingStepError, match="fold-2"):
         comparison.gather(str(tmp_path), 3)
