@@ -13,10 +13,10 @@ from msxai.errors import MissingStepError
 # R 4.2.2, pROC 1.18.0 (Debian's r-cran-proc) on numbers that a formula gives:
 #   i <- 0:59; y <- as.integer(i %% 5 < 2); a <- (37 * i) %% 23 + 6 * y; b <- (17 * i) %% 19 + 3 * y + a %/% 3
 #   ra <- roc(y, a, direction = "<"); rb <- roc(y, b, direction = "<"); auc; var; cov(ra, rb); roc.test(ra, rb, paired = TRUE); ci.auc(ra)
-I = np.arange(60)
-Y = (I % 5 < 2).astype(int)
-A = (37 * I) % 23 + 6 * Y
-B = (17 * I) % 19 + 3 * Y + A // 3
+NUMBER = np.arange(60)
+Y = (NUMBER % 5 < 2).astype(int)
+A = (37 * NUMBER) % 23 + 6 * Y
+B = (17 * NUMBER) % 19 + 3 * Y + A // 3
 
 
 def test_paired_delong_is_r_procs():
@@ -42,7 +42,7 @@ def long(**variants):
 
 def test_table_compares_the_mean_of_trials_with_both_references():
     a, b = A / 40, B / 40
-    predictions = long(**{"net": [a + 0.01 * (I % 3), a - 0.01 * (I % 3)], "scratch": [b], "lesion load": [0.2 + Y / 2]})
+    predictions = long(**{"net": [a + 0.01 * (NUMBER % 3), a - 0.01 * (NUMBER % 3)], "scratch": [b], "lesion load": [0.2 + Y / 2]})
     found = comparison.table(predictions.sample(frac=1, random_state=0)).set_index(["variant", "measure", "reference"])
     assert found.loc[("net", "auc", ""), "value"] == pytest.approx(statistics.auc(Y, A))
     row = found.loc[("net", "auc_difference", "scratch")]
