@@ -6,11 +6,15 @@ from a random field with the local mean, the local standard deviation and the sp
 """
 
 import functools
+import zlib
+from dataclasses import dataclass
 
+import nibabel as nib
 import numpy as np
 from nilearn import datasets
 from scipy import fft, ndimage
 
+from . import images
 from .parameters import one_of
 
 FILLINGS = ("none", "noise", "constant")
@@ -18,7 +22,7 @@ SCALES = (20.0, 10.0, 5.0)  # mm, standard deviation: how far the local mean rea
 PRIOR = 0.05  # weight of the next coarser scale: counts where less than about a twentieth of the surroundings is white matter
 DILATION = 2.0  # mm: lesions are masked to where they are half as bright; beyond that their rim is filled too
 BORDER = 4.0  # mm: from DILATION to here the filled tissue gives way to the scan
-LAGS = 4  # voxels: how far the spatial correlation is followed
+LAGS = 6  # voxels: how far the spatial correlation is followed
 
 
 def white_matter(image) -> np.ndarray:
@@ -94,6 +98,50 @@ def soft(mask, size, within) -> np.ndarray:
     distance = ndimage.distance_transform_edt(~mask, sampling=size)
     weight = np.clip((BORDER - distance) / (BORDER - DILATION), 0, 1)
     return np.where(mask | within, weight, 0).astype("float32")
+
+
+@dataclass(frozen=True)
+class Filler:
+    """Fills one scan after another: an `alter` of `msxai.prepared.prepare`.
+
+    Parameters
+    ----------
+    how : {"noise", "constant"}
+        See `fill`.
+    sites : {"lesions", "sham"}
+        "lesions": the scan's own, of patients and controls alike. "sham": the same masks mirrored left to right, where that is
+        normal-appearing white matter; lesions stay as they are.
+    seed : int
+        Together with participant and session it decides the draws.
+    """
+
+    how: str = "noise"
+    sites: str = "lesions"
+    seed: int = 0
+
+    def __post_init__(self):
+        one_of("filling", self.how, FILLINGS[1:])
+        one_of("sites", self.sites, ("lesions", "sham"))
+
+    def __call__(self, scan, lesions, row: dict) -> nib.Nifti1Image:
+        """The filled scan; an unchanged copy where it has no lesion mask or an empty one."""
+        values, size = np.asarray(scan.dataobj, "float32"), nib.affines.voxel_sizes(scan.affine)
+        if lesions is None:
+            return images.with_space_of(scan, values.copy())
+        mask = _moved(lesions, scan, np.eye(4))
+        normal = normal_appearing(values, white_matter(scan), mask, size)
+        if self.sites == "sham":
+            mask = _moved(lesions, scan, np.diag([-1.0, 1, 1, 1])) & normal
+        name = zlib.crc32(f"{row['participant_id']} {row['session_id']}".encode())
+        filled = fill(values, soft(mask, size, normal), normal, how=self.how, seed=[self.seed, name], size=size)
+        return images.with_space_of(scan, filled)
+
+
+def _moved(mask, scan, move) -> np.ndarray:
+    """A mask on a scan's grid after a movement in MNI152 space (mm, its own inverse)."""
+    step = np.linalg.inv(mask.affine) @ move @ scan.affine
+    moved = ndimage.affine_transform(np.asarray(mask.dataobj, "float32"), step[:3, :3], step[:3, 3], scan.shape, order=1)
+    return moved >= 0.5 - 1e-6
 
 
 def fill(values, mask, source, *, how: str = "noise", seed=0, size=(1.0, 1.0, 1.0)) -> np.ndarray:
@@ -173,7 +221,7 @@ def _field(rest, source, rng) -> np.ndarray:
         fft.irfftn(np.abs(fft.rfftn(array, shape)) ** 2, shape) for array in (source.astype("float32"), np.where(source, rest, 0))
     )
     lag = [np.minimum(np.arange(length), length - np.arange(length)) for length in shape]
-    taper = [np.where(one <= LAGS, np.cos(np.pi * one / (2 * LAGS + 2)) ** 2, 0) for one in lag]
+    taper = [np.where(one <= LAGS, np.cos(np.pi / 2 * np.maximum(2 * one / LAGS - 1, 0)) ** 2, 0) for one in lag]
     correlation = products / np.maximum(pairs, 1) * taper[0][:, None, None] * taper[1][:, None] * taper[2]
     power = np.maximum(fft.rfftn(correlation, shape).real, 0)
     drawn = fft.irfftn(np.sqrt(power) * fft.rfftn(rng.standard_normal(shape, "float32")), shape)
