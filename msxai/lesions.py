@@ -129,11 +129,13 @@ class Filler:
         if lesions is None:
             return images.with_space_of(scan, values.copy())
         mask = _moved(lesions, scan, np.eye(4))
-        normal = normal_appearing(values, white_matter(scan), mask, size)
+        white = white_matter(scan)
+        normal = normal_appearing(values, white, mask, size)
+        within = white & (values > values[normal].mean() - 3 * values[normal].std()) if normal.any() else normal  # a rim, but no fluid
         if self.sites == "sham":
             mask = _moved(lesions, scan, np.diag([-1.0, 1, 1, 1])) & normal
         name = zlib.crc32(f"{row['participant_id']} {row['session_id']}".encode())
-        filled = fill(values, soft(mask, size, normal), normal, how=self.how, seed=[self.seed, name], size=size)
+        filled = fill(values, soft(mask, size, within), normal, how=self.how, seed=[self.seed, name], size=size)
         return images.with_space_of(scan, filled)
 
 
