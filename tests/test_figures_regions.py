@@ -23,7 +23,7 @@ def both(values, atlas="tracts"):
     return pd.concat([table(values, atlas), table({name: [-v for v in four] for name, four in values.items()}, atlas, "net")])
 
 
-def tests(atlas="tracts"):
+def p_values(atlas="tracts"):
     return pd.DataFrame([{"atlas": atlas, "region": name, "sign": sign, "measure": "sum", "p_fwe": p}
                          for sign in ("net", "positive") for name, p in (("A", 0.01), ("B", 0.5))])  # fmt: skip
 
@@ -60,7 +60,7 @@ def test_lesion_volumes_by_hand():
 
 
 def test_tracts_by_hand():
-    figure, source = figures.tracts(both(VALUES), tests(), **MARKS)
+    figure, source = figures.tracts(both(VALUES), p_values(), **MARKS)
     assert value(source, region="B", label=1, sign="positive", measure="density")["mean"] == 1.5
     assert value(source, region="B", label=1, sign="net", measure="sum")["mean"] == -15
     assert [axes.get_title() for axes in figure.axes] == ["net, absolute", "net, by size", "positive, absolute", "positive, by size"]
@@ -71,7 +71,7 @@ def test_tracts_by_hand():
 
 
 def test_areas_by_hand():
-    figure, source = figures.areas(both(VALUES, "areas"), tests("areas"), **MARKS)
+    figure, source = figures.areas(both(VALUES, "areas"), p_values("areas"), **MARKS)
     assert value(source, region="A", label=0, sign="positive")["mean"] == 5
     assert "the paper counts 69" in words(figure)
     dots = [line for line in figure.axes[2].lines if line.get_marker() == "."]
@@ -80,7 +80,7 @@ def test_areas_by_hand():
 
 def test_with_without_by_hand():
     filled = both({name: [v / 2 for v in four] for name, four in VALUES.items()})
-    figure, source = figures.with_without(both(VALUES), filled, tests(), **MARKS)
+    figure, source = figures.with_without(both(VALUES), filled, p_values(), **MARKS)
     assert value(source, region="B", lesions="with", sign="positive")["mean"] == 15
     assert value(source, region="B", lesions="filled", sign="positive")["mean"] == 7.5
     assert figure.axes[2].xaxis_inverted()

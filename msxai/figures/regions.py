@@ -167,7 +167,8 @@ def with_without(
     names = list(best.index[:top])
     notes = [
         BARS,
-        f"The {len(names)} tracts of the highest positive relevance over both. ★: the paired difference has family-wise p < .05 (signs flipped, max-T over all tracts).",
+        f"The {len(names)} tracts of the highest positive relevance over both.",
+        "★: the paired difference has family-wise p < .05 (signs flipped, max-T over all tracts).",
     ]
     height = 0.27 * len(names)
     figure, bottom = page.sheet(9, height + 0.9, title, notes, synthetic, notice=True)
