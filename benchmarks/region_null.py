@@ -5,7 +5,8 @@ Usage: python benchmarks/region_null.py
 Simulated patients, all of one group, are explained by one network with random weights: a fixed function of each scan. 200 seeded
 labellings call half of them patients: whatever is then found is false. In each family (an atlas's regions, one sign, one measure) at most
 17 of the 200 may be rejected at .05 (10 are expected; more than 17 has a probability of .013). Then one tract's relevance is raised in
-half of the subjects: by two standard deviations it must be found, what becomes of one is reported. Written beside this file: region_null.json.
+half of the subjects: by two standard deviations it must be found, one is reported.
+Written beside this file: region_null.json.
 """
 
 from pathlib import Path

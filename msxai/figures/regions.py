@@ -175,7 +175,7 @@ def with_without(
     for at, sign in enumerate(("net", "positive")):
         part = source[source["sign"] == sign]
         for side, (name, colour) in enumerate((("with", PATIENT), ("filled", "#777777"))):  # each grows from the middle
-            axes = page.place(figure, 2.4 + 3.25 * at + 1.5 * side, bottom + 0.5, 1.4, height, title=f"{sign}, {name}")
+            axes = page.place(figure, 2.4 + 3.3 * at + 1.65 * side, bottom + 0.5, 1.35, height, title=f"{sign}, {name}")
             rows = part[part["lesions"] == name].set_index("region").loc[names]
             error = np.c_[rows["mean"] - rows["low"], rows["high"] - rows["mean"]].T.clip(0)
             axes.barh(np.arange(len(names)), rows["mean"], 0.7, color=colour, xerr=error, error_kw={"lw": 0.7})
