@@ -7,7 +7,7 @@ from scipy import stats
 from . import comparison, evaluation, statistics
 
 HOLDS, FAILS, UNSURE, UNTESTED = "holds", "does not hold", "cannot be told", "not tested"
-ENOUGH = 5  # subjects of a group, below which relevance is not compared
+ENOUGH = 5  # subjects of a group: with fewer, intervals that rest on large samples (DeLong's, Student's) are none
 LESIONAL = "Posterior corona radiata", "Corpus callosum", "Posterior thalamic radiation"
 MOVED = "Corpus callosum", "Fornix", "External capsule"
 THALAMUS = "Thalamus Proper"  # as Neuromorphometrics has it
@@ -92,6 +92,8 @@ def _area(found: dict, level: float, variant: str = "", reference: str = "") -> 
         missing = [name for name in (variant, reference) if name and name not in there]
         raise Untested(f"no results of {' and '.join(missing)}." if missing else "too few subjects of a group.")
     row = rows.iloc[int((rows["part"] == "further").argmax())]
+    if min(row["patients"], row["controls"]) < ENOUGH:
+        raise Untested(f"fewer than {ENOUGH} subjects of a group.")
     return [_row(f"AUC of {variant}" + (f" less that of {reference}" if reference else ""), row["patients"] + row["controls"],
                  (row["value"], row["low"], row["high"]), 0.0 if reference else 0.5, f"{row['part']} subjects")]  # fmt: skip
 

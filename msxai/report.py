@@ -90,7 +90,9 @@ def _about(where) -> dict:
     record = _json(where.record(name)) if name else {}
     synthetic = record.get("synthetic")
     unknown = "Not recorded whether these subjects are synthetic: take them for no patients."
-    made = f"Evaluated {evaluated['written']}, commit {evaluated['commit']}." if {"written", "commit"} <= set(evaluated) else ""
+    made = (
+        f"Evaluated {evaluated['written'][:10]}, commit {str(evaluated['commit'])[:10]}." if {"written", "commit"} <= set(evaluated) else ""
+    )
     return {"cohort": name or "no evaluation yet", "synthetic": synthetic, "made": made,
             "says": unknown if synthetic is None else SYNTHETIC if synthetic else ""}  # fmt: skip
 
@@ -163,27 +165,33 @@ def _compared(compared: pd.DataFrame) -> str:
         p = f"{row.p:.2g}" if np.isfinite(row.p) else "–"
         rows.append([row.part, row.variant, row.reference, (f"{100 * row.value:+.1f} {interval}",), (p,)])
     text = "Paired difference in AUC (percentage points) with its 95 % interval and two-sided p (DeLong), not corrected for their number."
-    return f'{_paragraph(text)}<div class="scroll">{_table(["Subjects", "Model", "less", "Difference", "p"], rows)}</div>'
+    table = _table(["Subjects", "Model", "less", "Difference", "p"], rows)
+    return f"{_paragraph(text)}<details><summary>{len(rows)} comparisons</summary>{table}</details>"
 
 
 def _others(where, paper: pd.DataFrame) -> str:
     """Cohort and pre-training; ours from the source table of figure 1 and the histories of the trials."""
     drawn, ours = _tsv(where.figures() / "fig01_cohort.tsv"), {}
     for row in drawn[drawn["part"] != "paper"].itertuples() if len(drawn) else ():
-        section = {"all": "cohort"}.get(row.part, f"cohort {row.part}")
-        ours[section, row.group, row.quantity] = row
+        ours[row.part, row.group, row.quantity] = row
+    parts = {"cohort": ("all",), "cohort training": ("training", "validation"), "cohort holdout": ("holdout",)}
     histories = [_tsv(path) for path in sorted(where.trial("pretraining", 0).parent.glob("trial-*/history.tsv"))]
     best = [100 * history["val_accuracy"].max() for history in histories if "val_accuracy" in history]
     rows = []
     for row in paper[paper["section"] != "holdout"].itertuples():
-        own = ours.get((row.section, row.variant, row.quantity))
-        here = "–" if own is None or pd.isna(own.mean) else _spread(own.mean, own.sd, own.min, own.max)
+        own = [ours[key] for part in parts.get(row.section, ()) if (key := (part, row.variant, row.quantity)) in ours]
+        here = "–"
+        if own and row.quantity == "subjects":  # the paper counts training and validation together
+            here = _spread(sum(part.mean for part in own))
+        elif own and pd.notna(own[0].mean):
+            here = _spread(own[0].mean, own[0].sd, own[0].min, own[0].max)
         if row.section == "pretraining" and best:
             sd = np.std(best, ddof=1) if len(best) > 1 else np.nan
             here = f"{_spread(np.mean(best), sd)}<small>best epoch of {len(best)} trial{'s' if len(best) > 1 else ''}</small>"
         unit = f" ({row.unit})" if isinstance(row.unit, str) else ""
         quantity = row.quantity.replace("_", " ").replace("val ", "validation ") + unit
-        rows.append([row.section, row.description, quantity, (here,), (_spread(row.mean, row.sd, row.low, row.high),)])
+        group = row.description if row.section == "pretraining" else f"{row.variant}: {row.description}"
+        rows.append([row.section, group, quantity, (here,), (_spread(row.mean, row.sd, row.low, row.high),)])
     return _table(["", "Group", "Quantity", "Here: mean ± SD (range)", "Paper: mean ± SD (range)"], rows)
 
 
