@@ -33,7 +33,7 @@ def verdict(low: float, high: float, null: float = 0.0) -> str:
     str
         "holds" (the whole interval lies above), "does not hold" (the whole interval lies below), "cannot be told".
     """
-    if not (np.isfinite([low, high]).all() and low < high):
+    if not np.isfinite([low, high]).all() or np.isclose(low, high, rtol=1e-6, atol=0):
         return UNSURE
     return HOLDS if low > null else FAILS if high < null else UNSURE
 

@@ -1,5 +1,7 @@
 """The results page: on a hand-made results folder each number stands there, verdicts follow the numbers, what is missing says why."""
 
+import functools
+import io
 import json
 import re
 import shutil
@@ -69,7 +71,7 @@ def predictions(sign=1.0):
 
 def regions(sign=1.0, moved=0.0, lesions=True):
     """Relevance and lesion volumes; patients exceed controls, and relevance goes with lesion volume, on the side of `sign`."""
-    rng, relevance, volumes = np.random.default_rng(1), [], []
+    rng, relevance, volumes = np.random.default_rng(1 + (moved != 0)), [], []
     for name, label in PEOPLE:
         about = {"participant_id": name, "session_id": "", "group": "MS" if label else "HC", "label": label}
         for atlas, names in REGIONS.items():
@@ -101,7 +103,16 @@ def notebook(folder, name="04_evaluation"):
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / f"{name}.ipynb")
 
 
-def fill(folder, sign=1.0, cohort="toy", synthetic=True):
+@functools.cache
+def _picture():
+    figure, file = plt.figure(figsize=(2, 1)), io.BytesIO()
+    figure.text(0.1, 0.5, "a figure")
+    figure.savefig(file)
+    plt.close(figure)
+    return file.getvalue()
+
+
+def fill(folder, sign=1.0, cohort="toy", synthetic=True, executed=False):
     """A results folder with everything."""
     where = Results(str(folder))
     save(scores(["pretrained", "scratch", "lesion-filled", "lesion load", "linear SVM", "brain shape"]), where.evaluation(), "scores")
@@ -120,11 +131,9 @@ def fill(folder, sign=1.0, cohort="toy", synthetic=True):
     rows.append({"quantity": "lesion_volume", "part": "all", "group": "MS", "mean": 5432.1, "sd": 321.4, "min": 12.3, "max": 9876.5})
     save(rows, where.figures(), "fig01_cohort")
     for number in report.ITEMS:
-        figure, axes = plt.subplots(figsize=(2, 1))
-        axes.set_title(f"{number}")
-        figure.savefig(where.figures() / f"fig{number:02}_toy.png")
-        plt.close(figure)
-    notebook(where.folder / "notebooks")
+        (where.figures() / f"fig{number:02}_toy.png").write_bytes(_picture())
+    if executed:
+        notebook(where.folder / "notebooks")
     record = {"parameters": {"cohort": cohort}, "written": "2026-11-25T12:00:00+00:00", "commit": "abc"}
     (where.evaluation() / "provenance.json").write_text(json.dumps(record))
     where.record(cohort).parent.mkdir(parents=True)
@@ -164,8 +173,7 @@ def test_verdicts_follow_the_numbers(tmp_path):
         found = verdicts(fill(tmp_path / f"results{sign}", sign))
         assert list(found) == list(claims.CLAIMS)
         wrong = {claim: said for claim, said in found.items() if set(said) != {expected}}
-        turned = {"Lesion location matters: relevance follows the lesions from tract to tract."} if sign < 0 else set()
-        assert set(wrong) <= turned, wrong
+        assert not wrong, wrong
         assert len(found["With the lesions filled, relevance moves to other tracts."]) == 3
 
 
@@ -187,12 +195,12 @@ def test_a_null_cohort_holds_little(where):
     """Without any effect, claims on regions hold about as often as their intervals miss."""
     found, held, tested = claims.read(where), 0, 0
     rng = np.random.default_rng(5)
-    for _ in range(40):
+    for _ in range(12):
         for name in ("relevance", "relevance_filled"):
             found[name] = found[name].assign(density=rng.normal(size=len(found[name])), share=rng.normal(size=len(found[name])))
         table = claims.table(found).iloc[-9:]
         held, tested = held + (table["verdict"] == "holds").sum(), tested + len(table)
-    assert tested == 40 * 9
+    assert tested == 12 * 9
     assert held / tested < 0.06
 
 
@@ -315,10 +323,11 @@ def test_synthetic_is_said_only_where_it_is(tmp_path):
 
 
 def test_the_pages_load_nothing_from_elsewhere(where):
+    notebook(where.folder / "notebooks")
     index = report.write(where)
-    notebook = index.parent / "04_evaluation.html"
-    assert "<b>shown</b>" in text_of(notebook)
-    for page in (index, notebook):
+    executed = index.parent / "04_evaluation.html"
+    assert "<b>shown</b>" in text_of(executed)
+    for page in (index, executed):
         assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=\"(?!data:)[^\"]", text_of(page))
         assert "Content-Security-Policy" in text_of(page)[:400]
     assert 'href="04_evaluation.html"' in text_of(index)
@@ -332,7 +341,7 @@ def test_all_or_nothing(where, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         report.write(where)
     assert index.read_text() == "old"
-    assert sorted(path.name for path in index.parent.iterdir()) == ["04_evaluation.html", "index.html", "notes.txt"]
+    assert sorted(path.name for path in index.parent.iterdir()) == ["index.html", "notes.txt"]
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +361,8 @@ def browse(tmp_path_factory):
 
 def test_a_browser_opens_the_page(tmp_path, browse):
     """A name of the user's stays text, in the browser too."""
-    where = fill(tmp_path / "results")
+    where = fill(tmp_path / "results", executed=True)
+    save(compared().assign(part=NASTY), where.evaluation(), "comparison")
     table = scores([NASTY, "pretrained"])
     save(table, where.evaluation(), "scores")
     save([{"what": NASTY, "reason": NASTY}], where.evaluation(), "left_out")
