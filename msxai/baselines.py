@@ -132,11 +132,8 @@ def brightness(bright, brain, threshold: float) -> np.ndarray:
 def edges(bright, brain, kind: str = "sobel", blur: float = 1.0) -> np.ndarray:
     """Size of the gradient or of the Laplacian of the z-score inside the brain; its own border is no edge of the scan's."""
     filled = ndimage.gaussian_filter(_filled(bright, brain), blur) if blur else _filled(bright, brain)
-    if kind == "sobel":
-        found = np.sqrt(sum(ndimage.sobel(filled, axis) ** 2 for axis in range(3)))
-    else:
-        found = np.abs(ndimage.laplace(filled))
-    return np.where(brain, found, 0)
+    sobel = [ndimage.sobel(filled, axis) for axis in range(3)] if kind == "sobel" else []
+    return np.where(brain, np.sqrt(sum(one**2 for one in sobel)) if sobel else np.abs(ndimage.laplace(filled)), 0)
 
 
 def _filled(values, brain) -> np.ndarray:

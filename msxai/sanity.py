@@ -16,6 +16,7 @@ from scipy import ndimage, stats
 from . import lrp, quality
 
 STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the brain that are exchanged
+OTHER_SEEDS = 1_000_003  # added to a seed: that of a training would give the weights that it began with, and trained ones resemble them
 BINS = 100  # of the histogram of eMPRT's entropy
 
 
@@ -46,7 +47,7 @@ def ssim(first, second, mask, size: int = 7) -> float:
 
 def randomised(model: keras.Model, seed: int = 0):
     """Yield (name of the layer, model with this and all later layers' weights drawn anew), from the output down; the model is a copy."""
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(OTHER_SEEDS + seed)
     copy = keras.models.clone_model(model)  # its own new weights
     fresh = {layer.name: layer.get_weights() for layer in copy.layers}
     copy.set_weights(model.get_weights())
