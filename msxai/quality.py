@@ -172,6 +172,13 @@ def correlation_interval(first, second, seed: int = 0, n: int = 2000, level: flo
     return float(stats.pearsonr(first, second).statistic), float(low), float(high)
 
 
+def above_zero(values) -> float:
+    """One-sided p of Wilcoxon's signed-rank test over subjects; NaN for fewer than six values or none that differs from 0."""
+    values = np.asarray(values, float)
+    values = values[~np.isnan(values)]
+    return float(stats.wilcoxon(values, alternative="greater").pvalue) if len(values) > 5 and values.any() else np.nan
+
+
 def consistency(first, second, brain) -> float:
     """Spearman's rank correlation of two maps over the voxels of the brain (as of two seeds)."""
     return float(stats.spearmanr(np.asarray(first)[brain], np.asarray(second)[brain]).statistic)

@@ -53,6 +53,10 @@ class Results:
         """Heatmaps of a variant as a BIDS derivative with heatmaps.tsv and provenance.json from 05_lrp_heatmaps."""
         return self.folder / "heatmaps" / variant
 
+    def quality(self, variant: str) -> Path:
+        """Explanation quality of a variant: scores.tsv, league.tsv, summary.tsv, figures, provenance.json from 07_explanation_quality."""
+        return self.folder / "quality" / variant
+
     def figures(self) -> Path:
         """Figures from 08_figures."""
         return self.folder / "figures"

@@ -19,8 +19,8 @@
 #
 # | | |
 # |---|---|
-# | reads | an embedded synthetic cohort (made here on first use), a BIDS dataset, ADNI's folders, a table, a cohort's YAML, or a list of scans |
-# | writes | `<results>/prepared/<cohort>.h5`, `<cohort>_split.tsv` and, last, `<cohort>.json`; `quality-control/<cohort>/qc.html`; `derivatives/` |
+# | reads | an embedded synthetic cohort (made on first use), a BIDS dataset, ADNI's folders, a table, a cohort's YAML, or a list of scans |
+# | writes | below `<results>`: `quality-control/<cohort>/qc.html`; `derivatives/`; `prepared/<cohort>.h5`, `_split.tsv` last `.json` |
 # | takes | about 2 minutes for 147 embedded subjects on 2 cores |
 #
 # The embedded cohorts are simulated: `phantom-ms` (76 patients, 71 controls, FLAIR-like) and `phantom-ad` (T1-like, several visits a
