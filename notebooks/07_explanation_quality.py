@@ -89,7 +89,8 @@ summary
 # Patient with the median lesion volume. Outline: lesions.
 
 # %%
-patients = found.scores[found.scores["map"] == "epsilon"].sort_values("lesion_voxels")
+measured = found.scores[found.scores["map"] == found.scores["map"].iloc[0]].sort_values("lesion_voxels")
+patients = measured[measured["label"] == 1] if (measured["label"] == 1).any() else measured
 one = patients.iloc[len(patients) // 2]
 row = prepared.row(one["participant_id"], one["session_id"])
 maps = comparison.maps_of(prepared, row, trained, tuned, width=width, rules=rules, methods=methods, epsilon=epsilon, seed=seed)

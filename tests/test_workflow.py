@@ -133,7 +133,7 @@ def test_saving_outputs_in_jupyterlab_reruns_nothing(series):
 
 def test_the_network_decides_02_onwards(series, changed):
     changed("msxai/network.py")
-    assert series.plan() == {"pretrain", "finetune", "evaluate", "explain", "draw"}
+    assert series.plan() == {"pretrain", "finetune", "evaluate", "explain", "judge", "draw"}
 
 
 def test_the_figure_module_decides_08_only(series, changed):
@@ -143,7 +143,7 @@ def test_the_figure_module_decides_08_only(series, changed):
 
 def test_a_fresh_clone_with_committed_figures_trains_and_draws_anew(series):
     shutil.copytree(series.folder / "runs" / "smoke" / "figures", series.folder / "figures" / "demo")
-    assert series.plan(profile="demo") == {"prepare", "pretrain", "finetune", "evaluate", "explain", "draw"}
+    assert series.plan(profile="demo") == {"prepare", "pretrain", "finetune", "evaluate", "explain", "judge", "draw"}
     shutil.rmtree(series.folder / "figures")
 
 
@@ -174,6 +174,7 @@ def test_defaults_of_the_notebooks_are_the_demo_profile():
              "02_pretraining": {"cohort": config["pretraining_cohort"], "trial": 0},
              "04_evaluation": {"variants": list(config["variants"]), "trials": config["trials"]["finetuning"]},
              "05_lrp_heatmaps": {"variant": config["heatmaps"], "trials": config["trials"]["finetuning"]},
+             "07_explanation_quality": {"variant": config["heatmaps"], "trials": config["trials"]["finetuning"]},
              "08_figures": {"variant": config["heatmaps"], "pretraining_trials": config["trials"]["pretraining"]}}  # fmt: skip
     for notebook in NOTEBOOKS:
         cell = parameters_cell(jupytext.read(msxai.ROOT / "notebooks" / f"{notebook}.py"))

@@ -40,7 +40,7 @@ def contest(prepared, row: int, maps: dict, scores: pd.DataFrame, *, synthetic: 
     notes = ["Positive part of each map, divided by its own 99.9 % quantile over the brain and shown from 5 % of it on. "
              "Green: outline of the lesion mask.", slices.HOW]  # fmt: skip
     title = f"Do the maps find the lesions? {who}, lesions {volume:,.0f} mm³"
-    return slices.sheet(blocks, titles, 10, title, notes, synthetic, notice=True, columns=3), scores.reset_index()
+    return slices.sheet(blocks, titles, 12, title, notes, synthetic, notice=True, columns=3), scores.reset_index()
 
 
 @page.drawn
