@@ -133,7 +133,7 @@ def test_saving_outputs_in_jupyterlab_reruns_nothing(series):
 
 def test_the_network_decides_02_onwards(series, changed):
     changed("msxai/network.py")
-    assert series.plan() == {"pretrain", "finetune", "evaluate", "explain", "judge", "draw"}
+    assert series.plan() == {"pretrain", "finetune", "evaluate", "explain", "draw"}
 
 
 def test_the_figure_module_decides_08_only(series, changed):
@@ -143,7 +143,7 @@ def test_the_figure_module_decides_08_only(series, changed):
 
 def test_a_fresh_clone_with_committed_figures_trains_and_draws_anew(series):
     shutil.copytree(series.folder / "runs" / "smoke" / "figures", series.folder / "figures" / "demo")
-    assert series.plan(profile="demo") == {"prepare", "pretrain", "finetune", "evaluate", "explain", "judge", "draw"}
+    assert series.plan(profile="demo") == {"prepare", "pretrain", "finetune", "evaluate", "explain", "draw"}
     shutil.rmtree(series.folder / "figures")
 
 
