@@ -26,7 +26,7 @@
 # A rule finds lesions only where the paired interval of its difference to the *strongest* baseline lies above 0.
 
 # %%
-from msxai import baselines, comparison, figures, heatmaps, integrity, network, parameters, quality
+from msxai import explainers, figures, heatmaps, integrity, network, parameters, quality, reference_maps
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -58,7 +58,7 @@ rows = prepared.rows(part)
 # Tuned on validation subjects; the prior is the mean lesion mask of the training part. Needs lesion masks.
 
 # %%
-tuned = baselines.tune(prepared)
+tuned = reference_maps.tune(prepared)
 print(f"edges: {tuned.edges}, threshold of the z-score: {tuned.threshold:.1f}, blur of the prior: {tuned.blur} voxels")
 
 # %% [markdown]
@@ -67,8 +67,8 @@ print(f"edges: {tuned.edges}, threshold of the z-score: {tuned.threshold:.1f}, b
 
 # %%
 options = {"rules": rules, "methods": methods, "epsilon": epsilon, "faithful": faithful, "width": width, "seed": seed, "threads": threads}
-found = comparison.compare(prepared, rows, trained, tuned, **options)
-league, summary = quality.league(found.scores, baselines.NAMES, seed), comparison.summary(found, seed)
+found = explainers.compare(prepared, rows, trained, tuned, **options)
+league, summary = quality.league(found.scores, reference_maps.NAMES, seed), explainers.summary(found, seed)
 
 # %%
 figure, source = figures.league(league, synthetic=prepared.synthetic)
@@ -93,7 +93,7 @@ measured = found.scores[found.scores["map"] == found.scores["map"].iloc[0]].sort
 patients = measured[measured["label"] == 1] if (measured["label"] == 1).any() else measured
 one = patients.iloc[len(patients) // 2]
 row = prepared.row(one["participant_id"], one["session_id"])
-maps = comparison.maps_of(prepared, row, trained, tuned, width=width, rules=rules, methods=methods, epsilon=epsilon, seed=seed)
+maps = explainers.maps_of(prepared, row, trained, tuned, width=width, rules=rules, methods=methods, epsilon=epsilon, seed=seed)
 scores = found.scores[found.scores["participant_id"] == one["participant_id"]]
 figure, source = figures.contest(prepared, row, maps, scores, synthetic=prepared.synthetic)
 figures.save(figure, where.quality(variant), "fig_contest", source, record)
@@ -104,5 +104,5 @@ figure
 
 # %%
 tables = {"scores": found.scores, "league": league, "summary": summary}
-comparison.save(where.quality(variant), tables, run, [where.prepared(cohort), *trained])
+explainers.save(where.quality(variant), tables, run, [where.prepared(cohort), *trained])
 league[["map", "baseline", "auprc", "rma", "rra", "pointing"]].round(3)

@@ -357,7 +357,7 @@ def test_size_of_the_package():
     lrp = sum(lines.pop(name) for name in ("lrp", "graph", "rules", "attribution"))
     any_cohort = ("adni", "bids", "tables", "confounds", "quality_control", "registration", "atlases")
     cohorts = sum(lines.pop(name, 0) for name in any_cohort)
-    quality = sum(lines.pop(name, 0) for name in ("quality", "baselines", "sanity", "comparison", "figures/quality"))
+    quality = sum(lines.pop(name, 0) for name in ("quality", "reference_maps", "sanity", "explainers", "figures/quality"))
     assert 0 < sum(lines.values()) < 3000
     assert lrp < 800
     assert cohorts < 1200

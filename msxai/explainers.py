@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import attribution, baselines, integrity, lrp, network, quality, sanity
+from . import attribution, integrity, lrp, network, quality, reference_maps, sanity
 from .parameters import one_of
 
 FASTER = {"integrated_gradients": {"steps": 8}, "smoothgrad": {"steps": 8}, "occlusion": {"size": 12}}
@@ -45,7 +45,7 @@ def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, faithful
         Which scans. Those without lesions count in the mean maps alone.
     weights : sequence of path
         One weights file (.npz) a network.
-    tuned : msxai.baselines.Tuned
+    tuned : msxai.reference_maps.Tuned
     rules, methods : sequence of str
         Of `msxai.rules.NAMES` and `msxai.attribution.METHODS`.
     epsilon : float
@@ -55,14 +55,14 @@ def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, faithful
     width, seed, threads : int
         Of the untrained network; of it and the random map; of the kernels.
     """
-    models, untrained = [network.restore(path) for path in weights], baselines.untrained(width, seed)
+    models, untrained = [network.restore(path) for path in weights], reference_maps.untrained(width, seed)
     scores, faithfulness, sums, brains = [], [], {}, 0
-    lesioned = set(baselines.with_lesions(prepared, rows))
+    lesioned = set(reference_maps.with_lesions(prepared, rows))
     for row in tqdm(rows, desc="comparing", unit="scan"):
         scan, brain, lesions = prepared.table.iloc[row], prepared.brain(row), prepared.lesions(row)
         found = explained(models, prepared.image(row), rules, methods, epsilon, threads)
         maps = {name: (kind, np.mean(each, axis=0)) for name, (kind, each) in found.items()}
-        rest = baselines.maps(prepared, row, tuned, untrained, seed, rule="epsilon", epsilon=epsilon, threads=threads)
+        rest = reference_maps.maps(prepared, row, tuned, untrained, seed, rule="epsilon", epsilon=epsilon, threads=threads)
         maps |= {name: ("baseline", values) for name, values in rest.items()}
         brains = brains + brain
         label = None if pd.isna(scan["label"]) else int(scan["label"])
@@ -102,7 +102,7 @@ def maps_of(prepared, row: int, weights, tuned, *, width, rules, methods, epsilo
     found = explained([network.restore(path) for path in weights], prepared.image(row), rules, methods, epsilon, threads)
     maps = {name: np.mean(each, axis=0) for name, (_, each) in found.items()}
     options = {"rule": "epsilon", "epsilon": epsilon, "threads": threads}
-    return maps | baselines.maps(prepared, row, tuned, baselines.untrained(width, seed), seed, **options)
+    return maps | reference_maps.maps(prepared, row, tuned, reference_maps.untrained(width, seed), seed, **options)
 
 
 def summary(found: Comparison, seed: int = 0) -> pd.DataFrame:
