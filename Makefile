@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test figures smoke run lab lint pairs lock clean proof-phantom proof-generalisation proof-permutation proof-lrp-speed proof-lrp-stream proof-training-speed
+.PHONY: help setup atlases test figures smoke cv run lab lint pairs lock clean proof-phantom proof-generalisation proof-permutation proof-lrp-speed proof-lrp-stream proof-training-speed proof-regions
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -29,6 +29,7 @@ test: setup ## all tests, with the linters among them
 	$(PY) -m pytest
 
 figures: setup ## the paper's main figures for the embedded synthetic cohort, into figures/demo (about 18 minutes)
+	@sh tools/atlases.sh || echo "figures: going on without JHU's tracts; what needs them is left out and says so" >&2
 	$(SNAKEMAKE) --configfile workflow/demo.yaml --workflow-profile workflow/local
 	@mkdir -p figures/demo && rm -f figures/demo/*
 	@for kind in png svg tsv json; do for file in runs/demo/figures/*.$$kind; do [ ! -f "$$file" ] || cp "$$file" figures/demo/ || exit 1; done; done
@@ -36,6 +37,9 @@ figures: setup ## the paper's main figures for the embedded synthetic cohort, in
 
 smoke: setup ## the whole series in minutes on a tiny network; its numbers mean nothing
 	$(SNAKEMAKE) --configfile workflow/smoke.yaml --workflow-profile workflow/local
+
+cv: setup ## cross-validation of the networks on the embedded cohort, five folds, into runs/cv
+	@sh tools/cv.sh
 
 run: ## the series on a cohort of your own: COHORT=data/mine [PROFILE=demo|paper|smoke] [SCHEDULER=local|slurm] [PATIENTS= CONTROLS= HOLDOUT=] ...
 	@sh tools/run.sh
@@ -75,3 +79,6 @@ proof-lrp-stream: setup ## 1,000 volumes explained without growth of memory
 
 proof-training-speed: setup ## the fast network beside the plain Keras one
 	$(PY) benchmarks/training_speed.py
+
+proof-regions: setup ## tests of regions: false positives where nothing is, a planted effect found
+	$(PY) benchmarks/region_null.py

@@ -172,9 +172,13 @@ def _load(path: Path, name: str, command: str):
     """Labels (int16) of a file, and the SHA-256 of the file as decompressed."""
     if not path.is_file():
         raise MissingAtlasError(relative(path), "no such file", f"the labels of {name}", f"To get it: {command}")
-    image = images.load(path)
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-        digest = hashlib.sha256(file.read()).hexdigest()
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+    except (OSError, EOFError):
+        digest = ""  # images.load says what is wrong with it
+    # Debian's file is known to the byte; its sform and qform mirror each other, which `jhu` mends and images.load refuses
+    image = nib.load(path) if digest == JHU_DEBIAN else images.load(path)
     return nib.Nifti1Image(np.rint(np.asarray(image.dataobj)).astype("int16"), image.affine), digest
 
 

@@ -6,7 +6,7 @@ from . import integrity
 from .parameters import located, one_of
 
 PREPARATION, PRETRAINING, FINE_TUNING = "01_data_preparation", "02_pretraining", "03_fine_tuning"
-EVALUATION, HEATMAPS = "04_evaluation", "05_lrp_heatmaps"
+EVALUATION, HEATMAPS, REGIONS = "04_evaluation", "05_lrp_heatmaps", "06_region_relevance"
 
 
 class Results:
@@ -56,6 +56,10 @@ class Results:
     def quality(self, variant: str) -> Path:
         """Explanation quality of a variant: scores.tsv, league.tsv, summary.tsv, figures, provenance.json from 07_explanation_quality."""
         return self.folder / "quality" / variant
+
+    def regions(self, variant: str) -> Path:
+        """Tables of regions of a variant's heatmaps and provenance.json from 06_region_relevance."""
+        return self.folder / "regions" / variant
 
     def figures(self) -> Path:
         """Figures from 08_figures."""
@@ -114,6 +118,17 @@ class Results:
             See `msxai.integrity.require`.
         """
         return self._require_made(self.heatmaps(variant), ("heatmaps.tsv",), HEATMAPS, cohort, variant=variant)
+
+    def require_regions(self, variant: str, cohort: str) -> tuple[Path, dict]:
+        """Folder and record of the tables of regions of a variant's heatmaps, made from the arrays as they are now.
+
+        Raises
+        ------
+        MissingStepError, StaleInputError
+            See `msxai.integrity.require`.
+        """
+        files = ("relevance.tsv", "tests.tsv", "lesions.tsv")
+        return self._require_made(self.regions(variant), files, REGIONS, cohort, variant=variant)
 
     def _require_made(self, folder: Path, files, notebook: str, cohort: str, **more) -> tuple[Path, dict]:
         command = self.command(notebook, cohort=cohort, **more)

@@ -126,5 +126,5 @@ def test_lesions_of_real_masks_equal_an_independent_count(open_ms):
             for group, labels in atlas.regions.groupby("group")["label"]:
                 hits = [tuple(voxel) for voxel in np.argwhere(mask) if atlas.labels[tuple(voxel)] in set(labels)]
                 row = found.loc[(scan, name, group)]
-                assert row["volume"] == pytest.approx(len(hits) * 1.9047619**3, rel=1e-6)
+                assert row["volume"] == pytest.approx(len(hits) * (182 / 96) ** 2 * (218 / 114), rel=1e-6)
                 assert row["lesions"] == len({number[hit] for hit in hits})

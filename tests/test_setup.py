@@ -358,7 +358,11 @@ def test_size_of_the_package():
     any_cohort = ("adni", "bids", "tables", "confounds", "quality_control", "registration", "atlases")
     cohorts = sum(lines.pop(name, 0) for name in any_cohort)
     quality = sum(lines.pop(name, 0) for name in ("quality", "reference_maps", "sanity", "explainers", "figures/quality"))
+    judges = sum(lines.pop(name) for name in ("baselines", "comparison"))
+    regions = sum(lines.pop(name) for name in ("regions", "permutation", "figures/regions"))
     assert 0 < sum(lines.values()) < 3000
+    assert judges < 400
+    assert regions < 500
     assert lrp < 800
     assert cohorts < 1200
     assert quality < 600
