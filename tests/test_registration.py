@@ -123,13 +123,16 @@ def test_labels_of_a_real_brain_keep_their_sides(open_ms):
 # Known moves
 
 
-def head(seed, kind="ms"):
+def head(one, seed):
     """A phantom's brain inside cerebrospinal fluid, a dark skull and a bright scalp."""
-    one = phantom.simulate(kind, "HC", seed, seed + 100)
     bright = np.median(one.image[one.brain])
     away = ndimage.distance_transform_edt(~one.brain, sampling=np.diag(images.AFFINE)[:3])
     values = np.where(one.brain, one.image, np.select([away < 3, away < 9, away < 15], [0.35 * bright, 0.08 * bright, 0.9 * bright], 0))
     return values + np.random.default_rng(seed).normal(0, 0.02 * bright, values.shape)
+
+
+def simulated(seed):
+    return head(phantom.simulate("ms", "HC", seed, seed + 100), seed)
 
 
 def best_affine(seed):
@@ -161,7 +164,7 @@ def test_a_moved_head_comes_back(seed, angles, shift, scale, voxel, axes):
     grid[:3, 3] = corners.min(0)
     empty = nib.Nifti1Image(np.zeros(np.ceil(np.ptp(corners, axis=0) / voxel).astype(int), "uint8"), grid)
     turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes))
-    moved = nib.Nifti1Image(sampled(head(seed), matrix @ images.AFFINE, empty), grid).as_reoriented(turn)
+    moved = nib.Nifti1Image(sampled(simulated(seed), matrix @ images.AFFINE, empty), grid).as_reoriented(turn)
     assert nib.aff2axcodes(moved.affine) == tuple(axes)
     found = registration.register(moved, modality="FLAIR")
     best, points = best_affine(seed)
@@ -172,7 +175,7 @@ def test_a_moved_head_comes_back(seed, angles, shift, scale, voxel, axes):
 
 
 def test_a_registration_is_the_same_each_time():
-    scan = nib.Nifti1Image(head(5).astype("float32"), images.AFFINE)
+    scan = nib.Nifti1Image(simulated(5).astype("float32"), images.AFFINE)
     one, other = (registration.register(scan, modality="FLAIR") for _ in range(2))
     np.testing.assert_array_equal(one.matrix, other.matrix)
     np.testing.assert_array_equal(one.brain.dataobj, other.brain.dataobj)
@@ -185,7 +188,7 @@ def test_a_scan_in_mni_space_stays_where_it_is():
     assert found.route == "resampled"
     np.testing.assert_array_equal(found.matrix, np.eye(4))
     assert registration.in_mni_space(scan, one.image, one.brain)
-    assert not registration.in_mni_space(scan, head(1), one.brain)  # a head
+    assert not registration.in_mni_space(scan, simulated(1), one.brain)  # a head
     small = nib.Nifti1Image(one.image, images.AFFINE @ np.diag([0.9, 0.9, 0.9, 1]))
     assert not registration.in_mni_space(small, one.image, one.brain)  # another field of view
 
