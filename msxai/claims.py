@@ -51,7 +51,7 @@ def read(where, variant: str = "pretrained", filled: str = "lesion-filled") -> d
     found = {name: evaluation.read_table(where.evaluation(), name) for name in names}
     found |= {name: evaluation.read_table(where.regions(variant), name) for name in ("relevance", "tests", "lesions")}
     found["relevance_filled"] = evaluation.read_table(where.regions(filled), "relevance")
-    found["league"] = evaluation.read_table(where.folder / "quality" / variant, "league")
+    found["league"] = evaluation.read_table(where.quality(variant), "league")
     return found | {"variant": variant, "filled": filled}
 
 
@@ -117,7 +117,7 @@ def _on_lesions(found: dict, level: float) -> list:
         raise Untested("no quality league.tsv with a baseline: 07_explanation_quality has not run, or there are no lesion masks.")
     row = rows.iloc[0]
     interval = [row[f"auprc_difference{end}"] for end in ("", "_low", "_high")]
-    quantity = f"area under the precision-recall curve less that of the best map without a network ({row['auprc_strongest']})"
+    quantity = f"area under the precision-recall curve less that of the best reference map ({row['auprc_strongest']})"
     return [_row(quantity, row["subjects"], interval, 0.0, "patients with lesions")]
 
 
@@ -128,7 +128,8 @@ def _follows_lesions(found: dict, level: float) -> list:
     varies = (volumes.nunique(axis=1) > 1) & (dense.nunique(axis=1) > 1)
     ranks = [stats.spearmanr(dense.loc[name], volumes.loc[name]).statistic for name in dense.index[varies]]
     quantity = "rank correlation over tracts of a patient's positive relevance per voxel with lesion volume, both above the patients' mean"
-    return [_mean(quantity, ranks, level, "patients")]
+    row = _mean(quantity, ranks, level, "patients")
+    return [row | {end: float(np.clip(row[end], -1, 1)) for end in ("low", "high")}]  # Student's t knows no bounds
 
 
 def _lesional_tracts(found: dict, level: float) -> list:

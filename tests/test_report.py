@@ -123,7 +123,7 @@ def fill(folder, sign=1.0, cohort="toy", synthetic=True, executed=False):
         relevance, volumes = regions(sign, moved)
         save(relevance, where.regions(variant), "relevance")
         save(volumes, where.regions(variant), "lesions")
-    save(league(sign), where.folder / "quality" / "pretrained", "league")
+    save(league(sign), where.quality("pretrained"), "league")
     for number in range(2):
         save({"epoch": [0, 1], "val_accuracy": [0.5, 0.71 + 0.02 * number]}, where.trial("pretraining", number), "history")
     rows = [("all", "MS", 41), ("training", "MS", 21), ("validation", "MS", 8), ("holdout", "MS", 12)]

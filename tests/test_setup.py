@@ -360,7 +360,9 @@ def test_size_of_the_package():
     quality = sum(lines.pop(name, 0) for name in ("quality", "reference_maps", "sanity", "explainers", "figures/quality"))
     judges = sum(lines.pop(name) for name in ("baselines", "comparison"))
     regions = sum(lines.pop(name) for name in ("regions", "permutation", "figures/regions"))
+    results = sum(lines.pop(name, 0) for name in ("report", "claims"))
     assert 0 < sum(lines.values()) < 3000
+    assert results < 450
     assert judges < 400
     assert regions < 500
     assert lrp < 800
