@@ -75,7 +75,7 @@ def write(where, path=None, variant: str = "pretrained", filled: str = "lesion-f
         "left_out": "".join(_paragraph(f"Left out: {row.what}, as {row.reason}") for row in found["left_out"].itertuples()),
         "items": "".join(_item(number, where, found) for number in ITEMS),
         "limits": _limits(about["synthetic"]),
-        "notebooks": _notebooks(where, folder),
+        "notebooks": _notebooks(where, folder, f"{about['says']} {NOTICE}"),
     }
     page = string.Template((resources.files("msxai") / "report.html").read_text(encoding="utf-8")).substitute(told)
     with integrity.replacing(folder / "index.html") as draft:
@@ -231,15 +231,17 @@ def _limits(synthetic: bool | None) -> str:
     return _paragraph(said[0]) + f"<ul>{points}</ul>"
 
 
-def _notebooks(where, folder: Path) -> str:
+def _notebooks(where, folder: Path, notice: str) -> str:
     """Executed notebooks as pages beside the front page; a list of links to them."""
     links, sources = [], sorted((where.folder / "notebooks").glob("*.ipynb"))
     empty = dict.fromkeys((name for name in HTMLExporter.class_trait_names() if name.endswith("_url")), "")
     for source in sources:
         page = HTMLExporter(embed_images=True, **empty).from_filename(str(source))[0]
         page = re.sub(r"<script[^>]*\bsrc=\"[^\"]*\"[^>]*>\s*</script>|<link[^>]*\bhref=\"http[^>]*>", "", page)
+        page = page.replace("<head>", f"<head>{POLICY}", 1)
+        page = re.sub(r"<body[^>]*>", lambda found: f"{found.group()}<p><b>{notice}</b></p>", page, count=1)
         with integrity.replacing(folder / f"{source.stem}.html") as draft:
-            draft.write_text(page.replace("<head>", f"<head>{POLICY}", 1), encoding="utf-8")
+            draft.write_text(page, encoding="utf-8")
         name = html.escape(source.stem)
         links.append(f'<li><a href="{name}.html">{name}</a></li>')
     return f"<ul>{''.join(links)}</ul>" if links else _paragraph("None: no executed notebook in the notebooks folder.", "reason")

@@ -330,6 +330,7 @@ def test_the_pages_load_nothing_from_elsewhere(where):
     for page in (index, executed):
         assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=\"(?!data:)[^\"]", text_of(page))
         assert "Content-Security-Policy" in text_of(page)[:400]
+        assert "Synthetic: simulated subjects, no data of patients. Research software. Not for clinical use." in text_of(page)
     assert 'href="04_evaluation.html"' in text_of(index)
 
 
