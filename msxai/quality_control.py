@@ -24,7 +24,8 @@ from nilearn import datasets
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from . import figures, images, integrity
+from . import images, integrity
+from .figures.page import NOTICE, SYNTHETIC
 
 VOXEL = abs(float(np.linalg.det(images.AFFINE[:3, :3]))) / 1000  # ml
 # Measure: heading, format, meaning; flagged where its value, or its robust z in the cohort, is below low or above high; what is then said
@@ -153,6 +154,7 @@ def _cube(values, centre, size, fill) -> np.ndarray:
     cube = values[np.ix_(*(one.clip(0, length - 1) for one, length in zip(at, values.shape, strict=True)))].astype("float32")
     for axis, (one, length) in enumerate(zip(at, values.shape, strict=True)):
         np.moveaxis(cube, axis, 0)[(one < 0) | (one >= length)] = fill
+    for axis in range(3):
         cube = np.add.reduceat(cube, np.arange(0, _EDGE, _BLOCK), axis)
     return cube / _BLOCK**3
 
@@ -212,7 +214,7 @@ def write(prepared, folder, table=None) -> Path:
     about = {name: getattr(prepared, name) for name in ("name", "synthetic", "modality", "normalisation")}
     about |= {"scans": len(table), "flagged": int((table["flagged"] != "").sum()), "robust_z_from_scans": OUTLIER_SCANS, "counts": counts}
     told = {name: html.escape(str(value)) for name, value in about.items()} | {
-        "notice": f"{figures.SYNTHETIC} {figures.NOTICE}" if prepared.synthetic else figures.NOTICE,
+        "notice": f"{SYNTHETIC} {NOTICE}" if prepared.synthetic else NOTICE,
         "colours": "".join(f"--{name}: rgb{colour};" for name, colour in COLOURS.items()),
         "rules": MEASURES[["heading", "meaning", "of", "low", "high"]].assign(scans=MEASURES.index.map(counts))
         .set_axis(["Measure", "Meaning", "Flagged by its", "below", "above", "Scans flagged"], axis=1)

@@ -1,0 +1,19 @@
+"""The figures of the paper, drawn by nilearn and matplotlib. Each function returns the figure and the numbers it shows.
+
+Maps are in neurological convention (the left of the picture is the left of the brain) with MNI coordinates in mm. A figure with nothing
+to draw says so in words. Patients and controls keep one pair of colours, safe for colour-blind readers, through all figures.
+"""
+
+from .cohort import cohort_table, lesion_distribution, show_scan
+from .comparison import calibration, compared
+from .heatmaps import audit, average, heatmap, individual, view_heatmap
+from .page import CONTROL, NOTICE, PATIENT, SYNTHETIC, save
+from .results import results_table, roc
+from .slices import POSITIVE, SYMMETRIC, mean_anatomy
+from .training import first_filters, training_curves
+
+__all__ = [
+    "CONTROL", "NOTICE", "PATIENT", "POSITIVE", "SYMMETRIC", "SYNTHETIC", "audit", "average", "calibration", "cohort_table", "compared",
+    "first_filters", "heatmap", "individual", "lesion_distribution", "mean_anatomy", "results_table", "roc", "save", "show_scan",
+    "training_curves", "view_heatmap",
+]  # fmt: skip

@@ -1,0 +1,250 @@
+"""Relevance and lesions region by region: grey-matter areas, white-matter tracts, McDonald zones.
+
+Relevance is counted three ways, never mixed: positive, negative, and net, which is their sum. The original called net relevance positive.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from . import atlases, images, permutation
+from .errors import MissingAtlasError
+
+SIGNS = ("net", "positive", "negative")
+MEASURES = ("sum", "density", "share")
+CHUNK = 16  # maps in memory at a time
+VOXEL = abs(float(np.linalg.det(images.AFFINE[:3, :3])))  # mm3
+SCAN = ["participant_id", "session_id", "group", "label"]
+PAPER_AREAS = 69
+
+
+@dataclass
+class Regions:
+    """All regions of all atlases at once.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row a region: atlas (areas, tracts, zones), region, tissue, voxels.
+    voxels : ndarray of shape (n,), int
+        Flat indices into the model's grid of each voxel of each region, atlas after atlas.
+    codes : ndarray of shape (n,), int
+        The row of `table` that each of `voxels` belongs to.
+    left_out : dict
+        Atlas to the reason why it is not here.
+    notes : list of str
+    """
+
+    table: pd.DataFrame
+    voxels: np.ndarray
+    codes: np.ndarray
+    left_out: dict
+    notes: list
+
+
+def read(jhu=None) -> Regions:
+    """Read all atlases; JHU is left out with a reason where it is missing.
+
+    Parameters
+    ----------
+    jhu : path, optional
+        See `msxai.atlases.jhu`.
+    """
+    found, left_out = {}, {}
+    for name, open_atlas in ("areas", atlases.neuromorphometrics), ("tracts", lambda: atlases.jhu(jhu)), ("zones", atlases.zones):
+        try:
+            found[name] = open_atlas()
+        except MissingAtlasError as error:
+            left_out[name] = str(error)
+    regions = combine({name: (atlas.grouped, atlas.groups) for name, atlas in found.items()})
+    regions.left_out, regions.notes = left_out, [note for atlas in found.values() for note in atlas.notes]
+    areas = (regions.table["atlas"] == "areas").sum()
+    if areas:
+        regions.notes.append(f"{areas} grey-matter areas of Neuromorphometrics without side; the paper counts {PAPER_AREAS} areas.")
+    return regions
+
+
+def combine(parts: dict) -> Regions:
+    """Regions of several label maps.
+
+    Parameters
+    ----------
+    parts : dict
+        Atlas to (grouped, groups) as `msxai.atlases.Atlas` has them. Of "areas" the grey-matter ones are kept.
+    """
+    tables, voxels, codes, start = [], [], [], 0
+    for name, (grouped, groups) in parts.items():
+        kept = groups[groups["tissue"] == "grey"] if name == "areas" else groups
+        row = np.full(int(max(grouped.max(), groups.index.max())) + 1, -1)
+        row[kept.index] = start + np.arange(len(kept))
+        flat = row[grouped.ravel()]
+        flat[grouped.ravel() == 0] = -1
+        voxels.append(np.flatnonzero(flat >= 0))
+        codes.append(flat[voxels[-1]])
+        size = np.bincount(codes[-1] - start, minlength=len(kept))
+        tables.append(kept[["tissue"]].assign(atlas=name, region=kept["group"], voxels=size))
+        start += len(kept)
+    table = pd.concat(tables, ignore_index=True)[["atlas", "region", "tissue", "voxels"]]
+    return Regions(table, np.concatenate(voxels), np.concatenate(codes), {}, [])
+
+
+def sums(maps, regions: Regions) -> np.ndarray:
+    """Sum of each map in each region, all in one pass of bincount.
+
+    Parameters
+    ----------
+    maps : array_like of shape (maps, 96, 114, 96)
+    regions : Regions
+
+    Returns
+    -------
+    ndarray of shape (maps, regions), float64
+    """
+    values = np.reshape(maps, (len(maps), -1))[:, regions.voxels]
+    places = np.arange(len(maps))[:, None] * len(regions.table) + regions.codes
+    total = np.bincount(places.ravel(), values.ravel(), len(maps) * len(regions.table))
+    return total.reshape(len(maps), -1)
+
+
+def relevance(table: pd.DataFrame, regions: Regions) -> pd.DataFrame:
+    """Relevance of every scan in every region; memory does not grow with the cohort.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        `msxai.heatmaps.read`: participant_id, session_id, group, label, path. A map of another space is brought onto the model's grid.
+    regions : Regions
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a scan, region and sign: `SCAN`, atlas, region, sign (`SIGNS`), sum (logit), density (logit per voxel), share (of the
+        positive or negative relevance of the whole map; of net relevance, which may vanish, the share of the sum of sizes).
+    """
+    tables = []
+    for start in range(0, len(table), CHUNK):
+        scans = table.iloc[start : start + CHUNK]
+        maps = np.stack([images.to_grid(images.load(path)) for path in scans["path"]])
+        both, total = {}, {}
+        for sign, part in ("positive", np.maximum(maps, 0)), ("negative", np.minimum(maps, 0)):
+            both[sign], total[sign] = sums(part, regions), part.sum(axis=(1, 2, 3), dtype=float)
+        both["net"], total["net"] = both["positive"] + both["negative"], total["positive"] - total["negative"]
+        for sign in SIGNS:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                share = both[sign] / np.abs(total[sign])[:, None]
+                density = both[sign] / regions.table["voxels"].to_numpy()
+            rows = scans[SCAN].loc[scans.index.repeat(len(regions.table))].reset_index(drop=True)
+            names = pd.concat([regions.table[["atlas", "region"]]] * len(scans), ignore_index=True)
+            tables.append(rows.join(names).assign(sign=sign, sum=both[sign].ravel(), density=density.ravel(), share=share.ravel()))
+    return pd.concat(tables, ignore_index=True)
+
+
+def lesions(masks, regions: Regions, names=("tracts", "zones")) -> pd.DataFrame:
+    """Lesion volume in each region, and how many lesions touch it.
+
+    A lesion is a connected component (26 neighbours); it counts for every zone that it touches (see `msxai.atlases.zones`).
+
+    Parameters
+    ----------
+    masks : iterable of ndarray of bool, shape (96, 114, 96)
+        One a scan.
+    regions : Regions
+    names : sequence of str
+        Which atlases.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a scan and region: scan (number), atlas, region, volume (mm3), lesions (count).
+    """
+    kept = np.flatnonzero(regions.table["atlas"].isin(names))
+    tables = []
+    for scan, mask in enumerate(masks):
+        number, count = ndimage.label(mask, np.ones((3, 3, 3)))
+        here = number.ravel()[regions.voxels]
+        inside = here > 0
+        volume = np.bincount(regions.codes[inside], minlength=len(regions.table)) * VOXEL
+        pairs = np.unique(regions.codes[inside] * (count + 1) + here[inside]) // (count + 1)
+        touched = np.bincount(pairs, minlength=len(regions.table))
+        tables.append(regions.table.loc[kept, ["atlas", "region"]].assign(scan=scan, volume=volume[kept], lesions=touched[kept]))
+    columns = ["scan", "atlas", "region", "volume", "lesions"]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def by_subject(table: pd.DataFrame, value: str, regions: Regions, atlas: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """A value as a matrix of subjects and the regions of one atlas; visits of a subject are averaged.
+
+    Returns
+    -------
+    people : pandas.DataFrame
+        participant_id, label, in the order of the rows.
+    values : ndarray of shape (subjects, regions)
+    """
+    names = regions.table.loc[regions.table["atlas"] == atlas, "region"]
+    rows = table[table["atlas"] == atlas]
+    wide = rows.pivot_table(value, ["participant_id", "label"], "region", "mean", sort=True)[list(names)]
+    return wide.index.to_frame(index=False), wide.to_numpy()
+
+
+def compare(found: pd.DataFrame, regions: Regions, n: int = 10000, seed: int = 0) -> pd.DataFrame:
+    """Patients against controls in every region: label permutation of subjects, max-T over the regions of an atlas.
+
+    Parameters
+    ----------
+    found : pandas.DataFrame
+        `relevance`; scans without a label are left out.
+    regions : Regions
+    n, seed
+        See `msxai.permutation.two_groups`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        atlas, region, sign, measure (sum, share; density differs from the sum by a constant, and its p is the same), subjects, then as
+        `msxai.permutation.two_groups`. A family is all regions of one atlas, sign and measure. Empty where a group has fewer than two.
+    """
+    tables = []
+    for atlas in dict.fromkeys(regions.table["atlas"]):
+        for sign in SIGNS:
+            for measure in ("sum", "share"):
+                people, values = by_subject(found[found["sign"] == sign].dropna(subset=["label"]), measure, regions, atlas)
+                labels = people["label"].to_numpy(int)
+                if min(np.bincount(labels, minlength=2)) < 2:
+                    continue
+                names = regions.table.loc[regions.table["atlas"] == atlas, ["atlas", "region"]].reset_index(drop=True)
+                tests = permutation.two_groups(values, labels, n, seed)
+                tables.append(names.assign(sign=sign, measure=measure, subjects=len(people)).join(tests))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["atlas", "region", "sign", "measure"])
+
+
+def volume_matched(values, brain, regions: Regions, n: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Hold each region against random regions of as many voxels, compact ones: the voxels of the brain nearest to a random one.
+
+    Parameters
+    ----------
+    values : ndarray of shape (96, 114, 96)
+        A map, for instance the mean of positive relevance.
+    brain : ndarray of bool, same shape
+        Where random regions lie, whole and connected but for the brain's folds.
+    regions : Regions
+    n, seed : int
+        How many; of the draws.
+
+    Returns
+    -------
+    pandas.DataFrame
+        atlas, region, density, random (mean density of the random regions), random_low, random_high (their 2.5 and 97.5 %), p: share of
+        random regions, and the region itself, whose density is as high or higher (one-sided).
+    """
+    table, places = regions.table, np.argwhere(brain)
+    inside, sizes = np.asarray(values)[brain].astype(float), table["voxels"].to_numpy().clip(1, len(places))
+    rng, drawn = np.random.default_rng(seed), np.empty((n, len(table)))
+    for row in range(n):
+        far = ((places - places[rng.integers(len(places))]) ** 2).sum(1).astype("int16")  # at most 31,428: sorted by radix
+        drawn[row] = np.cumsum(inside[np.argsort(far, kind="stable")])[sizes - 1] / sizes
+    density = sums(np.asarray(values)[None], regions)[0] / sizes
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    p = (1 + (drawn >= density).sum(0)) / (n + 1)
+    return table[["atlas", "region"]].assign(density=density, random=drawn.mean(0), random_low=low, random_high=high, p=p)

@@ -1,0 +1,94 @@
+"""Permutation tests against brute force over all permutations, scipy's own, and planted effects."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from msxai import permutation
+
+
+def brute(values, labels):
+    """All labellings one by one, with scipy's Welch t: t, p and max-T p."""
+
+    def t(chosen):
+        chosen = np.isin(np.arange(len(values)), chosen)
+        return stats.ttest_ind(values[chosen], values[~chosen], equal_var=False).statistic
+
+    observed = np.abs(t(np.flatnonzero(labels)))
+    found = np.abs([t(chosen) for chosen in combinations(range(len(values)), int(labels.sum()))])
+    return observed, (found >= observed - 1e-9).mean(0), (found.max(1)[:, None] >= observed - 1e-9).mean(0)
+
+
+def test_max_t_is_brute_force_over_all_labellings(rng):
+    values, labels = rng.normal(size=(8, 5)) * [1, 1e-6, 1e3, 1, 1] + [0, 0, 5, 100, 0], np.array([1, 0, 1, 1, 0, 0, 0, 1])
+    values[labels == 1, 3] += 3
+    t, p, family = brute(values, labels)
+    found = permutation.two_groups(values, labels, n=70)
+    assert np.abs(found["t"].to_numpy()) == pytest.approx(t)
+    assert found["p"].to_numpy() == pytest.approx(p)
+    assert found["p_fwe"].to_numpy() == pytest.approx(family)
+    assert found["p_fdr"].to_numpy() == pytest.approx(stats.false_discovery_control(p))
+    assert found["difference"].to_numpy() == pytest.approx(values[labels == 1].mean(0) - values[labels == 0].mean(0))
+    drawn = permutation.two_groups(values, labels, n=69, seed=3)  # one too few to take all: drawn
+    assert drawn["p_fwe"].to_numpy() == pytest.approx(family, abs=0.2)
+    assert (drawn["p_fwe"] >= 1 / 70).all()
+
+
+def test_sign_flips_are_brute_force(rng):
+    values = rng.normal(0.4, 1, size=(7, 4))
+    observed = np.abs(stats.ttest_1samp(values, 0).statistic)
+    flips = [np.abs(stats.ttest_1samp(values * np.array(signs)[:, None], 0).statistic) for signs in product([1, -1], repeat=7)]
+    found = permutation.paired(values, n=128)
+    assert np.abs(found["t"].to_numpy()) == pytest.approx(observed)
+    assert found["p"].to_numpy() == pytest.approx((np.array(flips) >= observed - 1e-9).mean(0))
+    assert found["p_fwe"].to_numpy() == pytest.approx((np.max(flips, axis=1)[:, None] >= observed - 1e-9).mean(0))
+
+
+def test_a_region_without_spread_is_no_finding(rng):
+    values = rng.normal(size=(10, 3))
+    values[:, 1] = 7.3
+    found = permutation.two_groups(values, [1] * 5 + [0] * 5)
+    assert found.loc[1, ["t", "p", "p_fwe"]].tolist() == [0, 1, 1]
+
+
+def test_a_planted_effect_is_found_and_only_that(rng):
+    values, labels = rng.normal(size=(40, 61)), np.repeat([1, 0], 20)
+    values[labels == 1, 17] += 2
+    found = permutation.two_groups(values, labels, 2000)
+    assert np.flatnonzero(found["p_fwe"] <= 0.05).tolist() == [17]
+
+
+def test_a_null_cohort_is_rejected_no_more_often_than_it_may(rng):
+    """200 labellings of subjects that do not differ, regions correlated: 10 expected, and at most 17 with probability .985."""
+    values = rng.normal(size=(24, 1)) + rng.normal(size=(24, 22))
+    labels = np.repeat([1, 0], 12)
+    found = [permutation.two_groups(values, rng.permutation(labels), 300, seed)["p_fwe"].min() for seed in range(200)]
+    assert 1 <= np.sum(np.array(found) <= 0.05) <= 17
+
+
+def test_spearman_and_its_interval(rng):
+    x = rng.normal(size=30)
+    values = np.c_[x, -x, rng.normal(size=30), np.ones(30)]
+    covariate = x + rng.normal(size=30)
+    covariate[3] = np.nan
+    found = permutation.correlations(values, covariate)
+    known = np.isfinite(covariate)
+    r, p = stats.spearmanr(x[known], covariate[known])
+    half = 1.959964 * np.sqrt((1 + r**2 / 2) / 26)
+    assert found.loc[0, ["n", "r", "p"]].tolist() == pytest.approx([29, r, p])
+    assert found.loc[0, ["low", "high"]].tolist() == pytest.approx([np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)])
+    assert found.loc[1, "r"] == pytest.approx(-r)
+    assert found.loc[3, ["r", "low", "p_fdr"]].isna().all()
+    assert found.loc[:2, "p_fdr"].to_numpy() == pytest.approx(stats.false_discovery_control(found.loc[:2, "p"]))
+
+
+def test_the_interval_of_spearman_covers(rng):
+    """Of 400 samples of 20 with a known rank correlation about 95 % hold it."""
+    rho = 0.5
+    truth = 6 / np.pi * np.arcsin(rho / 2)  # Pearson 1907, for the normal distribution
+    x = rng.normal(size=(20, 400))
+    y = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=x.shape)
+    found = permutation.correlations(x, y)
+    assert 0.91 <= ((found["low"] <= truth) & (truth <= found["high"])).mean() <= 0.98
