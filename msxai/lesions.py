@@ -12,17 +12,18 @@ from dataclasses import dataclass
 import nibabel as nib
 import numpy as np
 from nilearn import datasets
-from scipy import fft, ndimage
+from scipy import ndimage
 
 from . import images
 from .parameters import one_of
 
 FILLINGS = ("none", "noise", "constant")
-SCALES = (20.0, 10.0, 5.0)  # mm, standard deviation: how far the local mean reaches; the finest that finds white matter decides
+SCALES = (10.0, 5.0)  # mm, standard deviation: how far the local mean reaches; the finest that finds white matter decides
 PRIOR = 0.05  # weight of the next coarser scale: counts where less than about a twentieth of the surroundings is white matter
 DILATION = 2.0  # mm: lesions are masked to where they are half as bright; beyond that their rim is filled too
 BORDER = 4.0  # mm: from DILATION to here the filled tissue gives way to the scan
-LAGS = 6  # voxels: how far the spatial correlation is followed
+REACH = 30.0  # mm: how far a piece may come from, along each axis
+TRIES, PIECES = 100, 8  # steps looked at for a piece; pieces for one hole
 
 
 def white_matter(image) -> np.ndarray:
@@ -73,7 +74,7 @@ def normal_appearing(values, white, lesions, size) -> np.ndarray:
         return found
     middle = np.median(values[found])
     found &= np.abs(values - middle) <= 3 * 1.4826 * np.median(np.abs(values[found] - middle))
-    rest = np.abs(values - _local(values, found, size, SCALES))
+    rest = np.abs(values - _local(values, found, np.asarray(size), middle, (20.0, 10.0, 5.0)))
     return found & (rest <= 3 * rest[found].std())
 
 
@@ -187,47 +188,52 @@ def fill(values, mask, source, *, how: str = "noise", seed=0, size=(1.0, 1.0, 1.
 
 
 def _noise(values, weight, source, rng, size) -> np.ndarray:
-    """Local mean and deviation times a random field; where mixed with the old value, the variance stays that of the surroundings."""
-    box = ndimage.find_objects((weight > 0).astype("uint8"))[0]
-    margin = np.ceil(2 * SCALES[0] / np.asarray(size)).astype(int)
-    box = tuple(slice(max(side.start - edge, 0), side.stop + edge) for side, edge in zip(box, margin, strict=True))
-    if source[box].any():
-        box_source = source[box]
-    else:  # nothing near: the whole scan's
-        box, box_source = (slice(None),) * 3, source
-    old, part = values[box], weight[box]
-    mean = _local(old, box_source, size, SCALES)
-    rest = old - mean
-    spread = np.sqrt(_local(rest**2, box_source, size, SCALES[:-1]))
-    kept = np.clip(rest, -3 * spread, 3 * spread)
-    drawn = spread * _field(np.divide(rest, spread, out=np.zeros_like(rest), where=spread > 0), box_source, rng)
-    new = values.copy()
-    new[box] = mean + (part * drawn + (1 - part) * kept) / np.sqrt(part**2 + (1 - part) ** 2)
+    """Pieces of source, moved to each hole and levelled to its surroundings; the old tissue's texture is mixed in at the border."""
+    size = np.asarray(size)
+    margin, reach = (np.ceil(length / size).astype(int) for length in (2 * SCALES[0], REACH))
+    edge = margin + reach
+    old, known = (np.pad(array, [(one, one) for one in edge]) for array in (values, source))
+    new, level = values.copy(), values[source].mean()
+    rests = values[source] - level
+    for number, hole in enumerate(ndimage.find_objects(found := ndimage.label(weight > 0, np.ones((3, 3, 3)))[0]), start=1):
+        left = found[hole] == number
+        around = tuple(slice(side.start + far, side.stop + far + 2 * wide) for side, far, wide in zip(hole, reach, margin, strict=True))
+        inner = tuple(slice(wide, wide + side.stop - side.start) for side, wide in zip(hole, margin, strict=True))
+        part = weight[hole]
+        for turn in range(PIECES + 1):
+            if turn < PIECES:
+                step = _step(np.argwhere(left) + [side.start for side in hole] + edge, known, reach, rng)
+                there = tuple(slice(side.start + one, side.stop + one) for side, one in zip(around, step, strict=True))
+                both = known[around] & known[there]
+                mean, its = (_local(old[box], both, size, level)[inner] for box in (around, there))
+                drawn, now = old[there][inner] - its, left & known[there][inner]
+            else:  # nothing that fits is near
+                mean, drawn, now = _local(old[around], known[around], size, level)[inner], rng.choice(rests, left.shape), left
+            kept = old[around][inner] - mean
+            limit = 3 * rests.std()
+            mixed = mean + (part * drawn + (1 - part) * np.clip(kept, -limit, limit)) / np.sqrt(part**2 + (1 - part) ** 2)
+            new[hole] = np.where(now, mixed, new[hole])
+            left &= ~now
+            if not left.any():
+                break
     return new
 
 
-def _local(values, source, size, scales) -> np.ndarray:
-    """Mean of the source round each voxel, from coarse to fine: a finer one counts as far as it finds source."""
-    mean = np.full(values.shape, values[source].mean(), "float32")
+def _step(voxels, known, reach, rng) -> np.ndarray:
+    """Of some random steps (voxels) the one that takes most voxels onto the source."""
+    steps = rng.integers(-reach, reach + 1, (TRIES, 3))
+    hits = [known[tuple((voxels + step).T)].sum() for step in steps]
+    return steps[np.argmax(hits)]
+
+
+def _local(values, source, size, level, scales=SCALES) -> np.ndarray:
+    """Mean of the source round each voxel, from coarse (`level`) to fine: a finer one counts as far as it finds source."""
+    mean = np.full(values.shape, level, "float32")
     inside, known = source.astype("float32"), np.where(source, values, np.float32(0))
     for scale in scales:
-        total, weight = (ndimage.gaussian_filter(array, scale / np.asarray(size), truncate=2, mode="constant") for array in (known, inside))
+        total, weight = (ndimage.gaussian_filter(array, scale / size, truncate=2, mode="constant") for array in (known, inside))
         mean = (total + PRIOR * mean) / (weight + PRIOR)
     return mean
-
-
-def _field(rest, source, rng) -> np.ndarray:
-    """Gaussian random field of variance 1 with the spatial correlation that `rest` (mean 0, variance 1) has within the source."""
-    shape = [fft.next_fast_len(length + LAGS, real=True) for length in rest.shape]
-    pairs, products = (
-        fft.irfftn(np.abs(fft.rfftn(array, shape)) ** 2, shape) for array in (source.astype("float32"), np.where(source, rest, 0))
-    )
-    lag = [np.minimum(np.arange(length), length - np.arange(length)) for length in shape]
-    taper = [np.where(one <= LAGS, np.cos(np.pi / 2 * np.maximum(2 * one / LAGS - 1, 0)) ** 2, 0) for one in lag]
-    correlation = products / np.maximum(pairs, 1) * taper[0][:, None, None] * taper[1][:, None] * taper[2]
-    power = np.maximum(fft.rfftn(correlation, shape).real, 0)
-    drawn = fft.irfftn(np.sqrt(power) * fft.rfftn(rng.standard_normal(shape, "float32")), shape)
-    return (drawn / np.sqrt(fft.irfftn(power, shape)[0, 0, 0]))[tuple(slice(length) for length in rest.shape)].astype("float32")
 
 
 def _constant(values, source, rng) -> np.ndarray:
