@@ -18,16 +18,17 @@ from scipy import ndimage
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from msxai import images, integrity, lesions, phantom, statistics
+from msxai import anatomy, images, integrity, lesions, phantom, statistics
 
 SUBJECTS, SITES, SEED = 40, 60, 5001
+WHITE = [1 + list(anatomy.CLASSES).index(name) for name in anatomy.WHITE]
 
 
 def simulated(number, volume=7000):
-    """A control's scan without lesions, and a patient's lesion mask."""
-    scan = phantom.simulate("ms", "HC", seed=[SEED, number, 0], volume=0).image
-    mask = phantom.simulate("ms", "MS", seed=[SEED, number, 1], volume=volume).lesions
-    return [nib.Nifti1Image(array.astype("float32"), images.AFFINE) for array in (scan, mask)]
+    """A control's scan without lesions, and a patient's lesion mask where the control has white matter (by the simulation's own truth)."""
+    control = phantom.simulate("ms", "HC", seed=[SEED, number, 0], volume=0)
+    mask = phantom.simulate("ms", "MS", seed=[SEED, number, 1], volume=volume).lesions & np.isin(control.classes, WHITE)
+    return [nib.Nifti1Image(array.astype("float32"), images.AFFINE) for array in (control.image, mask)]
 
 
 def features(values, sites):
@@ -51,7 +52,7 @@ def patches(how, subjects, count):
         new = lesions.Filler(how)(scan, mask, {"participant_id": f"sub-{number}", "session_id": ""}).get_fdata()
         seconds.append(time.perf_counter() - start)
         values, white = scan.get_fdata(), lesions.white_matter(scan)
-        inside = np.argwhere((mask.get_fdata() > 0) & white)
+        inside = np.argwhere(mask.get_fdata() > 0)
         sites = np.random.default_rng(number).permutation(inside)[:count]
         middle = np.median(values[white])
         for array, label in ((values, 0), (new, 1)):

@@ -23,7 +23,7 @@ PRIOR = 0.05  # weight of the next coarser scale: counts where less than about a
 DILATION = 2.0  # mm: lesions are masked to where they are half as bright; beyond that their rim is filled too
 BORDER = 4.0  # mm: from DILATION to here the filled tissue gives way to the scan
 REACH = 30.0  # mm: how far a piece may come from, along each axis
-TRIES, PIECES = 100, 8  # steps looked at for a piece; pieces for one hole
+TRIES, PIECES = 300, 8  # steps looked at for a piece; pieces for one hole
 
 
 def white_matter(image) -> np.ndarray:
@@ -195,6 +195,8 @@ def _noise(values, weight, source, rng, size) -> np.ndarray:
     old, known = (np.pad(array, [(one, one) for one in edge]) for array in (values, source))
     new, level = values.copy(), values[source].mean()
     rests = values[source] - level
+    place = _local(values, weight == 0, size, level) / rests.std()  # fluid and grey matter near by tell deep white matter from its edge
+    place = np.pad(place, [(one, one) for one in edge])
     for number, hole in enumerate(ndimage.find_objects(found := ndimage.label(weight > 0, np.ones((3, 3, 3)))[0]), start=1):
         left = found[hole] == number
         around = tuple(slice(side.start + far, side.stop + far + 2 * wide) for side, far, wide in zip(hole, reach, margin, strict=True))
@@ -202,7 +204,7 @@ def _noise(values, weight, source, rng, size) -> np.ndarray:
         part = weight[hole]
         for turn in range(PIECES + 1):
             if turn < PIECES:
-                step = _step(np.argwhere(left) + [side.start for side in hole] + edge, known, reach, rng)
+                step = _step(np.argwhere(left) + [side.start for side in hole] + edge, known, place, reach, rng)
                 there = tuple(slice(side.start + one, side.stop + one) for side, one in zip(around, step, strict=True))
                 both = known[around] & known[there]
                 mean, its = (_local(old[box], both, size, level)[inner] for box in (around, there))
@@ -219,11 +221,12 @@ def _noise(values, weight, source, rng, size) -> np.ndarray:
     return new
 
 
-def _step(voxels, known, reach, rng) -> np.ndarray:
-    """Of some random steps (voxels) the one that takes most voxels onto the source."""
+def _step(voxels, known, place, reach, rng) -> np.ndarray:
+    """Of some random steps (voxels) the one that takes most voxels onto source in a place like theirs."""
     steps = rng.integers(-reach, reach + 1, (TRIES, 3))
-    hits = [known[tuple((voxels + step).T)].sum() for step in steps]
-    return steps[np.argmax(hits)]
+    here, flat = np.ravel_multi_index(voxels.T, known.shape), steps @ (np.array(known.strides) // known.itemsize)
+    there = here + flat[:, None]
+    return steps[np.argmax((known.ravel()[there] * np.exp(-((place.ravel()[there] - place.ravel()[here]) ** 2))).sum(1))]
 
 
 def _local(values, source, size, level, scales=SCALES) -> np.ndarray:
