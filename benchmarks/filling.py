@@ -25,9 +25,9 @@ WHITE = [1 + list(anatomy.CLASSES).index(name) for name in anatomy.WHITE]
 
 
 def simulated(number, volume=7000):
-    """A control's scan without lesions, and a patient's lesion mask where the control has white matter (by the simulation's own truth)."""
+    """A control's scan without lesions, and a patient's lesion mask where the control has white matter and nothing else beside (by the truth)."""
     control = phantom.simulate("ms", "HC", seed=[SEED, number, 0], volume=0)
-    mask = phantom.simulate("ms", "MS", seed=[SEED, number, 1], volume=volume).lesions & np.isin(control.classes, WHITE)
+    mask = phantom.simulate("ms", "MS", seed=[SEED, number, 1], volume=volume).lesions & ndimage.binary_erosion(np.isin(control.classes, WHITE))
     return [nib.Nifti1Image(array.astype("float32"), images.AFFINE) for array in (control.image, mask)]
 
 

@@ -22,12 +22,14 @@ SCALES = (10.0, 5.0)  # mm, standard deviation: how far the local mean reaches; 
 PRIOR = 0.05  # weight of the next coarser scale: counts where less than about a twentieth of the surroundings is white matter
 DILATION = 2.0  # mm: lesions are masked to where they are half as bright; beyond that their rim is filled too
 BORDER = 4.0  # mm: from DILATION to here the filled tissue gives way to the scan
+SMOOTH = 2.0  # mm, standard deviation
+SURE = 0.8  # probability
 REACH = 30.0  # mm: how far a piece may come from, along each axis
 TRIES, PIECES = 300, 8  # steps looked at for a piece; pieces for one hole
 
 
 def white_matter(image) -> np.ndarray:
-    """Where the template's white matter exceeds its grey matter and its fluid.
+    """Where the template is white matter for sure: subjects differ at its edge.
 
     Parameters
     ----------
@@ -40,14 +42,14 @@ def white_matter(image) -> np.ndarray:
     """
     tissue, affine = _template()
     step = np.linalg.inv(affine) @ image.affine
-    white, grey = (ndimage.affine_transform(one, step[:3, :3], step[:3, 3], image.shape, order=1) for one in tissue)
-    return (white > grey) & (white > 1 - grey - white)
+    white = ndimage.affine_transform(tissue, step[:3, :3], step[:3, 3], image.shape, order=1)
+    return white >= SURE
 
 
 @functools.cache
 def _template():
-    maps = [datasets.load_mni152_wm_template(resolution=1), datasets.load_mni152_gm_template(resolution=1)]
-    return [np.asarray(one.dataobj, "float32") for one in maps], maps[0].affine
+    found = datasets.load_mni152_wm_template(resolution=1)
+    return np.asarray(found.dataobj, "float32"), found.affine
 
 
 def normal_appearing(values, white, lesions, size) -> np.ndarray:
@@ -72,10 +74,12 @@ def normal_appearing(values, white, lesions, size) -> np.ndarray:
         found &= ndimage.distance_transform_edt(~lesions, sampling=size) > BORDER
     if not found.any():
         return found
-    middle = np.median(values[found])
-    found &= np.abs(values - middle) <= 3 * 1.4826 * np.median(np.abs(values[found] - middle))
-    rest = np.abs(values - _local(values, found, np.asarray(size), middle, (20.0, 10.0, 5.0)))
-    return found & (rest <= 3 * rest[found].std())
+    # single voxels are noisy, and grey matter is only a few of their standard deviations away: their surroundings tell it better
+    smooth = ndimage.gaussian_filter(values, SMOOTH / np.asarray(size))
+    for array, limit in ((smooth, 2.5), (values, 3), (smooth, 2.5)):
+        middle = np.median(array[found])
+        found &= np.abs(array - middle) <= limit * 1.4826 * np.median(np.abs(array[found] - middle))
+    return found
 
 
 def soft(mask, size, within) -> np.ndarray:
