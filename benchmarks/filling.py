@@ -20,14 +20,16 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from msxai import anatomy, images, integrity, lesions, phantom, statistics
 
-SUBJECTS, SITES, SEED = 40, 60, 5001
+SUBJECTS, SITES, SEED = 30, 50, 5001
 WHITE = [1 + list(anatomy.CLASSES).index(name) for name in anatomy.WHITE]
 
 
 def simulated(number, volume=7000):
     """A control's scan without lesions, and a patient's lesion mask where the control has white matter and nothing else beside (by the truth)."""
     control = phantom.simulate("ms", "HC", seed=[SEED, number, 0], volume=0)
-    mask = phantom.simulate("ms", "MS", seed=[SEED, number, 1], volume=volume).lesions & ndimage.binary_erosion(np.isin(control.classes, WHITE))
+    mask = phantom.simulate("ms", "MS", seed=[SEED, number, 1], volume=volume).lesions & ndimage.binary_erosion(
+        np.isin(control.classes, WHITE)
+    )
     return [nib.Nifti1Image(array.astype("float32"), images.AFFINE) for array in (control.image, mask)]
 
 

@@ -1,8 +1,9 @@
 """Lesion filling: lesions replaced by what the normal-appearing white matter around them looks like, and the same at sham sites.
 
 The paper's way (after Valverde et al. 2014, NeuroImage: Clinical 6:86-92, doi:10.1016/j.nicl.2014.08.016) painted all lesion voxels of a
-slice with one random value: a patch that any network can see. It is kept here as "constant", to show that. "noise" draws voxel by voxel
-from a random field with the local mean, the local standard deviation and the spatial correlation of the white matter around.
+slice with one random value: a patch that any network can see. It is kept here as "constant", to show that. "noise" takes pieces of
+white matter near by, so that noise and texture are the scan's own, and levels them to the surroundings of the hole as seamless cloning does
+(Pérez et al. 2003, ACM Transactions on Graphics 22:313-318, doi:10.1145/882262.882269).
 """
 
 import functools
@@ -15,15 +16,16 @@ from nilearn import datasets
 from scipy import ndimage
 
 from . import images
+from .errors import ImageError
 from .parameters import one_of
 
 FILLINGS = ("none", "noise", "constant")
-SCALES = (10.0, 5.0)  # mm, standard deviation: how far the local mean reaches; the finest that finds white matter decides
+SCALES = (10.0, 5.0)  # mm, standard deviation: how far the local mean reaches; the finest that finds source decides
 PRIOR = 0.05  # weight of the next coarser scale: counts where less than about a twentieth of the surroundings is white matter
 DILATION = 2.0  # mm: lesions are masked to where they are half as bright; beyond that their rim is filled too
 BORDER = 4.0  # mm: from DILATION to here the filled tissue gives way to the scan
 SMOOTH = 2.0  # mm, standard deviation
-SURE = 0.8  # probability
+SURE = 0.9  # probability
 REACH = 30.0  # mm: how far a piece may come from, along each axis
 TRIES, PIECES = 300, 8  # steps looked at for a piece; pieces for one hole
 
@@ -66,7 +68,7 @@ def normal_appearing(values, white, lesions, size) -> np.ndarray:
     Returns
     -------
     ndarray of bool, same shape
-        Within 3 standard deviations of the local mean: what template and scan do not share (ventricles, sulci, lesions that nobody
+        Within 3 standard deviations of the median, smoothed within 2: what template and scan do not share (ventricles, sulci, lesions that nobody
         masked) is left out.
     """
     values, found = np.asarray(values, "float32"), np.asarray(white, bool) & (values != 0)
@@ -76,7 +78,7 @@ def normal_appearing(values, white, lesions, size) -> np.ndarray:
         return found
     # single voxels are noisy, and grey matter is only a few of their standard deviations away: their surroundings tell it better
     smooth = ndimage.gaussian_filter(values, SMOOTH / np.asarray(size))
-    for array, limit in ((smooth, 2.5), (values, 3), (smooth, 2.5)):
+    for array, limit in ((smooth, 2), (values, 3), (smooth, 2)):
         middle = np.median(array[found])
         found &= np.abs(array - middle) <= limit * 1.4826 * np.median(np.abs(array[found] - middle))
     return found
@@ -129,10 +131,21 @@ class Filler:
         one_of("sites", self.sites, ("lesions", "sham"))
 
     def __call__(self, scan, lesions, row: dict) -> nib.Nifti1Image:
-        """The filled scan; an unchanged copy where it has no lesion mask or an empty one."""
-        values, size = np.asarray(scan.dataobj, "float32"), nib.affines.voxel_sizes(scan.affine)
+        """The filled scan; an unchanged copy where its lesion mask is empty.
+
+        Raises
+        ------
+        ImageError
+            The scan has no lesion mask: nobody knows what there is to fill.
+        """
         if lesions is None:
-            return images.with_space_of(scan, values.copy())
+            raise ImageError(
+                row.get("image") or row["participant_id"],
+                "no lesion mask",
+                "a mask, which may be empty",
+                "Give one, or leave this scan out of what is filled.",
+            )
+        values, size = np.asarray(scan.dataobj, "float32"), nib.affines.voxel_sizes(scan.affine)
         mask = _moved(lesions, scan, np.eye(4))
         white = white_matter(scan)
         normal = normal_appearing(values, white, mask, size)
@@ -163,7 +176,7 @@ def fill(values, mask, source, *, how: str = "noise", seed=0, size=(1.0, 1.0, 1.
     source : ndarray of shape (X, Y, Z), bool
         Whose values the new ones resemble, usually normal-appearing white matter; voxels in `mask` do not count.
     how : {"noise", "constant"}
-        "noise": a Gaussian random field with the source's local mean, local standard deviation and spatial correlation. "constant": one
+        "noise": pieces of source from near by, levelled to the local mean. "constant": one
         value for all voxels of a slice of the last axis, N(mean, sd / 2) of the slice's source, without a soft border (the paper's way).
     seed : int or sequence of int
         Of the draws.
