@@ -68,8 +68,8 @@ def normal_appearing(values, white, lesions, size) -> np.ndarray:
     Returns
     -------
     ndarray of bool, same shape
-        Within 3 standard deviations of the median, smoothed within 2: what template and scan do not share (ventricles, sulci, lesions that nobody
-        masked) is left out.
+        Within 3 standard deviations of the median, smoothed within 2.5: what template and scan do not share (ventricles, sulci, lesions
+        that nobody masked) is left out.
     """
     values, found = np.asarray(values, "float32"), np.asarray(white, bool) & (values != 0)
     if lesions.any():
@@ -78,7 +78,7 @@ def normal_appearing(values, white, lesions, size) -> np.ndarray:
         return found
     # single voxels are noisy, and grey matter is only a few of their standard deviations away: their surroundings tell it better
     smooth = ndimage.gaussian_filter(values, SMOOTH / np.asarray(size))
-    for array, limit in ((smooth, 2), (values, 3), (smooth, 2)):
+    for array, limit in ((smooth, 2.5), (values, 3), (smooth, 2.5)):
         middle = np.median(array[found])
         found &= np.abs(array - middle) <= limit * 1.4826 * np.median(np.abs(array[found] - middle))
     return found

@@ -5,7 +5,6 @@ import pickle
 import nibabel as nib
 import numpy as np
 import pytest
-
 from scipy.spatial import cKDTree
 from test_benchmarks import script
 
