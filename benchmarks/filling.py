@@ -27,7 +27,7 @@ WHITE = [1 + list(anatomy.CLASSES).index(name) for name in anatomy.WHITE]
 
 @functools.cache
 def simulated(number, volume=7000):
-    """A control's scan without lesions; a patient's lesion mask where the control, by its truth, has white matter and nothing else beside."""
+    """A control's scan without lesions; a patient's lesion mask where the control, by its truth, is white matter all round."""
     control = phantom.simulate("ms", "HC", seed=[SEED, number, 0], volume=0)
     mask = phantom.simulate("ms", "MS", seed=[SEED, number, 1], volume=volume).lesions & ndimage.binary_erosion(
         np.isin(control.classes, WHITE)
