@@ -69,7 +69,8 @@ def normal_appearing(values, white, lesions, size) -> np.ndarray:
     -------
     ndarray of bool, same shape
         Within 3 standard deviations of the median, smoothed within 2.5: what template and scan do not share (ventricles, sulci, lesions
-        that nobody masked) is left out.
+        that nobody masked) is left out. Known limit: the medians are the whole scan's, so white matter that is brighter as a region, as the
+        pons in FLAIR may be, is no source, and lesions there are filled too dark.
     """
     values, found = np.asarray(values, "float32"), np.asarray(white, bool) & (values != 0)
     if lesions.any():
