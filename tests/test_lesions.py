@@ -5,9 +5,12 @@ import pickle
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
+from test_benchmarks import script
 
-from msxai import images, lesions, phantom
-from msxai.errors import ParameterError
+from msxai import images, lesions, phantom, prepared
+from msxai.cohort import open_cohort
+from msxai.errors import ImageError, ParameterError
 
 ROW = {"participant_id": "sub-1", "session_id": ""}
 
@@ -69,8 +72,51 @@ def test_a_seed_and_a_name_decide_the_draws(patient):
     assert not np.array_equal(first.get_fdata(), filler(scan, mask, {**ROW, "participant_id": "sub-2"}).get_fdata())
 
 
-def test_a_scan_without_a_mask_stays_and_unknown_ways_are_refused(patient):
-    scan = patient[0]
-    np.testing.assert_array_equal(lesions.Filler()(scan, None, ROW).get_fdata(), scan.get_fdata())
+def test_a_scan_without_a_mask_and_unknown_ways_are_refused(patient):
+    scan, mask, _ = patient
+    with pytest.raises(ImageError, match="sub-1: found no lesion mask"):
+        lesions.Filler()(scan, None, ROW)
     with pytest.raises(ParameterError, match="Did you mean noise"):
         lesions.Filler("nois")
+    empty = nib.Nifti1Image(np.zeros(mask.shape, "float32"), mask.affine)
+    np.testing.assert_array_equal(lesions.Filler()(scan, empty, ROW).get_fdata(), scan.get_fdata())
+
+
+def test_preparation_fills_alike_in_one_process_and_in_two(tmp_path):
+    phantom.write_cohort("ms", tmp_path / "cohort", 4, seed=1, progress=False)
+    cohort = open_cohort(tmp_path / "cohort")
+    split = cohort.table[["participant_id", "session_id"]].assign(part=["training", "training", "validation", "holdout"])
+    found = []
+    for name, jobs in (("one", 1), ("two", 2)):
+        prepared.prepare(cohort, split, tmp_path / name, alter=lesions.Filler(), jobs=jobs)
+        arrays = prepared.Prepared(tmp_path / name)
+        found.append(np.array([arrays.image(row) for row in range(4)]))
+        row = arrays.first_with_lesions()
+        brain, about = arrays.brain(row), arrays.table.iloc[row].to_dict()
+        arrays.close()
+    np.testing.assert_array_equal(*found)
+    filled = lesions.Filler()(*(images.load(about[name]) for name in ("image", "lesion_mask")), about).get_fdata()
+    np.testing.assert_allclose(found[0][row], images.normalise(filled, brain), atol=1e-5)
+
+
+def test_a_classifier_of_patches_sees_the_constant_fill():
+    filling = script("filling")
+    table = filling.measure(3, 30, trees=30).set_index("filling")
+    assert table.loc["constant", "low_95"] > 0.75
+    assert table.loc["noise", "auc"] < table.loc["constant", "auc"] - 0.15
+
+
+@pytest.mark.real
+def test_a_real_scan_stays_bit_for_bit_beyond_its_dilated_lesions(open_ms):
+    scan = images.load(open_ms / "mni" / "patient07_FLAIR.nii.gz")
+    mask = images.load_mask(open_ms / "lesions_mni" / "patient07_lesions.nii.gz", scan)
+    filled = lesions.Filler()(scan, mask, ROW)
+    old, new, inside = scan.get_fdata(), filled.get_fdata(), mask.get_fdata() > 0
+    assert filled.shape == scan.shape
+    assert np.array_equal(filled.affine, scan.affine)
+    voxels, changed = (nib.affines.apply_affine(scan.affine, np.argwhere(where)) for where in (inside, new != old))
+    assert len(changed) > 0
+    far, _ = cKDTree(voxels).query(changed)
+    assert far.max() < lesions.BORDER
+    assert (new != old)[inside].mean() > 0.95
+    assert new[inside].mean() < old[inside].mean()

@@ -109,14 +109,16 @@ def test_the_holdout_is_never_read():
 
 
 def test_permuting_holdout_labels_changes_nothing():
-    weights = []
+    weights, histories = [], []
     for turn in (False, True):
         toy, model = Toy(), toy_model()
         if turn:
             toy.table.loc[toy.rows("holdout"), "label"] = 1 - toy.table.loc[toy.rows("holdout"), "label"]
-        training.fit(model, toy, **OPTIONS)
-        weights.append(model.get_weights()[0])
-    np.testing.assert_array_equal(*weights)
+        histories.append(training.fit(model, toy, **OPTIONS))
+        weights.append(model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    pd.testing.assert_frame_equal(*histories)
 
 
 def test_the_learning_rate_follows_the_papers_decay():
