@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test figures smoke run lab lint pairs lock clean proof-phantom proof-generalisation proof-permutation proof-lrp-speed proof-lrp-stream proof-training-speed proof-regions
+.PHONY: help setup atlases test figures smoke cv run lab lint pairs lock clean proof-phantom proof-generalisation proof-permutation proof-lrp-speed proof-lrp-stream proof-training-speed proof-regions
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -37,6 +37,9 @@ figures: setup ## the paper's main figures for the embedded synthetic cohort, in
 
 smoke: setup ## the whole series in minutes on a tiny network; its numbers mean nothing
 	$(SNAKEMAKE) --configfile workflow/smoke.yaml --workflow-profile workflow/local
+
+cv: setup ## cross-validation of the networks on the embedded cohort, five folds, into runs/cv
+	@sh tools/cv.sh
 
 run: ## the series on a cohort of your own: COHORT=data/mine [PROFILE=demo|paper|smoke] [SCHEDULER=local|slurm] [PATIENTS= CONTROLS= HOLDOUT=] ...
 	@sh tools/run.sh

@@ -1,15 +1,19 @@
-"""Scores of trained networks on a part of a cohort, and the baseline that each must be held against: lesion load alone."""
+"""Scores of trained networks on a part of a cohort, and on further simulated subjects; the tables of 04_evaluation."""
 
 import numpy as np
 import pandas as pd
 
-from . import integrity, network, statistics, training
+from . import integrity, network, phantom, splits, training
+from .cohort import open_cohort
+from .prepared import Prepared, prepare
 
-LESION_LOAD = "lesion load"
+FURTHER_SEED = 1001  # as in benchmarks/generalisation.py
+TABLES = ("predictions", "scores", "predictions_further", "scores_further", "comparison", "calibration", "folds", "cross_validation",
+          "chosen", "left_out")  # fmt: skip
 
 
-def predict(prepared, rows, trained: dict) -> pd.DataFrame:
-    """Predict scans by every trial of every variant.
+def features(prepared, rows, trained: dict) -> dict:
+    """What the last convolution of each trained network says of scans; `predict` and the baselines of `msxai.baselines` take it.
 
     Parameters
     ----------
@@ -22,35 +26,78 @@ def predict(prepared, rows, trained: dict) -> pd.DataFrame:
 
     Returns
     -------
-    pandas.DataFrame
-        variant, trial, participant_id, session_id, label, logit, score (probability of the patient class).
+    dict
+        Variant to a list of arrays, one a trial, float32 of shape (scans of `prepared`, features); rows not asked for are NaN.
     """
-    tables = []
+    found = {}
     for variant, trials in trained.items():
-        for trial, (folder, _) in enumerate(trials):
-            logits = training.predict(network.restore(folder / "weights.npz"), prepared, rows)
-            tables.append(_table(prepared, rows, variant, trial).assign(logit=logits, score=network.probability(logits)))
-    return pd.concat(tables, ignore_index=True)
+        found[variant] = []
+        for folder, _ in trials:
+            some = training.outputs(network.features(network.restore(folder / "weights.npz"))[0], prepared, rows)
+            found[variant].append(np.full((len(prepared.table), some.shape[1]), np.nan, "float32"))
+            found[variant][-1][rows] = some
+    return found
 
 
-def add_lesion_load(predictions: pd.DataFrame, prepared, rows) -> tuple[pd.DataFrame, str]:
-    """Add the lesion-load baseline to `predictions`, or say why not.
+def predict(prepared, rows, trained: dict, known: dict | None = None) -> pd.DataFrame:
+    """Predict scans by every trial of every variant.
+
+    Parameters
+    ----------
+    prepared, rows, trained
+        As in `features`.
+    known : dict, optional
+        From `features`, of these rows at least; without it the networks are run here.
 
     Returns
     -------
-    predictions : pandas.DataFrame
-        With the variant "lesion load" (trial 0) where it could be computed.
-    skipped : str
+    pandas.DataFrame
+        variant, trial, participant_id, session_id, label, logit, score (probability of the patient class).
+    """
+    known, tables = known or features(prepared, rows, trained), []
+    for variant, trials in trained.items():
+        for trial, (folder, _) in enumerate(trials):
+            logits = network.features(network.restore(folder / "weights.npz"))[1](known[variant][trial][rows])
+            tables.append(about(prepared, rows, variant, trial).assign(logit=logits, score=network.probability(logits)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def further(where, prepared, cohort: str, subjects: int, jobs: int = 2) -> tuple[Prepared | None, str]:
+    """Simulate and prepare further subjects that no training has seen, so that intervals can tell something.
+
+    Parameters
+    ----------
+    where : msxai.results.Results
+        Their arrays are kept there, as those of the cohort ``<cohort>-further``.
+    prepared : msxai.prepared.Prepared
+        The embedded cohort, prepared alike.
+    cohort : str
+        Its name.
+    subjects : int
+        How many; 0 for none.
+    jobs : int
+        Processes.
+
+    Returns
+    -------
+    prepared : msxai.prepared.Prepared or None
+    left_out : str
         Empty, or the reason.
     """
-    known = np.concatenate([prepared.rows("training"), prepared.rows("validation")]).astype(int)
-    if not prepared.has_lesions[[*known, *rows]].all():
-        return predictions, "lesion load: skipped, as the cohort has scans without a lesion mask"
-    labels = prepared.table["label"].to_numpy()
-    if len(set(labels[known])) < 2:
-        return predictions, "lesion load: skipped, as the cohort has no training part with both groups"
-    scores = statistics.lesion_load_svm(lesion_volumes(prepared, known), labels[known].astype(int), lesion_volumes(prepared, rows))
-    return pd.concat([predictions, _table(prepared, rows, LESION_LOAD, 0).assign(score=scores)], ignore_index=True), ""
+    if not subjects:
+        return None, "further subjects: left out, as none were asked for"
+    if not (cohort.startswith("phantom-") and prepared.synthetic):
+        return None, "further subjects: left out, as only an embedded cohort can be simulated further"
+    if prepared.normalisation == "voxelwise":
+        return None, "further subjects: left out, as a voxel-wise z-score belongs to the cohort that it was taken from"
+    name, kind = f"{cohort}-further", cohort.removeprefix("phantom-").split("-")[0]
+    options = {"normalisation": prepared.normalisation, "interpolation": prepared.interpolation}
+    folder = phantom.find(name, subjects, FURTHER_SEED, jobs)
+    source = open_cohort(folder, prepared.modality, phantom.PATIENTS[kind], "HC")
+    split = source.table[["participant_id", "session_id"]].assign(part="holdout")
+    splits.write(split, where.split(name))
+    prepare(source, split, where.prepared(name), jobs=jobs, **options)
+    return Prepared(where.prepared(name), where.split(name)), ""
 
 
 def lesion_volumes(prepared, rows) -> np.ndarray:
@@ -59,24 +106,49 @@ def lesion_volumes(prepared, rows) -> np.ndarray:
     return np.array(voxels) * abs(np.linalg.det(prepared.affine[:3, :3]))
 
 
-def save(where, predictions: pd.DataFrame, scores: pd.DataFrame, parameters: dict, cohort: str, trained: dict) -> None:
-    """Write predictions.tsv, scores.tsv and, last, provenance.json of an evaluation into `where` (`msxai.results.Results`)."""
-    files = where.evaluation() / "predictions.tsv", where.evaluation() / "scores.tsv"
-    for path, table in zip(files, (predictions, scores), strict=True):
+def save(where, tables: dict, parameters: dict, cohort: str, trained: dict) -> None:
+    """Write the tables of an evaluation, predictions and scores among them, and, last, provenance.json.
+
+    Parameters
+    ----------
+    where : msxai.results.Results
+    tables : dict
+        Name without ending to a table; an empty one is not written, and one of an earlier run is taken away.
+    parameters : dict
+        The notebook's.
+    cohort : str
+    trained : dict
+        As in `predict`.
+    """
+    folder, files = where.evaluation(), []
+    (folder / "provenance.json").unlink(missing_ok=True)
+    for name in TABLES:
+        path, table = folder / f"{name}.tsv", tables.get(name)
+        if table is None or table.empty:
+            path.unlink(missing_ok=True)
+            continue
         with integrity.replacing(path) as draft:
             table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
+        files.append(path)
     inputs = [where.prepared(cohort), *(folder / "weights.npz" for trials in trained.values() for folder, _ in trials)]
-    integrity.write_json(where.evaluation() / "provenance.json", integrity.provenance(parameters, inputs, files))
+    integrity.write_json(folder / "provenance.json", integrity.provenance(parameters, inputs, files))
 
 
 def read(folder) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predictions and scores as `save` wrote them."""
-    options = {"sep": "\t", "na_values": "n/a", "keep_default_na": False}
-    predictions = pd.read_csv(folder / "predictions.tsv", dtype={"session_id": str}, **options)
-    return predictions, pd.read_csv(folder / "scores.tsv", **options)
+    return read_table(folder, "predictions"), read_table(folder, "scores")
 
 
-def _table(prepared, rows, variant: str, trial: int) -> pd.DataFrame:
+def read_table(folder, name: str) -> pd.DataFrame:
+    """One table as `save` wrote it; empty where that evaluation had nothing for it."""
+    path = folder / f"{name}.tsv"
+    if not path.is_file():
+        return pd.DataFrame()
+    return pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"session_id": str})
+
+
+def about(prepared, rows, variant: str, trial: int) -> pd.DataFrame:
+    """The columns that all predictions begin with: variant, trial, participant_id, session_id, label."""
     table = prepared.table.iloc[rows][["participant_id", "session_id", "label"]].reset_index(drop=True)
     table.insert(0, "trial", trial)
     table.insert(0, "variant", variant)

@@ -1,8 +1,9 @@
 """Heatmaps on disk: NIfTI in the scan's own space with a sidecar, laid out as a BIDS derivative; means over trials and over subjects.
 
 The mean map of a scan that had to be registered is kept on the model's grid (``space-MNI152``), and once more in the scan's own space
-(``space-orig``); any other scan's own space is MNI152. BIDS has agreed on no suffix for relevance. Conventions of this package: ``desc-lrpEpsilon_stat-relevance_statmap``, the mean over trials,
-and ``stat-relevanceSD``, the standard deviation over trials (from two trials on). ``audit.tsv``: what each layer kept, scan by scan.
+(``space-orig``); any other scan's own space is MNI152. BIDS has agreed on no suffix for relevance. Conventions of this package:
+``desc-lrpEpsilon_stat-relevance_statmap``, the mean over trials, and ``stat-relevanceSD``, the standard deviation over trials (from two
+trials on). ``audit.tsv``: what each layer kept, scan by scan.
 """
 
 import json

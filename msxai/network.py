@@ -181,6 +181,15 @@ def build(width: int = 64, shape=SHAPE, dropout: float = 0.3, weight_decay: floa
     return model
 
 
+def features(model: keras.Model) -> tuple[keras.Model, callable]:
+    """A network up to its last layer, and that layer: from (N, features) to logits (N,), float32.
+
+    Width 16: 32 features; width 64: 128, as in the paper's network.
+    """
+    dense = model.get_layer("dense")
+    return keras.Model(model.inputs[0], model.get_layer("flatten").output), lambda values: keras.ops.convert_to_numpy(dense(values))[:, 0]
+
+
 def probability(logits) -> np.ndarray:
     """Sigmoid of the logits, float64, any shape."""
     return expit(np.asarray(logits, float))

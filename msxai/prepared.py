@@ -204,7 +204,7 @@ class Prepared:
     has_lesions : ndarray of bool, shape (N,)
         Whether a scan has a lesion mask (which may be empty).
     affine : ndarray of shape (4, 4)
-    name, modality, normalisation : str
+    name, modality, normalisation, interpolation : str
     synthetic : bool
     """
 
@@ -218,7 +218,8 @@ class Prepared:
             parts = splits.read(split).set_index(["participant_id", "session_id"])["part"]
             self.table["part"] = [parts.get((row.participant_id, row.session_id)) for row in self.table.itertuples()]
         self.has_lesions = self.table["lesion_mask"].notna().to_numpy()
-        self.name, self.modality, self.normalisation = (str(attrs[key]) for key in ("name", "modality", "normalisation"))
+        self.name, self.modality = str(attrs["name"]), str(attrs["modality"])
+        self.normalisation, self.interpolation = str(attrs["normalisation"]), str(attrs["interpolation"])
         self.synthetic, self.affine, self.left_out = bool(attrs["synthetic"]), attrs["affine"], json.loads(attrs["left_out"])
 
     def _read(self, name: str, row: int) -> np.ndarray:

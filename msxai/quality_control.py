@@ -154,6 +154,7 @@ def _cube(values, centre, size, fill) -> np.ndarray:
     cube = values[np.ix_(*(one.clip(0, length - 1) for one, length in zip(at, values.shape, strict=True)))].astype("float32")
     for axis, (one, length) in enumerate(zip(at, values.shape, strict=True)):
         np.moveaxis(cube, axis, 0)[(one < 0) | (one >= length)] = fill
+    for axis in range(3):
         cube = np.add.reduceat(cube, np.arange(0, _EDGE, _BLOCK), axis)
     return cube / _BLOCK**3
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
 
 from . import integrity
 from .errors import MissingStepError, SplitError
@@ -76,6 +77,38 @@ def make(table: pd.DataFrame, holdout=(0, 0), validation: float = 0.15, seed: in
             parts.update(dict.fromkeys(members, part))
     split = table[["participant_id", "session_id"]].assign(part=table["participant_id"].map(parts))
     return split.sort_values(["participant_id", "session_id"], ignore_index=True)
+
+
+def fold(table: pd.DataFrame, number: int, folds: int, validation: float = 0.15, seed: int = 0) -> pd.DataFrame:
+    """Split subjects for one fold of a cross-validation: its fold is the holdout, and selects nothing.
+
+    Parameters
+    ----------
+    table, validation, seed
+        As in `make`; the same seed for all folds.
+    number, folds : int
+        Which fold, from 0; of how many.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As from `make`. Over all folds each labelled subject is held out once.
+
+    Raises
+    ------
+    SplitError
+        No such fold, or more folds than a group has subjects; and as in `make`.
+    """
+    subjects = table[["participant_id", "label"]].drop_duplicates().dropna().sort_values("participant_id", ignore_index=True)
+    fewest = int(subjects["label"].value_counts().reindex([0, 1], fill_value=0).min())
+    if not 2 <= folds <= fewest or not 0 <= number < folds:
+        found = f"fold {number} of {folds}, with {fewest} subjects in the smaller group"
+        raise SplitError("parameters fold, folds", found, "2 folds or more, none without both groups", "Count folds from 0, or take fewer.")
+    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(subjects, subjects["label"].astype(int), subjects.index)
+    held = subjects["participant_id"].iloc[list(parts)[number][1]]
+    rest = make(table[~table["participant_id"].isin(held)], (0, 0), validation, seed)
+    away = table.loc[table["participant_id"].isin(held), ["participant_id", "session_id"]].assign(part="holdout")
+    return pd.concat([rest, away]).sort_values(["participant_id", "session_id"], ignore_index=True)
 
 
 def _at_sites(table: pd.DataFrame, sites: list[str]) -> list[str]:

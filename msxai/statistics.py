@@ -8,11 +8,8 @@ from importlib import resources
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, special, stats
+from scipy import optimize, stats
 from sklearn.metrics import roc_curve
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.svm import SVC
 
 
 def auc(labels, scores, weights=None):
@@ -278,29 +275,6 @@ def roc_band(labels, scores, points: int = 201) -> pd.DataFrame:
     sd = np.std(curves, axis=0, ddof=1) if len(curves) > 1 else np.nan
     table = pd.DataFrame({"false_positive_rate": grid, "mean": np.mean(curves, axis=0), "sd": sd})
     return table.assign(**{f"trial_{trial}": curve for trial, curve in enumerate(curves)})
-
-
-def lesion_load_svm(volumes, labels, test_volumes) -> np.ndarray:
-    """Baseline: lesion volume alone through a support vector machine (RBF kernel, C = 10, as in the paper).
-
-    The volume enters as log(1 + mm3), unlike in the paper: on the raw scale the kernel forgets what a volume beyond the training part's
-    means, and the baseline would be weaker than it is.
-
-    Parameters
-    ----------
-    volumes, labels : array_like of shape (n,)
-        Of the scans to fit on; mm3, 1 patient and 0 control.
-    test_volumes : array_like of shape (m,)
-        Of the scans to score; mm3.
-
-    Returns
-    -------
-    ndarray of shape (m,)
-        Logistic function of the signed distance: above .5 where the machine says patient. No calibrated probability.
-    """
-    machine = make_pipeline(FunctionTransformer(np.log1p), StandardScaler(), SVC(kernel="rbf", C=10.0))
-    machine.fit(np.reshape(volumes, (-1, 1)), labels)
-    return special.expit(machine.decision_function(np.reshape(test_volumes, (-1, 1))))
 
 
 def paper_results() -> pd.DataFrame:

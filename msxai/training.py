@@ -183,9 +183,14 @@ def fit(
 
 def predict(model: keras.Model, prepared, rows, batch_size: int = 4) -> np.ndarray:
     """Logits of scans, in the order of `rows`: ndarray of shape (len(rows),), float32. Positive = patient."""
+    return outputs(model, prepared, rows, batch_size)[:, 0]
+
+
+def outputs(model: keras.Model, prepared, rows, batch_size: int = 4) -> np.ndarray:
+    """What a model makes of scans, in the order of `rows`: ndarray of shape (len(rows), outputs), float32."""
     batches = Volumes(prepared, rows, batch_size)
-    logits = [model(batches[index][0], training=False) for index in tqdm(range(len(batches)), desc="predicting", unit="batch")]
-    return np.concatenate([keras.ops.convert_to_numpy(batch)[:, 0] for batch in logits])
+    found = [model(batches[index][0], training=False) for index in tqdm(range(len(batches)), desc="predicting", unit="batch")]
+    return np.concatenate([keras.ops.convert_to_numpy(batch) for batch in found])
 
 
 def save(folder, model: keras.Model, history: pd.DataFrame, parameters: dict, inputs) -> dict:

@@ -19,8 +19,8 @@
 #
 # | | |
 # |---|---|
-# | reads | an embedded synthetic cohort (made here on first use), a BIDS dataset, ADNI's folders, a table, a cohort's YAML, or a list of scans |
-# | writes | `<results>/prepared/<cohort>.h5`, `<cohort>_split.tsv` and, last, `<cohort>.json`; `quality-control/<cohort>/qc.html`; `derivatives/` |
+# | reads | an embedded synthetic cohort (made on first use), a BIDS dataset, ADNI's folders, a table, a cohort's YAML, or a list of scans |
+# | writes | below `<results>`: `quality-control/<cohort>/qc.html`; `derivatives/`; `prepared/<cohort>.h5`, `_split.tsv` last `.json` |
 # | takes | about 2 minutes for 147 embedded subjects on 2 cores |
 #
 # The embedded cohorts are simulated: `phantom-ms` (76 patients, 71 controls, FLAIR-like) and `phantom-ad` (T1-like, several visits a
@@ -48,6 +48,8 @@ validation: float = 0.15  # share of the remaining subjects that selects the bes
 split_seed: int = 0  # seed of the split
 normalisation: str = "zscore"  # zscore inside the brain; the paper's: max (fine-tuning), voxelwise (pre-training)
 interpolation: str = "linear"  # linear or continuous (third-order spline)
+folds: int = 0  # instead of `holdout`: folds of a cross-validation (make cv); 0 for none
+fold: int = 0  # which of them is held out, from 0
 holdout_site: list = []  # instead of `holdout`: sites held out whole
 registration: str = "auto"  # scans that are not in MNI space are registered; none, affine, full: what is done with all of them
 on_error: str = "stop"  # a scan that cannot be used: stop, or leave out (and say so)
@@ -83,7 +85,10 @@ confounds.table(source.table)
 # Seeded, stratified by diagnosis, grouped by subject. Every later step reads this file; a subject on two sides is an error.
 
 # %%
-split = splits.make(source.table, holdout=holdout, validation=validation, seed=split_seed, holdout_site=holdout_site)
+if folds:
+    split = splits.fold(source.table, fold, folds, validation=validation, seed=split_seed)
+else:
+    split = splits.make(source.table, holdout=holdout, validation=validation, seed=split_seed, holdout_site=holdout_site)
 splits.write(split, where.split(cohort))
 split.merge(source.table).groupby(["part", "group"], dropna=False)["participant_id"].agg(scans="size", subjects="nunique")
 

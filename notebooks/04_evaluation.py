@@ -14,18 +14,21 @@
 # %% [markdown]
 # # 04 · Evaluation
 #
-# All trials of all variants on scans that no training has read, beside what lesion load alone tells and beside the paper.
+# All trials of all variants on scans that no training has read, beside simpler machines and beside the paper.
 #
 # | | |
 # |---|---|
 # | reads | `<results>/prepared/<cohort>.h5`, `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
-# | writes | `<results>/evaluation/predictions.tsv`, `scores.tsv` and, last, `provenance.json` |
-# | takes | about 1 minute |
+# | writes | `<results>/evaluation/`: predictions, scores, comparison, calibration, cross-validation (TSV) and, last, `provenance.json` |
+# | takes | about 5 minutes on one core, most of it for the further subjects |
 #
-# With 23 holdout subjects an interval of balanced accuracy is wider than most differences: read the intervals, not the means.
+# With 23 holdout subjects an interval of balanced accuracy is wider than most differences: read the intervals, not the means. The
+# validation part selects, the holdout only reports.
 
 # %%
-from msxai import evaluation, figures, network, parameters, statistics
+import pandas as pd
+
+from msxai import baselines, comparison, evaluation, figures, network, parameters, statistics
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -35,8 +38,11 @@ results: str = "runs/demo"  # folder of all results
 variants: list = ["pretrained", "scratch"]  # variants of 03_fine_tuning
 trials: int = 2  # trials of each variant
 part: str = "holdout"  # part of the split that is reported on
+further: int = 200  # embedded cohorts only: further subjects to simulate and report on; 0 for none
+folds: int = 5  # of the baselines' cross-validation over all subjects
+repeats: int = 5  # of that cross-validation; 0 for none
 width: int = 16  # filters of each convolution, as trained
-seed: int = 0  # of the bootstrap
+seed: int = 0  # of the bootstrap and the folds
 threads: int = 1  # of TensorFlow; results depend on it by the order of summation
 
 # %%
@@ -47,14 +53,25 @@ prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
 trained = {variant: [where.require_trial(variant, trial, cohort=cohort, width=width) for trial in range(trials)] for variant in variants}
 
 # %% [markdown]
-# ## Predictions
-# Probability of the patient class, from each trial's best weights by validation. Lesion load is the mandatory baseline: an RBF support
-# vector machine on one number a subject, fitted on the training and validation part.
+# ## Baselines
+# Lesion load is the mandatory one: a support vector machine on one number a subject. Others see all voxels, the outline of the brain
+# alone, age, sex and site, or what a trained network's last convolution says. All are fitted on the training and validation part, and
+# what they choose is chosen there, by an inner cross-validation.
 
 # %%
-predictions = evaluation.predict(prepared, prepared.rows(part), trained)
-predictions, skipped = evaluation.add_lesion_load(predictions, prepared, prepared.rows(part))
-print(skipped or "lesion load: as baseline in the table")
+rows = prepared.rows(part)
+features = evaluation.features(prepared, prepared.rows("all"), trained)
+fitted = baselines.fit(prepared, features, seed=seed)
+fitted.chosen
+
+# %% [markdown]
+# ## Predictions
+# Probability of the patient class, from each trial's best weights by validation, and the baselines' scores.
+
+# %%
+scored, left_out = baselines.predict(fitted, prepared, rows, features)
+predictions = pd.concat([evaluation.predict(prepared, rows, trained, features), scored], ignore_index=True)
+print(*(f"{name}: left out, as {reason}" for name, reason in left_out.items()), sep="\n")
 predictions.head()
 
 # %% [markdown]
@@ -63,13 +80,58 @@ predictions.head()
 
 # %%
 scores = statistics.score_table(predictions, seed=seed)
-evaluation.save(where, predictions, scores, run, cohort, trained)
 figure, _ = figures.results_table(scores, statistics.paper_results(), synthetic=prepared.synthetic)
 figure
 
 # %%
 figure, _ = figures.roc(predictions, synthetic=prepared.synthetic)
 figure
+
+# %% [markdown]
+# ## Further subjects
+# A simulated cohort can be asked for more subjects than the paper had: the same networks and machines on them.
+
+# %%
+more, reason = evaluation.further(where, prepared, cohort, further)
+predictions_further = pd.DataFrame(columns=predictions.columns)
+if more is not None:
+    seen = evaluation.features(more, more.rows("all"), trained)
+    scored, _ = baselines.predict(fitted, more, more.rows("all"), seen)
+    predictions_further = pd.concat([evaluation.predict(more, more.rows("all"), trained, seen), scored], ignore_index=True)
+print(reason or f"{len(more.table)} further subjects")
+
+# %% [markdown]
+# ## Compared
+# One classifier a variant, the mean of its trials: AUC and Brier score, and paired differences to lesion load and to the network from
+# scratch (DeLong).
+
+# %%
+sets = {part: predictions, "further": predictions_further}
+compared = pd.concat([comparison.table(table, seed=seed).assign(part=name) for name, table in sets.items()], ignore_index=True)
+calibrated = pd.concat([comparison.calibration(table).assign(part=name) for name, table in sets.items()], ignore_index=True)
+figure, _ = figures.compared(compared, synthetic=prepared.synthetic)
+figure
+
+# %%
+figure, _ = figures.calibration(calibrated, synthetic=prepared.synthetic)
+figure
+
+# %% [markdown]
+# ## Cross-validation of the baselines
+# Over all subjects, with the choice inside each fold; intervals allow for training parts that overlap. The networks' own
+# cross-validation is a profile: `make cv`.
+
+# %%
+by_fold, missing = baselines.cross_validate(prepared, seed, folds, repeats)
+cross_validated = comparison.folds(by_fold)
+cross_validated[cross_validated["measure"].isin(["auc", "auc_difference"])]
+
+# %%
+reasons = pd.DataFrame({"what": list(left_out), "reason": list(left_out.values())})
+tables = {"predictions": predictions, "scores": scores, "predictions_further": predictions_further, "comparison": compared,
+          "scores_further": statistics.score_table(predictions_further, seed=seed), "calibration": calibrated, "folds": by_fold,
+          "cross_validation": cross_validated, "chosen": fitted.chosen, "left_out": reasons}  # fmt: skip
+evaluation.save(where, tables, run, cohort, trained)
 
 # %% [markdown]
 # ## Summary

@@ -101,6 +101,20 @@ figures.save(figure, stem="fig06_roc", source=source, svg=True, **options)
 figure
 
 # %% [markdown]
+# Variants and baselines compared with each other, on the holdout and on further subjects where they can be simulated, and whether their
+# scores are probabilities.
+
+# %%
+figure, source = figures.compared(evaluation.read_table(evaluated, "comparison"), **synthetic)
+figures.save(figure, stem="fig05b_comparison", source=source, svg=True, **options)
+figure
+
+# %%
+figure, source = figures.calibration(evaluation.read_table(evaluated, "calibration"), **synthetic)
+figures.save(figure, stem="fig05c_calibration", source=source, svg=True, **options)
+figure
+
+# %% [markdown]
 # ## Heatmaps of single subjects
 # Patients (item 7) and controls (item 8), from the surest to the least sure.
 

@@ -71,28 +71,6 @@ def test_lesion_volumes_are_in_cubic_millimetres(tmp_path):
     np.testing.assert_allclose(evaluation.lesion_volumes(toy, [1, 3]), np.array([100, 200]) * 182 * 218 * 182 / (96 * 114 * 96))
 
 
-def test_lesion_load_stands_beside_the_networks_or_says_why_not(tmp_path):
-    toy = Toy(tmp_path)
-    empty = pd.DataFrame({"variant": [], "trial": [], "participant_id": [], "label": [], "score": []})
-    found, skipped = evaluation.add_lesion_load(empty, toy, toy.rows("holdout"))
-    assert skipped == ""
-    assert found.set_index("participant_id")["score"]["sub-5"] > found.set_index("participant_id")["score"]["sub-4"]
-    same, skipped = evaluation.add_lesion_load(empty, Toy(tmp_path, masks=False), toy.rows("holdout"))
-    assert len(same) == 0
-    assert "without a lesion mask" in skipped
-
-
-def test_holdout_labels_do_not_reach_the_lesion_load_scores(tmp_path):
-    scores = []
-    for turn in (False, True):
-        toy = Toy(tmp_path)
-        if turn:
-            toy.table.loc[toy.rows("holdout"), "label"] = [1, 0]
-        empty = pd.DataFrame({"variant": [], "trial": [], "participant_id": [], "label": [], "score": []})
-        scores.append(evaluation.add_lesion_load(empty, toy, toy.rows("holdout"))[0]["score"].to_numpy(float))
-    np.testing.assert_array_equal(*scores)
-
-
 @pytest.fixture
 def written(tmp_path, where, monkeypatch):
     """Heatmaps of the holdout by two trials; the engine is stood in for by the scan itself times 1 and 3."""

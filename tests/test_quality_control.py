@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tracemalloc
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ FAULTS = {
     "spot": ("range", "Intensities range over"),
     "mask": ("empty", "the mask of another scan"),
     "cut": ("cut dice", "ends in a plane over"),
-    "header": ("orientation", "directions are RAS by its sform, which was taken, and LAS by its qform"),
+    "header": ("orientation", "directions are RAS by its sform, which was taken, and LPS by its qform"),
     "registered": ("route scale_y", "The registration stopped early"),
 }
 
@@ -133,15 +134,13 @@ def planted(tmp_path_factory):
         elif name == "cut":
             values, brain, lesions = map(blank, (values, brain, lesions))
         elif name == "header":
-            more["qform"] = np.diag([-1, 1, 1, 1]) @ images.AFFINE
+            more["qform"] = np.diag([-1, -1, 1, 1]) @ images.AFFINE
         elif name == "left-right":
             values, brain, lesions = (one[::-1] for one in (values, brain, lesions))
         rows.append(write(folder, name, values, brain, lesions, **more))
-        if name == "registered":
-            rows[-1]["registration"] = json.dumps(
-                {"route": "affine", "dice": 0.97, "scales": [0.9, 1.2, 0.8], "rotation": 3.0, "flags": ["The registration stopped early."]}
-            )
     cohort = prepare(folder, rows)
+    way = {"route": "affine", "dice": 0.97, "scales": [0.9, 1.2, 0.8], "rotation": 3.0, "flags": ["The registration stopped early."]}
+    cohort.table.loc[cohort.table["participant_id"] == "sub-registered", "registration"] = json.dumps(way)
     return cohort, quality_control.measure(cohort).set_index("participant_id")
 
 
@@ -176,7 +175,7 @@ def test_what_the_registration_said_is_kept(planted):
     found = planted[1].loc["sub-registered"]
     assert (found["route"], found["scale_x"], found["scale_y"], found["scale_z"]) == ("affine", 0.9, 1.2, 0.8)
     assert "The brain is 1.20 times as long (back to front) as the template's." in found["flags"]
-    assert planted[1].loc["sub-good00", "route"] is None
+    assert planted[1].loc["sub-good00", "route"] == "resampled"
 
 
 def test_swapped_sides_show_between_visits(tmp_path):
@@ -209,9 +208,11 @@ def test_voxelwise_scans_are_judged_by_their_mask(tmp_path):
 def test_nothing_to_measure(tmp_path):
     """An empty brain mask beside another visit, and sources that are no longer there."""
     one, two = phantom.simulate("ad", "HC", 1, 1), phantom.simulate("ad", "HC", 1, 2)
-    rows = [write(tmp_path, "a", one.image, one.brain, one.lesions), write(tmp_path, "b", two.image, two.brain & False, two.lesions)]
+    rows = [write(tmp_path, "a", one.image, one.brain, one.lesions), write(tmp_path, "b", two.image, two.brain, two.lesions)]
     rows = [{**row, "participant_id": "sub-a", "session_id": f"ses-{index}", "group": None} for index, row in enumerate(rows)]
     cohort = prepare(tmp_path, rows, normalisation="max")
+    with h5py.File(cohort.path, "r+") as file:  # preparation itself refuses an empty mask
+        file["brain"][1] = False
     for row in rows:
         (tmp_path / row["image"]).unlink()
     table = quality_control.measure(cohort)

@@ -357,8 +357,10 @@ def test_size_of_the_package():
     lrp = sum(lines.pop(name) for name in ("lrp", "graph", "rules", "attribution"))
     any_cohort = ("adni", "bids", "tables", "confounds", "quality_control", "registration", "atlases")
     cohorts = sum(lines.pop(name, 0) for name in any_cohort)
+    judges = sum(lines.pop(name, 0) for name in ("baselines", "comparison"))
     regions = sum(lines.pop(name) for name in ("regions", "permutation", "figures/regions"))
     assert 0 < sum(lines.values()) < 3000
+    assert judges < 400
     assert regions < 500
     assert lrp < 800
     assert cohorts < 1200

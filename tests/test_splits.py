@@ -303,3 +303,26 @@ def test_no_subject_of_the_pretraining_cohort_crosses(tmp_path_factory, subjects
         assert set(split["part"]) == {"training", "validation"}
         found.append(split)
     pd.testing.assert_frame_equal(*found)
+
+
+def test_each_subject_is_held_out_in_one_fold_and_groups_stay_even():
+    table = _table([0, 1] * 13 + [None], [1, 2, 1] * 9)
+    held, labels = [], dict(zip(table["participant_id"], table["label"], strict=True))
+    for number in range(5):
+        split = splits.fold(table, number, 5, seed=3)
+        splits.check(split)
+        assert len(split) == len(table)
+        pd.testing.assert_frame_equal(splits.fold(table.sample(frac=1, random_state=0), number, 5, seed=3), split)
+        away = set(split.loc[split["part"] == "holdout", "participant_id"]) - {"sub-026"}
+        assert sum(labels[name] for name in away) in (2, 3)
+        assert len(away) - sum(labels[name] for name in away) in (2, 3)
+        rest = split[split["part"] == "validation"]["participant_id"]
+        assert {labels[name] for name in rest} == {0, 1}
+        held += away
+    assert sorted(held) == sorted(set(table["participant_id"]) - {"sub-026"})
+
+
+@pytest.mark.parametrize(("number", "folds"), [(5, 5), (-1, 5), (0, 1), (0, 14)])
+def test_a_fold_that_cannot_be_is_an_error(number, folds):
+    with pytest.raises(SplitError, match="parameters fold, folds"):
+        splits.fold(_table([0, 1] * 13, [1] * 26), number, folds)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
-from sklearn.svm import SVC
 
 from msxai import statistics
 
@@ -189,20 +188,6 @@ def test_roc_band_by_hand():
     assert band["mean"].tolist() == [0.75, 0.75, 1, 1, 1]
     assert band["sd"].tolist() == pytest.approx([np.sqrt(0.125), np.sqrt(0.125), 0, 0, 0])
     assert statistics.roc_band([0, 1], [[0.2, 0.2]], points=3)["mean"].tolist() == [0, 0.5, 1], "a tie is a diagonal"
-
-
-def test_lesion_load_svm_ranks_by_volume_and_cuts_at_one_half():
-    rng = np.random.default_rng(0)
-    volumes = np.concatenate([np.r_[np.zeros(20), rng.lognormal(5, 1, 20)], rng.lognormal(8.5, 1, 40)])
-    labels = np.repeat([0, 1], 40)
-    scores = statistics.lesion_load_svm(volumes, labels, [0, 100, 1000, 5000, 40_000])
-    assert ((scores > 0) & (scores < 1)).all()
-    assert (scores[:2] < 0.5).all()
-    assert (scores[3:] > 0.5).all()
-    log = np.log(1 + volumes)
-    machine = SVC(C=10, gamma=1).fit(((log - log.mean()) / log.std())[:, None], labels)
-    expected = machine.decision_function((np.log([[1], [101], [1001], [5001], [40_001]]) - log.mean()) / log.std())
-    assert np.log(scores / (1 - scores)) == pytest.approx(expected)
 
 
 def test_papers_numbers_are_those_of_its_table():

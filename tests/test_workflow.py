@@ -268,7 +268,7 @@ def test_a_cohort_without_masks_ages_or_edss_runs(series, tmp_path):
         found = series.papermill(notebook, **given, **more)
         assert found.returncode == 0, found.stderr[-3000:]
         if notebook == "04_evaluation":
-            assert "lesion load: skipped, as the cohort has scans without a lesion mask" in series.executed.read_text()
+            assert "lesion load: left out, as the cohort has scans without a lesion mask" in series.executed.read_text()
     assert (results / "figures" / "fig09_average-heatmaps.png").exists()
 
 

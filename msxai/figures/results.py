@@ -52,7 +52,7 @@ def _score(row: dict, mean: str, low: str, high: str, *interval) -> str:
     if pd.isna(row.get(mean)):
         return "–"
     text = f"{row[mean]:.1f}"
-    if not pd.isna(row[low]) and row.get("trials") != 1:
+    if not pd.isna(row[low]) and (not interval or row["trials"] != 1):  # the paper's trials are not ours
         text += f" ({row[low]:.1f}–{row[high]:.1f})"
     return text + ("\n[{:.1f}–{:.1f}]".format(*(row[key] for key in interval)) if interval else "")
 

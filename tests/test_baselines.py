@@ -1,0 +1,208 @@
+"""Baselines: selection that never sees the holdout, inner products against all voxels, what is left out and why."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+from sklearn.svm import SVC
+
+from msxai import baselines, evaluation, images, network
+from msxai.results import Results
+
+N = 40
+
+
+class Toy:
+    """Forty subjects, every second a patient: larger lesions, brighter scans, wider brains; ages that tell nothing."""
+
+    name, synthetic, affine = "toy", True, images.AFFINE
+
+    def __init__(self, seed=0, masks=True, covariates=True):
+        rng = np.random.default_rng(seed)
+        label = np.arange(N) % 2
+        self.table = pd.DataFrame({
+            "participant_id": [f"sub-{number:02}" for number in range(N)], "session_id": "", "label": pd.array(label, "Int64"),
+            "part": ["training"] * 24 + ["validation"] * 6 + ["holdout"] * 10,
+            "age": rng.normal(50, 10, N) if covariates else np.nan, "sex": rng.choice(["F", "M"], N) if covariates else None,
+        })  # fmt: skip
+        self.volumes = np.where(label, rng.integers(50, 400, N), rng.integers(1, 80, N))
+        self.has_lesions = np.full(N, masks)
+        self.slabs = (rng.normal(size=(N, 20)) + 0.8 * label[:, None]).astype("float32")
+        self.widths = 30 + 3 * label + rng.integers(0, 4, N)
+
+    def rows(self, part):
+        return np.arange(N) if part == "all" else np.flatnonzero(self.table["part"] == part)
+
+    def brain(self, row):
+        mask = np.zeros(images.SHAPE, bool)
+        mask[: self.widths[row], :30, :30] = True
+        return mask
+
+    def image(self, row):
+        values = np.zeros(images.SHAPE, "float32")
+        values[:20] = self.slabs[row][:, None, None]
+        return np.where(self.brain(row), values, 0)
+
+    def lesions(self, row):
+        mask = np.zeros(images.SHAPE, bool)
+        mask.ravel()[: self.volumes[row]] = True
+        return mask
+
+
+@pytest.fixture(scope="module")
+def features():
+    """What two trials of a network would say: nothing but noise, and the label."""
+    rng = np.random.default_rng(3)
+    noise = rng.normal(size=(N, 8)).astype("float32")
+    return {"scratch": [noise, noise + (np.arange(N) % 2)[:, None]]}
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return Toy()
+
+
+@pytest.fixture(scope="module")
+def fitted(toy, features):
+    return baselines.fit(toy, features)
+
+
+def test_every_baseline_scores_every_scan(toy, fitted, features):
+    found, left_out = baselines.predict(fitted, toy, toy.rows("holdout"), features)
+    assert left_out == {}
+    assert found.groupby("variant", sort=False).size().to_dict() == {**dict.fromkeys(baselines.MACHINES, 10), "scratch features + SVM": 20}
+    assert found["score"].between(0, 1).all()
+    assert found["participant_id"].tolist()[:10] == [f"sub-{number}" for number in range(30, 40)]
+    auc = {name: roc_auc_score(rows["label"].astype(int), rows["score"]) for name, rows in found.groupby("variant")}
+    assert min(auc[name] for name in ("lesion load", "linear SVM", "linear SVM, C selected", "brain shape")) > 0.8
+    trials = found[found["variant"] == "scratch features + SVM"].groupby("trial")
+    aucs = [roc_auc_score(rows["label"].astype(int), rows["score"]) for _, rows in trials]
+    assert aucs[0] < 0.8 < aucs[1]
+
+
+def test_permuting_the_holdouts_labels_leaves_scores_and_choices_as_they_are(toy, fitted, features):
+    """To the byte; the same with all that the holdout is taken away but its own scans."""
+    expected, _ = baselines.predict(fitted, toy, toy.rows("holdout"), features)
+    permuted = Toy()
+    rows = permuted.rows("holdout")
+    permuted.table.loc[rows, "label"] = 1 - permuted.table.loc[rows, "label"]
+    again = baselines.fit(permuted, features)
+    found, _ = baselines.predict(again, permuted, rows, features)
+    assert found["score"].to_numpy().tobytes() == expected["score"].to_numpy().tobytes()
+    pd.testing.assert_frame_equal(again.chosen, fitted.chosen)
+    assert (found["label"] != expected["label"]).all()
+
+
+def test_labels_of_the_training_part_decide(toy, fitted, features):
+    """The counterpart: without it the test above would pass for machines that read no label."""
+    permuted = Toy()
+    rows = permuted.rows("training")
+    permuted.table.loc[rows, "label"] = permuted.table.loc[rows, "label"].to_numpy()[np.random.default_rng(0).permutation(len(rows))]
+    found, _ = baselines.predict(baselines.fit(permuted, features), permuted, permuted.rows("holdout"), features)
+    expected, _ = baselines.predict(fitted, toy, toy.rows("holdout"), features)
+    for name, rows in found.groupby("variant"):
+        assert (rows["score"].to_numpy() != expected.loc[rows.index, "score"].to_numpy()).any(), name
+
+
+def test_inner_products_are_those_of_all_voxels(toy):
+    rows, others = [0, 1, 2], [5, 6, 7, 8, 9]
+    for what in ("image", "brain"):
+        first, second = (np.stack([getattr(toy, what)(row).ravel() for row in some]).astype(float) for some in (rows, others))
+        expected = first @ second.T
+        near = {"rtol": 0, "atol": 1e-5 * np.abs(expected).max()}  # float32 sums
+        np.testing.assert_allclose(baselines.kernel(toy, rows, toy, others, what), expected, **near)
+        np.testing.assert_allclose(baselines.kernel(toy, rows, toy, others, what, block=2), expected, **near)
+
+
+def test_the_linear_svm_is_scikit_learns_on_all_voxels(toy, fitted):
+    """By the inner products, with the paper's C; the slabs stand for their voxels."""
+    found, _ = baselines.predict(fitted, toy, toy.rows("holdout"), {"scratch": [np.zeros((N, 8))] * 2})
+    voxels = np.repeat(toy.slabs, 900, axis=1)
+    machine = SVC(kernel="linear", C=1e-3).fit(voxels[:30], toy.table["label"].iloc[:30].to_numpy(int))
+    expected = 1 / (1 + np.exp(-machine.decision_function(voxels[30:])))
+    np.testing.assert_allclose(found.loc[found["variant"] == "linear SVM", "score"], expected, atol=2e-3)
+
+
+def test_another_cohort_is_scored_by_the_same_machines(toy, fitted):
+    """Further subjects: what was fitted stays as it is, and a site that nobody has told before is no error."""
+    other = Toy(seed=1)
+    other.table["sex"] = "X"
+    features = {"scratch": [np.zeros((N, 8), "float32")] * 2}
+    found, left_out = baselines.predict(fitted, other, other.rows("all"), features)
+    assert left_out == {}
+    assert len(found) == N * (len(baselines.MACHINES) + 2)
+    rows = found[found["variant"] == "lesion load"]
+    assert roc_auc_score(rows["label"].astype(int), rows["score"]) > 0.9
+
+
+def test_what_is_missing_is_left_out_with_its_reason():
+    bare = Toy(masks=False, covariates=False)
+    fitted = baselines.fit(bare)
+    found, left_out = baselines.predict(fitted, bare, bare.rows("holdout"))
+    assert set(found["variant"]) == {"linear SVM", "linear SVM, C selected", "brain shape"}
+    assert left_out == {
+        "lesion load": "the cohort has scans without a lesion mask",
+        "age, sex, site": "the cohort tells neither age, sex, site nor scanner, or all have the same",
+    }
+    assert fitted.left_out == left_out
+    _, skipped = baselines.cross_validate(bare, folds=2, repeats=1)
+    assert skipped == left_out
+
+
+def test_masks_that_the_holdout_lacks_leave_its_lesion_load_out():
+    partly = Toy()
+    partly.has_lesions[35] = False
+    _, left_out = baselines.predict(baselines.fit(partly), partly, partly.rows("holdout"))
+    assert left_out == {"lesion load": "the cohort has scans without a lesion mask"}
+
+
+def test_a_training_part_of_one_group_fits_nothing(features):
+    one = Toy()
+    one.table["label"] = pd.array(np.where(one.table["part"] == "holdout", one.table["label"], 0), "Int64")
+    fitted = baselines.fit(one, features)
+    found, left_out = baselines.predict(fitted, one, one.rows("holdout"), features)
+    assert found.empty
+    assert left_out["lesion load"] == "the training part has 0 patients and 30 controls: two of each are needed"
+    assert set(left_out) == {*baselines.MACHINES, "scratch features + SVM"}
+
+
+def test_cross_validation_tests_every_subject_once_a_repeat_and_keeps_subjects_together():
+    twice = Toy()
+    twice.table["participant_id"] = [f"sub-{number // 4 * 2 + number % 2:02}" for number in range(N)]  # two scans each
+    found, left_out = baselines.cross_validate(twice, folds=5, repeats=2)
+    assert left_out == {}
+    assert len(found) == 2 * 5 * len(baselines.MACHINES)
+    one = found[found["variant"] == "lesion load"]
+    assert (one["training"] + one["tested"] == 20).all(), "subjects, on one side each"
+    assert one.groupby("repeat")["tested"].sum().tolist() == [20, 20]
+    assert found.groupby("variant")["auc"].mean()["lesion load"] > 0.9
+    pd.testing.assert_frame_equal(baselines.cross_validate(twice, folds=5, repeats=2)[0], found)
+    assert baselines.cross_validate(twice, repeats=0)[0].empty
+
+
+def test_the_networks_features_give_its_logits(tmp_path):
+    from test_network import with_weights
+
+    toy, where = Toy(), Results(str(tmp_path))
+    model = with_weights(1, images.SHAPE, seed=0)
+    network.save_weights(model, where.trial("scratch", 0) / "weights.npz")
+    trained = {"scratch": [(where.trial("scratch", 0), {})]}
+    found = evaluation.features(toy, [3, 5], trained)["scratch"][0]
+    assert np.isnan(found[[0, 1, 2, 4]]).all()
+    logits = evaluation.predict(toy, [3, 5], trained, {"scratch": [found]})["logit"]
+    expected = np.asarray(model(np.stack([toy.image(3), toy.image(5)])[..., None]))[:, 0]
+    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_lesion_load_svm_ranks_by_volume_and_cuts_at_one_half():
+    rng = np.random.default_rng(0)
+    volumes = np.concatenate([np.r_[np.zeros(20), rng.lognormal(5, 1, 20)], rng.lognormal(8.5, 1, 40)])
+    labels = np.repeat([0, 1], 40)
+    scores = baselines.lesion_load_svm(volumes, labels, [0, 100, 1000, 5000, 40_000])
+    assert ((scores > 0) & (scores < 1)).all()
+    assert (scores[:2] < 0.5).all()
+    assert (scores[3:] > 0.5).all()
+    log = np.log(1 + volumes)
+    machine = SVC(C=10, gamma=1).fit(((log - log.mean()) / log.std())[:, None], labels)
+    expected = machine.decision_function((np.log([[1], [101], [1001], [5001], [40_001]]) - log.mean()) / log.std())
+    assert np.log(scores / (1 - scores)) == pytest.approx(expected)
