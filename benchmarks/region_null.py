@@ -1,4 +1,4 @@
-"""Does the test of regions find what is there, and nothing where nothing is? About 5 minutes on one core.
+"""Does the test of regions find what is there, and nothing where nothing is? 2 to 5 minutes on one core that others share.
 
 Usage: python benchmarks/region_null.py
 
