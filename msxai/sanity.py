@@ -1,7 +1,7 @@
 """Does a heatmap tell what the network has learned? Attribution methods on the fine-tuned, the pre-trained and an untrained network.
 
 A map that finds lesions as well with random weights shows where the scan is bright, not what was learned (Adebayo et al. 2018,
-arXiv:1810.03292). Such a test can reject a method, not rank methods (Binder et al. 2023, doi:10.1109/CVPR52729.2023.01551).
+arXiv:1810.03292). Such a test can reject a method, not rank methods (Binder et al. 2023, arXiv:2211.12486).
 """
 
 from pathlib import Path
