@@ -21,7 +21,7 @@ QUICK = ("lrp", "gradient", "input_x_gradient", "guided_backpropagation")  # one
 SIZED = ("gradient", "smoothgrad", "guided_backpropagation")  # slopes: what matters is their size, whatever their sign
 TUNED, PRETRAINED, RANDOM = STATES = ("fine-tuned", "pre-trained only", "random weights")
 SCANS = ["state", "method", "participant_id", "session_id", "label", "trial", "lesion_voxels", "share", "chance", "path"]
-SUMMARY = ["state", "method", "subjects", "share", "low", "high", "chance", "difference", "difference_low", "difference_high"]
+SUMMARY = ["state", "method", "subjects", "networks", "share", "low", "high", "chance", "difference", "difference_low", "difference_high"]
 
 
 def rank_accuracy(values, lesions, brain) -> float:
@@ -170,10 +170,12 @@ def write(
 def summary(scans: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Mean share over subjects, and its paired difference to that of random weights, each with a 95 % bootstrap interval of subjects.
 
+    The interval is over subjects only: one untrained network may find more lesions than another by its draw, so compare with several.
+
     Parameters
     ----------
     scans : pandas.DataFrame
-        state, method, participant_id, share, chance; networks and visits of a subject are averaged first.
+        state, method, participant_id, trial, share, chance; networks and visits of a subject are averaged first.
     seed : int
         Of the bootstrap, the same resamples for all.
 
@@ -187,8 +189,8 @@ def summary(scans: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         wide = mine.pivot_table("share", "participant_id", "state")
         chance = mine.groupby("participant_id")["chance"].mean().mean()
         weights = statistics.bootstrap_weights(np.zeros(len(wide)), seed) / len(wide)
-        for state in dict.fromkeys(mine["state"]):
-            row = {"state": state, "method": method, "subjects": len(wide), "chance": chance}
+        for state, networks in mine.groupby("state", sort=False)["trial"].nunique().items():
+            row = {"state": state, "method": method, "subjects": len(wide), "networks": networks, "chance": chance}
             row |= dict(zip(("share", "low", "high"), _interval(wide[state], weights), strict=True))
             if state != RANDOM and RANDOM in wide:
                 bounds = _interval(wide[state] - wide[RANDOM], weights)

@@ -43,6 +43,7 @@ def test_summary_of_two_subjects_is_by_hand():
     assert found.loc[sanity.RANDOM, ["difference", "difference_low"]].isna().all()
     more = pd.concat([shares(tuned=[0.2, 0.6]), shares(tuned=[0.4]).assign(trial=1)])
     assert sanity.summary(more)["share"].tolist() == pytest.approx([0.45]), "trials of a subject are averaged first"
+    assert sanity.summary(more)["networks"].tolist() == [2]
 
 
 class Two:

@@ -7,7 +7,7 @@ from .. import images
 from . import page, slices
 
 COLOURS = {"fine-tuned": "#000000", "pre-trained only": "#009E73", "random weights": "#999999"}
-NAMES = {"lrp": "LRP (epsilon)", "input_x_gradient": "input × gradient"}
+NAMES = {"lrp": "LRP (epsilon)", "input_x_gradient": "input × gradient", "guided_backpropagation": "guided\nbackpropagation"}
 SHOWN = 0.95  # quantile of a map's sizes from which it is drawn
 
 
@@ -38,12 +38,14 @@ def methods(prepared, summary: pd.DataFrame, scans: pd.DataFrame, folder, reason
     brain, lesions = prepared.brain(row), prepared.lesions(row)
     backdrop, cuts = slices.backdrop(prepared.image(row), brain), slices.cuts(lesions.astype(float), brain, "z")[1:4]
     names, states = list(dict.fromkeys(summary["method"])), list(dict.fromkeys(summary["state"]))
-    many = int(summary["subjects"].max())
+    many, networks = int(summary["subjects"].max()), summary.groupby("state", sort=False)["networks"].max()
     notes = [f"Maps of {' '.join(filter(None, scan))}: the 5 % of brain voxels highest in size, each map on its own scale, full colour at "
              "its 99.9 % quantile. Green: outline of the lesion mask.",
              "Right: share of lesion voxels among the n highest voxels of the brain, n the lesions' size; "
-             f"mean of {many} subjects with 95 % interval (bootstrap of subjects). Slopes (gradient, SmoothGrad, guided backpropagation) are "
-             "ranked by size, others by value. Dashed: chance. +: the paired difference to random weights has its interval above 0.",
+             f"mean of {many} subjects with 95 % interval (bootstrap of subjects). Slopes (gradient, SmoothGrad, guided backpropagation) "
+             "are ranked by size, others by value. Dashed: chance. +: the paired difference to random weights has its interval above 0.",
+             f"Networks: {', '.join(f'{state} {count}' for state, count in networks.items())}; another draw of random weights has another "
+             "share, which no interval over subjects tells.",
              slices.HOW]  # fmt: skip
     left, across, high = 1.35, 2.4, 1.05
     figure, bottom = page.sheet(left + across * len(states) + 3.1, high * len(names) + 0.65, title, notes, synthetic, notice=True)
