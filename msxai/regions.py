@@ -231,7 +231,7 @@ def volume_matched(values, brain, regions: Regions, n: int = 1000, seed: int = 0
 
     Parameters
     ----------
-    values : ndarray of shape (96, 114, 96)
+    values : ndarray of shape (96, 114, 96), or (maps, 96, 114, 96) to hold several against the same random regions
         A map, for instance the mean of positive relevance.
     brain : ndarray of bool, same shape
         Where random regions lie, whole and connected but for the brain's folds.
@@ -242,19 +242,23 @@ def volume_matched(values, brain, regions: Regions, n: int = 1000, seed: int = 0
     Returns
     -------
     pandas.DataFrame
-        atlas, region, density, random (mean density of the random regions), random_low, random_high (their 2.5 and 97.5 %), p: share of
-        random regions, and the region itself, whose density is as high or higher (one-sided).
+        map (its number), atlas, region, density, random (mean density of the random regions), random_low, random_high (their 2.5 and
+        97.5 %), p: share of random regions, and the region itself, whose density is as high or higher (one-sided).
     """
-    table, places = regions.table, np.argwhere(brain)
-    inside, sizes = np.asarray(values)[brain].astype(float), table["voxels"].to_numpy().clip(1, len(places))
-    rng, drawn = np.random.default_rng(seed), np.empty((n, len(table)))
+    table, places = regions.table, np.argwhere(brain).astype("int32")
+    maps = np.asarray(values, float).reshape(-1, *np.shape(brain))
+    inside, sizes = maps[:, brain], table["voxels"].to_numpy().clip(1, len(places))
+    rng, drawn = np.random.default_rng(seed), np.empty((n, len(maps), len(table)))
     for row in range(n):
         far = ((places - places[rng.integers(len(places))]) ** 2).sum(1).astype("int16")  # at most 31,428: sorted by radix
-        drawn[row] = np.cumsum(inside[np.argsort(far, kind="stable")])[sizes - 1] / sizes
-    density = sums(np.asarray(values)[None], regions)[0] / sizes
+        nearest = np.argsort(far, kind="stable")[: sizes.max()]
+        drawn[row] = np.cumsum(inside[:, nearest], axis=1)[:, sizes - 1] / sizes
+    density = sums(maps, regions) / sizes
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    p = (1 + (drawn >= density).sum(0)) / (n + 1)
-    return table[["atlas", "region"]].assign(density=density, random=drawn.mean(0), random_low=low, random_high=high, p=p)
+    found = {"density": density, "random": drawn.mean(0), "random_low": low, "random_high": high,
+             "p": (1 + (drawn >= density).sum(0)) / (n + 1)}  # fmt: skip
+    names = pd.concat([table[["atlas", "region"]].assign(map=number) for number in range(len(maps))], ignore_index=True)
+    return names.assign(**{name: array.ravel() for name, array in found.items()})
 
 
 def mean_maps(table: pd.DataFrame) -> dict:
@@ -300,11 +304,13 @@ def above_random(table: pd.DataFrame, prepared, regions: Regions, n: int = 1000,
         group, sign, then as `volume_matched`, p_fdr (Benjamini-Hochberg over the regions of an atlas).
     """
     rows = [prepared.row(scan.participant_id, scan.session_id) for scan in table.itertuples()]
-    brain, tables = sum(prepared.brain(row).astype("int32") for row in rows) * 2 >= len(rows), []
-    for (group, sign), values in mean_maps(table).items():
-        found = volume_matched(values, brain, regions, n, seed).assign(group=group, sign=sign)
-        tables.append(found.assign(p_fdr=found.groupby("atlas")["p"].transform(lambda p: stats.false_discovery_control(p.to_numpy()))))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    brain, means = sum(prepared.brain(row).astype("int32") for row in rows) * 2 >= len(rows), mean_maps(table)
+    if not means:
+        return pd.DataFrame()
+    found = volume_matched(np.stack(list(means.values())), brain, regions, n, seed)
+    keys = np.array(list(means))[found.pop("map")]
+    families = found.groupby([*keys.T, "atlas"])["p"]
+    return found.assign(group=keys[:, 0], sign=keys[:, 1], p_fdr=families.transform(lambda p: stats.false_discovery_control(p.to_numpy())))
 
 
 def correlate(found: pd.DataFrame, covariates: pd.DataFrame, volumes: pd.DataFrame, regions: Regions) -> tuple[pd.DataFrame, dict]:
