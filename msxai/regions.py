@@ -226,6 +226,32 @@ def compare(found: pd.DataFrame, regions: Regions, n: int = 10000, seed: int = 0
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["atlas", "region", "sign", "measure"])
 
 
+def changes(found: pd.DataFrame, others: pd.DataFrame, regions: Regions, n: int = 10000, seed: int = 0) -> pd.DataFrame:
+    """Two variants on the same patients, for instance with lesions and with the lesions filled: paired, max-T over an atlas's regions.
+
+    Parameters
+    ----------
+    found, others : pandas.DataFrame
+        `relevance` of each; patients that are in one only are left out.
+    regions : Regions
+    n, seed
+        See `msxai.permutation.paired`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        atlas, region, sign, subjects, then as `msxai.permutation.paired` on the sums, `found` less `others`. Empty for fewer than two.
+    """
+    tables, both = [], set(found.loc[found["label"] == 1, "participant_id"]) & set(others["participant_id"])
+    kinds = product(dict.fromkeys(regions.table["atlas"]), SIGNS) if len(both) >= 2 else ()
+    for atlas, sign in kinds:
+        sides = [one[(one["sign"] == sign) & one["participant_id"].isin(both)] for one in (found, others)]
+        (people, with_), (_, without) = (by_subject(one, "sum", regions, atlas) for one in sides)
+        names = regions.table.loc[regions.table["atlas"] == atlas, ["atlas", "region"]].reset_index(drop=True)
+        tables.append(names.assign(sign=sign, subjects=len(people)).join(permutation.paired(with_ - without, n, seed)))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["atlas", "region", "sign", "subjects", "p_fwe"])
+
+
 def volume_matched(values, brain, regions: Regions, n: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Hold each region against random regions of as many voxels, compact ones: the voxels of the brain nearest to a random one.
 

@@ -7,14 +7,14 @@ import pytest
 from test_figures import MARKS, Scans
 from test_figures_regions import words
 
-from msxai import figures, images, sanity
+from msxai import figures, images, states
 
 
 @pytest.fixture
 def saved(tmp_path):
     """Two methods on two states; maps of sub-0 that are highest at the one corner or the other of its brain."""
-    shares = {("lrp", sanity.TUNED): (0.4, 0.3, 0.5, 0.1), ("lrp", sanity.RANDOM): (0.2, 0.1, 0.3, np.nan),
-              ("gradient", sanity.TUNED): (0.2, 0.1, 0.3, -0.1), ("gradient", sanity.RANDOM): (0.21, 0.1, 0.3, np.nan)}  # fmt: skip
+    shares = {("lrp", states.TUNED): (0.4, 0.3, 0.5, 0.1), ("lrp", states.RANDOM): (0.2, 0.1, 0.3, np.nan),
+              ("gradient", states.TUNED): (0.2, 0.1, 0.3, -0.1), ("gradient", states.RANDOM): (0.21, 0.1, 0.3, np.nan)}  # fmt: skip
     summary, scans = [], []
     for number, ((method, state), (share, low, high, difference_low)) in enumerate(shares.items()):
         summary.append({"state": state, "method": method, "subjects": 2, "networks": 3, "share": share, "low": low, "high": high,
@@ -31,7 +31,7 @@ def test_methods_by_hand(saved):
     summary, scans, folder = saved
     figure, source = figures.methods(Scans(), summary, scans, folder, **MARKS)
     assert source.equals(summary)
-    lrp, gradient = [axes for axes in figure.axes if [label.get_text() for label in axes.get_yticklabels()] == list(sanity.STATES[::2])]
+    lrp, gradient = [axes for axes in figure.axes if [label.get_text() for label in axes.get_yticklabels()] == list(states.STATES[::2])]
     dots = [line.get_xdata()[0] for line in lrp.lines if line.get_marker() == "o"]
     assert dots == [0.4, 0.2]
     assert [list(line.get_xdata()) for line in lrp.lines[:1]] == [[0.3, 0.5]]

@@ -192,3 +192,16 @@ def test_a_map_without_relevance_has_no_share(written, tmp_path):
     nib.save(nib.Nifti1Image(np.zeros(images.SHAPE, "float32"), images.AFFINE), tmp_path / "nothing.nii")
     shares = regions.relevance(table.iloc[[0]].assign(path=tmp_path / "nothing.nii"), found())["share"]
     assert (shares == 0).all()
+
+
+def test_changes_of_patients_are_paired(written):
+    _, _, table = written
+    one = regions.relevance(table, found())
+    other = one.assign(sum=np.where(one["region"] == "A", one["sum"] / 2, one["sum"]))
+    other = other[other["participant_id"] != "sub-05"].sample(frac=1, random_state=0)
+    made = regions.changes(one, other, found(), n=100)
+    row = pick(made, region="A", sign="net")
+    assert row[["subjects", "difference"]].tolist() == pytest.approx([5, np.mean([11, 12, 13, 14, 15]) / 2])
+    assert row["p_fwe"] == pytest.approx(2 / 2**5), "all the same sign: one of 32 flips, and its mirror"
+    assert pick(made, region="T", sign="net")[["difference", "p_fwe"]].tolist() == [0, 1]
+    assert regions.changes(one[one["label"] == 0], other, found()).empty

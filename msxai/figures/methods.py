@@ -20,7 +20,7 @@ def methods(prepared, summary: pd.DataFrame, scans: pd.DataFrame, folder, reason
     prepared : msxai.prepared.Prepared
         Where the scan is.
     summary, scans : pandas.DataFrame
-        methods.tsv and scans.tsv of `msxai.sanity.write`. The first scan that has maps is drawn.
+        methods.tsv and scans.tsv of `msxai.states.write`. The first scan that has maps is drawn.
     folder : pathlib.Path
         Where they and the maps are.
     reason : str

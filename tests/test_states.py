@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from test_network import with_weights
 
-from msxai import attribution, evaluation, images, integrity, lrp, network, sanity
+from msxai import attribution, evaluation, images, integrity, lrp, network, states
 from msxai.errors import ParameterError
 from msxai.results import Results
 
@@ -16,18 +16,18 @@ from msxai.results import Results
 def test_rank_accuracy_by_hand():
     brain = np.array([1, 1, 1, 1, 1, 1, 1, 0], bool)
     lesions = np.array([1, 0, 1, 0, 1, 0, 0, 1], bool)  # three in the brain, one outside
-    assert sanity.rank_accuracy(np.array([5.0, 4, 3, 2, 1, 0, -9, 99]), lesions, brain) == pytest.approx(2 / 3)
-    assert sanity.rank_accuracy(np.array([5.0, 1, 4, 1, 3, 1, 1, 0]), lesions, brain) == 1
-    assert sanity.rank_accuracy(np.array([-5.0, 1, -4, 1, -3, 1, 1, 0]), lesions, brain) == 0
-    assert sanity.rank_accuracy(np.ones(8), lesions, brain) == pytest.approx(3 / 7), "a map that says nothing: chance"
+    assert states.rank_accuracy(np.array([5.0, 4, 3, 2, 1, 0, -9, 99]), lesions, brain) == pytest.approx(2 / 3)
+    assert states.rank_accuracy(np.array([5.0, 1, 4, 1, 3, 1, 1, 0]), lesions, brain) == 1
+    assert states.rank_accuracy(np.array([-5.0, 1, -4, 1, -3, 1, 1, 0]), lesions, brain) == 0
+    assert states.rank_accuracy(np.ones(8), lesions, brain) == pytest.approx(3 / 7), "a map that says nothing: chance"
     # the highest is a lesion; of four equal voxels, one a lesion, two are in
-    assert sanity.rank_accuracy(np.array([5.0, 1, 1, 1, 0, 1, 0, 0]), lesions, brain) == pytest.approx((1 + 2 / 4) / 3)
-    assert np.isnan(sanity.rank_accuracy(np.ones(8), lesions & False, brain))
+    assert states.rank_accuracy(np.array([5.0, 1, 1, 1, 0, 1, 0, 0]), lesions, brain) == pytest.approx((1 + 2 / 4) / 3)
+    assert np.isnan(states.rank_accuracy(np.ones(8), lesions & False, brain))
 
 
 def shares(**subjects):
     """State ("tuned", "random") to shares of subjects in that order; chance .01."""
-    names = {"tuned": sanity.TUNED, "random": sanity.RANDOM}
+    names = {"tuned": states.TUNED, "random": states.RANDOM}
     return pd.DataFrame([
         {"state": names[state], "method": "lrp", "participant_id": f"sub-{number}", "trial": 0, "share": share, "chance": 0.01}
         for state, values in subjects.items() for number, share in enumerate(values)
@@ -35,15 +35,15 @@ def shares(**subjects):
 
 
 def test_summary_of_two_subjects_is_by_hand():
-    found = sanity.summary(shares(tuned=[0.2, 0.6], random=[0.1, 0.4])).set_index("state")
-    row = found.loc[sanity.TUNED]
+    found = states.summary(shares(tuned=[0.2, 0.6], random=[0.1, 0.4])).set_index("state")
+    row = found.loc[states.TUNED]
     assert row[["subjects", "share", "low", "high", "chance"]].tolist() == pytest.approx([2, 0.4, 0.2, 0.6, 0.01])
     assert row[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx([0.15, 0.1, 0.2]), "paired"
-    assert found.loc[sanity.RANDOM, ["share", "low", "high"]].tolist() == pytest.approx([0.25, 0.1, 0.4])
-    assert found.loc[sanity.RANDOM, ["difference", "difference_low"]].isna().all()
+    assert found.loc[states.RANDOM, ["share", "low", "high"]].tolist() == pytest.approx([0.25, 0.1, 0.4])
+    assert found.loc[states.RANDOM, ["difference", "difference_low"]].isna().all()
     more = pd.concat([shares(tuned=[0.2, 0.6]), shares(tuned=[0.4]).assign(trial=1)])
-    assert sanity.summary(more)["share"].tolist() == pytest.approx([0.45]), "trials of a subject are averaged first"
-    assert sanity.summary(more)["networks"].tolist() == [2]
+    assert states.summary(more)["share"].tolist() == pytest.approx([0.45]), "trials of a subject are averaged first"
+    assert states.summary(more)["networks"].tolist() == [2]
 
 
 class Two:
@@ -69,8 +69,8 @@ class Two:
 
 def test_shares_and_maps_of_networks_of_width_2(tmp_path):
     scans, folder = Two(), tmp_path / "methods"
-    models = {sanity.TUNED: [with_weights(2, images.SHAPE, 0)], sanity.RANDOM: [with_weights(2, images.SHAPE, seed) for seed in (1, 2)]}
-    made, table = sanity.write(folder, scans, [0, 1, 2], models, {"variant": "pretrained"}, [], {"x": "y"}, methods=("lrp", "gradient"))
+    models = {states.TUNED: [with_weights(2, images.SHAPE, 0)], states.RANDOM: [with_weights(2, images.SHAPE, seed) for seed in (1, 2)]}
+    made, table = states.write(folder, scans, [0, 1, 2], models, {"variant": "pretrained"}, [], {"x": "y"}, methods=("lrp", "gradient"))
     assert len(table) == 2 * 2 * 3
     assert set(table["participant_id"]) == {"sub-0", "sub-1"}
     brain, lesions = scans.brain(1), scans.lesions(1)
@@ -98,7 +98,7 @@ def test_shares_and_maps_of_networks_of_width_2(tmp_path):
 
 
 def test_without_lesions_nothing_is_explained_and_it_says_why(tmp_path):
-    made, table = sanity.write(tmp_path / "methods", Two(), [2], {sanity.TUNED: []}, {}, [])
+    made, table = states.write(tmp_path / "methods", Two(), [2], {states.TUNED: []}, {}, [])
     assert made.empty
     assert table.empty
     record = json.loads((tmp_path / "methods" / "provenance.json").read_text())
@@ -107,7 +107,7 @@ def test_without_lesions_nothing_is_explained_and_it_says_why(tmp_path):
 
 def test_an_unknown_method_is_named_with_the_nearest(tmp_path):
     with pytest.raises(ParameterError, match="gradient"):
-        sanity.write(tmp_path / "methods", Two(), [0], {}, {}, [], methods=("gradiant",))
+        states.write(tmp_path / "methods", Two(), [0], {}, {}, [], methods=("gradiant",))
 
 
 @pytest.fixture
@@ -125,28 +125,28 @@ def where(tmp_path):
 
 
 def test_states_are_the_networks_they_are_called(where):
-    models, files, left_out = sanity.states(where, "pretrained", 2, "toy", seed=3)
+    models, files, left_out = states.networks(where, "pretrained", 2, "toy", seed=3)
     assert not left_out
-    assert [len(models[state]) for state in sanity.STATES] == [2, 1, 2]
+    assert [len(models[state]) for state in states.STATES] == [2, 1, 2]
     assert [path.parent for path in files] == [where.trial("pretrained", 0), where.trial("pretrained", 1), where.trial("pretraining", 0)]
 
     def kernel(model):
         return network.weights(model)["conv1/kernel"]
 
-    for number, model in enumerate([*models[sanity.PRETRAINED], *models[sanity.TUNED]]):
+    for number, model in enumerate([*models[states.PRETRAINED], *models[states.TUNED]]):
         np.testing.assert_array_equal(kernel(model), kernel(with_weights(2, images.SHAPE, number)))
-    one, other = map(kernel, models[sanity.RANDOM])
+    one, other = map(kernel, models[states.RANDOM])
     assert one.shape == other.shape == (3, 3, 3, 1, 2)
     assert not np.array_equal(one, other)
-    again, _, _ = sanity.states(where, "pretrained", 1, "toy", seed=3)
-    np.testing.assert_array_equal(one, kernel(again[sanity.RANDOM][0]))
+    again, _, _ = states.networks(where, "pretrained", 1, "toy", seed=3)
+    np.testing.assert_array_equal(one, kernel(again[states.RANDOM][0]))
 
 
 def test_without_a_pretraining_that_state_is_left_out(where):
-    models, _, left_out = sanity.states(where, "scratch", 1, "toy")
-    assert set(models) == {sanity.TUNED, sanity.RANDOM}
-    assert "random weights" in left_out[sanity.PRETRAINED]
+    models, _, left_out = states.networks(where, "scratch", 1, "toy")
+    assert set(models) == {states.TUNED, states.RANDOM}
+    assert "random weights" in left_out[states.PRETRAINED]
     (where.trial("pretraining", 0) / "provenance.json").unlink()
-    models, _, left_out = sanity.states(where, "pretrained", 1, "toy")
-    assert set(models) == {sanity.TUNED, sanity.RANDOM}
-    assert "02_pretraining" in left_out[sanity.PRETRAINED]
+    models, _, left_out = states.networks(where, "pretrained", 1, "toy")
+    assert set(models) == {states.TUNED, states.RANDOM}
+    assert "02_pretraining" in left_out[states.PRETRAINED]

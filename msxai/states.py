@@ -47,7 +47,7 @@ def rank_accuracy(values, lesions, brain) -> float:
     return float((lesions[above].sum() + (n - above.sum()) * lesions[tied].mean()) / n)
 
 
-def states(where, variant: str, trials: int, cohort: str, seed: int = 0) -> tuple[dict, list, dict]:
+def networks(where, variant: str, trials: int, cohort: str, seed: int = 0) -> tuple[dict, list, dict]:
     """The networks to compare: fine-tuned, as its fine-tuning began, and with random weights.
 
     Parameters
@@ -106,13 +106,13 @@ def write(
     rows : sequence of int
         Which scans; those without a lesion in the brain are passed over.
     models : dict
-        State to a list of networks (`states`).
+        State to a list of networks (`networks`).
     parameters : dict
         The notebook's.
     inputs : iterable of path
         What the networks and scans come from.
     left_out : dict, optional
-        From `states`; kept in provenance.json.
+        From `networks`; kept in provenance.json.
     methods : sequence of str
         Of `METHODS`.
     shown : int
