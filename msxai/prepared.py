@@ -31,6 +31,7 @@ def prepare(
     register: str = "none",
     derivatives=None,
     on_error: str = "stop",
+    alter=None,
     parameters=None,
     jobs: int = 1,
 ) -> None:
@@ -53,6 +54,9 @@ def prepare(
         Where transforms and brain masks of registered scans are kept (BIDS) and found again by a later run; needed unless "none".
     on_error : {"stop", "leave out"}
         What a scan that cannot be used does: end the preparation, or be left out and named (`Prepared.left_out`).
+    alter : callable, optional
+        ``alter(scan, lesions, row)`` gives another scan of the same grid before it is resampled (`msxai.lesions.Filler`), from the scan
+        in MNI152 space by its affine, its lesion mask or None, and its row of the cohort's table as a dict. Must survive pickling.
     parameters : dict, optional
         Stored beside.
     jobs : int
@@ -75,7 +79,7 @@ def prepare(
             "split", "other scans than the cohort has", "one part for each scan", "Run 01_data_preparation from its first cell."
         )
     one = "minmax" if normalisation == "voxelwise" else normalisation
-    settings = (cohort.modality, one, interpolation, register, derivatives, on_error)
+    settings = (cohort.modality, one, interpolation, register, derivatives, alter, on_error)
     work = Parallel(jobs, return_as="generator")(delayed(_attempt)(row, *settings) for row in table.to_dict("records"))
     with integrity.replacing(path) as draft, h5py.File(draft, "w") as file:
         shape = (len(table), *images.SHAPE)
@@ -122,7 +126,7 @@ def _attempt(row: dict, *settings) -> tuple[dict, dict] | ImageError | Registrat
         return error
 
 
-def _scan(row: dict, modality: str, normalisation: str, interpolation: str, register: str, derivatives) -> tuple[dict, dict]:
+def _scan(row: dict, modality: str, normalisation: str, interpolation: str, register: str, derivatives, alter) -> tuple[dict, dict]:
     """Arrays of one scan; hashes of its files, and its registration as JSON."""
     scan = images.load(row["image"])
     told = np.asarray(scan.dataobj)[np.asarray(scan.dataobj) != 0]
@@ -138,6 +142,9 @@ def _scan(row: dict, modality: str, normalisation: str, interpolation: str, regi
         masks = {name: registration.place(mask, found.matrix) for name, mask in masks.items()}
         values, brain = images.to_grid(scan, interpolation), images.mask_to_grid(registration.place(found.brain, found.matrix))
         values = np.where(brain, values, 0) if found.route == "full" else values  # a head is not the network's business
+    if alter is not None:
+        altered = images.to_grid(alter(scan, masks.get("lesion_mask"), row), interpolation)
+        values = np.where(brain, altered, 0) if way["route"] == "full" else altered
     lesions = images.mask_to_grid(masks["lesion_mask"]) if row["lesion_mask"] else np.zeros(images.SHAPE, bool)
     try:
         values = images.normalise(values, brain, normalisation)

@@ -26,12 +26,13 @@ from .parameters import one_of
 MODES = ("auto", "none", "affine", "full")
 MODALITIES = ("FLAIR", "T1w")
 SETTINGS = {
-    "version": 1,  # of this module's method: a higher one makes kept registrations anew
+    "version": 2,  # of this module's method: a higher one makes kept registrations anew
     "spacing": 2.0,  # mm, of the copies that are registered; 1 mm took four times as long for the same mask (Dice .951 and .952)
     "margin": 6.0,  # mm by which the template's brain mask is dilated for the affine's metric
     "seed": 1,
     "threads": 1,  # with more, the order of sums changes the result
     "start_angle": 25.0,  # degrees about each axis, of the first tries
+    "smaller": 0.85,  # scale of the second try, where the first ends at an implausible one
     "iterations": [2100, 1200, 200, 0],
     "sampling": 0.2,
     "n4_iterations": [50, 50, 50, 50],
@@ -296,7 +297,7 @@ def _checked(route, image, brain, matrix, parameters) -> Registration:
         )
     flags = [f"Dice {dice:.3f} with the template's brain is below {LIMITS['dice']:.2f}"] if dice < LIMITS["dice"] else []
     low, high = LIMITS["scale"]
-    if (scale < low).any() or (scale > high).any():
+    if not _plausible(np.linalg.inv(matrix)):
         flags.append(f"scale {', '.join(f'{value:.2f}' for value in scale)} is outside {low:.2f} to {high:.2f}")
     record = {
         "parameters": parameters,
@@ -420,17 +421,34 @@ def _align(image, own, fixed, target, grid, rigid: bool) -> np.ndarray:
     moving, still, mask = _to_ants(values, copy.affine), _to_ants(fixed, grid), _to_ants(near, grid)
     settings = {"aff_random_sampling_rate": SETTINGS["sampling"], "aff_iterations": tuple(SETTINGS["iterations"])}
     with tempfile.TemporaryDirectory() as folder:
-        start = [f"{folder}/start.mat"]
+
+        def step(kind, start, **more) -> np.ndarray:  # from the target's space to the scan's
+            _ants().write_transform(_to_itk(start), f"{folder}/start.mat")
+            found = _ants().registration(still, moving, kind, [f"{folder}/start.mat"], f"{folder}/{kind}", **settings, **more)
+            return _from_itk(_ants().read_transform(found["fwdtransforms"][0]))
+
         try:
-            _ants().write_transform(_to_itk(_start(values, copy.affine, still, mask, target, grid, folder)), start[0])
-            step = _ants().registration(still, moving, "Rigid", start, f"{folder}/rigid", mask=mask if rigid else None, **settings)
-            if not rigid:
-                step = _ants().registration(still, moving, "Affine", step["fwdtransforms"], f"{folder}/affine", mask=mask, **settings)
+            start = _start(values, copy.affine, still, mask, target, grid, folder)
+            if rigid:
+                return np.linalg.inv(step("Rigid", start, mask=mask))
+            found = step("Affine", step("Rigid", start), mask=mask)
+            if not _plausible(found):  # the scalp taken for the brain, as where a head is small: once more, from a smaller one
+                middle = nib.affines.apply_affine(grid, np.argwhere(target).mean(axis=0))
+                smaller = np.eye(4)
+                smaller[:3, :3], smaller[:3, 3] = SETTINGS["smaller"] * np.eye(3), (1 - SETTINGS["smaller"]) * middle
+                again = step("Affine", start @ smaller, mask=mask)
+                found = again if _plausible(again) else found
         except RuntimeError as error:
             raise RegistrationError(
                 "scan", f"a registration that stopped ({error})", "an alignment", "Look at the scan; or give a brain mask."
             ) from error
-        return np.linalg.inv(_from_itk(_ants().read_transform(step["fwdtransforms"][0])))
+        return np.linalg.inv(found)
+
+
+def _plausible(matrix) -> bool:
+    """Whether the scales of an affine from the template to a scan are those of an adult's head."""
+    scale = np.linalg.norm(matrix[:3, :3], axis=0)
+    return bool((scale >= LIMITS["scale"][0]).all() and (scale <= LIMITS["scale"][1]).all())
 
 
 def _start(values, affine, still, mask, target, grid, folder) -> np.ndarray:

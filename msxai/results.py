@@ -53,6 +53,10 @@ class Results:
         """Heatmaps of a variant as a BIDS derivative with heatmaps.tsv and provenance.json from 05_lrp_heatmaps."""
         return self.folder / "heatmaps" / variant
 
+    def quality(self, variant: str) -> Path:
+        """Explanation quality of a variant: scores.tsv, league.tsv, summary.tsv, figures, provenance.json from 07_explanation_quality."""
+        return self.folder / "quality" / variant
+
     def regions(self, variant: str) -> Path:
         """Tables of regions of a variant's heatmaps and provenance.json from 06_region_relevance."""
         return self.folder / "regions" / variant

@@ -25,7 +25,7 @@ class Toy:
         self.table = pd.DataFrame({
             "participant_id": [f"sub-{number}" for number in range(6)], "session_id": "", "label": pd.array([0, 1] * 3, "Int64"),
             "group": ["HC", "MS"] * 3, "part": ["training"] * 4 + ["holdout"] * 2, "source_sha256": "0",
-            "image": [str(folder / f"scan{number}.nii.gz") for number in range(6)],
+            "image": [str(folder / f"scan{number}.nii.gz") for number in range(6)], "registration": '{"route": "resampled", "flags": []}',
         })  # fmt: skip
         for path in self.table["image"]:
             image = nib.Nifti1Image(rng.normal(size=(10, 12, 14)).astype("float32"), np.diag([-9.0, 9, 9, 1]))

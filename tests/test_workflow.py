@@ -174,6 +174,7 @@ def test_defaults_of_the_notebooks_are_the_demo_profile():
              "02_pretraining": {"cohort": config["pretraining_cohort"], "trial": 0},
              "04_evaluation": {"variants": list(config["variants"]), "trials": config["trials"]["finetuning"]},
              "05_lrp_heatmaps": {"variant": config["heatmaps"], "trials": config["trials"]["finetuning"]},
+             "07_explanation_quality": {"variant": config["heatmaps"], "trials": config["trials"]["finetuning"]},
              "08_figures": {"variant": config["heatmaps"], "pretraining_trials": config["trials"]["pretraining"]}}  # fmt: skip
     for notebook in NOTEBOOKS:
         cell = parameters_cell(jupytext.read(msxai.ROOT / "notebooks" / f"{notebook}.py"))
@@ -284,7 +285,8 @@ def test_real_scans_by_parameters_alone(series, open_ms, tmp_path):
     scans = [open_ms / "mni" / f"patient{number}_FLAIR.nii.gz" for number in ("07", "19")]
     masks = [open_ms / "lesions_mni" / f"patient{number}_lesions.nii.gz" for number in ("07", "19")]
     given = {"cohort": "real", "results": str(tmp_path / "results")}
-    found = series.papermill("01_data_preparation", **given, images=list(map(str, scans)), lesion_masks=list(map(str, masks)))
+    listed = {"images": list(map(str, scans)), "lesion_masks": list(map(str, masks))}
+    found = series.papermill("01_data_preparation", **given, **listed, registration="none")
     assert found.returncode == 0, found.stderr[-3000:]
     prepared = Prepared(tmp_path / "results" / "prepared" / "real.h5")
     for row, path in enumerate(scans):
@@ -308,3 +310,65 @@ def test_real_scans_by_parameters_alone(series, open_ms, tmp_path):
         sidecar = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
         assert heatmap.get_fdata().sum() == pytest.approx(sidecar["SumOfRelevance"], rel=0.05)
     assert '"image/png"' in series.executed.read_text()
+
+
+def foreign(folder):
+    """A BIDS dataset as another lab would bring it: heads as scanned and brains in MNI space, two sites, words of its own, gaps."""
+    import nibabel as nib
+    import pandas as pd
+    from test_registration import head, sampled
+
+    from msxai import images, phantom
+
+    rows = []
+    mni = nib.Nifti1Image(np.zeros((91, 109, 91), "uint8"), np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]))
+    scanner = nib.Nifti1Image(
+        np.zeros((180, 215, 75), "uint8"), np.array([[-1.0, 0, 0, 92], [0, -1, 0, 92], [0, 0, 2.5, -80], [0, 0, 0, 1]])
+    )
+    for number in range(12):
+        name, group = f"sub-berlin{number:02}", ("RRMS", "control")[number % 2]
+        one = phantom.simulate("ms", "MS" if group == "RRMS" else "HC", 500 + number, 600 + number, volume=6000 if group == "RRMS" else 0)
+        raw = number in (2, 5)
+        values, grid = (head(one, 500 + number), scanner) if raw else (one.image, mni)
+        files = {f"{name}/anat/{name}_acq-3d_FLAIR": (values, "int16")}
+        if number != 4:
+            files[f"derivatives/reader/{name}/anat/{name}_label-lesion_mask"] = (one.lesions, "uint8")
+        for path, (stored, kind) in files.items():
+            stored = sampled(stored, images.AFFINE, grid)
+            image = nib.Nifti1Image((stored >= 0.5 if kind == "uint8" else stored).astype(kind), grid.affine)
+            image.set_sform(grid.affine, 1 if raw else 4)
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            nib.save(image, folder / f"{path}.nii.gz")
+        rows.append({"participant_id": name, "diagnosis": group, "age": "n/a" if number == 3 else 30 + number, "sex": "FM"[number % 3 == 0],
+                     "site": "north" if number < 6 else "south"})  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "participants.tsv", sep="\t", index=False)
+
+
+def test_a_foreign_cohort_runs_by_parameters_alone(series, tmp_path):
+    """All notebooks of the series, raw scans registered on the way; nothing but parameters tells it from the embedded cohort."""
+    import pandas as pd
+
+    from msxai.prepared import Prepared
+
+    foreign(tmp_path / "berlin")
+    given = {"cohort": tmp_path / "berlin", "results": "runs/berlin-smoke", "patients": "RRMS", "controls": "control",
+             "label_column": "diagnosis", "holdout": "2,2"}  # fmt: skip
+    found = series.snakemake("--config", *(f"{name}={value}" for name, value in given.items()))
+    assert found.returncode == 0, found.stderr[-4000:]
+    results = series.folder / "runs" / "berlin-smoke"
+    cohort = Prepared(results / "prepared" / "berlin.h5")
+    routes = cohort.table.set_index("participant_id")["registration"].map(lambda text: json.loads(text)["route"])
+    assert routes[routes == "full"].index.tolist() == ["sub-berlin02", "sub-berlin05"]
+    assert set(routes[routes != "full"]) == {"resampled"}
+    assert cohort.has_lesions.sum() == 11
+    assert cohort.lesions(cohort.row("sub-berlin02")).any()
+    assert cohort.table["age"].isna().sum() == 1
+    quality = pd.read_csv(results / "quality-control" / "berlin" / "qc.tsv", sep="\t", na_values="n/a").set_index("participant_id")
+    assert (quality.loc[["sub-berlin02", "sub-berlin05"], "dice"] > 0.9).all()
+    assert (results / "quality-control" / "berlin" / "qc.html").stat().st_size > 100_000
+    assert {path.stem[:5] for path in (results / "figures").glob("fig*.png")} == {f"fig{item:02}" for item in (1, 2, 4, 5, 6, 7, 8, 9, 10)}
+    assert (
+        "lesion load: left out, as the cohort has scans without a lesion mask"
+        in (results / "notebooks" / "04_evaluation.ipynb").read_text()
+    )
+    assert not json.loads((results / "figures" / "provenance.json").read_text()).get("synthetic", False)

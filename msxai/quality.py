@@ -1,0 +1,251 @@
+"""Do heatmaps find the lesions? Measures of one map against one lesion mask, and their account over subjects.
+
+Each measure takes the map of one subject and is never pooled over the voxels of several. R+ is the map without its negative part, G the
+lesion mask. Where the order of equal voxels matters the value is the mean over all orders, so a constant map scores chance.
+
+rma          relevance mass accuracy, sum(R+ in G) / sum(R+) (Arras, Osman, Samek 2022, doi:10.1016/j.inffus.2021.11.008).
+rra          relevance rank accuracy, share of the |G| highest voxels that lie in G (ibid.).
+auprc        average precision of R+ for G over the voxels of the brain.
+best_dice    largest Dice of {R+ >= t} and G over all thresholds t > 0, inside the brain.
+pointing     1 where the maximum lies in G or touches it (Zhang et al. 2018, doi:10.1007/s11263-017-1059-x).
+sensitivity  lesions hit while at most one mark misses: marks are the local maxima of R+ (of a plateau one voxel, the nearest to its
+             centre), highest first; a mark hits the lesions that it lies in or touches (free-response ROC; Chakraborty 1989,
+             doi:10.1118/1.596358).
+"""
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage, stats
+from sklearn.metrics import average_precision_score
+
+from . import statistics
+from .errors import ParameterError
+
+NEIGHBOURS = np.ones((3, 3, 3), bool)  # a voxel and the 26 that touch it
+
+
+def positive(relevance) -> np.ndarray:
+    """R+: relevance without its negative part, float64.
+
+    Raises
+    ------
+    ParameterError
+        A value that is no number.
+    """
+    relevance = np.asarray(relevance, float)
+    if not np.isfinite(relevance).all():
+        count = np.count_nonzero(~np.isfinite(relevance))
+        mend = "Look at the network's output and at the rule."
+        raise ParameterError("relevance", f"{count} voxels that are no number", "finite values", mend)
+    return np.maximum(relevance, 0)
+
+
+def rma(relevance, lesions, brain=None) -> float:
+    """Relevance mass accuracy; NaN for a map without positive relevance. Parameters as in `measure`; relevance outside the brain counts."""
+    mass = positive(relevance)
+    total = mass.sum()
+    return float(mass[lesions].sum() / total) if total > 0 else np.nan
+
+
+def rra(relevance, lesions, brain=None) -> float:
+    """Relevance rank accuracy over the whole grid; parameters as in `measure`."""
+    values, truth = positive(relevance).ravel(), np.ravel(lesions)
+    size = int(truth.sum())
+    border = np.partition(values, -size)[-size]
+    above, equal = values > border, values == border
+    hits = truth[above].sum() + truth[equal].sum() * (size - above.sum()) / equal.sum()
+    return float(hits / size)
+
+
+def auprc(relevance, lesions, brain) -> float:
+    """Average precision inside the brain; parameters as in `measure`."""
+    return float(average_precision_score(lesions[brain], positive(relevance)[brain]))
+
+
+def best_dice(relevance, lesions, brain) -> float:
+    """Dice at the map's own best threshold above 0; 0 for a map without positive relevance. Parameters as in `measure`."""
+    values, truth = positive(relevance)[brain], lesions[brain]
+    order = np.argsort(-values, kind="stable")
+    values, hits = values[order], np.cumsum(truth[order])
+    last = np.append(values[1:] < values[:-1], True) & (values > 0)  # equal voxels come together or not at all
+    dice = 2 * hits[last] / (np.flatnonzero(last) + 1 + truth.sum())
+    return float(dice.max(initial=0.0))
+
+
+def pointing(relevance, lesions, brain=None, tolerance: int = 1) -> float:
+    """Pointing game; of several maxima the share that lies in G, `tolerance` voxels allowed. Parameters as in `measure`."""
+    values = positive(relevance)
+    if values.max() == 0:
+        return 0.0
+    return float(_grown(lesions, tolerance)[values == values.max()].mean())
+
+
+def lesion_sensitivity(relevance, lesions, brain=None, false_positives: int = 1, tolerance: int = 1) -> float:
+    """Share of lesions (26-connected) hit by the marks above the one that would be the next false positive; parameters as in `measure`."""
+    values = positive(relevance)
+    labels, count = ndimage.label(lesions, NEIGHBOURS)
+    places = _marks(values)
+    if not len(places):
+        return 0.0
+    heights, place = values[tuple(places.T)], tuple(places.T)
+    missed = np.sort(heights[~_grown(lesions, tolerance)[place]])[::-1]
+    limit = missed[false_positives] if len(missed) > false_positives else 0.0
+    kept = np.zeros(values.shape, bool)
+    kept[tuple(places[heights > limit].T)] = True
+    return float(np.count_nonzero(np.unique(labels[_grown(kept, tolerance)])) / count)
+
+
+MEASURES = {"rma": rma, "rra": rra, "auprc": auprc, "best_dice": best_dice, "pointing": pointing, "sensitivity": lesion_sensitivity}
+"""Name to function, in the order of the league table."""
+
+
+def measure(relevance, lesions, brain) -> dict:
+    """All of `MEASURES` of one map.
+
+    Parameters
+    ----------
+    relevance : ndarray of shape (X, Y, Z)
+        Map of any unit; high where it points.
+    lesions, brain : ndarray of bool, same shape
+        What it should find, and where it may look.
+
+    Returns
+    -------
+    dict
+        Name to value; with them `prevalence`, the lesions' share of the brain, which is chance for rma, rra and auprc, and `positive`,
+        sum(R+).
+
+    Raises
+    ------
+    ParameterError
+        No lesion in the mask, shapes that differ, or values that are no numbers.
+    """
+    relevance, lesions, brain = np.asarray(relevance), np.asarray(lesions, bool), np.asarray(brain, bool)
+    if not relevance.shape == lesions.shape == brain.shape:
+        raise ParameterError(
+            "relevance", f"shapes {relevance.shape}, {lesions.shape}, {brain.shape}", "one grid for all", "Resample first."
+        )
+    if not (lesions & brain).any():
+        raise ParameterError("lesions", "an empty mask", "a lesion inside the brain", "Leave out subjects without lesions.")
+    found = {name: function(relevance, lesions, brain) for name, function in MEASURES.items()}
+    return found | {"prevalence": float(lesions[brain].mean()), "positive": float(positive(relevance).sum())}
+
+
+def dice_at(relevance, lesions, brain, threshold: float) -> float:
+    """Dice of {relevance >= threshold} and G inside the brain, at a threshold that was fixed beforehand."""
+    found = (np.asarray(relevance) >= threshold) & brain
+    return float(2 * (found & lesions).sum() / max(found.sum() + (lesions & brain).sum(), 1))
+
+
+def mean_interval(values, seed: int = 0, n: int = 2000, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean over subjects with its percentile bootstrap interval; subjects without a value (NaN) are left out.
+
+    Parameters
+    ----------
+    values : array_like of shape (subjects,)
+        One value a subject.
+    seed, n, level
+        See `msxai.statistics.bootstrap_interval`.
+    """
+    values = np.asarray(values, float)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return np.nan, np.nan, np.nan
+    weights = statistics.bootstrap_weights(np.zeros(len(values), int), seed, n)
+    low, high = np.quantile(weights @ values / len(values), [(1 - level) / 2, (1 + level) / 2])
+    return float(values.mean()), float(low), float(high)
+
+
+def correlation_interval(first, second, seed: int = 0, n: int = 2000, level: float = 0.95) -> tuple[float, float, float]:
+    """Pearson's correlation over subjects with its percentile bootstrap interval; parameters as in `mean_interval`."""
+    first, second = np.asarray(first, float), np.asarray(second, float)
+    weights = statistics.bootstrap_weights(np.zeros(len(first), int), seed, n) / len(first)
+
+    def moment(values):
+        return weights @ values
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        covariance = moment(first * second) - moment(first) * moment(second)
+        spread = (moment(first**2) - moment(first) ** 2) * (moment(second**2) - moment(second) ** 2)
+        drawn = covariance / np.sqrt(spread)
+    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(stats.pearsonr(first, second).statistic), float(low), float(high)
+
+
+def above_zero(values) -> float:
+    """One-sided p of Wilcoxon's signed-rank test over subjects; NaN for fewer than six values or none that differs from 0."""
+    values = np.asarray(values, float)
+    values = values[~np.isnan(values)]
+    return float(stats.wilcoxon(values, alternative="greater").pvalue) if len(values) > 5 and values.any() else np.nan
+
+
+def consistency(first, second, brain) -> float:
+    """Spearman's rank correlation of two maps over the voxels of the brain (as of two seeds)."""
+    return float(stats.spearmanr(np.asarray(first)[brain], np.asarray(second)[brain]).statistic)
+
+
+def class_contrast(patients, controls, brain) -> float:
+    """Pearson's correlation of the mean map of patients and that of controls over the voxels of `brain`: near 1, the maps tell no class.
+
+    Parameters
+    ----------
+    patients, controls : ndarray of shape (X, Y, Z)
+        Mean maps.
+    brain : ndarray of bool, same shape
+    """
+    return float(stats.pearsonr(np.asarray(patients)[brain].astype(float), np.asarray(controls)[brain].astype(float)).statistic)
+
+
+def league(scores: pd.DataFrame, baselines, seed: int = 0, n: int = 2000) -> pd.DataFrame:
+    """The league table: each measure's mean over subjects with its interval, and the paired difference to the strongest baseline.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        map, participant_id, and a column for each measure; one row a map and subject, the same subjects for every map.
+    baselines : sequence of str
+        Which maps are baselines. The strongest is decided measure by measure: the highest mean.
+    seed, n : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a map, best auprc first: map, baseline (bool), subjects; for each measure its mean, `_low`, `_high`; and
+        `_difference`, `_difference_low`, `_difference_high`, with `_strongest` the baseline it is taken to (NaN for baselines).
+    """
+    names = [name for name in MEASURES if name in scores]
+    wide = {name: scores.pivot(index="participant_id", columns="map", values=name) for name in names}
+    baselines = [name for name in baselines if name in set(scores["map"])]
+    rows = []
+    for one in scores["map"].unique():
+        row = {"map": one, "baseline": one in baselines, "subjects": len(wide[names[0]])}
+        for name in names:
+            for suffix, value in zip(("", "_low", "_high"), mean_interval(wide[name][one], seed, n), strict=True):
+                row[name + suffix] = value
+            if not baselines:
+                continue
+            strongest = wide[name][baselines].mean().idxmax()
+            paired = wide[name][one] - wide[name][strongest] if one not in baselines else [np.nan]
+            for suffix, value in zip(("", "_low", "_high"), mean_interval(paired, seed, n), strict=True):
+                row[f"{name}_difference{suffix}"] = value
+            row[f"{name}_strongest"] = strongest if one not in baselines else ""
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values("auprc" if "auprc" in names else names[0], ascending=False, ignore_index=True)
+
+
+def _marks(values) -> np.ndarray:
+    """Local maxima above 0 among 27 voxels, shape (marks, 3); of a plateau the voxel nearest to its centre, or a flat map would hit all."""
+    peaks, count = ndimage.label((values == ndimage.maximum_filter(values, 3, mode="constant")) & (values > 0), NEIGHBOURS)
+    voxels = np.argwhere(peaks)
+    which = peaks[tuple(voxels.T)]
+    sizes = np.maximum(np.bincount(which, minlength=count + 1), 1)
+    centres = np.stack([np.bincount(which, voxels[:, axis], count + 1) / sizes for axis in range(3)], axis=1)
+    order = np.lexsort((((voxels - centres[which]) ** 2).sum(1), which))
+    _, first = np.unique(which[order], return_index=True)
+    return voxels[order][first]
+
+
+def _grown(mask, voxels: int) -> np.ndarray:
+    """A mask and what lies within `voxels` of it, corners included."""
+    return ndimage.binary_dilation(mask, NEIGHBOURS, voxels) if voxels else np.asarray(mask, bool)

@@ -1,0 +1,146 @@
+"""Maps that know nothing of the network, or of its training: what a heatmap has to beat. Choices are made on validation subjects.
+
+random      noise inside the brain.
+untrained   LRP of the network with its initial weights.
+edges       size of the gradient (Sobel) or of the Laplacian of the scan, whichever and at whichever blur finds more.
+brightness  the scan's own z-score inside the brain. Its order is that of intensity; its mass lies above the threshold of the highest
+            Dice, so that mass accuracy judges what thresholding would select and rank measures the whole order (Meissen et al. 2022,
+            doi:10.1007/978-3-031-08999-2_4: thresholding of FLAIR beats most anomaly models).
+prior       mean lesion mask of the training part, blurred: where lesions usually lie.
+"""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from scipy import ndimage
+
+from . import lrp, network, quality
+from .errors import CohortError
+
+NAMES = ("random", "untrained", "edges", "brightness", "prior")
+EDGES = tuple((name, blur) for name in ("sobel", "laplace") for blur in (0.0, 0.7, 1.0, 1.5))  # filter, blur (voxels)
+BLURS = (0.0, 0.5, 1.0, 2.0, 4.0)  # of the prior, voxels
+THRESHOLDS = np.arange(0.5, 3.01, 0.1)  # of the z-score
+FAINT = 1e-6  # slope below the threshold: keeps the order, weighs nothing
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What the validation subjects decided.
+
+    Attributes
+    ----------
+    edges : tuple of (str, float)
+        Filter and its blur (voxels).
+    threshold : float
+        z-score.
+    blur : float
+        Of the prior (voxels).
+    prior : ndarray of shape (X, Y, Z)
+        Blurred mean lesion mask of the training part.
+    scores : dict
+        Each candidate's mean score: average precision for edges and prior, Dice for the threshold.
+    """
+
+    edges: tuple
+    threshold: float
+    blur: float
+    prior: np.ndarray
+    scores: dict
+
+
+def tune(prepared, training=None, validation=None) -> Tuned:
+    """Tune the baselines: prior from training subjects, all choices on validation subjects with lesions.
+
+    Parameters
+    ----------
+    prepared : msxai.prepared.Prepared
+    training, validation : sequence of int, optional
+        Rows; by default the parts of the split.
+
+    Raises
+    ------
+    CohortError
+        No lesion mask in one of the parts.
+    """
+    training = with_lesions(prepared, prepared.rows("training") if training is None else training)
+    validation = with_lesions(prepared, prepared.rows("validation") if validation is None else validation)
+    if not len(training) or not len(validation):
+        where = "training" if not len(training) else "validation"
+        raise CohortError(f"{prepared.name}, {where} part", "no subject with lesions", "lesion masks",
+                          "Without masks the heatmaps cannot be compared with lesions: leave this notebook out.")  # fmt: skip
+    total = sum(prepared.lesions(row).astype(float) for row in training) / len(training)
+    priors = {blur: ndimage.gaussian_filter(total, blur) if blur else total for blur in BLURS}
+    found = {("edges", one): [] for one in EDGES} | {("threshold", one): [] for one in THRESHOLDS} | {("blur", one): [] for one in BLURS}
+    for row in validation:
+        lesions, brain, bright = prepared.lesions(row), prepared.brain(row), zscore(prepared, row)
+        for one in EDGES:
+            found["edges", one].append(quality.auprc(edges(bright, brain, *one), lesions, brain))
+        for one in THRESHOLDS:
+            found["threshold", one].append(quality.dice_at(bright, lesions, brain, one))
+        for one in BLURS:
+            found["blur", one].append(quality.auprc(priors[one] * brain, lesions, brain))
+    scores = {key: float(np.mean(values)) for key, values in found.items()}
+    best = {kind: max((key for key in scores if key[0] == kind), key=scores.get)[1] for kind in ("edges", "threshold", "blur")}
+    return Tuned(best["edges"], float(best["threshold"]), best["blur"], priors[best["blur"]], scores)
+
+
+def maps(prepared, row: int, tuned: Tuned, model: keras.Model, seed: int = 0, **options) -> dict:
+    """All baselines of one scan, name to float array of shape (X, Y, Z).
+
+    Parameters
+    ----------
+    prepared : msxai.prepared.Prepared
+    row : int
+    tuned : Tuned
+    model : keras.Model
+        From `untrained`.
+    seed : int
+        Of the random map, with `row`.
+    **options
+        For `msxai.lrp.explain`: rule, epsilon, threads.
+    """
+    brain, bright = prepared.brain(row), zscore(prepared, row)
+    return {
+        "random": np.random.default_rng([seed, row]).random(brain.shape) * brain,
+        "untrained": lrp.explain(model, prepared.image(row)[None, ..., None], **options).relevance[0, ..., 0],
+        "edges": edges(bright, brain, *tuned.edges),
+        "brightness": brightness(bright, brain, tuned.threshold),
+        "prior": tuned.prior * brain,
+    }
+
+
+def untrained(width: int, seed: int) -> keras.Model:
+    """The network with the weights that it would begin its training with."""
+    keras.utils.set_random_seed(seed)
+    return network.build(width)
+
+
+def zscore(prepared, row: int) -> np.ndarray:
+    """Scan with mean 0 and standard deviation 1 inside the brain, 0 outside, however the cohort was normalised."""
+    values, brain = prepared.image(row).astype(float), prepared.brain(row)
+    return np.where(brain, (values - values[brain].mean()) / values[brain].std(), 0)
+
+
+def brightness(bright, brain, threshold: float) -> np.ndarray:
+    """Map of a z-score: what it exceeds the threshold by, and below it a slope so faint that it decides the order alone."""
+    low = bright[brain].min()
+    return np.where(brain, np.maximum(bright - threshold, 0) + FAINT * (bright - low), 0)
+
+
+def edges(bright, brain, kind: str = "sobel", blur: float = 1.0) -> np.ndarray:
+    """Size of the gradient or of the Laplacian of the z-score inside the brain; its own border is no edge of the scan's."""
+    filled = ndimage.gaussian_filter(_filled(bright, brain), blur) if blur else _filled(bright, brain)
+    sobel = [ndimage.sobel(filled, axis) for axis in range(3)] if kind == "sobel" else []
+    return np.where(brain, np.sqrt(sum(one**2 for one in sobel)) if sobel else np.abs(ndimage.laplace(filled)), 0)
+
+
+def _filled(values, brain) -> np.ndarray:
+    """The nearest value of the brain everywhere outside it."""
+    return values[tuple(ndimage.distance_transform_edt(~brain, return_distances=False, return_indices=True))]
+
+
+def with_lesions(prepared, rows) -> np.ndarray:
+    """Those of `rows` whose lesion mask is there and not empty."""
+    return np.array([row for row in rows if prepared.has_lesions[row] and (prepared.lesions(row) & prepared.brain(row)).any()], int)

@@ -1,0 +1,184 @@
+"""Does a map depend on what the network has learnt, and does the logit depend on what the map marks?
+
+Cascading randomisation (Adebayo et al. 2018, arXiv:1810.03292) gives the layers new weights, from the output down: a map that stays as it
+was explains nothing. eMPRT (Hedstroem et al. 2024, arXiv:2401.06465) compares the complexity of the map before and after. Neither ranks
+methods (Binder et al. 2023, doi:10.1109/CVPR52729.2023.01550): they can only reject.
+
+Deletion and insertion (Samek et al. 2017, doi:10.1109/TNNLS.2016.2599820; Petsiuk et al. 2018, arXiv:1806.07421) exchange the highest
+voxels of a map first. They are given something that could stand there (`fill`), not zeros, which no scan has.
+"""
+
+import keras
+import numpy as np
+import pandas as pd
+from scipy import ndimage, stats
+
+from . import lrp, quality
+
+STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the brain that are exchanged
+OTHER_SEEDS = 1_000_003  # added to a seed: that of a training would give the weights that it began with, and trained ones resemble them
+BINS = 100  # of the histogram of eMPRT's entropy
+
+
+def ssim(first, second, mask, size: int = 7) -> float:
+    """Mean structural similarity of two maps over `mask`, each divided by its own largest size first.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (X, Y, Z)
+    mask : ndarray of bool, same shape
+    size : int
+        Edge of the cube (voxels).
+
+    References
+    ----------
+    Wang et al. 2004, IEEE Transactions on Image Processing 13:600, doi:10.1109/TIP.2003.819861 (uniform window, L = 2).
+    """
+    first, second = (np.asarray(one, float) / max(np.abs(one).max(), 1e-300) for one in (first, second))
+    mean = [ndimage.uniform_filter(one, size) for one in (first, second)]
+    sample = size**3 / (size**3 - 1)
+    square = [sample * (ndimage.uniform_filter(one * one, size) - middle**2) for one, middle in zip((first, second), mean, strict=True)]
+    shared = sample * (ndimage.uniform_filter(first * second, size) - mean[0] * mean[1])
+    one, two = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    found = (2 * mean[0] * mean[1] + one) * (2 * shared + two)
+    found /= (mean[0] ** 2 + mean[1] ** 2 + one) * (square[0] + square[1] + two)
+    return float(found[mask].mean())
+
+
+def randomised(model: keras.Model, seed: int = 0):
+    """Yield (name of the layer, model with this and all later layers' weights drawn anew), from the output down; the model is a copy."""
+    keras.utils.set_random_seed(OTHER_SEEDS + seed)
+    copy = keras.models.clone_model(model)  # its own new weights
+    fresh = {layer.name: layer.get_weights() for layer in copy.layers}
+    copy.set_weights(model.get_weights())
+    for layer in reversed(copy.layers):
+        if fresh[layer.name]:
+            layer.set_weights(fresh[layer.name])
+            yield layer.name, copy
+
+
+def cascade(model: keras.Model, volume, brain, seed: int = 0, **options) -> pd.DataFrame:
+    """Cascading randomisation of one scan.
+
+    Parameters
+    ----------
+    model : keras.Model
+    volume : ndarray of shape (X, Y, Z, 1)
+    brain : ndarray of bool, shape (X, Y, Z)
+    seed : int
+        Of the new weights.
+    **options
+        For `msxai.lrp.explain`: rule, epsilon, threads.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a step: layer ("" before any), ssim and rank (Spearman) with the map of the trained network over the brain,
+        complexity (entropy of the map) and emprt (complexity relative to the trained network's, less 1).
+    """
+
+    def explained(one):
+        return lrp.explain(one, volume[None], **options).relevance[0, ..., 0]
+
+    original = explained(model)
+    before, rows = complexity(original, brain), [("", 1.0, 1.0, complexity(original, brain))]
+    for name, one in randomised(model, seed):
+        found = explained(one)
+        rows.append((name, ssim(original, found, brain), quality.consistency(original, found, brain), complexity(found, brain)))
+    table = pd.DataFrame(rows, columns=["layer", "ssim", "rank", "complexity"])
+    return table.assign(emprt=table["complexity"] / before - 1 if before > 0 else np.nan)
+
+
+def complexity(relevance, brain) -> float:
+    """Entropy (nat) of the histogram of a map over the brain, between its own smallest and largest value, as eMPRT takes it."""
+    return float(stats.entropy(np.histogram(np.asarray(relevance)[brain], BINS)[0]))
+
+
+def bias_free(model: keras.Model) -> keras.Model:
+    """A copy of the model with all biases 0."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    for layer in copy.layers:
+        if getattr(layer, "bias", None) is not None:
+            layer.bias.assign(0 * layer.bias)
+    return copy
+
+
+def conservation(explanation: lrp.Explanation) -> np.ndarray:
+    """|sum(R) - f(x)| / |f(x)| of each volume, shape (N,)."""
+    return np.abs(explanation.conserved - 1)
+
+
+def fill(volume, brain, seed: int = 0, size: int = 9) -> np.ndarray:
+    """A scan without its small bright or dark spots: each voxel the median of its cube inside the brain, with the noise of the scan.
+
+    Parameters
+    ----------
+    volume : ndarray of shape (X, Y, Z)
+    brain : ndarray of bool, same shape
+    seed : int
+        Of the noise, whose size is the scan's own: the robust spread of the differences of neighbours.
+    size : int
+        Edge of the cube (voxels).
+    """
+    nearest = tuple(ndimage.distance_transform_edt(~brain, return_distances=False, return_indices=True))
+    smooth = ndimage.median_filter(np.asarray(volume)[nearest], size)
+    differences = np.diff(volume, axis=0)[brain[1:] & brain[:-1]]
+    spread = stats.median_abs_deviation(differences, scale="normal") / np.sqrt(2)
+    noise = np.random.default_rng(seed).normal(0, spread, volume.shape)
+    return np.where(brain, smooth + noise, volume).astype(volume.dtype)
+
+
+def exchanged(logit, volume, other, brain, relevance, steps=STEPS) -> np.ndarray:
+    """Logits as the voxels of highest relevance are taken from `other`, one for each of `steps`.
+
+    Parameters
+    ----------
+    logit : callable
+        Volume of shape (X, Y, Z) to its logit.
+    volume, other, relevance : ndarray of shape (X, Y, Z)
+    brain : ndarray of bool, same shape
+    steps : sequence of float
+        Shares of the brain's voxels.
+    """
+    places = np.flatnonzero(brain.ravel())
+    order = places[np.argsort(-np.asarray(relevance, float)[brain], kind="stable")]
+    found = []
+    for step in steps:
+        mixed, taken = volume.copy(), order[: round(step * len(order))]
+        mixed.ravel()[taken] = other.ravel()[taken]
+        found.append(float(logit(mixed)))
+    return np.array(found)
+
+
+def faithfulness(logit, volume, brain, maps: dict, filled=None, seed: int = 0, orders: int = 3, steps=STEPS) -> pd.DataFrame:
+    """Deletion and insertion of one scan: area between each map's curve and that of random orders, positive where the map does better.
+
+    Parameters
+    ----------
+    logit, volume, brain, steps
+        See `exchanged`.
+    maps : dict
+        Name to map.
+    filled : ndarray of shape (X, Y, Z), optional
+        What could stand in each voxel; by default from `fill`.
+    seed, orders : int
+        Of the random orders, and how many are averaged.
+
+    Returns
+    -------
+    pandas.DataFrame
+        map, deletion, insertion: mean over `steps` of the difference in logits.
+    """
+    filled, rng = fill(volume, brain, seed) if filled is None else filled, np.random.default_rng(seed)
+    ways = {"deletion": (volume, filled, -1), "insertion": (filled, volume, 1)}
+    chance = {way: np.mean([exchanged(logit, *pair, brain, rng.random(volume.shape), steps) for _ in range(orders)], axis=0)
+              for way, (*pair, _) in ways.items()}  # fmt: skip
+    rows = [{"map": name} | {way: float(np.mean(sign * (exchanged(logit, *pair, brain, relevance, steps) - chance[way])))
+                             for way, (*pair, sign) in ways.items()} for name, relevance in maps.items()]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def logit_of(model: keras.Model):
+    """A function from a volume of shape (X, Y, Z) to the model's logit."""
+    return lambda volume: float(keras.ops.convert_to_numpy(model(volume[None, ..., None].astype("float32"), training=False))[0, 0])

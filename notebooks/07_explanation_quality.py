@@ -1,0 +1,108 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 07 · Do the heatmaps find the lesions?
+#
+# LRP rules and other ways of explaining, beside baselines that know nothing of the network's training, against the lesion masks.
+# **Research software: not for clinical use.**
+#
+# | | |
+# |---|---|
+# | reads | `<results>/prepared/<cohort>.h5`, `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
+# | writes | `<results>/quality/<variant>/`: scores, league table, summary, figures; `provenance.json` last |
+# | takes | about 5 minutes for 23 scans and 2 trials at width 16 |
+#
+# A rule finds lesions only where the paired interval of its difference to the *strongest* baseline lies above 0.
+
+# %%
+from msxai import explainers, figures, heatmaps, integrity, network, parameters, quality, reference_maps
+from msxai.prepared import Prepared
+from msxai.results import Results
+
+# %% tags=["parameters"]
+cohort: str = "phantom-ms"  # the cohort, as in 01_data_preparation
+results: str = "runs/demo"  # folder of all results
+variant: str = "pretrained"  # variant of 03_fine_tuning
+trials: int = 2  # trials of the variant; a map is their mean
+weights: str = ""  # in place of the variant's trials: one weights file (.npz)
+width: int = 16  # filters of each convolution: of the untrained network
+part: str = "holdout"  # part of the split that is measured; the baselines are tuned on training and validation
+rules: list = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box"]  # LRP rules and composites
+methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # other ways of explaining (msxai.attribution)
+faithful: list = ["epsilon", "brightness"]  # maps whose deletion and insertion are measured
+epsilon: float = 1e-3  # stabiliser of the epsilon rule
+seed: int = 0  # of the random map, the untrained network, the bootstrap
+threads: int = 1  # of TensorFlow; results depend on it by the order of summation
+
+# %%
+run = parameters.check(globals())
+where = Results(results)
+network.configure(seed, threads)
+prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
+trained = heatmaps.trained(where, variant, trials, weights, cohort)
+rows = prepared.rows(part)
+
+# %% [markdown]
+# ## Baselines
+# Tuned on validation subjects; the prior is the mean lesion mask of the training part. Needs lesion masks.
+
+# %%
+tuned = reference_maps.tune(prepared)
+print(f"edges: {tuned.edges}, threshold of the z-score: {tuned.threshold:.1f}, blur of the prior: {tuned.blur} voxels")
+
+# %% [markdown]
+# ## Every map of every scan
+# Measured subject by subject, never over the voxels of several.
+
+# %%
+options = {"rules": rules, "methods": methods, "epsilon": epsilon, "faithful": faithful, "width": width, "seed": seed, "threads": threads}
+found = explainers.compare(prepared, rows, trained, tuned, **options)
+league, summary = quality.league(found.scores, reference_maps.NAMES, seed), explainers.summary(found, seed)
+
+# %%
+figure, source = figures.league(league, synthetic=prepared.synthetic)
+record = integrity.provenance(run, [where.prepared(cohort), *trained])
+figures.save(figure, where.quality(variant), "fig_league", source, record, svg=True)
+figure
+
+# %% [markdown]
+# ## One number a map
+# Dose: do heavier lesion loads get more relevance? Consistency: do two networks agree? Contrast: near 1, maps tell patients and controls
+# apart by nothing. Deletion and insertion: area to random orders, in logits.
+
+# %%
+summary
+
+# %% [markdown]
+# ## One scan
+# Patient with the median lesion volume. Outline: lesions.
+
+# %%
+measured = found.scores[found.scores["map"] == found.scores["map"].iloc[0]].sort_values("lesion_voxels")
+patients = measured[measured["label"] == 1] if (measured["label"] == 1).any() else measured
+one = patients.iloc[len(patients) // 2]
+row = prepared.row(one["participant_id"], one["session_id"])
+maps = explainers.maps_of(prepared, row, trained, tuned, width=width, rules=rules, methods=methods, epsilon=epsilon, seed=seed)
+scores = found.scores[found.scores["participant_id"] == one["participant_id"]]
+figure, source = figures.contest(prepared, row, maps, scores, synthetic=prepared.synthetic)
+figures.save(figure, where.quality(variant), "fig_contest", source, record)
+figure
+
+# %% [markdown]
+# ## Summary
+
+# %%
+tables = {"scores": found.scores, "league": league, "summary": summary}
+explainers.save(where.quality(variant), tables, run, [where.prepared(cohort), *trained])
+league[["map", "baseline", "auprc", "rma", "rra", "pointing"]].round(3)

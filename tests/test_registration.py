@@ -1,0 +1,299 @@
+"""The way into MNI152: real scans against published masks and transforms, known moves undone, and what is kept between runs."""
+
+import re
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from msxai import anatomy, atlases, images, phantom, prepared, registration
+from msxai.cohort import Cohort
+from msxai.errors import ImageError, ParameterError, RegistrationError
+from msxai.prepared import Prepared
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+COMMON = "longitudinal/patient01_study{}_FLAIR_to_common_space.txt"
+RAW = {1: "raw/patient01_study1_FLAIR.nii.gz", 2: "longitudinal/patient01_study2_FLAIR.nii.gz"}
+
+
+def itk(path):
+    """An ITK transform file by hand, RAS: x -> A (x - c) + c + t takes a point of the common space to the scan."""
+    text = path.read_text()
+    numbers, centre = (
+        np.array(re.search(f"^{key}: (.*)$", text, re.MULTILINE)[1].split(), float) for key in ("Parameters", "FixedParameters")
+    )
+    matrix = np.eye(4)
+    matrix[:3, :3] = numbers[:9].reshape(3, 3)
+    matrix[:3, 3] = numbers[9:] + centre - matrix[:3, :3] @ centre
+    return np.linalg.inv(LPS @ matrix @ LPS)  # ../shared's measurements.md: the published mask fits by the inverse
+
+
+def sampled(values, affine, like):
+    step = np.linalg.inv(affine) @ like.affine
+    return ndimage.affine_transform(np.asarray(values, "float32"), step[:3, :3], step[:3, 3], like.shape, order=1)
+
+
+def dice(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+# Real scans
+
+
+@pytest.fixture(scope="module")
+def raw(open_ms, tmp_path_factory):
+    """Both visits' FLAIR and the first one's T1, registered."""
+    folder = tmp_path_factory.mktemp("raw")
+    found = {visit: registration.registered(open_ms / path, folder / str(visit), "sub-1", modality="FLAIR") for visit, path in RAW.items()}
+    t1 = open_ms / "raw/patient01_study1_T1W.nii.gz"
+    found["T1w"] = registration.registered(t1, folder / "1", "sub-1", modality="T1w", partner=found[1])
+    return found
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("scan", "least"), [(1, 0.94), (2, 0.94), ("T1w", 0.90)])
+def test_the_brain_of_a_raw_scan_is_the_published_one(raw, open_ms, scan, least):
+    """In native space, at 1, 2 (FLAIR) and T1: .951, .950 and .959 when this was written."""
+    found = raw[scan]
+    published = nib.load(open_ms / "longitudinal/patient01_common_brainmask.nii.gz")
+    to_common = itk(open_ms / COMMON.format(2 if scan == 2 else 1))
+    there = nib.Nifti1Image(np.asarray(found.brain.dataobj), to_common @ found.brain.affine)
+    expected = sampled(published.get_fdata(), published.affine, there)
+    assert found.route == "full"
+    assert found.record["flags"] == []
+    assert dice(expected >= 0.5, np.asarray(found.brain.dataobj) > 0) >= least
+
+
+@pytest.mark.real
+def test_two_visits_of_a_person_land_on_each_other(raw, open_ms):
+    """Points of the brain at visit 1, by the published transforms to visit 2, each by its own registration to MNI152: .41 mm on average."""
+    brain = raw[1].brain
+    points = nib.affines.apply_affine(brain.affine, np.argwhere(np.asarray(brain.dataobj) > 0)[::97])
+    there = np.linalg.inv(itk(open_ms / COMMON.format(2))) @ itk(open_ms / COMMON.format(1))
+    ends = nib.affines.apply_affine(raw[1].matrix, points), nib.affines.apply_affine(raw[2].matrix @ there, points)
+    assert np.linalg.norm(ends[0] - ends[1], axis=1).mean() <= 1.5
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("scan", [1, 2, "T1w"])
+def test_the_dark_ventricles_lie_where_the_atlas_has_them(raw, scan):
+    """By intensity: the atlas's lateral ventricles, moved by voxels of the model's grid, are darkest within one voxel of their place."""
+    values = images.to_grid(registration.place(raw[scan].image, raw[scan].matrix))
+    atlas = atlases.neuromorphometrics()
+    ventricles = np.isin(atlas.labels, atlas.regions.label[atlas.regions.group == "Lateral Ventricle"])
+    for axis in range(3):
+        means = [values[np.roll(ventricles, shift, axis)].mean() for shift in range(-5, 6)]
+        assert abs(int(np.argmin(means)) - 5) <= 1, (axis, means)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("patient", "scales"), [("07", (0.86, 0.85, 0.78)), ("19", (0.88, 0.86, 0.73))])
+def test_scans_of_another_size_on_the_grid_get_the_affine(open_ms, patient, scales):
+    """The scales of measurements.md, found by another registration, within .07."""
+    found = registration.register(images.load(open_ms / f"mni/patient{patient}_FLAIR.nii.gz"), modality="FLAIR")
+    assert found.route == "affine"
+    assert found.record["scale"] == pytest.approx(scales, abs=0.07)
+    assert found.record["dice"] >= 0.9
+
+
+@pytest.mark.real
+def test_labels_of_a_real_brain_keep_their_sides(open_ms):
+    """SynthSeg's labels (LIA, own space), painted as a T1 with what lies round the brain."""
+    labels = nib.load(open_ms.parent / "synthseg_labels/training_seg_05.nii.gz")
+    numbers = np.asarray(labels.dataobj).astype(int)
+    assert nib.aff2axcodes(labels.affine) == ("L", "I", "A")
+    tone = np.full(numbers.max() + 1, 75.0)  # grey matter
+    tone[[2, 41]], tone[[4, 5, 14, 15, 24, 43, 44]], tone[0], tone[500:] = 110, 30, 0, 60
+    painted = ndimage.gaussian_filter(tone[numbers] + np.random.default_rng(0).normal(0, 4, numbers.shape) * (numbers > 0), 0.7)
+    found = registration.register(nib.Nifti1Image(painted.astype("float32"), labels.affine), modality="T1w")
+    assert found.route == "full"
+    atlas = atlases.neuromorphometrics()
+    for name, left, right in (("Hippocampus", 17, 53), ("Thalamus Proper", 10, 49), ("Lateral Ventricle", 4, 43)):
+        for side, number in (("left", left), ("right", right)):
+            ours = nib.affines.apply_affine(found.matrix @ labels.affine, np.argwhere(numbers == number))
+            assert ((ours[:, 0] < 0) == (side == "left")).mean() > 0.95
+            theirs = atlas.regions.label[(atlas.regions.group == name) & (atlas.regions.side == side)]
+            place = nib.affines.apply_affine(images.AFFINE, np.argwhere(np.isin(atlas.labels, theirs))).mean(0)
+            assert np.linalg.norm(ours.mean(0) - place) < 8, (name, side)
+
+
+# Known moves
+
+
+def head(one, seed):
+    """A phantom's brain inside cerebrospinal fluid, a dark skull and a bright scalp."""
+    bright = np.median(one.image[one.brain])
+    away = ndimage.distance_transform_edt(~one.brain, sampling=np.diag(images.AFFINE)[:3])
+    values = np.where(one.brain, one.image, np.select([away < 3, away < 9, away < 15], [0.35 * bright, 0.08 * bright, 0.9 * bright], 0))
+    return values + np.random.default_rng(seed).normal(0, 0.02 * bright, values.shape)
+
+
+def simulated(seed):
+    return head(phantom.simulate("ms", "HC", seed, seed + 100), seed)
+
+
+def best_affine(seed):
+    """From the phantom's space to the template's: least squares on the field that it was made by."""
+    rngs = np.random.default_rng(seed), np.random.default_rng(seed + 100)
+    voxels = anatomy.template().voxels
+    there = phantom._coordinates("ms", "HC", phantom.AGE["ms"][0], 0.0, *rngs).T
+    brain = anatomy.template().brain[tuple(voxels.T)]
+    here, there = (nib.affines.apply_affine(images.AFFINE, points[brain]) for points in (voxels, there))
+    return np.linalg.lstsq(np.c_[here, np.ones(len(here))], there, rcond=None)[0].T, here
+
+
+@pytest.mark.parametrize(
+    ("seed", "angles", "shift", "scale", "voxel", "axes"),
+    [
+        (1, (0, 0, 0), (0, 0, 0), (1, 1, 1), (1.5, 1.5, 1.5), "RAS"),
+        (2, (10, -8, 15), (12, -20, 8), (0.92, 0.92, 0.92), (1, 1, 3), "LAS"),
+        (3, (-20, 12, -10), (-15, 10, 30), (1.1, 1.0, 0.95), (4, 1, 1), "PSR"),
+        (4, (5, 18, 20), (40, 40, -40), (0.85, 0.9, 0.9), (1.2, 3.0, 1.2), "LIA"),
+    ],
+)
+def test_a_moved_head_comes_back(seed, angles, shift, scale, voxel, axes):
+    """Turned, moved, scaled, on a grid of other voxels and axes: mean error over the brain at most 2 mm."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.diag(scale)
+    matrix[:3, 3] = shift
+    corners = nib.affines.apply_affine(matrix @ images.AFFINE, np.array(np.meshgrid(*[(0, n - 1) for n in images.SHAPE])).reshape(3, -1).T)
+    grid = np.diag([*voxel, 1.0])
+    grid[:3, 3] = corners.min(0)
+    empty = nib.Nifti1Image(np.zeros(np.ceil(np.ptp(corners, axis=0) / voxel).astype(int), "uint8"), grid)
+    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes))
+    moved = nib.Nifti1Image(sampled(simulated(seed), matrix @ images.AFFINE, empty), grid).as_reoriented(turn)
+    assert nib.aff2axcodes(moved.affine) == tuple(axes)
+    found = registration.register(moved, modality="FLAIR")
+    best, points = best_affine(seed)
+    ours = nib.affines.apply_affine(found.matrix @ matrix, points)
+    assert found.route == "full"
+    assert np.linalg.norm(ours - (points @ best[:, :3].T + best[:, 3]), axis=1).mean() <= 2
+    assert found.record["scale"] == pytest.approx(scale, rel=0.08)
+
+
+def test_a_registration_is_the_same_each_time():
+    scan = nib.Nifti1Image(simulated(5).astype("float32"), images.AFFINE)
+    one, other = (registration.register(scan, modality="FLAIR") for _ in range(2))
+    np.testing.assert_array_equal(one.matrix, other.matrix)
+    np.testing.assert_array_equal(one.brain.dataobj, other.brain.dataobj)
+
+
+def test_a_scan_in_mni_space_stays_where_it_is():
+    one = phantom.simulate("ms", "MS", 1, 1)
+    scan = nib.Nifti1Image(one.image.astype("float32"), images.AFFINE)
+    found = registration.register(scan, modality="FLAIR", brain=nib.Nifti1Image(one.brain.astype("uint8"), images.AFFINE))
+    assert found.route == "resampled"
+    np.testing.assert_array_equal(found.matrix, np.eye(4))
+    assert registration.in_mni_space(scan, one.image, one.brain)
+    assert not registration.in_mni_space(scan, simulated(1), one.brain)  # a head
+    small = nib.Nifti1Image(one.image, images.AFFINE @ np.diag([0.9, 0.9, 0.9, 1]))
+    assert not registration.in_mni_space(small, one.image, one.brain)  # another field of view
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "words"),
+    [
+        (np.zeros((20, 20, 20)), {}, "same value in all voxels"),
+        (-np.ones((20, 20, 20)), {}, "same value in all voxels, or none above 0"),
+        (None, {"modality": "FLAIRE"}, "FLAIR"),
+        (None, {"mode": "rigid"}, "registration"),
+        (None, {"brain": nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)}, "no voxel inside the scan"),
+    ],
+)
+def test_what_cannot_be_registered_is_one_error(values, options, words):
+    values = phantom.simulate("ms", "HC", 1, 1).image if values is None else values
+    with pytest.raises((RegistrationError, ParameterError), match=words):
+        registration.register(nib.Nifti1Image(values.astype("float32"), images.AFFINE), **{"modality": "FLAIR", **options})
+
+
+# In the preparation
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Three scans of a brain that is smaller than the template's; the registration is given, and counted."""
+    rows, calls = [], []
+    wide = images.AFFINE @ np.diag([0.8, 0.8, 0.8, 1])
+    for number in range(3):
+        one = phantom.simulate("ms", "MS", number, number)
+        row = {"participant_id": f"sub-{number}", "session_id": "", "group": "MS", "label": number % 2}
+        for kind, values in {"image": one.image, "brain_mask": one.brain, "lesion_mask": one.lesions}.items():
+            row[kind] = str(tmp_path / f"{number}_{kind}.nii.gz")
+            image = nib.Nifti1Image(values.astype("int16"), wide)
+            image.set_sform(wide, 2)
+            nib.save(image, row[kind])
+        rows.append({**row, "flair": None})
+
+    def register(image, *, modality, brain, partner, mode):
+        calls.append(float(np.asarray(image.dataobj).sum()))
+        matrix, inside = images.AFFINE @ np.linalg.inv(wide), np.asarray(brain.dataobj) > 0
+        return registration._checked("affine", image, inside, matrix, registration.parameters_of(modality, mode, brain, partner))
+
+    monkeypatch.setattr(registration, "register", register)
+    table = pd.DataFrame(rows).astype({"label": "Int64"})
+    split = table[["participant_id", "session_id"]].assign(part="training")
+    options = {"register": "auto", "derivatives": tmp_path / "derivatives"}
+    return Cohort("small", table, True, "FLAIR"), split, tmp_path, options, calls
+
+
+def test_registered_scans_and_masks_reach_the_grid_together(small):
+    """As the matrix takes the scan back to the model's grid voxel by voxel, nothing is interpolated."""
+    cohort, split, folder, options, _ = small
+    prepared.prepare(cohort, split, folder / "small.h5", normalisation="max", **options)
+    found = Prepared(folder / "small.h5")
+    for row in range(3):
+        one = phantom.simulate("ms", "MS", row, row)
+        np.testing.assert_allclose(found.image(row), one.image / one.image.max(), atol=1e-4)
+        np.testing.assert_array_equal(found.brain(row), one.brain)
+        np.testing.assert_array_equal(found.lesions(row), one.lesions)
+    assert (folder / "derivatives/sub-1/anat/sub-1_from-FLAIR_to-MNI152_mode-image_xfm.json").is_file()
+    assert '"route": "affine"' in found.table["registration"].iloc[0]
+
+
+def test_an_interrupted_preparation_goes_on_where_it_stopped(small, monkeypatch):
+    cohort, split, folder, options, calls = small
+    given = registration.register
+
+    def interrupted(image, **more):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return given(image, **more)
+
+    monkeypatch.setattr(registration, "register", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepared.prepare(cohort, split, folder / "small.h5", **options)
+    assert not (folder / "small.h5").exists()
+    monkeypatch.setattr(registration, "register", given)
+    prepared.prepare(cohort, split, folder / "small.h5", **options)
+    assert len(calls) == len(set(calls)) == 3
+    prepared.prepare(cohort, split, folder / "again.h5", **options)
+    assert len(calls) == 3
+    mask = folder / "derivatives/sub-2/anat/sub-2_space-FLAIR_desc-brain_mask.nii.gz"
+    mask.write_bytes(mask.read_bytes()[:-40])  # a kept file that is no longer what was written is made again
+    prepared.prepare(cohort, split, folder / "again.h5", **options)
+    assert len(calls) == 4
+    values = nib.load(folder / "0_image.nii.gz")
+    nib.save(nib.Nifti1Image(np.asarray(values.dataobj) + 1, None, values.header), folder / "0_image.nii.gz")  # so is one of a new scan
+    prepared.prepare(cohort, split, folder / "again.h5", **options)
+    assert len(calls) == 5
+
+
+def test_a_bad_scan_is_left_out_only_when_asked(small):
+    cohort, split, folder, options, _ = small
+    (folder / "1_image.nii.gz").write_bytes(b"")
+    with pytest.raises(ImageError, match="1_image"):
+        prepared.prepare(cohort, split, folder / "small.h5", **options)
+    assert not (folder / "small.h5").exists()
+    prepared.prepare(cohort, split, folder / "small.h5", on_error="leave out", **options)
+    found = Prepared(folder / "small.h5")
+    assert found.table["participant_id"].tolist() == ["sub-0", "sub-2"]
+    assert [(scan["participant_id"], "empty file" in scan["reason"]) for scan in found.left_out] == [("sub-1", True)]
+    found.verify()
+    assert found.image(1).shape == images.SHAPE
+    for name in ("0", "2"):
+        (folder / f"{name}_image.nii.gz").write_bytes(b"")
+    with pytest.raises(ImageError):  # nothing is left
+        prepared.prepare(cohort, split, folder / "small.h5", on_error="leave out", **options)

@@ -1,0 +1,124 @@
+"""msxai.sanity on small networks, and on functions whose answer is known."""
+
+import keras
+import numpy as np
+import pytest
+from scipy import stats
+from skimage.metrics import structural_similarity
+
+from msxai import lrp, sanity
+
+SHAPE = (12, 13, 11)
+
+
+@pytest.fixture
+def model():
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    found = keras.Sequential([
+        keras.Input((*SHAPE, 1)), layers.Conv3D(3, 3, activation="elu", name="conv1"), layers.MaxPooling3D(2, name="pool"),
+        layers.Conv3D(3, 3, activation="elu", name="conv2"), layers.Flatten(name="flatten"), layers.Dense(1, name="dense"),
+    ])  # fmt: skip
+    for layer in found.layers:
+        if layer.weights:
+            layer.bias.assign(0.1 * np.random.default_rng(1).normal(size=layer.bias.shape))
+    return found
+
+
+def test_ssim_is_scikit_images(rng):
+    first, second = rng.normal(size=SHAPE), rng.normal(size=SHAPE)
+    second += first
+    pair = [one / np.abs(one).max() for one in (first, second)]
+    _, oracle = structural_similarity(*pair, data_range=2, full=True)  # scikit-image, uniform window of 7
+    inside = np.zeros(SHAPE, bool)
+    inside[3:-3, 3:-3, 3:-3] = True
+    assert sanity.ssim(first, second, inside) == pytest.approx(oracle[inside].mean(), rel=1e-9)
+    assert sanity.ssim(first, 3 * first, inside) == pytest.approx(1)  # each map is scaled by itself
+    assert sanity.ssim(first, -first, inside) < 0.2
+
+
+def test_layers_are_randomised_from_the_output_down_and_the_model_stays(model):
+    before, seen = [one.copy() for one in model.get_weights()], []
+    for name, copy in sanity.randomised(model, seed=5):
+        seen.append(name)
+        for layer in ("conv1", "conv2", "dense"):
+            same = np.array_equal(copy.get_layer(layer).get_weights()[0], model.get_layer(layer).get_weights()[0])
+            assert same == (layer not in seen)
+    assert seen == ["dense", "conv2", "conv1"]
+    assert all((one == other).all() for one, other in zip(before, model.get_weights(), strict=True))
+
+
+def test_cascade(model, rng):
+    brain = np.ones(SHAPE, bool)
+    table = sanity.cascade(model, rng.normal(size=(*SHAPE, 1)).astype("float32"), brain, rule="epsilon")
+    assert table["layer"].tolist() == ["", "dense", "conv2", "conv1"]
+    assert table.loc[0, ["ssim", "rank", "emprt"]].tolist() == [1, 1, 0]
+    assert abs(table["rank"].iloc[-1]) < 0.5  # new weights everywhere: another map
+    assert (table["rank"].iloc[1:] < 0.95).all()  # the model was made with seed 0, as the new weights are: other weights all the same
+
+
+def test_a_map_of_the_input_alone_survives_randomisation(model, rng, monkeypatch):
+    """An edge map in place of LRP: the check must see that nothing changes."""
+    monkeypatch.setattr(sanity.lrp, "explain", lambda model, volumes, **options: lrp.Explanation(np.abs(volumes), 0, None, "", 0, ""))
+    table = sanity.cascade(model, rng.normal(size=(*SHAPE, 1)).astype("float32"), np.ones(SHAPE, bool))
+    assert table["rank"].tolist() == pytest.approx([1] * 4)
+    assert table["ssim"].tolist() == pytest.approx([1] * 4)
+
+
+def test_complexity(rng):
+    brain = np.ones(SHAPE, bool)
+    point = np.zeros(SHAPE)
+    point[1, 2, 3] = 1
+    n = point.size
+    assert sanity.complexity(point, brain) == pytest.approx(stats.entropy([n - 1, 1]))
+    assert sanity.complexity(rng.random(SHAPE), brain) == pytest.approx(np.log(sanity.BINS), abs=0.05)
+
+
+def test_conservation_without_biases(model, rng):
+    volumes = rng.normal(size=(2, *SHAPE, 1)).astype("float32")
+    free = sanity.bias_free(model)
+    exact = lrp.explain(free, volumes, "epsilon", 1e-9, dtype="float64")
+    assert (sanity.conservation(exact) < 1e-4).all()
+    assert (sanity.conservation(lrp.explain(model, volumes, "epsilon", 1e-9, dtype="float64")) > 1e-3).all()  # biases keep some
+    assert model.get_layer("conv1").bias.numpy().any()
+
+
+def test_filling_takes_spots_away_and_keeps_the_rest(rng):
+    brain = np.zeros((30, 30, 30), bool)
+    brain[3:27, 3:27, 3:27] = True
+    volume = np.where(brain, 1 + 0.05 * rng.normal(size=brain.shape), 0).astype("float32")
+    spot = np.zeros_like(brain)
+    spot[14:17, 14:17, 14:17] = True
+    found = sanity.fill(volume + 2 * spot, brain)
+    assert found[spot].mean() == pytest.approx(1, abs=0.05)
+    assert found[brain].std() == pytest.approx(0.05, rel=0.2)
+    assert (found[~brain] == 0).all()
+    assert (found == sanity.fill(volume + 2 * spot, brain)).all()
+
+
+def test_deletion_and_insertion_of_a_logit_that_is_known(rng):
+    brain = np.ones((10, 10, 10), bool)
+    weights, other = np.zeros(brain.shape), np.zeros(brain.shape)
+    weights[2, 2, :10] = 1.0  # ten voxels are all that counts
+    volume = np.ones(brain.shape)
+
+    def logit(scan):
+        return (weights * scan).sum()
+
+    steps = (0.005, 0.01, 0.02)
+    assert sanity.exchanged(logit, volume, other, brain, weights, steps).tolist() == [5, 0, 0]
+    assert sanity.exchanged(logit, other, volume, brain, weights, steps).tolist() == [5, 10, 10]
+    maps = {"right": weights, "inverted": -weights, "noise": rng.random(brain.shape)}
+    table = sanity.faithfulness(logit, volume, brain, maps, other, orders=20, steps=steps).set_index("map")
+    chance = 10 * np.mean(steps)  # what random orders exchange
+    assert table.loc["right", "deletion"] == pytest.approx((5 + 10 + 10) / 3 - chance, abs=0.2)
+    assert table.loc["right", "insertion"] == pytest.approx((5 + 10 + 10) / 3 - chance, abs=0.2)
+    assert table.loc["inverted", "deletion"] == pytest.approx(-chance, abs=0.2)
+    assert table.loc["noise"].abs().max() < 0.5
+    assert (volume == 1).all()
+    assert (other == 0).all()
+
+
+def test_the_logit_of_a_model(model, rng):
+    volume = rng.normal(size=SHAPE)
+    assert sanity.logit_of(model)(volume) == pytest.approx(float(model.predict(volume[None, ..., None], verbose=0)[0, 0]), rel=1e-5)
