@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import attribution, images, integrity, lrp, network, statistics
+from . import attribution, images, integrity, lrp, network, quality, statistics
 from .errors import MissingStepError
 from .parameters import one_of
 
@@ -27,7 +27,8 @@ SUMMARY = ["state", "method", "subjects", "networks", "share", "low", "high", "c
 def rank_accuracy(values, lesions, brain) -> float:
     """Share of lesion voxels among the n highest voxels of the brain, n the number of lesion voxels in it; NaN without any.
 
-    Of voxels that tie for the last places each counts by its chance to be among them.
+    `msxai.quality.rra` inside the brain, as slopes lie outside of it too. Of voxels that tie for the last places, and of those that are
+    not positive, each counts by its chance to be among them.
 
     Parameters
     ----------
@@ -38,13 +39,7 @@ def rank_accuracy(values, lesions, brain) -> float:
     ----------
     Relevance rank accuracy: Arras et al. 2022, Information Fusion 81:14-40, doi:10.1016/j.inffus.2021.11.008.
     """
-    values, lesions = values[brain], lesions[brain]
-    n = int(lesions.sum())
-    if not n:
-        return np.nan
-    last = np.partition(values, -n)[-n]
-    above, tied = values > last, values == last
-    return float((lesions[above].sum() + (n - above.sum()) * lesions[tied].mean()) / n)
+    return quality.rra(values[brain], lesions[brain]) if lesions[brain].any() else np.nan
 
 
 def networks(where, variant: str, trials: int, cohort: str, seed: int = 0) -> tuple[dict, list, dict]:
