@@ -1,10 +1,10 @@
-"""Does the test of regions find what is there, and nothing where nothing is? About 2 minutes on one core.
+"""Does the test of regions find what is there, and nothing where nothing is? 2 to 5 minutes on one core that others share.
 
 Usage: python benchmarks/region_null.py
 
 Simulated patients, all of one group, are explained by one network with random weights: a fixed function of each scan. 200 seeded
 labellings call half of them patients: whatever is then found is false. In each family (an atlas's regions, one sign, one measure) at most
-17 of the 200 may be rejected at .05 (10 are expected; more than 17 has a probability of .013). Then one tract's relevance is raised in
+17 of the 200 may be rejected at .05 (10 are expected; more than 17 has a probability of .012). Then one tract's relevance is raised in
 half of the subjects: by two standard deviations it must be found, one is reported.
 Written beside this file: region_null.json.
 """

@@ -57,13 +57,14 @@ def sheet(blocks: list, titles: list, width: float, title: str, notes: list, syn
         for row, height in zip(rows, heights, strict=True):
             y -= height
             page.text(figure, x - 0.08, y + height / 2, row.label, ha="right", va="center", color=row.colour or "black")
-            _draw_row(row, page.place(figure, x, y, across, height))
+            draw_row(row, page.place(figure, x, y, across, height))
     if not several:
         colour_bar(figure, blocks[0][0].scale, width - right + 0.1, bottom + body / 2 - 0.9, 1.8)
     return figure
 
 
-def _draw_row(row: Row, axes) -> None:
+def draw_row(row: Row, axes) -> None:
+    """Draw slices of one map over the anatomy into axes."""
     scale = row.scale
     display = plotting.plot_anat(nifti(row.backdrop), display_mode=row.axis, cut_coords=list(row.cuts), axes=axes, **BACKDROP)
     if np.abs(row.values).max() > scale.threshold:

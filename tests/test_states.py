@@ -1,0 +1,152 @@
+"""Attribution methods on networks in three states: the measure by hand, the intervals by hand, and a real run of width 2."""
+
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_network import with_weights
+
+from msxai import attribution, evaluation, images, integrity, lrp, network, states
+from msxai.errors import ParameterError
+from msxai.results import Results
+
+
+def test_rank_accuracy_by_hand():
+    brain = np.array([1, 1, 1, 1, 1, 1, 1, 0], bool)
+    lesions = np.array([1, 0, 1, 0, 1, 0, 0, 1], bool)  # three in the brain, one outside
+    assert states.rank_accuracy(np.array([5.0, 4, 3, 2, 1, 0, -9, 99]), lesions, brain) == pytest.approx(2 / 3)
+    assert states.rank_accuracy(np.array([5.0, 1, 4, 1, 3, 1, 1, 0]), lesions, brain) == 1
+    assert states.rank_accuracy(np.array([-5.0, 1, -4, 1, -3, 1, 1, 0]), lesions, brain) == 0
+    assert states.rank_accuracy(np.ones(8), lesions, brain) == pytest.approx(3 / 7), "a map that says nothing: chance"
+    # the highest is a lesion; of four equal voxels, one a lesion, two are in
+    assert states.rank_accuracy(np.array([5.0, 1, 1, 1, 0, 1, 0, 0]), lesions, brain) == pytest.approx((1 + 2 / 4) / 3)
+    assert np.isnan(states.rank_accuracy(np.ones(8), lesions & False, brain))
+
+
+def shares(**subjects):
+    """State ("tuned", "random") to shares of subjects in that order; chance .01."""
+    names = {"tuned": states.TUNED, "random": states.RANDOM}
+    return pd.DataFrame([
+        {"state": names[state], "method": "lrp", "participant_id": f"sub-{number}", "trial": 0, "share": share, "chance": 0.01}
+        for state, values in subjects.items() for number, share in enumerate(values)
+    ])  # fmt: skip
+
+
+def test_summary_of_two_subjects_is_by_hand():
+    found = states.summary(shares(tuned=[0.2, 0.6], random=[0.1, 0.4])).set_index("state")
+    row = found.loc[states.TUNED]
+    assert row[["subjects", "share", "low", "high", "chance"]].tolist() == pytest.approx([2, 0.4, 0.2, 0.6, 0.01])
+    assert row[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx([0.15, 0.1, 0.2]), "paired"
+    assert found.loc[states.RANDOM, ["share", "low", "high"]].tolist() == pytest.approx([0.25, 0.1, 0.4])
+    assert found.loc[states.RANDOM, ["difference", "difference_low"]].isna().all()
+    more = pd.concat([shares(tuned=[0.2, 0.6]), shares(tuned=[0.4]).assign(trial=1)])
+    assert states.summary(more)["share"].tolist() == pytest.approx([0.45]), "trials of a subject are averaged first"
+    assert states.summary(more)["networks"].tolist() == [2]
+
+
+class Two:
+    """Three scans of noise; two have lesions, sub-1 the larger one."""
+
+    def __init__(self):
+        self.images = np.random.default_rng(0).normal(size=(3, *images.SHAPE)).astype("float32")
+        self.table = pd.DataFrame({"participant_id": ["sub-0", "sub-1", "sub-2"], "session_id": "", "label": pd.array([1, 1, 0], "Int64")})
+
+    def image(self, row):
+        return self.images[row]
+
+    def brain(self, row):
+        mask = np.zeros(images.SHAPE, bool)
+        mask[20:60, 20:60, 20:60] = True
+        return mask
+
+    def lesions(self, row):
+        mask = np.zeros(images.SHAPE, bool)
+        mask[30 : 30 + (4, 8, 0)[row], 30:34, 30:34] = True
+        return mask
+
+
+def test_shares_and_maps_of_networks_of_width_2(tmp_path):
+    scans, folder = Two(), tmp_path / "methods"
+    models = {states.TUNED: [with_weights(2, images.SHAPE, 0)], states.RANDOM: [with_weights(2, images.SHAPE, seed) for seed in (1, 2)]}
+    made, table = states.write(folder, scans, [0, 1, 2], models, {"variant": "pretrained"}, [], {"x": "y"}, methods=("lrp", "gradient"))
+    assert len(table) == 2 * 2 * 3
+    assert set(table["participant_id"]) == {"sub-0", "sub-1"}
+    brain, lesions = scans.brain(1), scans.lesions(1)
+    for (state, networks), method in itertools.product(models.items(), ("lrp", "gradient")):
+        mine = table[(table["state"] == state) & (table["method"] == method) & (table["participant_id"] == "sub-1")]
+        maps, volume = [], scans.images[1][None, ..., None]
+        for model, share in zip(networks, mine["share"], strict=True):
+            found = lrp.explain(model, volume) if method == "lrp" else attribution.explain(model, volume, "gradient")
+            values = found.relevance[0, ..., 0]
+            maps.append(values)
+            ranked = (np.abs(values) if method == "gradient" else values)[brain]
+            highest = np.argsort(-ranked, kind="stable")[:128]
+            assert share == pytest.approx(lesions[brain][highest].mean())
+        assert mine["path"].nunique() == 1
+        stored = images.load(folder / mine["path"].iloc[0])
+        np.testing.assert_allclose(stored.get_fdata(), np.mean(maps, 0), rtol=1e-4, atol=1e-7)
+    assert table.loc[table["participant_id"] == "sub-0", "path"].isna().all(), "only the scan with the largest lesions is kept"
+    assert len(list(folder.glob("*.nii.gz"))) == 4
+    assert table.loc[table["participant_id"] == "sub-0", "chance"].unique() == pytest.approx([64 / 40**3])
+    stored = evaluation.read_table(folder, "methods")
+    assert stored["share"].to_numpy() == pytest.approx(made["share"].to_numpy())
+    record = json.loads((folder / "provenance.json").read_text())
+    assert record["left_out"] == {"x": "y"}
+    assert set(record["outputs"].values()) == {integrity.sha256(folder / f"{name}.tsv") for name in ("methods", "scans")}
+
+
+def test_without_lesions_nothing_is_explained_and_it_says_why(tmp_path):
+    made, table = states.write(tmp_path / "methods", Two(), [2], {states.TUNED: []}, {}, [])
+    assert made.empty
+    assert table.empty
+    record = json.loads((tmp_path / "methods" / "provenance.json").read_text())
+    assert record["left_out"] == {"attribution methods": "no scan has a lesion in its mask"}
+
+
+def test_an_unknown_method_is_named_with_the_nearest(tmp_path):
+    with pytest.raises(ParameterError, match="gradient"):
+        states.write(tmp_path / "methods", Two(), [0], {}, {}, [], methods=("gradiant",))
+
+
+@pytest.fixture
+def where(tmp_path):
+    """A fine-tuning of two trials from a pre-trained network, and one from scratch; the pre-training is kept."""
+    results = Results(str(tmp_path / "results"))
+    for number, (variant, trial, start) in enumerate([("pretraining", 0, ""), ("pretrained", 0, "best"), ("pretrained", 1, "best"),
+                                                      ("scratch", 0, "scratch")]):  # fmt: skip
+        folder = results.trial(variant, trial)
+        network.save_weights(with_weights(2, images.SHAPE, number), folder / "weights.npz")
+        more = {"val_accuracy": 0.9, "val_loss": 0.3} if variant == "pretraining" else {}
+        run = {"cohort": "toy", "start": start, "variant": variant}
+        integrity.write_json(folder / "provenance.json", integrity.provenance(run, [], [folder / "weights.npz"], **more))
+    return results
+
+
+def test_states_are_the_networks_they_are_called(where):
+    models, files, left_out = states.networks(where, "pretrained", 2, "toy", seed=3)
+    assert not left_out
+    assert [len(models[state]) for state in states.STATES] == [2, 1, 2]
+    assert [path.parent for path in files] == [where.trial("pretrained", 0), where.trial("pretrained", 1), where.trial("pretraining", 0)]
+
+    def kernel(model):
+        return network.weights(model)["conv1/kernel"]
+
+    for number, model in enumerate([*models[states.PRETRAINED], *models[states.TUNED]]):
+        np.testing.assert_array_equal(kernel(model), kernel(with_weights(2, images.SHAPE, number)))
+    one, other = map(kernel, models[states.RANDOM])
+    assert one.shape == other.shape == (3, 3, 3, 1, 2)
+    assert not np.array_equal(one, other)
+    again, _, _ = states.networks(where, "pretrained", 1, "toy", seed=3)
+    np.testing.assert_array_equal(one, kernel(again[states.RANDOM][0]))
+
+
+def test_without_a_pretraining_that_state_is_left_out(where):
+    models, _, left_out = states.networks(where, "scratch", 1, "toy")
+    assert set(models) == {states.TUNED, states.RANDOM}
+    assert "random weights" in left_out[states.PRETRAINED]
+    (where.trial("pretraining", 0) / "provenance.json").unlink()
+    models, _, left_out = states.networks(where, "pretrained", 1, "toy")
+    assert set(models) == {states.TUNED, states.RANDOM}
+    assert "02_pretraining" in left_out[states.PRETRAINED]
