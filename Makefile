@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test figures smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom filling generalisation permutation lrp-speed lrp-stream training-speed regions)
+.PHONY: help setup atlases test figures smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling generalisation permutation lrp-speed lrp-stream training-speed regions)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -64,6 +64,9 @@ clean: ## remove runs/ (results; cohorts, figures and .venv stay)
 
 proof-phantom: setup ## compare the embedded cohorts with the measured figures of real scans
 	$(PY) benchmarks/phantom_realism.py
+
+proof-preparation: setup ## 921 scans prepared: memory, and time by number of scans
+	$(PY) benchmarks/preparation.py
 
 proof-filling: setup ## filled white matter beside untouched, for a classifier of patches
 	$(PY) benchmarks/filling.py

@@ -44,3 +44,10 @@ def test_the_fast_network_trains_as_the_plain_one():
     assert differences["largest_difference_of_plain_moved_by_1e-7"] > 0
     assert differences["largest_difference_of_a_loss"] <= 1e-4
     assert differences["first_steps_within_1e-4"] == 20
+
+
+def test_many_scans_are_prepared():
+    table, resampling = script("preparation").run(2)
+    assert table["scans"].tolist() == [1, 3, 6]
+    assert (table["peak_memory_gb"] < 1.5).all()
+    assert resampling["difference"] <= 1e-3

@@ -1,0 +1,123 @@
+"""921 scans prepared: does memory stay bounded and time grow linearly? And resampling beside nilearn. 8 minutes on 2 cores, 20 GB of disk.
+
+Usage: python benchmarks/preparation.py [SUBJECTS]      (default 307, three visits each)
+
+Simulated T1-like scans of 1 mm (182x218x182, LAS, .nii as ADNI's downloads): three visits of eight subjects, each file with a gain of its
+own, so that no two are equal. Written beside this file: preparation.tsv (seconds and peak memory of all processes together, by number of
+scans) and preparation.json (the ratios, and `msxai.images.to_grid`, which is nilearn's resampling, beside resample_img).
+"""
+
+import contextlib
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import psutil
+from nilearn.image import resample_img
+from scipy import ndimage
+
+from msxai import images, integrity, phantom
+from msxai.cohort import Cohort
+from msxai.prepared import prepare
+
+HERE, VISITS, JOBS, ROUNDS = Path(__file__).parent, 3, 2, 5
+GRID = np.array([[-1.0, 0, 0, 90], [0, 1, 0, -126], [0, 0, 1, -72], [0, 0, 0, 1]])
+
+
+def write_scans(folder, subjects):
+    """The cohort's table; scans and brain masks in `folder`."""
+    rows, made = [], {}
+    step = np.linalg.inv(images.AFFINE) @ GRID
+    for subject in range(subjects):
+        for visit in range(VISITS):
+            which = subject % 8, visit
+            if which not in made:
+                one = phantom.simulate("ad", ("AD", "HC")[which[0] % 2], which[0], 100 * which[0] + visit)
+                fine = [ndimage.affine_transform(values.astype("float32"), step[:3, :3], step[:3, 3], (182, 218, 182), order=1)
+                        for values in (one.image, one.brain)]  # fmt: skip
+                made[which] = fine[0] * (fine[1] >= 0.5), (fine[1] >= 0.5).astype("uint8")
+            names = f"sub-{subject:03}", f"ses-{visit}"
+            row = {"participant_id": names[0], "session_id": names[1], "group": ("AD", "HC")[subject % 2], "label": 1 - subject % 2}
+            gain = 1 + 0.001 * subject
+            for kind, values in (("image", np.rint(made[which][0] * gain).astype("int16")), ("brain_mask", made[which][1])):
+                row[kind] = str(folder / f"{'_'.join(names)}_{kind}.nii")
+                image = nib.Nifti1Image(values, GRID)
+                image.set_sform(GRID, 4)
+                nib.save(image, row[kind])
+            rows.append({**row, "lesion_mask": None})
+    return pd.DataFrame(rows).astype({"label": "Int64"})
+
+
+def memory():
+    """Proportional set size of this process and its workers, GB."""
+    total = 0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_full_info().pss
+    return total / 1e9
+
+
+def measure(table, folder):
+    """Seconds and peak memory of one preparation."""
+    split = table[["participant_id", "session_id"]].assign(part="training")
+    top, done = [memory()], threading.Event()
+
+    def watch():
+        while not done.wait(0.2):
+            top.append(memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    try:
+        prepare(Cohort("many", table, True, "T1w"), split, folder / "many.h5", jobs=JOBS, register="auto")
+    finally:
+        done.set()
+        watcher.join()
+    return {"scans": len(table), "seconds": time.perf_counter() - start, "peak_memory_gb": max(top)}
+
+
+def resampling(path):
+    """Median seconds of nilearn's resampling and of ours, alternating, and the largest difference as a share of the range."""
+    scan, seconds = images.load(path), {"nilearn": [], "msxai": []}
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        theirs = resample_img(scan, images.AFFINE, images.SHAPE, interpolation="linear", force_resample=True, copy_header=True).get_fdata()
+        middle = time.perf_counter()
+        ours = images.to_grid(scan)
+        seconds["nilearn"].append(middle - start)
+        seconds["msxai"].append(time.perf_counter() - middle)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return {**medians, "ratio": medians["nilearn"] / medians["msxai"], "difference": float(np.abs(ours - theirs).max() / np.ptp(theirs))}
+
+
+def run(subjects):
+    """The table of preparations (a quarter, half and all of the scans) and the comparison of resampling."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        table = write_scans(folder, subjects)
+        rows = []
+        for share in (4, 2, 1):
+            rows.append(measure(table.head(len(table) // share), folder))
+            print(rows[-1], flush=True)
+        return pd.DataFrame(rows), resampling(table["image"][0])
+
+
+if __name__ == "__main__":
+    table, resampled = run(int(sys.argv[1]) if len(sys.argv) > 1 else 307)
+    table.to_csv(HERE / "preparation.tsv", sep="\t", index=False, float_format="%.4g")
+    each = table["seconds"] / table["scans"]
+    result = {
+        "seconds_a_scan_all_to_a_quarter": float(each.iloc[-1] / each.iloc[0]),
+        "peak_memory_gb": float(table["peak_memory_gb"].max()),
+        "resampling": resampled,
+    }
+    print(result)
+    outputs = [HERE / "preparation.tsv"]
+    integrity.write_json(HERE / "preparation.json", integrity.provenance({"jobs": JOBS, "visits": VISITS}, outputs=outputs, result=result))
