@@ -91,9 +91,10 @@ def _flair(scan: Path, participant: str, session: str, notes: list[str]) -> Path
 
 
 def _mask(folder: Path, scan: Path, modality: str, entity: str) -> Path | None:
-    """A mask of a scan, under any derivative."""
-    stem = scan.name.split(".")[0].removesuffix(f"_{modality}")
-    found = sorted(folder.glob(f"derivatives/*/{scan.parent.relative_to(folder)}/{stem}*_{entity}*_mask.nii*"))
+    """A mask of a scan, under any derivative: one with the scan's own entities, else one of its visit."""
+    stem, place = scan.name.split(".")[0].removesuffix(f"_{modality}"), f"derivatives/*/{scan.parent.relative_to(folder)}"
+    visit = "_".join(part for part in stem.split("_") if part.startswith(("sub-", "ses-")))
+    found = sorted(folder.glob(f"{place}/{stem}*_{entity}*_mask.nii*")) or sorted(folder.glob(f"{place}/{visit}_{entity}*_mask.nii*"))
     if len(found) > 1:
         raise CohortError(
             scan,

@@ -81,6 +81,18 @@ def test_masks_are_found_under_any_derivative(bids):
     assert table["lesion_mask"].tolist() == [str(lesion), None]
 
 
+def test_a_mask_may_lack_the_scans_further_entities(tmp_path):
+    """One named for the visit alone is taken where there is none with the scan's own entities."""
+    (tmp_path / "participants.tsv").write_text("participant_id\tgroup\nsub-01\tMS\nsub-02\tHC\n")
+    for name in ("01", "02"):
+        _touch(tmp_path / f"sub-{name}" / "anat" / f"sub-{name}_acq-3d_FLAIR.nii.gz")
+    masks = tmp_path / "derivatives" / "reader"
+    whole = _touch(masks / "sub-01" / "anat" / "sub-01_acq-3d_label-lesion_mask.nii.gz")
+    _touch(masks / "sub-01" / "anat" / "sub-01_label-lesion_mask.nii.gz")
+    short = _touch(masks / "sub-02" / "anat" / "sub-02_label-lesion_mask.nii.gz")
+    assert from_bids(tmp_path).table["lesion_mask"].tolist() == [str(whole), str(short)]
+
+
 def test_masks_of_another_subject_or_session_are_not_taken(tmp_path):
     _table(tmp_path, [{"participant_id": "sub-1", "group": "MS"}, {"participant_id": "sub-10", "group": "HC"}])
     for name in ("sub-1", "sub-10"):
