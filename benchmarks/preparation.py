@@ -41,17 +41,21 @@ def write_scans(folder, subjects):
                 one = phantom.simulate("ad", ("AD", "HC")[which[0] % 2], which[0], 100 * which[0] + visit)
                 fine = [ndimage.affine_transform(values.astype("float32"), step[:3, :3], step[:3, 3], (182, 218, 182), order=1)
                         for values in (one.image, one.brain)]  # fmt: skip
-                made[which] = fine[0] * (fine[1] >= 0.5), (fine[1] >= 0.5).astype("uint8")
+                mask = write(folder / f"brain-{which[0]}-{visit}.nii", (fine[1] >= 0.5).astype("uint8"))
+                made[which] = fine[0] * (fine[1] >= 0.5), mask
             names = f"sub-{subject:03}", f"ses-{visit}"
-            row = {"participant_id": names[0], "session_id": names[1], "group": ("AD", "HC")[subject % 2], "label": 1 - subject % 2}
-            gain = 1 + 0.001 * subject
-            for kind, values in (("image", np.rint(made[which][0] * gain).astype("int16")), ("brain_mask", made[which][1])):
-                row[kind] = str(folder / f"{'_'.join(names)}_{kind}.nii")
-                image = nib.Nifti1Image(values, GRID)
-                image.set_sform(GRID, 4)
-                nib.save(image, row[kind])
-            rows.append({**row, "lesion_mask": None})
+            image = write(folder / f"{'_'.join(names)}_T1w.nii", (made[which][0] * np.float32(1 + 0.001 * subject)).astype("int16"))
+            rows.append({"participant_id": names[0], "session_id": names[1], "group": ("AD", "HC")[subject % 2], "label": 1 - subject % 2,
+                         "image": image, "brain_mask": made[which][1], "lesion_mask": None})  # fmt: skip
     return pd.DataFrame(rows).astype({"label": "Int64"})
+
+
+def write(path, values):
+    """One NIfTI file of the 1 mm grid; its path."""
+    image = nib.Nifti1Image(values, GRID)
+    image.set_sform(GRID, 4)
+    nib.save(image, path)
+    return str(path)
 
 
 def memory():
