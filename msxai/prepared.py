@@ -99,6 +99,8 @@ def prepare(
         table = table.drop(index=list(errors)).reset_index(drop=True).assign(**pd.DataFrame(about))
         for store in stores.values():
             store.resize(len(table), axis=0)
+        if not table["registration"].str.contains('"route": "resampled"').all():
+            registration.describe(derivatives, cohort.name, cohort.synthetic)
         _same_scan_twice(table)
         if normalisation == "voxelwise":
             _zscore_voxels(stores["images"], np.flatnonzero(table["part"] == "training"))

@@ -120,7 +120,7 @@ def register(image, *, modality: str, brain=None, partner: Registration | None =
         else:
             matrix = _align(image, own, *_template(), rigid=False)
         if own is None:
-            own = _refined(image, matrix)
+            own = _mapped_back(image, matrix)
     return _checked(route, image, own, matrix, parameters_of(modality, mode, brain, partner))
 
 
@@ -203,6 +203,14 @@ def save(registration: Registration, folder, entities: str, *, sources=()) -> Pa
     about |= {"route": registration.route, "matrix": registration.matrix.tolist()}
     integrity.write_json(record, integrity.provenance(registration.record["parameters"], sources, [*files, transform], **about))
     return record
+
+
+def describe(folder, cohort: str, synthetic: bool) -> None:
+    """Write the dataset_description.json of a folder of registrations, which makes it a BIDS derivative."""
+    integrity.write_json(Path(folder) / "dataset_description.json", {
+        "Name": f"Registrations of {cohort} to MNI152", "BIDSVersion": "1.10.0", "DatasetType": "derivative", "Synthetic": bool(synthetic),
+        "GeneratedBy": [{"Name": "msxai.registration", "Version": integrity.__version__}],
+    })  # fmt: skip
 
 
 def load(folder, entities: str, image, parameters: dict, *, sources=()) -> Registration | None:
@@ -483,7 +491,7 @@ def _mutual_information(one, other) -> float:
     return float((joint[joint > 0] * np.log(joint[joint > 0] / apart[joint > 0])).sum())
 
 
-def _refined(image, matrix) -> np.ndarray:
+def _mapped_back(image, matrix) -> np.ndarray:
     """The template's brain mask on the scan's grid; bool."""
     _, template, grid = _template()
     return _sample(template, np.linalg.inv(matrix) @ grid, image) >= 0.5

@@ -1,5 +1,6 @@
 """The way into MNI152: real scans against published masks and transforms, known moves undone, and what is kept between runs."""
 
+import json
 import re
 
 import nibabel as nib
@@ -251,6 +252,7 @@ def test_registered_scans_and_masks_reach_the_grid_together(small):
         np.testing.assert_array_equal(found.lesions(row), one.lesions)
     assert (folder / "derivatives/sub-1/anat/sub-1_from-FLAIR_to-MNI152_mode-image_xfm.json").is_file()
     assert '"route": "affine"' in found.table["registration"].iloc[0]
+    assert json.loads((folder / "derivatives/dataset_description.json").read_text())["DatasetType"] == "derivative"
 
 
 def test_an_interrupted_preparation_goes_on_where_it_stopped(small, monkeypatch):
