@@ -47,7 +47,8 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
     folder, table, audits, size = Path(folder), [], [], CHUNK.get(engine, 1)
     models = [network.restore(path) for path in weights]
     common = {"Rule": rule, "Epsilon": epsilon, "Engine": engine, "Target": "logit of the patient class", "Units": "logit per voxel",
-              "WeightsSHA256": [integrity.sha256(path) for path in weights]}  # fmt: skip
+              "WeightsSHA256": [integrity.sha256(path) for path in weights],
+              "LesionFilling": prepared.parameters.get("filling", "none")}  # fmt: skip
     with integrity.replacing(folder) as draft, tqdm(total=len(rows), desc="explaining", unit="scan") as bar:
         for chunk in np.array_split(rows, range(size, len(rows), size)):
             volumes = np.stack([prepared.image(row) for row in chunk])[..., None]

@@ -214,6 +214,8 @@ class Prepared:
         Whether a scan has a lesion mask (which may be empty).
     affine : ndarray of shape (4, 4)
     name, modality, normalisation, interpolation : str
+    parameters : dict
+        What `prepare` was given as such.
     synthetic : bool
     """
 
@@ -229,6 +231,7 @@ class Prepared:
         self.has_lesions = self.table["lesion_mask"].notna().to_numpy()
         self.name, self.modality = str(attrs["name"]), str(attrs["modality"])
         self.normalisation, self.interpolation = str(attrs["normalisation"]), str(attrs["interpolation"])
+        self.parameters = json.loads(attrs["parameters"])
         self.synthetic, self.affine, self.left_out = bool(attrs["synthetic"]), attrs["affine"], json.loads(attrs["left_out"])
 
     def _read(self, name: str, row: int) -> np.ndarray:
