@@ -134,11 +134,8 @@ def save(where, tables: dict, parameters: dict, cohort: str, trained: dict, fill
         with integrity.replacing(path) as draft:
             table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
         files.append(path)
-    inputs = [
-        where.prepared(cohort),
-        *{one.path for one in (filled or {}).values()},
-        *(folder / "weights.npz" for trials in trained.values() for folder, _ in trials),
-    ]
+    weights = [folder / "weights.npz" for trials in trained.values() for folder, _ in trials]
+    inputs = [where.prepared(cohort), *{one.path for one in (filled or {}).values()}, *weights]
     integrity.write_json(folder / "provenance.json", integrity.provenance(parameters, inputs, files))
 
 

@@ -185,8 +185,8 @@ def fillings(trained: dict) -> dict:
         hows = {record["parameters"].get("filling", "none") for _, record in trials}
         if len(hows) > 1:
             raise ParameterError(f"variant {variant}", f"trials with filling {', '.join(sorted(hows))}", "one", "Train them alike.")
-        found |= {variant: how for how in hows if how != "none"}
-    return found
+        found[variant] = hows.pop()
+    return {variant: how for variant, how in found.items() if how != "none"}
 
 
 def left_out(where, cohort: str, variant: str) -> str:

@@ -156,6 +156,7 @@ def test_rules_name_every_module_that_their_notebook_needs():
     for notebook, named in space["MODULES"].items():
         source = (msxai.ROOT / "notebooks" / f"{notebook}.py").read_text()
         imported = set(re.findall(r"from msxai\.(\w+) import", source))
+        imported |= set(re.findall(r"^import msxai\.(\w+)", source, re.MULTILINE))
         for names in re.findall(r"from msxai import (.+)", source):
             imported |= set(names.split(", "))
         if notebook != "08_figures":
@@ -170,12 +171,15 @@ def test_rules_name_every_module_that_their_notebook_needs():
 def test_defaults_of_the_notebooks_are_the_demo_profile():
     config = yaml.safe_load((msxai.ROOT / "workflow" / "demo.yaml").read_text())
     first = next(iter(config["variants"].items()))
-    stage = {"01_data_preparation": config["cohorts"]["finetuning"], "03_fine_tuning": {"variant": first[0], "start": first[1], "trial": 0},
+    stage = {"01_data_preparation": config["cohorts"]["finetuning"], "01b_lesion_filling": {"filling": "noise"},
+             "03_fine_tuning": {"variant": first[0], **first[1], "trial": 0},
              "02_pretraining": {"cohort": config["pretraining_cohort"], "trial": 0},
              "04_evaluation": {"variants": list(config["variants"]), "trials": config["trials"]["finetuning"]},
              "05_lrp_heatmaps": {"variant": config["heatmaps"], "trials": config["trials"]["finetuning"]},
+             "06_region_relevance": {"variant": config["heatmaps"]},
              "07_explanation_quality": {"variant": config["heatmaps"], "trials": config["trials"]["finetuning"]},
-             "08_figures": {"variant": config["heatmaps"], "pretraining_trials": config["trials"]["pretraining"]}}  # fmt: skip
+             "08_figures": {"variant": config["heatmaps"], "filled": config["filled"],
+                            "pretraining_trials": config["trials"]["pretraining"]}}  # fmt: skip
     for notebook in NOTEBOOKS:
         cell = parameters_cell(jupytext.read(msxai.ROOT / "notebooks" / f"{notebook}.py"))
         space: dict = {}
