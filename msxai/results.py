@@ -62,6 +62,10 @@ class Results:
         """Explanation quality of a variant: scores.tsv, league.tsv, summary.tsv, figures, provenance.json from 07_explanation_quality."""
         return self.folder / "quality" / variant
 
+    def states(self, variant: str) -> Path:
+        """Maps of several methods on networks in several states, methods.tsv, scans.tsv, provenance.json from 07_explanation_quality."""
+        return self.folder / "states" / variant
+
     def regions(self, variant: str) -> Path:
         """Tables of regions of a variant's heatmaps and provenance.json from 06_region_relevance."""
         return self.folder / "regions" / variant

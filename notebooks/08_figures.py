@@ -29,7 +29,7 @@
 import pandas as pd
 
 import msxai.filling
-from msxai import evaluation, figures, heatmaps, integrity, network, parameters, regions, statistics
+from msxai import evaluation, figures, heatmaps, integrity, network, parameters, regions, states, statistics
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -194,6 +194,16 @@ others = regions.read_tables(where.require_regions(filled, cohort)[0])["relevanc
 tests = regions.changes(known["relevance"], others, regions.read())
 figure, source = figures.with_without(known["relevance"], others, tests, reason, **synthetic)
 figures.save(figure, stem="fig13_with-without-lesions", source=source, svg=True, **options)
+figure
+
+# %% [markdown]
+# ## Methods and states of the network
+# Item 14: the same scan explained by several methods, on the network as fine-tuned, as pre-trained, and with random weights.
+
+# %%
+found, scans, reason = states.read(where.states(variant))
+figure, source = figures.methods(prepared, found, scans, where.states(variant), reason, **synthetic)
+figures.save(figure, stem="fig14_methods-states", source=source, **options)
 figure
 
 # %% [markdown]

@@ -19,6 +19,7 @@ import msxai
 
 pytestmark = pytest.mark.series
 BIN = Path(sys.executable).parent
+ITEMS = range(1, 15)  # of the paper
 NOTEBOOKS = sorted(path.stem for path in (msxai.ROOT / "notebooks").glob("*.py"))
 
 
@@ -90,7 +91,7 @@ def test_the_series_draws_every_figure(series):
     folder = series.folder / "runs" / "smoke" / "figures"
     stems = {path.stem for path in folder.glob("fig*.png")}
     numbers = {stem[:5] for stem in stems}
-    assert numbers == {f"fig{item:02}" for item in (1, 2, 4, 5, 6, 7, 8, 9, 10)}
+    assert numbers == {f"fig{item:02}" for item in ITEMS}
     for stem in stems:
         assert (folder / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
         assert len((folder / f"{stem}.tsv").read_text().splitlines()) > 1
@@ -133,17 +134,17 @@ def test_saving_outputs_in_jupyterlab_reruns_nothing(series):
 
 def test_the_network_decides_02_onwards(series, changed):
     changed("msxai/network.py")
-    assert series.plan() == {"pretrain", "finetune", "evaluate", "explain", "draw"}
+    assert series.plan() == {"pretrain", "finetune", "evaluate", "explain", "relate", "judge", "draw", "report"}
 
 
 def test_the_figure_module_decides_08_only(series, changed):
     changed("msxai/figures/slices.py")
-    assert series.plan() == {"draw"}
+    assert series.plan() == {"draw", "report"}
 
 
 def test_a_fresh_clone_with_committed_figures_trains_and_draws_anew(series):
     shutil.copytree(series.folder / "runs" / "smoke" / "figures", series.folder / "figures" / "demo")
-    assert series.plan(profile="demo") == {"prepare", "pretrain", "finetune", "evaluate", "explain", "draw"}
+    assert series.plan(profile="demo") > {"prepare", "fill", "pretrain", "finetune", "judge", "draw", "report"}
     shutil.rmtree(series.folder / "figures")
 
 
@@ -271,7 +272,8 @@ def test_a_cohort_without_masks_ages_or_edss_runs(series, tmp_path):
     steps = [("01_data_preparation", {"holdout": [3, 3], "validation": 0.25}),
              ("03_fine_tuning", {"start": "scratch", "width": 2, "epochs": 1}),
              ("04_evaluation", {"variants": ["pretrained"], "trials": 1, "width": 2}), ("05_lrp_heatmaps", {"trials": 1}),
-             ("08_figures", {"pretraining_trials": 0})]  # fmt: skip
+             ("06_region_relevance", {"permutations": 50, "randoms": 5}), ("07_explanation_quality", {"trials": 1, **judged}),
+             ("08_figures", {"pretraining_trials": 0}), ("09_results_page", {})]  # fmt: skip
     for notebook, more in steps:
         found = series.papermill(notebook, **given, **more)
         assert found.returncode == 0, found.stderr[-3000:]
@@ -373,7 +375,7 @@ def test_a_foreign_cohort_runs_by_parameters_alone(series, tmp_path):
     quality = pd.read_csv(results / "quality-control" / "berlin" / "qc.tsv", sep="\t", na_values="n/a").set_index("participant_id")
     assert (quality.loc[["sub-berlin02", "sub-berlin05"], "dice"] > 0.9).all()
     assert (results / "quality-control" / "berlin" / "qc.html").stat().st_size > 100_000
-    assert {path.stem[:5] for path in (results / "figures").glob("fig*.png")} == {f"fig{item:02}" for item in (1, 2, 4, 5, 6, 7, 8, 9, 10)}
+    assert {path.stem[:5] for path in (results / "figures").glob("fig*.png")} == {f"fig{item:02}" for item in ITEMS}
     assert (
         "lesion load: left out, as the cohort has scans without a lesion mask"
         in (results / "notebooks" / "04_evaluation.ipynb").read_text()
