@@ -127,8 +127,7 @@ def explain_each(model, volumes, methods, target=None, *, options=None, threads=
         for volume in volumes if shared else ():
             x = lrp.volume(volume, plan.shape, dtype)
             done = graph.forward(plan, x[None], fused)
-            output = ops.convert_to_numpy(done[0][-1])
-            unit = int(lrp.unit(output, target)[0])
+            unit = int(lrp.unit(output := ops.convert_to_numpy(done[0][-1]), target)[0])
             logits.append(float(output[0, unit]))
             plain = _gradient(plan, x, unit, done=done, fused=fused) if {"gradient", "input_x_gradient"} & set(shared) else None
             for method in shared:
