@@ -26,7 +26,7 @@
 # A rule finds lesions only where the paired interval of its difference to the *strongest* baseline lies above 0.
 
 # %%
-from msxai import explainers, figures, heatmaps, integrity, network, parameters, quality, reference_maps, states
+from msxai import explainers, figures, heatmaps, integrity, network, parameters, reference_maps, states
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -56,11 +56,11 @@ rows = prepared.rows(part)
 
 # %% [markdown]
 # ## Baselines
-# Tuned on validation subjects; the prior is the mean lesion mask of the training part. Needs lesion masks.
+# Tuned on validation subjects; the prior is the mean lesion mask of the training part. Without lesion masks what needs them is left out.
 
 # %%
-tuned = reference_maps.tune(prepared)
-print(f"edges: {tuned.edges}, threshold of the z-score: {tuned.threshold:.1f}, blur of the prior: {tuned.blur} voxels")
+tuned, words = reference_maps.attempt(prepared)
+print(words)
 
 # %% [markdown]
 # ## Every map of every scan
@@ -69,10 +69,12 @@ print(f"edges: {tuned.edges}, threshold of the z-score: {tuned.threshold:.1f}, b
 # %%
 options = {"rules": rules, "methods": methods, "epsilon": epsilon, "faithful": faithful, "width": width, "seed": seed, "threads": threads}
 found = explainers.compare(prepared, rows, trained, tuned, **options)
-league, summary = quality.league(found.scores, reference_maps.NAMES, seed), explainers.summary(found, seed)
+league, summary = explainers.league(found, seed), explainers.summary(found, seed)
+for what, why in found.left_out.items():
+    print(f"{what}: left out, as {why}")
 
 # %%
-figure, source = figures.league(league, synthetic=prepared.synthetic)
+figure, source = figures.league(league, synthetic=prepared.synthetic, why=found.left_out.get("league", ""))
 record = integrity.provenance(run, [where.prepared(cohort), *trained])
 figures.save(figure, where.quality(variant), "fig_league", source, record, svg=True)
 figure
@@ -90,13 +92,8 @@ summary
 # Patient with the median lesion volume. Outline: lesions.
 
 # %%
-measured = found.scores[found.scores["map"] == found.scores["map"].iloc[0]].sort_values("lesion_voxels")
-patients = measured[measured["label"] == 1] if (measured["label"] == 1).any() else measured
-one = patients.iloc[len(patients) // 2]
-row = prepared.row(one["participant_id"], one["session_id"])
-maps = explainers.maps_of(prepared, row, trained, tuned, width=width, rules=rules, methods=methods, epsilon=epsilon, seed=seed)
-scores = found.scores[found.scores["participant_id"] == one["participant_id"]]
-figure, source = figures.contest(prepared, row, maps, scores, synthetic=prepared.synthetic)
+row, maps = found.example
+figure, source = figures.contest(prepared, row, maps, found.scores, synthetic=prepared.synthetic)
 figures.save(figure, where.quality(variant), "fig_contest", source, record)
 figure
 
@@ -118,5 +115,5 @@ methods_found
 
 # %%
 tables = {"scores": found.scores, "league": league, "summary": summary}
-explainers.save(where.quality(variant), tables, run, [where.prepared(cohort), *trained])
-league[["map", "baseline", "auprc", "rma", "rra", "pointing"]].round(3)
+explainers.save(where.quality(variant), tables, run, [where.prepared(cohort), *trained], found.left_out)
+(summary if league.empty else league[["map", "baseline", "auprc", "rma", "rra", "pointing"]]).round(3)
