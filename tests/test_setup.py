@@ -355,7 +355,8 @@ def test_size_of_the_package():
     package = ROOT / "msxai"
     lines = {path.relative_to(package).with_suffix("").as_posix(): code_lines(path) for path in package.rglob("*.py")}
     lrp = sum(lines.pop(name) for name in ("lrp", "graph", "rules", "attribution", "states"))
-    any_cohort = ("adni", "bids", "tables", "confounds", "quality_control", "registration", "atlases")
+    any_cohort = ("adni", "bids", "tables", "confounds", "quality_control", "registration", "alignment", "brain_extraction",
+                  "derivatives", "atlases")  # fmt: skip
     cohorts = sum(lines.pop(name, 0) for name in any_cohort)
     quality = sum(lines.pop(name, 0) for name in ("quality", "reference_maps", "sanity", "explainers", "figures/quality"))
     judges = sum(lines.pop(name) for name in ("baselines", "comparison"))
