@@ -351,7 +351,7 @@ def test_layers():
 
 
 def test_size_of_the_package():
-    """Thin: the series under 3,000 lines; what is beside its main line (LRP, any cohort, the judgement of heatmaps, filling ...) has budgets of its own."""
+    """Thin: the series under 3,000 lines; what is beside its main line (LRP, any cohort, judging heatmaps, ...) has budgets of its own."""
     package = ROOT / "msxai"
     lines = {path.relative_to(package).with_suffix("").as_posix(): code_lines(path) for path in package.rglob("*.py")}
     lrp = sum(lines.pop(name) for name in ("lrp", "graph", "rules", "attribution"))
