@@ -239,6 +239,25 @@ def test_a_bad_parameter_fails_the_run_and_the_executed_notebook_is_kept(series,
     assert not list(tmp_path.rglob("*.h5"))
 
 
+def test_cross_validation_of_the_networks(series):
+    """make cv on two folds: every subject is held out once, by networks that have not seen it, and the folds are gathered."""
+    import pandas as pd
+
+    (series.folder / ".venv").symlink_to(BIN.parent)
+    shutil.copytree(msxai.ROOT / "tools", series.folder / "tools")
+    series.environment["CV"] = "workflow/cv-smoke.yaml"
+    found = subprocess.run(["sh", "tools/cv.sh"], cwd=series.folder, env=series.environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr[-4000:]
+    folds = [series.folder / "runs" / "cv-smoke" / f"fold-{fold}" for fold in range(2)]
+    held = [pd.read_csv(fold / "prepared" / "phantom-ms-smoke_split.tsv", sep="\t").query("part == 'holdout'") for fold in folds]
+    assert len(pd.concat(held)["participant_id"].unique()) == 20 == sum(map(len, held))
+    for fold, rows in zip(folds, held, strict=True):
+        predictions = pd.read_csv(fold / "evaluation" / "predictions.tsv", sep="\t").query("variant == 'pretrained'")
+        assert set(predictions["participant_id"]) == set(rows["participant_id"])
+    assert "pretrained" in found.stdout
+    (series.folder / ".venv").unlink()
+
+
 def test_a_missing_step_names_the_notebook_and_the_command(series, tmp_path):
     found = series.papermill("03_fine_tuning", cohort="phantom-ms-smoke", results=str(tmp_path))
     assert found.returncode != 0
