@@ -29,7 +29,19 @@
 import pandas as pd
 
 import msxai.filling
-from msxai import evaluation, figures, heatmaps, integrity, network, parameters, regions, states, statistics
+from msxai import (
+    evaluation,
+    figures,
+    heatmaps,
+    integrity,
+    network,
+    parameters,
+    region_statistics,
+    region_tables,
+    regions,
+    states,
+    statistics,
+)
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -48,7 +60,7 @@ where = Results(results)
 prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
 evaluated, explained = where.require_evaluation(cohort)[0], where.require_heatmaps(variant, cohort)[0]
 predictions, scores = evaluation.read(evaluated)
-table, known = heatmaps.read(explained), regions.read_tables(where.require_regions(variant, cohort)[0])
+table, known = heatmaps.read(explained), region_tables.read(where.require_regions(variant, cohort)[0])
 missing = known["left_out"]
 inputs = [*where.regions(variant).glob("*.tsv"), where.prepared(cohort), *evaluated.glob("*.tsv"), explained / "heatmaps.tsv"]
 options = {"folder": where.figures(), "provenance": integrity.provenance(run, inputs)}
@@ -190,8 +202,8 @@ figure
 
 # %%
 reason = msxai.filling.left_out(where, cohort, filled) or missing.get("tracts", "")
-others = regions.read_tables(where.require_regions(filled, cohort)[0])["relevance"] if not reason else known["relevance"].head(0)
-tests = regions.changes(known["relevance"], others, regions.read())
+others = region_tables.read(where.require_regions(filled, cohort)[0])["relevance"] if not reason else known["relevance"].head(0)
+tests = region_statistics.changes(known["relevance"], others, regions.read())
 figure, source = figures.with_without(known["relevance"], others, tests, reason, **synthetic)
 figures.save(figure, stem="fig13_with-without-lesions", source=source, svg=True, **options)
 figure
