@@ -1,6 +1,7 @@
 """Can I trust this map? Four warnings of one heatmap, with limits from scans that the networks were validated on.
 
-conservation         |sum(R) / f(x) - 1|: what biases and the stabiliser keep is not in the map; a logit near 0 is explained badly too.
+conservation         |sum(R) - f(x)| / max(|f(x)|, 1): the share of the logit that biases and the stabiliser keep; where the network is
+                     undecided (a logit below 1 in size) a share would say nothing, so there it is in logits.
 out_of_distribution  Mahalanobis distance of the scan's last features from the nearer of the two groups of the training part, the covariance
                      shared and shrunk (Lee et al. 2018, arXiv:1807.03888; in MR and CT: Gonzalez et al. 2022,
                      doi:10.1016/j.media.2022.102596; shrinkage: Ledoit, Wolf 2004, doi:10.1016/S0047-259X(03)00096-4); mean over networks.
@@ -24,7 +25,7 @@ from . import ROOT, integrity, network, training
 from .prepared import Prepared
 
 FLAGS = {
-    "conservation": "what the map lacks of the logit, as a share of it",
+    "conservation": "what the map lacks of the logit, as a share of it (of at least 1)",
     "out_of_distribution": "distance of the scan from those that the networks were trained on",
     "outside_brain": "share of the map's size outside the brain",
     "agreement": "rank correlation of the networks' maps",
@@ -47,7 +48,7 @@ def measure(maps, logits, brain) -> dict:
     with np.errstate(invalid="ignore", divide="ignore"):  # a map of zeros agrees with none
         pairs = [np.corrcoef(*pair)[0, 1] for pair in itertools.combinations(ranks, 2)]
     return {
-        "conservation": abs(float(mean.sum()) / logit - 1) if logit else None,
+        "conservation": abs(float(mean.sum()) - logit) / max(abs(logit), 1),
         "outside_brain": float(np.abs(mean[~brain]).sum() / size) if size else None,
         "agreement": number(np.mean(pairs)) if pairs else None,
     }

@@ -73,10 +73,13 @@ table.drop(columns=["path", "sha256"])
 
 # %%
 trusted = heatmaps.read_trust(where.heatmaps(variant))
-trusted.groupby("flag", sort=False).agg(median=("value", "median"), limit=("limit", "first"), flagged=("flagged", "sum"))
+trusted.groupby("flag", sort=False)[["value", "limit", "flagged"]].agg(
+    {"value": ["min", "median", "max"], "limit": "first", "flagged": "sum"}
+)
 
 # %%
-trusted[trusted["flagged"] == True]  # noqa: E712
+raised = trusted[trusted["flagged"].eq(True)]
+raised if len(raised) else print("no map has a warning")
 
 # %% [markdown]
 # ## Audit

@@ -33,6 +33,8 @@ def test_values_by_hand(rng):
     found = trust.measure(maps(rng, outside=0.25), [4.0, 4.0], BRAIN)
     assert found["conservation"] == pytest.approx(0.5)
     assert found["outside_brain"] == pytest.approx(0.25)
+    assert trust.measure(maps(rng), [-4.0, -4.0], BRAIN)["conservation"] == pytest.approx(1.5), "of the wrong sign"
+    assert trust.measure(maps(rng), [1e-3, 1e-3], BRAIN)["conservation"] == pytest.approx(1.999), "undecided: in logits"
     pair = maps(rng, noise=2)
     pair[:, BRAIN] = np.abs(pair[:, BRAIN])
     assert trust.measure(pair, [1, 1], BRAIN)["agreement"] == pytest.approx(stats.spearmanr(pair[0][BRAIN], pair[1][BRAIN]).statistic)
@@ -43,9 +45,9 @@ def test_values_by_hand(rng):
 def test_what_cannot_be_told_is_none(rng):
     assert trust.measure(maps(rng)[:1], [2.0], BRAIN)["agreement"] is None, "one network"
     found = trust.measure(np.zeros((2, 8, 8, 8)), [0.0, 0.0], BRAIN)
-    assert found == {"conservation": None, "outside_brain": None, "agreement": None}
+    assert found == {"conservation": 0, "outside_brain": None, "agreement": None}
     flags = trust.flags(found, trust.limits([trust.measure(maps(rng), [2.0, 2.0], BRAIN)]), "here")
-    assert [one["Flagged"] for one in flags] == [None] * 4
+    assert {one["Flag"]: one["Flagged"] for one in flags} == dict.fromkeys(trust.FLAGS) | {"conservation": False}
     assert trust.limits([]) == dict.fromkeys(trust.FLAGS)
 
 
