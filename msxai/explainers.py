@@ -11,6 +11,9 @@ from .parameters import one_of
 
 FASTER = {"integrated_gradients": {"steps": 8}, "smoothgrad": {"steps": 8}, "occlusion": {"size": 12}}
 
+NEVER = {"random logit": "with one output the map of the other class is this map with its sign turned",
+         "training on permuted labels": "it takes a training of its own"}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -30,6 +33,8 @@ class Comparison:
         Voxels inside the brain of at least half of the scans.
     left_out : dict
         What is not there, and why.
+    judged : list of int
+        Rows of the judged scans.
     example : tuple of (int, dict)
         Row of the judged scan with the median lesion volume, a patient where there is one, and its maps.
     """
@@ -39,6 +44,7 @@ class Comparison:
     means: dict
     brain: np.ndarray
     left_out: dict
+    judged: list
     example: tuple
 
 
@@ -95,12 +101,12 @@ def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, faithful
             faithfulness.append(sanity.faithfulness(logit, image, brain, chosen, seed=seed, orders=1).assign(**who))
     means = {name: {label: total / count for label, (total, count) in both.items()} for name, both in sums.items()}
     faithfulness = pd.concat(faithfulness, ignore_index=True) if faithfulness else pd.DataFrame(columns=["map", "deletion", "insertion"])
-    return Comparison(pd.DataFrame(scores), faithfulness, means, brains >= len(rows) / 2, left_out, (example, shown))
+    return Comparison(pd.DataFrame(scores), faithfulness, means, brains >= len(rows) / 2, left_out, sorted(judged), (example, shown))
 
 
 def _judged(prepared, rows, tuned, count: int) -> tuple[set, set, dict]:
     """Rows with lesions, rows that are judged, and what is left out, why."""
-    lesioned, left_out = set(reference_maps.with_lesions(prepared, rows).tolist()), {}
+    lesioned, left_out = set(reference_maps.with_lesions(prepared, rows).tolist()), dict(NEVER)
     labels = prepared.table["label"].iloc[list(rows)].to_numpy("float", na_value=np.nan)
     patients = {int(row) for row, label in zip(rows, labels, strict=True) if label == 1}
     unknown = sum(not prepared.has_lesions[row] for row in rows)
@@ -138,6 +144,11 @@ def explained(models, image, rules, methods, epsilon: float, threads: int) -> di
         for name, (kind, one) in (maps | {name: ("method", one) for name, one in others.items()}).items():
             found.setdefault(name, (kind, []))[1].append(one.relevance[0, ..., 0])
     return found
+
+
+def few(found: Comparison, count: int) -> list[int]:
+    """Rows of `count` judged scans, evenly spread, for `msxai.sanity.checks`."""
+    return [found.judged[place] for place in np.unique(np.linspace(0, len(found.judged) - 1, count).round().astype(int))]
 
 
 def league(found: Comparison, seed: int = 0) -> pd.DataFrame:

@@ -67,6 +67,22 @@ integrity.write_json(where.heatmaps(variant) / "provenance.json", integrity.prov
 table.drop(columns=["path", "sha256"])
 
 # %% [markdown]
+# ## Can I trust this map?
+# Four warnings of each map: what it lacks of the logit, how far the scan is from those that the networks know, how much lies outside the
+# brain, and whether the networks agree. The limits come from the validation part: few scans like those pass them. A map without a warning
+# may still be wrong; `n/a`: cannot be told.
+
+# %%
+trusted = heatmaps.read_trust(where.heatmaps(variant))
+trusted.groupby("flag", sort=False)[["value", "limit", "flagged"]].agg(
+    {"value": ["min", "median", "max"], "limit": "first", "flagged": "sum"}
+)
+
+# %%
+raised = trusted[trusted["flagged"].eq(True)]
+raised if len(raised) else print("no map has a warning")
+
+# %% [markdown]
 # ## Audit
 # What each layer hands on to the one before it, and what it keeps: no heatmap without its account (also in each sidecar).
 

@@ -26,7 +26,7 @@
 # A rule finds lesions only where the paired interval of its difference to the *strongest* baseline lies above 0.
 
 # %%
-from msxai import explainers, figures, heatmaps, integrity, network, parameters, reference_maps, states
+from msxai import explainers, figures, heatmaps, integrity, network, parameters, reference_maps, sanity, states
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -41,6 +41,7 @@ part: str = "holdout"  # part of the split that is measured; the baselines are t
 rules: list = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box"]  # LRP rules and composites
 methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # other ways of explaining (msxai.attribution)
 faithful: list = ["epsilon", "brightness"]  # maps whose deletion and insertion are measured
+checked: int = 6  # scans of the checks by new weights, conservation and registration jitter
 compared: int = 5  # scans with lesions on which networks in several states are compared
 epsilon: float = 1e-3  # stabiliser of the epsilon rule
 seed: int = 0  # of the random map, the untrained network, the bootstrap
@@ -88,6 +89,18 @@ figure
 summary
 
 # %% [markdown]
+# ## Does the map depend on what the network has learnt?
+# Epsilon rule, first network, a few scans. New weights from the output down: a map that stays says nothing, and eMPRT above 0 says that
+# it became more disordered. Registration jitter: the map of a scan that was moved a little, moved back; `ceiling` is what interpolation
+# alone leaves. Conservation: what biases and the stabiliser keep of the logit.
+
+# %%
+checks, cascades = sanity.checks(
+    network.restore(trained[0]), prepared, explainers.few(found, checked), epsilon=epsilon, seed=seed, threads=threads
+)
+checks
+
+# %% [markdown]
 # ## One scan
 # Patient with the median lesion volume. Outline: lesions.
 
@@ -114,6 +127,6 @@ methods_found
 # ## Summary
 
 # %%
-tables = {"scores": found.scores, "league": league, "summary": summary}
+tables = {"scores": found.scores, "league": league, "summary": summary, "checks": checks, "randomisation": cascades}
 explainers.save(where.quality(variant), tables, run, [where.prepared(cohort), *trained], found.left_out)
 (summary if league.empty else league[["map", "baseline", "auprc", "rma", "rra", "pointing"]]).round(3)

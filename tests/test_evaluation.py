@@ -38,6 +38,9 @@ class Toy:
     def image(self, row):
         return self.images[row]
 
+    def brain(self, row):
+        return np.ones(images.SHAPE, bool)
+
     def lesions(self, row):
         mask = np.zeros(images.SHAPE, bool)
         mask.ravel()[: self.volumes[row]] = True

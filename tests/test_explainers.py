@@ -60,7 +60,7 @@ def full(weights):
 def test_with_masks_all_is_measured(full):
     found, words = full
     assert "threshold of the z-score" in words
-    assert found.left_out == {}
+    assert found.left_out == explainers.NEVER
     names = {"epsilon", "epsilon_plus", "gradient", *reference_maps.NAMES}
     assert set(found.scores["map"]) == names
     assert found.scores.groupby("map").size().eq(3).all(), "the scan without a lesion is not judged"
@@ -95,7 +95,7 @@ def test_a_map_is_the_mean_over_the_networks_of_what_each_way_gives_alone(full, 
 def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, weights, tmp_path):
     found, words = run(Cohort(known=()), weights)
     assert "left out: what needs lesion masks" in words
-    assert {"league", "dose", "scores against lesions", "baselines edges and prior"} == set(found.left_out)
+    assert {"league", "dose", "scores against lesions", "baselines edges and prior", *explainers.NEVER} == set(found.left_out)
     assert explainers.league(found).empty
     assert set(found.scores["participant_id"]) == {"sub-1", "sub-2"}, "the patients are judged"
     assert set(found.scores["map"]) == {"epsilon", "epsilon_plus", "gradient", "random", "untrained", "brightness"}
@@ -121,20 +121,27 @@ def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, we
 
 def test_masks_of_some_scans_are_used_and_the_others_counted(weights):
     found, _ = run(Cohort(known=(0, 1, 3)), weights)
-    assert found.left_out == {"scores against lesions: some scans": "2 of 4 scans have no lesion mask"}
+    assert found.left_out == explainers.NEVER | {"scores against lesions: some scans": "2 of 4 scans have no lesion mask"}
     assert set(found.scores["participant_id"]) == {"sub-1", "sub-3"}
     assert explainers.league(found)["subjects"].eq(2).all()
     assert found.example[0] == 1, "the patient whose lesions are known"
     holdout, _ = run(Cohort(known=(1, 2)), weights)  # no mask in the training part: nothing to tune baselines on
     assert "auprc" in holdout.scores
     assert explainers.league(holdout).empty
-    assert set(holdout.left_out) == {"league", "baselines edges and prior", "scores against lesions: some scans"}
+    assert set(holdout.left_out) == {"league", "baselines edges and prior", "scores against lesions: some scans", *explainers.NEVER}
 
 
 def test_one_network_or_one_class_is_said(weights):
     found, _ = run(Cohort(label=(1,) * 5), weights[:1], faithful=[])
-    assert found.left_out == {"contrast": "it takes scans of patients and of controls", "consistency": "it takes two networks"}
+    why = {"contrast": "it takes scans of patients and of controls", "consistency": "it takes two networks"}
+    assert found.left_out == explainers.NEVER | why
     assert explainers.summary(found)[["contrast", "consistency", "deletion"]].isna().all(axis=None)
+
+
+def test_few_scans_are_spread_evenly(full):
+    assert full[0].judged == [1, 2, 3]
+    assert explainers.few(full[0], 2) == [1, 3]
+    assert explainers.few(full[0], 9) == [1, 2, 3]
 
 
 def test_bad_input(weights):

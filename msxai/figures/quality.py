@@ -33,7 +33,7 @@ def contest(prepared, row: int, maps: dict, scores: pd.DataFrame, *, synthetic: 
     blocks, titles = [], []
     for name, values in maps.items():
         values = np.maximum(values, 0)
-        values = values / max(np.quantile(values[brain], 0.999), 1e-300)  # each map by its own scale: units differ
+        values = values / (np.quantile(values[brain], 0.999) or values.max() or 1)  # each map by its own scale: units differ
         scale = slices.Scale(slices.POSITIVE, 0.05, 0.0, 1.0, "share of the 99.9 % quantile")
         blocks.append([slices.Row("", "", backdrop, values, "z", cuts, scale, lesions)])
         one = scores.loc[name]
