@@ -99,12 +99,14 @@ def reference(weights) -> tuple[Prepared | None, str]:
     weights = Path(weights).resolve()
     record = weights.parent / "provenance.json"
     known = json.loads(record.read_text(encoding="utf-8")).get("inputs", {}) if record.is_file() else {}
+    split = next((name for name in known if name.endswith("_split.tsv")), "")
+    results = weights.parents[3] if len(weights.parents) > 3 else ROOT  # the folder of results that the weights lie in
     for name, digest in known.items():
-        split = name.removesuffix(".h5") + "_split.tsv"
-        for folder in (ROOT, *weights.parents[3:4]):  # the checkout, or the folder of results that the weights lie in
-            path, parts = (folder / one if folder == ROOT else folder / "prepared" / Path(one).name for one in (name, split))
-            if name.endswith(".h5") and path.is_file() and parts.is_file() and integrity.sha256(path) == digest:
-                return Prepared(path, parts), ""
+        places = [ROOT / name, results / "prepared" / Path(name).name, results.joinpath(*Path(name).parts[-3:])]  # filled ones: the last
+        parts = [path for path in (ROOT / split, results / "prepared" / Path(split).name) if split and path.is_file()]
+        for path in places if name.endswith(".h5") and parts else ():
+            if path.is_file() and integrity.sha256(path) == digest:
+                return Prepared(path, parts[0]), ""
     return None, "the scans that the network was trained on are not at hand"
 
 
