@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from . import evaluation, integrity, region_statistics
+from . import evaluation, integrity, region_statistics, regions
 from .regions import SCAN, Regions, lesions, relevance
 
 TESTS = ["test", "group", "atlas", "region", "sign", "measure", "subjects", "difference", "t", "density", "random", "random_low",
@@ -88,3 +88,38 @@ def read(folder) -> dict:
     permuted = found["tests"][found["tests"]["test"] == "labels permuted"]
     notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
     return {**found, "permuted": permuted, "left_out": notes["left_out"]}
+
+
+def filled(where, cohort: str, variant: str, known: dict) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Relevance by region of a variant on filled scans, and how far patients' relevance without filling is from it.
+
+    Parameters
+    ----------
+    where : msxai.results.Results
+    cohort, variant : str
+    known : dict
+        `read` of the variant on untouched scans.
+
+    Returns
+    -------
+    found : pandas.DataFrame
+        `msxai.regions.relevance`, empty where it is left out.
+    tests : pandas.DataFrame
+        `msxai.region_statistics.changes`.
+    reason : str
+        Why it is left out.
+    """
+    reason = _left_out(where, cohort, variant) or known["left_out"].get("tracts", "")
+    folder = None if reason else where.require_regions(variant, cohort)[0]
+    found = known["relevance"].head(0) if folder is None else read(folder)["relevance"]
+    return found, region_statistics.changes(known["relevance"], found, regions.read()), reason
+
+
+def _left_out(where, cohort: str, variant: str) -> str:
+    """Why there are no tables of regions of a variant on filled scans; empty where there are."""
+    if (where.regions(variant) / "provenance.json").is_file():
+        return ""
+    for record in sorted(where.prepared(cohort, "noise").parent.parent.glob(f"*/{where.record(cohort).name}")):
+        if reason := json.loads(record.read_text(encoding="utf-8"))["left_out"]:
+            return f"lesions are not filled, as {reason}."
+    return f"06_region_relevance has not run for {variant}."

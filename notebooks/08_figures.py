@@ -28,20 +28,7 @@
 # %%
 import pandas as pd
 
-import msxai.filling
-from msxai import (
-    evaluation,
-    figures,
-    heatmaps,
-    integrity,
-    network,
-    parameters,
-    region_statistics,
-    region_tables,
-    regions,
-    states,
-    statistics,
-)
+from msxai import evaluation, figures, heatmaps, integrity, network, parameters, region_tables, states, statistics
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -201,9 +188,7 @@ figure
 # Patients with their lesions, and with the lesions filled in training and in testing (item 13). Tested are all tracts, patient by patient.
 
 # %%
-reason = msxai.filling.left_out(where, cohort, filled) or missing.get("tracts", "")
-others = region_tables.read(where.require_regions(filled, cohort)[0])["relevance"] if not reason else known["relevance"].head(0)
-tests = region_statistics.changes(known["relevance"], others, regions.read())
+others, tests, reason = region_tables.filled(where, cohort, filled, known)
 figure, source = figures.with_without(known["relevance"], others, tests, reason, **synthetic)
 figures.save(figure, stem="fig13_with-without-lesions", source=source, svg=True, **options)
 figure
