@@ -2,17 +2,19 @@
 
 Usage: python benchmarks/counterfactual.py [RESULTS]      (default runs/demo)
 
-The 200 further subjects of 04_evaluation, as they are, with all lesions filled, and with as much normal-appearing white matter filled at
-sham sites (msxai.counterfactuals); all trials of all variants that were fine-tuned. Written beside this file: counterfactual.tsv (AUC of
-each, paired differences with 95 % intervals by DeLong, mean change of the logits), counterfactual.png and counterfactual.json.
+The 200 further subjects of 04_evaluation, as they are, with all lesions filled, and with other normal-appearing white matter filled at
+sham sites (msxai.counterfactuals); all trials of all variants that were fine-tuned on untouched scans. Written beside this file:
+counterfactual.tsv (AUC of each, paired differences with 95 % intervals by DeLong, mean change of the logits), counterfactual.png and
+counterfactual.json.
 """
 
+import json
 import re
 import sys
 import time
 from pathlib import Path
 
-from msxai import counterfactuals, evaluation, figures, integrity, network
+from msxai import counterfactuals, evaluation, figures, filling, integrity, network
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -24,8 +26,8 @@ def trained(where):
     """Folders of the trials of each variant, as the functions of `msxai.evaluation` take them."""
     found = {}
     for path in sorted(where.folder.glob("finetuning/*/trial-*/provenance.json"), key=lambda path: re.split(r"(\d+)", str(path))):
-        found.setdefault(path.parents[1].name, []).append((path.parent, {}))
-    return found
+        found.setdefault(path.parents[1].name, []).append((path.parent, json.loads(path.read_text())))
+    return {variant: trials for variant, trials in found.items() if variant not in filling.fillings(found)}
 
 
 def measure(where, scratch, subjects=SUBJECTS):

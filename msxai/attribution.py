@@ -14,6 +14,7 @@ occlusion               f(x) - f(x with a cube set to x0), for each voxel the me
 Gradients are computed on `msxai.graph`, so on any Keras backend; at a tie of max pooling the first voxel gets all.
 """
 
+import os
 from itertools import product
 
 import keras
@@ -21,11 +22,12 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
-from . import graph, lrp
+from . import graph, kernels, lrp, network
 from .errors import ParameterError
 from .parameters import one_of
 
 METHODS = ("gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "guided_backpropagation", "occlusion")
+ONE_PASS = ("gradient", "input_x_gradient", "guided_backpropagation")
 
 
 def explain(
@@ -96,7 +98,46 @@ def explain(
         else:
             gradient = _gradient(plan, x, unit, guided=method == "guided_backpropagation")
             found.append(x * gradient if method == "input_x_gradient" else gradient)
-    return lrp.Explanation(np.stack(found).astype(dtype), np.array(logits), pd.DataFrame(columns=lrp.AUDIT), method, float("nan"), "msxai")
+    return _explanation(found, logits, method, dtype)
+
+
+def explain_each(model, volumes, methods, target=None, *, options=None, threads=0, dtype="float32", compiled=None) -> dict:
+    """As `explain`, by several methods; those of one backward pass (`ONE_PASS`) share the forward pass.
+
+    Parameters
+    ----------
+    methods : sequence of str
+    options : dict, optional
+        Method to the options that `explain` takes for it.
+    threads, compiled
+        Of `msxai.kernels`, which the shared passes use as `msxai.lrp.explain` does.
+
+    Returns
+    -------
+    dict
+        Method to `msxai.lrp.Explanation`; equal to that of `explain` to rounding.
+    """
+    for method in methods:
+        one_of("method", method, METHODS)
+    found = {method: explain(model, volumes, method, target, dtype=dtype, **(options or {}).get(method, {}))
+             for method in methods if method not in ONE_PASS}  # fmt: skip
+    shared, plan, maps, logits = [method for method in methods if method in ONE_PASS], graph.read(model, dtype), {}, []
+    fused = plan.fused if shared and (not network.on_gpu() if compiled is None else compiled) else {}
+    with kernels.threads(threads or os.cpu_count()):
+        for volume in volumes if shared else ():
+            x = lrp.volume(volume, plan.shape, dtype)
+            done = graph.forward(plan, x[None], fused)
+            unit = int(lrp.unit(output := ops.convert_to_numpy(done[0][-1]), target)[0])
+            logits.append(float(output[0, unit]))
+            plain = _gradient(plan, x, unit, done=done, fused=fused) if {"gradient", "input_x_gradient"} & set(shared) else None
+            for method in shared:
+                one = _gradient(plan, x, unit, True, done, fused) if method == "guided_backpropagation" else plain
+                maps.setdefault(method, []).append(x * one if method == "input_x_gradient" else one)
+    return {method: found[method] if method in found else _explanation(maps[method], logits, method, dtype) for method in methods}
+
+
+def _explanation(maps, logits, method, dtype) -> lrp.Explanation:
+    return lrp.Explanation(np.stack(maps).astype(dtype), np.array(logits), pd.DataFrame(columns=lrp.AUDIT), method, float("nan"), "msxai")
 
 
 def _mean(maps) -> np.ndarray:
@@ -106,16 +147,23 @@ def _mean(maps) -> np.ndarray:
     return total / count
 
 
-def _gradient(plan, x, unit, guided=False) -> np.ndarray:
-    """df/dx of one volume, of its shape."""
-    values, winners = graph.forward(plan, x[None], {})
+def _gradient(plan, x, unit, guided=False, done=None, fused=None) -> np.ndarray:
+    """df/dx of one volume, of its shape. `done`: what `graph.forward` gave with `fused`."""
+    fused = fused or {}
+    values, winners = done or graph.forward(plan, x[None], fused)
     start = np.zeros(values[-1].shape, x.dtype)
     start[0, unit] = 1
     slopes = {len(values) - 1: start}
     for place in reversed(range(1, len(plan.nodes))):
+        if place in fused.values():
+            continue
         node, arriving = plan.nodes[place], slopes.pop(place)
-        inputs = values[node.inputs[0]]
-        if node.kind == "affine":
+        sources, inputs = node.inputs, values[node.inputs[0]]
+        if place in fused:  # a convolution with its pooling
+            sources, what = plan.nodes[fused[place]].inputs, plan.nodes[fused[place]].what
+            given = np.ascontiguousarray(ops.convert_to_numpy(arriving)[0]), kernels.taps(what.weights), winners[place][0]
+            passed = kernels.scatter(*given, np.ones(values[sources[0]].shape[1:], x.dtype))[None]
+        elif node.kind == "affine":
             passed = node.what.backward(arriving, node.what.weights, ops.ones_like(inputs))
         elif node.kind == "max":
             passed = node.what.hand_back(winners[place], arriving, inputs.shape)
@@ -126,7 +174,7 @@ def _gradient(plan, x, unit, guided=False) -> np.ndarray:
             passed = arriving * node.what.derivative(inputs)
         else:
             passed = ops.reshape(arriving, inputs.shape)
-        for source in node.inputs:
+        for source in sources:
             slopes[source] = slopes[source] + passed if source in slopes else passed
     return ops.convert_to_numpy(slopes[0])[0]
 

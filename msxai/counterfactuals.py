@@ -27,7 +27,8 @@ def changed(prepared, row: int, change: str, *, how: str = "noise", seed: int = 
     Parameters
     ----------
     prepared : msxai.prepared.Prepared
-        Normalised by "zscore" or "max": both are linear, so filling before or after them is the same up to rounding.
+        Normalised by "zscore" or "max": both are linear, so filling before or after them is the same, up to rounding and to which piece
+        of white matter fits best by it.
     row : int
         Which scan.
     change : {"filled", "sham"}

@@ -11,6 +11,9 @@ from .parameters import one_of
 
 FASTER = {"integrated_gradients": {"steps": 8}, "smoothgrad": {"steps": 8}, "occlusion": {"size": 12}}
 
+NEVER = {"random logit": "with one output the map of the other class is this map with its sign turned",
+         "training on permuted labels": "it takes a training of its own"}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -19,20 +22,30 @@ class Comparison:
     Attributes
     ----------
     scores : pandas.DataFrame
-        One row a map and scan with lesions: map, kind (rule, method or baseline), participant_id, session_id, label, lesion_voxels, then
-        what `msxai.quality.measure` gives, and consistency (Spearman of the first two networks' maps; NaN otherwise).
+        One row a map and judged scan: map, kind (rule, method or baseline), participant_id, session_id, label, lesion_voxels, positive
+        (sum of R+), consistency (Spearman of the first two networks' maps; NaN otherwise), and where there are masks what
+        `msxai.quality.measure` gives. Judged are the scans with lesions; where no mask is known the patients, else all.
     faithfulness : pandas.DataFrame
-        map, deletion, insertion, participant_id: see `msxai.sanity.faithfulness`.
+        map, deletion, insertion, participant_id of judged scans: see `msxai.sanity.faithfulness`.
     means : dict
         Map to {1: mean map of patients, 0: of controls}, where there are such scans.
     brain : ndarray of bool, shape (X, Y, Z)
         Voxels inside the brain of at least half of the scans.
+    left_out : dict
+        What is not there, and why.
+    judged : list of int
+        Rows of the judged scans.
+    example : tuple of (int, dict)
+        Row of the judged scan with the median lesion volume, a patient where there is one, and its maps.
     """
 
     scores: pd.DataFrame
     faithfulness: pd.DataFrame
     means: dict
     brain: np.ndarray
+    left_out: dict
+    judged: list
+    example: tuple
 
 
 def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, faithful, width, seed, threads) -> Comparison:
@@ -42,10 +55,11 @@ def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, faithful
     ----------
     prepared : msxai.prepared.Prepared
     rows : sequence of int
-        Which scans. Those without lesions count in the mean maps alone.
+        Which scans. Those that are not judged (see `Comparison`) count in the mean maps alone.
     weights : sequence of path
         One weights file (.npz) a network.
-    tuned : msxai.reference_maps.Tuned
+    tuned : msxai.reference_maps.Tuned or None
+        None: baselines that need no lesion masks only.
     rules, methods : sequence of str
         Of `msxai.rules.NAMES` and `msxai.attribution.METHODS`.
     epsilon : float
@@ -55,54 +69,93 @@ def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, faithful
     width, seed, threads : int
         Of the untrained network; of it and the random map; of the kernels.
     """
+    faithful = [one_of("faithful", name, [*rules, *methods, *reference_maps.NAMES]) for name in faithful]
     models, untrained = [network.restore(path) for path in weights], reference_maps.untrained(width, seed)
-    scores, faithfulness, sums, brains = [], [], {}, 0
-    lesioned = set(reference_maps.with_lesions(prepared, rows))
+    logit, options = sanity.logit_of(models[0], threads), {"rule": "epsilon", "epsilon": epsilon, "threads": threads}
+    scores, faithfulness, sums, brains, shown = [], [], {}, 0, {}
+    lesioned, judged, left_out = _judged(prepared, rows, tuned, len(models))
+    example = _example(prepared, judged)
     for row in tqdm(rows, desc="comparing", unit="scan"):
-        scan, brain, lesions = prepared.table.iloc[row], prepared.brain(row), prepared.lesions(row)
-        found = explained(models, prepared.image(row), rules, methods, epsilon, threads)
+        scan, image, brain, lesions = prepared.table.iloc[row], prepared.image(row), prepared.brain(row), prepared.lesions(row)
+        found = explained(models, image, rules, methods, epsilon, threads)
         maps = {name: (kind, np.mean(each, axis=0)) for name, (kind, each) in found.items()}
-        rest = reference_maps.maps(prepared, row, tuned, untrained, seed, rule="epsilon", epsilon=epsilon, threads=threads)
+        rest = reference_maps.maps(prepared, row, tuned, untrained, seed, **options)
         maps |= {name: ("baseline", values) for name, values in rest.items()}
         brains = brains + brain
         label = None if pd.isna(scan["label"]) else int(scan["label"])
         who = {"participant_id": scan["participant_id"], "session_id": scan["session_id"], "label": label}
+        target, volume = quality.Target(lesions, brain), int(lesions.sum()) if row in lesioned else np.nan
         for name, (kind, values) in maps.items():
             total, count = sums.setdefault(name, {}).get(label, (0, 0))
             sums[name][label] = total + values, count + 1
-            if row in lesioned:
+            if row in judged:
                 each = found.get(name, ("", []))[1]
                 alike = quality.consistency(each[0], each[1], brain) if len(each) > 1 else np.nan
-                more = quality.measure(values, lesions, brain) | {"consistency": alike}
-                scores.append({"map": name, "kind": kind, **who, "lesion_voxels": int(lesions.sum()), **more})
-        if row in lesioned and len(faithful):
-            chosen = {one_of("faithful", name, list(maps)): "" for name in faithful}
-            chosen = {name: maps[name][1] for name in chosen}
-            table = sanity.faithfulness(sanity.logit_of(models[0]), prepared.image(row), brain, chosen, seed=seed, orders=1)
-            faithfulness.append(table.assign(**who))
+                known = row in lesioned
+                more = quality.measure(values, lesions, brain, target) if known else {"positive": float(quality.positive(values).sum())}
+                scores.append({"map": name, "kind": kind, **who, "lesion_voxels": volume, **more, "consistency": alike})
+        if row == example:
+            shown = {name: values for name, (_, values) in maps.items()}
+        if row in judged and len(faithful):
+            chosen = {name: maps[name][1] for name in faithful if name in maps}
+            faithfulness.append(sanity.faithfulness(logit, image, brain, chosen, seed=seed, orders=1).assign(**who))
     means = {name: {label: total / count for label, (total, count) in both.items()} for name, both in sums.items()}
     faithfulness = pd.concat(faithfulness, ignore_index=True) if faithfulness else pd.DataFrame(columns=["map", "deletion", "insertion"])
-    return Comparison(pd.DataFrame(scores), faithfulness, means, brains >= len(rows) / 2)
+    return Comparison(pd.DataFrame(scores), faithfulness, means, brains >= len(rows) / 2, left_out, sorted(judged), (example, shown))
+
+
+def _judged(prepared, rows, tuned, count: int) -> tuple[set, set, dict]:
+    """Rows with lesions, rows that are judged, and what is left out, why."""
+    lesioned, left_out = set(reference_maps.with_lesions(prepared, rows).tolist()), dict(NEVER)
+    labels = prepared.table["label"].iloc[list(rows)].to_numpy("float", na_value=np.nan)
+    patients = {int(row) for row, label in zip(rows, labels, strict=True) if label == 1}
+    unknown = sum(not prepared.has_lesions[row] for row in rows)
+    if not lesioned:
+        why = f"no lesions are known in the {len(rows)} scans ({unknown} without a mask)"
+        left_out |= dict.fromkeys(("scores against lesions", "league", "dose"), why)
+    elif unknown:
+        left_out["scores against lesions: some scans"] = f"{unknown} of {len(rows)} scans have no lesion mask"
+    if not {0, 1} <= set(labels):
+        left_out["contrast"] = "it takes scans of patients and of controls"
+    if count < 2:
+        left_out["consistency"] = "it takes two networks"
+    if tuned is None:
+        why = "baselines are tuned on scans with lesions, which the training or the validation part lacks"
+        left_out |= {"league": why, "baselines edges and prior": why}
+    return lesioned, lesioned or patients or set(map(int, rows)), left_out
+
+
+def _example(prepared, judged) -> int:
+    """The scan with the median lesion volume, of patients where there are any."""
+    judged = sorted(judged)
+    patients = [
+        row for row in judged if prepared.table["label"].iloc[row] is not pd.NA and prepared.table["label"].iloc[row] == 1
+    ] or judged
+    return sorted(patients, key=lambda row: prepared.lesions(row).sum())[len(patients) // 2]
 
 
 def explained(models, image, rules, methods, epsilon: float, threads: int) -> dict:
     """Maps of one scan of shape (X, Y, Z): name to (kind, a map of each network)."""
     volume, found = image[None, ..., None], {}
-    for rule in rules:
-        maps = [lrp.explain(model, volume, rule, epsilon, threads=threads).relevance[0, ..., 0] for model in models]
-        found[rule] = "rule", maps
-    for method in methods:
-        maps = [attribution.explain(model, volume, method, **FASTER.get(method, {})).relevance[0, ..., 0] for model in models]
-        found[method] = "method", maps
+    for model in models:
+        maps = lrp.explain_each(model, volume, rules, epsilon, threads=threads)
+        maps = {name: ("rule", one) for name, one in maps.items()}
+        others = attribution.explain_each(model, volume, methods, options=FASTER, threads=threads)
+        for name, (kind, one) in (maps | {name: ("method", one) for name, one in others.items()}).items():
+            found.setdefault(name, (kind, []))[1].append(one.relevance[0, ..., 0])
     return found
 
 
-def maps_of(prepared, row: int, weights, tuned, *, width, rules, methods, epsilon, seed, threads: int = 1) -> dict:
-    """All maps of one scan, name to array of shape (X, Y, Z); parameters as in `compare`."""
-    found = explained([network.restore(path) for path in weights], prepared.image(row), rules, methods, epsilon, threads)
-    maps = {name: np.mean(each, axis=0) for name, (_, each) in found.items()}
-    options = {"rule": "epsilon", "epsilon": epsilon, "threads": threads}
-    return maps | reference_maps.maps(prepared, row, tuned, reference_maps.untrained(width, seed), seed, **options)
+def few(found: Comparison, count: int) -> list[int]:
+    """Rows of `count` judged scans, evenly spread, for `msxai.sanity.checks`."""
+    return [found.judged[place] for place in np.unique(np.linspace(0, len(found.judged) - 1, count).round().astype(int))]
+
+
+def league(found: Comparison, seed: int = 0) -> pd.DataFrame:
+    """`msxai.quality.league` with all baselines; empty where it is left out."""
+    if "league" in found.left_out:
+        return pd.DataFrame()
+    return quality.league(found.scores[found.scores["lesion_voxels"].notna()], reference_maps.NAMES, seed)
 
 
 def summary(found: Comparison, seed: int = 0) -> pd.DataFrame:
@@ -118,15 +171,18 @@ def summary(found: Comparison, seed: int = 0) -> pd.DataFrame:
     rows = []
     for name, table in found.scores.groupby("map", sort=False):
         means, row = found.means[name], {"map": name}
-        enough = len(table) > 2 and table["positive"].nunique() > 1
+        table = table.groupby("participant_id", sort=False)[["positive", "lesion_voxels", "consistency"]].mean()  # visits of a subject
+        enough = table["lesion_voxels"].notna().sum() > 2 and table["positive"].nunique() > 1
+        known = table[table["lesion_voxels"].notna()]
         values = {
-            "dose": quality.correlation_interval(table["positive"], table["lesion_voxels"], seed) if enough else (np.nan,) * 3,
+            "dose": quality.correlation_interval(known["positive"], known["lesion_voxels"], seed) if enough else (np.nan,) * 3,
             "consistency": quality.mean_interval(table["consistency"], seed),
         }
         faithful = found.faithfulness[found.faithfulness["map"] == name]
         for way in ("deletion", "insertion"):
-            values[way] = quality.mean_interval(faithful[way].to_numpy(float), seed)
-            row[f"{way}_p"] = quality.above_zero(faithful[way])
+            each = faithful.groupby("participant_id", sort=False)[way].mean().to_numpy(float) if len(faithful) else np.zeros(0)
+            values[way] = quality.mean_interval(each, seed)
+            row[f"{way}_p"] = quality.above_zero(each)
         for key, (value, low, high) in values.items():
             row |= {key: value, f"{key}_low": low, f"{key}_high": high}
         row["contrast"] = quality.class_contrast(means[1], means[0], found.brain) if {0, 1} <= set(means) else np.nan
@@ -134,10 +190,15 @@ def summary(found: Comparison, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def save(folder, tables: dict, parameters: dict, inputs) -> None:
-    """Write tables (name to DataFrame) as .tsv and, last, provenance.json."""
+def save(folder, tables: dict, parameters: dict, inputs, left_out: dict | None = None) -> None:
+    """Write tables (name to DataFrame) that are not empty, and what was left out, as .tsv; last provenance.json."""
+    tables = {**tables, "left_out": pd.DataFrame({"what": list(left_out or {}), "why": list((left_out or {}).values())})}
+    for name in tables:
+        (folder / f"{name}.tsv").unlink(missing_ok=True)  # of an earlier run, that another has
+    tables = {name: table for name, table in tables.items() if len(table)}
     files = [folder / f"{name}.tsv" for name in tables]
     for path, table in zip(files, tables.values(), strict=True):
         with integrity.replacing(path) as draft:
             table.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-    integrity.write_json(folder / "provenance.json", integrity.provenance(parameters, inputs, files))
+    record = integrity.provenance(parameters, inputs, files, left_out=left_out or {})
+    integrity.write_json(folder / "provenance.json", record)

@@ -3,7 +3,7 @@
 The mean map of a scan that had to be registered is kept on the model's grid (``space-MNI152``), and once more in the scan's own space
 (``space-orig``); any other scan's own space is MNI152. BIDS has agreed on no suffix for relevance. Conventions of this package:
 ``desc-lrpEpsilon_stat-relevance_statmap``, the mean over trials, and ``stat-relevanceSD``, the standard deviation over trials (from two
-trials on). ``audit.tsv``: what each layer kept, scan by scan.
+trials on). ``audit.tsv``: what each layer kept, scan by scan. ``trust.tsv``: the warnings of `msxai.trust`, also in each sidecar.
 """
 
 import json
@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import images, integrity, lrp, network, registration
+from . import images, integrity, lrp, network, registration, trust
 from .parameters import located
 
 CHUNK = {"msxai": 4, "innvestigate": 32}  # scans explained at a time, 4 MB a scan and trial; innvestigate starts a process each time
+TRUST = ("Flag", "Value", "Limit", "Flagged")  # of trust.tsv, by their names in the sidecars
 NOTICE = "Research software. Not for clinical use."
 
 
@@ -44,27 +45,34 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
         mean map, in logits), conserved (relevance / logit), path (below `folder`), own_path (the map in the scan's own space), sha256.
         Written as heatmaps.tsv too.
     """
-    folder, table, audits, size = Path(folder), [], [], CHUNK.get(engine, 1)
-    models = [network.restore(path) for path in weights]
+    folder, table, audits, trusted, size = Path(folder), [], [], [], CHUNK.get(engine, 1)
+    models, options = [network.restore(path) for path in weights], {"rule": rule, "epsilon": epsilon, "engine": engine, "threads": threads}
+    distance, limits, source = _known(models, weights[0], options, size)
     common = {"Rule": rule, "Epsilon": epsilon, "Engine": engine, "Target": "logit of the patient class", "Units": "logit per voxel",
-              "WeightsSHA256": [integrity.sha256(path) for path in weights]}  # fmt: skip
+              "WeightsSHA256": [integrity.sha256(path) for path in weights],
+              "LesionFilling": prepared.parameters.get("filling", "none")}  # fmt: skip
+    far = distance(trust.features(models, prepared, rows)) if distance else [None] * len(rows)
+    far = dict(zip(rows, far, strict=True))
     with integrity.replacing(folder) as draft, tqdm(total=len(rows), desc="explaining", unit="scan") as bar:
-        for chunk in np.array_split(rows, range(size, len(rows), size)):
-            volumes = np.stack([prepared.image(row) for row in chunk])[..., None]
-            found = [lrp.explain(model, volumes, rule, epsilon, engine=engine, threads=threads) for model in models]
+        for chunk, found in _explained(models, prepared, rows, options, size):
             for index, row in enumerate(chunk):
-                maps, logits = np.stack([one.relevance[index, ..., 0] for one in found]), [float(one.logits[index]) for one in found]
-                source, mean = prepared.table.iloc[row], maps.mean(0)
-                scan, entry = images.load(source["image"]), _entry(source, rule, logits, mean)
+                maps, logits = _of(found, index)
+                scan_row, mean = prepared.table.iloc[row], maps.mean(0)
+                scan, entry = images.load(scan_row["image"]), _entry(scan_row, rule, logits, mean)
+                about = {name: entry[name] for name in ("participant_id", "session_id")}
+                values = trust.measure(maps, logits, prepared.brain(row))
+                values["out_of_distribution"] = trust.number(far[row])
+                flags = trust.flags(values, limits, source)
+                trusted += [{**about, **{name.lower(): one[name] for name in TRUST}} for one in flags]
                 kept = pd.concat([one.audit[one.audit["volume"] == index].assign(trial=trial) for trial, one in enumerate(found)])
-                audits.append(kept.drop(columns="volume").assign(**{name: entry[name] for name in ("participant_id", "session_id")}))
+                audits.append(kept.drop(columns="volume").assign(**about))
                 more = {
                     "Logits": logits, "MeanLogit": entry["logit"], "SumOfRelevance": entry["relevance"],
-                    "SumPerTrial": maps.sum(axis=(1, 2, 3), dtype=float).tolist(), "Audit": _account(kept),
-                    "Scan": integrity.relative(source["image"]), "ScanSHA256": source["source_sha256"],
+                    "SumPerTrial": maps.sum(axis=(1, 2, 3), dtype=float).tolist(), "Trust": flags, "Audit": _account(kept),
+                    "Scan": integrity.relative(scan_row["image"]), "ScanSHA256": scan_row["source_sha256"],
                     "Synthetic": bool(prepared.synthetic), "Notice": NOTICE,
                 }  # fmt: skip
-                way = json.loads(source["registration"])
+                way = json.loads(scan_row["registration"])
                 grid = scan if way["route"] == "resampled" else nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
                 entry["sha256"] = _save(draft / entry["path"], mean, grid, {**common, "Statistic": "mean over trials", **more})
                 if grid is not scan:
@@ -81,8 +89,37 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
         table = pd.DataFrame(table)
         table.to_csv(draft / "heatmaps.tsv", sep="\t", index=False, na_rep="n/a")
         columns = ["participant_id", "session_id", "trial", *lrp.AUDIT[1:]]
+        pd.DataFrame(trusted).to_csv(draft / "trust.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.6g")
         pd.concat(audits)[columns].to_csv(draft / "audit.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.9g")
     return table
+
+
+def _explained(models, prepared, rows, options: dict, size: int):
+    """Yield some rows at a time, and their explanations, one a network."""
+    for chunk in np.array_split(rows, range(size, len(rows), size)):
+        volumes = np.stack([prepared.image(row) for row in chunk])[..., None]
+        yield chunk, [lrp.explain(model, volumes, **options) for model in models]
+
+
+def _of(found, index: int) -> tuple[np.ndarray, list]:
+    """Maps of shape (networks, X, Y, Z) and logits of one volume."""
+    return np.stack([one.relevance[index, ..., 0] for one in found]), [float(one.logits[index]) for one in found]
+
+
+def _known(models, weights, options: dict, size: int) -> tuple:
+    """Distance from the training part, limits by the validation part, and where these come from; None, {} where they are not at hand."""
+    cohort, why = trust.reference(weights)
+    parts = {part: cohort.rows(part) if cohort else [] for part in ("training", "validation")}
+    if not all(map(len, parts.values())):
+        return None, {}, why or f"{cohort.name} has no training or no validation part"
+    labels = cohort.table["label"].iloc[parts["training"]].to_numpy("float", na_value=np.nan)
+    distance, rows = trust.Distance(trust.features(models, cohort, parts["training"]), labels), parts["validation"]
+    values = [trust.measure(*_of(found, index), cohort.brain(row))
+              for chunk, found in _explained(models, cohort, rows, options, size) for index, row in enumerate(chunk)]  # fmt: skip
+    far = distance(trust.features(models, cohort, rows))
+    values = [one | {"out_of_distribution": trust.number(other)} for one, other in zip(values, far, strict=True)]
+    share = max(trust.ALARMS, 1 / (len(rows) + 1))
+    return distance, trust.limits(values), f"{len(rows)} validation scans of {cohort.name}; passed by {share:.0%} of scans like them"
 
 
 def _save(path, relevance, scan, sidecar: dict, matrix=None) -> str:
@@ -134,6 +171,11 @@ def read(folder) -> pd.DataFrame:
 def read_audit(folder) -> pd.DataFrame:
     """audit.tsv of a derivative: participant_id, session_id, trial, then `msxai.lrp.AUDIT` from layer on; empty for innvestigate."""
     return _read(Path(folder) / "audit.tsv")
+
+
+def read_trust(folder) -> pd.DataFrame:
+    """trust.tsv of a derivative: participant_id, session_id, flag, value, limit, flagged (see `msxai.trust.flags`)."""
+    return _read(Path(folder) / "trust.tsv")
 
 
 def _read(path) -> pd.DataFrame:

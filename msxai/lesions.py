@@ -198,6 +198,11 @@ class Filler:
         return images.with_space_of(scan, values)
 
 
+def on_grid(mask, scan) -> np.ndarray:
+    """A mask of MNI152 space (nibabel) on a scan's grid; bool."""
+    return _moved(mask, scan)
+
+
 def _moved(mask, scan, box=(), move=None) -> np.ndarray:
     """A mask in a box of a scan's grid, perhaps after a movement in MNI152 space (mm, its own inverse)."""
     values = np.asarray(mask.dataobj, "float32")

@@ -13,10 +13,11 @@ sensitivity  lesions hit while at most one mark misses: marks are the local maxi
              doi:10.1118/1.596358).
 """
 
+from functools import cached_property
+
 import numpy as np
 import pandas as pd
 from scipy import ndimage, stats
-from sklearn.metrics import average_precision_score
 
 from . import statistics
 from .errors import ParameterError
@@ -40,66 +41,115 @@ def positive(relevance) -> np.ndarray:
     return np.maximum(relevance, 0)
 
 
+class Target:
+    """What maps of one scan should find; what all of its maps need is computed once.
+
+    Parameters
+    ----------
+    lesions, brain : ndarray of bool, shape (X, Y, Z)
+        `brain` None: the whole grid.
+    """
+
+    def __init__(self, lesions, brain=None):
+        self.lesions = np.asarray(lesions, bool)
+        self.brain = np.ones(self.lesions.shape, bool) if brain is None else np.asarray(brain, bool)
+        self.truth, self.size = self.lesions[self.brain], int(self.lesions.sum())
+        self._near = {}
+
+    def near(self, tolerance: int) -> np.ndarray:
+        """The lesions and what lies within `tolerance` voxels of them."""
+        if tolerance not in self._near:
+            self._near[tolerance] = _grown(self.lesions, tolerance)
+        return self._near[tolerance]
+
+    @cached_property
+    def labels(self) -> tuple[np.ndarray, int]:
+        """Number of each voxel's lesion (26-connected), 0 outside; and how many there are."""
+        return ndimage.label(self.lesions, NEIGHBOURS)
+
+
 def rma(relevance, lesions, brain=None) -> float:
     """Relevance mass accuracy; NaN for a map without positive relevance. Parameters as in `measure`; relevance outside the brain counts."""
-    mass = positive(relevance)
-    total = mass.sum()
-    return float(mass[lesions].sum() / total) if total > 0 else np.nan
+    return _rma(positive(relevance), Target(lesions, brain))
 
 
 def rra(relevance, lesions, brain=None) -> float:
     """Relevance rank accuracy over the whole grid; parameters as in `measure`."""
-    values, truth = positive(relevance).ravel(), np.ravel(lesions)
-    size = int(truth.sum())
-    border = np.partition(values, -size)[-size]
-    above, equal = values > border, values == border
-    hits = truth[above].sum() + truth[equal].sum() * (size - above.sum()) / equal.sum()
-    return float(hits / size)
+    return _rra(positive(relevance), Target(lesions, brain))
 
 
 def auprc(relevance, lesions, brain) -> float:
-    """Average precision inside the brain; parameters as in `measure`."""
-    return float(average_precision_score(lesions[brain], positive(relevance)[brain]))
+    """Average precision inside the brain, as scikit-learn defines it; parameters as in `measure`."""
+    target = Target(lesions, brain)
+    return _auprc_and_dice(positive(relevance), target)[0]
 
 
 def best_dice(relevance, lesions, brain) -> float:
     """Dice at the map's own best threshold above 0; 0 for a map without positive relevance. Parameters as in `measure`."""
-    values, truth = positive(relevance)[brain], lesions[brain]
-    order = np.argsort(-values, kind="stable")
-    values, hits = values[order], np.cumsum(truth[order])
-    last = np.append(values[1:] < values[:-1], True) & (values > 0)  # equal voxels come together or not at all
-    dice = 2 * hits[last] / (np.flatnonzero(last) + 1 + truth.sum())
-    return float(dice.max(initial=0.0))
+    target = Target(lesions, brain)
+    return _auprc_and_dice(positive(relevance), target)[1]
 
 
 def pointing(relevance, lesions, brain=None, tolerance: int = 1) -> float:
     """Pointing game; of several maxima the share that lies in G, `tolerance` voxels allowed. Parameters as in `measure`."""
-    values = positive(relevance)
-    if values.max() == 0:
-        return 0.0
-    return float(_grown(lesions, tolerance)[values == values.max()].mean())
+    return _pointing(positive(relevance), Target(lesions, brain), tolerance)
 
 
 def lesion_sensitivity(relevance, lesions, brain=None, false_positives: int = 1, tolerance: int = 1) -> float:
     """Share of lesions (26-connected) hit by the marks above the one that would be the next false positive; parameters as in `measure`."""
-    values = positive(relevance)
-    labels, count = ndimage.label(lesions, NEIGHBOURS)
-    places = _marks(values)
+    return _sensitivity(positive(relevance), Target(lesions, brain), false_positives, tolerance)
+
+
+def _rma(mass, target) -> float:
+    total = mass.sum()
+    return float(mass[target.lesions].sum() / total) if total > 0 else np.nan
+
+
+def _rra(mass, target) -> float:
+    high = mass[mass > 0]
+    border = np.partition(high, -target.size)[-target.size] if len(high) >= target.size else 0.0
+    above, equal = mass > border, mass == border
+    hits = target.lesions[above].sum() + target.lesions[equal].sum() * (target.size - above.sum()) / equal.sum()
+    return float(hits / target.size)
+
+
+def _auprc_and_dice(mass, target) -> tuple[float, float]:
+    """Both from one sorting; equal voxels come together or not at all."""
+    values, total = mass[target.brain], target.truth.sum()
+    high = values > 0  # the others are equal: they come last, all at once
+    order = np.argsort(-values[high])
+    ordered, hits = values[high][order], np.cumsum(target.truth[high][order])
+    last = np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True)) if len(ordered) else np.zeros(0, int)
+    found, counts = hits[last], last + 1
+    dice = 2 * found / (counts + total)
+    found, counts = np.append(found, total), np.append(counts, len(values))
+    return float(np.sum(np.diff(found, prepend=0) / total * found / counts)), float(dice.max(initial=0.0))
+
+
+def _pointing(mass, target, tolerance: int = 1) -> float:
+    top = mass.max()
+    return float(target.near(tolerance)[mass == top].mean()) if top > 0 else 0.0
+
+
+def _sensitivity(mass, target, false_positives: int = 1, tolerance: int = 1) -> float:
+    places = _marks(mass)
     if not len(places):
         return 0.0
-    heights, place = values[tuple(places.T)], tuple(places.T)
-    missed = np.sort(heights[~_grown(lesions, tolerance)[place]])[::-1]
+    labels, count = target.labels
+    heights, place = mass[tuple(places.T)], tuple(places.T)
+    missed = np.sort(heights[~target.near(tolerance)[place]])[::-1]
     limit = missed[false_positives] if len(missed) > false_positives else 0.0
-    kept = np.zeros(values.shape, bool)
-    kept[tuple(places[heights > limit].T)] = True
-    return float(np.count_nonzero(np.unique(labels[_grown(kept, tolerance)])) / count)
+    kept, around = places[heights > limit] + tolerance, np.pad(labels, tolerance)
+    steps = np.indices((2 * tolerance + 1,) * 3).reshape(3, -1).T - tolerance
+    hit = set().union(*(around[tuple((kept + step).T)] for step in steps)) - {0}
+    return float(len(hit) / count)
 
 
 MEASURES = {"rma": rma, "rra": rra, "auprc": auprc, "best_dice": best_dice, "pointing": pointing, "sensitivity": lesion_sensitivity}
 """Name to function, in the order of the league table."""
 
 
-def measure(relevance, lesions, brain) -> dict:
+def measure(relevance, lesions, brain, target: Target | None = None) -> dict:
     """All of `MEASURES` of one map.
 
     Parameters
@@ -108,6 +158,8 @@ def measure(relevance, lesions, brain) -> dict:
         Map of any unit; high where it points.
     lesions, brain : ndarray of bool, same shape
         What it should find, and where it may look.
+    target : Target, optional
+        Of the same masks; saves time where several maps of a scan are measured.
 
     Returns
     -------
@@ -127,8 +179,11 @@ def measure(relevance, lesions, brain) -> dict:
         )
     if not (lesions & brain).any():
         raise ParameterError("lesions", "an empty mask", "a lesion inside the brain", "Leave out subjects without lesions.")
-    found = {name: function(relevance, lesions, brain) for name, function in MEASURES.items()}
-    return found | {"prevalence": float(lesions[brain].mean()), "positive": float(positive(relevance).sum())}
+    mass, target = positive(relevance), target or Target(lesions, brain)
+    area, dice = _auprc_and_dice(mass, target)
+    found = {"rma": _rma(mass, target), "rra": _rra(mass, target), "auprc": area, "best_dice": dice, "pointing": _pointing(mass, target),
+             "sensitivity": _sensitivity(mass, target)}  # fmt: skip
+    return found | {"prevalence": float(lesions[brain].mean()), "positive": float(mass.sum())}
 
 
 def dice_at(relevance, lesions, brain, threshold: float) -> float:
@@ -202,7 +257,7 @@ def league(scores: pd.DataFrame, baselines, seed: int = 0, n: int = 2000) -> pd.
     Parameters
     ----------
     scores : pandas.DataFrame
-        map, participant_id, and a column for each measure; one row a map and subject, the same subjects for every map.
+        map, participant_id, and a column for each measure; one row a map and scan, the same scans for every map.
     baselines : sequence of str
         Which maps are baselines. The strongest is decided measure by measure: the highest mean.
     seed, n : int
@@ -215,7 +270,7 @@ def league(scores: pd.DataFrame, baselines, seed: int = 0, n: int = 2000) -> pd.
         `_difference`, `_difference_low`, `_difference_high`, with `_strongest` the baseline it is taken to (NaN for baselines).
     """
     names = [name for name in MEASURES if name in scores]
-    wide = {name: scores.pivot(index="participant_id", columns="map", values=name) for name in names}
+    wide = {name: scores.pivot_table(name, "participant_id", "map", dropna=False) for name in names}  # visits of a subject are averaged
     baselines = [name for name in baselines if name in set(scores["map"])]
     rows = []
     for one in scores["map"].unique():
@@ -244,6 +299,12 @@ def _marks(values) -> np.ndarray:
     order = np.lexsort((((voxels - centres[which]) ** 2).sum(1), which))
     _, first = np.unique(which[order], return_index=True)
     return voxels[order][first]
+
+
+def box(mask, margin: int) -> tuple:
+    """Slices of the smallest box that holds a mask, `margin` voxels wider where the grid goes on."""
+    (found,) = ndimage.find_objects(np.asarray(mask, "uint8"))
+    return tuple(slice(max(one.start - margin, 0), one.stop + margin) for one in found)
 
 
 def _grown(mask, voxels: int) -> np.ndarray:

@@ -22,6 +22,7 @@ NAMES = ("random", "untrained", "edges", "brightness", "prior")
 EDGES = tuple((name, blur) for name in ("sobel", "laplace") for blur in (0.0, 0.7, 1.0, 1.5))  # filter, blur (voxels)
 BLURS = (0.0, 0.5, 1.0, 2.0, 4.0)  # of the prior, voxels
 THRESHOLDS = np.arange(0.5, 3.01, 0.1)  # of the z-score
+REACH = 8  # voxels round the brain that its edges can depend on: the widest blur reaches 6
 FAINT = 1e-6  # slope below the threshold: keeps the order, weighs nothing
 
 
@@ -69,14 +70,16 @@ def tune(prepared, training=None, validation=None) -> Tuned:
     if not len(training) or not len(validation):
         where = "training" if not len(training) else "validation"
         raise CohortError(f"{prepared.name}, {where} part", "no subject with lesions", "lesion masks",
-                          "Without masks the heatmaps cannot be compared with lesions: leave this notebook out.")  # fmt: skip
+                          "Give lesion masks of scans in both parts.")  # fmt: skip
     total = sum(prepared.lesions(row).astype(float) for row in training) / len(training)
     priors = {blur: ndimage.gaussian_filter(total, blur) if blur else total for blur in BLURS}
     found = {("edges", one): [] for one in EDGES} | {("threshold", one): [] for one in THRESHOLDS} | {("blur", one): [] for one in BLURS}
     for row in validation:
         lesions, brain, bright = prepared.lesions(row), prepared.brain(row), zscore(prepared, row)
+        around = quality.box(brain, 0)
+        filled = _filled(bright, brain)
         for one in EDGES:
-            found["edges", one].append(quality.auprc(edges(bright, brain, *one), lesions, brain))
+            found["edges", one].append(quality.auprc(edges(bright, brain, *one, filled)[around], lesions[around], brain[around]))
         for one in THRESHOLDS:
             found["threshold", one].append(quality.dice_at(bright, lesions, brain, one))
         for one in BLURS:
@@ -86,14 +89,25 @@ def tune(prepared, training=None, validation=None) -> Tuned:
     return Tuned(best["edges"], float(best["threshold"]), best["blur"], priors[best["blur"]], scores)
 
 
-def maps(prepared, row: int, tuned: Tuned, model: keras.Model, seed: int = 0, **options) -> dict:
-    """All baselines of one scan, name to float array of shape (X, Y, Z).
+def attempt(prepared) -> tuple[Tuned | None, str]:
+    """`tune` where the cohort has lesion masks to tune on; else None. And in words, what was chosen or why nothing was."""
+    try:
+        tuned = tune(prepared)
+    except CohortError as error:
+        return None, f"left out: what needs lesion masks, as the baselines cannot be tuned ({error})"
+    kind, blur = tuned.edges
+    return tuned, f"edges: {kind}, blur {blur}; threshold of the z-score: {tuned.threshold:.1f}; blur of the prior: {tuned.blur} voxels"
+
+
+def maps(prepared, row: int, tuned: Tuned | None, model: keras.Model, seed: int = 0, **options) -> dict:
+    """Baselines of one scan, name to float array of shape (X, Y, Z).
 
     Parameters
     ----------
     prepared : msxai.prepared.Prepared
     row : int
-    tuned : Tuned
+    tuned : Tuned or None
+        None leaves out edges and prior, and brightness is what lies above the mean of the brain (its order needs no tuning).
     model : keras.Model
         From `untrained`.
     seed : int
@@ -102,13 +116,14 @@ def maps(prepared, row: int, tuned: Tuned, model: keras.Model, seed: int = 0, **
         For `msxai.lrp.explain`: rule, epsilon, threads.
     """
     brain, bright = prepared.brain(row), zscore(prepared, row)
-    return {
+    found = {
         "random": np.random.default_rng([seed, row]).random(brain.shape) * brain,
         "untrained": lrp.explain(model, prepared.image(row)[None, ..., None], **options).relevance[0, ..., 0],
-        "edges": edges(bright, brain, *tuned.edges),
-        "brightness": brightness(bright, brain, tuned.threshold),
-        "prior": tuned.prior * brain,
     }
+    if tuned is None:
+        return found | {"brightness": brightness(bright, brain, 0.0)}
+    found["edges"] = edges(bright, brain, *tuned.edges)
+    return found | {"brightness": brightness(bright, brain, tuned.threshold), "prior": tuned.prior * brain}
 
 
 def untrained(width: int, seed: int) -> keras.Model:
@@ -129,11 +144,14 @@ def brightness(bright, brain, threshold: float) -> np.ndarray:
     return np.where(brain, np.maximum(bright - threshold, 0) + FAINT * (bright - low), 0)
 
 
-def edges(bright, brain, kind: str = "sobel", blur: float = 1.0) -> np.ndarray:
+def edges(bright, brain, kind: str = "sobel", blur: float = 1.0, filled=None) -> np.ndarray:
     """Size of the gradient or of the Laplacian of the z-score inside the brain; its own border is no edge of the scan's."""
-    filled = ndimage.gaussian_filter(_filled(bright, brain), blur) if blur else _filled(bright, brain)
+    around, out = quality.box(brain, REACH), np.zeros(brain.shape)
+    filled, inside = (_filled(bright, brain) if filled is None else filled)[around], brain[around]
+    filled = ndimage.gaussian_filter(filled, blur) if blur else filled
     sobel = [ndimage.sobel(filled, axis) for axis in range(3)] if kind == "sobel" else []
-    return np.where(brain, np.sqrt(sum(one**2 for one in sobel)) if sobel else np.abs(ndimage.laplace(filled)), 0)
+    out[around] = np.where(inside, np.sqrt(sum(one**2 for one in sobel)) if sobel else np.abs(ndimage.laplace(filled)), 0)
+    return out
 
 
 def _filled(values, brain) -> np.ndarray:

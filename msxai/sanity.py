@@ -13,8 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage, stats
 
-from . import lrp, quality
+from . import graph, kernels, lrp, network, quality
 
+JITTERS = {"half a voxel": (0.5, 0.0), "one voxel": (1.0, 0.0), "2 degrees": (0.0, 2.0)}  # shift along x (voxels), turn about z
+EXPECTED = {"randomised: SSIM": "<= .2", "randomised: rank": "<= .2", "randomised: eMPRT": "> 0", "conservation error": "near 0",
+            "conservation error without biases": "<= 1e-4"} | {f"moved by {name}: rank": "near ceiling" for name in JITTERS}  # fmt: skip
 STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the brain that are exchanged
 OTHER_SEEDS = 1_000_003  # added to a seed: that of a training would give the weights that it began with, and trained ones resemble them
 BINS = 100  # of the histogram of eMPRT's entropy
@@ -109,6 +112,87 @@ def conservation(explanation: lrp.Explanation) -> np.ndarray:
     return np.abs(explanation.conserved - 1)
 
 
+def moved(values, shift: float, degrees: float, back: bool = False) -> np.ndarray:
+    """A volume of shape (X, Y, Z) turned about z round the middle of the grid, then shifted along x (voxels); linear, 0 outside.
+
+    With `back` the inverse.
+    """
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    turn, middle = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]), (np.array(values.shape) - 1) / 2
+    step = np.array([shift, 0, 0])
+    if back:
+        return ndimage.affine_transform(values, turn, middle + step - turn @ middle, order=1)
+    return ndimage.affine_transform(values, turn.T, middle - turn.T @ (middle + step), order=1)
+
+
+def jitter(model: keras.Model, volume, brain, **options) -> dict:
+    """Does the map move with the scan, as after another registration?
+
+    Parameters
+    ----------
+    model, volume, brain, **options
+        See `cascade`.
+
+    Returns
+    -------
+    dict
+        Name of `JITTERS` to Spearman's correlation over the brain of the map with that of the moved scan, moved back; and to the ceiling,
+        the same of the map moved there and back, which interpolation alone leaves.
+    """
+
+    def explained(scan):
+        return lrp.explain(model, scan[None, ..., None], **options).relevance[0, ..., 0]
+
+    original, found = explained(volume[..., 0]), {}
+    for name, move in JITTERS.items():
+        there, alone = explained(moved(volume[..., 0], *move)), moved(original, *move)
+        found[name] = tuple(quality.consistency(original, moved(one, *move, back=True), brain) for one in (there, alone))
+    return found
+
+
+def checks(model: keras.Model, prepared, rows, *, epsilon: float, seed: int, threads: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Randomisation, conservation and registration jitter of the epsilon rule, scan by scan; means with their bootstrap intervals.
+
+    Parameters
+    ----------
+    model : keras.Model
+    prepared : msxai.prepared.Prepared
+    rows : sequence of int
+        A few scans: each takes some 17 explanations.
+    epsilon, seed, threads
+        Of the rule; of the new weights and the bootstrap; of the kernels.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        One row a check: check, value, low, high (mean over subjects), ceiling, subjects, expected.
+    cascades : pandas.DataFrame
+        `cascade` of each scan with participant_id and session_id.
+    """
+    options, free, found, cascades = {"rule": "epsilon", "epsilon": epsilon, "threads": threads}, bias_free(model), [], []
+    for row in rows:
+        volume, brain = prepared.image(row)[..., None], prepared.brain(row)
+        who = {name: prepared.table[name].iloc[row] for name in ("participant_id", "session_id")}
+        steps = cascade(model, volume, brain, seed, **options)
+        cascades.append(steps.assign(**who))
+        exact = lrp.explain(free, volume[None], "epsilon", 1e-9, dtype="float64", threads=threads)
+        last = steps.iloc[-1]
+        values = {"randomised: SSIM": last["ssim"], "randomised: rank": last["rank"], "randomised: eMPRT": last["emprt"],
+                  "conservation error": conservation(lrp.explain(model, volume[None], **options))[0],
+                  "conservation error without biases": conservation(exact)[0]}  # fmt: skip
+        found += [{**who, "check": name, "value": float(value)} for name, value in values.items()]
+        for name, (rank, ceiling) in jitter(model, volume, brain, **options).items():
+            found.append({**who, "check": f"moved by {name}: rank", "value": rank, "ceiling": ceiling})
+    each = pd.DataFrame(found, columns=["check", "participant_id", "session_id", "value", "ceiling"])
+    each = each.groupby(["check", "participant_id"], sort=False)[["value", "ceiling"]].mean().reset_index()  # visits of a subject
+    table = []
+    for name, one in each.groupby("check", sort=False):
+        mean, low, high = quality.mean_interval(one["value"], seed)
+        table.append({"check": name, "value": mean, "low": low, "high": high, "ceiling": one["ceiling"].mean(), "subjects": len(one),
+                      "expected": EXPECTED[name]})  # fmt: skip
+    return pd.DataFrame(table), pd.concat(cascades, ignore_index=True)
+
+
 def fill(volume, brain, seed: int = 0, size: int = 9) -> np.ndarray:
     """A scan without its small bright or dark spots: each voxel the median of its cube inside the brain, with the noise of the scan.
 
@@ -122,11 +206,22 @@ def fill(volume, brain, seed: int = 0, size: int = 9) -> np.ndarray:
         Edge of the cube (voxels).
     """
     nearest = tuple(ndimage.distance_transform_edt(~brain, return_distances=False, return_indices=True))
-    smooth = ndimage.median_filter(np.asarray(volume)[nearest], size)
+    smooth = np.array(volume)
+    smooth[brain] = _medians(np.asarray(volume)[nearest], brain, size)
     differences = np.diff(volume, axis=0)[brain[1:] & brain[:-1]]
     spread = stats.median_abs_deviation(differences, scale="normal") / np.sqrt(2)
     noise = np.random.default_rng(seed).normal(0, spread, volume.shape)
     return np.where(brain, smooth + noise, volume).astype(volume.dtype)
+
+
+def _medians(values, places, size: int) -> np.ndarray:
+    """Median of the cube round each of `places`, as `scipy.ndimage.median_filter` gives it, without those of all other voxels."""
+    half, found = size // 2, []
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, half, "symmetric"), (size,) * 3)
+    for part in np.array_split(np.argwhere(places), max(places.sum() // 4096, 1)):
+        cubes = windows[tuple(part.T)].reshape(len(part), -1)
+        found.append(np.partition(cubes, cubes.shape[1] // 2, axis=1)[:, cubes.shape[1] // 2])
+    return np.concatenate(found)
 
 
 def exchanged(logit, volume, other, brain, relevance, steps=STEPS) -> np.ndarray:
@@ -179,6 +274,14 @@ def faithfulness(logit, volume, brain, maps: dict, filled=None, seed: int = 0, o
     return pd.DataFrame(rows)
 
 
-def logit_of(model: keras.Model):
-    """A function from a volume of shape (X, Y, Z) to the model's logit."""
-    return lambda volume: float(keras.ops.convert_to_numpy(model(volume[None, ..., None].astype("float32"), training=False))[0, 0])
+def logit_of(model: keras.Model, threads: int = 1):
+    """A function from a volume of shape (X, Y, Z) to the model's logit; `threads` of `msxai.kernels`."""
+    plan = graph.read(model)
+    fused = {} if network.on_gpu() else plan.fused
+
+    def logit(volume) -> float:
+        with kernels.threads(threads):
+            values, _ = graph.forward(plan, np.ascontiguousarray(volume[None, ..., None], "float32"), fused)
+        return float(keras.ops.convert_to_numpy(values[-1])[0, 0])
+
+    return logit

@@ -28,14 +28,15 @@
 # %%
 import pandas as pd
 
-from msxai import baselines, comparison, counterfactuals, evaluation, figures, network, parameters, statistics
+import msxai.filling
+from msxai import baselines, comparison, counterfactuals, evaluation, figures, integrity, network, parameters, statistics
 from msxai.prepared import Prepared
 from msxai.results import Results
 
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # the fine-tuning cohort, as in 01_data_preparation
 results: str = "runs/demo"  # folder of all results
-variants: list = ["pretrained", "scratch"]  # variants of 03_fine_tuning
+variants: list = ["pretrained", "scratch", "lesion-filled"]  # variants of 03_fine_tuning
 trials: int = 2  # trials of each variant
 part: str = "holdout"  # part of the split that is reported on
 further: int = 200  # embedded cohorts only: further subjects to simulate and report on; 0 for none
@@ -54,6 +55,13 @@ prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
 trained = {variant: [where.require_trial(variant, trial, cohort=cohort, width=width) for trial in range(trials)] for variant in variants}
 
 # %% [markdown]
+# A variant that was trained on scans with their lesions filled is shown scans with their lesions filled.
+
+# %%
+filled = msxai.filling.arrays(where, cohort, trained)
+print(*(f"{variant}: {integrity.relative(one.path)}" for variant, one in filled.items()), sep="\n")
+
+# %% [markdown]
 # ## Baselines
 # Lesion load is the mandatory one: a support vector machine on one number a subject. Others see all voxels, the outline of the brain
 # alone, age, sex and site, or what a trained network's last convolution says. All are fitted on the training and validation part, and
@@ -61,7 +69,7 @@ trained = {variant: [where.require_trial(variant, trial, cohort=cohort, width=wi
 
 # %%
 rows = prepared.rows(part)
-features = evaluation.features(prepared, prepared.rows("all"), trained)
+features = evaluation.features(prepared, prepared.rows("all"), trained, filled)
 fitted = baselines.fit(prepared, features, seed=seed)
 fitted.chosen
 
@@ -96,7 +104,7 @@ figure
 more, reason = evaluation.further(where, prepared, cohort, further)
 predictions_further = pd.DataFrame(columns=predictions.columns)
 if more is not None:
-    seen = evaluation.features(more, more.rows("all"), trained)
+    seen = evaluation.features(more, more.rows("all"), trained, msxai.filling.further(where, more, cohort, trained))
     scored, _ = baselines.predict(fitted, more, more.rows("all"), seen)
     predictions_further = pd.concat([evaluation.predict(more, more.rows("all"), trained, seen), scored], ignore_index=True)
 print(reason or f"{len(more.table)} further subjects")
@@ -120,12 +128,14 @@ figure
 # %% [markdown]
 # ## Lesions filled
 # Would the networks still know the patients? All lesions are filled with what the white matter around looks like; beside it, as a check
-# of the filling itself, as much white matter without lesions, in either group. On the further subjects, or on the part reported on.
+# of the filling itself, white matter without lesions, at mirrored sites in either group. On the further subjects, or on the part reported
+# on; without variants that were trained on filled scans, and see no others.
 
 # %%
 tested, known = (prepared, predictions) if more is None else (more, predictions_further)
 subjects = rows if more is None else more.rows("all")
-without, missing = counterfactuals.predict(tested, subjects, trained, known, seed=seed, wanted=counterfactual)
+others = {variant: found for variant, found in trained.items() if variant not in filled}
+without, missing = counterfactuals.predict(tested, subjects, others, known, seed=seed, wanted=counterfactual)
 refilled = counterfactuals.table(without)
 left_out |= {"counterfactual": missing} if missing else {}
 figure, _ = figures.counterfactual(refilled, synthetic=prepared.synthetic, left_out=missing)
@@ -149,7 +159,7 @@ reasons = pd.DataFrame({"what": list(left_out), "reason": list(left_out.values()
 tables = {"predictions": predictions, "scores": scores, "predictions_further": predictions_further, "comparison": compared,
           "scores_further": statistics.score_table(predictions_further, seed=seed), "calibration": calibrated, "folds": by_fold,
           "cross_validation": cross_validated, "chosen": fitted.chosen, "counterfactual": refilled, "left_out": reasons}  # fmt: skip
-evaluation.save(where, tables, run, cohort, trained)
+evaluation.save(where, tables, run, cohort, trained, filled)
 
 # %% [markdown]
 # ## Summary

@@ -26,7 +26,7 @@
 # A rule finds lesions only where the paired interval of its difference to the *strongest* baseline lies above 0.
 
 # %%
-from msxai import explainers, figures, heatmaps, integrity, network, parameters, quality, reference_maps
+from msxai import explainers, figures, heatmaps, integrity, network, parameters, reference_maps, sanity, states
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -41,6 +41,8 @@ part: str = "holdout"  # part of the split that is measured; the baselines are t
 rules: list = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box"]  # LRP rules and composites
 methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # other ways of explaining (msxai.attribution)
 faithful: list = ["epsilon", "brightness"]  # maps whose deletion and insertion are measured
+checked: int = 6  # scans of the checks by new weights, conservation and registration jitter
+compared: int = 5  # scans with lesions on which networks in several states are compared
 epsilon: float = 1e-3  # stabiliser of the epsilon rule
 seed: int = 0  # of the random map, the untrained network, the bootstrap
 threads: int = 1  # of TensorFlow; results depend on it by the order of summation
@@ -55,11 +57,11 @@ rows = prepared.rows(part)
 
 # %% [markdown]
 # ## Baselines
-# Tuned on validation subjects; the prior is the mean lesion mask of the training part. Needs lesion masks.
+# Tuned on validation subjects; the prior is the mean lesion mask of the training part. Without lesion masks what needs them is left out.
 
 # %%
-tuned = reference_maps.tune(prepared)
-print(f"edges: {tuned.edges}, threshold of the z-score: {tuned.threshold:.1f}, blur of the prior: {tuned.blur} voxels")
+tuned, words = reference_maps.attempt(prepared)
+print(words)
 
 # %% [markdown]
 # ## Every map of every scan
@@ -68,10 +70,12 @@ print(f"edges: {tuned.edges}, threshold of the z-score: {tuned.threshold:.1f}, b
 # %%
 options = {"rules": rules, "methods": methods, "epsilon": epsilon, "faithful": faithful, "width": width, "seed": seed, "threads": threads}
 found = explainers.compare(prepared, rows, trained, tuned, **options)
-league, summary = quality.league(found.scores, reference_maps.NAMES, seed), explainers.summary(found, seed)
+league, summary = explainers.league(found, seed), explainers.summary(found, seed)
+for what, why in found.left_out.items():
+    print(f"{what}: left out, as {why}")
 
 # %%
-figure, source = figures.league(league, synthetic=prepared.synthetic)
+figure, source = figures.league(league, synthetic=prepared.synthetic, why=found.left_out.get("league", ""))
 record = integrity.provenance(run, [where.prepared(cohort), *trained])
 figures.save(figure, where.quality(variant), "fig_league", source, record, svg=True)
 figure
@@ -85,24 +89,44 @@ figure
 summary
 
 # %% [markdown]
+# ## Does the map depend on what the network has learnt?
+# Epsilon rule, first network, a few scans. New weights from the output down: a map that stays says nothing, and eMPRT above 0 says that
+# it became more disordered. Registration jitter: the map of a scan that was moved a little, moved back; `ceiling` is what interpolation
+# alone leaves. Conservation: what biases and the stabiliser keep of the logit.
+
+# %%
+checks, cascades = sanity.checks(
+    network.restore(trained[0]), prepared, explainers.few(found, checked), epsilon=epsilon, seed=seed, threads=threads
+)
+checks
+
+# %% [markdown]
 # ## One scan
 # Patient with the median lesion volume. Outline: lesions.
 
 # %%
-measured = found.scores[found.scores["map"] == found.scores["map"].iloc[0]].sort_values("lesion_voxels")
-patients = measured[measured["label"] == 1] if (measured["label"] == 1).any() else measured
-one = patients.iloc[len(patients) // 2]
-row = prepared.row(one["participant_id"], one["session_id"])
-maps = explainers.maps_of(prepared, row, trained, tuned, width=width, rules=rules, methods=methods, epsilon=epsilon, seed=seed)
-scores = found.scores[found.scores["participant_id"] == one["participant_id"]]
-figure, source = figures.contest(prepared, row, maps, scores, synthetic=prepared.synthetic)
+row, maps = found.example
+figure, source = figures.contest(prepared, row, maps, found.scores, synthetic=prepared.synthetic)
 figures.save(figure, where.quality(variant), "fig_contest", source, record)
 figure
+
+# %% [markdown]
+# ## Has the network been trained?
+# The same methods on the network as it is, as its fine-tuning began, and with random weights (item 14 of the paper). A method that finds
+# as many lesion voxels with random weights shows where the scan is bright. Such a test can reject a method, not rank methods.
+
+# %%
+models, files, missing = states.networks(where, variant, trials, cohort, seed) if not weights else ({}, [], {"all": "weights given"})
+some = [row for row in rows if prepared.lesions(row).any()][:compared]
+sources = [where.prepared(cohort), *files]
+methods_found, _ = states.write(where.states(variant), prepared, some, models, run, sources, missing, seed=seed)
+print(*(f"{state}: left out, as {reason}" for state, reason in missing.items()), sep="\n")
+methods_found
 
 # %% [markdown]
 # ## Summary
 
 # %%
-tables = {"scores": found.scores, "league": league, "summary": summary}
-explainers.save(where.quality(variant), tables, run, [where.prepared(cohort), *trained])
-league[["map", "baseline", "auprc", "rma", "rra", "pointing"]].round(3)
+tables = {"scores": found.scores, "league": league, "summary": summary, "checks": checks, "randomisation": cascades}
+explainers.save(where.quality(variant), tables, run, [where.prepared(cohort), *trained], found.left_out)
+(summary if league.empty else league[["map", "baseline", "auprc", "rma", "rra", "pointing"]]).round(3)

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from skimage.metrics import structural_similarity
@@ -81,6 +82,51 @@ def test_conservation_without_biases(model, rng):
     assert (sanity.conservation(exact) < 1e-4).all()
     assert (sanity.conservation(lrp.explain(model, volumes, "epsilon", 1e-9, dtype="float64")) > 1e-3).all()  # biases keep some
     assert model.get_layer("conv1").bias.numpy().any()
+
+
+def test_a_volume_is_moved_and_moved_back():
+    point = np.zeros((21, 21, 21))
+    point[18, 10, 10] = 1
+    assert np.argwhere(sanity.moved(point, 1, 0) > 0.5).tolist() == [[19, 10, 10]]
+    assert sanity.moved(point, 0.5, 0)[18:20, 10, 10].tolist() == [0.5, 0.5]
+    assert np.argwhere(sanity.moved(point, 1, 90) > 0.5).tolist() == [[11, 18, 10]], "turned first, then shifted"
+    assert np.argwhere(sanity.moved(sanity.moved(point, 1, 90), 1, 90, back=True) > 0.5).tolist() == [[18, 10, 10]]
+
+
+class Three:
+    """Scans of noise in a box; reads like `msxai.prepared.Prepared`."""
+
+    def __init__(self):
+        self.images = np.random.default_rng(0).normal(size=(3, *SHAPE)).astype("float32")
+        self.table = pd.DataFrame({"participant_id": ["sub-0", "sub-1", "sub-1"], "session_id": ["", "a", "b"]})
+        self.image = self.images.__getitem__
+
+    def brain(self, row):
+        return np.pad(np.ones(np.array(SHAPE) - 6, bool), 3)
+
+
+def test_checks_are_means_over_subjects(model, monkeypatch):
+    table, cascades = sanity.checks(model, Three(), [0, 1, 2], epsilon=1e-3, seed=0, threads=1)
+    table = table.set_index("check")
+    assert list(table.index) == list(sanity.EXPECTED)
+    assert (table["subjects"] == 2).all(), "two visits are one subject"
+    assert table.loc["conservation error without biases", "value"] < 1e-4 < table.loc["conservation error", "value"]
+    assert cascades.groupby(["participant_id", "session_id"]).size().tolist() == [4, 4, 4]
+    ends = cascades[cascades["layer"] == "conv1"].groupby("participant_id")["rank"].mean()
+    assert table.loc["randomised: rank", "value"] == pytest.approx(ends.mean())
+    assert table.loc["randomised: rank", ["low", "high"]].tolist() == pytest.approx(sorted(ends), abs=1e-9)
+    rank = table.loc["moved by one voxel: rank"]
+    assert 0 < rank["value"] < 1
+    assert rank["ceiling"] == pytest.approx(1)  # a whole voxel needs no interpolation
+
+    def edges(model, volumes, *more, **options):  # a map that follows the scan exactly, and no network at all
+        return lrp.Explanation(np.abs(volumes), np.ones(len(volumes)), None, "", 0, "")
+
+    monkeypatch.setattr(sanity.lrp, "explain", edges)
+    table = sanity.checks(model, Three(), [0], epsilon=1e-3, seed=0, threads=1)[0].set_index("check")
+    assert table.loc["moved by one voxel: rank", "value"] == pytest.approx(1)
+    assert table.loc["randomised: SSIM", "value"] == pytest.approx(1), "caught: it does not depend on the weights"
+    assert table.loc["conservation error without biases", "value"] > 1
 
 
 def test_filling_takes_spots_away_and_keeps_the_rest(rng):

@@ -1,0 +1,151 @@
+"""msxai.explainers on five small scans made by hand: with masks, with masks of some scans, and with none."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_network import with_weights
+
+from msxai import attribution, explainers, figures, images, lrp, network, quality, reference_maps
+from msxai.errors import CohortError, ParameterError
+
+OPTIONS = {"rules": ["epsilon", "epsilon_plus"], "methods": ["gradient"], "epsilon": 1e-3, "faithful": ["epsilon"], "width": 1, "seed": 0,
+           "threads": 1}  # fmt: skip
+
+
+class Cohort:
+    """As much of `msxai.prepared.Prepared` as is used: a small brain, a bright lesion in all but the last scan; masks for `known` rows."""
+
+    name, synthetic = "by hand", True
+
+    def __init__(self, known=(0, 1, 2, 3, 4), label=(1, 1, 1, 0, 0)):
+        rng = np.random.default_rng(0)
+        self.inside = np.zeros(images.SHAPE, bool)
+        self.inside[30:62, 40:72, 30:60] = True
+        self.masks = np.zeros((5, *images.SHAPE), bool)
+        for row in range(4):
+            self.masks[row, 40 : 43 + row, 50:54, 40:44] = True
+        self.images = np.where(self.inside, rng.normal(size=self.masks.shape) + 6 * self.masks, 0).astype("float32")
+        self.has_lesions = np.isin(np.arange(5), known)
+        self.masks[~self.has_lesions] = False
+        names = [f"sub-{row}" for row in range(5)]
+        self.table = pd.DataFrame({"participant_id": names, "session_id": "", "label": pd.array(label, "Int64")})
+        self.parts = {"training": [0, 3], "validation": [1, 2], "holdout": [1, 2, 3, 4]}
+        self.image, self.lesions, self.brain = self.images.__getitem__, self.masks.__getitem__, lambda row: self.inside
+
+    def rows(self, part):
+        return np.array(self.parts[part])
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    paths = [folder / f"{seed}.npz" for seed in (0, 1)]
+    for seed, path in enumerate(paths):
+        network.save_weights(with_weights(1, network.SHAPE, seed), path)
+    return paths
+
+
+def run(cohort, weights, **more):
+    tuned, words = reference_maps.attempt(cohort)
+    return explainers.compare(cohort, cohort.rows("holdout"), weights, tuned, **{**OPTIONS, **more}), words
+
+
+@pytest.fixture(scope="module")
+def full(weights):
+    return run(Cohort(), weights)
+
+
+def test_with_masks_all_is_measured(full):
+    found, words = full
+    assert "threshold of the z-score" in words
+    assert found.left_out == explainers.NEVER
+    names = {"epsilon", "epsilon_plus", "gradient", *reference_maps.NAMES}
+    assert set(found.scores["map"]) == names
+    assert found.scores.groupby("map").size().eq(3).all(), "the scan without a lesion is not judged"
+    assert found.scores["consistency"].notna().groupby(found.scores["map"]).all().to_dict() == {
+        name: name not in reference_maps.NAMES for name in names
+    }
+    league = explainers.league(found)
+    assert set(league["map"]) == names
+    assert league.set_index("map").loc["brightness", "auprc"] > 0.9
+    summary = explainers.summary(found).set_index("map")
+    assert summary.loc["brightness", "dose"] > 0.9, "bright lesions of 48, 64, 80 and 96 voxels"
+    assert summary.loc["epsilon", ["deletion", "insertion", "contrast", "consistency"]].notna().all()
+    assert summary.loc["gradient", ["deletion", "insertion"]].isna().all(), "not asked for"
+    row, maps = found.example
+    assert row == 2, "of the patients 1 and 2 the one in the upper middle"
+    assert set(maps) == names
+
+
+def test_a_map_is_the_mean_over_the_networks_of_what_each_way_gives_alone(full, weights):
+    cohort, (row, maps) = Cohort(), full[0].example
+    models, volume = [network.restore(path) for path in weights], cohort.image(row)[None, ..., None]
+    for rule in OPTIONS["rules"]:
+        alone = [lrp.explain(model, volume, rule, 1e-3, threads=1).relevance[0, ..., 0] for model in models]
+        np.testing.assert_array_equal(maps[rule], np.mean(alone, axis=0))
+    alone = [attribution.explain(model, volume, "gradient").relevance[0, ..., 0] for model in models]
+    np.testing.assert_allclose(maps["gradient"], np.mean(alone, axis=0), atol=1e-6 * np.abs(alone).max())
+    score = full[0].scores.set_index(["map", "participant_id"]).loc[("epsilon", "sub-2")]
+    expected = quality.measure(maps["epsilon"], cohort.lesions(2), cohort.brain(2))
+    assert score[list(expected)].to_dict() == pytest.approx(expected)
+
+
+def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, weights, tmp_path):
+    found, words = run(Cohort(known=()), weights)
+    assert "left out: what needs lesion masks" in words
+    assert {"league", "dose", "scores against lesions", "baselines edges and prior", *explainers.NEVER} == set(found.left_out)
+    assert explainers.league(found).empty
+    assert set(found.scores["participant_id"]) == {"sub-1", "sub-2"}, "the patients are judged"
+    assert set(found.scores["map"]) == {"epsilon", "epsilon_plus", "gradient", "random", "untrained", "brightness"}
+    assert "auprc" not in found.scores
+    summary, other = (explainers.summary(one).set_index("map") for one in (found, full[0]))
+    assert summary["dose"].isna().all()
+    assert summary.loc["epsilon", ["deletion", "insertion", "consistency"]].notna().all()
+    assert summary.loc["epsilon", "contrast"] == pytest.approx(other.loc["epsilon", "contrast"]), "as with masks: it needs none"
+    (tmp_path / "league.tsv").write_text("of an earlier run")
+    tables = {"scores": found.scores, "league": explainers.league(found), "summary": explainers.summary(found)}
+    explainers.save(tmp_path, tables, {}, weights, found.left_out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["left_out.tsv", "provenance.json", "scores.tsv", "summary.tsv"]
+    record = json.loads((tmp_path / "provenance.json").read_text())
+    assert record["left_out"] == found.left_out
+    assert pd.read_csv(tmp_path / "left_out.tsv", sep="\t")["what"].tolist() == list(found.left_out)
+    assert len(record["outputs"]) == 3
+    figure, source = figures.league(tables["league"], synthetic=True, why=found.left_out["league"])
+    assert "baselines are tuned on scans with lesions" in source.iloc[0, 0]
+    row, maps = found.example
+    figure, _ = figures.contest(Cohort(known=()), row, maps, found.scores, synthetic=True)
+    assert "no lesion mask" in " ".join(text.get_text() for text in figure.texts)
+
+
+def test_masks_of_some_scans_are_used_and_the_others_counted(weights):
+    found, _ = run(Cohort(known=(0, 1, 3)), weights)
+    assert found.left_out == explainers.NEVER | {"scores against lesions: some scans": "2 of 4 scans have no lesion mask"}
+    assert set(found.scores["participant_id"]) == {"sub-1", "sub-3"}
+    assert explainers.league(found)["subjects"].eq(2).all()
+    assert found.example[0] == 1, "the patient whose lesions are known"
+    holdout, _ = run(Cohort(known=(1, 2)), weights)  # no mask in the training part: nothing to tune baselines on
+    assert "auprc" in holdout.scores
+    assert explainers.league(holdout).empty
+    assert set(holdout.left_out) == {"league", "baselines edges and prior", "scores against lesions: some scans", *explainers.NEVER}
+
+
+def test_one_network_or_one_class_is_said(weights):
+    found, _ = run(Cohort(label=(1,) * 5), weights[:1], faithful=[])
+    why = {"contrast": "it takes scans of patients and of controls", "consistency": "it takes two networks"}
+    assert found.left_out == explainers.NEVER | why
+    assert explainers.summary(found)[["contrast", "consistency", "deletion"]].isna().all(axis=None)
+
+
+def test_few_scans_are_spread_evenly(full):
+    assert full[0].judged == [1, 2, 3]
+    assert explainers.few(full[0], 2) == [1, 3]
+    assert explainers.few(full[0], 9) == [1, 2, 3]
+
+
+def test_bad_input(weights):
+    with pytest.raises(CohortError):
+        reference_maps.tune(Cohort(known=()))
+    with pytest.raises(ParameterError, match="epsilon"):
+        run(Cohort(), weights, faithful=["epsilom"])
