@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test figures smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling generalisation permutation lrp-speed lrp-stream training-speed regions)
+.PHONY: help setup atlases test figures smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -70,6 +70,9 @@ proof-preparation: setup ## 921 scans prepared: memory, and time by number of sc
 
 proof-filling: setup ## filled white matter beside untouched, for a classifier of patches
 	$(PY) benchmarks/filling.py
+
+proof-counterfactual: setup ## what the demo's networks say once lesions, or sham sites, are filled
+	$(PY) benchmarks/counterfactual.py
 
 proof-generalisation: setup ## the trained networks on further simulated subjects
 	$(PY) benchmarks/generalisation.py

@@ -9,7 +9,7 @@ from .prepared import Prepared, prepare
 
 FURTHER_SEED = 1001  # as in benchmarks/generalisation.py
 TABLES = ("predictions", "scores", "predictions_further", "scores_further", "comparison", "calibration", "folds", "cross_validation",
-          "chosen", "left_out")  # fmt: skip
+          "chosen", "counterfactual", "left_out")  # fmt: skip
 
 
 def features(prepared, rows, trained: dict, filled: dict | None = None) -> dict:

@@ -95,11 +95,13 @@ def normal_appearing(values, white, lesions, size) -> np.ndarray:
         return found
     # single voxels are noisy, and grey matter is only a few of their standard deviations away: their surroundings tell it better
     smooth = ndimage.gaussian_filter(values, SMOOTH / np.asarray(size), truncate=3)
-    middle, fluid = np.median(smooth[found]), np.percentile(values[values != 0], 2)
+    middle, fluid = np.median(smooth[found]), np.percentile(values[values != 0], 1)
     found &= np.abs(smooth - middle) <= FAR * abs(middle - fluid)
-    for array, limit in ((smooth, 2.5), (values, 4), (smooth, 2.5)) if found.any() else ():
-        rest = array - _local(values, found, size, np.median(values[found]), (WIDE,))
-        found &= np.abs(rest - np.median(rest[found])) <= limit * 1.4826 * np.median(np.abs(rest[found] - np.median(rest[found])))
+    for _ in range(2) if found.any() else ():
+        wide = _local(values, found, size, middle, (WIDE,))
+        for array, limit in ((smooth - wide, 2.5), (values - wide, 4)):
+            away = np.abs(array - np.median(array[found]))
+            found &= away <= limit * 1.4826 * np.median(away[found])
     return found
 
 
@@ -115,7 +117,7 @@ def _box(mask, margin, size) -> tuple:
     sides = []
     for axis, wide in enumerate(np.ceil(margin / np.asarray(size)).astype(int)):
         inside = np.flatnonzero(mask.any(tuple({0, 1, 2} - {axis})))
-        sides.append(slice(max(inside[0] - wide, 0), inside[-1] + wide + 1))
+        sides.append(slice(int(max(inside[0] - wide, 0)), int(min(inside[-1] + wide + 1, mask.shape[axis]))))
     return tuple(sides)
 
 
@@ -190,7 +192,7 @@ class Filler:
         normal = normal_appearing(part, white, mask, size)
         within = white & (part > part[normal].mean() - 3 * part[normal].std()) if normal.any() else normal  # a rim, but no fluid
         if self.sites == "sham":
-            mask = _moved(lesions if others is None else others, scan, np.diag([-1.0, 1, 1, 1]))[box] & normal
+            mask = _moved(lesions if others is None else others, scan, box, np.diag([-1.0, 1, 1, 1])) & normal
         name = zlib.crc32(f"{row['participant_id']} {row['session_id']}".encode())
         values[box] = fill(part, soft(mask, size, within), normal, how=self.how, seed=[self.seed, name], size=size)
         return images.with_space_of(scan, values)
@@ -201,13 +203,15 @@ def on_grid(mask, scan) -> np.ndarray:
     return _moved(mask, scan)
 
 
-def _moved(mask, scan, move=None) -> np.ndarray:
-    """A mask on a scan's grid, perhaps after a movement in MNI152 space (mm, its own inverse)."""
+def _moved(mask, scan, box=(), move=None) -> np.ndarray:
+    """A mask in a box of a scan's grid, perhaps after a movement in MNI152 space (mm, its own inverse)."""
     values = np.asarray(mask.dataobj, "float32")
     if move is None and values.shape == scan.shape and np.allclose(mask.affine, scan.affine, atol=1e-4):
-        return values >= 0.5 - 1e-6
+        return values[box] >= 0.5 - 1e-6
     step = np.linalg.inv(mask.affine) @ (np.eye(4) if move is None else move) @ scan.affine
-    return ndimage.affine_transform(values, step[:3, :3], step[:3, 3], scan.shape, order=1) >= 0.5 - 1e-6
+    start, shape = ([side.start for side in box], [side.stop - side.start for side in box]) if box else ([0, 0, 0], scan.shape)
+    there = nib.affines.apply_affine(step, start)
+    return ndimage.affine_transform(values, step[:3, :3], there, tuple(shape), order=1) >= 0.5 - 1e-6
 
 
 def fill(values, mask, source, *, how: str = "noise", seed=0, size=(1.0, 1.0, 1.0)) -> np.ndarray:
@@ -270,7 +274,7 @@ def _noise(values, weight, source, rng, size) -> np.ndarray:
                 step = _step(np.argwhere(left) + [side.start for side in hole] + edge, known, place, reach, rng)
                 there = tuple(slice(side.start + one, side.stop + one) for side, one in zip(around, step, strict=True))
                 both = known[around] & known[there]
-                mean, its = (_local(old[box], both, size, level, margin=margin) for box in (around, there))
+                mean, its = _local(np.stack([old[around], old[there]]), both, size, level, margin=margin)
                 drawn, now = old[there][inner] - its, left & known[there][inner]
             else:  # nothing that fits is near
                 rest, now = old[around] - (mean := _local(old[around], known[around], size, level)), left
@@ -309,17 +313,19 @@ def _step(voxels, known, place, reach, rng) -> np.ndarray:
 def _local(values, source, size, level, scales=SCALES, margin=(0, 0, 0)) -> np.ndarray:
     """Mean of the source round each voxel but those of the margin, from coarse (`level`) to fine, which counts as far as it finds source.
 
-    Gaussians as products with one matrix an axis: for a small hole that is a tenth of the work of filtering all that is round it.
+    Gaussians as products with one matrix an axis: for a small hole that is a tenth of the work of filtering all that is round it. Values
+    may be several arrays, (N, X, Y, Z), of one source.
     """
-    mean, known = np.float32(level), np.stack([np.where(source, values - np.float32(level), np.float32(0)), source.astype("float32")])
+    level, whole = np.float32(level), np.reshape(values, (-1, *source.shape))
+    mean, known = level, np.concatenate([source[None], np.where(source, whole - level, 0)]).astype("float32")
     for scale in scales:
         found = known
         for axis, (edge, wide) in enumerate(zip(size, margin, strict=True), start=1):
             place = np.arange(known.shape[axis])
             weights = np.exp(-0.5 * ((place[wide : len(place) - wide, None] - place) * (edge / scale)) ** 2) * edge / scale
             found = np.moveaxis(np.tensordot(weights.astype("float32") / np.float32(np.sqrt(2 * np.pi)), found, (1, axis)), 0, axis)
-        mean = (found[0] + level * found[1] + PRIOR * mean) / (found[1] + PRIOR)
-    return mean
+        mean = (found[1:] + level * found[0] + PRIOR * mean) / (found[0] + PRIOR)
+    return mean.reshape(*np.shape(values)[:-3], *mean.shape[1:])
 
 
 def _constant(values, source, rng) -> np.ndarray:

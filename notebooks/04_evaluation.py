@@ -19,8 +19,8 @@
 # | | |
 # |---|---|
 # | reads | `<results>/prepared/<cohort>.h5`, `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
-# | writes | `<results>/evaluation/`: predictions, scores, comparison, calibration, cross-validation (TSV) and, last, `provenance.json` |
-# | takes | about 5 minutes on one core, most of it for the further subjects |
+# | writes | `<results>/evaluation/`: predictions, scores, comparisons, cross-validation (TSV) and, last, `provenance.json` |
+# | takes | about 8 minutes on one core, most of it for the further subjects |
 #
 # With 23 holdout subjects an interval of balanced accuracy is wider than most differences: read the intervals, not the means. The
 # validation part selects, the holdout only reports.
@@ -29,7 +29,7 @@
 import pandas as pd
 
 import msxai.filling
-from msxai import baselines, comparison, evaluation, figures, integrity, network, parameters, statistics
+from msxai import baselines, comparison, counterfactuals, evaluation, figures, integrity, network, parameters, statistics
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -40,6 +40,7 @@ variants: list = ["pretrained", "scratch", "lesion-filled"]  # variants of 03_fi
 trials: int = 2  # trials of each variant
 part: str = "holdout"  # part of the split that is reported on
 further: int = 200  # embedded cohorts only: further subjects to simulate and report on; 0 for none
+counterfactual: bool = True  # predict again with lesions, and with sham sites, filled
 folds: int = 5  # of the baselines' cross-validation over all subjects
 repeats: int = 5  # of that cross-validation; 0 for none
 width: int = 16  # filters of each convolution, as trained
@@ -125,6 +126,24 @@ figure, _ = figures.calibration(calibrated, synthetic=prepared.synthetic)
 figure
 
 # %% [markdown]
+# ## Lesions filled
+# Would the networks still know the patients? All lesions are filled with what the white matter around looks like; beside it, as a check
+# of the filling itself, as much white matter without lesions, in either group. On the further subjects, or on the part reported on.
+
+# %%
+tested, known = (prepared, predictions) if more is None else (more, predictions_further)
+subjects = rows if more is None else more.rows("all")
+whole = {variant: found for variant, found in trained.items() if variant not in filled}  # trained on scans with their lesions
+without, missing = counterfactuals.predict(tested, subjects, whole, known, seed=seed, wanted=counterfactual)
+refilled = counterfactuals.table(without)
+left_out |= {"counterfactual": missing} if missing else {}
+figure, _ = figures.counterfactual(refilled, synthetic=prepared.synthetic, left_out=missing)
+figure
+
+# %%
+refilled.round(3)
+
+# %% [markdown]
 # ## Cross-validation of the baselines
 # Over all subjects, with the choice inside each fold; intervals allow for training parts that overlap. The networks' own
 # cross-validation is a profile: `make cv`.
@@ -138,7 +157,7 @@ cross_validated[cross_validated["measure"].isin(["auc", "auc_difference"])]
 reasons = pd.DataFrame({"what": list(left_out), "reason": list(left_out.values())})
 tables = {"predictions": predictions, "scores": scores, "predictions_further": predictions_further, "comparison": compared,
           "scores_further": statistics.score_table(predictions_further, seed=seed), "calibration": calibrated, "folds": by_fold,
-          "cross_validation": cross_validated, "chosen": fitted.chosen, "left_out": reasons}  # fmt: skip
+          "cross_validation": cross_validated, "chosen": fitted.chosen, "counterfactual": refilled, "left_out": reasons}  # fmt: skip
 evaluation.save(where, tables, run, cohort, trained, filled)
 
 # %% [markdown]

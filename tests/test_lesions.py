@@ -64,6 +64,42 @@ def test_correlated_tissue_is_filled_with_correlated_noise(rng):
     assert found.std() == pytest.approx(values.std(), rel=0.15)
 
 
+def test_the_spread_stays_within_the_hole_and_across_its_border(rng):
+    """White noise of known spread: neither the local mean nor the blending at the border may lose or add variance."""
+    values = (100 + 5 * rng.standard_normal((60, 60, 60))).astype("float32")
+    mask = np.zeros(values.shape, bool)
+    mask[20:40, 20:40, 20:40] = True
+    weight = lesions.soft(mask, (1, 1, 1), ~mask)
+    found = [lesions.fill(values, weight, weight == 0, seed=seed) for seed in range(3)]
+    for where in (mask, (weight > 0) & (weight < 1), (weight > 0.3) & (weight < 0.7)):
+        assert np.mean([one[where].std() for one in found]) == pytest.approx(5, rel=0.04)
+        assert np.mean([one[where].mean() for one in found]) == pytest.approx(100, abs=0.3)
+    assert all(np.array_equal(one[weight == 0], values[weight == 0]) for one in found)
+
+
+def test_a_region_of_its_own_brightness_is_normal_appearing_and_fluid_and_lesions_are_not(rng):
+    values = (100 + 4 * rng.standard_normal((90, 60, 60))).astype("float32")
+    values[60:] += 15  # a region: four standard deviations brighter than the rest
+    fluid, unmasked, masked = (np.zeros(values.shape, bool) for _ in range(3))
+    fluid[20:40, 20:40, 20:40], unmasked[40:48, 42:50, 4:12], masked[70:78, 30:38, 30:38] = True, True, True
+    values[fluid], values[unmasked], values[masked] = 20, 140, 150
+    found = lesions.normal_appearing(values, np.ones(values.shape, bool), masked, (1, 1, 1))
+    assert found[75:, :15].mean() > 0.9
+    assert found[:15].mean() > 0.9
+    assert not (found & (fluid | unmasked | masked)).any()
+    again = lesions.normal_appearing((values - 105) / 7, np.ones(values.shape, bool), masked, (1, 1, 1))
+    assert (again == found).mean() > 0.9999, "the unit does not matter"
+    filled = lesions.fill(values, masked, found, seed=0)
+    assert filled[masked].mean() == pytest.approx(115, abs=1.5)
+
+
+def test_white_matter_is_found_below_the_tentorium(patient):
+    white = lesions.white_matter(patient[0])
+    for place, inside in {(25, -10, 30): True, (3, -25, -30): True, (20, -58, -36): True, (0, -90, 0): False, (5, 10, 12): False}.items():
+        voxel = np.rint(nib.affines.apply_affine(np.linalg.inv(images.AFFINE), place)).astype(int)
+        assert white[tuple(voxel)] == inside, place
+
+
 def test_a_seed_and_a_name_decide_the_draws(patient):
     scan, mask, _ = patient
     filler = lesions.Filler()

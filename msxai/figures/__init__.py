@@ -5,7 +5,7 @@ to draw says so in words. Patients and controls keep one pair of colours, safe f
 """
 
 from .cohort import cohort_table, lesion_distribution, show_scan
-from .comparison import calibration, compared
+from .comparison import calibration, compared, counterfactual
 from .heatmaps import audit, average, heatmap, individual, view_heatmap
 from .methods import methods
 from .page import CONTROL, NOTICE, PATIENT, SYNTHETIC, save
@@ -17,6 +17,6 @@ from .training import first_filters, training_curves
 
 __all__ = [
     "CONTROL", "NOTICE", "PATIENT", "POSITIVE", "SYMMETRIC", "SYNTHETIC", "areas", "audit", "average", "calibration", "cohort_table",
-    "compared", "contest", "first_filters", "heatmap", "individual", "league", "lesion_distribution", "lesion_volumes", "mean_anatomy",
-    "methods", "results_table", "roc", "save", "show_scan", "tracts", "training_curves", "view_heatmap", "with_without",
+    "compared", "contest", "counterfactual", "first_filters", "heatmap", "individual", "league", "lesion_distribution", "lesion_volumes",
+    "mean_anatomy", "methods", "results_table", "roc", "save", "show_scan", "tracts", "training_curves", "view_heatmap", "with_without",
 ]  # fmt: skip

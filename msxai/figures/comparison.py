@@ -1,4 +1,4 @@
-"""Figures that set classifiers beside each other: AUCs and their differences with intervals, calibration."""
+"""Figures that set classifiers beside each other: AUCs and their differences with intervals, calibration, filled lesions."""
 
 import numpy as np
 import pandas as pd
@@ -6,6 +6,7 @@ import pandas as pd
 from . import page
 
 SETS = {"holdout": ("#000000", "o"), "further": ("#009E73", "s")}  # colour and marker of each set of subjects; any other as the holdout
+CHANGES = {"untouched": ("#000000", "o"), "filled": ("#009E73", "s"), "sham": ("#CC79A7", "D")}  # as SETS
 PANELS = {"auc": "AUC", "lesion load": "AUC less lesion load", "scratch": "AUC less scratch"}
 
 
@@ -79,6 +80,47 @@ def calibration(table: pd.DataFrame, *, synthetic: bool):
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="mean score", ylabel="share of patients" if at == 0 else "")
         if index == across - 1:
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure, table
+
+
+@page.drawn
+def counterfactual(table: pd.DataFrame, *, synthetic: bool, left_out: str = ""):
+    """What filling lesions, and filling sham sites, does to each variant: AUC, its change, and how far the logits of either group move.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        `msxai.counterfactuals.table`.
+    synthetic : bool
+        Mark the figure.
+    left_out : str
+        Why there is nothing to draw.
+    """
+    title = "The same subjects with their lesions filled, and with other white matter filled instead"
+    if table.empty:
+        return page.words(title, f"Nothing to draw: {left_out or 'no predictions'}.", synthetic)
+    found = table[table["reference"] != "sham"]
+    names, panels = list(dict.fromkeys(found["variant"])), {"auc": "AUC", "auc_difference": "AUC less untouched"}
+    panels |= {f"{group}_logit_change": f"logit less untouched,\n{found[group].iloc[0]} {group}" for group in ("patients", "controls")}
+    high, left = 0.5 * len(names) + 0.1, 0.4 + 0.066 * max(map(len, names))
+    first = found[found["variant"] == names[0]].set_index("change")[["patients_volume", "controls_volume"]] / 1000
+    filled, sham = ("{:.1f} and {:.1f} ml".format(*first.loc[change]) for change in ("filled", "sham"))
+    notes = ["One score a subject, the mean over trials; 95 % intervals over subjects. AUC: DeLong; its change: paired DeLong; logits: "
+             "Student's. Filled: all lesions with their rim, of patients and controls. Sham: mirrored lesions, where that is "
+             f"normal-appearing white matter; for a control those of a patient. Filled were {filled} (mean of patients, of controls), sham "
+             f"sites {sham}.",
+             "Dashed: chance, or no change."]  # fmt: skip
+    figure, bottom = page.sheet(left + 2.0 * len(panels) + 1.2, high + 0.75, title, notes, synthetic)
+    for index, (panel, name) in enumerate(panels.items()):
+        axes = page.place(figure, left + 2.0 * index, bottom + 0.3, 1.75, high, title=name)
+        axes.axvline(0.5 if panel == "auc" else 0, ls="--", lw=0.8, color="#999999")
+        for number, (change, (colour, marker)) in enumerate(CHANGES.items()):
+            rows = found[found["change"] == change].rename(columns={f"{panel}_low": "low", f"{panel}_high": "high"})
+            rows = rows[rows[panel].notna()]
+            y = np.array([names.index(one) for one in rows["variant"]]) + 0.22 * (number - 1)
+            axes.errorbar(rows[panel], y, xerr=_reach(rows, panel), fmt=marker, ms=4, lw=1, color=colour, label=change)
+        axes.set(ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)), yticklabels=names if index == 0 else [])
+    axes.legend(*figure.axes[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure, table
 
 
