@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test figures smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling generalisation permutation lrp-speed lrp-stream training-speed regions)
+.PHONY: help setup atlases test figures smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling generalisation permutation lrp-speed lrp-stream training-speed regions transfer)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -88,3 +88,6 @@ proof-training-speed: setup ## the fast network beside the plain Keras one
 
 proof-regions: setup ## tests of regions: false positives where nothing is, a planted effect found
 	$(PY) benchmarks/region_null.py
+
+proof-transfer: setup ## the demo's networks on two real patients, as they are and with lesions filled (needs ../shared)
+	$(PY) benchmarks/transfer.py
