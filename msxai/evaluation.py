@@ -12,7 +12,7 @@ TABLES = ("predictions", "scores", "predictions_further", "scores_further", "com
           "chosen", "left_out")  # fmt: skip
 
 
-def features(prepared, rows, trained: dict) -> dict:
+def features(prepared, rows, trained: dict, filled: dict | None = None) -> dict:
     """What the last convolution of each trained network says of scans; `predict` and the baselines of `msxai.baselines` take it.
 
     Parameters
@@ -23,6 +23,8 @@ def features(prepared, rows, trained: dict) -> dict:
         Which scans.
     trained : dict
         Variant to a list of (folder, record) as `msxai.results.Results.require_trial` gives them, one a trial.
+    filled : dict, optional
+        Variant to the same scans with their lesions filled (`msxai.filling.arrays`), of those variants that see them so.
 
     Returns
     -------
@@ -33,7 +35,9 @@ def features(prepared, rows, trained: dict) -> dict:
     for variant, trials in trained.items():
         found[variant] = []
         for folder, _ in trials:
-            some = training.outputs(network.features(network.restore(folder / "weights.npz"))[0], prepared, rows)
+            some = training.outputs(
+                network.features(network.restore(folder / "weights.npz"))[0], (filled or {}).get(variant, prepared), rows
+            )
             found[variant].append(np.full((len(prepared.table), some.shape[1]), np.nan, "float32"))
             found[variant][-1][rows] = some
     return found
@@ -106,7 +110,7 @@ def lesion_volumes(prepared, rows) -> np.ndarray:
     return np.array(voxels) * abs(np.linalg.det(prepared.affine[:3, :3]))
 
 
-def save(where, tables: dict, parameters: dict, cohort: str, trained: dict) -> None:
+def save(where, tables: dict, parameters: dict, cohort: str, trained: dict, filled: dict | None = None) -> None:
     """Write the tables of an evaluation, predictions and scores among them, and, last, provenance.json.
 
     Parameters
@@ -117,8 +121,8 @@ def save(where, tables: dict, parameters: dict, cohort: str, trained: dict) -> N
     parameters : dict
         The notebook's.
     cohort : str
-    trained : dict
-        As in `predict`.
+    trained, filled : dict
+        As in `features`.
     """
     folder, files = where.evaluation(), []
     (folder / "provenance.json").unlink(missing_ok=True)
@@ -130,7 +134,8 @@ def save(where, tables: dict, parameters: dict, cohort: str, trained: dict) -> N
         with integrity.replacing(path) as draft:
             table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
         files.append(path)
-    inputs = [where.prepared(cohort), *(folder / "weights.npz" for trials in trained.values() for folder, _ in trials)]
+    weights = [folder / "weights.npz" for trials in trained.values() for folder, _ in trials]
+    inputs = [where.prepared(cohort), *{one.path for one in (filled or {}).values()}, *weights]
     integrity.write_json(folder / "provenance.json", integrity.provenance(parameters, inputs, files))
 
 

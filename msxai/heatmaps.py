@@ -49,7 +49,8 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
     models, options = [network.restore(path) for path in weights], {"rule": rule, "epsilon": epsilon, "engine": engine, "threads": threads}
     distance, limits, source = _known(models, weights[0], options, size)
     common = {"Rule": rule, "Epsilon": epsilon, "Engine": engine, "Target": "logit of the patient class", "Units": "logit per voxel",
-              "WeightsSHA256": [integrity.sha256(path) for path in weights]}  # fmt: skip
+              "WeightsSHA256": [integrity.sha256(path) for path in weights],
+              "LesionFilling": prepared.parameters.get("filling", "none")}  # fmt: skip
     far = distance(trust.features(models, prepared, rows)) if distance else [None] * len(rows)
     far = dict(zip(rows, far, strict=True))
     with integrity.replacing(folder) as draft, tqdm(total=len(rows), desc="explaining", unit="scan") as bar:

@@ -158,6 +158,11 @@ class Filler:
         return images.with_space_of(scan, filled)
 
 
+def on_grid(mask, scan) -> np.ndarray:
+    """A mask of MNI152 space (nibabel) on a scan's grid; bool."""
+    return _moved(mask, scan, np.eye(4))
+
+
 def _moved(mask, scan, move) -> np.ndarray:
     """A mask on a scan's grid after a movement in MNI152 space (mm, its own inverse)."""
     step = np.linalg.inv(mask.affine) @ move @ scan.affine

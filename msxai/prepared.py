@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from . import images, integrity, registration, splits
 from .cohort import Cohort
+from .derivatives import describe, registered
 from .errors import ImageError, RegistrationError, SplitError, StaleInputError
 from .parameters import one_of
 
@@ -100,7 +101,7 @@ def prepare(
         for store in stores.values():
             store.resize(len(table), axis=0)
         if not table["registration"].str.contains('"route": "resampled"').all():
-            registration.describe(derivatives, cohort.name, cohort.synthetic)
+            describe(derivatives, cohort.name, cohort.synthetic)
         _same_scan_twice(table)
         if normalisation == "voxelwise":
             _zscore_voxels(stores["images"], np.flatnonzero(table["part"] == "training"))
@@ -161,8 +162,8 @@ def _register(row: dict, modality: str, mode: str, derivatives) -> registration.
     """A scan's registration, by way of the FLAIR of the same visit where there is one."""
     names = [name for name in (row["participant_id"], row["session_id"]) if name]
     where = {"folder": Path(derivatives, *names, "anat"), "entities": "_".join(names), "mode": mode}
-    partner = registration.registered(row["flair"], modality="FLAIR", **where) if row.get("flair") and modality != "FLAIR" else None
-    return registration.registered(row["image"], modality=modality, brain=row["brain_mask"], partner=partner, **where)
+    partner = registered(row["flair"], modality="FLAIR", **where) if row.get("flair") and modality != "FLAIR" else None
+    return registered(row["image"], modality=modality, brain=row["brain_mask"], partner=partner, **where)
 
 
 def _same_scan_twice(table: pd.DataFrame) -> None:
@@ -214,6 +215,8 @@ class Prepared:
         Whether a scan has a lesion mask (which may be empty).
     affine : ndarray of shape (4, 4)
     name, modality, normalisation, interpolation : str
+    parameters : dict
+        What `prepare` was given as such.
     synthetic : bool
     """
 
@@ -229,6 +232,7 @@ class Prepared:
         self.has_lesions = self.table["lesion_mask"].notna().to_numpy()
         self.name, self.modality = str(attrs["name"]), str(attrs["modality"])
         self.normalisation, self.interpolation = str(attrs["normalisation"]), str(attrs["interpolation"])
+        self.parameters = json.loads(attrs["parameters"])
         self.synthetic, self.affine, self.left_out = bool(attrs["synthetic"]), attrs["affine"], json.loads(attrs["left_out"])
 
     def _read(self, name: str, row: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 Relevance is counted three ways, never mixed: positive, negative, and net, which is their sum. The original called net relevance positive.
 """
 
+import json
 from dataclasses import dataclass
 from itertools import product
 
@@ -444,3 +445,22 @@ def write(where, prepared, table: pd.DataFrame, regions: Regions, parameters: di
     outputs = [*(folder / f"{name}.tsv" for name in tables), folder / "notes.json"]
     integrity.write_json(folder / "provenance.json", integrity.provenance(parameters, inputs, outputs))
     return {**tables, "notes": notes}
+
+
+def read_tables(folder) -> dict:
+    """Tables and notes as `write` wrote them.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        `msxai.results.Results.regions` of a variant.
+
+    Returns
+    -------
+    dict
+        relevance, tests, lesions, correlations, permuted (of the tests those of permuted labels), left_out (what to why).
+    """
+    found = {name: evaluation.read_table(folder, name) for name in ("relevance", "tests", "lesions", "correlations")}
+    permuted = found["tests"][found["tests"]["test"] == "labels permuted"]
+    notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
+    return {**found, "permuted": permuted, "left_out": notes["left_out"]}

@@ -23,6 +23,7 @@ ITEMS = {
     10: "Mean heatmap of true positives and of true negatives", 11: "Relevance by white-matter tract", 12: "Relevance by grey-matter area",
     13: "Relevance with and without lesions", 14: "Attribution methods and states of the model",
 }  # fmt: skip
+OWN = "09_results_page"
 CLASSES = {claims.HOLDS: "holds", claims.FAILS: "fails", claims.UNSURE: "unsure", claims.UNTESTED: "untested"}
 LIMITS = [
     "Whether any claim holds for people: the simulated subjects have only the differences that were put into them.",
@@ -233,11 +234,13 @@ def _limits(synthetic: bool | None) -> str:
 
 def _notebooks(where, folder: Path, notice: str) -> str:
     """Executed notebooks as pages beside the front page; a list of links to them."""
-    links, sources = [], sorted((where.folder / "notebooks").glob("*.ipynb"))
+    links, kept = [], (where.folder / "notebooks").glob("*.ipynb")
+    sources = sorted(path for path in kept if "." not in path.stem and not path.stem.startswith(OWN))  # not the one that runs this
     empty = dict.fromkeys((name for name in HTMLExporter.class_trait_names() if name.endswith("_url")), "")
     for source in sources:
         page = HTMLExporter(embed_images=True, **empty).from_filename(str(source))[0]
         page = re.sub(r"<script[^>]*\bsrc=\"[^\"]*\"[^>]*>\s*</script>|<link[^>]*\bhref=\"http[^>]*>", "", page)
+        page = re.sub(r'<a href="([^"]*)\.ipynb">(.*?)</a>', lambda found: _link(found, sources), page)
         page = page.replace("<head>", f"<head>{POLICY}", 1)
         page = re.sub(r"<body[^>]*>", lambda found: f"{found.group()}<p><b>{notice}</b></p>", page, count=1)
         with integrity.replacing(folder / f"{source.stem}.html") as draft:
@@ -245,6 +248,12 @@ def _notebooks(where, folder: Path, notice: str) -> str:
         name = html.escape(source.stem)
         links.append(f'<li><a href="{name}.html">{name}</a></li>')
     return f"<ul>{''.join(links)}</ul>" if links else _paragraph("None: no executed notebook in the notebooks folder.", "reason")
+
+
+def _link(found: re.Match, sources: list) -> str:
+    """A link to a notebook as one to its page; its text alone where it was not executed."""
+    pages = [path.stem for path in sources if path.stem.startswith(found.group(1))]
+    return f'<a href="{html.escape(pages[0])}.html">{found.group(2)}</a>' if pages else found.group(2)
 
 
 def _json(path) -> dict:

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from . import integrity
+from .errors import MissingStepError
 from .parameters import located, one_of
 
 PREPARATION, PRETRAINING, FINE_TUNING = "01_data_preparation", "02_pretraining", "03_fine_tuning"
+FILLING = "01b_lesion_filling"
 EVALUATION, HEATMAPS, REGIONS = "04_evaluation", "05_lrp_heatmaps", "06_region_relevance"
 
 
@@ -21,17 +23,20 @@ class Results:
     def __init__(self, folder: str):
         self.given, self.folder = folder, located(folder)
 
-    def prepared(self, cohort: str) -> Path:
-        """Arrays of a cohort, HDF5, from 01_data_preparation."""
-        return self.folder / "prepared" / f"{cohort_name(cohort)}.h5"
+    def prepared(self, cohort: str, filling: str = "none") -> Path:
+        """Arrays of a cohort, HDF5, from 01_data_preparation; with its lesions filled from 01b_lesion_filling."""
+        return self._arrays(filling) / f"{cohort_name(cohort)}.h5"
 
     def split(self, cohort: str) -> Path:
         """The one split of a cohort that every later step reads, TSV, from 01_data_preparation."""
         return self.folder / "prepared" / f"{cohort_name(cohort)}_split.tsv"
 
-    def record(self, cohort: str) -> Path:
-        """What made a cohort's arrays, JSON, written last by 01_data_preparation."""
-        return self.folder / "prepared" / f"{cohort_name(cohort)}.json"
+    def record(self, cohort: str, filling: str = "none") -> Path:
+        """What made a cohort's arrays, JSON, written last by 01_data_preparation or 01b_lesion_filling."""
+        return self._arrays(filling) / f"{cohort_name(cohort)}.json"
+
+    def _arrays(self, filling: str) -> Path:
+        return self.folder / "prepared" if filling == "none" else self.folder / "lesion-filled" / filling
 
     def registration(self, cohort: str) -> Path:
         """Transforms and brain masks of registered scans as BIDS derivatives, from 01_data_preparation."""
@@ -57,6 +62,10 @@ class Results:
         """Explanation quality of a variant: scores.tsv, league.tsv, summary.tsv, figures, provenance.json from 07_explanation_quality."""
         return self.folder / "quality" / variant
 
+    def states(self, variant: str) -> Path:
+        """Maps of several methods on networks in several states, methods.tsv, scans.tsv, provenance.json from 07_explanation_quality."""
+        return self.folder / "states" / variant
+
     def regions(self, variant: str) -> Path:
         """Tables of regions of a variant's heatmaps and provenance.json from 06_region_relevance."""
         return self.folder / "regions" / variant
@@ -70,14 +79,23 @@ class Results:
         options = "".join(f" -p {name} {value}" for name, value in {"results": self.given, **parameters}.items())
         return f".venv/bin/papermill notebooks/{notebook}.ipynb {self.given}/{notebook}.ipynb{options}   (or: make figures)"
 
-    def require_prepared(self, cohort: str, **expected) -> Path:
-        """Path of a cohort's arrays, whole and made with the `expected` parameters.
+    def require_prepared(self, cohort: str, filling: str = "none", **expected) -> Path:
+        """Path of a cohort's arrays, whole and made with the `expected` parameters; with its lesions filled unless `filling` is "none".
 
         Raises
         ------
         MissingStepError, StaleInputError
             See `msxai.integrity.require`.
         """
+        if filling != "none":
+            untouched, command = self.require_prepared(cohort, **expected), self.command(FILLING, cohort=cohort, filling=filling)
+            record = integrity.require(self.record(cohort, filling), FILLING, command, cohort=cohort, filling=filling)
+            if record["left_out"]:
+                raise MissingStepError(integrity.relative(self.record(cohort, filling)), f"no arrays, as {record['left_out']}",
+                                       "scans with their lesions filled", "Leave this variant out.")  # fmt: skip
+            integrity.unchanged(record, untouched, command)
+            integrity.untouched(record, self.prepared(cohort, filling), command)
+            return self.prepared(cohort, filling)
         command = self.command(PREPARATION, cohort=cohort)
         record = integrity.require(self.record(cohort), PREPARATION, command, cohort=cohort, **expected)
         for path in (self.prepared(cohort), self.split(cohort)):

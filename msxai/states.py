@@ -4,6 +4,7 @@ A map that finds lesions as well with random weights shows where the scan is bri
 arXiv:1810.03292). Such a test can reject a method, not rank methods (Binder et al. 2023, arXiv:2211.12486).
 """
 
+import json
 from pathlib import Path
 
 import keras
@@ -160,6 +161,17 @@ def write(
     record = integrity.provenance(parameters, inputs, [folder / f"{name}.tsv" for name in tables], left_out=left_out)
     integrity.write_json(folder / "provenance.json", record)
     return tables["methods"], scans
+
+
+def read(folder) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Tables as `write` wrote them, and why they are empty where they are."""
+    folder = Path(folder)
+    if not (folder / "provenance.json").is_file():
+        return pd.DataFrame(columns=SUMMARY), pd.DataFrame(columns=SCANS), "07_explanation_quality has not run."
+    tables = (pd.read_csv(folder / f"{name}.tsv", sep="\t", na_values="n/a", keep_default_na=False, dtype={"session_id": str})
+              for name in ("methods", "scans"))  # fmt: skip
+    left_out = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["left_out"]
+    return *tables, f"{left_out['attribution methods']}." if "attribution methods" in left_out else ""
 
 
 def summary(scans: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

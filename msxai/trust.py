@@ -99,12 +99,15 @@ def reference(weights) -> tuple[Prepared | None, str]:
     weights = Path(weights).resolve()
     record = weights.parent / "provenance.json"
     known = json.loads(record.read_text(encoding="utf-8")).get("inputs", {}) if record.is_file() else {}
+    files = {}
     for name, digest in known.items():
-        split = name.removesuffix(".h5") + "_split.tsv"
-        for folder in (ROOT, *weights.parents[3:4]):  # the checkout, or the folder of results that the weights lie in
-            path, parts = (folder / one if folder == ROOT else folder / "prepared" / Path(one).name for one in (name, split))
-            if name.endswith(".h5") and path.is_file() and parts.is_file() and integrity.sha256(path) == digest:
-                return Prepared(path, parts), ""
+        kind, base = "split" if name.endswith("_split.tsv") else "arrays" if name.endswith(".h5") else "", Path(name).name
+        places = [ROOT / name]  # as the record says, or below the folder of results that the weights lie in
+        for folder in weights.parents[3:4]:
+            places += [folder / "prepared" / base, *folder.glob(f"lesion-filled/*/{base}")]
+        files[kind] = next((path for path in places if kind and path.is_file() and integrity.sha256(path) == digest), files.get(kind))
+    if files.get("arrays") and files.get("split"):
+        return Prepared(files["arrays"], files["split"]), ""
     return None, "the scans that the network was trained on are not at hand"
 
 

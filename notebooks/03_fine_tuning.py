@@ -34,6 +34,7 @@ cohort: str = "phantom-ms"  # the fine-tuning cohort, as in 01_data_preparation
 results: str = "runs/demo"  # folder of all results
 variant: str = "pretrained"  # name of this variant: its results' folder
 start: str = "best"  # best or trial-N (of 02_pretraining), scratch, or a weights file (.npz)
+filling: str = "none"  # noise or constant: train on scans with their lesions filled (01b_lesion_filling)
 trial: int = 0  # number of this trial; its seed is seed + trial
 width: int = 16  # filters of each convolution; 64 in the paper
 dropout: float = 0.1  # share of activations dropped after each pooling; .3 in the paper, whose network has four times the filters
@@ -51,7 +52,7 @@ threads: int = 1  # of TensorFlow; results depend on it by the order of summatio
 run = parameters.check(globals())
 where = Results(results)
 network.configure(seed + trial, threads)
-prepared = Prepared(where.require_prepared(cohort, normalisation=normalisation), where.split(cohort))
+prepared = Prepared(where.require_prepared(cohort, filling, normalisation=normalisation), where.split(cohort))
 prepared.table.groupby(["part", "group"])["participant_id"].agg(scans="size", subjects="nunique")
 
 # %% [markdown]
@@ -72,7 +73,7 @@ print(f"{variant}: starts from {weights.relative_to(weights.parents[2]) if weigh
 # %%
 history = training.fit(model, prepared, learning_rate=learning_rate, decay=decay, batch_size=batch_size, epochs=epochs, patience=patience,
                        seed=seed + trial, augmentation=augmentation)  # fmt: skip
-inputs = [where.prepared(cohort), where.split(cohort), *([weights] if weights else [])]
+inputs = [where.prepared(cohort, filling), where.split(cohort), *([weights] if weights else [])]
 record = training.save(where.trial(variant, trial), model, history, run, inputs)
 
 # %%

@@ -28,14 +28,15 @@
 # %%
 import pandas as pd
 
-from msxai import baselines, comparison, evaluation, figures, network, parameters, statistics
+import msxai.filling
+from msxai import baselines, comparison, evaluation, figures, integrity, network, parameters, statistics
 from msxai.prepared import Prepared
 from msxai.results import Results
 
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # the fine-tuning cohort, as in 01_data_preparation
 results: str = "runs/demo"  # folder of all results
-variants: list = ["pretrained", "scratch"]  # variants of 03_fine_tuning
+variants: list = ["pretrained", "scratch", "lesion-filled"]  # variants of 03_fine_tuning
 trials: int = 2  # trials of each variant
 part: str = "holdout"  # part of the split that is reported on
 further: int = 200  # embedded cohorts only: further subjects to simulate and report on; 0 for none
@@ -53,6 +54,13 @@ prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
 trained = {variant: [where.require_trial(variant, trial, cohort=cohort, width=width) for trial in range(trials)] for variant in variants}
 
 # %% [markdown]
+# A variant that was trained on scans with their lesions filled is shown scans with their lesions filled.
+
+# %%
+filled = msxai.filling.arrays(where, cohort, trained)
+print(*(f"{variant}: {integrity.relative(one.path)}" for variant, one in filled.items()), sep="\n")
+
+# %% [markdown]
 # ## Baselines
 # Lesion load is the mandatory one: a support vector machine on one number a subject. Others see all voxels, the outline of the brain
 # alone, age, sex and site, or what a trained network's last convolution says. All are fitted on the training and validation part, and
@@ -60,7 +68,7 @@ trained = {variant: [where.require_trial(variant, trial, cohort=cohort, width=wi
 
 # %%
 rows = prepared.rows(part)
-features = evaluation.features(prepared, prepared.rows("all"), trained)
+features = evaluation.features(prepared, prepared.rows("all"), trained, filled)
 fitted = baselines.fit(prepared, features, seed=seed)
 fitted.chosen
 
@@ -95,7 +103,7 @@ figure
 more, reason = evaluation.further(where, prepared, cohort, further)
 predictions_further = pd.DataFrame(columns=predictions.columns)
 if more is not None:
-    seen = evaluation.features(more, more.rows("all"), trained)
+    seen = evaluation.features(more, more.rows("all"), trained, msxai.filling.further(where, more, cohort, trained))
     scored, _ = baselines.predict(fitted, more, more.rows("all"), seen)
     predictions_further = pd.concat([evaluation.predict(more, more.rows("all"), trained, seen), scored], ignore_index=True)
 print(reason or f"{len(more.table)} further subjects")
@@ -131,7 +139,7 @@ reasons = pd.DataFrame({"what": list(left_out), "reason": list(left_out.values()
 tables = {"predictions": predictions, "scores": scores, "predictions_further": predictions_further, "comparison": compared,
           "scores_further": statistics.score_table(predictions_further, seed=seed), "calibration": calibrated, "folds": by_fold,
           "cross_validation": cross_validated, "chosen": fitted.chosen, "left_out": reasons}  # fmt: skip
-evaluation.save(where, tables, run, cohort, trained)
+evaluation.save(where, tables, run, cohort, trained, filled)
 
 # %% [markdown]
 # ## Summary

@@ -37,6 +37,7 @@ cohort: str = "phantom-ms"  # the cohort, as in 01_data_preparation
 results: str = "runs/demo"  # folder of all results
 variant: str = "pretrained"  # variant of 03_fine_tuning
 trials: int = 2  # trials of the variant; the heatmap is their mean
+filling: str = "none"  # noise or constant: explain scans with their lesions filled (01b_lesion_filling)
 weights: str = ""  # in place of the variant's trials: one weights file (.npz), for instance of another cohort
 part: str = "holdout"  # part of the split that is explained: training, validation, holdout or all
 rule: str = "epsilon"  # LRP rule or composite; msxai.rules lists them with their formulas
@@ -50,7 +51,7 @@ threads: int = 1  # of TensorFlow; results depend on it by the order of summatio
 run = parameters.check(globals())
 where = Results(results)
 network.configure(seed, threads)
-prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
+prepared = Prepared(where.require_prepared(cohort, filling), where.split(cohort))
 trained = heatmaps.trained(where, variant, trials, weights, cohort)
 rows = prepared.rows(part)
 print(f"{len(rows)} scans, {len(trained)} trial(s)")
@@ -61,8 +62,8 @@ print(f"{len(rows)} scans, {len(trained)} trial(s)")
 
 # %%
 table = heatmaps.write(where.heatmaps(variant), prepared, rows, trained, rule=rule, epsilon=epsilon, engine=engine, threads=threads)
-outputs = [where.heatmaps(variant) / "heatmaps.tsv"]
-integrity.write_json(where.heatmaps(variant) / "provenance.json", integrity.provenance(run, [where.prepared(cohort), *trained], outputs))
+outputs, sources = [where.heatmaps(variant) / "heatmaps.tsv"], [where.prepared(cohort), prepared.path, *trained]
+integrity.write_json(where.heatmaps(variant) / "provenance.json", integrity.provenance(run, sources, outputs))
 table.drop(columns=["path", "sha256"])
 
 # %% [markdown]

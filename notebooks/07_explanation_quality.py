@@ -26,7 +26,7 @@
 # A rule finds lesions only where the paired interval of its difference to the *strongest* baseline lies above 0.
 
 # %%
-from msxai import explainers, figures, heatmaps, integrity, network, parameters, reference_maps, sanity
+from msxai import explainers, figures, heatmaps, integrity, network, parameters, reference_maps, sanity, states
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -42,6 +42,7 @@ rules: list = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "
 methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # other ways of explaining (msxai.attribution)
 faithful: list = ["epsilon", "brightness"]  # maps whose deletion and insertion are measured
 checked: int = 6  # scans of the checks by new weights, conservation and registration jitter
+compared: int = 5  # scans with lesions on which networks in several states are compared
 epsilon: float = 1e-3  # stabiliser of the epsilon rule
 seed: int = 0  # of the random map, the untrained network, the bootstrap
 threads: int = 1  # of TensorFlow; results depend on it by the order of summation
@@ -108,6 +109,19 @@ row, maps = found.example
 figure, source = figures.contest(prepared, row, maps, found.scores, synthetic=prepared.synthetic)
 figures.save(figure, where.quality(variant), "fig_contest", source, record)
 figure
+
+# %% [markdown]
+# ## Has the network been trained?
+# The same methods on the network as it is, as its fine-tuning began, and with random weights (item 14 of the paper). A method that finds
+# as many lesion voxels with random weights shows where the scan is bright. Such a test can reject a method, not rank methods.
+
+# %%
+models, files, missing = states.networks(where, variant, trials, cohort, seed) if not weights else ({}, [], {"all": "weights given"})
+some = [row for row in rows if prepared.lesions(row).any()][:compared]
+sources = [where.prepared(cohort), *files]
+methods_found, _ = states.write(where.states(variant), prepared, some, models, run, sources, missing, seed=seed)
+print(*(f"{state}: left out, as {reason}" for state, reason in missing.items()), sep="\n")
+methods_found
 
 # %% [markdown]
 # ## Summary

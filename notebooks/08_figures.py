@@ -18,17 +18,18 @@
 #
 # | | |
 # |---|---|
-# | reads | the results of [01_data_preparation](01_data_preparation.ipynb) to [05_lrp_heatmaps](05_lrp_heatmaps.ipynb) |
+# | reads | the results of [01_data_preparation](01_data_preparation.ipynb) to [07_explanation_quality](07_explanation_quality.ipynb) |
 # | writes | `<results>/figures/figNN_*`: PNG (charts SVG too), the numbers as TSV, the provenance as JSON; `provenance.json` last |
 # | takes | about 1 minute |
 #
-# Figures are numbered as the items of the paper; what belongs to another notebook of the series is missing here.
+# Figures are numbered as the items of the paper. What a cohort lacks (masks, an atlas, a variant) is left out, and the figure says why.
 # **Research software: not for clinical use.**
 
 # %%
 import pandas as pd
 
-from msxai import evaluation, figures, heatmaps, integrity, network, parameters, statistics
+import msxai.filling
+from msxai import evaluation, figures, heatmaps, integrity, network, parameters, regions, states, statistics
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -36,6 +37,7 @@ from msxai.results import Results
 cohort: str = "phantom-ms"  # the fine-tuning cohort, as in 01_data_preparation
 results: str = "runs/demo"  # folder of all results
 variant: str = "pretrained"  # the variant whose heatmaps are drawn
+filled: str = "lesion-filled"  # the variant trained on scans with their lesions filled; empty: none
 patients: str = "MS"  # the group that is positive, as in 01_data_preparation
 controls: str = "HC"  # the other group
 pretraining_trials: int = 1  # trials of 02_pretraining; 0 leaves its figures out
@@ -46,8 +48,9 @@ where = Results(results)
 prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
 evaluated, explained = where.require_evaluation(cohort)[0], where.require_heatmaps(variant, cohort)[0]
 predictions, scores = evaluation.read(evaluated)
-table = heatmaps.read(explained)
-inputs = [where.prepared(cohort), *evaluated.glob("*.tsv"), explained / "heatmaps.tsv"]
+table, known = heatmaps.read(explained), regions.read_tables(where.require_regions(variant, cohort)[0])
+missing = known["left_out"]
+inputs = [*where.regions(variant).glob("*.tsv"), where.prepared(cohort), *evaluated.glob("*.tsv"), explained / "heatmaps.tsv"]
 options = {"folder": where.figures(), "provenance": integrity.provenance(run, inputs)}
 synthetic = {"synthetic": prepared.synthetic}
 
@@ -64,6 +67,14 @@ figure
 # %%
 figure, source = figures.lesion_distribution(prepared, **synthetic)
 figures.save(figure, stem="fig02_lesion-distribution", source=source, **options)
+figure
+
+# %% [markdown]
+# Lesion volume of each white-matter tract (item 3).
+
+# %%
+figure, source = figures.lesion_volumes(known["lesions"], missing.get("lesions") or missing.get("tracts", ""), **synthetic)
+figures.save(figure, stem="fig03_lesion-volume-tracts", source=source, svg=True, **options)
 figure
 
 # %% [markdown]
@@ -158,6 +169,41 @@ right = table[(table["probability"] > 0.5) == table["label"].astype(bool)]
 groups = {"true positives": right[right["label"] == 1], "true negatives": right[right["label"] == 0]}
 figure, source = figures.average(groups, anatomy, "Mean heatmap: true positives and true negatives", **synthetic)
 figures.save(figure, stem="fig10_tp-tn", source=source, **options)
+figure
+
+# %% [markdown]
+# ## Relevance by region
+# White-matter tracts (item 11) and grey-matter areas (item 12), patients and controls.
+
+# %%
+figure, source = figures.tracts(known["relevance"], known["permuted"], missing.get("tracts", ""), **synthetic)
+figures.save(figure, stem="fig11_relevance-tracts", source=source, svg=True, **options)
+figure
+
+# %%
+figure, source = figures.areas(known["relevance"], known["permuted"], **synthetic)
+figures.save(figure, stem="fig12_relevance-areas", source=source, svg=True, **options)
+figure
+
+# %% [markdown]
+# Patients with their lesions, and with the lesions filled in training and in testing (item 13). Tested are all tracts, patient by patient.
+
+# %%
+reason = msxai.filling.left_out(where, cohort, filled) or missing.get("tracts", "")
+others = regions.read_tables(where.require_regions(filled, cohort)[0])["relevance"] if not reason else known["relevance"].head(0)
+tests = regions.changes(known["relevance"], others, regions.read())
+figure, source = figures.with_without(known["relevance"], others, tests, reason, **synthetic)
+figures.save(figure, stem="fig13_with-without-lesions", source=source, svg=True, **options)
+figure
+
+# %% [markdown]
+# ## Methods and states of the network
+# Item 14: the same scan explained by several methods, on the network as fine-tuned, as pre-trained, and with random weights.
+
+# %%
+found, scans, reason = states.read(where.states(variant))
+figure, source = figures.methods(prepared, found, scans, where.states(variant), reason, **synthetic)
+figures.save(figure, stem="fig14_methods-states", source=source, **options)
 figure
 
 # %% [markdown]

@@ -15,7 +15,7 @@ from msxai.results import Results
 class Toy:
     """Six subjects on the model's grid; patients' lesions are larger."""
 
-    name, synthetic, affine = "toy", True, images.AFFINE
+    name, synthetic, affine, parameters = "toy", True, images.AFFINE, {}
 
     def __init__(self, folder, masks=True):
         rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msxai import evaluation, images, regions
+from msxai import images, regions
 from msxai.results import Results
 
 A, B, T = np.s_[10:14, 10, 10], np.s_[20:22, 20, 20:23], np.s_[30:40, 30, 30]
@@ -77,7 +77,9 @@ def written(tmp_path):
     def write(cohort, table, known):
         made = regions.write(where, cohort, table, known, RUN, n=1000, randoms=50)
         folder = where.regions("pretrained")
-        stored = {name: evaluation.read_table(folder, name) for name in ("relevance", "tests", "lesions", "correlations")}
+        stored = regions.read_tables(folder)
+        assert set(stored.pop("permuted")["test"]) <= {"labels permuted"}
+        assert stored.pop("left_out") == made["notes"]["left_out"]
         for name, one in stored.items():
             assert list(one.columns) == list(made[name].columns)
             assert len(one) == len(made[name])

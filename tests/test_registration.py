@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from msxai import anatomy, atlases, images, phantom, prepared, registration
+from msxai import anatomy, atlases, derivatives, images, phantom, prepared, registration
 from msxai.cohort import Cohort
 from msxai.errors import ImageError, ParameterError, RegistrationError
 from msxai.prepared import Prepared
@@ -48,9 +48,9 @@ def dice(one, other):
 def raw(open_ms, tmp_path_factory):
     """Both visits' FLAIR and the first one's T1, registered."""
     folder = tmp_path_factory.mktemp("raw")
-    found = {visit: registration.registered(open_ms / path, folder / str(visit), "sub-1", modality="FLAIR") for visit, path in RAW.items()}
+    found = {visit: derivatives.registered(open_ms / path, folder / str(visit), "sub-1", modality="FLAIR") for visit, path in RAW.items()}
     t1 = open_ms / "raw/patient01_study1_T1W.nii.gz"
-    found["T1w"] = registration.registered(t1, folder / "1", "sub-1", modality="T1w", partner=found[1])
+    found["T1w"] = derivatives.registered(t1, folder / "1", "sub-1", modality="T1w", partner=found[1])
     return found
 
 

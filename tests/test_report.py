@@ -334,6 +334,20 @@ def test_the_pages_load_nothing_from_elsewhere(where):
     assert 'href="04_evaluation.html"' in text_of(index)
 
 
+def test_links_between_notebooks_lead_to_their_pages_or_nowhere(where):
+    """Also where a notebook was executed once for each variant; the one that runs this, and papermill's drafts, have no page."""
+    folder = where.folder / "notebooks"
+    folder.mkdir()
+    text = "[first](01_data_preparation.ipynb) [next](05_lrp_heatmaps.ipynb) [missing](06_region_relevance.ipynb)"
+    for name in ("01_data_preparation_toy", "05_lrp_heatmaps_a", "05_lrp_heatmaps_b", "09_results_page", "05_lrp_heatmaps_a.ipynb.source"):
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)]), folder / f"{name}.ipynb")
+    index = report.write(where)
+    page = text_of(index.parent / "01_data_preparation_toy.html")
+    assert '<a href="01_data_preparation_toy.html">first</a> <a href="05_lrp_heatmaps_a.html">next</a> missing' in page
+    pages = {path.name for path in index.parent.glob("*.html")}
+    assert pages == {"index.html", "01_data_preparation_toy.html", "05_lrp_heatmaps_a.html", "05_lrp_heatmaps_b.html"}
+
+
 def test_all_or_nothing(where, monkeypatch):
     index = report.write(where)
     (index.parent / "notes.txt").write_text("mine")

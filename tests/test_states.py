@@ -71,6 +71,7 @@ def test_shares_and_maps_of_networks_of_width_2(tmp_path):
     scans, folder = Two(), tmp_path / "methods"
     models = {states.TUNED: [with_weights(2, images.SHAPE, 0)], states.RANDOM: [with_weights(2, images.SHAPE, seed) for seed in (1, 2)]}
     made, table = states.write(folder, scans, [0, 1, 2], models, {"variant": "pretrained"}, [], {"x": "y"}, methods=("lrp", "gradient"))
+    pd.testing.assert_frame_equal(states.read(folder)[1], table, check_dtype=False, rtol=1e-8)
     assert len(table) == 2 * 2 * 3
     assert set(table["participant_id"]) == {"sub-0", "sub-1"}
     brain, lesions = scans.brain(1), scans.lesions(1)
@@ -103,6 +104,8 @@ def test_without_lesions_nothing_is_explained_and_it_says_why(tmp_path):
     assert table.empty
     record = json.loads((tmp_path / "methods" / "provenance.json").read_text())
     assert record["left_out"] == {"attribution methods": "no scan has a lesion in its mask"}
+    assert states.read(tmp_path / "methods")[2] == "no scan has a lesion in its mask."
+    assert states.read(tmp_path / "nothing")[2] == "07_explanation_quality has not run."
 
 
 def test_an_unknown_method_is_named_with_the_nearest(tmp_path):

@@ -19,6 +19,7 @@ import msxai
 
 pytestmark = pytest.mark.series
 BIN = Path(sys.executable).parent
+ITEMS = range(1, 15)  # of the paper
 NOTEBOOKS = sorted(path.stem for path in (msxai.ROOT / "notebooks").glob("*.py"))
 
 
@@ -90,7 +91,7 @@ def test_the_series_draws_every_figure(series):
     folder = series.folder / "runs" / "smoke" / "figures"
     stems = {path.stem for path in folder.glob("fig*.png")}
     numbers = {stem[:5] for stem in stems}
-    assert numbers == {f"fig{item:02}" for item in (1, 2, 4, 5, 6, 7, 8, 9, 10)}
+    assert numbers == {f"fig{item:02}" for item in ITEMS}
     for stem in stems:
         assert (folder / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
         assert len((folder / f"{stem}.tsv").read_text().splitlines()) > 1
@@ -133,17 +134,17 @@ def test_saving_outputs_in_jupyterlab_reruns_nothing(series):
 
 def test_the_network_decides_02_onwards(series, changed):
     changed("msxai/network.py")
-    assert series.plan() == {"pretrain", "finetune", "evaluate", "explain", "draw"}
+    assert series.plan() == {"pretrain", "finetune", "evaluate", "explain", "relate", "judge", "draw", "report"}
 
 
 def test_the_figure_module_decides_08_only(series, changed):
     changed("msxai/figures/slices.py")
-    assert series.plan() == {"draw"}
+    assert series.plan() == {"draw", "report"}
 
 
 def test_a_fresh_clone_with_committed_figures_trains_and_draws_anew(series):
     shutil.copytree(series.folder / "runs" / "smoke" / "figures", series.folder / "figures" / "demo")
-    assert series.plan(profile="demo") == {"prepare", "pretrain", "finetune", "evaluate", "explain", "draw"}
+    assert series.plan(profile="demo") > {"prepare", "fill", "pretrain", "finetune", "judge", "draw", "report"}
     shutil.rmtree(series.folder / "figures")
 
 
@@ -156,6 +157,7 @@ def test_rules_name_every_module_that_their_notebook_needs():
     for notebook, named in space["MODULES"].items():
         source = (msxai.ROOT / "notebooks" / f"{notebook}.py").read_text()
         imported = set(re.findall(r"from msxai\.(\w+) import", source))
+        imported |= set(re.findall(r"^import msxai\.(\w+)", source, re.MULTILINE))
         for names in re.findall(r"from msxai import (.+)", source):
             imported |= set(names.split(", "))
         if notebook != "08_figures":
@@ -170,17 +172,23 @@ def test_rules_name_every_module_that_their_notebook_needs():
 def test_defaults_of_the_notebooks_are_the_demo_profile():
     config = yaml.safe_load((msxai.ROOT / "workflow" / "demo.yaml").read_text())
     first = next(iter(config["variants"].items()))
-    stage = {"01_data_preparation": config["cohorts"]["finetuning"], "03_fine_tuning": {"variant": first[0], "start": first[1], "trial": 0},
+    stage = {"01_data_preparation": config["cohorts"]["finetuning"], "01b_lesion_filling": {"filling": "noise"},
+             "03_fine_tuning": {"variant": first[0], **first[1], "trial": 0},
              "02_pretraining": {"cohort": config["pretraining_cohort"], "trial": 0},
              "04_evaluation": {"variants": list(config["variants"]), "trials": config["trials"]["finetuning"]},
              "05_lrp_heatmaps": {"variant": config["heatmaps"], "trials": config["trials"]["finetuning"]},
+             "06_region_relevance": {"variant": config["heatmaps"]},
              "07_explanation_quality": {"variant": config["heatmaps"], "trials": config["trials"]["finetuning"]},
-             "08_figures": {"variant": config["heatmaps"], "pretraining_trials": config["trials"]["pretraining"]}}  # fmt: skip
+             "08_figures": {"variant": config["heatmaps"], "filled": config["filled"],
+                            "pretraining_trials": config["trials"]["pretraining"]},
+             "09_results_page": {"variant": config["heatmaps"], "filled": config["filled"]}}  # fmt: skip
     for notebook in NOTEBOOKS:
         cell = parameters_cell(jupytext.read(msxai.ROOT / "notebooks" / f"{notebook}.py"))
         space: dict = {}
         exec(cell.source, space)
         expected = {"cohort": config["cohort"], **config["common"], **config[notebook], **stage[notebook]}
+        if notebook == "09_results_page":
+            del expected["cohort"]
         assert {name: space[name] for name in expected} == expected, notebook
         assert set(space["__annotations__"]) >= set(expected)
 
@@ -231,6 +239,25 @@ def test_a_bad_parameter_fails_the_run_and_the_executed_notebook_is_kept(series,
     assert not list(tmp_path.rglob("*.h5"))
 
 
+def test_cross_validation_of_the_networks(series):
+    """make cv on two folds: every subject is held out once, by networks that have not seen it, and the folds are gathered."""
+    import pandas as pd
+
+    (series.folder / ".venv").symlink_to(BIN.parent)
+    shutil.copytree(msxai.ROOT / "tools", series.folder / "tools")
+    series.environment["CV"] = "workflow/cv-smoke.yaml"
+    found = subprocess.run(["sh", "tools/cv.sh"], cwd=series.folder, env=series.environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr[-4000:]
+    folds = [series.folder / "runs" / "cv-smoke" / f"fold-{fold}" for fold in range(2)]
+    held = [pd.read_csv(fold / "prepared" / "phantom-ms-smoke_split.tsv", sep="\t").query("part == 'holdout'") for fold in folds]
+    assert len(pd.concat(held)["participant_id"].unique()) == 20 == sum(map(len, held))
+    for fold, rows in zip(folds, held, strict=True):
+        predictions = pd.read_csv(fold / "evaluation" / "predictions.tsv", sep="\t").query("variant == 'pretrained'")
+        assert set(predictions["participant_id"]) == set(rows["participant_id"])
+    assert "pretrained" in found.stdout
+    (series.folder / ".venv").unlink()
+
+
 def test_a_missing_step_names_the_notebook_and_the_command(series, tmp_path):
     found = series.papermill("03_fine_tuning", cohort="phantom-ms-smoke", results=str(tmp_path))
     assert found.returncode != 0
@@ -261,10 +288,12 @@ def test_a_cohort_without_masks_ages_or_edss_runs(series, tmp_path):
     people = pd.read_csv(cohort / "participants.tsv", sep="\t")
     people[["participant_id", "group"]].to_csv(cohort / "participants.tsv", sep="\t", index=False)
     given = {"cohort": str(cohort), "results": str(results)}
+    judged = {"width": 2, "rules": ["epsilon"], "methods": ["gradient"], "faithful": ["epsilon"]}
     steps = [("01_data_preparation", {"holdout": [3, 3], "validation": 0.25}),
              ("03_fine_tuning", {"start": "scratch", "width": 2, "epochs": 1}),
              ("04_evaluation", {"variants": ["pretrained"], "trials": 1, "width": 2}), ("05_lrp_heatmaps", {"trials": 1}),
-             ("08_figures", {"pretraining_trials": 0})]  # fmt: skip
+             ("06_region_relevance", {"permutations": 50, "randoms": 5}), ("07_explanation_quality", {"trials": 1, **judged}),
+             ("08_figures", {"pretraining_trials": 0}), ("09_results_page", {})]  # fmt: skip
     for notebook, more in steps:
         found = series.papermill(notebook, **given, **more)
         assert found.returncode == 0, found.stderr[-3000:]
@@ -366,7 +395,7 @@ def test_a_foreign_cohort_runs_by_parameters_alone(series, tmp_path):
     quality = pd.read_csv(results / "quality-control" / "berlin" / "qc.tsv", sep="\t", na_values="n/a").set_index("participant_id")
     assert (quality.loc[["sub-berlin02", "sub-berlin05"], "dice"] > 0.9).all()
     assert (results / "quality-control" / "berlin" / "qc.html").stat().st_size > 100_000
-    assert {path.stem[:5] for path in (results / "figures").glob("fig*.png")} == {f"fig{item:02}" for item in (1, 2, 4, 5, 6, 7, 8, 9, 10)}
+    assert {path.stem[:5] for path in (results / "figures").glob("fig*.png")} == {f"fig{item:02}" for item in ITEMS}
     assert (
         "lesion load: left out, as the cohort has scans without a lesion mask"
         in (results / "notebooks" / "04_evaluation.ipynb").read_text()
