@@ -22,7 +22,7 @@ from msxai.cohort import open_cohort
 from msxai.prepared import Prepared, prepare
 from msxai.results import Results
 
-HERE, PATIENTS = Path(__file__).parent, ("07", "19")
+HERE, PATIENTS, VARIANTS = Path(__file__).parent, ("07", "19"), ("pretrained", "scratch")
 FOLDER = Path(msxai.ROOT).parent / "shared" / "data" / "open_ms"
 RULES = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box"]
 METHODS = ["gradient", "input_x_gradient", "guided_backpropagation"]
@@ -65,7 +65,7 @@ if __name__ == "__main__":
     tuned, words = reference_maps.attempt(simulated)
     cohorts = {"as it is": real(work)} | {name: real(work, f"real-{name}", alter) for name, alter in FILLINGS.items()}
     scores, moves, flags, used = [], [], [], [where.prepared("phantom-ms")]
-    for folder in sorted((where.folder / "finetuning").iterdir()):
+    for folder in (where.trial(variant, 0).parent for variant in VARIANTS):
         paths = sorted(folder.glob("trial-*/weights.npz"))
         models = [network.restore(path) for path in paths]
         options = {"rules": RULES, "methods": METHODS, "epsilon": 1e-3, "faithful": ["epsilon", "brightness"], "seed": 0, "threads": 2}
