@@ -91,8 +91,8 @@ summary
 # %% [markdown]
 # ## Does the map depend on what the network has learnt?
 # Epsilon rule, first network, a few scans. New weights from the output down: a map that stays says nothing, and eMPRT above 0 says that
-# it became more disordered. Registration jitter: the map of a scan that was moved a little, moved back; `ceiling` is what interpolation
-# alone leaves. Conservation: what biases and the stabiliser keep of the logit.
+# it became more disordered. Registration jitter: the map of a scan that was moved a little, moved back. `reference`: what interpolation
+# alone leaves; for SSIM, what the map's own voxels reach when shuffled. Conservation: what biases and the stabiliser keep of the logit.
 
 # %%
 checks, cascades = sanity.checks(
