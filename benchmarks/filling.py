@@ -24,7 +24,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from msxai import anatomy, images, integrity, lesions, phantom, statistics
 
-SUBJECTS, SITES, TREES, SEED = 20, 40, 100, 7001  # a seed that the filling was not developed on (5001, 6001)
+SUBJECTS, SITES, TREES, SEED = 20, 40, 100, 8001  # a seed that the filling was not developed on (5001, 6001, 7001)
 WHITE = [1 + list(anatomy.CLASSES).index(name) for name in anatomy.WHITE]
 
 

@@ -32,7 +32,7 @@ BELOW, INSIDE = ("brain stem", "cerebellar white matter"), 2.0  # mm from the la
 FAR = 0.4  # of the way from white matter to fluid: fluid and lesions that nobody masked are further away, whatever the region
 REACH = 30.0  # mm: how far a piece may come from, along each axis
 TRIES, PIECES = 1000, 8  # steps looked at for a piece; pieces for one hole
-CUBE = 20.0  # mm: larger holes are filled in parts of this size
+LONGEST = 30.0  # mm: longer holes are filled in parts
 FEW = 50  # voxels of source near by that say how the tissue's noise is spread, where no piece fits
 LOOKED_AT = 1000  # voxels of a hole, for each step
 FIT = 0.35  # standard deviations: how alike the places of hole and piece are to be
@@ -291,14 +291,16 @@ def _noise(values, weight, source, rng, size) -> np.ndarray:
 
 
 def _holes(mask, size) -> np.ndarray:
-    """Number of each voxel's hole from 1, 0 outside: parts of the mask that hang together, large ones cut into cubes."""
-    parts, _ = ndimage.label(mask, np.ones((3, 3, 3)))
-    for axis, edge in enumerate(size):
-        cube = (np.arange(mask.shape[axis]) * edge // CUBE).astype(int).reshape([-1 if other == axis else 1 for other in range(3)])
-        parts = parts * (cube.max() + 1) + cube
-    found = np.zeros(mask.shape, int)
-    found[mask] = 1 + np.unique(parts[mask], return_inverse=True)[1]
-    return found
+    """Number of each voxel's hole from 1, 0 outside: parts of the mask that hang together, long ones cut evenly."""
+    parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    for number, hole in enumerate(ndimage.find_objects(parts), start=1):
+        inside, piece = parts[hole] == number, np.zeros((1, 1, 1), int)
+        for axis, (length, edge) in enumerate(zip(inside.shape, size, strict=True)):
+            several = int(np.ceil(length * edge / LONGEST))
+            piece = piece * several + (np.arange(length) * several // length).reshape([-1 if other == axis else 1 for other in range(3)])
+        parts[hole][inside & (piece > 0)] = (count + np.broadcast_to(piece, inside.shape))[inside & (piece > 0)]
+        count += piece.max()
+    return np.reshape(np.unique(parts, return_inverse=True)[1], mask.shape)
 
 
 def _step(voxels, known, place, reach, rng) -> np.ndarray:
