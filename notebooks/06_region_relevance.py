@@ -27,7 +27,7 @@
 # region's size, density does not, a share is of the whole map.
 
 # %%
-from msxai import figures, heatmaps, parameters, regions
+from msxai import figures, heatmaps, parameters, region_tables, regions
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -63,7 +63,7 @@ atlases.table.groupby("atlas", sort=False)["voxels"].agg(regions="size", voxels=
 # random regions of equal volume; rank correlations within patients and within controls.
 
 # %%
-found = regions.write(where, prepared, table, atlases, run, n=permutations, randoms=randoms, seed=seed)
+found = region_tables.write(where, prepared, table, atlases, run, n=permutations, randoms=randoms, seed=seed)
 print(*(f"{what}: left out, as {reason}" for what, reason in found["notes"]["left_out"].items()), sep="\n")
 permuted = found["tests"][found["tests"]["test"] == "labels permuted"]
 found["tests"].sort_values("p_fwe").head(10)

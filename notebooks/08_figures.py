@@ -28,8 +28,7 @@
 # %%
 import pandas as pd
 
-import msxai.filling
-from msxai import evaluation, figures, heatmaps, integrity, network, parameters, regions, states, statistics
+from msxai import evaluation, figures, heatmaps, integrity, network, parameters, region_tables, states, statistics
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -48,7 +47,7 @@ where = Results(results)
 prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
 evaluated, explained = where.require_evaluation(cohort)[0], where.require_heatmaps(variant, cohort)[0]
 predictions, scores = evaluation.read(evaluated)
-table, known = heatmaps.read(explained), regions.read_tables(where.require_regions(variant, cohort)[0])
+table, known = heatmaps.read(explained), region_tables.read(where.require_regions(variant, cohort)[0])
 missing = known["left_out"]
 inputs = [*where.regions(variant).glob("*.tsv"), where.prepared(cohort), *evaluated.glob("*.tsv"), explained / "heatmaps.tsv"]
 options = {"folder": where.figures(), "provenance": integrity.provenance(run, inputs)}
@@ -189,9 +188,7 @@ figure
 # Patients with their lesions, and with the lesions filled in training and in testing (item 13). Tested are all tracts, patient by patient.
 
 # %%
-reason = msxai.filling.left_out(where, cohort, filled) or missing.get("tracts", "")
-others = regions.read_tables(where.require_regions(filled, cohort)[0])["relevance"] if not reason else known["relevance"].head(0)
-tests = regions.changes(known["relevance"], others, regions.read())
+others, tests, reason = region_tables.filled(where, cohort, filled, known)
 figure, source = figures.with_without(known["relevance"], others, tests, reason, **synthetic)
 figures.save(figure, stem="fig13_with-without-lesions", source=source, svg=True, **options)
 figure

@@ -15,7 +15,7 @@ from msxai.results import Results
 class Toy:
     """Six subjects on the model's grid; patients' lesions are larger."""
 
-    name, synthetic, affine, parameters = "toy", True, images.AFFINE, {}
+    name, synthetic, affine, parameters = "toy", True, images.AFFINE, {"filling": "noise"}
 
     def __init__(self, folder, masks=True):
         rng = np.random.default_rng(0)
@@ -62,6 +62,15 @@ def test_predictions_are_the_networks_for_every_trial(tmp_path, where):
     assert found[["variant", "trial", "participant_id", "label"]].to_numpy().tolist() == [
         ["scratch", 0, "sub-4", 0], ["scratch", 0, "sub-5", 1], ["scratch", 1, "sub-4", 0], ["scratch", 1, "sub-5", 1],
     ]  # fmt: skip
+
+    class Filled(Toy):
+        def image(self, row):
+            return -super().image(row)
+
+    trained = {"scratch": [(where.trial("scratch", 0), {})], "filled": [(where.trial("scratch", 0), {})]}
+    both = evaluation.predict(toy, rows, trained, evaluation.features(toy, rows, trained, {"filled": Filled(tmp_path)}))
+    logits = np.asarray(with_weights(1, images.SHAPE, seed=0)(-toy.images[rows][..., None]))[:, 0]
+    np.testing.assert_allclose(both.loc[both["variant"] == "filled", "logit"], logits, rtol=1e-3, atol=1e-4)
     for trial in (0, 1):
         logits = np.asarray(with_weights(1, images.SHAPE, seed=trial)(toy.images[rows][..., None]))[:, 0]
         mine = found[found["trial"] == trial]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from msxai import filling, integrity, phantom, prepared, splits
+from msxai import filling, integrity, phantom, prepared, region_tables, splits
 from msxai.cohort import open_cohort
 from msxai.errors import MissingStepError, ParameterError, StaleInputError
 from msxai.results import Results
@@ -116,7 +116,7 @@ def test_without_a_patients_mask_nothing_is_filled_and_the_record_says_why(tmp_p
     assert not where.prepared("small", "noise").exists()
     with pytest.raises(MissingStepError, match="have no lesion mask"):
         where.require_prepared("small", "noise")
-    assert "have no lesion mask" in filling.left_out(where, "small", "lesion-filled")
+    assert "have no lesion mask" in region_tables._left_out(where, "small", "lesion-filled")
     with pytest.raises(ParameterError, match="Did you mean noise"):
         filling.write(where, "small", "nois", RUN)
 

@@ -101,7 +101,8 @@ def test_preparation_fills_alike_in_one_process_and_in_two(tmp_path):
 
 def test_a_classifier_of_patches_sees_the_constant_fill():
     filling = script("filling")
-    table = filling.measure(3, 30, trees=30).set_index("filling")
+    table = filling.measure(3, 30, trees=30)
+    table = table[table["sites"] == "normal-appearing"].set_index("filling")
     assert table.loc["constant", "low_95"] > 0.75
     assert table.loc["noise", "auc"] < table.loc["constant", "auc"] - 0.15
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from msxai import atlases, images, regions
+from msxai import atlases, images, region_statistics, regions
 from msxai.errors import MissingAtlasError
 
 GROUPS = pd.DataFrame({"group": ["A", "B", "fluid"], "tissue": ["grey", "grey", "fluid"]}, index=[1, 2, 3])
@@ -58,7 +58,7 @@ def test_relevance_is_a_plain_loop(two, table, monkeypatch):
 
 
 def test_a_planted_region_is_found(two, table):
-    tests = regions.compare(regions.relevance(table, two), two, n=100).set_index(["region", "sign", "measure"])
+    tests = region_statistics.compare(regions.relevance(table, two), two, n=100).set_index(["region", "sign", "measure"])
     assert tests.loc[("A", "positive", "sum"), "p_fwe"] == pytest.approx(2 / 70)  # the best of all 70 labellings, and its mirror
     assert tests.loc[("B", "positive", "sum"), "p_fwe"] > 0.05
     assert tests.loc[("T", "net", "sum"), "subjects"] == 8
@@ -67,7 +67,7 @@ def test_a_planted_region_is_found(two, table):
 def test_visits_are_one_subject(two, table):
     twice = pd.concat([table, table.iloc[[0]].assign(session_id="ses-2", path=table["path"][1])], ignore_index=True)
     found = regions.relevance(twice, two)
-    people, values = regions.by_subject(found[found["sign"] == "net"], "sum", two, "areas")
+    people, values = region_statistics.by_subject(found[found["sign"] == "net"], "sum", two, "areas")
     single = found[(found["sign"] == "net") & (found["region"] == "A")].set_index(["participant_id", "session_id"])["sum"]
     assert len(people) == 8
     assert values[0, 0] == pytest.approx((single["sub-0", ""] + single["sub-0", "ses-2"]) / 2)
@@ -90,11 +90,11 @@ def test_volume_matched_regions(two, rng):
     brain[5:40, 5:40, 5:40] = True
     values = rng.normal(1, 0.1, images.SHAPE)
     values[10:14, 10, 10] = 50
-    found = regions.volume_matched(values, brain, two, 200).set_index("region")
+    found = region_statistics.volume_matched(values, brain, two, 200).set_index("region")
     assert found.loc["A", ["density", "p"]].tolist() == pytest.approx([50, 1 / 201])
     assert 0.05 < found.loc["B", "p"] < 1
     assert found.loc["A", "random_low"] < found.loc["A", "random"] < found.loc["A", "random_high"]
-    flat = regions.volume_matched(np.ones(images.SHAPE), brain, two, 5)
+    flat = region_statistics.volume_matched(np.ones(images.SHAPE), brain, two, 5)
     assert flat[["density", "random", "random_low", "random_high", "p"]].to_numpy() == pytest.approx(1)
 
 

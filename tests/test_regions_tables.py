@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msxai import images, regions
+from msxai import images, region_statistics, region_tables, regions
 from msxai.results import Results
 
 A, B, T = np.s_[10:14, 10, 10], np.s_[20:22, 20, 20:23], np.s_[30:40, 30, 30]
@@ -75,9 +75,9 @@ def written(tmp_path):
         rows.append({**scan[regions.SCAN], "path": path})
 
     def write(cohort, table, known):
-        made = regions.write(where, cohort, table, known, RUN, n=1000, randoms=50)
+        made = region_tables.write(where, cohort, table, known, RUN, n=1000, randoms=50)
         folder = where.regions("pretrained")
-        stored = regions.read_tables(folder)
+        stored = region_tables.read(folder)
         assert set(stored.pop("permuted")["test"]) <= {"labels permuted"}
         assert stored.pop("left_out") == made["notes"]["left_out"]
         for name, one in stored.items():
@@ -130,8 +130,8 @@ def test_every_number_of_a_tiny_cohort(written):
     assert r("edss") == r("lesion volume") == pytest.approx([6, 1])
     assert r("age") == pytest.approx([6, -1])
     assert r("age", group="controls") == pytest.approx([6, 8 / np.sqrt(17.5 * 16)])
-    assert r(regions.REGION_VOLUME, "T", sign="net") == pytest.approx([6, -1])
-    assert set(made["correlations"]["covariate"]) == {"edss", "age", "lesion volume", regions.REGION_VOLUME}
+    assert r(region_statistics.REGION_VOLUME, "T", sign="net") == pytest.approx([6, -1])
+    assert set(made["correlations"]["covariate"]) == {"edss", "age", "lesion volume", region_statistics.REGION_VOLUME}
     assert set(made["notes"]["left_out"]) == {"edss, controls", "lesion volume, controls"}
     assert made["notes"]["notes"] == ["two areas"]
 
@@ -151,7 +151,7 @@ def test_without_ages_and_edss(written):
     write, cohort, table = written
     cohort.table = cohort.table.drop(columns="age").assign(edss=[1.0, 2, 3, 4, np.nan, np.nan] + [np.nan] * 6)
     made = write(cohort, table, found())
-    assert set(made["correlations"]["covariate"]) == {"lesion volume", regions.REGION_VOLUME}
+    assert set(made["correlations"]["covariate"]) == {"lesion volume", region_statistics.REGION_VOLUME}
     left_out = made["notes"]["left_out"]
     assert "known of 4 explained patients" in left_out["edss, patients"]
     assert "known of 0 explained controls" in left_out["age, controls"]
@@ -182,7 +182,7 @@ def test_without_labels_or_with_one_group(written):
 def test_visits_of_a_subject_count_as_one_in_a_mean_map(written):
     _, _, table = written
     twice = pd.concat([table.iloc[[0, 1]], table.iloc[[1]].assign(session_id="ses-2")])
-    means = regions.mean_maps(twice)
+    means = region_statistics.mean_maps(twice)
     assert means["patients", "positive"][10, 10, 10] == pytest.approx((11 + 12) / 2 / 4)
     assert means["patients", "net"][30, 30, 30] == pytest.approx(-0.15)
     assert means["patients", "positive"][30, 30, 30] == 0
@@ -201,9 +201,9 @@ def test_changes_of_patients_are_paired(written):
     one = regions.relevance(table, found())
     other = one.assign(sum=np.where(one["region"] == "A", one["sum"] / 2, one["sum"]))
     other = other[other["participant_id"] != "sub-05"].sample(frac=1, random_state=0)
-    made = regions.changes(one, other, found(), n=100)
+    made = region_statistics.changes(one, other, found(), n=100)
     row = pick(made, region="A", sign="net")
     assert row[["subjects", "difference"]].tolist() == pytest.approx([5, np.mean([11, 12, 13, 14, 15]) / 2])
     assert row["p_fwe"] == pytest.approx(2 / 2**5), "all the same sign: one of 32 flips, and its mirror"
     assert pick(made, region="T", sign="net")[["difference", "p_fwe"]].tolist() == [0, 1]
-    assert regions.changes(one[one["label"] == 0], other, found()).empty
+    assert region_statistics.changes(one[one["label"] == 0], other, found()).empty

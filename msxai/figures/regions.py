@@ -78,7 +78,7 @@ def tracts(table: pd.DataFrame, tests: pd.DataFrame, reason: str = "", seed: int
     table : pandas.DataFrame
         `msxai.regions.relevance`; the rows of atlas "tracts" are drawn.
     tests : pandas.DataFrame
-        `msxai.regions.compare`.
+        `msxai.region_statistics.compare`.
     reason, seed, synthetic
         As in `lesion_volumes`.
     """
