@@ -99,15 +99,14 @@ def reference(weights) -> tuple[Prepared | None, str]:
     weights = Path(weights).resolve()
     record = weights.parent / "provenance.json"
     known = json.loads(record.read_text(encoding="utf-8")).get("inputs", {}) if record.is_file() else {}
-    files = {}
+    split = next((name for name in known if name.endswith("_split.tsv")), "")
+    results = weights.parents[3] if len(weights.parents) > 3 else ROOT  # the folder of results that the weights lie in
     for name, digest in known.items():
-        kind, base = "split" if name.endswith("_split.tsv") else "arrays" if name.endswith(".h5") else "", Path(name).name
-        places = [ROOT / name]  # as the record says, or below the folder of results that the weights lie in
-        for folder in weights.parents[3:4]:
-            places += [folder / "prepared" / base, *folder.glob(f"lesion-filled/*/{base}")]
-        files[kind] = next((path for path in places if kind and path.is_file() and integrity.sha256(path) == digest), files.get(kind))
-    if files.get("arrays") and files.get("split"):
-        return Prepared(files["arrays"], files["split"]), ""
+        places = [ROOT / name, results / "prepared" / Path(name).name, results.joinpath(*Path(name).parts[-3:])]  # filled ones: the last
+        parts = [path for path in (ROOT / split, results / "prepared" / Path(split).name) if split and path.is_file()]
+        for path in places if name.endswith(".h5") and parts else ():
+            if path.is_file() and integrity.sha256(path) == digest:
+                return Prepared(path, parts[0]), ""
     return None, "the scans that the network was trained on are not at hand"
 
 

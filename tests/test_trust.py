@@ -101,19 +101,17 @@ def test_the_reference_is_the_cohort_that_the_network_was_trained_on(tmp_path, m
     for path in (weights, arrays, arrays.with_name("c_split.tsv")):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("1")
-    split = integrity.sha256(arrays.with_name("c_split.tsv"))
-    inputs = {
-        "start.npz": "0",
-        "c.h5": integrity.sha256(arrays),
-        "c_split.tsv": split,
-    }  # the record of results outside the checkout has names alone
+    inputs = {"c.h5": integrity.sha256(arrays), "c_split.tsv": "0"}  # the record of results outside the checkout has names alone
     integrity.write_json(weights.parent / "provenance.json", {"inputs": inputs})
     assert trust.reference(weights)[0] == (arrays, arrays.with_name("c_split.tsv"))
     filled = tmp_path / "lesion-filled" / "noise" / "c.h5"
     filled.parent.mkdir(parents=True)
-    arrays.rename(filled)
-    assert trust.reference(weights)[0] == (filled, arrays.with_name("c_split.tsv"))
-    filled.write_text("2")
+    filled.write_text("filled")
+    inputs = {"results/lesion-filled/noise/c.h5": integrity.sha256(filled), "results/prepared/c_split.tsv": "0"}
+    integrity.write_json(weights.parent / "provenance.json", {"inputs": inputs})
+    assert trust.reference(weights)[0] == (filled, arrays.with_name("c_split.tsv")), "a variant on filled scans, of moved results"
+    integrity.write_json(weights.parent / "provenance.json", {"inputs": {"c.h5": integrity.sha256(arrays), "c_split.tsv": "0"}})
+    arrays.write_text("2")
     assert trust.reference(weights)[0] is None, "prepared anew since: other scans"
 
 
