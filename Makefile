@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test figures smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions)
+.PHONY: help setup atlases test figures quality smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -34,6 +34,9 @@ figures: setup ## the paper's main figures for the embedded synthetic cohort, in
 	@mkdir -p figures/demo && rm -f figures/demo/*
 	@for kind in png svg tsv json; do for file in runs/demo/figures/*.$$kind; do [ ! -f "$$file" ] || cp "$$file" figures/demo/ || exit 1; done; done
 	@echo "figures/demo: $$(ls figures/demo | wc -l) files"
+
+quality: setup ## every rule and method against the lesions, for two variants of the demo, into figures/quality (after make figures)
+	$(PY) benchmarks/league.py
 
 smoke: setup ## the whole series in minutes on a tiny network; its numbers mean nothing
 	$(SNAKEMAKE) --configfile workflow/smoke.yaml --workflow-profile workflow/local
@@ -91,3 +94,6 @@ proof-training-speed: setup ## the fast network beside the plain Keras one
 
 proof-regions: setup ## tests of regions: false positives where nothing is, a planted effect found
 	$(PY) benchmarks/region_null.py
+
+proof-transfer: setup ## the demo's networks on two real patients, as they are and with lesions filled (needs ../shared)
+	$(PY) benchmarks/transfer.py

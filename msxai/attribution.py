@@ -83,7 +83,7 @@ def explain(
     found, logits = [], []
     for volume in volumes:
         x = lrp.volume(volume, plan.shape, dtype)
-        output = ops.convert_to_numpy(graph.forward(plan, x[None], {})[0][-1])
+        output = ops.convert_to_numpy(graph.forward(plan, x[None], _fused(plan))[0][-1])
         unit = int(lrp.unit(output, target)[0])
         logits.append(float(output[0, unit]))
         if method == "occlusion":
@@ -101,7 +101,7 @@ def explain(
     return _explanation(found, logits, method, dtype)
 
 
-def explain_each(model, volumes, methods, target=None, *, options=None, threads=0, dtype="float32", compiled=None) -> dict:
+def explain_each(model, volumes, methods, target=None, *, options=None, threads=0, dtype="float32") -> dict:
     """As `explain`, by several methods; those of one backward pass (`ONE_PASS`) share the forward pass.
 
     Parameters
@@ -109,8 +109,8 @@ def explain_each(model, volumes, methods, target=None, *, options=None, threads=
     methods : sequence of str
     options : dict, optional
         Method to the options that `explain` takes for it.
-    threads, compiled
-        Of `msxai.kernels`, which the shared passes use as `msxai.lrp.explain` does.
+    threads : int
+        Of `msxai.kernels`.
 
     Returns
     -------
@@ -122,16 +122,15 @@ def explain_each(model, volumes, methods, target=None, *, options=None, threads=
     found = {method: explain(model, volumes, method, target, dtype=dtype, **(options or {}).get(method, {}))
              for method in methods if method not in ONE_PASS}  # fmt: skip
     shared, plan, maps, logits = [method for method in methods if method in ONE_PASS], graph.read(model, dtype), {}, []
-    fused = plan.fused if shared and (not network.on_gpu() if compiled is None else compiled) else {}
     with kernels.threads(threads or os.cpu_count()):
         for volume in volumes if shared else ():
             x = lrp.volume(volume, plan.shape, dtype)
-            done = graph.forward(plan, x[None], fused)
+            done = graph.forward(plan, x[None], _fused(plan))
             unit = int(lrp.unit(output := ops.convert_to_numpy(done[0][-1]), target)[0])
             logits.append(float(output[0, unit]))
-            plain = _gradient(plan, x, unit, done=done, fused=fused) if {"gradient", "input_x_gradient"} & set(shared) else None
+            plain = _gradient(plan, x, unit, done=done) if {"gradient", "input_x_gradient"} & set(shared) else None
             for method in shared:
-                one = _gradient(plan, x, unit, True, done, fused) if method == "guided_backpropagation" else plain
+                one = _gradient(plan, x, unit, True, done) if method == "guided_backpropagation" else plain
                 maps.setdefault(method, []).append(x * one if method == "input_x_gradient" else one)
     return {method: found[method] if method in found else _explanation(maps[method], logits, method, dtype) for method in methods}
 
@@ -147,9 +146,14 @@ def _mean(maps) -> np.ndarray:
     return total / count
 
 
-def _gradient(plan, x, unit, guided=False, done=None, fused=None) -> np.ndarray:
-    """df/dx of one volume, of its shape. `done`: what `graph.forward` gave with `fused`."""
-    fused = fused or {}
+def _fused(plan) -> dict:
+    """Convolutions that `msxai.kernels` compute with their pooling: on a CPU."""
+    return {} if network.on_gpu() else plan.fused
+
+
+def _gradient(plan, x, unit, guided=False, done=None) -> np.ndarray:
+    """df/dx of one volume, of its shape. `done`: what `graph.forward` gave."""
+    fused = _fused(plan)
     values, winners = done or graph.forward(plan, x[None], fused)
     start = np.zeros(values[-1].shape, x.dtype)
     start[0, unit] = 1
@@ -189,7 +193,7 @@ def _occlusion(plan, x, unit, logit, baseline, size, stride) -> np.ndarray:
         else:
             covered = x.copy()
             covered[cube] = baseline
-            loss = logit - float(ops.convert_to_numpy(graph.forward(plan, covered[None], {})[0][-1])[0, unit])
+            loss = logit - float(ops.convert_to_numpy(graph.forward(plan, covered[None], _fused(plan))[0][-1])[0, unit])
         total[cube] += loss
         count[cube] += 1
     return total / np.maximum(count, 1)

@@ -12,7 +12,7 @@ from .parameters import one_of
 FASTER = {"integrated_gradients": {"steps": 8}, "smoothgrad": {"steps": 8}, "occlusion": {"size": 12}}
 
 NEVER = {"random logit": "with one output the map of the other class is this map with its sign turned",
-         "training on permuted labels": "it takes a training of its own"}  # fmt: skip
+         "training on permuted labels": "it takes a training of its own (make quality)"}  # fmt: skip
 
 
 @dataclass(frozen=True)

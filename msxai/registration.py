@@ -16,7 +16,7 @@ from .parameters import one_of
 MODES = ("auto", "none", "affine", "full")
 MODALITIES = ("FLAIR", "T1w")
 SETTINGS = {
-    "version": 2,  # of the method: a higher one makes kept registrations anew
+    "version": 3,  # of the method: a higher one makes kept registrations anew
     "same_size": 0.90,  # Dice with the template's brain from which a scan on the MNI grid counts as registered
 }
 LEAST_DICE = 0.90  # with the template's brain; below it a registration is flagged
@@ -38,7 +38,7 @@ class Registration:
     matrix : ndarray of shape (4, 4)
         From the scan's space to MNI152 (RAS, mm).
     record : dict
-        JSON types: parameters, versions, dice (moved brain with the template's), scale (mm in the scan per mm of the template along
+        JSON types: parameters, versions, dice (the brain, moved, with the template's), scale (mm in the scan per mm of the template along
         right, anterior and superior), volume (ml), flags.
     """
 
@@ -63,7 +63,7 @@ def register(image, *, modality: str, brain=None, partner: Registration | None =
         Of the same subject's FLAIR: a T1 is registered to it (rigid) and then goes its way.
     mode : {"auto", "none", "affine", "full"}
         "auto": a scan on the MNI grid with the template's brain size is only resampled; another one without a skull gets the affine;
-        one with a skull the whole way (N4, rigid, affine, brain mask). "none": resampled whatever it is.
+        one with a skull the whole way (N4, rigid, affine, brain mask by the image). "none": resampled whatever it is.
 
     Raises
     ------
@@ -93,14 +93,11 @@ def register(image, *, modality: str, brain=None, partner: Registration | None =
         image = alignment.without_bias(image)
     if route != "resampled":
         if partner is not None:
-            to_partner = alignment.align(image, own, *_partner(partner), rigid=True)
-            matrix = partner.matrix @ to_partner
-            if own is None:
-                own = alignment.sample(alignment.values_of(partner.brain), np.linalg.inv(to_partner) @ partner.brain.affine, image) >= 0.5
+            matrix = partner.matrix @ alignment.align(image, own, *_partner(partner), rigid=True)
         else:
             matrix = alignment.align(image, own, *alignment.template(), rigid=False)
         if own is None:
-            own = brain_extraction.mapped_back(image, matrix)
+            own = brain_extraction.refined(image, brain_extraction.mapped_back(image, matrix))
     return _checked(route, image, own, matrix, parameters_of(modality, mode, brain, partner))
 
 
@@ -153,7 +150,7 @@ def parameters_of(modality: str, mode: str, brain=None, partner: Registration | 
         "mode": mode,
         "brain_given": brain is not None,
         "partner": None if partner is None else partner.matrix.tolist(),
-        "settings": SETTINGS | alignment.SETTINGS,
+        "settings": SETTINGS | alignment.SETTINGS | brain_extraction.SETTINGS,
         "antspyx": importlib.metadata.version("antspyx"),
     }
 

@@ -134,8 +134,8 @@ figure
 # %%
 tested, known = (prepared, predictions) if more is None else (more, predictions_further)
 subjects = rows if more is None else more.rows("all")
-others = {variant: found for variant, found in trained.items() if variant not in filled}
-without, missing = counterfactuals.predict(tested, subjects, others, known, seed=seed, wanted=counterfactual)
+whole = {variant: found for variant, found in trained.items() if variant not in filled}  # trained on scans with their lesions
+without, missing = counterfactuals.predict(tested, subjects, whole, known, seed=seed, wanted=counterfactual)
 refilled = counterfactuals.table(without)
 left_out |= {"counterfactual": missing} if missing else {}
 figure, _ = figures.counterfactual(refilled, synthetic=prepared.synthetic, left_out=missing)

@@ -20,7 +20,7 @@
 # | | |
 # |---|---|
 # | reads | `<results>/prepared/<cohort>.h5`, `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
-# | writes | `<results>/quality/<variant>/`: scores, league table, summary, figures; `provenance.json` last |
+# | writes | `<results>/quality/<variant>/`: scores, league table, summary, checks, what was left out, figures; `provenance.json` last |
 # | takes | about 5 minutes for 23 scans and 2 trials at width 16 |
 #
 # A rule finds lesions only where the paired interval of its difference to the *strongest* baseline lies above 0.
@@ -91,8 +91,8 @@ summary
 # %% [markdown]
 # ## Does the map depend on what the network has learnt?
 # Epsilon rule, first network, a few scans. New weights from the output down: a map that stays says nothing, and eMPRT above 0 says that
-# it became more disordered. Registration jitter: the map of a scan that was moved a little, moved back; `ceiling` is what interpolation
-# alone leaves. Conservation: what biases and the stabiliser keep of the logit.
+# it became more disordered. Registration jitter: the map of a scan that was moved a little, moved back. `reference`: what interpolation
+# alone leaves; for SSIM, what the map's own voxels reach when shuffled. Conservation: what biases and the stabiliser keep of the logit.
 
 # %%
 checks, cascades = sanity.checks(

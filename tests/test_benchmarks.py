@@ -61,3 +61,25 @@ def test_many_scans_are_prepared():
     assert table["scans"] == [1, 3, 6]
     assert max(table["peak_memory_gb"]) < 1.5
     assert resampling["difference"] <= 1e-3
+
+
+def test_what_filling_moves_is_measured_by_hand():
+    import numpy as np
+    from test_explainers import Cohort
+    from test_network import with_weights
+
+    from msxai import lrp, network
+
+    before, filled, models = Cohort(), Cohort(), [with_weights(1, network.SHAPE, seed) for seed in (0, 1)]
+    for cohort in (before, filled):
+        cohort.table, cohort.images = cohort.table.iloc[1:2], cohort.images[1:2]
+        cohort.lesions, cohort.image = cohort.masks[1:2].__getitem__, cohort.images.__getitem__
+    filled.images[0][before.lesions(0)] = 0  # a voxel of 0 has no relevance by the epsilon rule
+    table = script("transfer").moved(models, {"as it is": before, "filled": filled}).set_index("scan")
+    assert table["voxels_changed"].tolist() == [0, before.lesions(0).sum()]
+    assert table.loc["as it is", "rank_with_before"] == pytest.approx(1)
+    assert table.loc["filled", "rank_with_before"] < 1
+    assert table.loc["filled", ["in_lesions", "positive_in_lesions"]].tolist() == [0, 0]
+    found = [lrp.explain(model, before.image(0)[None, ..., None], "epsilon", 1e-3) for model in models]
+    assert table.loc["as it is", "logit"] == pytest.approx(np.mean([one.logits[0] for one in found]))
+    assert table.loc["as it is", "relevance"] == pytest.approx(np.mean([one.relevance.sum() for one in found]), rel=1e-3)

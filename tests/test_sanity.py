@@ -117,7 +117,10 @@ def test_checks_are_means_over_subjects(model, monkeypatch):
     assert table.loc["randomised: rank", ["low", "high"]].tolist() == pytest.approx(sorted(ends), abs=1e-9)
     rank = table.loc["moved by one voxel: rank"]
     assert 0 < rank["value"] < 1
-    assert rank["ceiling"] == pytest.approx(1)  # a whole voxel needs no interpolation
+    assert rank["reference"] == pytest.approx(1)  # a whole voxel needs no interpolation
+
+    assert -0.2 < table.loc["randomised: SSIM", "reference"] < 0.5, "noise shuffled is other noise"
+    assert table.loc[["randomised: rank", "conservation error"], "reference"].isna().all()
 
     def edges(model, volumes, *more, **options):  # a map that follows the scan exactly, and no network at all
         return lrp.Explanation(np.abs(volumes), np.ones(len(volumes)), None, "", 0, "")
