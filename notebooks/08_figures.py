@@ -125,6 +125,16 @@ figures.save(figure, stem="fig05c_calibration", source=source, svg=True, **optio
 figure
 
 # %% [markdown]
+# The same networks once the lesions are filled, and once as much other white matter is.
+
+# %%
+told = evaluation.read_table(evaluated, "left_out").reindex(columns=["what", "reason"])
+why = " ".join(told.loc[told["what"] == "counterfactual", "reason"])
+figure, source = figures.counterfactual(evaluation.read_table(evaluated, "counterfactual"), left_out=why, **synthetic)
+figures.save(figure, stem="fig05d_lesions-filled", source=source, svg=True, **options)
+figure
+
+# %% [markdown]
 # ## Heatmaps of single subjects
 # Patients (item 7) and controls (item 8), from the surest to the least sure.
 
