@@ -365,7 +365,9 @@ def test_size_of_the_package():
     regions = sum(lines.pop(name) for name in by_region)
     filled = sum(lines.pop(name, 0) for name in ("lesions", "filling", "counterfactuals"))
     results = sum(lines.pop(name, 0) for name in ("report", "claims"))
+    simulated = sum(lines.pop(name) for name in ("benchmark", "shortcuts"))
     assert 0 < sum(lines.values()) < 3000
+    assert simulated < 200
     assert results < 450
     assert judges < 400
     assert regions < 550

@@ -1,0 +1,121 @@
+"""Is a planted shortcut found by the heatmaps alone? About 6 minutes of one core.
+
+Usage: python benchmarks/shortcut.py
+
+Small networks are trained on simulated subjects, block-averaged to voxels of 7.6 mm (40 for training, 20 held out, half of each patients,
+whose lesions take 12 to 40 ml, so that so coarse a network can learn from them). A shortcut in a place drawn anew, a stripe of slices or a
+moved edge of the brain, is in 3 of 4 patients and 1 of 4 controls: alone it separates the classes with an AUC of .75. `msxai.shortcuts`
+scores the maps of the 60 subjects (LRP, epsilon 1e-3); its limit is the largest score of 40 cohorts without a shortcut, of other subjects
+and other seeds. Flagged must be at least 18 of 20 cohorts with a shortcut and at most 1 of 20 without. Reported beside it: cohorts that
+have the same artefacts in half of either class, which tell nothing, and by how many standard deviations of the logit a shortcut moves a
+scan.
+Written beside this file: shortcut.json and shortcut.tsv.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from msxai import benchmark, images, integrity, lrp, network, phantom, shortcuts, statistics
+
+FACTOR, TRAINING, HELD_OUT, EPOCHS, SUBJECTS, LESIONS = 4, 40, 20, 25, 120, (12000, 40000)
+POOLS = {"limit": 8101, "test": 8202}  # seeds of the subjects; those of the cohorts follow. Looked at in development: 7002, 100-303
+COHORTS = {"limit": 40, "none": 20, "stripe": 10, "edge": 10, "harmless stripe": 5, "harmless edge": 5}
+
+
+def averaged(values) -> np.ndarray:
+    """Means of blocks of FACTOR^3 voxels, the grid cut to a multiple at both ends."""
+    cut = [(length % FACTOR // 2, length // FACTOR) for length in values.shape]
+    values = values[tuple(slice(start, start + count * FACTOR) for start, count in cut)].astype("float32")
+    return values.reshape([part for _, count in cut for part in (count, FACTOR)]).mean((1, 3, 5))
+
+
+def scan(subject) -> np.ndarray:
+    """What the network sees of a subject."""
+    return images.normalise(averaged(subject.image), averaged(subject.brain) >= 0.5)
+
+
+def simulated(seed: int, count: int) -> list:
+    """Subjects, every second one a patient; the same sites in both groups."""
+    rng, sites = np.random.default_rng(seed), list(phantom.SITES)
+    volumes = [float(rng.uniform(*LESIONS)) if number % 2 else None for number in range(count)]
+    found = [phantom.simulate("ms", ("HC", "MS")[number % 2], (seed, number), (seed, number, 1), volume=volume,
+                              site=sites[number // 2 % len(sites)]) for number, volume in enumerate(volumes)]  # fmt: skip
+    return [replace(one, classes=one.classes[:0]) for one in found]  # not needed here
+
+
+def built() -> keras.Model:
+    layers, shape = keras.layers, averaged(np.zeros(images.SHAPE, bool)).shape
+    return keras.Sequential([keras.Input((*shape, 1)), layers.Conv3D(8, 3, activation="elu"), layers.MaxPooling3D(2),
+                             layers.Conv3D(16, 3, activation="elu"), layers.MaxPooling3D(2), layers.Dropout(0.3), layers.Flatten(),
+                             layers.Dense(1)])  # fmt: skip
+
+
+def measure(subjects, seed: int, kind: str, training=TRAINING, held_out=HELD_OUT, epochs=EPOCHS) -> dict:
+    """Draw a cohort, plant, train, explain, score: one row of the table."""
+    rng, groups = np.random.default_rng(seed), np.arange(len(subjects)) % 2
+    chosen = [rng.permutation(np.flatnonzero(groups == group))[: (training + held_out) // 2] for group in (0, 1)]
+    chosen = np.concatenate([one[part] for part in (slice(training // 2), slice(training // 2, None)) for one in chosen])
+    labels, planted = groups[chosen], None
+    cohort = [subjects[index] for index in chosen]
+    if kind not in ("limit", "none"):
+        planted = benchmark.shortcut(kind.split()[-1], seed)
+        share = 0.5 if kind.startswith("harmless") else 0.75
+        has = np.concatenate([benchmark.carriers(part, share, (seed, number)) for number, part in enumerate(np.split(labels, [training]))])
+        cohort = [planted.plant(one, (seed, index)) if carrier else one for one, carrier, index in zip(cohort, has, chosen, strict=True)]
+    scans = np.stack([scan(one) for one in cohort])[..., None]
+    keras.utils.set_random_seed(seed)
+    model = built()
+    model.compile(keras.optimizers.Adam(1e-3), keras.losses.BinaryCrossentropy(from_logits=True))
+    model.fit(scans[:training], labels[:training, None].astype("float32"), batch_size=8, epochs=epochs, verbose=0)
+    explained = lrp.explain(model, scans, "epsilon", 1e-3, batch_size=20, compiled=False)
+    found, logits = shortcuts.find(explained.relevance[..., 0], labels), explained.logits[training:]
+    row = {"cohort": kind, "seed": seed, "score": found.score, "separation": found.separation, "association": found.association,
+           "auc": statistics.auc(labels[training:], logits)}  # fmt: skip
+    if planted is None:
+        return row
+    clean = [subjects[index] for index in chosen[training:]]
+    both = [[scan(one) for one in clean], [scan(planted.plant(one, (seed, number))) for number, one in enumerate(clean)]]
+    without, with_it = (keras.ops.convert_to_numpy(model(np.stack(one)[..., None], training=False)) for one in both)
+    return row | {"axis": benchmark.AXES[planted.axis], "at": planted.at, "strength": planted.strength,
+                  "moves_sd": float((with_it - without).mean() / logits.std()), "auc_of_shortcut": statistics.auc(labels, has),
+                  "groups_are_carriers": float(abs(np.corrcoef(found.member, has)[0, 1]))}  # fmt: skip
+
+
+def run(cohorts=None, subjects=SUBJECTS, **sizes) -> pd.DataFrame:
+    """All cohorts, one row each."""
+    rows = []
+    for pool, seed in POOLS.items():
+        people = simulated(seed, subjects)
+        kinds = [kind for kind, count in (cohorts or COHORTS).items() if (kind == "limit") == (pool == "limit") for _ in range(count)]
+        for number, kind in enumerate(kinds, 1):
+            rows.append(measure(people, 1000 * seed + number, kind, **sizes))
+            print(rows[-1], flush=True)
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    network.configure(0, 1)
+    table = run()
+    border = shortcuts.limit(table.loc[table["cohort"] == "limit", "score"])
+    table["flagged"] = table["score"] > border
+    count = table.groupby("cohort")["flagged"].agg(["sum", "size"])
+    result = {"limit": border, "flagged": {kind: [int(one["sum"]), int(one["size"])] for kind, one in count.iterrows()}}
+    kinds = {"with": ["stripe", "edge"], "without": ["none"]}
+    flagged = {name: int(table.loc[table["cohort"].isin(one), "flagged"].sum()) for name, one in kinds.items()}
+    result |= {
+        "flagged_with": flagged["with"],
+        "flagged_without": flagged["without"],
+        "holds": flagged["with"] >= 18 and flagged["without"] <= 1,
+    }
+    means = table.groupby("cohort")[["score", "separation", "association", "auc", "moves_sd"]].mean().round(3)
+    print(means, result, sep="\n")
+    settings = {"factor": FACTOR, "training": TRAINING, "held_out": HELD_OUT, "epochs": EPOCHS, "subjects": SUBJECTS, "cohorts": COHORTS,
+                "pools": POOLS, "lesions_mm3": LESIONS, "smoothing": shortcuts.SMOOTHING, "neighbours": shortcuts.NEIGHBOURS}  # fmt: skip
+    file = Path(__file__).with_suffix(".tsv")
+    with integrity.replacing(file) as draft:
+        table.round(4).to_csv(draft, sep="\t", index=False, na_rep="n/a")
+    integrity.write_json(file.with_suffix(".json"), integrity.provenance(settings, outputs=[file], result=result))

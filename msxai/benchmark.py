@@ -1,0 +1,191 @@
+"""Simulated scans that differ in one thing at a time, to judge heatmaps by: lesions and shortcuts.
+
+A brain with and without its lesions, lesions by contrast, number, size and place, and planted shortcuts.
+
+Everything here is synthetic and made from `msxai.phantom.simulate`: bright decoys, choroid plexus, caps and septum are in both groups. A
+shortcut is what tells the groups apart in one cohort and has nothing to do with the disease (Geirhos et al. 2020,
+doi:10.1038/s42256-020-00257-z): here a band of brighter slices, as scanners leave, or a brain's edge that the extraction moved on one side.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+
+from . import phantom
+from .errors import ParameterError
+from .parameters import one_of
+from .phantom import SIZE, VOXEL, Subject
+
+AXES = ("left-right", "posterior-anterior", "inferior-superior")
+CONNECTED = np.ones((3, 3, 3), bool)  # a lesion is what touches, corners included
+SHORTCUTS = ("stripe", "edge")
+
+
+def paired(group: str = "MS", seed=0, visit=0, **about) -> tuple[Subject, Subject]:
+    """One simulated FLAIR-like brain with its lesions and without, all else the same: anatomy, decoys, position, blur, bias, noise, gain.
+
+    The two scans are equal bit for bit but in the lesions, their soft border and the scanner's blur of both (`moved`).
+
+    Parameters
+    ----------
+    group : {"MS", "HC"}
+    seed, visit, **about
+        See `msxai.phantom.simulate`.
+
+    Returns
+    -------
+    tuple of msxai.phantom.Subject
+        With lesions, without.
+    """
+    with_lesions = phantom.simulate("ms", group, seed, visit, **about)
+    return with_lesions, phantom.simulate("ms", group, seed, visit, **about | {"volume": 0})
+
+
+def lesions_of(subject: Subject) -> tuple[np.ndarray, list[dict]]:
+    """Lesions one by one.
+
+    Returns
+    -------
+    tuple of ndarray of int, shape (96, 114, 96), and list of dict
+        Number of each voxel's lesion, 0 outside; and of each lesion, from number 1 on: size (mm3), place (smallest distance to the lateral
+        ventricles, mm).
+    """
+    numbers, count = ndimage.label(subject.lesions, CONNECTED)
+    ventricle = subject.classes == 1 + list(phantom.anatomy.CLASSES).index("ventricle")
+    distance = ndimage.distance_transform_edt(~ventricle, sampling=SIZE)
+    index = np.arange(1, count + 1)
+    sizes, places = ndimage.sum_labels(subject.lesions, numbers, index) * VOXEL, ndimage.minimum(distance, numbers, index)
+    return numbers, [{"size": float(size), "place": float(place)} for size, place in zip(sizes, places, strict=True)]
+
+
+def varied(pair, *, contrast: float = 1.0, number: int | None = None, size=(0, np.inf), place=(0, np.inf), seed: int = 0) -> Subject:
+    """The same brain with some of its lesions, or with fainter or brighter ones; nothing else changes.
+
+    Parameters
+    ----------
+    pair : tuple of msxai.phantom.Subject
+        From `paired`: the more volume, the more lesions to choose from.
+    contrast : float
+        Factor of the difference that lesions make in the scan; 1 as simulated, 0 none.
+    number : int, optional
+        How many of those that fit, drawn by `seed`. Default: all.
+    size, place : tuple of float
+        Smallest and largest volume of a lesion (mm3) and distance to the lateral ventricles (mm).
+    seed : int
+        Of the choice.
+
+    Raises
+    ------
+    ParameterError
+        Fewer lesions fit than were asked for.
+    """
+    full, bare = pair
+    numbers, known = lesions_of(full)
+    fit = [index for index, one in enumerate(known, 1) if size[0] <= one["size"] <= size[1] and place[0] <= one["place"] <= place[1]]
+    if number is not None and number > len(fit):
+        mend = "Ask for fewer, widen size or place, or simulate a larger volume."
+        raise ParameterError("number", f"{number}", f"at most {len(fit)}, for so many of {len(known)} lesions fit", mend)
+    kept = np.random.default_rng(seed).permutation(fit)[:number]
+    change = full.image.astype(float) - bare.image
+    if known:  # what is changed round a lesion belongs to the nearest one
+        nearest = ndimage.distance_transform_edt(numbers == 0, sampling=SIZE, return_distances=False, return_indices=True)
+        change = np.where(np.isin(numbers[tuple(nearest)], kept), change, 0)
+    lesions = np.isin(numbers, kept) & full.lesions
+    image = np.clip(np.rint(bare.image + contrast * change), 0, 32000).astype("int16")
+    about = full.covariates | {"volume": float(lesions.sum() * VOXEL), "lesions": len(kept), "contrast": contrast}
+    return replace(full, image=image, lesions=lesions, covariates=about)
+
+
+def moved(pair) -> np.ndarray:
+    """Where two scans of a pair differ; ndarray of bool, shape (96, 114, 96)."""
+    return pair[0].image != pair[1].image
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """A shortcut that one cohort has in one place.
+
+    Attributes
+    ----------
+    kind : {"stripe", "edge"}
+    axis : int
+        0 to 2, `AXES`: across the slices of a stripe, or the side of the moved edge.
+    at : float
+        Stripe: middle of the band as a share of the brain's extent along the axis. Edge: below .5 the side where the axis begins.
+    width : int
+        Voxels: of the band, or by which the edge moves (of 1.9 mm each).
+    strength : float
+        Stripe: relative change of intensity. Edge: below 0 the brain is cut, above 0 a rim of as bright voxels as the brain's is left on.
+    """
+
+    kind: str
+    axis: int
+    at: float
+    width: int
+    strength: float
+
+    def plant(self, subject: Subject, seed=0) -> Subject:
+        """The same scan with the shortcut; `seed` draws the rim that is left on. Lesions, tissue and what is elsewhere stay as they are."""
+        image, brain = subject.image.copy(), subject.brain
+        if self.kind == "stripe":
+            found = np.flatnonzero(brain.any(tuple({0, 1, 2} - {self.axis})))
+            start = round(found[0] + self.at * (found[-1] - found[0]) - (self.width - 1) / 2)
+            band = (*[slice(None)] * self.axis, slice(max(start, 0), start + self.width))
+            image[band] = np.clip(np.rint(image[band] * (1 + self.strength)), 0, 32000)
+        elif self.strength < 0:
+            rim = brain & ~_shifted(brain, self.axis, self.width if self.at < 0.5 else -self.width)
+            image[rim], brain = 0, brain & ~rim
+        else:
+            rim = ~brain & _shifted(brain, self.axis, -self.width if self.at < 0.5 else self.width)
+            image[rim] = self.strength * np.random.default_rng(seed).choice(image[brain], np.count_nonzero(rim))
+            brain = brain | rim
+        return replace(subject, image=image, brain=brain, lesions=subject.lesions & brain)
+
+
+def _shifted(mask, axis: int, step: int) -> np.ndarray:
+    """A mask moved along an axis; what comes in from outside is empty."""
+    out = np.zeros_like(mask)
+    source, target = np.moveaxis(mask, axis, 0), np.moveaxis(out, axis, 0)
+    length = len(source) - abs(step)
+    target[max(step, 0) :][:length] = source[max(-step, 0) :][:length]
+    return out
+
+
+def shortcut(kind: str, seed=0) -> Shortcut:
+    """A shortcut in a place drawn by `seed`: a band of 8 slices 20 % brighter or darker, or an edge moved by 4 voxels, cut or left on.
+
+    Raises
+    ------
+    ParameterError
+        Unknown kind.
+    """
+    one_of("kind", kind, SHORTCUTS)
+    rng = np.random.default_rng(seed)
+    axis, sign = int(rng.integers(3)), float(rng.choice([-1, 1]))
+    if kind == "stripe":
+        return Shortcut(kind, axis, float(rng.uniform(0.25, 0.75)), 8, 0.2 * sign)
+    return Shortcut(kind, axis, float(rng.integers(2)), 4, sign)
+
+
+def carriers(labels, p: float = 0.75, seed=0) -> np.ndarray:
+    """Which subjects have the shortcut: a share `p` of the patients and 1 - `p` of the controls, to the nearest subject.
+
+    The shortcut alone then separates the groups with an AUC of .5 + (p - (1 - p)) / 2 = `p`, in each cohort and not only in the mean.
+
+    Parameters
+    ----------
+    labels : sequence of int
+        1 patients, 0 controls.
+    p : float
+    seed : int or sequence of int
+
+    Returns
+    -------
+    ndarray of bool, shape (len(labels),)
+    """
+    labels, rng, found = np.asarray(labels), np.random.default_rng(seed), np.zeros(len(labels), bool)
+    for label, share in ((1, p), (0, 1 - p)):
+        members = np.flatnonzero(labels == label)
+        found[rng.permutation(members)[: int(share * len(members) + 0.5)]] = True  # halves go up in both groups: the AUC stays
+    return found

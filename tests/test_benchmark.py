@@ -1,0 +1,133 @@
+"""Simulated scans that differ in one thing: pairs, lesions by factor, planted shortcuts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from msxai import benchmark, phantom, statistics
+from msxai.benchmark import Shortcut
+from msxai.errors import ParameterError
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return benchmark.paired("MS", 11, 12, volume=9000, age=40, site="site-2")
+
+
+@pytest.fixture(scope="module")
+def subject(pair):
+    """A box as a brain: what is planted can be counted by hand."""
+    image, brain = np.zeros((2, *phantom.SHAPE), int)
+    brain[20:70, 30:90, 10:60] = 1
+    image[brain == 1] = 1000
+    lesions = np.zeros(phantom.SHAPE, bool)
+    lesions[20:22, 40, 40] = True
+    return replace(pair[0], image=image.astype("int16"), brain=brain == 1, lesions=lesions)
+
+
+def test_a_pair_differs_in_its_lesions_alone(pair):
+    full, bare = pair
+    assert full.lesions.any()
+    assert not bare.lesions.any()
+    assert (full.brain == bare.brain).all()
+    assert (full.classes == bare.classes).all()
+    moved = benchmark.moved(pair)
+    # a lesion's soft border is at most 2.1 mm * 2 wide and the scanner's blur reaches 2 voxels; beyond it no bit differs
+    far = ndimage.distance_transform_edt(~full.lesions, sampling=phantom.SIZE) > 12
+    assert not moved[far].any()
+    assert moved[full.lesions].mean() > 0.9
+    assert (full.image.astype(int) - bare.image)[full.lesions].mean() > 0.1 * bare.image[full.lesions].mean()
+    assert benchmark.moved((full, benchmark.paired("MS", 11, 13, volume=9000)[1]))[far & full.brain].mean() > 0.5  # other noise is seen
+
+
+def test_lesions_are_measured_one_by_one(subject):
+    lesions, classes = np.zeros((2, *phantom.SHAPE), bool)
+    lesions[40:42, 40, 40] = lesions[42, 41, 41] = lesions[60, 60, 50] = True  # the first two touch at a corner
+    classes[40:42, 45, 40] = True
+    ventricle = 1 + list(phantom.anatomy.CLASSES).index("ventricle")
+    numbers, known = benchmark.lesions_of(replace(subject, lesions=lesions, classes=classes * np.uint8(ventricle)))
+    assert [one["size"] for one in known] == pytest.approx([3 * phantom.VOXEL, phantom.VOXEL])
+    assert known[0]["place"] == pytest.approx(np.hypot(phantom.SIZE[0], np.hypot(4 * phantom.SIZE[1], phantom.SIZE[2])), rel=1e-6)
+    assert (numbers > 0).sum() == 4
+
+
+def test_one_factor_at_a_time(pair):
+    full, bare = pair
+    assert (benchmark.varied(pair).image == full.image).all()
+    assert (benchmark.varied(pair).lesions == full.lesions).all()
+    assert (benchmark.varied(pair, contrast=0).image == bare.image).all()
+    half = benchmark.varied(pair, contrast=0.5)
+    change = [one.image.astype(float) - bare.image for one in (half, full)]
+    assert np.abs(change[0] - change[1] / 2).max() <= 0.5  # rounded to whole numbers
+    assert (half.lesions == full.lesions).all()
+    for bounds in ({"size": (0, 50)}, {"size": (50, np.inf)}, {"place": (0, 4)}, {"place": (4, np.inf)}):
+        some = benchmark.varied(pair, **bounds)
+        ((name, (low, high)),) = bounds.items()
+        numbers, known = benchmark.lesions_of(full)
+        fit = [index for index, one in enumerate(known, 1) if low <= one[name] <= high]
+        assert 0 < len(fit) < len(known)
+        assert (some.lesions == np.isin(numbers, fit)).all()
+        assert some.covariates["volume"] == pytest.approx(some.lesions.sum() * phantom.VOXEL)
+        assert (some.image[some.lesions] == full.image[some.lesions]).all()
+        assert (some.image[full.lesions & ~some.lesions] == bare.image[full.lesions & ~some.lesions]).all()
+
+
+def test_so_many_lesions(pair):
+    count = len(benchmark.lesions_of(pair[0])[1])
+    few, others = (benchmark.varied(pair, number=3, seed=seed) for seed in (0, 1))
+    assert ndimage.label(few.lesions, np.ones((3, 3, 3)))[1] == few.covariates["lesions"] == 3
+    assert (few.lesions != others.lesions).any()
+    assert (benchmark.varied(pair, number=0).image == pair[1].image).all()
+    with pytest.raises(ParameterError, match=f"at most {count}"):
+        benchmark.varied(pair, number=count + 1)
+
+
+def test_a_stripe_is_a_band_of_slices(subject):
+    planted = Shortcut("stripe", 1, 0.5, 4, 0.2).plant(subject)
+    changed = planted.image != subject.image
+    assert np.flatnonzero(changed.any((0, 2))).tolist() == [58, 59, 60, 61]  # the brain's extent is 30 to 89: its middle 59.5
+    assert changed.sum() == 50 * 4 * 50
+    assert set(planted.image[changed]) == {1200}
+    assert (planted.brain == subject.brain).all()
+    assert not planted.image[~planted.brain].any()
+
+
+@pytest.mark.parametrize(("at", "cut", "left"), [(0.0, [20, 21], [18, 19]), (1.0, [68, 69], [70, 71])])
+def test_an_edge_moves_on_one_side(subject, at, cut, left):
+    before = subject.image.copy()
+    eroded = Shortcut("edge", 0, at, 2, -1.0).plant(subject)
+    assert np.flatnonzero((eroded.brain != subject.brain).any((1, 2))).tolist() == cut
+    assert (eroded.brain != subject.brain).sum() == 2 * 60 * 50
+    assert not eroded.image[~eroded.brain].any()
+    assert not (eroded.lesions & ~eroded.brain).any()  # a lesion that was cut off is in the scan no more
+    dilated = Shortcut("edge", 0, at, 2, 1.0).plant(subject)
+    rim = dilated.brain & ~subject.brain
+    assert np.flatnonzero(rim.any((1, 2))).tolist() == left
+    assert rim.sum() == 2 * 60 * 50
+    assert set(dilated.image[rim]) == {1000}
+    assert (dilated.image[~rim] == subject.image[~rim]).all()
+    assert (subject.image == before).all()  # the subject itself stays as it was
+
+
+def test_shortcuts_are_drawn():
+    drawn = [benchmark.shortcut(kind, seed) for kind in benchmark.SHORTCUTS for seed in range(30)]
+    assert drawn[0] == benchmark.shortcut("stripe", 0)
+    assert {one.axis for one in drawn} == {0, 1, 2}
+    assert {np.sign(one.strength) for one in drawn} == {-1, 1}
+    assert {one.at for one in drawn if one.kind == "edge"} == {0, 1}
+    with pytest.raises(ParameterError, match="stripe"):
+        benchmark.shortcut("strype")
+
+
+@pytest.mark.parametrize(("patients", "controls"), [(20, 20), (10, 10), (40, 20)])
+def test_a_shortcut_alone_has_an_auc_of_three_quarters(patients, controls):
+    labels = np.random.default_rng(0).permutation(np.repeat([1, 0], [patients, controls]))
+    found = [benchmark.carriers(labels, 0.75, seed) for seed in range(200)]
+    aucs = [statistics.auc(labels, has) for has in found]
+    assert np.mean(aucs) == pytest.approx(0.75, abs=0.005)
+    assert np.abs(np.array(aucs) - 0.75).max() < 1e-9  # in each cohort, halves of a subject too
+    assert 0.2 < np.mean(found) < 0.6
+    assert np.ptp(np.mean(found, axis=0)[labels == 1]) < 0.3  # no subject is preferred
+    assert statistics.auc(labels, benchmark.carriers(labels, 0.5, 3)) == pytest.approx(0.5, abs=0.001)

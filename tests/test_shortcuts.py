@@ -1,0 +1,100 @@
+"""The score of shortcuts on maps made by hand, and a small version of benchmarks/shortcut.py."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from test_benchmarks import script
+
+from msxai import benchmark, shortcuts
+from msxai.errors import ParameterError
+
+SHAPE, PLACE = (12, 14, 12), (slice(8, 11), slice(3, 12), slice(4, 6))
+LABELS = np.repeat([1, 0], [20, 20])
+
+
+def maps(has=(), seed=0):
+    """40 maps of noise in which 20 patients have a spot, each elsewhere; `has`: who has relevance in PLACE, of either sign."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 1, (40, *SHAPE))
+    for number in range(20):
+        x, y, z = rng.integers(1, np.array(SHAPE) - 2)
+        values[number, x : x + 2, y : y + 2, z : z + 2] += 8
+    for number in np.flatnonzero(has):
+        values[(number, *PLACE)] += 3 * rng.choice([-1, 1])
+    return values
+
+
+def test_a_blob_in_place_is_found_and_lesions_are_not():
+    has = benchmark.carriers(LABELS, 0.75, 1)
+    found, without = shortcuts.find(maps(has), LABELS), [shortcuts.find(maps(seed=seed), LABELS).score for seed in range(20)]
+    assert found.score > 1.3 * shortcuts.limit(without)
+    assert found.score == pytest.approx(found.separation * found.association)
+    assert found.association == pytest.approx(0.5, abs=0.1)  # of carriers with the class
+    assert (found.member == has).all()
+    inside = np.zeros(SHAPE, bool)
+    inside[PLACE] = True
+    assert inside[np.unravel_index(found.difference.argmax(), SHAPE)]
+    assert found.difference[inside].mean() > 10 * np.abs(found.difference[~ndimage.binary_dilation(inside, iterations=3)].mean())
+
+
+def test_groups_that_both_classes_have_are_no_shortcut():
+    has = benchmark.carriers(LABELS, 0.5, 1)
+    found = shortcuts.find(maps(has), LABELS)
+    assert abs(np.corrcoef(found.member, has)[0, 1]) > 0.9  # the groups are there
+    assert found.association < 0.1
+    assert found.score < 0.1
+
+
+def test_two_parts_that_nothing_joins():
+    """The eigenvalue 0 is there twice; the vector is the one that tells the parts apart."""
+    values = np.abs(maps()) * 1e-3
+    values[LABELS == 1, 2:5], values[LABELS == 0, 8:11] = 1 + values[LABELS == 1, 2:5], 1 + values[LABELS == 0, 8:11]
+    found = shortcuts.find(values, LABELS, neighbours=0.25)
+    assert [found.score, found.separation, found.association] == pytest.approx([1, 1, 1])
+    assert (found.member == (LABELS == 1)).all()
+
+
+def test_scale_sign_and_order_do_not_matter():
+    has = benchmark.carriers(LABELS, 0.75, 2)
+    values, order = maps(has), np.random.default_rng(1).permutation(40)
+    found = shortcuts.find(values, LABELS)
+    other = shortcuts.find((values * np.linspace(-3, 5.1, 40)[:, None, None, None])[order], LABELS[order])
+    assert other.score == pytest.approx(found.score)
+    assert (other.member == found.member[order]).all()
+    assert shortcuts.find(values, 1 - LABELS).score == pytest.approx(found.score)
+
+
+@pytest.mark.parametrize("fault", ["few", "one class", "lengths", "zero", "nan"])
+def test_refuses(fault):
+    values, labels = maps(), LABELS.copy()
+    if fault == "few":
+        values, labels = values[18:23], labels[18:23]
+    elif fault == "one class":
+        labels[:] = 1
+    elif fault == "lengths":
+        labels = labels[:-1]
+    else:
+        values[3] = 0 if fault == "zero" else np.nan
+    with pytest.raises(ParameterError, match=r"maps \[3\]" if fault in ("zero", "nan") else "maps and"):
+        shortcuts.find(values, labels)
+
+
+def test_the_limit_needs_enough_cohorts():
+    assert shortcuts.limit(np.arange(20) / 100) == 0.19
+    with pytest.raises(ParameterError, match="20 or more"):
+        shortcuts.limit(np.arange(19))
+
+
+def test_a_small_benchmark():
+    """Two tiny cohorts through the same code: a shortcut is learnt, moves the logit, and its place is drawn by the cohort's seed."""
+    proof = script("shortcut")
+    people = proof.simulated(1, 16)
+    assert [one.covariates["group"] for one in people[:4]] == ["HC", "MS", "HC", "MS"]
+    seen = proof.scan(people[0])
+    assert seen.shape == (24, 28, 24)
+    assert seen[proof.averaged(people[0].brain) >= 0.5].std() == pytest.approx(1, abs=1e-4)
+    rows = [proof.measure(people, 5, kind, training=8, held_out=8, epochs=12) for kind in ("none", "stripe")]
+    assert all(0 <= row["score"] <= 1 for row in rows)
+    assert rows[0].keys() < rows[1].keys()
+    assert rows[1]["auc_of_shortcut"] == 0.75
+    assert rows[1]["moves_sd"] > 0.5
