@@ -28,7 +28,7 @@ atlases: ## JHU white-matter labels out of Debian's mricron-data into data/atlas
 test: setup ## all tests, with the linters among them
 	$(PY) -m pytest
 
-figures: setup ## the paper's main figures for the embedded synthetic cohort, into figures/demo (about 20 minutes)
+figures: setup ## the paper's main figures for the embedded synthetic cohort, into figures/demo (about 25 minutes)
 	@sh tools/atlases.sh || echo "figures: going on without JHU's tracts; what needs them is left out and says so" >&2
 	$(SNAKEMAKE) --configfile workflow/demo.yaml --workflow-profile workflow/local
 	@mkdir -p figures/demo && rm -f figures/demo/*

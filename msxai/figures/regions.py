@@ -243,5 +243,5 @@ def _finish(axes, names: list, quantity: str, source: pd.DataFrame, named: bool 
         axes.legend(loc="upper left", bbox_to_anchor=(1.05, 1.0))
     else:
         axes.xaxis.get_major_locator().set_params(nbins=3)
-    for name in set(source.loc[source["p_fwe"] < 0.05, "region"]) & set(names) if "p_fwe" in source else ():
+    for name in sorted(set(source.loc[source["p_fwe"] < 0.05, "region"]) & set(names)) if "p_fwe" in source else ():
         axes.text(1.0, names.index(name), "★", transform=axes.get_yaxis_transform(), fontsize=6, va="center")
