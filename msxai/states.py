@@ -43,7 +43,7 @@ def rank_accuracy(values, lesions, brain) -> float:
     return quality.rra(values[brain], lesions[brain]) if lesions[brain].any() else np.nan
 
 
-def networks(where, variant: str, trials: int, cohort: str, seed: int = 0) -> tuple[dict, list, dict]:
+def networks(where, variant: str, trials: int, cohort: str, seed: int = 0, weights: str = "") -> tuple[dict, list, dict]:
     """The networks to compare: fine-tuned, as its fine-tuning began, and with random weights.
 
     Parameters
@@ -56,6 +56,8 @@ def networks(where, variant: str, trials: int, cohort: str, seed: int = 0) -> tu
     cohort : str
     seed : int
         Of the random weights.
+    weights : str
+        A weights file in place of the variant's trials: how it was trained is not known, so there is nothing to compare.
 
     Returns
     -------
@@ -71,6 +73,8 @@ def networks(where, variant: str, trials: int, cohort: str, seed: int = 0) -> tu
     MissingStepError, StaleInputError
         The fine-tuning is not there or does not fit: see `msxai.results.Results.require_trial`.
     """
+    if weights:
+        return {}, [], {"attribution methods": "one weights file was given, and how its training began is not known"}
     found = [where.require_trial(variant, trial, cohort=cohort) for trial in range(trials)]
     files, left_out = [folder / "weights.npz" for folder, _ in found], {}
     models = {TUNED: [network.restore(path) for path in files]}

@@ -99,14 +99,16 @@ def reference(weights) -> tuple[Prepared | None, str]:
     weights = Path(weights).resolve()
     record = weights.parent / "provenance.json"
     known = json.loads(record.read_text(encoding="utf-8")).get("inputs", {}) if record.is_file() else {}
-    split = next((name for name in known if name.endswith("_split.tsv")), "")
-    results = weights.parents[3] if len(weights.parents) > 3 else ROOT  # the folder of results that the weights lie in
+    results, found = weights.parents[3:4], {}  # the folder of results that the weights lie in, wherever it was moved to
     for name, digest in known.items():
-        places = [ROOT / name, results / "prepared" / Path(name).name, results.joinpath(*Path(name).parts[-3:])]  # filled ones: the last
-        parts = [path for path in (ROOT / split, results / "prepared" / Path(split).name) if split and path.is_file()]
-        for path in places if name.endswith(".h5") and parts else ():
-            if path.is_file() and integrity.sha256(path) == digest:
-                return Prepared(path, parts[0]), ""
+        places = [ROOT / name]
+        for folder in results:
+            places += [folder / "prepared" / Path(name).name, *folder.glob(f"lesion-filled/*/{Path(name).name}")]
+        for ending in (".h5", "_split.tsv"):
+            same = (path for path in places if name.endswith(ending) and path.is_file() and integrity.sha256(path) == digest)
+            found[ending] = found.get(ending) or next(same, None)
+    if all(found.get(ending) for ending in (".h5", "_split.tsv")):
+        return Prepared(found[".h5"], found["_split.tsv"]), ""
     return None, "the scans that the network was trained on are not at hand"
 
 

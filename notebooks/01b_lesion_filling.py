@@ -47,7 +47,7 @@ print(f"left out, as {reason}" if reason else f"{len(filled.table)} scans filled
 
 # %% [markdown]
 # ## Before and after
-# The first patient with lesions; the mask's outline in red. And a control at the places of a patient's lesions.
+# The first scan with lesions, untouched and filled; the mask's outline in red.
 
 # %%
 untouched = Prepared(where.require_prepared(cohort), where.split(cohort))

@@ -21,7 +21,7 @@
 # |---|---|
 # | reads | `<results>/heatmaps/<variant>/` from [05_lrp_heatmaps](05_lrp_heatmaps.ipynb), `<results>/prepared/<cohort>.h5` |
 # | writes | `<results>/regions/<variant>/`: relevance, tests, lesions, correlations (TSV), notes.json and, last, `provenance.json` |
-# | takes | about 1 minute for 23 scans |
+# | takes | about 20 seconds for 23 scans |
 #
 # Positive, negative and net relevance are kept apart: the paper's "positive relevance" of regions is net relevance. A sum grows with a
 # region's size, density does not, a share is of the whole map.

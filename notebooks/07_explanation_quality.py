@@ -116,7 +116,11 @@ figure
 # as many lesion voxels with random weights shows where the scan is bright. Such a test can reject a method, not rank methods.
 
 # %%
-models, files, missing = states.networks(where, variant, trials, cohort, seed) if not weights else ({}, [], {"all": "weights given"})
+models, files, missing = (
+    states.networks(where, variant, trials, cohort, seed)
+    if not weights
+    else ({}, [], {"attribution methods": "weights were given, whose training is not known"})
+)
 some = [row for row in rows if prepared.lesions(row).any()][:compared]
 sources = [where.prepared(cohort), *files]
 methods_found, _ = states.write(where.states(variant), prepared, some, models, run, sources, missing, seed=seed)

@@ -1,6 +1,8 @@
 """What all tests share: where the real scans are, one TensorFlow thread, a seeded generator."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -33,3 +35,19 @@ def _one_thread():
     from msxai import network
 
     network.configure(0, 1)
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory):
+    """Open a page in a headless browser and return its document as the page's scripts have left it."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no chromium here to open the page with (apt-get install chromium)")
+    profile = tmp_path_factory.mktemp("profile")
+
+    def run(page, *options):
+        command = [program, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--virtual-time-budget=20000"]
+        done = subprocess.run([*command, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+        return done.stdout
+
+    return run

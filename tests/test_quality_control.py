@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 import tracemalloc
 
 import h5py
@@ -397,21 +395,6 @@ def test_memory_does_not_grow_with_the_cohort(planted, tmp_path):
 
 
 # A browser
-
-
-@pytest.fixture(scope="module")
-def browse(tmp_path_factory):
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no chromium here to open the page with (apt-get install chromium)")
-    profile = tmp_path_factory.mktemp("profile")
-
-    def run(page, *options):
-        command = [program, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--virtual-time-budget=20000"]
-        done = subprocess.run([*command, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-        return done.stdout
-
-    return run
 
 
 def test_a_browser_opens_the_page(planted, tmp_path, browse):

@@ -5,7 +5,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -357,21 +356,6 @@ def test_all_or_nothing(where, monkeypatch):
         report.write(where)
     assert index.read_text() == "old"
     assert sorted(path.name for path in index.parent.iterdir()) == ["index.html", "notes.txt"]
-
-
-@pytest.fixture(scope="module")
-def browse(tmp_path_factory):
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no chromium here to open the page with (apt-get install chromium)")
-    profile = tmp_path_factory.mktemp("profile")
-
-    def run(page, *options):
-        command = [program, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--virtual-time-budget=20000"]
-        done = subprocess.run([*command, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-        return done.stdout
-
-    return run
 
 
 def test_a_browser_opens_the_page(tmp_path, browse):

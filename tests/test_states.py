@@ -153,3 +153,13 @@ def test_without_a_pretraining_that_state_is_left_out(where):
     models, _, left_out = states.networks(where, "pretrained", 1, "toy")
     assert set(models) == {states.TUNED, states.RANDOM}
     assert "02_pretraining" in left_out[states.PRETRAINED]
+
+
+def test_of_a_weights_file_alone_nothing_is_compared_and_the_figure_says_why(where, tmp_path):
+    models, files, left_out = states.networks(where, "pretrained", 2, "toy", weights="mine.npz")
+    assert (models, files) == ({}, [])
+    states.write(tmp_path / "methods", Two(), [0], models, {}, files, left_out)
+    summary, scans, reason = states.read(tmp_path / "methods")
+    assert summary.empty
+    assert scans.empty
+    assert "one weights file was given" in reason

@@ -101,16 +101,20 @@ def test_the_reference_is_the_cohort_that_the_network_was_trained_on(tmp_path, m
     for path in (weights, arrays, arrays.with_name("c_split.tsv")):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("1")
-    inputs = {"c.h5": integrity.sha256(arrays), "c_split.tsv": "0"}  # the record of results outside the checkout has names alone
+    split = arrays.with_name("c_split.tsv")
+    inputs = {"c.h5": integrity.sha256(arrays), "c_split.tsv": integrity.sha256(split)}  # of results outside the checkout: names alone
     integrity.write_json(weights.parent / "provenance.json", {"inputs": inputs})
-    assert trust.reference(weights)[0] == (arrays, arrays.with_name("c_split.tsv"))
+    assert trust.reference(weights)[0] == (arrays, split)
+    split.write_text("another")
+    assert trust.reference(weights)[0] is None, "split anew since: other scans were trained on"
+    split.write_text("1")
     filled = tmp_path / "lesion-filled" / "noise" / "c.h5"
     filled.parent.mkdir(parents=True)
     filled.write_text("filled")
-    inputs = {"results/lesion-filled/noise/c.h5": integrity.sha256(filled), "results/prepared/c_split.tsv": "0"}
+    other = {"results/lesion-filled/noise/c.h5": integrity.sha256(filled), "results/prepared/c_split.tsv": integrity.sha256(split)}
+    integrity.write_json(weights.parent / "provenance.json", {"inputs": other})
+    assert trust.reference(weights)[0] == (filled, split), "a variant on filled scans, of moved results"
     integrity.write_json(weights.parent / "provenance.json", {"inputs": inputs})
-    assert trust.reference(weights)[0] == (filled, arrays.with_name("c_split.tsv")), "a variant on filled scans, of moved results"
-    integrity.write_json(weights.parent / "provenance.json", {"inputs": {"c.h5": integrity.sha256(arrays), "c_split.tsv": "0"}})
     arrays.write_text("2")
     assert trust.reference(weights)[0] is None, "prepared anew since: other scans"
 
