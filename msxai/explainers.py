@@ -98,7 +98,8 @@ def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, faithful
             shown = {name: values for name, (_, values) in maps.items()}
         if row in judged and len(faithful):
             chosen = {name: maps[name][1] for name in faithful if name in maps}
-            faithfulness.append(sanity.faithfulness(logit, image, brain, chosen, seed=seed, orders=1).assign(**who))
+            filled = sanity.fill(image, brain, seed, mask=lesions if row in lesioned else None)
+            faithfulness.append(sanity.faithfulness(logit, image, brain, chosen, filled, seed=seed, orders=1).assign(**who))
     means = {name: {label: total / count for label, (total, count) in both.items()} for name, both in sums.items()}
     faithfulness = pd.concat(faithfulness, ignore_index=True) if faithfulness else pd.DataFrame(columns=["map", "deletion", "insertion"])
     return Comparison(pd.DataFrame(scores), faithfulness, means, brains >= len(rows) / 2, left_out, sorted(judged), (example, shown))

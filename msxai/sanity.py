@@ -5,15 +5,17 @@ was explains nothing. eMPRT (Hedstroem et al. 2024, arXiv:2401.06465) compares t
 methods (Binder et al. 2023, doi:10.1109/CVPR52729.2023.01550): they can only reject.
 
 Deletion and insertion (Samek et al. 2017, doi:10.1109/TNNLS.2016.2599820; Petsiuk et al. 2018, arXiv:1806.07421) exchange the highest
-voxels of a map first. They are given something that could stand there (`fill`), not zeros, which no scan has.
+voxels of a map first. They are given something that could stand there (`fill`), not zeros, which no scan has: lesions what
+`msxai.lesions` fills them with, other voxels what is usual around them.
 """
 
 import keras
+import nibabel as nib
 import numpy as np
 import pandas as pd
 from scipy import ndimage, stats
 
-from . import graph, kernels, lrp, network, quality
+from . import graph, images, kernels, lesions, lrp, network, quality
 
 JITTERS = {"half a voxel": (0.5, 0.0), "one voxel": (1.0, 0.0), "2 degrees": (0.0, 2.0)}  # shift along x (voxels), turn about z
 EXPECTED = {
@@ -205,8 +207,8 @@ def checks(model: keras.Model, prepared, rows, *, epsilon: float, seed: int, thr
     return pd.DataFrame(table), pd.concat(cascades, ignore_index=True)
 
 
-def fill(volume, brain, seed: int = 0, size: int = 9) -> np.ndarray:
-    """A scan without its small bright or dark spots: each voxel the median of its cube inside the brain, with the noise of the scan.
+def fill(volume, brain, seed: int = 0, size: int = 9, mask=None) -> np.ndarray:
+    """A scan without its lesions and small bright or dark spots: each voxel the median of its cube inside the brain, with the scan's noise.
 
     Parameters
     ----------
@@ -216,6 +218,8 @@ def fill(volume, brain, seed: int = 0, size: int = 9) -> np.ndarray:
         Of the noise, whose size is the scan's own: the robust spread of the differences of neighbours.
     size : int
         Edge of the cube (voxels).
+    mask : ndarray of bool, shape (X, Y, Z), optional
+        Lesions: they and their soft border are filled by `msxai.lesions.Filler` from normal-appearing white matter.
     """
     nearest = tuple(ndimage.distance_transform_edt(~brain, return_distances=False, return_indices=True))
     smooth = np.array(volume)
@@ -223,7 +227,12 @@ def fill(volume, brain, seed: int = 0, size: int = 9) -> np.ndarray:
     differences = np.diff(volume, axis=0)[brain[1:] & brain[:-1]]
     spread = stats.median_abs_deviation(differences, scale="normal") / np.sqrt(2)
     noise = np.random.default_rng(seed).normal(0, spread, volume.shape)
-    return np.where(brain, smooth + noise, volume).astype(volume.dtype)
+    found = np.where(brain, smooth + noise, volume)
+    if mask is not None and mask.any():
+        scan, sites = (nib.Nifti1Image(np.asarray(one, "float32"), images.AFFINE) for one in (volume, mask))
+        healed = np.asarray(lesions.Filler(seed=seed)(scan, sites, {"participant_id": "", "session_id": ""}).dataobj)
+        found = np.where(mask | (healed != np.asarray(volume, "float32")), healed, found)
+    return found.astype(volume.dtype)
 
 
 def _medians(values, places, size: int) -> np.ndarray:

@@ -90,7 +90,7 @@ class BestWeights(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Compare this epoch with the best so far."""
-        score = (logs["val_accuracy"], -logs["val_loss"])
+        score = (logs["val_accuracy"], -logs.get("val_cross_entropy", logs["val_loss"]))
         if self.score is None or score > self.score:
             self.epoch, self.score, self.weights = epoch, score, self.model.get_weights()
 
@@ -124,6 +124,8 @@ def fit(
     patience: int,
     seed: int,
     augmentation: bool,
+    batches: keras.utils.PyDataset | None = None,
+    loss=None,
 ) -> pd.DataFrame:
     """Train on the training part, stop and select on the validation part; the holdout is not read.
 
@@ -141,11 +143,15 @@ def fit(
         Of the order and the augmentation.
     augmentation : bool
         Flip and shift training scans (`augment`).
+    batches, loss : optional
+        In place of `Volumes` of the training part (`batch_size`, `seed` and `augmentation` are then its own affair) and of the
+        cross-entropy, which validation is measured by in any case: see `msxai.pairs`.
 
     Returns
     -------
     pandas.DataFrame
-        One row an epoch: epoch, accuracy, loss, val_accuracy, val_loss, learning_rate, best (true in one row).
+        One row an epoch: epoch, accuracy, loss, val_accuracy, val_loss (with another `loss`, both are the cross-entropy all the same),
+        learning_rate, best (true in one row).
 
     Raises
     ------
@@ -163,11 +169,13 @@ def fit(
                 "Prepare the cohort with more subjects or another share of validation (01_data_preparation).",
             )
     rate = keras.optimizers.schedules.InverseTimeDecay(learning_rate, 1, decay)
-    model.compile(keras.optimizers.Adam(rate), keras.losses.BinaryCrossentropy(from_logits=True),
-                  metrics=[keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)], jit_compile=False)  # fmt: skip
-    best = BestWeights()
-    stop = keras.callbacks.EarlyStopping("val_loss", patience=patience)
-    training = Volumes(prepared, parts["training"], batch_size, seed, augmentation)
+    metrics, scored = [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)], "val_loss"
+    if loss is not None:
+        metrics, scored = [*metrics, keras.metrics.BinaryCrossentropy("cross_entropy", from_logits=True)], "val_cross_entropy"
+    model.compile(keras.optimizers.Adam(rate), loss or keras.losses.BinaryCrossentropy(from_logits=True), metrics=metrics,
+                  jit_compile=False)  # fmt: skip
+    best, stop = BestWeights(), keras.callbacks.EarlyStopping(scored, patience=patience, mode="min")
+    training = batches or Volumes(prepared, parts["training"], batch_size, seed, augmentation)
     history = model.fit(
         training,
         validation_data=Volumes(prepared, parts["validation"], batch_size),
@@ -177,6 +185,8 @@ def fit(
         callbacks=[best, stop, _Progress()],
     )
     table = pd.DataFrame(history.history).rename_axis("epoch").reset_index()
+    if loss is not None:  # of the same kind for every training
+        table = table.drop(columns=["loss", "val_loss"]).rename(columns={"cross_entropy": "loss", "val_cross_entropy": "val_loss"})
     steps = (table["epoch"] + 1) * len(training)
     return table.assign(learning_rate=learning_rate / (1 + decay * steps), best=table["epoch"] == best.epoch)
 

@@ -25,7 +25,7 @@
 # Paper: Adam 5e-4 / (1 + 2e-3 step), batches of 4, at most 200 epochs, patience 15, flips and shifts along x, 10 trials.
 
 # %%
-from msxai import figures, network, parameters, training
+from msxai import figures, network, pairs, parameters, training
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -35,6 +35,7 @@ results: str = "runs/demo"  # folder of all results
 variant: str = "pretrained"  # name of this variant: its results' folder
 start: str = "best"  # best or trial-N (of 02_pretraining), scratch, or a weights file (.npz)
 filling: str = "none"  # noise or constant: train on scans with their lesions filled (01b_lesion_filling)
+beside: str = "none"  # noise or constant: train on each patient beside the same scan with its lesions filled so (msxai.pairs)
 trial: int = 0  # number of this trial; its seed is seed + trial
 width: int = 16  # filters of each convolution; 64 in the paper
 dropout: float = 0.1  # share of activations dropped after each pooling; .3 in the paper, whose network has four times the filters
@@ -52,7 +53,10 @@ threads: int = 1  # of TensorFlow; results depend on it by the order of summatio
 run = parameters.check(globals())
 where = Results(results)
 network.configure(seed + trial, threads)
-prepared = Prepared(where.require_prepared(cohort, filling, normalisation=normalisation), where.split(cohort))
+prepared, filled = (
+    Prepared(where.require_prepared(cohort, how, normalisation=normalisation), where.split(cohort)) if how else None
+    for how in (filling, beside.replace("none", ""))
+)
 prepared.table.groupby(["part", "group"])["participant_id"].agg(scans="size", subjects="nunique")
 
 # %% [markdown]
@@ -68,12 +72,13 @@ print(f"{variant}: starts from {weights.relative_to(weights.parents[2]) if weigh
 
 # %% [markdown]
 # ## Training
-# Best weights by validation; the holdout is not read.
+# Best weights by validation; the holdout is not read. In pairs (`beside`) batches have four scans whatever `batch_size` says.
 
 # %%
+in_pairs = pairs.options(prepared, filled, seed + trial, augmentation)
 history = training.fit(model, prepared, learning_rate=learning_rate, decay=decay, batch_size=batch_size, epochs=epochs, patience=patience,
-                       seed=seed + trial, augmentation=augmentation)  # fmt: skip
-inputs = [where.prepared(cohort, filling), where.split(cohort), *([weights] if weights else [])]
+                       seed=seed + trial, augmentation=augmentation, **in_pairs)  # fmt: skip
+inputs = [prepared.path, where.split(cohort), *([filled.path] if filled else []), *([weights] if weights else [])]
 record = training.save(where.trial(variant, trial), model, history, run, inputs)
 
 # %%

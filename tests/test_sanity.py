@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import ndimage, stats
 from skimage.metrics import structural_similarity
 
-from msxai import lrp, sanity
+from msxai import images, lrp, phantom, sanity
 
 SHAPE = (12, 13, 11)
 
@@ -143,6 +143,19 @@ def test_filling_takes_spots_away_and_keeps_the_rest(rng):
     assert found[brain].std() == pytest.approx(0.05, rel=0.2)
     assert (found[~brain] == 0).all()
     assert (found == sanity.fill(volume + 2 * spot, brain)).all()
+
+
+def test_lesions_are_filled_as_lesions():
+    """Where half of the neighbours are lesion too, their median is lesion; the fill is normal-appearing white matter."""
+    scan = phantom.simulate("ms", "MS", 3, 4, volume=30000)
+    volume = images.normalise(scan.image.astype("float32"), scan.brain, "zscore")
+    usual, found = (sanity.fill(volume, scan.brain, mask=mask) for mask in (None, scan.lesions))
+    white = (scan.classes == 1 + list(phantom.anatomy.CLASSES).index("white matter")) & ~ndimage.binary_dilation(scan.lesions, iterations=3)
+    level, spread = np.median(volume[white]), volume[white].std()
+    assert np.median(usual[scan.lesions]) > level + 0.5 * spread
+    assert np.median(found[scan.lesions]) == pytest.approx(level, abs=0.25 * spread)
+    far = ~ndimage.binary_dilation(scan.lesions, iterations=6)
+    np.testing.assert_array_equal(found[far], usual[far])
 
 
 def test_deletion_and_insertion_of_a_logit_that_is_known(rng):

@@ -358,7 +358,7 @@ def test_size_of_the_package():
     any_cohort = ("adni", "bids", "tables", "confounds", "quality_control", "registration", "alignment", "brain_extraction",
                   "derivatives", "atlases")  # fmt: skip
     cohorts = sum(lines.pop(name, 0) for name in any_cohort)
-    judged = ("quality", "reference_maps", "sanity", "explainers", "states", "trust", "figures/quality")
+    judged = ("quality", "reference_maps", "sanity", "explainers", "states", "trust", "figures/quality", "pairs")
     quality = sum(lines.pop(name, 0) for name in judged)
     judges = sum(lines.pop(name) for name in ("baselines", "comparison"))
     by_region = ("regions", "region_statistics", "region_tables", "permutation", "figures/regions", "figures/methods")

@@ -1,0 +1,129 @@
+"""Training in pairs on toy volumes: what stands in a batch, the loss against numpy, what a network learns from it."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from msxai import pairs, training
+from msxai.errors import CohortError, ParameterError
+
+SHAPE = (4, 4, 4)
+
+
+class Toy:
+    """Prepared arrays in memory; `spot` is added to patients in one of the corners (the lesion), the rest is each subject's own."""
+
+    def __init__(self, spot=2.0, count=36, path="toy"):
+        rng = np.random.default_rng(0)
+        labels, parts = np.arange(count) % 2, np.repeat(["training", "validation", "holdout"], [count - 18, 8, 10])
+        names = [f"sub-{row:02}" for row in range(count)]
+        about = {"participant_id": names, "session_id": "", "label": pd.array(labels, "Int64"), "part": parts}
+        self.name, self.path, self.table = "toy", path, pd.DataFrame(about)
+        self.images = rng.normal(size=(count, *SHAPE)).astype("float32")
+        self.places = [tuple(rng.choice([0, 3], 3)) for _ in range(count)]
+        for row in np.flatnonzero(labels):
+            self.images[(row, *self.places[row])] += spot
+
+    def rows(self, part):
+        return np.flatnonzero(self.table["part"] == part)
+
+    def image(self, row):
+        return self.images[row]
+
+
+@pytest.fixture
+def toys():
+    return Toy(), Toy(spot=0.0, path="filled")
+
+
+def test_a_patient_stands_beside_himself_and_differs_by_the_lesion_alone(toys):
+    untouched, filled = toys
+    rows = untouched.rows("training")
+    batches, seen = pairs.Pairs(untouched, filled, rows, seed=3), []
+    assert len(batches) == 9
+    for epoch in range(2):
+        for index in range(len(batches)):
+            volumes, labels = batches[index]
+            assert volumes.shape == (4, *SHAPE, 1)
+            assert labels[:, 0].tolist() == [1, 0, 1, 0]
+            row = next(row for row in rows if (untouched.images[row] == volumes[0, ..., 0]).all())
+            difference = volumes[0, ..., 0] - volumes[1, ..., 0]
+            assert difference[untouched.places[row]] == pytest.approx(2)
+            assert np.count_nonzero(difference) == 1
+            third = next(one for one in rows if (untouched.images[one] == volumes[2, ..., 0]).all())
+            fourth = next(one for one in rows if (untouched.images[one] == volumes[3, ..., 0]).all())
+            assert [untouched.table["label"][one] for one in (row, third, fourth)] == [1, 1, 0]
+            seen.append((epoch, row, third))
+        batches.on_epoch_end()
+    for place in (1, 2):  # every patient once in each place, in another order each epoch
+        orders = [[one[place] for one in seen if one[0] == epoch] for epoch in (0, 1)]
+        assert sorted(orders[0]) == sorted(orders[1]) == [row for row in rows if untouched.table["label"][row] == 1]
+        assert orders[0] != orders[1]
+
+
+def test_half_of_the_controls_are_filled_too(toys):
+    untouched, filled = toys
+    filled.images[untouched.table["label"] == 0] += 100  # a mark
+    batches = pairs.Pairs(untouched, filled, untouched.rows("training"), seed=0)
+    marked = []
+    for _ in range(40):
+        marked += [batches[index][0][3].mean() > 50 for index in range(len(batches))]
+        batches.on_epoch_end()
+    assert np.mean(marked) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_pair_is_augmented_alike(toys):
+    untouched, filled = toys
+    batches, moved = pairs.Pairs(untouched, filled, untouched.rows("training"), seed=0, augmentation=True), 0
+    for index in range(len(batches)):
+        first, second = batches[index][0][:2, ..., 0]
+        row = batches.order[index, 0] // 2
+        assert np.count_nonzero(first - second) <= 1  # the lesion may be shifted out
+        moved += not np.array_equal(first, untouched.images[row])
+    assert moved > 5
+
+
+def test_the_loss_is_cross_entropy_and_the_logistic_loss_of_the_pair(rng):
+    logits, labels = rng.normal(size=(4, 1)).astype("float32"), np.array([[1], [0], [1], [0]], "float32")
+    z, y = logits[:, 0].astype(float), labels[:, 0]
+    entropy = np.mean(np.log1p(np.exp(-z)) * y + np.log1p(np.exp(z)) * (1 - y))
+    assert float(pairs.loss(labels, logits)) == pytest.approx(np.log1p(np.exp(z[1] - z[0])) + entropy / 2, rel=1e-5)
+    swapped = logits[[1, 0, 2, 3]]
+    assert (float(pairs.loss(labels, swapped)) > float(pairs.loss(labels, logits))) == (z[0] > z[1])
+    assert np.isfinite(float(pairs.loss(labels[:1], logits[:1])))  # the rest of a validation part
+
+
+def test_the_network_learns_the_lesion_and_the_history_is_the_cross_entropy(toys):
+    untouched, filled = Toy(count=118), Toy(spot=0.0, count=118, path="filled")
+    options = {"learning_rate": 2e-2, "decay": 0.0, "batch_size": 3, "epochs": 30, "patience": 30, "seed": 1, "augmentation": False}
+    weights = {}
+    for name, other in {"labels": None, "pairs": filled}.items():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((*SHAPE, 1)), keras.layers.Flatten(), keras.layers.Dense(1, kernel_initializer="zeros")])
+        history = training.fit(model, untouched, **options, **pairs.options(untouched, other, 1, False))
+        weights[name] = np.abs(model.get_weights()[0].reshape(SHAPE))
+        assert set(history) == {"epoch", "accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "best"}
+        rows = untouched.rows("validation")
+        logits = training.predict(model, untouched, rows)
+        known = untouched.table["label"].to_numpy(int)[rows]
+        best = history[history["best"]].iloc[0]
+        assert best["val_loss"] == pytest.approx(log_loss(known, 1 / (1 + np.exp(-logits.astype(float)))), rel=1e-4)
+    corners = np.zeros(SHAPE, bool)
+    corners[np.ix_([0, 3], [0, 3], [0, 3])] = True
+    found = {name: roc_auc_score(corners.ravel(), one.ravel()) for name, one in weights.items()}
+    assert found["pairs"] > 0.95
+    assert found["pairs"] > found["labels"] + 0.05  # where lesions may lie: labels alone do not say
+
+
+def test_what_is_no_pair_is_refused(toys):
+    untouched, filled = toys
+    assert pairs.options(untouched, None, 0, True) == {}
+    with pytest.raises(ParameterError, match="parameters filling and beside"):
+        pairs.Pairs(untouched, untouched, untouched.rows("training"), 0)
+    filled.table = filled.table.iloc[::-1].reset_index(drop=True)
+    with pytest.raises(CohortError, match="same scans in the same order"):
+        pairs.Pairs(untouched, filled, untouched.rows("training"), 0)
+    with pytest.raises(CohortError, match="9 patients and 0 controls"):
+        pairs.Pairs(untouched, Toy(path="other"), [row for row in untouched.rows("training") if untouched.table["label"][row]], 0)
