@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test figures quality smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut)
+.PHONY: help setup atlases test figures quality smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -35,7 +35,9 @@ figures: setup ## the paper's main figures for the embedded synthetic cohort, in
 	@for kind in png svg tsv json; do for file in runs/demo/figures/*.$$kind; do [ ! -f "$$file" ] || cp "$$file" figures/demo/ || exit 1; done; done
 	@echo "figures/demo: $$(ls figures/demo | wc -l) files"
 
-quality: setup ## every rule and method against the lesions, for two variants of the demo, into figures/quality (after make figures)
+PAIRS = $(foreach trial,0 1 2 3,runs/demo/finetuning/pairs/trial-$(trial)/provenance.json)
+quality: setup ## every rule and method against the lesions, for the demo's variants and one trained in pairs, into figures/quality (after make figures)
+	$(SNAKEMAKE) --configfile workflow/demo.yaml workflow/quality.yaml --workflow-profile workflow/local -- $(PAIRS)
 	$(PY) benchmarks/league.py
 
 smoke: setup ## the whole series in minutes on a tiny network; its numbers mean nothing
@@ -97,6 +99,9 @@ proof-regions: setup ## tests of regions: false positives where nothing is, a pl
 
 proof-transfer: setup ## the demo's networks on two real patients, as they are and with lesions filled (needs ../shared)
 	$(PY) benchmarks/transfer.py
+
+proof-localisation: setup ## what makes a heatmap find lesions: training, number of networks, rule (after make quality)
+	$(PY) benchmarks/localisation.py
 
 proof-shortcut: setup ## are shortcuts, planted in 20 cohorts and not in 20, told by the heatmaps alone? (about 6 minutes of one core)
 	$(PY) benchmarks/shortcut.py

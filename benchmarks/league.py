@@ -1,10 +1,11 @@
-"""The full league: every LRP rule and other method beside the baselines, for two variants of the demo; needs `make figures` first.
+"""The full league: every LRP rule and other method beside the baselines, for the demo's variants; `make quality`, after `make figures`.
 
 Usage: python benchmarks/league.py [RESULTS]      (default runs/demo)
 
-One baseline more than in 07_explanation_quality: LRP (epsilon) of a network that was trained in the same way on permuted labels. Written
-to figures/quality: fig_league_VARIANT (picture, numbers, provenance), scores_VARIANT.tsv (each subject) and summary_VARIANT.tsv.
-Occlusion is left out: it takes hundreds of passes a map. Deletion and insertion are in 07_explanation_quality.
+Variants: pretrained and scratch of the demo, and pairs (workflow/quality.yaml), which `make quality` trains. One baseline more than in
+07_explanation_quality: LRP (epsilon) of a network that was trained in the same way on permuted labels. Written to figures/quality:
+fig_league_VARIANT (picture, numbers, provenance), scores_VARIANT.tsv (each subject) and summary_VARIANT.tsv. Occlusion is left out: it
+takes hundreds of passes a map.
 """
 
 import sys
@@ -21,7 +22,7 @@ from msxai.results import Results
 FOLDER, PERMUTED = Path(msxai.ROOT) / "figures" / "quality", "epsilon, permuted labels"
 RULES = [name for name in rules.NAMES if name not in ("alpha_beta", "alpha1_beta0")]  # alpha2_beta1 and z_plus under other names
 METHODS = [name for name in attribution.METHODS if name != "occlusion"]
-VARIANTS, EPOCHS, SEED = ("pretrained", "scratch"), 8, 3001
+VARIANTS, EPOCHS, SEED = ("pretrained", "scratch", "pairs"), 8, 3001
 
 
 def permuted(cohort, path, width, epochs=EPOCHS):

@@ -1,0 +1,244 @@
+"""What makes a heatmap find lesions: training, number of networks, rule. On further simulated subjects; needs `make quality` first.
+
+Usage: python benchmarks/localisation.py [RESULTS]      (default runs/demo; about 25 minutes of one core)
+
+Each row of the ladder changes one thing: networks trained by labels alone (the demo's pretrained and scratch variants), networks of
+the same architecture trained in pairs (`msxai.pairs`), the rule, and how many trainings a map is the mean of. They are measured on
+patients of phantom-ms-further, which no training, tuning or choice has read (rules were chosen on subjects of seed 9001), beside the
+baselines of `msxai.reference_maps`, tuned on the demo's validation part. The last row is no LRP rule: relevance times brightness. What
+the scans themselves allow: a classifier of voxels (gradient boosting on the scan blurred at five scales, its edges, the prior and the
+place), trained with the lesion masks of the demo's training part.
+Written beside this file: localisation.tsv (the ladder with intervals and paired differences), targets.tsv (the targets that the project set
+itself, what was reached, what limits it), localisation.json, localisation.png.
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+from sklearn.ensemble import HistGradientBoostingClassifier
+from tqdm import tqdm
+
+from msxai import integrity, lrp, network, quality, reference_maps, sanity
+from msxai.figures import page
+from msxai.prepared import Prepared
+from msxai.results import Results
+
+PATIENTS, CONTROLS, CHECKED, SCANS, VOXELS = 80, 30, 12, 30, 4000
+EPSILON, GAMMA = "epsilon", "epsilon_gamma"
+LADDER = {  # name: variant, rule, number of networks
+    "paper's network, pre-trained, epsilon": ("pretrained", EPSILON, 1),
+    "from scratch, epsilon": ("scratch", EPSILON, 1),
+    "from scratch, epsilon_gamma": ("scratch", GAMMA, 1),
+    "from scratch, epsilon_gamma, mean of 2": ("scratch", GAMMA, 2),
+    "in pairs, epsilon": ("pairs", EPSILON, 1),
+    "in pairs, epsilon_gamma": ("pairs", GAMMA, 1),
+    "in pairs, epsilon_gamma, mean of 2": ("pairs", GAMMA, 2),
+    "in pairs, epsilon_gamma, mean of 4": ("pairs", GAMMA, 4),
+}
+BEST, TIMES, BOUND = list(LADDER)[-1], "the same times brightness (no LRP rule)", "voxel classifier trained with masks (bound)"
+BLURS = (0.0, 0.7, 1.5, 3.0, 6.0)
+
+
+def explained(models: dict, image) -> dict:
+    """Variant and rule to a map of each network, (X, Y, Z)."""
+    wanted = {(variant, rule) for variant, rule, _ in LADDER.values()}
+    found = {}
+    for variant in {variant for variant, _ in wanted}:
+        names = [rule for one, rule in wanted if one == variant]
+        for model in models[variant]:
+            for rule, one in lrp.explain_each(model, image[None, ..., None], names, threads=1).items():
+                found.setdefault((variant, rule), []).append(one.relevance[0, ..., 0])
+    return found
+
+
+def maps_of(models: dict, image, bright) -> tuple[dict, dict]:
+    """The ladder's maps of one scan, and those of each network."""
+    each = explained(models, image)
+    maps = {name: np.mean(each[variant, rule][:count], axis=0) for name, (variant, rule, count) in LADDER.items()}
+    return maps | {TIMES: np.maximum(maps[BEST], 0) * np.maximum(bright, 0)}, each
+
+
+def features(bright, brain, prior) -> np.ndarray:
+    """What the voxel classifier sees, (voxels of the brain, features)."""
+    blurred = [ndimage.gaussian_filter(bright, blur) if blur else bright for blur in BLURS]
+    around = (ndimage.maximum_filter(bright, 3), ndimage.minimum_filter(bright, 3), *(ndimage.laplace(one) for one in blurred[1:3]))
+    found = [*blurred, *around, ndimage.gaussian_filter(prior, 2), *np.indices(brain.shape)[1:]]
+    return np.stack([one[brain] for one in found], axis=1).astype("float32")
+
+
+def bound(cohort, tuned, rows, seed: int = 0):
+    """A classifier of voxels; a function from row's scan to its map."""
+    rng, inputs, truth = np.random.default_rng(seed), [], []
+    for row in rows:
+        brain, lesions = cohort.brain(row), cohort.lesions(row)
+        found, known = features(reference_maps.zscore(cohort, row), brain, tuned.prior), lesions[brain]
+        chosen = np.concatenate([np.flatnonzero(known), rng.choice(np.flatnonzero(~known), VOXELS, replace=False)])
+        inputs.append(found[chosen])
+        truth.append(known[chosen])
+    model = HistGradientBoostingClassifier(random_state=seed).fit(np.concatenate(inputs), np.concatenate(truth))
+
+    def map_of(bright, brain) -> np.ndarray:
+        out = np.zeros(brain.shape)
+        out[brain] = model.predict_proba(features(bright, brain, tuned.prior))[:, 1]
+        return out
+
+    return map_of
+
+
+def spread(rows, count: int) -> list[int]:
+    return [int(rows[place]) for place in np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))] if len(rows) else []
+
+
+def run(where: Results, patients=PATIENTS, controls=CONTROLS, checked=CHECKED, scans=SCANS) -> tuple[pd.DataFrame, dict, list]:
+    """Scores of each subject, numbers of the best row, and the files that were read."""
+    cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
+    further = Prepared(where.prepared("phantom-ms-further"))
+    counts = {variant: max(count for one, _, count in LADDER.values() if one == variant) for variant, _, _ in LADDER.values()}
+    paths = {variant: [where.trial(variant, trial) / "weights.npz" for trial in range(count)] for variant, count in counts.items()}
+    models = {variant: [network.restore(path) for path in files] for variant, files in paths.items()}
+    tuned, untrained = reference_maps.tune(cohort), reference_maps.untrained(16, 0)
+    classifier = bound(cohort, tuned, spread(reference_maps.with_lesions(cohort, cohort.rows("training")), scans))
+    labels = further.table["label"].to_numpy(int)
+    chosen = spread(reference_maps.with_lesions(further, np.flatnonzero(labels == 1)), patients)
+    logits = [sanity.logit_of(model) for model in models["pairs"]]
+    scores, alike, sums, faithful, brains = [], [], {1: 0, 0: 0}, [], 0
+    for row in tqdm(chosen, desc="measuring", unit="scan"):
+        image, brain, lesions, bright = further.image(row), further.brain(row), further.lesions(row), reference_maps.zscore(further, row)
+        maps, each = maps_of(models, image, bright)
+        maps |= reference_maps.maps(further, row, tuned, untrained, rule="epsilon", epsilon=1e-3, threads=1)
+        maps[BOUND] = classifier(bright, brain)
+        target, who = quality.Target(lesions, brain), {"participant_id": further.table["participant_id"].iloc[row]}
+        pair = each["pairs", GAMMA]
+        logit = float(np.mean([one(image) for one in logits]))
+        alike.append({"pairs of networks": quality.consistency(pair[0], pair[1], brain), "logit": logit, "lesions": int(lesions.sum()),
+                      "positive": float(quality.positive(maps[BEST]).sum()),
+                      "halves": quality.consistency(pair[0] + pair[1], pair[2] + pair[3], brain)})  # fmt: skip
+        for name, values in maps.items():
+            scores.append({"map": name, **who, **quality.measure(values, lesions, brain, target)})
+        large = quality.Target(_large(target, 10), brain)
+        if large.size:
+            scores[-len(maps) + list(maps).index(BEST)]["large"] = quality.lesion_sensitivity(maps[BEST], large.lesions, brain)
+        sums[1], brains = sums[1] + maps[BEST], brains + brain
+        if len(faithful) < checked:
+            filled = sanity.fill(image, brain, mask=lesions)
+            faithful.append(sanity.faithfulness(logits[0], image, brain, {BEST: maps[BEST]}, filled, orders=1).iloc[0])
+    for row in tqdm(spread(np.flatnonzero(labels == 0), controls), desc="controls", unit="scan"):
+        each = [lrp.explain(model, further.image(row)[None, ..., None], GAMMA, threads=1).relevance[0, ..., 0] for model in models["pairs"]]
+        sums[0] = sums[0] + np.mean(each, axis=0)
+    cascades = [sanity.cascade(models["pairs"][0], further.image(row)[..., None], further.brain(row), rule=GAMMA, threads=1).iloc[-1]
+                for row in chosen[:checked]]  # fmt: skip
+    exact = [lrp.explain(sanity.bias_free(models["pairs"][0]), further.image(row)[None, ..., None], "epsilon", 1e-9, dtype="float64",
+                         threads=1) for row in chosen[:3]]  # fmt: skip
+    alike, faithful, cascades = pd.DataFrame(alike), pd.DataFrame(faithful), pd.DataFrame(cascades)
+    about = {
+        "seed consistency, two networks": quality.mean_interval(alike["pairs of networks"]),
+        "seed consistency, two means of two": quality.mean_interval(alike["halves"]),
+        "logit and lesion volume": quality.correlation_interval(alike["logit"], alike["lesions"]),
+        "logit and log lesion volume": quality.correlation_interval(alike["logit"], np.log(alike["lesions"])),
+        "class contrast": quality.class_contrast(sums[1] / len(chosen), sums[0] / max(controls, 1), brains >= len(chosen) / 2),
+        "deletion p": quality.above_zero(faithful["deletion"]), "insertion p": quality.above_zero(faithful["insertion"]),
+        "deletion": quality.mean_interval(faithful["deletion"]), "insertion": quality.mean_interval(faithful["insertion"]),
+        "randomised: rank": quality.mean_interval(cascades["rank"]), "randomised: SSIM": quality.mean_interval(cascades["ssim"]),
+        "conservation error without biases": float(np.max([sanity.conservation(one) for one in exact])),
+        "dose": quality.correlation_interval(alike["positive"], alike["lesions"]),
+        "lesions of one voxel": float(np.mean(np.concatenate([_sizes(further.lesions(row)) for row in chosen]) == 1)),
+    }  # fmt: skip
+    files = [where.prepared("phantom-ms"), further.path, *(path for files in paths.values() for path in files)]
+    return pd.DataFrame(scores), about, files
+
+
+def _sizes(lesions) -> np.ndarray:
+    return np.bincount(ndimage.label(lesions, quality.NEIGHBOURS)[0].ravel())[1:]
+
+
+def _large(target, least: int) -> np.ndarray:
+    """Lesions of `least` voxels or more."""
+    numbers, _ = target.labels
+    sizes = np.bincount(numbers.ravel())
+    return (sizes >= least)[numbers] & target.lesions
+
+
+def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFrame:
+    """The targets for synthetic scans, the best row's numbers, and what limits it, by the other rows."""
+    rows = table.set_index("map")
+    best, once, alone, all_of_it = (rows.loc[name] for name in (BEST, "in pairs, epsilon_gamma", "from scratch, epsilon_gamma", BOUND))
+    large = quality.mean_interval(scores["large"].dropna())
+
+    def steps(name):
+        values = (alone[name], once[name], best[name], all_of_it[name], rows.loc["brightness", name])
+        return ("training: by labels {:.2f}, in pairs {:.2f}, mean of 4 {:.2f}; the scans allow {:.2f} (voxel classifier); brightness "
+                "{:.2f}").format(*values)  # fmt: skip
+
+    def held(name, least):
+        return (name, f">= {least:.2f}", f"{best[name]:.3f} ({best[name + '_low']:.3f} to {best[name + '_high']:.3f})", best[name] >= least)
+
+    def told(name):
+        return "{:.3f} ({:.3f} to {:.3f})".format(*about[name])
+
+    found = [(*held("rma", 0.5), steps("rma") + f"; times brightness {rows.loc[TIMES, 'rma']:.2f}"),
+             (*held("rra", 0.5), steps("rra") + f"; times brightness {rows.loc[TIMES, 'rra']:.2f}"),
+             (*held("auprc", 0.6), steps("auprc") + f"; times brightness {rows.loc[TIMES, 'auprc']:.2f}"),
+             (*held("best_dice", 0.55), steps("best_dice")), (*held("pointing", 0.9), steps("pointing")),
+             (*held("sensitivity", 0.8), f"{about['lesions of one voxel']:.0%} of the lesions are one voxel; of those of 10 and more "
+              f"it hits {large[0]:.2f}; the voxel classifier hits {all_of_it['sensitivity']:.2f} of all")]  # fmt: skip
+    p = max(about["deletion p"], about["insertion p"])
+    consistent, contrast = about["seed consistency, two networks"], about["class contrast"]
+    found += [("deletion, insertion", "p < .01", f"p = {about['deletion p']:.2g}, {about['insertion p']:.2g}", p < 0.01, ""),
+              ("conservation without biases", "<= 1e-4", f"{about['conservation error without biases']:.1e}",
+               about["conservation error without biases"] <= 1e-4, ""),
+              ("randomisation, rank", "<= .2", told("randomised: rank"), about["randomised: rank"][0] <= 0.2, ""),
+              ("randomisation, SSIM", "<= .2", told("randomised: SSIM"), about["randomised: SSIM"][0] <= 0.2,
+               "the measure: maps of few high voxels are alike by what they lack; see the reference of shuffled voxels in 07's checks"),
+              ("seed consistency", ">= .7", told("seed consistency, two networks"), consistent[0] >= 0.7,
+               f"training: the means of two networks agree by {told('seed consistency, two means of two')}"),
+              ("class contrast", "<= .5", f"{contrast:.3f}", contrast <= 0.5, "" if contrast <= 0.5 else
+               "network: maps of controls show where lesions usually lie and what looks like them"),
+              ("dose", ">= .8", told("dose"), about["dose"][0] >= 0.8,
+               "network: relevance sums to the logit, which saturates; logit and volume correlate by " + told("logit and lesion volume")
+               + ", with its logarithm by " + told("logit and log lesion volume"))]  # fmt: skip
+    return pd.DataFrame(found, columns=["measure", "target", "reached", "holds", "limits"])
+
+
+def drawn(table: pd.DataFrame, path) -> None:
+    """The ladder as a picture."""
+    page.style()
+    names = {"auprc": "AUPRC", "rra": "relevance rank", "rma": "relevance mass", "pointing": "pointing game"}
+    order = [*LADDER, TIMES, *reference_maps.NAMES, BOUND]
+    rows, places = table.set_index("map").loc[order], np.arange(len(order))[::-1]
+    figure, axes = plt.subplots(1, len(names), figsize=(11, 5.2), sharey=True, layout="constrained")
+    colours = ["C0"] * len(LADDER) + ["C4"] + ["0.55"] * len(reference_maps.NAMES) + ["C2"]
+    for axis, (name, label) in zip(axes, names.items(), strict=True):
+        for place, one, colour in zip(places, order, colours, strict=True):
+            value, low, high = (rows.loc[one, name + ending] for ending in ("", "_low", "_high"))
+            axis.plot([low, high], [place, place], color=colour)
+            axis.plot(value, place, "o", color=colour)
+        axis.axvline(rows.loc["brightness", name], color="0.55", ls=":")
+        axis.set(xlabel=label, xlim=(0, 1.02))
+    axes[0].set_yticks(places, order)
+    figure.suptitle(f"What makes a heatmap find lesions: {int(rows['subjects'].iloc[0])} simulated patients, mean and 95 % interval "
+                    "(dotted: brightness)", fontsize=10)  # fmt: skip
+    with integrity.replacing(path) as draft:
+        figure.savefig(draft, dpi=150, format="png")
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    network.configure(0, 1)
+    where, here = Results(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"), Path(__file__)
+    scores, about, files = run(where)
+    table = quality.league(scores, reference_maps.NAMES)
+    table = table[[name for name in table if not name.startswith("_")]]
+    aims = targets(table, scores, about)
+    print(table[["map", "auprc", "auprc_difference_low", "rma", "rra", "rra_difference_low", "pointing"]].round(3).to_string())
+    print(aims.to_string())
+    outputs = [here.with_suffix(".tsv"), here.with_name("targets.tsv")]
+    for path, one in zip(outputs, (table, aims), strict=True):
+        with integrity.replacing(path) as draft:
+            one.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g")
+    drawn(table, here.with_suffix(".png"))
+    settings = {"results": where.given, "patients": PATIENTS, "controls": CONTROLS, "checked": CHECKED, "ladder": LADDER}
+    integrity.write_json(here.with_suffix(".json"), integrity.provenance(settings, files, outputs, synthetic=True, result=about))
