@@ -27,7 +27,7 @@ from msxai.figures import page
 from msxai.prepared import Prepared
 from msxai.results import Results
 
-PATIENTS, CONTROLS, CHECKED, SCANS, VOXELS = 80, 30, 12, 30, 4000
+PATIENTS, CONTROLS, CHECKED, SCANS, VOXELS = 100, 30, 12, 30, 4000
 EPSILON, GAMMA = "epsilon", "epsilon_gamma"
 LADDER = {  # name: variant, rule, number of networks
     "paper's network, pre-trained, epsilon": ("pretrained", EPSILON, 1),

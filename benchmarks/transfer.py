@@ -1,6 +1,6 @@
 """Networks trained on simulated scans, applied to two real patients: do their maps find lesions, and does the logit follow them?
 
-Usage: python benchmarks/transfer.py [RESULTS]      (default runs/demo; needs `make figures` first, and ../shared/data/open_ms)
+Usage: python benchmarks/transfer.py [RESULTS]      (default runs/demo; needs `make quality` first, and ../shared/data/open_ms)
 
 Patients 07 and 19 of Lesjak et al. 2017 (doi:10.1007/s12021-017-9348-7) are prepared as any cohort. Their maps are measured beside the
 same baselines as in 07_explanation_quality, all tuned on simulated scans. Counterfactuals: their lesions filled (`msxai.lesions`), and as
@@ -22,9 +22,9 @@ from msxai.cohort import open_cohort
 from msxai.prepared import Prepared, prepare
 from msxai.results import Results
 
-HERE, PATIENTS, VARIANTS = Path(__file__).parent, ("07", "19"), ("pretrained", "scratch")
+HERE, PATIENTS, VARIANTS = Path(__file__).parent, ("07", "19"), ("pretrained", "scratch", "pairs")
 FOLDER = Path(msxai.ROOT).parent / "shared" / "data" / "open_ms"
-RULES = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box"]
+RULES = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box", "epsilon_gamma"]
 METHODS = ["gradient", "input_x_gradient", "guided_backpropagation"]
 FILLINGS = {"filled": lesions.Filler("noise"), "sham": lesions.Filler("noise", "sham")}
 
