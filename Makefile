@@ -98,5 +98,5 @@ proof-regions: setup ## tests of regions: false positives where nothing is, a pl
 proof-transfer: setup ## the demo's networks on two real patients, as they are and with lesions filled (needs ../shared)
 	$(PY) benchmarks/transfer.py
 
-proof-shortcut: setup ## are shortcuts, planted in 20 cohorts and not in 20, told by the heatmaps alone? (about 6 minutes of one core)
+proof-shortcut: setup ## are shortcuts, planted in 20 cohorts and not in 20, told by the heatmaps alone? (about 10 minutes of one core)
 	$(PY) benchmarks/shortcut.py
