@@ -16,7 +16,7 @@ voxel is standardised over the cohort, its standard deviation raised by the typi
 averages out. Carriers' relevance is taken to have one sign there, for a shortcut speaks for one class.
 
 A first design (|relevance| of one network, not standardised, a sixth of the maps as neighbours) flagged 16 of 20 cohorts with a shortcut;
-its cohorts then served to develop this one. benchmarks/shortcut.json has the result on cohorts that neither was developed on.
+those cohorts then served to develop this one. benchmarks/shortcut.py tells what was tried on which cohorts.
 
 No lesion mask is needed. The score has no limit of its own: a network that knows the disease better also makes more alike maps of patients.
 Compare it with cohorts of the same size, scans and training that have no shortcut (`limit`; benchmarks/shortcut.py does so).
@@ -115,7 +115,10 @@ def _standardised(values) -> np.ndarray:
 
 
 def limit(scores) -> float:
-    """Largest score of cohorts without a shortcut: of as many new ones, each passes it with a probability of 1 / (cohorts + 1).
+    """Three times the root mean square of the scores of cohorts without a shortcut.
+
+    There the groups go with the classes by chance: the score is about the size of a normal deviate, and passes this once in 370. The
+    largest of 40 scores, tried first, varies too much from one set of cohorts to the next.
 
     Raises
     ------
@@ -123,5 +126,5 @@ def limit(scores) -> float:
         Fewer than 20 scores.
     """
     if len(scores) < 20:
-        raise ParameterError("scores", f"{len(scores)}", "20 or more, or one in twenty is flagged by chance", "Train more cohorts.")
-    return float(np.max(scores))
+        raise ParameterError("scores", f"{len(scores)}", "20 or more, or their spread is not known", "Train more cohorts.")
+    return 3 * float(np.sqrt(np.mean(np.square(scores))))

@@ -102,8 +102,10 @@ def test_refuses(fault):
         shortcuts.find(values, labels)
 
 
-def test_the_limit_needs_enough_cohorts():
-    assert shortcuts.limit(np.arange(20) / 100) == 0.19
+def test_the_limit():
+    assert shortcuts.limit([0, 0.2] * 10) == pytest.approx(0.3 * 2**0.5)
+    scores = np.abs(np.random.default_rng(1).normal(0, 0.1, 100000))
+    assert (scores > shortcuts.limit(scores[:1000])).mean() == pytest.approx(0.0027, abs=0.001)
     with pytest.raises(ParameterError, match="20 or more"):
         shortcuts.limit(np.arange(19))
 
