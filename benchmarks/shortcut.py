@@ -15,8 +15,8 @@ This is the third design. The first, with one network a cohort and another score
 without a shortcut, of the pools 8101 and 8202, though each network used its shortcut (it moved the logit by a standard deviation or more):
 the score missed it. Those cohorts then served to develop the present score (`msxai.shortcuts` says what changed). The second had that score
 and the largest of the 40 as its limit: on the pools 8303 and 8404 that was .157, and 3 of 20 without a shortcut passed it (.190, .219 and
-.221; the lowest of the cohorts with one that were run had .352). Since then the limit is three times their root mean square, and the pools
-below are new.
+.221), so the run was stopped; the 16 with one that were run by then had .347 to .504. Since then the limit is three times their root mean
+square, and the pools below are new.
 """
 
 from dataclasses import replace
