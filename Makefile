@@ -103,5 +103,5 @@ proof-transfer: setup ## the demo's networks on two real patients, as they are a
 proof-localisation: setup ## what makes a heatmap find lesions: training, number of networks, rule (after make quality)
 	$(PY) benchmarks/localisation.py
 
-proof-shortcut: setup ## are shortcuts, planted in 20 cohorts and not in 20, told by the heatmaps alone? (about 6 minutes of one core)
+proof-shortcut: setup ## are shortcuts, planted in 20 cohorts and not in 20, told by the heatmaps alone? (about 10 minutes of one core)
 	$(PY) benchmarks/shortcut.py

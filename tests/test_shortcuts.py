@@ -12,15 +12,15 @@ SHAPE, PLACE = (12, 14, 12), (slice(8, 11), slice(3, 12), slice(4, 6))
 LABELS = np.repeat([1, 0], [20, 20])
 
 
-def maps(has=(), seed=0):
-    """40 maps of noise in which 20 patients have a spot, each elsewhere; `has`: who has relevance in PLACE, of either sign."""
+def maps(has=(), seed=0, size=3):
+    """40 maps of noise in which 20 patients have a spot, each elsewhere; `has`: who has relevance in PLACE, of one sign."""
     rng = np.random.default_rng(seed)
     values = rng.normal(0, 1, (40, *SHAPE))
     for number in range(20):
         x, y, z = rng.integers(1, np.array(SHAPE) - 2)
         values[number, x : x + 2, y : y + 2, z : z + 2] += 8
     for number in np.flatnonzero(has):
-        values[(number, *PLACE)] += 3 * rng.choice([-1, 1])
+        values[(number, *PLACE)] += size
     return values
 
 
@@ -54,14 +54,37 @@ def test_two_parts_that_nothing_joins():
     assert (found.member == (LABELS == 1)).all()
 
 
-def test_scale_sign_and_order_do_not_matter():
+def test_scale_order_and_the_class_explained_do_not_matter():
     has = benchmark.carriers(LABELS, 0.75, 2)
     values, order = maps(has), np.random.default_rng(1).permutation(40)
     found = shortcuts.find(values, LABELS)
-    other = shortcuts.find((values * np.linspace(-3, 5.1, 40)[:, None, None, None])[order], LABELS[order])
+    other = shortcuts.find((values * np.linspace(-3, -0.1, 40)[:, None, None, None])[order], LABELS[order])  # of the other class's logit
     assert other.score == pytest.approx(found.score)
     assert (other.member == found.member[order]).all()
     assert shortcuts.find(values, 1 - LABELS).score == pytest.approx(found.score)
+
+
+def test_networks_are_averaged():
+    """Each with its own scale; what they share stays, so the groups are told better than by either."""
+    has = benchmark.carriers(LABELS, 0.75, 4)
+    one, other = (maps(has, seed, 0.6) for seed in (1, 2))
+    both = shortcuts.find([one, 1000 * other], LABELS)
+    assert both.score == pytest.approx(shortcuts.find([other, one], LABELS).score)
+    assert shortcuts.find([one, one], LABELS).score == pytest.approx(shortcuts.find(one, LABELS).score)
+    assert (both.member == has).all()
+    assert both.score > 1.5 * max(shortcuts.find(each, LABELS).score for each in (one, other))
+
+
+@pytest.mark.parametrize("factor", [0.25, -1])
+def test_what_a_shortcut_takes_away_is_found(factor):
+    """A dark band: relevance that the others have there is faint, or turned, so that its size tells nothing."""
+    has = benchmark.carriers(LABELS, 0.75, 4)
+    values = maps()
+    values[:, *PLACE] = 3 + np.abs(values[:, *PLACE])
+    values[np.ix_(has, *(np.arange(part.start, part.stop) for part in PLACE))] *= factor
+    found = shortcuts.find(values, LABELS)
+    assert (found.member == has).all()
+    assert found.association == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("fault", ["few", "one class", "lengths", "zero", "nan"])
@@ -79,8 +102,10 @@ def test_refuses(fault):
         shortcuts.find(values, labels)
 
 
-def test_the_limit_needs_enough_cohorts():
-    assert shortcuts.limit(np.arange(20) / 100) == 0.19
+def test_the_limit():
+    assert shortcuts.limit([0, 0.2] * 10) == pytest.approx(0.3 * 2**0.5)
+    scores = np.abs(np.random.default_rng(1).normal(0, 0.1, 100000))
+    assert (scores > shortcuts.limit(scores[:1000])).mean() == pytest.approx(0.0027, abs=0.001)
     with pytest.raises(ParameterError, match="20 or more"):
         shortcuts.limit(np.arange(19))
 
@@ -88,12 +113,12 @@ def test_the_limit_needs_enough_cohorts():
 def test_a_small_benchmark():
     """Two tiny cohorts through the same code: a shortcut is learnt, moves the logit, and its place is drawn by the cohort's seed."""
     proof = script("shortcut")
-    people = proof.simulated(1, 16)
+    people = proof.simulated(1, 24)
     assert [one.covariates["group"] for one in people[:4]] == ["HC", "MS", "HC", "MS"]
     seen = proof.scan(people[0])
     assert seen.shape == (24, 28, 24)
     assert seen[proof.averaged(people[0].brain) >= 0.5].std() == pytest.approx(1, abs=1e-4)
-    rows = [proof.measure(people, 5, kind, training=8, held_out=8, epochs=12) for kind in ("none", "stripe")]
+    rows = [proof.measure(people, 5, kind, size=24, epochs=12) for kind in ("none", "stripe")]
     assert all(0 <= row["score"] <= 1 for row in rows)
     assert rows[0].keys() < rows[1].keys()
     assert rows[1]["auc_of_shortcut"] == 0.75
