@@ -38,7 +38,14 @@ trials: int = 2  # trials of the variant; a map is their mean
 weights: str = ""  # in place of the variant's trials: one weights file (.npz)
 width: int = 16  # filters of each convolution: of the untrained network
 part: str = "holdout"  # part of the split that is measured; the baselines are tuned on training and validation
-rules: list = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box"]  # LRP rules and composites
+rules: list = [
+    "epsilon",
+    "alpha2_beta1",
+    "epsilon_plus",
+    "epsilon_plus_flat",
+    "epsilon_gamma_box",
+    "epsilon_gamma",
+]  # LRP rules and composites
 methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # other ways of explaining (msxai.attribution)
 faithful: list = ["epsilon", "brightness"]  # maps whose deletion and insertion are measured
 checked: int = 6  # scans of the checks by new weights, conservation and registration jitter
