@@ -193,7 +193,8 @@ def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFr
              f"{all_of_it['sensitivity']:.2f} of all, the map {large[0]:.2f} of those of 10 voxels and more")  # fmt: skip
     found = [(*held("rma", 0.5), where + steps("rma")), (*held("rra", 0.5), steps("rra") + allowed("rra")),
              (*held("auprc", 0.6), steps("auprc") + allowed("auprc")),
-             (*held("best_dice", 0.55), steps("best_dice") + allowed("best_dice")), (*held("pointing", 0.9), steps("pointing")), (*held("sensitivity", 0.8), small)]  # fmt: skip
+             (*held("best_dice", 0.55), steps("best_dice") + allowed("best_dice")),
+             (*held("pointing", 0.9), steps("pointing")), (*held("sensitivity", 0.8), small)]  # fmt: skip
     p = max(about["deletion p"], about["insertion p"])
     consistent, contrast = about["seed consistency, two networks"], about["class contrast"]
     found += [("deletion, insertion", "p < .01", f"p = {about['deletion p']:.2g}, {about['insertion p']:.2g}", p < 0.01, ""),
