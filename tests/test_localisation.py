@@ -65,3 +65,29 @@ def test_what_the_rows_are_made_of(found):
     assert large.sum() == 18
     assert sorted(script_._sizes(lesions)) == [1, 18]
     assert isinstance(found[4], pd.DataFrame)
+
+
+def test_the_league_has_a_network_trained_on_permuted_labels(tmp_path, monkeypatch):
+    league, cohort, seen = script("league"), Cohort(), []
+    cohort.table = pd.concat([cohort.table] * 4, ignore_index=True)
+    cohort.table["part"] = np.repeat(["training", "validation", "holdout"], [12, 4, 4])
+    before = cohort.table["label"].copy()
+
+    def fit(model, prepared, **options):
+        seen.append(prepared.table["label"].copy())
+        return pd.DataFrame({"loss": [0.7], "accuracy": [0.5], "val_accuracy": [0.5]})
+
+    monkeypatch.setattr(league.training, "fit", fit)
+    path = league.permuted(cohort, tmp_path / "permuted.npz", width=1, epochs=1)
+    known = cohort.table["part"] != "holdout"
+    assert (seen[0][~known] == before[~known]).all()
+    assert sorted(seen[0][known]) == sorted(before[known])
+    assert (seen[0][known] != before[known]).any()
+    assert (cohort.table["label"] == before).all(), "the labels are put back"
+    league.permuted(cohort, path, width=1)
+    assert len(seen) == 1, "kept"
+    scores = league.scores_of(league.network.restore(path), Cohort(), [0, 1])
+    assert set(scores["map"]) == {league.PERMUTED}
+    assert scores[["auprc", "rma", "rra"]].notna().all(axis=None)
+    assert set(league.RULES) >= {"epsilon", "epsilon_gamma", "epsilon_gamma_box"}
+    assert not set(league.RULES) & {"alpha_beta"}
