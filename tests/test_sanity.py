@@ -152,10 +152,10 @@ def test_lesions_are_filled_as_lesions():
     usual, found = (sanity.fill(volume, scan.brain, mask=mask) for mask in (None, scan.lesions))
     white = (scan.classes == 1 + list(phantom.anatomy.CLASSES).index("white matter")) & ~ndimage.binary_dilation(scan.lesions, iterations=3)
     level, spread = np.median(volume[white]), volume[white].std()
-    core = ndimage.binary_erosion(scan.lesions, iterations=3)
-    assert core.sum() > 30
+    core = ndimage.binary_erosion(scan.lesions, iterations=2)
+    assert core.sum() > 100
     assert np.median(usual[core]) > level + spread
-    assert np.median(found[core]) == pytest.approx(level, abs=0.5 * float(spread))
+    assert np.median(found[core]) == pytest.approx(level, abs=float(spread))
     far = ~ndimage.binary_dilation(scan.lesions, iterations=6)
     np.testing.assert_array_equal(found[far], usual[far])
 
