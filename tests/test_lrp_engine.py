@@ -208,6 +208,21 @@ def test_a_batch_equals_its_volumes_one_by_one():
             np.testing.assert_allclose(rows["passed"], one.audit["passed"], rtol=1e-3, atol=1e-5)
 
 
+def test_several_rules_from_one_forward_pass_are_those_one_by_one():
+    model, volumes = with_weights(2, SMALL), noise(2)
+    wanted = {"weak": "epsilon", "strong": {role: {"rule": "epsilon", "stabiliser": 0.1} for role in ("convolution", "dense")},
+              "mixed": {"first": "flat", "convolution": {"rule": "gamma", "gamma": 0.1}}}  # fmt: skip
+    found = lrp.explain_each(model, volumes, wanted)
+    for name, rule in wanted.items():
+        alone = lrp.explain(model, volumes, rule)
+        np.testing.assert_array_equal(found[name].relevance, alone.relevance)
+        assert found[name].rule == rule
+    np.testing.assert_array_equal(found["strong"].relevance, lrp.explain(model, volumes, "epsilon", 0.1).relevance)
+    named = lrp.explain_each(model, volumes, ["epsilon", "z_plus"])
+    assert list(named) == ["epsilon", "z_plus"]
+    np.testing.assert_array_equal(named["epsilon"].relevance, found["weak"].relevance)
+
+
 @pytest.mark.parametrize("axis", [1, 2, 3])
 def test_a_mirrored_model_explains_the_mirrored_volume_by_the_mirrored_map(axis):
     model, volume = with_pools((EPSILON,) * 3)[0], np.random.default_rng(7).normal(size=(1, 26, 17, 17, 1))
