@@ -55,8 +55,8 @@ CANDIDATES = {
     **{name: name for name in ("alpha1_beta0", "alpha2_beta1")},
     "gamma 0.1": everywhere(**gamma(0.1)),
     **{name: name for name in rules.COMPOSITES if not name.startswith(("epsilon_gamma_box", "epsilon_plus_flat"))},
-    **{f"epsilon_gamma_box {value:g}": behind("bounded", gamma(value)) for value in (0.02, 0.1, 0.25)},
-    **{f"epsilon_gamma_flat {value:g}": behind("flat", gamma(value)) for value in (0.02, 0.1, 0.25)},
+    **{f"epsilon_gamma_box {value:g}": behind("bounded", gamma(value)) for value in (0.02, 0.1, 0.25, 0.5)},
+    **{f"epsilon_gamma_flat {value:g}": behind("flat", gamma(value)) for value in (0.02, 0.1, 0.25, 0.5)},
     "epsilon_gamma 0.1": behind(gamma(0.1), gamma(0.1)),
     **{f"{first} + epsilon": behind(first) for first in ("flat", "w_square", "bounded", "z_plus")},
     "flat + epsilon 0.3": {**everywhere("epsilon", stabiliser=0.3), "first": "flat"},
@@ -127,19 +127,24 @@ def scores(maps, cohort) -> pd.DataFrame:
     return pd.DataFrame(rows).groupby(["candidate", "part", "brain", "condition"], sort=False, as_index=False).mean()
 
 
-def remembered(path: Path, settings: dict, inputs, compute) -> pd.DataFrame:
-    """A table from its file, computed anew where settings, inputs or what makes the scans are others."""
-    code = [Path(module.__file__) for module in (benchmark, phantom, phantom.anatomy)]
-    record = json.loads(
-        json.dumps({"settings": settings, "inputs": {integrity.relative(one): integrity.sha256(one) for one in (*inputs, *code)}})
-    )
-    known = path.with_suffix(".json")
-    if not (path.is_file() and known.is_file() and json.loads(known.read_text()) == record):
-        known.unlink(missing_ok=True)
+def remembered(path: Path, settings: dict, inputs, candidates: dict, compute) -> pd.DataFrame:
+    """Scores of candidates from their file; `compute` makes those that are missing, and all where settings, inputs or scans are others."""
+    files, about = [*inputs, *(Path(module.__file__) for module in (benchmark, phantom, phantom.anatomy))], path.with_suffix(".json")
+    inputs = {integrity.relative(file): integrity.sha256(file) for file in files}
+    record, known, table = json.loads(json.dumps({"settings": settings, "inputs": inputs})), {}, pd.DataFrame({"candidate": []})
+    if path.is_file() and about.is_file():
+        stored = json.loads(about.read_text())
+        if {**stored, "candidates": 0} == {**record, "candidates": 0}:
+            known, table = stored["candidates"], pd.read_csv(path, sep="\t")
+    missing = {name: rule for name, rule in candidates.items() if known.get(name) != json.loads(json.dumps(rule))}
+    if missing:
+        table = pd.concat([table[~table["candidate"].isin(missing)], compute(missing)] if known else [compute(missing)])
+        about.unlink(missing_ok=True)
         with integrity.replacing(path) as draft:
-            compute().to_csv(draft, sep="\t", index=False)
-        integrity.write_json(known, record)
-    return pd.read_csv(path, sep="\t")
+            table.to_csv(draft, sep="\t", index=False)
+        integrity.write_json(about, record | {"candidates": known | missing})
+        table = pd.read_csv(path, sep="\t")
+    return pd.concat([table[table["candidate"] == name] for name in candidates], ignore_index=True)
 
 
 def brains(table: pd.DataFrame) -> pd.DataFrame:
@@ -191,6 +196,8 @@ def reported(each: pd.DataFrame, chosen: dict) -> dict:
             best = base[measure].idxmax()
             values = differences(test, (among, candidate), (["baselines"], best), (measure,))
             row["less_strongest_baseline"][measure] = {"baseline": best, **values}
+        if name == "all":
+            row["less_epsilon_by_network"] = {one: differences(test, ([one], candidate), ([one], PAPER)) for one in among}
         found[name] = row
     return found
 
@@ -219,9 +226,9 @@ def picture(summary: pd.DataFrame, chosen: dict):
     names, nets = list(dict.fromkeys(rows["candidate"])), list(dict.fromkeys(rows["network"]))
     colours = dict(zip(nets, ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"), strict=False))
     notes = [f"Mean over {test['brains'].max()} brains, each in up to three conditions, with 95 % intervals (bootstrap over "
-             "brains). Filled: the rule that won on the validation part. Lines: baselines, which see no network."]  # fmt: skip
+             "brains). Filled: the rule that won on the validation part; bold: over all networks. Lines: baselines."]  # fmt: skip
     figure, bottom = page.sheet(
-        7.5, 0.235 * len(names) + 0.75, "Which rule finds simulated lesions? Test part of the benchmark", notes, True
+        7.5, 0.235 * len(names) + 0.45, "Which rule finds simulated lesions? Test part of the benchmark", notes, True
     )
     axes = page.place(figure, 1.85, bottom + 0.4, 4.2, 0.235 * len(names))
     for number, net in enumerate(nets):
@@ -236,6 +243,7 @@ def picture(summary: pd.DataFrame, chosen: dict):
     for row in range(1, len(names), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#f3f3f3", zorder=-1, lw=0)
     axes.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, None), yticks=range(len(names)), yticklabels=names, xlabel="AUPRC of the lesions")
+    axes.get_yticklabels()[names.index(chosen["all"])].set_fontweight("bold")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return figure, test
 
@@ -253,17 +261,16 @@ def run(
             cases.extend(benchmark.cohort(seed, parts, controls, conditions, others))
         return scores(maps, tqdm(cases, desc=name, mininterval=30))
 
+    def measured(name, paths):
+        return lambda missing: scored(name, by_rules(paths, missing))
+
     about = settings | {"width": width, "tuned": [*map(str, (tuned.edges, tuned.threshold, tuned.blur, tuned.prior.sum()))]}
-    baselines = remembered(
-        kept / "scores_baselines.tsv", about, (), lambda: scored("baselines", by_baselines(tuned, reference_maps.untrained(width, 0)))
-    )
-    found.append(baselines.assign(network="baselines"))
+    maps = by_baselines(tuned, reference_maps.untrained(width, 0))
+    baselines = dict.fromkeys(BASELINES, "")
+    found.append(remembered(kept / "scores_baselines.tsv", about, (), baselines, lambda missing: scored("baselines", maps)))
     for name, paths in nets.items():
-        about = settings | {"candidates": candidates}
-        one = remembered(
-            kept / f"scores_{name}.tsv", about, paths, lambda name=name, paths=paths: scored(name, by_rules(paths, candidates))
-        )
-        found.append(one.assign(network=name))
+        found.append(remembered(kept / f"scores_{name}.tsv", settings, paths, candidates, measured(name, paths)))
+    found = [one.assign(network=name) for name, one in zip(("baselines", *nets), found, strict=True)]
     return pd.concat(found, ignore_index=True).reindex(columns=["network", "candidate", "part", "brain", "condition", *MEASURES])
 
 

@@ -60,7 +60,7 @@ class Explanation:
 def explain(
     model: keras.Model,
     volumes,
-    rule="epsilon",
+    rule=rules.DEFAULT,
     epsilon: float = 1e-3,
     target: int | None = None,
     *,
@@ -80,7 +80,8 @@ def explain(
         As the network was trained on.
     rule : str or dict
         One of `msxai.rules.NAMES`, or a composite ``{role or layer's name: rule}``; see `msxai.rules.assign`. For innvestigate one of
-        `msxai.innvestigate_process.ANALYZERS`.
+        `msxai.innvestigate_process.ANALYZERS`, to be named. "epsilon" in the paper; the default, `msxai.rules.DEFAULT`, found more of the
+        simulated lesions.
     epsilon : float
         Stabiliser of the epsilon rule; 1e-3 in the paper.
     target : int, optional
@@ -113,7 +114,17 @@ def explain(
 
 
 def stream(
-    model, volumes, rule="epsilon", epsilon=1e-3, target=None, *, engine="msxai", batch_size=1, threads=0, dtype="float32", compiled=None
+    model,
+    volumes,
+    rule=rules.DEFAULT,
+    epsilon=1e-3,
+    target=None,
+    *,
+    engine="msxai",
+    batch_size=1,
+    threads=0,
+    dtype="float32",
+    compiled=None,
 ) -> Iterator[Explanation]:
     """As `explain`, one `Explanation` a batch: memory does not grow with the number of volumes."""
     one_of("engine", engine, ENGINES)

@@ -138,10 +138,13 @@ def test_rules_are_searched_on_one_part_and_reported_on_the_other(search, monkey
         slow.append(average_precision_score(case.subject.lesions[case.subject.brain], np.maximum(found, 0)[case.subject.brain]))
     one = table[(table["network"] == "narrow") & (table["candidate"] == module.PAPER) & (table["part"] == "test")].set_index("condition")
     assert one.loc["few", "auprc"] == pytest.approx(np.mean(slow), rel=1e-3)
-    monkeypatch.setattr(module, "scores", None)  # what is known is not computed again
+    monkeypatch.setattr(module.benchmark, "cohort", None)  # what is known is not computed again
     assert module.run(nets, tuned, kept, **about).equals(table)
-    with pytest.raises(TypeError):
-        module.run(nets, tuned, kept, **about | {"seed": 4})
+    few = module.run(nets, tuned, kept, **about | {"candidates": {"gamma 0.1": about["candidates"]["gamma 0.1"]}})
+    assert few.equals(table[table["candidate"].isin(["gamma 0.1", *module.BASELINES])].reset_index(drop=True))
+    for other in ({"seed": 4}, {"candidates": {"gamma 0.1": "z"}}):  # other scans, another rule of the same name
+        with pytest.raises(TypeError):
+            module.run(nets, tuned, kept, **about | other)
     each = module.brains(table)
     chosen = module.winners(each)
     assert list(chosen) == ["narrow", "other", "all"]
@@ -171,6 +174,7 @@ def test_the_winner_is_chosen_on_the_validation_part_alone(search):
     found = module.reported(each, chosen)
     assert found["narrow"]["less_epsilon"]["auprc"] == pytest.approx(0.1)
     assert found["all"]["less_epsilon"]["auprc_low"] == pytest.approx(0.1)
+    assert found["all"]["less_epsilon_by_network"]["wide"]["auprc"] == pytest.approx(0.1)
     assert found["wide"]["less_strongest_baseline"]["auprc"]["baseline"] == "strong"
     assert found["wide"]["less_strongest_baseline"]["auprc"]["auprc"] == pytest.approx(0.2 + 0.05 + 0.015 - 0.15)
     assert found["wide"]["less_strongest_baseline"]["rra"]["baseline"] == "weak"
