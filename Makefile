@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test figures quality smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation)
+.PHONY: help setup atlases test figures quality smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -105,3 +105,6 @@ proof-localisation: setup ## what makes a heatmap find lesions: training, number
 
 proof-shortcut: setup ## are shortcuts, planted in 20 cohorts and not in 20, told by the heatmaps alone? (about 10 minutes of one core)
 	$(PY) benchmarks/shortcut.py
+
+proof-search: setup ## which rule, epsilon, gamma and width finds lesions: chosen on one part of a benchmark, reported on another (about an hour)
+	$(PY) benchmarks/search.py

@@ -41,7 +41,7 @@ def measure(count, width, block):
     with tempfile.TemporaryDirectory() as name:
         paths = list(islice(cycle(write_scans(Path(name))), count))
         start = time.perf_counter()
-        for index, found in enumerate(lrp.stream(model, paths, threads=THREADS)):
+        for index, found in enumerate(lrp.stream(model, paths, "epsilon", threads=THREADS)):
             path = Path(name) / "relevance.nii"
             nib.save(nib.Nifti1Image(found.relevance[0, ..., 0], images.AFFINE), path)
             total = nib.load(path).get_fdata().sum()

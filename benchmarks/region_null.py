@@ -28,7 +28,7 @@ def explained(found, subjects, seed, width) -> dict:
         subject = phantom.simulate("ms", "MS", (seed, number))
         image = subject.image.astype("float32")
         image = np.where(subject.brain, (image - image[subject.brain].mean()) / image[subject.brain].std(), 0)
-        maps.append(lrp.explain(model, image[None, ..., None].astype("float32")).relevance[0, ..., 0])
+        maps.append(lrp.explain(model, image[None, ..., None].astype("float32"), "epsilon").relevance[0, ..., 0])
     positive, negative = (np.concatenate([regions.sums(part([one], 0), found) for one in maps]) for part in (np.maximum, np.minimum))
     return {"positive": positive, "negative": negative, "net": positive + negative}
 

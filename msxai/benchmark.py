@@ -1,6 +1,6 @@
-"""Simulated scans that differ in one thing at a time, to judge heatmaps by: lesions and shortcuts.
+"""Simulated scans that differ in one thing at a time, to judge heatmaps by: lesions, decoys and shortcuts.
 
-A brain with and without its lesions, lesions by contrast, number, size and place, and planted shortcuts.
+A brain with and without its lesions, lesions by contrast, number, size and place, bright spots that are none, and planted shortcuts.
 
 Everything here is synthetic and made from `msxai.phantom.simulate`: bright decoys, choroid plexus, caps and septum are in both groups. A
 shortcut is what tells the groups apart in one cohort and has nothing to do with the disease (Geirhos et al. 2020,
@@ -20,6 +20,12 @@ from .phantom import SIZE, VOXEL, Subject
 AXES = ("left-right", "posterior-anterior", "inferior-superior")
 CONNECTED = np.ones((3, 3, 3), bool)  # a lesion is what touches, corners included
 SHORTCUTS = ("stripe", "edge")
+CONDITIONS = {
+    "as drawn": {}, "faint": {"contrast": 0.6}, "bright": {"contrast": 1.4}, "few": {"number": 3}, "small": {"size": (0, 50)},
+    "large": {"size": (100, np.inf)}, "periventricular": {"place": (0, 3)}, "deep": {"place": (5, np.inf)},
+}  # fmt: skip
+"""What `cohort` makes of each brain: arguments of `varied`; sizes in mm3, distances to the ventricles in mm."""
+VOLUME = (3000, 20000)  # mm3 of lesions in a brain of `cohort`: smallest and largest, uniform in the logarithm
 
 
 def paired(group: str = "MS", seed=0, visit=0, **about) -> tuple[Subject, Subject]:
@@ -100,6 +106,87 @@ def varied(pair, *, contrast: float = 1.0, number: int | None = None, size=(0, n
 def moved(pair) -> np.ndarray:
     """Where two scans of a pair differ; ndarray of bool, shape (96, 114, 96)."""
     return pair[0].image != pair[1].image
+
+
+def decoys(subject: Subject, without: Subject, level: float = 0.1) -> np.ndarray:
+    """Where bright spots that are no lesions stand out in a scan.
+
+    Parameters
+    ----------
+    subject, without : msxai.phantom.Subject
+        The scan, and the same one without decoys (`msxai.phantom.simulate`); noise and gain are equal in both.
+    level : float
+        By how much they make a voxel brighter at least: share of the median of white matter. A lesion is brighter by .34.
+
+    Returns
+    -------
+    ndarray of bool, shape (96, 114, 96)
+    """
+    white = 1 + list(phantom.anatomy.CLASSES).index("white matter")
+    return (subject.image.astype(float) - without.image > level * np.median(without.image[without.classes == white])) & subject.brain
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan of `cohort`.
+
+    Attributes
+    ----------
+    part, brain, condition : str
+        Part of the benchmark; the brain, which is the unit of all statistics; key of `CONDITIONS`, or "control".
+    subject : msxai.phantom.Subject
+    decoys : ndarray of bool, shape (96, 114, 96)
+        Where decoys stand out (`decoys`), lesions left out.
+    """
+
+    part: str
+    brain: str
+    condition: str
+    subject: Subject
+    decoys: np.ndarray
+
+
+def cohort(seed: int, parts: dict, controls: int, conditions=None, others: int = 3):
+    """Scans to judge heatmaps by: brains of patients in several conditions, and controls without any lesion; decoys in both.
+
+    Parameters
+    ----------
+    seed : int
+        Each brain, of any part, has a seed of its own below it: no two parts share one.
+    parts : dict
+        Name of a part to its number of patients' brains.
+    controls : int
+        Brains of controls in each part.
+    conditions : dict, optional
+        Default: `CONDITIONS`. Each brain comes in the first one; a condition that leaves it without a lesion is left out for that brain.
+    others : int
+        In how many further conditions each brain comes; these take turns from brain to brain.
+
+    Yields
+    ------
+    Case
+    """
+    (low, high), ((first, plain), *more) = np.log(VOLUME), (conditions or CONDITIONS).items()
+    others = min(others, len(more))
+    for place, (part, patients) in enumerate(parts.items()):
+        for number in range(patients + controls):
+            own, group = (seed, place, number), "MS" if number < patients else "HC"
+            rng, mean, spread, youngest, oldest = np.random.default_rng(own), *phantom.AGE["ms"]
+            about = {"age": float(np.clip(rng.normal(mean, spread), youngest, oldest)), "site": str(rng.choice(list(phantom.SITES))),
+                     "volume": float(np.exp(rng.uniform(low, high))) if group == "MS" else 0.0}  # fmt: skip
+            pair = paired(group, (*own, 0), (*own, 1), **about)
+            spots = decoys(pair[1], phantom.simulate("ms", group, (*own, 0), (*own, 1), **about | {"volume": 0}, decoys=False))
+            name = f"{part}-{number:02}"
+            if group == "HC":
+                yield Case(part, name, "control", pair[0], spots)
+                continue
+            turns = [more[(number * others + turn) % len(more)] for turn in range(others)]
+            for condition, change in [(first, plain), *turns]:
+                if change.get("number", 0) > len(lesions_of(pair[0])[1]):
+                    continue
+                subject = varied(pair, **change, seed=seed + number)
+                if subject.lesions.any():
+                    yield Case(part, name, condition, subject, spots & ~subject.lesions)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Explanation:
 def explain(
     model: keras.Model,
     volumes,
-    rule="epsilon",
+    rule=rules.DEFAULT,
     epsilon: float = 1e-3,
     target: int | None = None,
     *,
@@ -80,7 +80,8 @@ def explain(
         As the network was trained on.
     rule : str or dict
         One of `msxai.rules.NAMES`, or a composite ``{role or layer's name: rule}``; see `msxai.rules.assign`. For innvestigate one of
-        `msxai.innvestigate_process.ANALYZERS`.
+        `msxai.innvestigate_process.ANALYZERS`, to be named. "epsilon" in the paper; the default, `msxai.rules.DEFAULT`, found more of the
+        simulated lesions.
     epsilon : float
         Stabiliser of the epsilon rule; 1e-3 in the paper.
     target : int, optional
@@ -113,7 +114,17 @@ def explain(
 
 
 def stream(
-    model, volumes, rule="epsilon", epsilon=1e-3, target=None, *, engine="msxai", batch_size=1, threads=0, dtype="float32", compiled=None
+    model,
+    volumes,
+    rule=rules.DEFAULT,
+    epsilon=1e-3,
+    target=None,
+    *,
+    engine="msxai",
+    batch_size=1,
+    threads=0,
+    dtype="float32",
+    compiled=None,
 ) -> Iterator[Explanation]:
     """As `explain`, one `Explanation` a batch: memory does not grow with the number of volumes."""
     one_of("engine", engine, ENGINES)
@@ -143,25 +154,26 @@ def explain_each(model, volumes, wanted, epsilon=1e-3, target=None, *, threads=0
 
     Parameters
     ----------
-    wanted : sequence of str
-        Names of rules.
+    wanted : sequence of str, or dict
+        Names of rules; or any names to rules as `explain` takes them.
 
     Returns
     -------
     dict
-        Rule to `Explanation`: to the bit that of `explain`.
+        Name to `Explanation`: to the bit that of `explain`.
     """
     plan = graph.read(model, dtype)
-    assigned = {rule: rules.assign(plan.layers(), rule, epsilon) for rule in wanted}
-    compiled, parts = not network.on_gpu() if compiled is None else compiled, {rule: [] for rule in wanted}
+    wanted = wanted if isinstance(wanted, dict) else {rule: rule for rule in wanted}
+    assigned = {name: rules.assign(plan.layers(), rule, epsilon) for name, rule in wanted.items()}
+    compiled, parts = not network.on_gpu() if compiled is None else compiled, {name: [] for name in wanted}
     with kernels.threads(threads or os.cpu_count()):
         for index, given in enumerate(volumes):
             batch = volume(given, plan.shape, dtype)[None]
             done = graph.forward(plan, batch, plan.fused if compiled else {})
-            for rule in wanted:
-                relevance, logits, audit = _propagate(plan, assigned[rule], batch, target, compiled, done)
-                parts[rule].append((relevance, logits, audit.assign(volume=index)))
-    return {rule: _joined(zip(*found, strict=True), rule, epsilon, "msxai") for rule, found in parts.items()}
+            for name in wanted:
+                relevance, logits, audit = _propagate(plan, assigned[name], batch, target, compiled, done)
+                parts[name].append((relevance, logits, audit.assign(volume=index)))
+    return {name: _joined(zip(*found, strict=True), wanted[name], epsilon, "msxai") for name, found in parts.items()}
 
 
 def _joined(parts, rule, epsilon, engine) -> Explanation:

@@ -262,7 +262,9 @@ def _write_subject(folder: Path, kind: str, person: dict, seed) -> None:
             nib.save(image, path)
 
 
-def simulate(kind: str, group: str, seed=0, visit=0, *, age=None, site="site-1", volume=None, years: float = 0.0) -> Subject:
+def simulate(
+    kind: str, group: str, seed=0, visit=0, *, age=None, site="site-1", volume=None, years: float = 0.0, decoys: bool = True
+) -> Subject:
     """Simulate one scan.
 
     Parameters
@@ -279,6 +281,8 @@ def simulate(kind: str, group: str, seed=0, visit=0, *, age=None, site="site-1",
         Lesion volume (mm3); 0 for none. Default: drawn for the group.
     years : float
         Since the first visit; patients' atrophy goes on.
+    decoys : bool
+        Whether the bright spots that are no lesions are painted; all else of a scan is the same either way.
 
     Returns
     -------
@@ -312,7 +316,7 @@ def simulate(kind: str, group: str, seed=0, visit=0, *, age=None, site="site-1",
     lesions = np.zeros(SHAPE, bool)
     if kind == "ms":
         ground = _Ground(brain, nearest)
-        _decoys(image, ground, rng)
+        _decoys(image if decoys else image.copy(), ground, rng)  # the same random numbers either way
         lesions = _lesions(image, ground, volume, rng)
     prevailing = np.where((atlas.prevailing == 3) & (atlas.classes[0] + wider > atlas.classes[2] - wider), np.uint8(1), atlas.prevailing)
     classes = np.zeros(SHAPE, "uint8")

@@ -21,6 +21,7 @@ from scipy import ndimage, stats
 
 from . import statistics
 from .errors import ParameterError
+from .parameters import one_of
 
 NEIGHBOURS = np.ones((3, 3, 3), bool)  # a voxel and the 26 that touch it
 
@@ -149,8 +150,8 @@ MEASURES = {"rma": rma, "rra": rra, "auprc": auprc, "best_dice": best_dice, "poi
 """Name to function, in the order of the league table."""
 
 
-def measure(relevance, lesions, brain, target: Target | None = None) -> dict:
-    """All of `MEASURES` of one map.
+def measure(relevance, lesions, brain, target: Target | None = None, names=None) -> dict:
+    """Those of `MEASURES` of one map that are asked for, all by default.
 
     Parameters
     ----------
@@ -160,6 +161,8 @@ def measure(relevance, lesions, brain, target: Target | None = None) -> dict:
         What it should find, and where it may look.
     target : Target, optional
         Of the same masks; saves time where several maps of a scan are measured.
+    names : sequence of str, optional
+        Keys of `MEASURES`.
 
     Returns
     -------
@@ -180,10 +183,37 @@ def measure(relevance, lesions, brain, target: Target | None = None) -> dict:
     if not (lesions & brain).any():
         raise ParameterError("lesions", "an empty mask", "a lesion inside the brain", "Leave out subjects without lesions.")
     mass, target = positive(relevance), target or Target(lesions, brain)
-    area, dice = _auprc_and_dice(mass, target)
-    found = {"rma": _rma(mass, target), "rra": _rra(mass, target), "auprc": area, "best_dice": dice, "pointing": _pointing(mass, target),
-             "sensitivity": _sensitivity(mass, target)}  # fmt: skip
+    names = [one_of("names", name, MEASURES) for name in names or MEASURES]
+    alone = {"rma": _rma, "rra": _rra, "pointing": _pointing, "sensitivity": _sensitivity}
+    found = dict(zip(("auprc", "best_dice"), _auprc_and_dice(mass, target) if {"auprc", "best_dice"} & {*names} else (), strict=False))
+    found = {name: found[name] if name in found else alone[name](mass, target) for name in names}
     return found | {"prevalence": float(lesions[brain].mean()), "positive": float(mass.sum())}
+
+
+def decoys(relevance, lesions, decoys, brain) -> dict:
+    """Does a map take bright spots that are no lesions for lesions?
+
+    Parameters
+    ----------
+    relevance : ndarray of shape (X, Y, Z)
+    lesions, decoys, brain : ndarray of bool, same shape
+        `decoys` as from `msxai.benchmark.decoys`; a voxel of a lesion is no decoy.
+
+    Returns
+    -------
+    dict
+        decoy_auc: how often R+ of a lesion's voxel is above that of a decoy's voxel of the same scan, ties counting half (area under the
+        ROC curve): 1 where lesions stand above all decoys, .5 where the map cannot tell them apart; NaN without lesions or decoys.
+        decoy_ratio: the decoys' share of R+ divided by their share of the brain, 1 for a map that knows nothing; NaN without decoys or R+.
+    """
+    mass, brain = positive(relevance), np.asarray(brain, bool)
+    lesions = np.asarray(lesions, bool) & brain
+    decoys = np.asarray(decoys, bool) & brain & ~lesions
+    inside, outside, total = mass[lesions], mass[decoys], mass.sum()
+    both = len(inside) * len(outside)
+    area = float(stats.mannwhitneyu(inside, outside, method="asymptotic").statistic / both) if both else np.nan
+    share = float(outside.sum() / total / decoys[brain].mean()) if len(outside) and total > 0 else np.nan
+    return {"decoy_auc": area, "decoy_ratio": share}
 
 
 def dice_at(relevance, lesions, brain, threshold: float) -> float:

@@ -120,7 +120,7 @@ def write(
     seed : int
         Of the bootstrap.
     options : dict, optional
-        Method to its options (`msxai.attribution.explain`, `msxai.lrp.explain`).
+        Method to its options (`msxai.attribution.explain`, `msxai.lrp.explain`, whose rule is epsilon here unless it is named).
 
     Returns
     -------
@@ -216,8 +216,9 @@ def _interval(values: pd.Series, weights) -> tuple:
 
 def _explained(model, volume, method: str, options: dict) -> np.ndarray:
     volumes = np.asarray(volume, "float32")[None, ..., None]
-    explain = lrp.explain(model, volumes, **options) if method == "lrp" else attribution.explain(model, volumes, method, **options)
-    return explain.relevance[0, ..., 0]
+    if method == "lrp":
+        return lrp.explain(model, volumes, **{"rule": "epsilon"} | options).relevance[0, ..., 0]
+    return attribution.explain(model, volumes, method, **options).relevance[0, ..., 0]
 
 
 def _name(scan: pd.Series, method: str, state: str) -> str:

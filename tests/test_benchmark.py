@@ -1,4 +1,4 @@
-"""Simulated scans that differ in one thing: pairs, lesions by factor, planted shortcuts."""
+"""Simulated scans that differ in one thing: pairs, lesions by factor, decoys, planted shortcuts; and the cohort made of them."""
 
 from dataclasses import replace
 
@@ -82,6 +82,54 @@ def test_so_many_lesions(pair):
     assert (benchmark.varied(pair, number=0).image == pair[1].image).all()
     with pytest.raises(ParameterError, match=f"at most {count}"):
         benchmark.varied(pair, number=count + 1)
+
+
+def test_without_decoys_all_else_is_the_same(pair):
+    full, bare = pair
+    about = {"age": 40, "site": "site-2"}
+    without = [phantom.simulate("ms", "MS", 11, 12, volume=volume, decoys=False, **about) for volume in (9000, 0)]
+    assert (without[0].lesions == full.lesions).all()
+    assert (without[0].brain == full.brain).all()
+    assert (without[0].classes == full.classes).all()
+    changed = bare.image != without[1].image
+    assert 0 < changed.sum() < 0.01 * bare.brain.sum()
+    assert (bare.image >= without[1].image)[bare.brain].all()  # decoys are bright
+    _, spots = ndimage.label(changed, np.ones((3, 3, 3)))
+    assert 3 <= spots <= 30  # twelve are drawn on average, some too faint to be seen, some in one place
+
+
+def test_decoys_are_where_the_scan_is_brighter_with_them(subject):
+    with_them, classes = subject.image.copy(), np.full(phantom.SHAPE, 2, "uint8")  # all white matter, of 1000
+    with_them[30, 40, 20] += 101
+    with_them[31, 40, 20] += 99  # less than a tenth
+    with_them[0, 0, 0] += 500  # outside the brain
+    without = replace(subject, classes=classes * subject.brain)
+    assert np.argwhere(benchmark.decoys(replace(without, image=with_them), without)).tolist() == [[30, 40, 20]]
+    assert benchmark.decoys(replace(without, image=with_them), without, 0.09).sum() == 2
+
+
+def test_a_cohort_holds_each_brain_in_several_conditions():
+    conditions = {name: benchmark.CONDITIONS[name] for name in ("as drawn", "faint", "few", "deep")}
+    found = list(benchmark.cohort(5, {"validation": 1, "test": 1}, 1, conditions))
+    assert [(one.part, one.brain, one.condition) for one in found] == [
+        (part, f"{part}-{number:02}", condition) for part in ("validation", "test")
+        for number, condition in [*((0, name) for name in conditions), (1, "control")]
+    ]  # fmt: skip
+    assert all(one.decoys.any() for one in found)
+    assert not any((one.decoys & one.subject.lesions).any() for one in found)
+    assert [one.subject.lesions.any() for one in found] == [one.condition != "control" for one in found]
+    assert {one.subject.covariates["group"] for one in found if one.condition == "control"} == {"HC"}
+    drawn, faint, few, deep = (one.subject for one in found[:4])
+    assert (faint.lesions == drawn.lesions).all()
+    assert faint.image[faint.lesions].mean() < drawn.image[drawn.lesions].mean()
+    assert few.covariates["lesions"] == 3
+    assert min(one["place"] for one in benchmark.lesions_of(deep)[1]) >= 5
+    brains = [one.subject.image for one in found if one.condition in ("as drawn", "control")]
+    assert all((one != other).mean() > 0.1 for number, one in enumerate(brains) for other in brains[:number])  # no brain comes twice
+    turns = [one.condition for one in benchmark.cohort(5, {"validation": 2}, 0, conditions, others=2)]
+    assert turns == ["as drawn", "faint", "few", "as drawn", "deep", "faint"]
+    other = next(benchmark.cohort(6, {"validation": 1}, 0, conditions))
+    assert (other.subject.image != drawn.image).mean() > 0.1
 
 
 def test_a_stripe_is_a_band_of_slices(subject):

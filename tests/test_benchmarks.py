@@ -83,3 +83,99 @@ def test_what_filling_moves_is_measured_by_hand():
     found = [lrp.explain(model, before.image(0)[None, ..., None], "epsilon", 1e-3) for model in models]
     assert table.loc["as it is", "logit"] == pytest.approx(np.mean([one.logits[0] for one in found]))
     assert table.loc["as it is", "relevance"] == pytest.approx(np.mean([one.relevance.sum() for one in found]), rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory):
+    """A search over two networks of width 1 and three rules, one brain a part in two conditions."""
+    import numpy as np
+    from test_network import with_weights
+
+    from msxai import network, reference_maps
+
+    module, kept = script("search"), tmp_path_factory.mktemp("search")
+    for trial in (0, 1):
+        network.save_weights(with_weights(1, network.SHAPE, trial), kept / f"narrow_trial-{trial}.npz")
+    network.save_weights(with_weights(1, network.SHAPE, 2), kept / "other_trial-0.npz")
+    nets = module.networks(module.Results(str(kept)), kept, {})
+    prior = np.random.default_rng(0).random(network.SHAPE)
+    tuned = reference_maps.Tuned(("sobel", 1.0), 1.5, 0.0, prior, {})
+    candidates = {name: module.CANDIDATES[name] for name in (module.PAPER, "flat + epsilon 0.3", "gamma 0.1")}
+    conditions = {name: module.benchmark.CONDITIONS[name] for name in ("as drawn", "few")}
+    about = {
+        "seed": 3,
+        "parts": {"validation": 1, "test": 1},
+        "controls": 1,
+        "conditions": conditions,
+        "candidates": candidates,
+        "width": 1,
+    }
+    return module, kept, {name: paths for name, paths in nets.items() if paths}, tuned, about
+
+
+def test_rules_are_searched_on_one_part_and_reported_on_the_other(search, monkeypatch):
+    import numpy as np
+    from sklearn.metrics import average_precision_score
+
+    from msxai import images, lrp, network
+
+    module, kept, nets, tuned, about = search
+    assert {name: len(paths) for name, paths in nets.items()} == {"narrow": 2, "other": 1}
+    table = module.run(nets, tuned, kept, **about)
+    assert set(table["network"]) == {"baselines", "narrow", "other"}
+    assert set(table.loc[table["network"] == "baselines", "candidate"]) == set(module.BASELINES)
+    assert table.groupby(["network", "candidate"]).size().eq(2 * 3).all(), "two conditions and a control in each part"
+    control = table["condition"] == "control"
+    assert table.loc[control, "auprc"].isna().all()
+    assert table.loc[~control, "control_ratio"].isna().all()
+    assert table.loc[~control, ["auprc", "decoy_auc"]].notna().all(axis=None)
+    case = next(
+        one for one in module.benchmark.cohort(3, about["parts"], 1, about["conditions"]) if (one.part, one.condition) == ("test", "few")
+    )
+    image, slow = images.normalise(case.subject.image, case.subject.brain), []
+    for path in nets["narrow"]:
+        found = lrp.explain(network.restore(path), image[None, ..., None], "epsilon", 1e-3, threads=1).relevance[0, ..., 0]
+        slow.append(average_precision_score(case.subject.lesions[case.subject.brain], np.maximum(found, 0)[case.subject.brain]))
+    one = table[(table["network"] == "narrow") & (table["candidate"] == module.PAPER) & (table["part"] == "test")].set_index("condition")
+    assert one.loc["few", "auprc"] == pytest.approx(np.mean(slow), rel=1e-3)
+    monkeypatch.setattr(module.benchmark, "cohort", None)  # what is known is not computed again
+    assert module.run(nets, tuned, kept, **about).equals(table)
+    few = module.run(nets, tuned, kept, **about | {"candidates": {"gamma 0.1": about["candidates"]["gamma 0.1"]}})
+    assert few.equals(table[table["candidate"].isin(["gamma 0.1", *module.BASELINES])].reset_index(drop=True))
+    for other in ({"seed": 4}, {"candidates": {"gamma 0.1": "z"}}):  # other scans, another rule of the same name
+        with pytest.raises(TypeError):
+            module.run(nets, tuned, kept, **about | other)
+    each = module.brains(table)
+    chosen = module.winners(each)
+    assert list(chosen) == ["narrow", "other", "all"]
+    module.picture(module.summarised(each, ["network", "candidate", "part"]), chosen)
+    factors = module.factors(table, chosen)
+    assert set(factors["condition"]) == {"as drawn", "few", "control"}
+
+
+def test_the_winner_is_chosen_on_the_validation_part_alone(search):
+    import pandas as pd
+
+    module = search[0]
+    level = {"a": (0.3, 0.9), "b": (0.5, 0.2), module.PAPER: (0.1, 0.1)}  # validation, test
+    rows = [
+        {"network": net, "candidate": name, "part": part, "brain": f"{part}-{number}", "auprc": value + more + 0.01 * number, "rra": value}
+        for net, more in (("narrow", 0), ("wide", 0.05)) for name, both in level.items()
+        for part, value in zip(("validation", "test"), both, strict=True) for number in range(4)
+    ]  # fmt: skip
+    rows += [
+        {"network": "baselines", "candidate": name, "part": part, "brain": f"{part}-{number}", "auprc": value, "rra": 0.4 - value}
+        for name, value in (("weak", 0.1), ("strong", 0.15)) for part in ("validation", "test") for number in range(4)
+    ]  # fmt: skip
+    rows[0]["auprc"] += 0.5  # one brain alone does not decide it
+    each = pd.DataFrame(rows).assign(rma=0.0)
+    chosen = module.winners(each)
+    assert chosen == {"narrow": "b", "wide": "b", "all": "b"}
+    found = module.reported(each, chosen)
+    assert found["narrow"]["less_epsilon"]["auprc"] == pytest.approx(0.1)
+    assert found["all"]["less_epsilon"]["auprc_low"] == pytest.approx(0.1)
+    assert found["all"]["less_epsilon_by_network"]["wide"]["auprc"] == pytest.approx(0.1)
+    assert found["wide"]["less_strongest_baseline"]["auprc"]["baseline"] == "strong"
+    assert found["wide"]["less_strongest_baseline"]["auprc"]["auprc"] == pytest.approx(0.2 + 0.05 + 0.015 - 0.15)
+    assert found["wide"]["less_strongest_baseline"]["rra"]["baseline"] == "weak"
+    assert found["narrow"]["less_strongest_baseline"]["rra"]["rra"] == pytest.approx(0.2 - 0.3)

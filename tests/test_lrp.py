@@ -89,14 +89,14 @@ def test_a_failed_engine_says_what_it_printed(monkeypatch):
     model.get_layer("dense").set_weights([np.full((1, 1), np.nan), np.zeros(1)])
     monkeypatch.setattr("msxai.network.weights", lambda model: {"conv1/bias": np.zeros(1)})
     with pytest.raises(EngineError, match="KeyError"):
-        lrp.explain(model, np.zeros((1, *SMALL, 1), "float32"), engine="innvestigate")
+        lrp.explain(model, np.zeros((1, *SMALL, 1), "float32"), "epsilon", engine="innvestigate")
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_in_float64_the_engine_is_exact_and_its_audit_adds_up(compiled):
     model = with_weights(2, SMALL, seed=3)
     volumes = np.random.default_rng(4).normal(size=(2, *SMALL, 1))
-    found = lrp.explain(model, volumes, dtype="float64", compiled=compiled, batch_size=2)
+    found = lrp.explain(model, volumes, "epsilon", dtype="float64", compiled=compiled, batch_size=2)
     for index, volume in enumerate(volumes):
         _, relevance = oracle(network.weights(model), volume, 1e-3)
         assert np.linalg.norm(found.relevance[index] - relevance) < 1e-9 * np.linalg.norm(relevance)

@@ -151,7 +151,7 @@ def test_residual_sums_and_batch_normalisation_equal_the_oracle():
     volume = np.random.default_rng(3).normal(size=(6, 6, 6, 1))
     expected, logit = lrp_oracle.explain(nodes, volume)
     assert float(model(volume[None].astype("float32"))[0, 0]) == pytest.approx(logit, rel=1e-4)
-    found = lrp.explain(model, volume[None], dtype="float64")
+    found = lrp.explain(model, volume[None], "epsilon", dtype="float64")
     assert distance(found.relevance[0], expected) < 1e-6
     np.testing.assert_allclose(found.audit["arriving"], found.audit[["passed", "bias", "stabiliser"]].sum(axis=1), atol=1e-12)
     assert lrp.explain(model, volume[None], {"sum": "epsilon", "a": {"rule": "gamma", "gamma": 0.1}}).relevance.shape == (1, 6, 6, 6, 1)
@@ -192,7 +192,7 @@ def test_relevance_kept_by_the_full_network_as_measured_before():
                 limit = np.sqrt(6 / (np.prod(shape[:-2]) * sum(shape[-2:])))
                 layer.set_weights([rng.uniform(-limit, limit, shape), np.zeros(shape[-1])])
         volume = rng.normal(size=(1, *SHAPE, 1)).astype("float32")
-        kept.append([lrp.explain(model, volume, epsilon=epsilon).conserved[0] for epsilon in measured])
+        kept.append([lrp.explain(model, volume, "epsilon", epsilon).conserved[0] for epsilon in measured])
     for found, (known, tolerance) in zip(np.median(kept, axis=0), measured.values(), strict=True):
         assert found == pytest.approx(known, abs=tolerance)
 
@@ -208,6 +208,21 @@ def test_a_batch_equals_its_volumes_one_by_one():
             np.testing.assert_allclose(rows["passed"], one.audit["passed"], rtol=1e-3, atol=1e-5)
 
 
+def test_several_rules_from_one_forward_pass_are_those_one_by_one():
+    model, volumes = with_weights(2, SMALL), noise(2)
+    wanted = {"weak": "epsilon", "strong": {role: {"rule": "epsilon", "stabiliser": 0.1} for role in ("convolution", "dense")},
+              "mixed": {"first": "flat", "convolution": {"rule": "gamma", "gamma": 0.1}}}  # fmt: skip
+    found = lrp.explain_each(model, volumes, wanted)
+    for name, rule in wanted.items():
+        alone = lrp.explain(model, volumes, rule)
+        np.testing.assert_array_equal(found[name].relevance, alone.relevance)
+        assert found[name].rule == rule
+    np.testing.assert_array_equal(found["strong"].relevance, lrp.explain(model, volumes, "epsilon", 0.1).relevance)
+    named = lrp.explain_each(model, volumes, ["epsilon", "z_plus"])
+    assert list(named) == ["epsilon", "z_plus"]
+    np.testing.assert_array_equal(named["epsilon"].relevance, found["weak"].relevance)
+
+
 @pytest.mark.parametrize("axis", [1, 2, 3])
 def test_a_mirrored_model_explains_the_mirrored_volume_by_the_mirrored_map(axis):
     model, volume = with_pools((EPSILON,) * 3)[0], np.random.default_rng(7).normal(size=(1, 26, 17, 17, 1))
@@ -216,6 +231,14 @@ def test_a_mirrored_model_explains_the_mirrored_volume_by_the_mirrored_map(axis)
         other.set_weights([np.flip(value, axis - 1) if value.ndim == 5 else value for value in one.get_weights()])
     found = lrp.explain(mirrored, np.flip(volume, axis), dtype="float64").relevance
     assert distance(np.flip(found, axis), lrp.explain(model, volume, dtype="float64").relevance) < 1e-9
+
+
+def test_the_default_is_a_rule_and_the_one_that_is_used():
+    model, volumes = with_weights(2, SMALL), noise(2)
+    found = lrp.explain(model, volumes)
+    assert found.rule == rules.DEFAULT
+    np.testing.assert_array_equal(found.relevance, lrp.explain(model, volumes, rules.COMPOSITES[rules.DEFAULT]).relevance)
+    assert next(lrp.stream(model, volumes)).rule == rules.DEFAULT
 
 
 def test_a_negated_head_negates_the_map():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from sklearn.metrics import average_precision_score, f1_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from msxai import quality
 from msxai.errors import ParameterError
@@ -36,6 +36,15 @@ def test_a_perfect_map(lesions, brain):
     assert all(found[name] == 1 for name in quality.MEASURES), found
     assert found["prevalence"] == 73 / brain.sum()
     assert found["positive"] == 73
+
+
+def test_only_what_is_asked_for(lesions, brain, rng):
+    relevance = rng.normal(size=SHAPE) + lesions
+    found, some = (quality.measure(relevance, lesions, brain, names=names) for names in (None, ("rra", "auprc")))
+    assert list(found) == [*quality.MEASURES, "prevalence", "positive"]
+    assert some == {name: found[name] for name in ("rra", "auprc", "prevalence", "positive")}
+    with pytest.raises(ParameterError, match="Did you mean rra"):
+        quality.measure(relevance, lesions, brain, names=["rrra"])
 
 
 def test_an_inverted_map(lesions, brain):
@@ -139,6 +148,39 @@ def test_values_that_are_no_numbers_are_refused(lesions, brain):
         quality.measure(np.zeros(SHAPE), np.zeros(SHAPE, bool), brain)
     with pytest.raises(ParameterError, match="one grid"):
         quality.measure(np.zeros((2, 2, 2)), lesions, brain)
+
+
+def test_decoys_and_lesions_told_apart(lesions, brain, rng):
+    spots = np.zeros(SHAPE, bool)
+    spots[15:17, 4:8, 4:8] = True
+    share = 32 / brain.sum()
+    perfect = quality.decoys(lesions.astype(float), lesions, spots, brain)
+    assert perfect == {"decoy_auc": 1, "decoy_ratio": 0}
+    fooled = quality.decoys(spots - 1.0 * lesions, lesions, spots, brain)
+    assert fooled == {"decoy_auc": 0, "decoy_ratio": pytest.approx(1 / share)}
+    blind = quality.decoys(1.0 * brain, lesions, spots, brain)
+    assert blind == {"decoy_auc": 0.5, "decoy_ratio": pytest.approx(1)}
+    noise = [quality.decoys(rng.random(SHAPE) * brain, lesions, spots, brain) for _ in range(60)]
+    for name, chance in (("decoy_auc", 0.5), ("decoy_ratio", 1)):
+        assert np.mean([one[name] for one in noise]) == pytest.approx(chance, abs=0.05)
+    shifted = quality.decoys(np.roll(lesions, 1, axis=0).astype(float), lesions, spots, brain)
+    overlap = (3 * 16 + 4) / 73  # as above; the rest of the lesions ties with all decoys
+    assert shifted == {"decoy_auc": pytest.approx(overlap + (1 - overlap) / 2), "decoy_ratio": 0}
+    relevance = rng.normal(size=SHAPE) + 0.5 * lesions  # half of it negative, which counts as 0
+    truth = np.where(lesions, 1, 0)[lesions | spots]
+    expected = roc_auc_score(truth, np.maximum(relevance, 0)[lesions | spots])
+    assert quality.decoys(relevance, lesions, spots, brain)["decoy_auc"] == pytest.approx(expected)
+
+
+def test_decoys_of_controls_and_scans_without_any(lesions, brain):
+    none = np.zeros(SHAPE, bool)
+    found = quality.decoys(1.0 * brain, none, lesions, brain)
+    assert np.isnan(found["decoy_auc"])
+    assert found["decoy_ratio"] == pytest.approx(1)
+    assert all(np.isnan(value) for value in quality.decoys(1.0 * brain, lesions, none, brain).values())
+    assert np.isnan(quality.decoys(-1.0 * brain, none, lesions, brain)["decoy_ratio"])
+    both = quality.decoys(1.0 * lesions, lesions, lesions, brain)  # a lesion's voxel is no decoy: none is left
+    assert all(np.isnan(value) for value in both.values())
 
 
 # Over subjects

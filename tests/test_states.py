@@ -79,7 +79,7 @@ def test_shares_and_maps_of_networks_of_width_2(tmp_path):
         mine = table[(table["state"] == state) & (table["method"] == method) & (table["participant_id"] == "sub-1")]
         maps, volume = [], scans.images[1][None, ..., None]
         for model, share in zip(networks, mine["share"], strict=True):
-            found = lrp.explain(model, volume) if method == "lrp" else attribution.explain(model, volume, "gradient")
+            found = lrp.explain(model, volume, "epsilon") if method == "lrp" else attribution.explain(model, volume, "gradient")
             values = found.relevance[0, ..., 0]
             maps.append(values)
             ranked = (np.abs(values) if method == "gradient" else values)[brain]

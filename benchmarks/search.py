@@ -1,0 +1,300 @@
+"""Which rule, which epsilon or gamma, which width finds lesions: chosen on one part of a simulated cohort, reported on another.
+
+Usage: python benchmarks/search.py [RESULTS]      (default runs/demo; needs `make figures` first)
+
+Scans are those of `msxai.benchmark.cohort`: each brain with its lesions as drawn and in two of seven conditions that take turns (faint,
+bright, few, small, large, periventricular, deep), and controls without any lesion; bright decoys in all of them. The brain is the unit: a
+score is the mean over a brain's scans and over a network's trainings, an interval is the bootstrap's over brains, and the parts share no
+brain. The winner of a network is the rule with the highest mean AUPRC over the brains of the validation part; the overall winner has the
+highest mean over all networks. On the test part, looked at once, the winner is set beside epsilon 1e-3 of the same network and beside the
+strongest baseline, brain by brain. Networks: width 16 from the demo, widths 8 and 32 trained here as the demo's (03_fine_tuning, from
+scratch), and whatever else lies in runs/proof/search as NAME_trial-N.npz; each is read by `msxai.network.restore`. Scores are kept there
+and used again while networks, rules and cohort stay as they were: after a change of msxai.lrp, remove that folder's scores_*.
+Written beside this file: search.json (winners, differences), search.tsv (each rule, network and part), search_factors.tsv (winners by
+condition), search.png.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from msxai import benchmark, images, integrity, lrp, network, phantom, quality, reference_maps, rules, training
+from msxai.figures import page
+from msxai.prepared import Prepared
+from msxai.results import Results
+
+SEED, PARTS, CONTROLS, OTHERS = 9304, {"validation": 12, "test": 16}, 3, 2  # looked at in development: 6
+TRIALS, TRAINING_SEED = {8: 1, 32: 1}, 100
+PAPER, BASELINES = "epsilon 0.001", ("brightness", "edges", "prior", "random", "untrained")
+MEASURES = ("auprc", "rra", "rma", "decoy_auc", "decoy_ratio", "control_ratio")
+
+
+def everywhere(rule: str, **options) -> dict:
+    """A rule with options for all layers with weights."""
+    return {role: {"rule": rule, **options} for role in ("convolution", "dense")}
+
+
+def gamma(value: float) -> dict:
+    return {"rule": "gamma", "gamma": value}
+
+
+def behind(first, others="epsilon") -> dict:
+    """A rule of the first convolution, and that of the others; dense layers have epsilon."""
+    return {"first": first, "convolution": others, "dense": "epsilon"}
+
+
+CANDIDATES = {
+    PAPER: "epsilon",
+    **{f"epsilon {value:g}": everywhere("epsilon", stabiliser=value) for value in (1e-9, 0.1, 0.3, 1)},
+    **{name: name for name in ("alpha1_beta0", "alpha2_beta1")},
+    "gamma 0.1": everywhere(**gamma(0.1)),
+    **{name: name for name in rules.COMPOSITES if not name.startswith(("epsilon_gamma_box", "epsilon_plus_flat"))},
+    **{f"epsilon_gamma_box {value:g}": behind("bounded", gamma(value)) for value in (0.02, 0.1, 0.25, 0.5)},
+    **{f"epsilon_gamma_flat {value:g}": behind("flat", gamma(value)) for value in (0.02, 0.1, 0.25, 0.5)},
+    "epsilon_gamma 0.1": behind(gamma(0.1), gamma(0.1)),
+    **{f"{first} + epsilon": behind(first) for first in ("flat", "w_square", "bounded", "z_plus")},
+    "flat + epsilon 0.3": {**everywhere("epsilon", stabiliser=0.3), "first": "flat"},
+}  # fmt: skip
+"""Name to rule; layers that are not named get epsilon 1e-3."""
+
+
+def networks(where: Results, kept: Path, trials=None) -> dict:
+    """Name to weights files; what is missing is trained."""
+    for width, count in (TRIALS if trials is None else trials).items():
+        for trial in range(count):
+            path = kept / f"width-{width}_trial-{trial}.npz"
+            if not path.is_file():
+                cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
+                keras.utils.set_random_seed(TRAINING_SEED + trial)
+                model = network.build(width, dropout=0.1, fast=True)
+                history = training.fit(model, cohort, learning_rate=1e-3, decay=0.0, batch_size=4, epochs=28, patience=15,
+                                       seed=TRAINING_SEED + trial, augmentation=True)  # fmt: skip
+                network.save_weights(model, path)
+                history.to_csv(path.with_suffix(".tsv"), sep="\t", index=False)
+    found = {"width-16": sorted(where.trial("scratch", 0).parent.glob("trial-*/weights.npz"))}
+    for path in sorted(kept.glob("*_trial-*.npz")):
+        found.setdefault(path.stem.split("_trial-")[0], []).append(path)
+    return found
+
+
+def judged(relevance, case, lesions: quality.Target) -> dict:
+    """Measures of one map of one scan."""
+    spots = quality.decoys(relevance, case.subject.lesions, case.decoys, case.subject.brain)
+    if case.condition == "control":
+        return {"control_ratio": spots["decoy_ratio"]}
+    return quality.measure(relevance, lesions.lesions, lesions.brain, lesions, ("auprc", "rra", "rma")) | spots
+
+
+def by_rules(paths, candidates):
+    """Maps of a scan by every rule and training: pairs of name and map."""
+    models = [network.restore(path) for path in paths]
+
+    def maps(image, case):
+        for model in models:
+            for name, one in lrp.explain_each(model, image[None, ..., None], candidates, threads=1).items():
+                yield name, one.relevance[0, ..., 0]
+
+    return maps
+
+
+def by_baselines(tuned, untrained):
+    """The same of the baselines."""
+
+    def maps(image, case):
+        brain, bright = case.subject.brain, image.astype(float)
+        yield "brightness", reference_maps.brightness(bright, brain, tuned.threshold)
+        yield "edges", reference_maps.edges(bright, brain, *tuned.edges)
+        yield "prior", tuned.prior * brain
+        yield "random", np.random.default_rng(list(case.brain.encode())).random(brain.shape) * brain
+        yield "untrained", lrp.explain(untrained, image[None, ..., None], "epsilon", threads=1).relevance[0, ..., 0]
+
+    return maps
+
+
+def scores(maps, cohort) -> pd.DataFrame:
+    """One row a scan and candidate, trainings averaged: candidate, part, brain, condition, measures."""
+    rows = []
+    for case in cohort:
+        image = images.normalise(case.subject.image, case.subject.brain)
+        target, who = quality.Target(case.subject.lesions, case.subject.brain), {"part": case.part, "brain": case.brain}
+        rows += [{"candidate": name, **who, "condition": case.condition, **judged(one, case, target)} for name, one in maps(image, case)]
+    return pd.DataFrame(rows).groupby(["candidate", "part", "brain", "condition"], sort=False, as_index=False).mean()
+
+
+def remembered(path: Path, settings: dict, inputs, candidates: dict, compute) -> pd.DataFrame:
+    """Scores of candidates from their file; `compute` makes those that are missing, and all where settings, inputs or scans are others."""
+    files, about = [*inputs, *(Path(module.__file__) for module in (benchmark, phantom, phantom.anatomy))], path.with_suffix(".json")
+    inputs = {integrity.relative(file): integrity.sha256(file) for file in files}
+    record, known, table = json.loads(json.dumps({"settings": settings, "inputs": inputs})), {}, pd.DataFrame({"candidate": []})
+    if path.is_file() and about.is_file():
+        stored = json.loads(about.read_text())
+        if {**stored, "candidates": 0} == {**record, "candidates": 0}:
+            known, table = stored["candidates"], pd.read_csv(path, sep="\t")
+    missing = {name: rule for name, rule in candidates.items() if known.get(name) != json.loads(json.dumps(rule))}
+    if missing:
+        table = pd.concat([table[~table["candidate"].isin(missing)], compute(missing)] if known else [compute(missing)])
+        about.unlink(missing_ok=True)
+        with integrity.replacing(path) as draft:
+            table.to_csv(draft, sep="\t", index=False)
+        integrity.write_json(about, record | {"candidates": known | missing})
+        table = pd.read_csv(path, sep="\t")
+    return pd.concat([table[table["candidate"] == name] for name in candidates], ignore_index=True)
+
+
+def brains(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean over a brain's scans: network, candidate, part, brain, measures."""
+    return table.groupby(["network", "candidate", "part", "brain"], sort=False)[list(MEASURES)].mean().reset_index()
+
+
+def intervals(values: pd.DataFrame, names=MEASURES) -> dict:
+    """Mean over brains of each measure, with its interval."""
+    found = {}
+    for name in names:
+        for ending, value in zip(("", "_low", "_high"), quality.mean_interval(values[name]), strict=True):
+            found[name + ending] = value
+    return found
+
+
+def summarised(table: pd.DataFrame, by) -> pd.DataFrame:
+    """`intervals` of each group of brains, with the number of brains that have lesions."""
+    rows = []
+    for key, values in table.groupby(by, sort=False):
+        rows.append(dict(zip(by, key, strict=True)) | {"brains": int(values["auprc"].notna().sum()), **intervals(values)})
+    return pd.DataFrame(rows)
+
+
+def winners(each: pd.DataFrame) -> dict:
+    """Rule of the highest mean AUPRC on the validation part: of each network, and over all of them."""
+    known = each[(each["part"] == "validation") & (each["network"] != "baselines")]
+    means = known.pivot_table("auprc", "candidate", "network")
+    return {**{name: means[name].idxmax() for name in means}, "all": means.mean(axis=1).idxmax()}
+
+
+def differences(each: pd.DataFrame, one: tuple, other: tuple, names=("auprc", "rra", "rma")) -> dict:
+    """Paired over the brains of `each`: one (networks, candidate) less the other, a brain's mean over networks."""
+    pair = []
+    for among, candidate in (one, other):
+        chosen = each[each["network"].isin(among) & (each["candidate"] == candidate)]
+        pair.append(chosen.groupby("brain")[list(names)].mean())
+    return intervals((pair[0] - pair[1]).dropna(), names)
+
+
+def reported(each: pd.DataFrame, chosen: dict) -> dict:
+    """On the test part: each winner less epsilon 1e-3 of the same networks, and less the strongest baseline, measure by measure."""
+    test, found = each[each["part"] == "test"], {}
+    base = test[test["network"] == "baselines"].groupby("candidate")[["auprc", "rra", "rma"]].mean()
+    for name, candidate in chosen.items():
+        among = [one for one in chosen if one != "all"] if name == "all" else [name]
+        row = {"rule": candidate, "less_epsilon": differences(test, (among, candidate), (among, PAPER)), "less_strongest_baseline": {}}
+        for measure in base:
+            best = base[measure].idxmax()
+            values = differences(test, (among, candidate), (["baselines"], best), (measure,))
+            row["less_strongest_baseline"][measure] = {"baseline": best, **values}
+        if name == "all":
+            row["less_epsilon_by_network"] = {one: differences(test, ([one], candidate), ([one], PAPER)) for one in among}
+        found[name] = row
+    return found
+
+
+def factors(table: pd.DataFrame, chosen: dict) -> pd.DataFrame:
+    """The test part by condition: winners, epsilon 1e-3 and baselines; AUPRC also less that of epsilon 1e-3, paired."""
+    test = table[table["part"] == "test"]
+    rows = []
+    for name, group in test.groupby("network", sort=False):
+        shown = BASELINES if name == "baselines" else dict.fromkeys((PAPER, chosen[name], chosen["all"]))
+        for candidate in shown:
+            for condition, values in group[group["candidate"] == candidate].groupby("condition", sort=False):
+                row = {"network": name, "candidate": candidate, "condition": condition, "brains": len(values), **intervals(values)}
+                if candidate not in (PAPER, *BASELINES) and condition != "control":
+                    less = differences(test[test["condition"] == condition], ([name], candidate), ([name], PAPER), ("auprc",))
+                    row |= {f"{key}_less_epsilon": value for key, value in less.items()}
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@page.drawn
+def picture(summary: pd.DataFrame, chosen: dict):
+    """AUPRC on the test part of every rule by network, baselines as lines; winners (of the validation part) filled."""
+    test = summary[summary["part"] == "test"]
+    rows, base = test[test["network"] != "baselines"], test[test["network"] == "baselines"].set_index("candidate")
+    names, nets = list(dict.fromkeys(rows["candidate"])), list(dict.fromkeys(rows["network"]))
+    colours = dict(zip(nets, ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"), strict=False))
+    notes = [f"Mean over {test['brains'].max()} brains, each in up to three conditions, with 95 % intervals (bootstrap over "
+             "brains). Filled: the rule that won on the validation part; bold: over all networks. Lines: baselines."]  # fmt: skip
+    figure, bottom = page.sheet(
+        7.5, 0.235 * len(names) + 0.45, "Which rule finds simulated lesions? Test part of the benchmark", notes, True
+    )
+    axes = page.place(figure, 1.85, bottom + 0.4, 4.2, 0.235 * len(names))
+    for number, net in enumerate(nets):
+        values = rows[rows["network"] == net].set_index("candidate").loc[names]
+        y = np.arange(len(names)) + 0.72 * ((number + 0.5) / len(nets) - 0.5)
+        reach = np.abs(values[["auprc_low", "auprc_high"]].to_numpy().T - values["auprc"].to_numpy())
+        axes.errorbar(values["auprc"], y, xerr=reach, fmt="o", ms=3.4, mfc="white", lw=0.8, color=colours[net], label=net)
+        won = names.index(chosen[net])
+        axes.plot(values["auprc"].iloc[won], y[won], "o", ms=4.6, color=colours[net])
+    for name, style in zip(("brightness", "edges", "prior", "untrained"), ("-", "--", ":", "-."), strict=True):
+        axes.axvline(base.loc[name, "auprc"], ls=style, lw=0.9, color="#444444", label=name, zorder=0)
+    for row in range(1, len(names), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="#f3f3f3", zorder=-1, lw=0)
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, None), yticks=range(len(names)), yticklabels=names, xlabel="AUPRC of the lesions")
+    axes.get_yticklabels()[names.index(chosen["all"])].set_fontweight("bold")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return figure, test
+
+
+def run(
+    nets: dict, tuned, kept: Path, *, seed=SEED, parts=None, controls=CONTROLS, conditions=None, others=OTHERS, candidates=None, width=16
+):
+    """Scores of all scans: network, candidate, part, brain, condition, measures."""
+    parts, candidates = parts or PARTS, candidates or CANDIDATES
+    conditions, cases, found = conditions or benchmark.CONDITIONS, [], []
+    settings = {"seed": seed, "parts": parts, "controls": controls, "conditions": str(conditions), "others": others}
+
+    def scored(name, maps):
+        if not cases:  # a minute, and a few MB a scan
+            cases.extend(benchmark.cohort(seed, parts, controls, conditions, others))
+        return scores(maps, tqdm(cases, desc=name, mininterval=30))
+
+    def measured(name, paths):
+        return lambda missing: scored(name, by_rules(paths, missing))
+
+    about = settings | {"width": width, "tuned": [*map(str, (tuned.edges, tuned.threshold, tuned.blur, tuned.prior.sum()))]}
+    maps = by_baselines(tuned, reference_maps.untrained(width, 0))
+    baselines = dict.fromkeys(BASELINES, "")
+    found.append(remembered(kept / "scores_baselines.tsv", about, (), baselines, lambda missing: scored("baselines", maps)))
+    for name, paths in nets.items():
+        found.append(remembered(kept / f"scores_{name}.tsv", settings, paths, candidates, measured(name, paths)))
+    found = [one.assign(network=name) for name, one in zip(("baselines", *nets), found, strict=True)]
+    return pd.concat(found, ignore_index=True).reindex(columns=["network", "candidate", "part", "brain", "condition", *MEASURES])
+
+
+if __name__ == "__main__":
+    where, kept, here = Results(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"), Results("runs/proof").folder / "search", Path(__file__)
+    network.configure(TRAINING_SEED, 1)
+    nets = networks(where, kept)
+    cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
+    tuned, words = reference_maps.attempt(cohort)
+    table = run(nets, tuned, kept)
+    each = brains(table)
+    chosen, summary = winners(each), summarised(each, ["network", "candidate", "part"])
+    result = {"winners": chosen, "test": reported(each, chosen)}
+    print(summary[summary["part"] == "test"].round(3).to_string(), json.dumps(result, indent=1), sep="\n")
+    figure, _ = picture(summary, chosen)
+    files = [here.with_suffix(".tsv"), here.with_name("search_factors.tsv"), here.with_suffix(".png")]
+    for file, one in zip(files, (summary, factors(table, chosen)), strict=False):
+        with integrity.replacing(file) as draft:
+            one.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g")
+    with integrity.replacing(files[-1]) as draft, plt.rc_context(page.STYLE):
+        figure.savefig(draft, dpi=page.DPI, metadata={"Software": None})
+    settings = {"results": where.given, "seed": SEED, "parts": PARTS, "controls": CONTROLS, "conditions": str(benchmark.CONDITIONS),
+                "others": OTHERS, "candidates": CANDIDATES, "training_seed": TRAINING_SEED}  # fmt: skip
+    record = integrity.provenance(settings, [where.prepared("phantom-ms"), *(path for paths in nets.values() for path in paths)], files,
+                                  networks={name: [integrity.relative(path) for path in paths] for name, paths in nets.items()},
+                                  baselines=words, result=result)  # fmt: skip
+    integrity.write_json(here.with_suffix(".json"), record)
