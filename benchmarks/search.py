@@ -6,10 +6,12 @@ Scans are those of `msxai.benchmark.cohort`: each brain with its lesions as draw
 bright, few, small, large, periventricular, deep), and controls without any lesion; bright decoys in all of them. The brain is the unit: a
 score is the mean over a brain's scans and over a network's trainings, an interval is the bootstrap's over brains, and the parts share no
 brain. The winner of a network is the rule with the highest mean AUPRC over the brains of the validation part; the overall winner has the
-highest mean over all networks. On the test part, looked at once, the winner is set beside epsilon 1e-3 of the same network and beside the
-strongest baseline, brain by brain. Networks: width 16 from the demo, widths 8 and 32 trained here as the demo's (03_fine_tuning, from
-scratch), and whatever else lies in runs/proof/search as NAME_trial-N.npz; each is read by `msxai.network.restore`. Scores are kept there
-and used again while networks, rules and cohort stay as they were: after a change of msxai.lrp, remove that folder's scores_*.
+highest mean over all networks. On the test part the winner is set beside epsilon 1e-3 of the same network and beside the strongest
+baseline, brain by brain. The test part was looked at twice: first without the network in pairs, epsilon_gamma and gamma 1, when
+epsilon_gamma_box .25 won over all networks. Networks: width 16 from the demo, widths 8 and 32 trained here as the demo's (03_fine_tuning,
+from scratch), width 16 trained in pairs where `make quality` has done so, and whatever else lies in runs/proof/search as
+NAME_trial-N.npz; each is read by `msxai.network.restore`. Scores are kept there and used again while networks, rules and cohort stay as
+they were: after a change of msxai.lrp, remove that folder's scores_*.
 Written beside this file: search.json (winners, differences), search.tsv (each rule, network and part), search_factors.tsv (winners by
 condition), search.png.
 """
@@ -55,7 +57,7 @@ CANDIDATES = {
     **{name: name for name in ("alpha1_beta0", "alpha2_beta1")},
     "gamma 0.1": everywhere(**gamma(0.1)),
     **{name: name for name in rules.COMPOSITES if not name.startswith(("epsilon_gamma_box", "epsilon_plus_flat"))},
-    **{f"epsilon_gamma_box {value:g}": behind("bounded", gamma(value)) for value in (0.02, 0.1, 0.25, 0.5)},
+    **{f"epsilon_gamma_box {value:g}": behind("bounded", gamma(value)) for value in (0.02, 0.1, 0.25, 0.5, 1)},
     **{f"epsilon_gamma_flat {value:g}": behind("flat", gamma(value)) for value in (0.02, 0.1, 0.25, 0.5)},
     "epsilon_gamma 0.1": behind(gamma(0.1), gamma(0.1)),
     **{f"{first} + epsilon": behind(first) for first in ("flat", "w_square", "bounded", "z_plus")},
@@ -78,6 +80,8 @@ def networks(where: Results, kept: Path, trials=None) -> dict:
                 network.save_weights(model, path)
                 history.to_csv(path.with_suffix(".tsv"), sep="\t", index=False)
     found = {"width-16": sorted(where.trial("scratch", 0).parent.glob("trial-*/weights.npz"))}
+    pairs = sorted(where.trial("pairs", 0).parent.glob("trial-*/weights.npz"))[: len(found["width-16"])]
+    found |= {"width-16, in pairs": pairs} if pairs else {}
     for path in sorted(kept.glob("*_trial-*.npz")):
         found.setdefault(path.stem.split("_trial-")[0], []).append(path)
     return found
