@@ -153,6 +153,20 @@ def test_rules_are_searched_on_one_part_and_reported_on_the_other(search, monkey
     assert set(factors["condition"]) == {"as drawn", "few", "control"}
 
 
+def test_the_default_rule_is_the_winner_and_above_epsilon():
+    from msxai import rules
+
+    record = json.loads((ROOT / "benchmarks" / "search.json").read_text())
+    result, candidates = record["result"], record["parameters"]["candidates"]
+
+    def layers(rule):
+        return {role: rules.make(rule.get(role, "epsilon"), 1e-3).name for role in ("first", "convolution", "dense")}
+
+    assert layers(rules.COMPOSITES[rules.DEFAULT]) == layers(candidates[result["winners"]["all"]])
+    found = result["test"]["all"]["less_epsilon"]
+    assert 0 < found["auprc_low"] < found["auprc"] < found["auprc_high"]
+
+
 def test_the_winner_is_chosen_on_the_validation_part_alone(search):
     import pandas as pd
 
