@@ -3,7 +3,8 @@
 Usage: python benchmarks/league.py [RESULTS]      (default runs/demo)
 
 Variants: pretrained and scratch of the demo, and pairs (workflow/quality.yaml), which `make quality` trains. One baseline more than in
-07_explanation_quality: LRP (epsilon) of a network that was trained in the same way on permuted labels. Written to figures/quality:
+07_explanation_quality: LRP (epsilon) of a network trained from scratch for 8 epochs on permuted labels. Deletion and insertion are in
+07_explanation_quality, for a few maps. Written to figures/quality:
 fig_league_VARIANT (picture, numbers, provenance), scores_VARIANT.tsv (each subject) and summary_VARIANT.tsv. Occlusion is left out: it
 takes hundreds of passes a map.
 """
@@ -31,7 +32,7 @@ def permuted(cohort, path, width, epochs=EPOCHS):
         labels, known = cohort.table["label"].copy(), cohort.table["part"].isin(["training", "validation"])
         cohort.table.loc[known, "label"] = np.random.default_rng(SEED).permutation(labels[known])
         network.configure(SEED, 1)
-        model = network.build(width, dropout=0.1, fast=True)
+        model = network.build(width, dropout=0.1, fast=True)  # the demo's settings of 03, but for the epochs
         options = {"learning_rate": 1e-3, "decay": 0.0, "batch_size": 4, "epochs": epochs, "patience": epochs}
         history = training.fit(model, cohort, **options, seed=SEED, augmentation=True)
         print(history[["loss", "accuracy", "val_accuracy"]].round(3).to_string())

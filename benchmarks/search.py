@@ -1,6 +1,6 @@
 """Which rule, which epsilon or gamma, which width finds lesions: chosen on one part of a simulated cohort, reported on another.
 
-Usage: python benchmarks/search.py [RESULTS]      (default runs/demo; needs `make figures` first)
+Usage: python benchmarks/search.py [RESULTS]      (default runs/demo; needs `make quality` first)
 
 Scans are those of `msxai.benchmark.cohort`: each brain with its lesions as drawn and in two of seven conditions that take turns (faint,
 bright, few, small, large, periventricular, deep), and controls without any lesion; bright decoys in all of them. The brain is the unit: a
@@ -282,6 +282,8 @@ if __name__ == "__main__":
     where, kept, here = Results(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"), Results("runs/proof").folder / "search", Path(__file__)
     network.configure(TRAINING_SEED, 1)
     nets = networks(where, kept)
+    if "width-16, in pairs" not in nets:
+        raise SystemExit("There are no networks trained in pairs: run make quality first.")
     cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
     tuned, words = reference_maps.attempt(cohort)
     table = run(nets, tuned, kept)

@@ -60,7 +60,7 @@ class Explanation:
 def explain(
     model: keras.Model,
     volumes,
-    rule=rules.DEFAULT,
+    rule=None,
     epsilon: float = 1e-3,
     target: int | None = None,
     *,
@@ -78,10 +78,10 @@ def explain(
         Sequential or functional, one input (N, X, Y, Z, C) and one output (N, K); for innvestigate one of `msxai.network.build`.
     volumes : array of shape (N, X, Y, Z, C), or sequence of such volumes or of paths of NIfTI files on the model's grid
         As the network was trained on.
-    rule : str or dict
+    rule : str or dict, optional
         One of `msxai.rules.NAMES`, or a composite ``{role or layer's name: rule}``; see `msxai.rules.assign`. For innvestigate one of
-        `msxai.innvestigate_process.ANALYZERS`, to be named. "epsilon" in the paper; the default, `msxai.rules.DEFAULT`, found more of the
-        simulated lesions.
+        `msxai.innvestigate_process.ANALYZERS`. "epsilon" in the paper, and the default of innvestigate; else the default is
+        `msxai.rules.DEFAULT`, which found more of the simulated lesions.
     epsilon : float
         Stabiliser of the epsilon rule; 1e-3 in the paper.
     target : int, optional
@@ -106,6 +106,7 @@ def explain(
     EngineError
         A layer that LRP is not defined for, by name; innvestigate failed.
     """
+    rule = _default(rule, engine)
     found = list(stream(model, volumes, rule, epsilon, target, engine=engine, batch_size=batch_size, threads=threads, dtype=dtype,
                         compiled=compiled))  # fmt: skip
     if not found:
@@ -116,7 +117,7 @@ def explain(
 def stream(
     model,
     volumes,
-    rule=rules.DEFAULT,
+    rule=None,
     epsilon=1e-3,
     target=None,
     *,
@@ -129,6 +130,7 @@ def stream(
     """As `explain`, one `Explanation` a batch: memory does not grow with the number of volumes."""
     one_of("engine", engine, ENGINES)
     one_of("dtype", dtype, ("float32", "float64"))
+    rule = _default(rule, engine)
     if not isinstance(rule, dict) or engine == "innvestigate":
         one_of("rule", rule, rules.NAMES if engine == "msxai" else innvestigate_process.ANALYZERS)
     if engine == "innvestigate":
@@ -147,6 +149,11 @@ def stream(
             audit["volume"] += start + index
         yield Explanation(np.concatenate([relevance for relevance, _, _ in parts]), np.concatenate([logits for _, logits, _ in parts]),
                           pd.concat(audits, ignore_index=True), rule, epsilon, engine)  # fmt: skip
+
+
+def _default(rule, engine: str):
+    """The rule that is asked for, or the engine's own default."""
+    return rule if rule is not None else rules.DEFAULT if engine == "msxai" else "epsilon"
 
 
 def explain_each(model, volumes, wanted, epsilon=1e-3, target=None, *, threads=0, dtype="float32", compiled=None) -> dict:

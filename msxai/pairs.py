@@ -1,11 +1,10 @@
 """Training beside counterfactuals: each patient's scan next to the same scan with its lesions filled.
 
-Labels say who is a patient and not why; between two persons thousands of voxels differ, between a scan and its filled self the lesions
-alone do. So a batch holds a patient, the same patient filled (which counts as a control: nothing of the disease is left to be seen),
-another patient, and a control, every second time one that is filled at the sites of a patient's lesions (`msxai.filling`), or the fill
-itself would tell the classes apart. Besides the usual cross-entropy the loss asks that a scan's logit lies above that of its filled self
-(the logistic loss of a pair; Burges et al. 2005, doi:10.1145/1102351.1102363). Counterfactual pairs for training: Kaushik et al. 2020,
-arXiv:1909.12434.
+Labels say who is a patient and not why; two persons differ in thousands of voxels, a scan and its filled version in the lesions alone. So
+a batch holds a patient, the same patient filled (which counts as a control: nothing of the disease is left to be seen), another patient,
+and a control, half of the time one that is filled at the sites of a patient's lesions (`msxai.filling`), or the fill itself would tell
+the classes apart. Besides the usual cross-entropy the loss asks that a scan's logit lies above that of its filled version (the logistic
+loss of a pair; Burges et al. 2005, doi:10.1145/1102351.1102363). Counterfactual pairs for training: Kaushik et al. 2020, arXiv:1909.12434.
 
 The lesion masks of the training part are used, by way of the fill; those of other parts are not read.
 """
@@ -30,22 +29,23 @@ class Pairs(Volumes):
     rows : sequence of int
         Which scans.
     seed : int
-        Of order and augmentation, which a scan and its filled self share.
+        Of order and augmentation, which a scan and its filled version share.
     augmentation : bool
         See `msxai.training.Volumes`.
 
     Raises
     ------
     ParameterError
-        The two are one.
+        `prepared` is filled itself.
     CohortError
         They are not of the same scans, or one group is missing.
     """
 
     def __init__(self, prepared, filled, rows, seed: int, augmentation: bool = False):
-        if prepared.path == filled.path:
+        own = prepared.parameters.get("filling", "none")
+        if own != "none" or prepared.path == filled.path:
             mend = "Leave filling at none, or beside."
-            raise ParameterError("parameters filling and beside", "the same", "untouched scans beside filled ones", mend)
+            raise ParameterError("parameters filling and beside", f"scans filled by {own}", "untouched scans beside filled ones", mend)
         names = [list(one.table[["participant_id", "session_id"]].itertuples(index=False, name=None)) for one in (prepared, filled)]
         if names[0] != names[1]:
             found = f"{len(names[1])} scans, of which {len(set(names[0]) & set(names[1]))} are among the {len(names[0])} untouched ones"
@@ -83,7 +83,7 @@ def loss(labels, logits):
 
     Parameters
     ----------
-    labels, logits : array of shape (4, 1); of a smaller or larger one (validation) the value means nothing
+    labels, logits : array of shape (4, 1); for other sizes (validation) the value has no meaning
     """
     return ops.sum(ops.softplus(logits[1:2] - logits[:1])) + 0.5 * keras.losses.BinaryCrossentropy(from_logits=True)(labels, logits)
 

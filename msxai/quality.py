@@ -151,7 +151,7 @@ MEASURES = {"rma": rma, "rra": rra, "auprc": auprc, "best_dice": best_dice, "poi
 
 
 def measure(relevance, lesions, brain, target: Target | None = None, names=None) -> dict:
-    """Those of `MEASURES` of one map that are asked for, all by default.
+    """Measures of one map: all of `MEASURES`, or those that are named.
 
     Parameters
     ----------

@@ -144,13 +144,13 @@ def fit(
     augmentation : bool
         Flip and shift training scans (`augment`).
     batches, loss : optional
-        In place of `Volumes` of the training part (`batch_size`, `seed` and `augmentation` are then its own affair) and of the
+        In place of `Volumes` of the training part (`batch_size`, `seed` and `augmentation` are then not used for it) and of the
         cross-entropy, which validation is measured by in any case: see `msxai.pairs`.
 
     Returns
     -------
     pandas.DataFrame
-        One row an epoch: epoch, accuracy, loss, val_accuracy, val_loss (with another `loss`, both are the cross-entropy all the same),
+        One row an epoch: epoch, accuracy, loss, val_accuracy, val_loss (the cross-entropy, also with another `loss`),
         learning_rate, best (true in one row).
 
     Raises

@@ -331,4 +331,6 @@ def test_a_batch_normalisation_that_cannot_be_folded_is_refused_by_name():
 def test_every_composite_names_known_rules_and_roles():
     for name, mapping in rules.COMPOSITES.items():
         assert set(mapping) <= set(rules.ROLES), name
-        assert {rules.make(rule, 1e-3).name for rule in mapping.values()}, name
+        for rule in mapping.values():
+            assert (rule["rule"] if isinstance(rule, dict) else rule) in rules.RULES, name
+            rules.make(rule, 1e-3)  # its options are known

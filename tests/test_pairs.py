@@ -20,7 +20,7 @@ class Toy:
         labels, parts = np.arange(count) % 2, np.repeat(["training", "validation", "holdout"], [count - 18, 8, 10])
         names = [f"sub-{row:02}" for row in range(count)]
         about = {"participant_id": names, "session_id": "", "label": pd.array(labels, "Int64"), "part": parts}
-        self.name, self.path, self.table = "toy", path, pd.DataFrame(about)
+        self.name, self.path, self.table, self.parameters = "toy", path, pd.DataFrame(about), {}
         self.images = rng.normal(size=(count, *SHAPE)).astype("float32")
         self.places = [tuple(rng.choice([0, 3], 3)) for _ in range(count)]
         for row in np.flatnonzero(labels):
@@ -122,6 +122,10 @@ def test_what_is_no_pair_is_refused(toys):
     assert pairs.options(untouched, None, 0, True) == {}
     with pytest.raises(ParameterError, match="parameters filling and beside"):
         pairs.Pairs(untouched, untouched, untouched.rows("training"), 0)
+    constant = Toy(path="constant")
+    constant.parameters = {"filling": "constant"}
+    with pytest.raises(ParameterError, match="scans filled by constant"):
+        pairs.Pairs(constant, filled, untouched.rows("training"), 0)
     filled.table = filled.table.iloc[::-1].reset_index(drop=True)
     with pytest.raises(CohortError, match="same scans in the same order"):
         pairs.Pairs(untouched, filled, untouched.rows("training"), 0)
