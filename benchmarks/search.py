@@ -6,12 +6,13 @@ Scans are those of `msxai.benchmark.cohort`: each brain with its lesions as draw
 bright, few, small, large, periventricular, deep), and controls without any lesion; bright decoys in all of them. The brain is the unit: a
 score is the mean over a brain's scans and over a network's trainings, an interval is the bootstrap's over brains, and the parts share no
 brain. The winner of a network is the rule with the highest mean AUPRC over the brains of the validation part; the overall winner has the
-highest mean over all networks. On the test part the winner is set beside epsilon 1e-3 of the same network and beside the strongest
-baseline, brain by brain. The test part was looked at twice: first without the network in pairs, epsilon_gamma and gamma 1, when
-epsilon_gamma_box .25 won over all networks. Networks: width 16 from the demo, widths 8 and 32 trained here as the demo's (03_fine_tuning,
-from scratch), width 16 trained in pairs where `make quality` has done so, and whatever else lies in runs/proof/search as
-NAME_trial-N.npz; each is read by `msxai.network.restore`. Scores are kept there and used again while networks, rules and cohort stay as
-they were: after a change of msxai.lrp, remove that folder's scores_*.
+highest mean over all networks; the width is chosen likewise, by each width's own winner. On the test part the winner is set beside epsilon
+1e-3 of the same network and beside the strongest baseline, brain by brain. The test part was looked at twice: first without the network
+in pairs, epsilon_gamma and gamma 1, when epsilon_gamma_box .25 won over all networks. Networks: width 16 from the demo (two trainings),
+widths 8 and 32 trained here as the demo's (03_fine_tuning, from scratch; one training each, so a width is known no better than that),
+width 16 trained in pairs by `make quality`, and whatever else lies in runs/proof/search as NAME_trial-N.npz; each is read by
+`msxai.network.restore`. Scores are kept there and used again while networks, rules and cohort stay as they were: after a change of
+msxai.lrp, remove that folder's scores_*.
 Written beside this file: search.json (winners, differences), search.tsv (each rule, network and part), search_factors.tsv (winners by
 condition), search.png.
 """
@@ -206,6 +207,16 @@ def reported(each: pd.DataFrame, chosen: dict) -> dict:
     return found
 
 
+def width(each: pd.DataFrame, chosen: dict) -> dict:
+    """Of the networks that differ in width alone the best, by its winner on the validation part; on the test part less the others."""
+    widths = [name for name in chosen if name.startswith("width-") and "," not in name]
+    means = each.groupby(["part", "network", "candidate"])["auprc"].mean()
+    best = max(widths, key=lambda name: means["validation", name, chosen[name]])
+    test = each[each["part"] == "test"]
+    others = {name: differences(test, ([best], chosen[best]), ([name], chosen[name])) for name in widths if name != best}
+    return {"best": best, "validation_auprc": {name: means["validation", name, chosen[name]] for name in widths}, "test_less": others}
+
+
 def factors(table: pd.DataFrame, chosen: dict) -> pd.DataFrame:
     """The test part by condition: winners, epsilon 1e-3 and baselines; AUPRC also less that of epsilon 1e-3, paired."""
     test = table[table["part"] == "test"]
@@ -289,7 +300,7 @@ if __name__ == "__main__":
     table = run(nets, tuned, kept)
     each = brains(table)
     chosen, summary = winners(each), summarised(each, ["network", "candidate", "part"])
-    result = {"winners": chosen, "test": reported(each, chosen)}
+    result = {"winners": chosen, "test": reported(each, chosen), "width": width(each, chosen)}
     print(summary[summary["part"] == "test"].round(3).to_string(), json.dumps(result, indent=1), sep="\n")
     figure, _ = picture(summary, chosen)
     files = [here.with_suffix(".tsv"), here.with_name("search_factors.tsv"), here.with_suffix(".png")]

@@ -193,3 +193,7 @@ def test_the_winner_is_chosen_on_the_validation_part_alone(search):
     assert found["wide"]["less_strongest_baseline"]["auprc"]["auprc"] == pytest.approx(0.2 + 0.05 + 0.015 - 0.15)
     assert found["wide"]["less_strongest_baseline"]["rra"]["baseline"] == "weak"
     assert found["narrow"]["less_strongest_baseline"]["rra"]["rra"] == pytest.approx(0.2 - 0.3)
+    each["network"] = each["network"].replace({"narrow": "width-8", "wide": "width-16"})
+    found = module.width(each, module.winners(each))
+    assert found["best"] == "width-16"
+    assert found["test_less"]["width-8"]["auprc"] == pytest.approx(0.05)
