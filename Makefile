@@ -35,9 +35,9 @@ figures: setup ## the paper's main figures for the embedded synthetic cohort, in
 	@for kind in png svg tsv json; do for file in runs/demo/figures/*.$$kind; do [ ! -f "$$file" ] || cp "$$file" figures/demo/ || exit 1; done; done
 	@echo "figures/demo: $$(ls figures/demo | wc -l) files"
 
-PAIRS = $(foreach trial,pairs/trial-0 pairs/trial-1 pairs/trial-2 pairs/trial-3 labels-longer/trial-0,runs/demo/finetuning/$(trial)/provenance.json)
+TRIALS = $(foreach trial,$(addprefix pairs/trial-,0 1 2 3) $(addsuffix /trial-0,labels-longer width-8 width-32),runs/demo/finetuning/$(trial)/provenance.json)
 quality: setup ## every rule and method against the lesions, for the demo's variants and one trained in pairs, into figures/quality (after make figures)
-	$(SNAKEMAKE) --configfile workflow/demo.yaml workflow/quality.yaml --workflow-profile workflow/local -- $(PAIRS) runs/demo/quality/pairs/provenance.json
+	$(SNAKEMAKE) --configfile workflow/demo.yaml workflow/quality.yaml --workflow-profile workflow/local -- $(TRIALS) runs/demo/quality/pairs/provenance.json
 	$(PY) benchmarks/league.py
 	@cp runs/demo/quality/pairs/fig_contest.* figures/quality/
 
@@ -107,5 +107,5 @@ proof-localisation: setup ## what makes a heatmap find lesions: training, number
 proof-shortcut: setup ## are shortcuts, planted in 20 cohorts and not in 20, told by the heatmaps alone? (about 10 minutes of one core)
 	$(PY) benchmarks/shortcut.py
 
-proof-search: setup ## which rule, epsilon, gamma and width finds lesions: chosen on one part of a benchmark, reported on another (about an hour)
+proof-search: setup ## which rule, epsilon, gamma and width finds lesions: chosen on one part of a benchmark, reported on another (after make quality; about half an hour)
 	$(PY) benchmarks/search.py

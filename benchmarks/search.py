@@ -8,11 +8,9 @@ score is the mean over a brain's scans and over a network's trainings, an interv
 brain. The winner of a network is the rule with the highest mean AUPRC over the brains of the validation part; the overall winner has the
 highest mean over all networks; the width is chosen likewise, by each width's own winner. On the test part the winner is set beside epsilon
 1e-3 of the same network and beside the strongest baseline, brain by brain. The test part was looked at twice: first without the network
-in pairs, epsilon_gamma and gamma 1, when epsilon_gamma_box .25 won over all networks. Networks: width 16 from the demo (two trainings),
-widths 8 and 32 trained here as the demo's (03_fine_tuning, from scratch; one training each, so a width is known no better than that),
-width 16 trained in pairs by `make quality`, and whatever else lies in runs/proof/search as NAME_trial-N.npz; each is read by
-`msxai.network.restore`. Scores are kept there and used again while networks, rules and cohort stay as they were: after a change of
-msxai.lrp, remove that folder's scores_*.
+in pairs, epsilon_gamma and gamma 1, when epsilon_gamma_box .25 won over all networks. The networks are variants of the demo and of
+workflow/quality.yaml: width 16 (two trainings), the same in pairs, widths 8 and 32 (one training each, so a width is known no better than
+that); each is read by `msxai.network.restore`. About half an hour of one core.
 Written beside this file: search.json (winners, differences), search.tsv (each rule, network and part), search_factors.tsv (winners by
 condition), search.png.
 """
@@ -21,19 +19,18 @@ import json
 import sys
 from pathlib import Path
 
-import keras
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from msxai import benchmark, images, integrity, lrp, network, phantom, quality, reference_maps, rules, training
+from msxai import benchmark, figures, images, integrity, lrp, network, quality, reference_maps, rules
+from msxai.errors import MissingStepError
 from msxai.figures import page
 from msxai.prepared import Prepared
 from msxai.results import Results
 
 SEED, PARTS, CONTROLS, OTHERS = 9304, {"validation": 12, "test": 16}, 3, 2  # looked at in development: 6
-TRIALS, TRAINING_SEED = {8: 1, 32: 1}, 100
+NETWORKS = {"width-16": ("scratch", 2), "width-16, in pairs": ("pairs", 2), "width-32": ("width-32", 1), "width-8": ("width-8", 1)}
 PAPER, BASELINES = "epsilon 0.001", ("brightness", "edges", "prior", "random", "untrained")
 MEASURES = ("auprc", "rra", "rma", "decoy_auc", "decoy_ratio", "control_ratio")
 
@@ -67,24 +64,20 @@ CANDIDATES = {
 """Name to rule; layers that are not named get epsilon 1e-3."""
 
 
-def networks(where: Results, kept: Path, trials=None) -> dict:
-    """Name to weights files; what is missing is trained."""
-    for width, count in (TRIALS if trials is None else trials).items():
-        for trial in range(count):
-            path = kept / f"width-{width}_trial-{trial}.npz"
+def networks(where: Results) -> dict:
+    """Name to weights files.
+
+    Raises
+    ------
+    MissingStepError
+        A network has not been trained yet.
+    """
+    found = {}
+    for name, (variant, trials) in NETWORKS.items():
+        found[name] = [where.trial(variant, trial) / "weights.npz" for trial in range(trials)]
+        for path in found[name]:
             if not path.is_file():
-                cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
-                keras.utils.set_random_seed(TRAINING_SEED + trial)
-                model = network.build(width, dropout=0.1, fast=True)
-                history = training.fit(model, cohort, learning_rate=1e-3, decay=0.0, batch_size=4, epochs=28, patience=15,
-                                       seed=TRAINING_SEED + trial, augmentation=True)  # fmt: skip
-                network.save_weights(model, path)
-                history.to_csv(path.with_suffix(".tsv"), sep="\t", index=False)
-    found = {"width-16": sorted(where.trial("scratch", 0).parent.glob("trial-*/weights.npz"))}
-    pairs = sorted(where.trial("pairs", 0).parent.glob("trial-*/weights.npz"))[: len(found["width-16"])]
-    found |= {"width-16, in pairs": pairs} if pairs else {}
-    for path in sorted(kept.glob("*_trial-*.npz")):
-        found.setdefault(path.stem.split("_trial-")[0], []).append(path)
+                raise MissingStepError(integrity.relative(path), "nothing", "a trained network", "Run make quality first.")
     return found
 
 
@@ -130,26 +123,6 @@ def scores(maps, cohort) -> pd.DataFrame:
         target, who = quality.Target(case.subject.lesions, case.subject.brain), {"part": case.part, "brain": case.brain}
         rows += [{"candidate": name, **who, "condition": case.condition, **judged(one, case, target)} for name, one in maps(image, case)]
     return pd.DataFrame(rows).groupby(["candidate", "part", "brain", "condition"], sort=False, as_index=False).mean()
-
-
-def remembered(path: Path, settings: dict, inputs, candidates: dict, compute) -> pd.DataFrame:
-    """Scores of candidates from their file; `compute` makes those that are missing, and all where settings, inputs or scans are others."""
-    files, about = [*inputs, *(Path(module.__file__) for module in (benchmark, phantom, phantom.anatomy))], path.with_suffix(".json")
-    inputs = {integrity.relative(file): integrity.sha256(file) for file in files}
-    record, known, table = json.loads(json.dumps({"settings": settings, "inputs": inputs})), {}, pd.DataFrame({"candidate": []})
-    if path.is_file() and about.is_file():
-        stored = json.loads(about.read_text())
-        if {**stored, "candidates": 0} == {**record, "candidates": 0}:
-            known, table = stored["candidates"], pd.read_csv(path, sep="\t")
-    missing = {name: rule for name, rule in candidates.items() if known.get(name) != json.loads(json.dumps(rule))}
-    if missing:
-        table = pd.concat([table[~table["candidate"].isin(missing)], compute(missing)] if known else [compute(missing)])
-        about.unlink(missing_ok=True)
-        with integrity.replacing(path) as draft:
-            table.to_csv(draft, sep="\t", index=False)
-        integrity.write_json(about, record | {"candidates": known | missing})
-        table = pd.read_csv(path, sep="\t")
-    return pd.concat([table[table["candidate"] == name] for name in candidates], ignore_index=True)
 
 
 def brains(table: pd.DataFrame) -> pd.DataFrame:
@@ -263,55 +236,34 @@ def picture(summary: pd.DataFrame, chosen: dict):
     return figure, test
 
 
-def run(
-    nets: dict, tuned, kept: Path, *, seed=SEED, parts=None, controls=CONTROLS, conditions=None, others=OTHERS, candidates=None, width=16
-):
+def run(nets: dict, tuned, *, seed=SEED, parts=None, controls=CONTROLS, conditions=None, others=OTHERS, candidates=None, width=16):
     """Scores of all scans: network, candidate, part, brain, condition, measures."""
-    parts, candidates = parts or PARTS, candidates or CANDIDATES
-    conditions, cases, found = conditions or benchmark.CONDITIONS, [], []
-    settings = {"seed": seed, "parts": parts, "controls": controls, "conditions": str(conditions), "others": others}
-
-    def scored(name, maps):
-        if not cases:  # a minute, and a few MB a scan
-            cases.extend(benchmark.cohort(seed, parts, controls, conditions, others))
-        return scores(maps, tqdm(cases, desc=name, mininterval=30))
-
-    def measured(name, paths):
-        return lambda missing: scored(name, by_rules(paths, missing))
-
-    about = settings | {"width": width, "tuned": [*map(str, (tuned.edges, tuned.threshold, tuned.blur, tuned.prior.sum()))]}
-    maps = by_baselines(tuned, reference_maps.untrained(width, 0))
-    baselines = dict.fromkeys(BASELINES, "")
-    found.append(remembered(kept / "scores_baselines.tsv", about, (), baselines, lambda missing: scored("baselines", maps)))
-    for name, paths in nets.items():
-        found.append(remembered(kept / f"scores_{name}.tsv", settings, paths, candidates, measured(name, paths)))
-    found = [one.assign(network=name) for name, one in zip(("baselines", *nets), found, strict=True)]
+    cases = list(benchmark.cohort(seed, parts or PARTS, controls, conditions, others))  # a few MB a scan
+    makers = {"baselines": by_baselines(tuned, reference_maps.untrained(width, 0))}
+    makers |= {name: by_rules(paths, candidates or CANDIDATES) for name, paths in nets.items()}
+    found = [scores(maps, tqdm(cases, desc=name, mininterval=30)).assign(network=name) for name, maps in makers.items()]
     return pd.concat(found, ignore_index=True).reindex(columns=["network", "candidate", "part", "brain", "condition", *MEASURES])
 
 
 if __name__ == "__main__":
-    where, kept, here = Results(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"), Results("runs/proof").folder / "search", Path(__file__)
-    network.configure(TRAINING_SEED, 1)
-    nets = networks(where, kept)
-    if "width-16, in pairs" not in nets:
-        raise SystemExit("There are no networks trained in pairs: run make quality first.")
+    where, here = Results(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"), Path(__file__)
+    network.configure(0, 1)
+    nets = networks(where)
     cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
     tuned, words = reference_maps.attempt(cohort)
-    table = run(nets, tuned, kept)
+    table = run(nets, tuned)
     each = brains(table)
     chosen, summary = winners(each), summarised(each, ["network", "candidate", "part"])
     result = {"winners": chosen, "test": reported(each, chosen), "width": width(each, chosen)}
     print(summary[summary["part"] == "test"].round(3).to_string(), json.dumps(result, indent=1), sep="\n")
     figure, _ = picture(summary, chosen)
-    files = [here.with_suffix(".tsv"), here.with_name("search_factors.tsv"), here.with_suffix(".png")]
-    for file, one in zip(files, (summary, factors(table, chosen)), strict=False):
-        with integrity.replacing(file) as draft:
-            one.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g")
-    with integrity.replacing(files[-1]) as draft, plt.rc_context(page.STYLE):
-        figure.savefig(draft, dpi=page.DPI, metadata={"Software": None})
+    file = here.with_name("search_factors.tsv")
+    with integrity.replacing(file) as draft:
+        factors(table, chosen).to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g")
     settings = {"results": where.given, "seed": SEED, "parts": PARTS, "controls": CONTROLS, "conditions": str(benchmark.CONDITIONS),
-                "others": OTHERS, "candidates": CANDIDATES, "training_seed": TRAINING_SEED}  # fmt: skip
-    record = integrity.provenance(settings, [where.prepared("phantom-ms"), *(path for paths in nets.values() for path in paths)], files,
-                                  networks={name: [integrity.relative(path) for path in paths] for name, paths in nets.items()},
-                                  baselines=words, result=result)  # fmt: skip
-    integrity.write_json(here.with_suffix(".json"), record)
+                "others": OTHERS, "candidates": CANDIDATES}  # fmt: skip
+    used = [where.prepared("phantom-ms"), where.split("phantom-ms"), *(path for paths in nets.values() for path in paths)]
+    named = {name: [integrity.relative(path) for path in paths] for name, paths in nets.items()}
+    about = {"networks": named, "baselines": words, "result": result, "tables": {file.name: integrity.sha256(file)}}
+    record = integrity.provenance(settings, used, **about)
+    figures.save(figure, here.parent, here.stem, summary, record)
