@@ -16,14 +16,13 @@ targets.tsv (the targets that the project set itself, what was reached, what lim
 import sys
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier
 from tqdm import tqdm
 
-from msxai import integrity, lrp, network, quality, reference_maps, rules, sanity
+from msxai import figures, integrity, lrp, network, quality, reference_maps, rules, sanity
 from msxai.figures import page
 from msxai.prepared import Prepared
 from msxai.results import Results
@@ -47,7 +46,7 @@ ONCE, BEST, TIMES, BOUND = (
     "in pairs, epsilon_gamma",
     "in pairs, epsilon_gamma, mean of 4",
     "epsilon_gamma's mean of 4 times brightness (no LRP rule)",
-    "voxel classifier trained with masks (bound)",
+    "voxel classifier trained with masks",
 )
 BLURS = (0.0, 0.7, 1.5, 3.0, 6.0)
 
@@ -232,27 +231,24 @@ def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFr
     return table
 
 
-def drawn(table: pd.DataFrame, path) -> None:
-    """The ladder as a picture."""
-    page.style()
-    names = {"auprc": "AUPRC", "rra": "relevance rank", "rma": "relevance mass", "pointing": "pointing game"}
+@page.drawn
+def picture(table: pd.DataFrame):
+    """The ladder beside the baselines and the bound: four measures, mean and interval."""
+    names = {"auprc": "AUPRC", "rra": "Relevance rank", "rma": "Relevance mass", "pointing": "Pointing game"}
     order = [*LADDER, TIMES, *reference_maps.NAMES, BOUND]
-    rows, places = table.set_index("map").loc[order], np.arange(len(order))[::-1]
-    figure, axes = plt.subplots(1, len(names), figsize=(11, 5.2), sharey=True, layout="constrained")
-    colours = ["C0"] * len(LADDER) + ["C4"] + ["0.55"] * len(reference_maps.NAMES) + ["C2"]
-    for axis, (name, label) in zip(axes, names.items(), strict=True):
+    rows, places, height = table.set_index("map").loc[order], np.arange(len(order))[::-1], 0.235 * len(order)
+    notes = [f"{int(rows['subjects'].iloc[0])} patients: mean and 95 % interval over patients (bootstrap). Dotted: brightness. Blue: LRP; "
+             "purple: no LRP rule; grey: baselines; green: trained with lesion masks."]  # fmt: skip
+    figure, bottom = page.sheet(10.8, height + 0.5, "What makes a heatmap find lesions?", notes, True)
+    colours = ["#0072B2"] * len(LADDER) + ["#CC79A7"] + ["#777777"] * len(reference_maps.NAMES) + ["#009E73"]
+    for number, (name, label) in enumerate(names.items()):
+        axes = page.place(figure, 3.8 + 1.75 * number, bottom + 0.45, 1.55, height, xlim=(0, 1.02), xlabel=label)
         for place, one, colour in zip(places, order, colours, strict=True):
-            value, low, high = (rows.loc[one, name + ending] for ending in ("", "_low", "_high"))
-            axis.plot([low, high], [place, place], color=colour)
-            axis.plot(value, place, "o", color=colour)
-        axis.axvline(rows.loc["brightness", name], color="0.55", ls=":")
-        axis.set(xlabel=label, xlim=(0, 1.02))
-    axes[0].set_yticks(places, order)
-    figure.suptitle(f"What makes a heatmap find lesions: {int(rows['subjects'].iloc[0])} simulated patients, mean and 95 % interval "
-                    "(dotted: brightness)", fontsize=10)  # fmt: skip
-    with integrity.replacing(path) as draft:
-        figure.savefig(draft, dpi=150, format="png")
-    plt.close(figure)
+            axes.plot(rows.loc[one, [f"{name}_low", f"{name}_high"]].astype(float), [place, place], color=colour, lw=1)
+            axes.plot(rows.loc[one, name], place, "o", ms=3.5, color=colour)
+        axes.axvline(rows.loc["brightness", name], color="#777777", ls=":", lw=0.9)
+        axes.set_yticks(places, order if not number else [])
+    return figure, table
 
 
 if __name__ == "__main__":
@@ -264,11 +260,12 @@ if __name__ == "__main__":
     aims = targets(table, scores, about)
     print(table[["map", "auprc", "auprc_difference_low", "rma", "rra", "rra_difference_low", "pointing"]].round(3).to_string())
     print(aims.to_string())
-    outputs = [here.with_suffix(".tsv"), here.with_name("targets.tsv"), here.with_name("localisation_scores.tsv")]
-    for path, one in zip(outputs, (table, aims, scores), strict=True):
-        with integrity.replacing(path) as draft:
+    more = {"targets": aims, "localisation_scores": scores}
+    for name, one in more.items():
+        with integrity.replacing(here.with_name(f"{name}.tsv")) as draft:
             one.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g")
-    drawn(table, here.with_suffix(".png"))
     settings = {"results": where.given, "patients": PATIENTS, "controls": CONTROLS, "checked": CHECKED, "ladder": LADDER,
                 "rules": RULES, "bound": {"scans": SCANS, "voxels": VOXELS, "blurs": BLURS, "seed": 0}}  # fmt: skip
-    integrity.write_json(here.with_suffix(".json"), integrity.provenance(settings, files, outputs, synthetic=True, result=about))
+    tables = {f"{name}.tsv": integrity.sha256(here.with_name(f"{name}.tsv")) for name in more}
+    record = integrity.provenance(settings, files, synthetic=True, result=about, tables=tables)
+    figures.save(picture(table)[0], here.parent, here.stem, table, record)
