@@ -53,10 +53,8 @@ threads: int = 1  # of TensorFlow; results depend on it by the order of summatio
 run = parameters.check(globals())
 where = Results(results)
 network.configure(seed + trial, threads)
-prepared, filled = (
-    Prepared(where.require_prepared(cohort, how, normalisation=normalisation), where.split(cohort)) if how else None
-    for how in (filling, beside.replace("none", ""))
-)
+prepared = Prepared(where.require_prepared(cohort, filling, normalisation=normalisation), where.split(cohort))
+filled = Prepared(where.require_prepared(cohort, beside), where.split(cohort)) if beside != "none" else None
 prepared.table.groupby(["part", "group"])["participant_id"].agg(scans="size", subjects="nunique")
 
 # %% [markdown]

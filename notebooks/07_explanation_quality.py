@@ -21,7 +21,7 @@
 # |---|---|
 # | reads | `<results>/prepared/<cohort>.h5`, `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
 # | writes | `<results>/quality/<variant>/`: scores, league table, summary, checks, what was left out, figures; `provenance.json` last |
-# | takes | about 3 minutes for 23 scans and 2 trials at width 16 |
+# | takes | about 2 minutes for 23 scans and 2 trials at width 16 |
 #
 # A rule finds lesions only where the paired interval of its difference to the *strongest* baseline lies above 0.
 
@@ -38,14 +38,8 @@ trials: int = 2  # trials of the variant; a map is their mean
 weights: str = ""  # in place of the variant's trials: one weights file (.npz)
 width: int = 16  # filters of each convolution: of the untrained network
 part: str = "holdout"  # part of the split that is measured; the baselines are tuned on training and validation
-rules: list = [
-    "epsilon",
-    "alpha2_beta1",
-    "epsilon_plus",
-    "epsilon_plus_flat",
-    "epsilon_gamma_box",
-    "epsilon_gamma",
-]  # LRP rules and composites
+rules: list = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box",
+               "epsilon_gamma"]  # LRP rules and composites  # fmt: skip
 methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # other ways of explaining (msxai.attribution)
 faithful: list = ["epsilon", "brightness"]  # maps whose deletion and insertion are measured
 checked: int = 6  # scans of the checks by new weights, conservation and registration jitter
@@ -93,7 +87,7 @@ figure
 # apart by nothing. Deletion and insertion: area to random orders, in logits.
 
 # %%
-summary
+summary.round(3)
 
 # %% [markdown]
 # ## Does the map depend on what the network has learnt?
@@ -105,7 +99,7 @@ summary
 checks, cascades = sanity.checks(
     network.restore(trained[0]), prepared, explainers.few(found, checked), epsilon=epsilon, seed=seed, threads=threads
 )
-checks
+checks.round(3)
 
 # %% [markdown]
 # ## One scan
