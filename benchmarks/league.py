@@ -66,7 +66,7 @@ if __name__ == "__main__":
         scores = pd.concat([found.scores, scores_of(network.restore(other), cohort, found.judged)], ignore_index=True)
         table, summary = quality.league(scores, [*reference_maps.NAMES, PERMUTED]), explainers.summary(found)
         print(table[["map", "auprc", "auprc_difference_low", "rma", "rra", "pointing"]].round(3).to_string())
-        figure, source = figures.league(table, synthetic=cohort.synthetic)
+        figure, source = figures.league(table, synthetic=cohort.synthetic, variant=folder.name)
         settings = {"results": where.given, "variant": folder.name, **options, "epochs_permuted": EPOCHS, "seed_permuted": SEED}
         record = integrity.provenance(settings, [where.prepared("phantom-ms"), *paths, other], baselines=words)
         figures.save(figure, FOLDER, f"fig_league_{folder.name}", source, record)

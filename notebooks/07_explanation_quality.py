@@ -76,7 +76,7 @@ for what, why in found.left_out.items():
     print(f"{what}: left out, as {why}")
 
 # %%
-figure, source = figures.league(league, synthetic=prepared.synthetic, why=found.left_out.get("league", ""))
+figure, source = figures.league(league, synthetic=prepared.synthetic, why=found.left_out.get("league", ""), variant=variant)
 record = integrity.provenance(run, [where.prepared(cohort), *trained])
 figures.save(figure, where.quality(variant), "fig_league", source, record, svg=True)
 figure

@@ -48,6 +48,8 @@ def test_the_league_by_hand(scores):
 
 
 def test_a_league_that_is_left_out_says_why():
+    named = figures.league(pd.DataFrame(), why="no lesion masks came with it", synthetic=False, variant="scratch")[0]
+    assert any(text.get_text() == "Explanation quality: scratch" for text in named.texts)
     figure, source = figures.league(pd.DataFrame(), why="no lesion masks came with it", synthetic=False)
     assert "Left out: no lesion masks came with it." in words(figure)
     assert "no lesion masks" in source.iloc[0, 0]

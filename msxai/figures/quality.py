@@ -49,7 +49,7 @@ def contest(prepared, row: int, maps: dict, scores: pd.DataFrame, *, synthetic: 
 
 
 @page.drawn
-def league(table: pd.DataFrame, *, synthetic: bool, why: str = ""):
+def league(table: pd.DataFrame, *, synthetic: bool, why: str = "", variant: str = ""):
     """The league table as a figure.
 
     Parameters
@@ -60,9 +60,12 @@ def league(table: pd.DataFrame, *, synthetic: bool, why: str = ""):
         Mark the figure.
     why : str
         Why it was left out.
+    variant : str
+        Whose networks they are, for the title.
     """
+    title = f"Explanation quality: {variant}" if variant else "Explanation quality"
     if table.empty:
-        return page.words("Explanation quality", f"Left out: {why}." if why else "Left out.", synthetic)
+        return page.words(title, f"Left out: {why}." if why else "Left out.", synthetic)
     names = [name for name in NAMES if name in table]
     shown = [name for name in ("auprc", "rra") if f"{name}_difference" in table]
     lines = [["", *["Mean over subjects (95 % interval)"], *[""] * (len(names) - 1), *["To the strongest baseline"] * bool(shown),
@@ -72,7 +75,7 @@ def league(table: pd.DataFrame, *, synthetic: bool, why: str = ""):
         pairs = ["" if row["baseline"] else f"{_interval(row, name + '_difference')}\n{row[name + '_strongest']}" for name in shown]
         lines.append([row["map"] + (" (baseline)" if row["baseline"] else ""), *cells, *(pair or "–" for pair in pairs)])
     notes = [f"{table['subjects'].iloc[0]} subjects with lesions. Best AUPRC first. Differences are paired; the interval is over subjects."]
-    return page.grid(lines, 0.95, "Explanation quality", notes, synthetic), table
+    return page.grid(lines, 0.95, title, notes, synthetic), table
 
 
 def _interval(row: dict, name: str) -> str:
