@@ -191,6 +191,26 @@ def fit(
     return table.assign(learning_rate=learning_rate / (1 + decay * steps), best=table["epoch"] == best.epoch)
 
 
+def permute_labels(prepared, seed: int) -> None:
+    """Permute the labels of a cohort's subjects over training and validation part, in place: a network that learns them learns no disease.
+
+    Parameters
+    ----------
+    prepared : msxai.prepared.Prepared
+        Arrays with their split; all visits of a subject get one label, scans without a label and the holdout keep what they have.
+    seed : int
+
+    References
+    ----------
+    A control of explanations by "data randomisation": Adebayo et al. 2018, arXiv:1810.03292.
+    """
+    table = prepared.table
+    known = table["part"].isin(["training", "validation"]) & table["label"].notna()
+    labels = table[known].groupby("participant_id", sort=False)["label"].first()
+    drawn = pd.Series(np.random.default_rng(seed).permutation(labels.to_numpy(int)), labels.index)
+    table.loc[known, "label"] = table.loc[known, "participant_id"].map(drawn).astype("Int64")
+
+
 def predict(model: keras.Model, prepared, rows, batch_size: int = 4) -> np.ndarray:
     """Logits of scans, in the order of `rows`: ndarray of shape (len(rows),), float32. Positive = patient."""
     return outputs(model, prepared, rows, batch_size)[:, 0]

@@ -36,6 +36,7 @@ variant: str = "pretrained"  # name of this variant: its results' folder
 start: str = "best"  # best or trial-N (of 02_pretraining), scratch, or a weights file (.npz)
 filling: str = "none"  # noise or constant: train on scans with their lesions filled (01b_lesion_filling)
 beside: str = "none"  # noise or constant: train on each patient beside the same scan with its lesions filled so (msxai.pairs)
+permuted: bool = False  # a control: labels permuted over the subjects of training and validation part, by the trial's seed
 trial: int = 0  # number of this trial; its seed is seed + trial
 width: int = 16  # filters of each convolution; 64 in the paper
 dropout: float = 0.1  # share of activations dropped after each pooling; .3 in the paper, whose network has four times the filters
@@ -55,6 +56,8 @@ where = Results(results)
 network.configure(seed + trial, threads)
 prepared = Prepared(where.require_prepared(cohort, filling, normalisation=normalisation), where.split(cohort))
 filled = Prepared(where.require_prepared(cohort, beside), where.split(cohort)) if beside != "none" else None
+if permuted:
+    training.permute_labels(prepared, seed + trial)
 prepared.table.groupby(["part", "group"])["participant_id"].agg(scans="size", subjects="nunique")
 
 # %% [markdown]

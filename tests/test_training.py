@@ -185,3 +185,23 @@ def test_permuted_labels_leave_nothing_to_learn(permuted):
     rows = toy.rows("holdout")
     low, high = statistics.auc_interval(toy.table["label"].to_numpy(int)[rows], training.predict(model, toy, rows), level=0.99)
     assert (low <= 0.5 <= high) == permuted
+
+
+def test_permuted_labels_stay_within_the_parts_and_with_the_subject():
+    toy = Toy(count=60)
+    toy.table["participant_id"] = [f"sub-{row // 2:02}" for row in range(60)]  # two visits each
+    toy.table["label"] = pd.array(np.arange(60) // 2 % 2, "Int64")
+    toy.table.loc[[4, 5, 59], "label"] = pd.NA
+    before = toy.table.copy()
+    training.permute_labels(toy, seed=3)
+    known = before["part"].ne("holdout") & before["label"].notna()
+    pd.testing.assert_frame_equal(toy.table[~known], before[~known])
+    assert (toy.table.groupby("participant_id")["label"].nunique() <= 1).all()
+    assert toy.table["label"].dtype == "Int64"
+    assert toy.table.loc[known, "label"].sum() == before.loc[known, "label"].sum()
+    agreement = (toy.table.loc[known, "label"] == before.loc[known, "label"]).mean()
+    assert 0.2 < agreement < 0.8
+    again = Toy(count=60)
+    again.table = before.copy()
+    training.permute_labels(again, seed=3)
+    pd.testing.assert_frame_equal(again.table, toy.table)
