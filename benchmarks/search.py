@@ -54,7 +54,7 @@ CANDIDATES = {
     **{f"epsilon {value:g}": everywhere("epsilon", stabiliser=value) for value in (1e-9, 0.1, 0.3, 1)},
     **{name: name for name in ("alpha1_beta0", "alpha2_beta1")},
     "gamma 0.1": everywhere(**gamma(0.1)),
-    **{name: name for name in rules.COMPOSITES if not name.startswith(("epsilon_gamma_box", "epsilon_plus_flat"))},
+    **{name: name for name in rules.COMPOSITES if not name.startswith(("epsilon_gamma_box", "epsilon_half", "epsilon_plus_flat"))},
     **{f"epsilon_gamma_box {value:g}": behind("bounded", gamma(value)) for value in (0.02, 0.1, 0.25, 0.5, 1)},
     **{f"epsilon_gamma_flat {value:g}": behind("flat", gamma(value)) for value in (0.02, 0.1, 0.25, 0.5)},
     "epsilon_gamma 0.1": behind(gamma(0.1), gamma(0.1)),

@@ -158,7 +158,7 @@ def test_the_default_rule_is_the_winner_and_above_epsilon():
     def layers(rule):
         return {role: rules.make(rule.get(role, "epsilon"), 1e-3).name for role in ("first", "convolution", "dense")}
 
-    assert layers(rules.DEFAULT) == layers(candidates[result["winners"]["all"]])
+    assert layers(rules.COMPOSITES[rules.DEFAULT]) == layers(candidates[result["winners"]["all"]])
     found = result["test"]["all"]["less_epsilon"]
     assert 0 < found["auprc_low"] < found["auprc"] < found["auprc_high"]
 

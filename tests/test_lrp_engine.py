@@ -241,6 +241,7 @@ def test_the_default_is_a_rule_and_the_one_that_is_used():
         found.relevance,
         lrp.explain(model, volumes, {**rules.COMPOSITES["epsilon_gamma_box"], "convolution": {"rule": "gamma", "gamma": 0.5}}).relevance,
     )
+    assert rules.DEFAULT in rules.NAMES
     assert next(lrp.stream(model, volumes)).rule == rules.DEFAULT
 
 
