@@ -35,11 +35,9 @@ figures: setup ## the paper's main figures for the embedded synthetic cohort, in
 	@for kind in png svg tsv json; do for file in runs/demo/figures/*.$$kind; do [ ! -f "$$file" ] || cp "$$file" figures/demo/ || exit 1; done; done
 	@echo "figures/demo: $$(ls figures/demo | wc -l) files"
 
-TRIALS = $(foreach trial,$(addprefix pairs/trial-,0 1 2 3) $(addsuffix /trial-0,labels-longer width-8 width-32),runs/demo/finetuning/$(trial)/provenance.json)
 quality: setup ## every rule and method against the lesions, for the demo's variants and one trained in pairs, into figures/quality (after make figures)
-	$(SNAKEMAKE) --configfile workflow/demo.yaml workflow/quality.yaml --workflow-profile workflow/local -- $(TRIALS) runs/demo/quality/pairs/provenance.json
-	$(PY) benchmarks/league.py
-	@cp runs/demo/quality/pairs/fig_contest.* figures/quality/
+	$(SNAKEMAKE) --configfile workflow/demo.yaml workflow/quality.yaml --workflow-profile workflow/local -- leagues
+	@rm -rf figures/quality && mkdir -p figures/quality && cp -R runs/demo/league/. figures/quality
 
 smoke: setup ## the whole series in minutes on a tiny network; its numbers mean nothing
 	$(SNAKEMAKE) --configfile workflow/smoke.yaml --workflow-profile workflow/local

@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 
 import msxai
-from msxai import explainers, heatmaps, integrity, lesions, lrp, network, quality, reference_maps, splits
+from msxai import explainers, heatmaps, integrity, lesions, lrp, network, quality, reference_maps, rules, splits
 from msxai.cohort import open_cohort
 from msxai.prepared import Prepared, prepare
 from msxai.results import Results
 
 HERE, PATIENTS, VARIANTS = Path(__file__).parent, ("07", "19"), ("pretrained", "scratch", "pairs")
 FOLDER = Path(msxai.ROOT).parent / "shared" / "data" / "open_ms"
-RULES = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box", "epsilon_gamma"]
+RULES = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_half_gamma_box", "epsilon_gamma"]
 METHODS = ["gradient", "input_x_gradient", "guided_backpropagation"]
 FILLINGS = {"filled": lesions.Filler("noise"), "sham": lesions.Filler("noise", "sham")}
 
@@ -68,7 +68,8 @@ if __name__ == "__main__":
     for folder in (where.trial(variant, 0).parent for variant in VARIANTS):
         paths = sorted(folder.glob("trial-*/weights.npz"))
         models = [network.restore(path) for path in paths]
-        options = {"rules": RULES, "methods": METHODS, "epsilon": 1e-3, "faithful": ["epsilon", "brightness"], "seed": 0, "threads": 2}
+        options = {"rules": RULES, "methods": METHODS, "epsilon": 1e-3, "seed": 0, "threads": 2,
+                   "examined": ["epsilon", rules.DEFAULT, "epsilon_gamma", "brightness"], "checked": 2}  # fmt: skip
         found = explainers.compare(cohorts["as it is"], [0, 1], paths, tuned, width=models[0].get_layer("conv1").filters, **options)
         keys = ["map", "participant_id", "session_id", "label"]
         scores.append(found.scores.merge(found.faithfulness, "left", keys).assign(variant=folder.name))

@@ -22,12 +22,13 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
-from . import graph, kernels, lrp, network
+from . import graph, incremental, kernels, lrp, network, rules
 from .errors import ParameterError
 from .parameters import one_of
 
 METHODS = ("gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "guided_backpropagation", "occlusion")
 ONE_PASS = ("gradient", "input_x_gradient", "guided_backpropagation")
+FASTER = {"integrated_gradients": {"steps": 8}, "smoothgrad": {"steps": 8}, "occlusion": {"size": 12}}  # where many maps are compared
 
 
 def explain(
@@ -119,8 +120,9 @@ def explain_each(model, volumes, methods, target=None, *, options=None, threads=
     """
     for method in methods:
         one_of("method", method, METHODS)
-    found = {method: explain(model, volumes, method, target, dtype=dtype, **(options or {}).get(method, {}))
-             for method in methods if method not in ONE_PASS}  # fmt: skip
+    with kernels.threads(threads or os.cpu_count()):
+        found = {method: explain(model, volumes, method, target, dtype=dtype, **(options or {}).get(method, {}))
+                 for method in methods if method not in ONE_PASS}  # fmt: skip
     shared, plan, maps, logits = [method for method in methods if method in ONE_PASS], graph.read(model, dtype), {}, []
     with kernels.threads(threads or os.cpu_count()):
         for volume in volumes if shared else ():
@@ -133,6 +135,38 @@ def explain_each(model, volumes, methods, target=None, *, options=None, threads=
                 one = _gradient(plan, x, unit, True, done) if method == "guided_backpropagation" else plain
                 maps.setdefault(method, []).append(x * one if method == "input_x_gradient" else one)
     return {method: found[method] if method in found else _explanation(maps[method], logits, method, dtype) for method in methods}
+
+
+def maps(model, volume, names, epsilon: float = 1e-3, *, threads: int = 0) -> dict:
+    """Maps of one scan by rules of LRP and by methods of this module alike, for comparisons; `FASTER` options of the latter.
+
+    Parameters
+    ----------
+    model : keras.Model
+    volume : ndarray of shape (X, Y, Z)
+    names : sequence of str
+        Of `msxai.rules.NAMES` and `METHODS`.
+    epsilon : float
+        Of the epsilon rule.
+    threads : int
+        Of `msxai.kernels`.
+
+    Returns
+    -------
+    dict
+        Name to float array of shape (X, Y, Z), in the order of `names`.
+
+    Raises
+    ------
+    ParameterError
+        Unknown name, with the nearest known one.
+    """
+    for name in names:
+        one_of("map", name, [*rules.NAMES, *METHODS])
+    ruled, others = ([name for name in names if (name in METHODS) == method] for method in (False, True))
+    found = lrp.explain_each(model, volume[None, ..., None], ruled, epsilon, threads=threads) if ruled else {}
+    found |= explain_each(model, volume[None, ..., None], others, options=FASTER, threads=threads) if others else {}
+    return {name: found[name].relevance[0, ..., 0] for name in names}
 
 
 def _explanation(maps, logits, method, dtype) -> lrp.Explanation:
@@ -185,15 +219,19 @@ def _gradient(plan, x, unit, guided=False, done=None) -> np.ndarray:
 
 def _occlusion(plan, x, unit, logit, baseline, size, stride) -> np.ndarray:
     """Mean loss of the logit over the cubes that cover a voxel, of the shape of x."""
-    total, count = np.zeros(x.shape), np.zeros(x.shape)
+    total, count, before = np.zeros(x.shape), np.zeros(x.shape), None
+    if _fused(plan):
+        before = graph.forward(plan, x[None], plan.fused)[0]
     for corner in product(*(range(0, length, stride) for length in x.shape[:3])):
-        cube = tuple(slice(start, start + size) for start in corner)
+        ends = [(start, min(start + size, length)) for start, length in zip(corner, x.shape[:3], strict=True)]
+        cube = tuple(slice(*one) for one in ends)
         if np.all(x[cube] == baseline):
             loss = 0.0  # nothing changes
         else:
             covered = x.copy()
             covered[cube] = baseline
-            loss = logit - float(ops.convert_to_numpy(graph.forward(plan, covered[None], _fused(plan))[0][-1])[0, unit])
+            output = incremental.output(plan, before, covered[None], ends) if before else graph.forward(plan, covered[None], {})[0][-1]
+            loss = logit - float(ops.convert_to_numpy(output)[0, unit])
         total[cube] += loss
         count[cube] += 1
     return total / np.maximum(count, 1)

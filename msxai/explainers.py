@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import attribution, integrity, lrp, network, quality, reference_maps, sanity
+from . import attribution, faithfulness, integrity, network, quality, reference_maps, sanity
 from .parameters import one_of
 
-FASTER = {"integrated_gradients": {"steps": 8}, "smoothgrad": {"steps": 8}, "occlusion": {"size": 12}}
-
-NEVER = {"random logit": "with one output the map of the other class is this map with its sign turned",
-         "training on permuted labels": "it takes a training of its own (make quality)"}  # fmt: skip
+UNTRAINED, PERMUTED = CONTROLS = ("untrained", "permuted labels")
+CONTROLLED = ("auprc", "rma", "rra")  # measures of the controls
+NEVER = {"random logit": "with one output the map of the other class is this map with its sign turned"}
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,13 @@ class Comparison:
         One row a map and judged scan: map, kind (rule, method or baseline), participant_id, session_id, label, lesion_voxels, positive
         (sum of R+), consistency (Spearman of the first two networks' maps; NaN otherwise), and where there are masks what
         `msxai.quality.measure` gives. Judged are the scans with lesions; where no mask is known the patients, else all.
+    controls : pandas.DataFrame
+        One row a map, control (of `CONTROLS`) and scan with lesions: participant_id, session_id, and auprc, rma and rra of the same
+        map of a network that has learnt nothing of the disease.
     faithfulness : pandas.DataFrame
-        map, deletion, insertion, participant_id of judged scans: see `msxai.sanity.faithfulness`.
+        map, deletion, insertion, participant_id of some judged scans: see `msxai.faithfulness.compare`.
+    checks, cascades : pandas.DataFrame
+        See `msxai.sanity.checks`; of the first network on the same scans.
     means : dict
         Map to {1: mean map of patients, 0: of controls}, where there are such scans.
     brain : ndarray of bool, shape (X, Y, Z)
@@ -40,7 +44,10 @@ class Comparison:
     """
 
     scores: pd.DataFrame
+    controls: pd.DataFrame
     faithfulness: pd.DataFrame
+    checks: pd.DataFrame
+    cascades: pd.DataFrame
     means: dict
     brain: np.ndarray
     left_out: dict
@@ -48,7 +55,7 @@ class Comparison:
     example: tuple
 
 
-def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, faithful, width, seed, threads) -> Comparison:
+def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, examined, checked, width, seed, threads, permuted=()) -> Comparison:
     """Explain scans in every way and measure each map; a map is the mean over the networks.
 
     Parameters
@@ -64,22 +71,30 @@ def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, faithful
         Of `msxai.rules.NAMES` and `msxai.attribution.METHODS`.
     epsilon : float
         Of the epsilon rule.
-    faithful : sequence of str
-        Maps whose deletion and insertion are measured, by the first network.
+    examined : sequence of str
+        Maps whose deletion, insertion (baselines too), randomisation, conservation and jitter are measured, by the first network.
+    checked : int
+        On how many of the judged scans, evenly spread.
     width, seed, threads : int
         Of the untrained network; of it and the random map; of the kernels.
+    permuted : sequence of path
+        Weights files of networks that were trained on permuted labels, if any.
     """
-    faithful = [one_of("faithful", name, [*rules, *methods, *reference_maps.NAMES]) for name in faithful]
-    models, untrained = [network.restore(path) for path in weights], reference_maps.untrained(width, seed)
-    logit, options = sanity.logit_of(models[0], threads), {"rule": "epsilon", "epsilon": epsilon, "threads": threads}
-    scores, faithfulness, sums, brains, shown = [], [], {}, 0, {}
+    names = [*rules, *methods]
+    examined = [one_of("examined", name, [*names, *reference_maps.NAMES]) for name in examined]
+    models = [network.restore(path) for path in weights]
+    controls = {UNTRAINED: [reference_maps.untrained(width, seed)], PERMUTED: [network.restore(path) for path in permuted]}
+    logit, options = faithfulness.logit_of(models[0], threads), {"epsilon": epsilon, "threads": threads}
+    scores, others, faithful, sums, brains, shown = [], [], [], {}, 0, {}
     lesioned, judged, left_out = _judged(prepared, rows, tuned, len(models))
-    example = _example(prepared, judged)
+    if not len(permuted):
+        left_out["training on permuted labels"] = "no such networks were given (make quality has one)"
+    example, chosen = _example(prepared, judged), few(sorted(judged), checked)
     for row in tqdm(rows, desc="comparing", unit="scan"):
         scan, image, brain, lesions = prepared.table.iloc[row], prepared.image(row), prepared.brain(row), prepared.lesions(row)
-        found = explained(models, image, rules, methods, epsilon, threads)
-        maps = {name: (kind, np.mean(each, axis=0)) for name, (kind, each) in found.items()}
-        rest = reference_maps.maps(prepared, row, tuned, untrained, seed, **options)
+        found = explained(models, image, names, **options)
+        maps = {name: ("method" if name in methods else "rule", np.mean(each, axis=0)) for name, each in found.items()}
+        rest = reference_maps.maps(prepared, row, tuned, controls[UNTRAINED][0], seed, rule="epsilon", **options)
         maps |= {name: ("baseline", values) for name, values in rest.items()}
         brains = brains + brain
         label = None if pd.isna(scan["label"]) else int(scan["label"])
@@ -89,20 +104,27 @@ def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, faithful
             total, count = sums.setdefault(name, {}).get(label, (0, 0))
             sums[name][label] = total + values, count + 1
             if row in judged:
-                each = found.get(name, ("", []))[1]
+                each = found.get(name, [])
                 alike = quality.consistency(each[0], each[1], brain) if len(each) > 1 else np.nan
                 known = row in lesioned
                 more = quality.measure(values, lesions, brain, target) if known else {"positive": float(quality.positive(values).sum())}
                 scores.append({"map": name, "kind": kind, **who, "lesion_voxels": volume, **more, "consistency": alike})
+        for control, networks in controls.items() if row in lesioned else ():
+            for name, each in explained(networks, image, names, **options).items():
+                one = quality.measure(np.mean(each, axis=0), lesions, brain, target, CONTROLLED)
+                others.append({"map": name, "control": control, **who, **{measure: one[measure] for measure in CONTROLLED}})
         if row == example:
             shown = {name: values for name, (_, values) in maps.items()}
-        if row in judged and len(faithful):
-            chosen = {name: maps[name][1] for name in faithful if name in maps}
-            filled = sanity.fill(image, brain, seed, mask=lesions if row in lesioned else None)
-            faithfulness.append(sanity.faithfulness(logit, image, brain, chosen, filled, seed=seed, orders=1).assign(**who))
+        if row in chosen and examined:
+            filled = faithfulness.fill(image, brain, seed, mask=lesions if row in lesioned else None)
+            some = {name: maps[name][1] for name in examined if name in maps}
+            faithful.append(faithfulness.compare(logit, image, brain, some, filled, seed=seed, orders=1).assign(**who))
     means = {name: {label: total / count for label, (total, count) in both.items()} for name, both in sums.items()}
-    faithfulness = pd.concat(faithfulness, ignore_index=True) if faithfulness else pd.DataFrame(columns=["map", "deletion", "insertion"])
-    return Comparison(pd.DataFrame(scores), faithfulness, means, brains >= len(rows) / 2, left_out, sorted(judged), (example, shown))
+    faithful = pd.concat(faithful, ignore_index=True) if faithful else pd.DataFrame(columns=["map", "deletion", "insertion"])
+    dependent = [name for name in examined if name in names]
+    checks, cascades = sanity.checks(models[0], prepared, chosen, dependent, seed=seed, **options) if dependent else (pd.DataFrame(),) * 2
+    return Comparison(pd.DataFrame(scores), pd.DataFrame(others), faithful, checks, cascades, means, brains >= len(rows) / 2, left_out,
+                      sorted(judged), (example, shown))  # fmt: skip
 
 
 def _judged(prepared, rows, tuned, count: int) -> tuple[set, set, dict]:
@@ -135,21 +157,15 @@ def _example(prepared, judged) -> int:
     return sorted(patients, key=lambda row: prepared.lesions(row).sum())[len(patients) // 2]
 
 
-def explained(models, image, rules, methods, epsilon: float, threads: int) -> dict:
-    """Maps of one scan of shape (X, Y, Z): name to (kind, a map of each network)."""
-    volume, found = image[None, ..., None], {}
-    for model in models:
-        maps = lrp.explain_each(model, volume, rules, epsilon, threads=threads)
-        maps = {name: ("rule", one) for name, one in maps.items()}
-        others = attribution.explain_each(model, volume, methods, options=FASTER, threads=threads)
-        for name, (kind, one) in (maps | {name: ("method", one) for name, one in others.items()}).items():
-            found.setdefault(name, (kind, []))[1].append(one.relevance[0, ..., 0])
-    return found
+def explained(models, image, names, **options) -> dict:
+    """Maps of one scan of shape (X, Y, Z): name to a map of each network; `options` of `msxai.attribution.maps`."""
+    found = [attribution.maps(model, image, names, **options) for model in models]
+    return {name: [one[name] for one in found] for name in names} if found else {}
 
 
-def few(found: Comparison, count: int) -> list[int]:
-    """Rows of `count` judged scans, evenly spread, for `msxai.sanity.checks`."""
-    return [found.judged[place] for place in np.unique(np.linspace(0, len(found.judged) - 1, count).round().astype(int))]
+def few(rows, count: int) -> list[int]:
+    """`count` of the rows, evenly spread."""
+    return [int(rows[place]) for place in np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))] if len(rows) else []
 
 
 def league(found: Comparison, seed: int = 0) -> pd.DataFrame:
@@ -157,6 +173,29 @@ def league(found: Comparison, seed: int = 0) -> pd.DataFrame:
     if "league" in found.left_out:
         return pd.DataFrame()
     return quality.league(found.scores[found.scores["lesion_voxels"].notna()], reference_maps.NAMES, seed)
+
+
+def controls(found: Comparison, seed: int = 0) -> pd.DataFrame:
+    """Each map beside the same of networks that have learnt nothing of the disease.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a map, control and measure (of `CONTROLLED`): map, control, measure, trained and value (means over subjects), difference
+        with `_low` and `_high` (paired, bootstrap over subjects), subjects. Empty without lesion masks.
+    """
+    if found.controls.empty:
+        return pd.DataFrame()
+    keys, rows = ["map", "participant_id"], []
+    trained = found.scores.groupby(keys)[list(CONTROLLED)].mean()
+    for (name, control), one in found.controls.groupby(["map", "control"], sort=False):
+        both = one.groupby(keys)[list(CONTROLLED)].mean()
+        for measure in CONTROLLED:
+            pair = pd.concat([trained[measure], both[measure]], axis=1, keys=["trained", "value"], join="inner").dropna()
+            difference, low, high = quality.mean_interval(pair["trained"] - pair["value"], seed)
+            rows.append({"map": name, "control": control, "measure": measure, **pair.mean(), "difference": difference,
+                         "difference_low": low, "difference_high": high, "subjects": len(pair)})  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def summary(found: Comparison, seed: int = 0) -> pd.DataFrame:

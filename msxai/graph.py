@@ -293,27 +293,34 @@ def forward(plan: Graph, batch, fused: dict) -> tuple[list, dict]:
     """
     values, winners = [None] * len(plan.nodes), {}
     for place, node in enumerate(plan.nodes):
-        inputs = values[node.inputs[0]] if node.inputs else None
         if node.kind == "input":
             values[place] = batch
-        elif place in fused.values():
-            pass  # its pooling computes it
-        elif place in fused:
-            values[place], winners[place] = _convolve_and_pool(plan.nodes[fused[place]].what, values[plan.nodes[fused[place]].inputs[0]])
-        elif node.kind == "affine":
-            values[place] = node.what.forward(inputs, node.what.weights) + node.what.bias
-        elif node.kind == "max":
-            values[place], winners[place] = node.what.winners(inputs)
-        elif node.kind == "mean":
-            values[place] = sum(node.what.windows(inputs, 0)) / counts(node.what, inputs)
-        elif node.kind == "add":
-            values[place] = sum(values[each] for each in node.inputs)
-        else:
-            values[place] = node.what(inputs)
+        elif place not in fused.values():  # its pooling computes it
+            values[place], won = value(plan, place, values, fused)
+            if won is not None:
+                winners[place] = won
     return values, winners
 
 
-def _convolve_and_pool(what, inputs) -> tuple[np.ndarray, np.ndarray]:
+def value(plan: Graph, place: int, values: list, fused: dict) -> tuple:
+    """Value of one node from those of its inputs, and the winners of a max pooling (else None); `fused` as in `forward`."""
+    node = plan.nodes[place]
+    if place in fused:
+        convolution = plan.nodes[fused[place]]
+        return convolve_and_pool(convolution.what, values[convolution.inputs[0]])
+    inputs = values[node.inputs[0]]
+    if node.kind == "affine":
+        return node.what.forward(inputs, node.what.weights) + node.what.bias, None
+    if node.kind == "max":
+        return node.what.winners(inputs)
+    if node.kind == "mean":
+        return sum(node.what.windows(inputs, 0)) / counts(node.what, inputs), None
+    if node.kind == "add":
+        return sum(values[each] for each in node.inputs), None
+    return node.what(inputs), None
+
+
+def convolve_and_pool(what, inputs) -> tuple[np.ndarray, np.ndarray]:
     """Pooled convolution and winners of a batch of one, by the kernels."""
     if what.weights.shape[3] == 1:
         volume = np.ascontiguousarray(ops.convert_to_numpy(inputs)[0])

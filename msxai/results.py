@@ -58,9 +58,9 @@ class Results:
         """Heatmaps of a variant as a BIDS derivative with heatmaps.tsv and provenance.json from 05_lrp_heatmaps."""
         return self.folder / "heatmaps" / variant
 
-    def quality(self, variant: str) -> Path:
+    def quality(self, variant: str, choice: str = "quality") -> Path:
         """Explanation quality of a variant: scores.tsv, league.tsv, summary.tsv, figures, provenance.json from 07_explanation_quality."""
-        return self.folder / "quality" / variant
+        return self.folder / choice / variant
 
     def states(self, variant: str) -> Path:
         """Maps of several methods on networks in several states, methods.tsv, scans.tsv, provenance.json from 07_explanation_quality."""

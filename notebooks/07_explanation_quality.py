@@ -20,13 +20,13 @@
 # | | |
 # |---|---|
 # | reads | `<results>/prepared/<cohort>.h5`, `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
-# | writes | `<results>/quality/<variant>/`: scores, league table, summary, checks, what was left out, figures; `provenance.json` last |
-# | takes | about 2 minutes for 23 scans and 2 trials at width 16 |
+# | writes | `<results>/quality/<variant>/`: scores, league, summary, checks, controls, what was left out, figures; `provenance.json` last |
+# | takes | about 3 minutes for 23 scans and 2 trials at width 16 |
 #
 # A rule finds lesions only where the paired interval of its difference to the *strongest* baseline lies above 0.
 
 # %%
-from msxai import explainers, figures, heatmaps, integrity, network, parameters, reference_maps, sanity, states
+from msxai import explainers, figures, heatmaps, integrity, network, parameters, reference_maps, states
 from msxai.prepared import Prepared
 from msxai.results import Results
 
@@ -38,12 +38,16 @@ trials: int = 2  # trials of the variant; a map is their mean
 weights: str = ""  # in place of the variant's trials: one weights file (.npz)
 width: int = 16  # filters of each convolution: of the untrained network
 part: str = "holdout"  # part of the split that is measured; the baselines are tuned on training and validation
-rules: list = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_gamma_box",
+rules: list = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_half_gamma_box",
                "epsilon_gamma"]  # LRP rules and composites  # fmt: skip
 methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # other ways of explaining (msxai.attribution)
-faithful: list = ["epsilon", "brightness"]  # maps whose deletion and insertion are measured
-checked: int = 6  # scans of the checks by new weights, conservation and registration jitter
-compared: int = 5  # scans with lesions on which networks in several states are compared
+examined: list = ["epsilon", "epsilon_half_gamma_box",
+                  "brightness"]  # maps that are examined: deletion and insertion, new weights, conservation, jitter  # fmt: skip
+checked: int = 8  # scans that they are examined on
+permuted: str = ""  # variant of 03_fine_tuning that was trained on permuted labels: one more control
+shown: list = []  # maps in the figure of one scan; none named: all
+compared: int = 5  # scans with lesions on which networks in several states are compared; 0: none
+folder: str = "quality"  # of the results: another name for another choice of maps
 epsilon: float = 1e-3  # stabiliser of the epsilon rule
 seed: int = 0  # of the random map, the untrained network, the bootstrap
 threads: int = 1  # of TensorFlow; results depend on it by the order of summation
@@ -54,6 +58,8 @@ where = Results(results)
 network.configure(seed, threads)
 prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
 trained = heatmaps.trained(where, variant, trials, weights, cohort)
+unlearnt = heatmaps.trained(where, permuted, 1, "", cohort) if permuted else []
+place = where.quality(variant, folder)
 rows = prepared.rows(part)
 
 # %% [markdown]
@@ -69,7 +75,8 @@ print(words)
 # Measured subject by subject, never over the voxels of several.
 
 # %%
-options = {"rules": rules, "methods": methods, "epsilon": epsilon, "faithful": faithful, "width": width, "seed": seed, "threads": threads}
+options = {"rules": rules, "methods": methods, "epsilon": epsilon, "examined": examined, "checked": checked, "width": width,
+           "seed": seed, "threads": threads, "permuted": unlearnt}  # fmt: skip
 found = explainers.compare(prepared, rows, trained, tuned, **options)
 league, summary = explainers.league(found, seed), explainers.summary(found, seed)
 for what, why in found.left_out.items():
@@ -77,29 +84,29 @@ for what, why in found.left_out.items():
 
 # %%
 figure, source = figures.league(league, synthetic=prepared.synthetic, why=found.left_out.get("league", ""), variant=variant)
-record = integrity.provenance(run, [where.prepared(cohort), *trained])
-figures.save(figure, where.quality(variant), "fig_league", source, record, svg=True)
+record = integrity.provenance(run, [where.prepared(cohort), *trained, *unlearnt])
+figures.save(figure, place, "fig_league", source, record, svg=True)
 figure
 
 # %% [markdown]
-# ## One number a map
-# Dose: do heavier lesion loads get more relevance? Consistency: do two networks agree? Contrast: near 1, maps tell patients and controls
-# apart by nothing. Deletion and insertion: area to random orders, in logits.
+# ## When not to trust a map
+# Deletion and insertion: does the logit follow what the map marks? New weights from the output down: a map that stays says nothing, and
+# eMPRT above 0 says that it became more disordered. Registration jitter: the map of a scan that was moved a little, moved back.
+# Conservation: what biases and the stabiliser keep of the logit. Dose: do heavier lesion loads get more relevance? Contrast: near 1, maps
+# tell patients and controls apart by nothing.
 
 # %%
-summary.round(3)
+figure, source = figures.checks(summary, found.checks, synthetic=prepared.synthetic, variant=variant)
+figures.save(figure, place, "fig_checks", source, record)
+figure
 
 # %% [markdown]
-# ## Does the map depend on what the network has learnt?
-# Epsilon rule, first network, a few scans. New weights from the output down: a map that stays says nothing, and eMPRT above 0 says that
-# it became more disordered. Registration jitter: the map of a scan that was moved a little, moved back. `reference`: what interpolation
-# alone leaves; for SSIM, what the map's own voxels reach when shuffled. Conservation: what biases and the stabiliser keep of the logit.
+# ## The same maps of networks that have learnt nothing
+# Random weights, and a training on permuted labels where there is one (`permuted`). `difference`: what learning the disease brought.
 
 # %%
-checks, cascades = sanity.checks(
-    network.restore(trained[0]), prepared, explainers.few(found, checked), epsilon=epsilon, seed=seed, threads=threads
-)
-checks.round(3)
+controls = explainers.controls(found, seed)
+controls.query("measure == 'auprc'").round(3) if len(controls) else "left out, as no lesions are known"
 
 # %% [markdown]
 # ## One scan
@@ -107,8 +114,9 @@ checks.round(3)
 
 # %%
 row, maps = found.example
+maps = {parameters.one_of("shown", name, maps): maps[name] for name in shown or maps}
 figure, source = figures.contest(prepared, row, maps, found.scores, synthetic=prepared.synthetic)
-figures.save(figure, where.quality(variant), "fig_contest", source, record)
+figures.save(figure, place, "fig_contest", source, record)
 figure
 
 # %% [markdown]
@@ -117,21 +125,19 @@ figure
 # as many lesion voxels with random weights shows where the scan is bright. Such a test can reject a method, not rank methods.
 
 # %%
-models, files, missing = (
-    states.networks(where, variant, trials, cohort, seed)
-    if not weights
-    else ({}, [], {"attribution methods": "weights were given, whose training is not known"})
-)
 some = [row for row in rows if prepared.lesions(row).any()][:compared]
+models, files, missing = states.networks(where, variant, trials, cohort, seed, weights)
 sources = [where.prepared(cohort), *files]
-methods_found, _ = states.write(where.states(variant), prepared, some, models, run, sources, missing, seed=seed)
+if compared:
+    methods_found, _ = states.write(where.states(variant), prepared, some, models, run, sources, missing, seed=seed)
 print(*(f"{state}: left out, as {reason}" for state, reason in missing.items()), sep="\n")
-methods_found
+methods_found if compared else "left out (compared: 0)"
 
 # %% [markdown]
 # ## Summary
 
 # %%
-tables = {"scores": found.scores, "league": league, "summary": summary, "checks": checks, "randomisation": cascades}
-explainers.save(where.quality(variant), tables, run, [where.prepared(cohort), *trained], found.left_out)
+tables = {"scores": found.scores, "league": league, "summary": summary, "checks": found.checks, "randomisation": found.cascades,
+          "controls": controls}  # fmt: skip
+explainers.save(place, tables, run, [where.prepared(cohort), *trained, *unlearnt], found.left_out)
 (summary if league.empty else league[["map", "baseline", "auprc", "rma", "rra", "pointing"]]).round(3)

@@ -98,3 +98,17 @@ def test_bad_options_are_refused():
         attribution.explain(model, volume, "smoothgrad", steps=0)
     with pytest.raises(ParameterError, match="target: found 4"):
         attribution.explain(model, volume, target=4)
+
+
+def test_maps_are_those_of_rules_and_methods_alone():
+    model, volume = with_weights(2, SMALL, seed=3), np.random.default_rng(0).normal(size=SMALL).astype("float32")
+    names = ["gradient", "epsilon", "smoothgrad", "epsilon_half_gamma_box"]
+    found = attribution.maps(model, volume, names, 0.1, threads=1)
+    assert list(found) == names
+    volumes = volume[None, ..., None]
+    np.testing.assert_array_equal(found["epsilon"], lrp.explain(model, volumes, "epsilon", 0.1).relevance[0, ..., 0])
+    np.testing.assert_array_equal(found["epsilon_half_gamma_box"], lrp.explain(model, volumes, epsilon=0.1).relevance[0, ..., 0])
+    few = attribution.explain(model, volumes, "smoothgrad", **attribution.FASTER["smoothgrad"]).relevance[0, ..., 0]
+    np.testing.assert_array_equal(found["smoothgrad"], few)
+    with pytest.raises(ParameterError, match="gradient"):
+        attribution.maps(model, volume, ["gradiend"])

@@ -10,8 +10,9 @@ from test_network import with_weights
 from msxai import attribution, explainers, figures, images, lrp, network, quality, reference_maps
 from msxai.errors import CohortError, ParameterError
 
-OPTIONS = {"rules": ["epsilon", "epsilon_plus"], "methods": ["gradient"], "epsilon": 1e-3, "faithful": ["epsilon"], "width": 1, "seed": 0,
-           "threads": 1}  # fmt: skip
+OPTIONS = {"rules": ["epsilon", "epsilon_plus"], "methods": ["gradient"], "epsilon": 1e-3, "examined": ["epsilon", "brightness"],
+           "checked": 2, "width": 1, "seed": 0, "threads": 1}  # fmt: skip
+USUAL = explainers.NEVER | {"training on permuted labels": "no such networks were given (make quality has one)"}
 
 
 class Cohort:
@@ -60,7 +61,7 @@ def full(weights):
 def test_with_masks_all_is_measured(full):
     found, words = full
     assert "threshold of the z-score" in words
-    assert found.left_out == explainers.NEVER
+    assert found.left_out == USUAL
     names = {"epsilon", "epsilon_plus", "gradient", *reference_maps.NAMES}
     assert set(found.scores["map"]) == names
     assert found.scores.groupby("map").size().eq(3).all(), "the scan without a lesion is not judged"
@@ -74,6 +75,10 @@ def test_with_masks_all_is_measured(full):
     assert summary.loc["brightness", "dose"] > 0.9, "bright lesions of 48, 64, 80 and 96 voxels"
     assert summary.loc["epsilon", ["deletion", "insertion", "contrast", "consistency"]].notna().all()
     assert summary.loc["gradient", ["deletion", "insertion"]].isna().all(), "not asked for"
+    assert summary.loc["brightness", ["deletion", "insertion"]].notna().all()
+    assert set(found.faithfulness["participant_id"]) == {"sub-1", "sub-3"}, "two scans, evenly spread"
+    assert set(found.checks["map"]) == set(found.cascades["map"]) == {"epsilon"}, "brightness depends on no network"
+    assert set(found.cascades["participant_id"]) == {"sub-1", "sub-3"}
     row, maps = found.example
     assert row == 2, "of the patients 1 and 2 the one in the upper middle"
     assert set(maps) == names
@@ -92,10 +97,31 @@ def test_a_map_is_the_mean_over_the_networks_of_what_each_way_gives_alone(full, 
     assert score[list(expected)].to_dict() == pytest.approx(expected)
 
 
+def test_controls_are_the_same_maps_of_networks_that_have_learnt_nothing(full, weights):
+    found, _ = run(Cohort(), weights[:1], permuted=weights[:1], examined=[])
+    assert "training on permuted labels" not in found.left_out
+    table = explainers.controls(found).set_index(["control", "map", "measure"])
+    assert set(table.index.get_level_values("map")) == {"epsilon", "epsilon_plus", "gradient"}
+    assert set(table.index.get_level_values("control")) == set(explainers.CONTROLS)
+    same = table.loc["permuted labels"]
+    assert (same["difference"] == 0).all(), "the same network stands on both sides"
+    cohort, model = Cohort(), reference_maps.untrained(OPTIONS["width"], OPTIONS["seed"])
+    alone = [quality.auprc(lrp.explain(model, cohort.image(row)[None, ..., None], "epsilon_plus", threads=1).relevance[0, ..., 0],
+                           cohort.lesions(row), cohort.brain(row)) for row in (1, 2, 3)]  # fmt: skip
+    one = table.loc[("untrained", "epsilon_plus", "auprc")]
+    assert one["value"] == pytest.approx(np.mean(alone))
+    trained = found.scores.query("map == 'epsilon_plus'")["auprc"].to_numpy()
+    assert one["difference"] == pytest.approx(np.mean(trained - alone))
+    assert one["difference_low"] <= one["difference"] <= one["difference_high"]
+    assert one["subjects"] == 3
+    assert explainers.controls(run(Cohort(known=()), weights[:1], examined=[])[0]).empty
+    assert set(explainers.controls(full[0])["control"]) == {"untrained"}
+
+
 def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, weights, tmp_path):
     found, words = run(Cohort(known=()), weights)
     assert "left out: what needs lesion masks" in words
-    assert {"league", "dose", "scores against lesions", "baselines edges and prior", *explainers.NEVER} == set(found.left_out)
+    assert {"league", "dose", "scores against lesions", "baselines edges and prior", *USUAL} == set(found.left_out)
     assert explainers.league(found).empty
     assert set(found.scores["participant_id"]) == {"sub-1", "sub-2"}, "the patients are judged"
     assert set(found.scores["map"]) == {"epsilon", "epsilon_plus", "gradient", "random", "untrained", "brightness"}
@@ -121,31 +147,32 @@ def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, we
 
 def test_masks_of_some_scans_are_used_and_the_others_counted(weights):
     found, _ = run(Cohort(known=(0, 1, 3)), weights)
-    assert found.left_out == explainers.NEVER | {"scores against lesions: some scans": "2 of 4 scans have no lesion mask"}
+    assert found.left_out == USUAL | {"scores against lesions: some scans": "2 of 4 scans have no lesion mask"}
     assert set(found.scores["participant_id"]) == {"sub-1", "sub-3"}
     assert explainers.league(found)["subjects"].eq(2).all()
     assert found.example[0] == 1, "the patient whose lesions are known"
     holdout, _ = run(Cohort(known=(1, 2)), weights)  # no mask in the training part: nothing to tune baselines on
     assert "auprc" in holdout.scores
     assert explainers.league(holdout).empty
-    assert set(holdout.left_out) == {"league", "baselines edges and prior", "scores against lesions: some scans", *explainers.NEVER}
+    assert set(holdout.left_out) == {"league", "baselines edges and prior", "scores against lesions: some scans", *USUAL}
 
 
 def test_one_network_or_one_class_is_said(weights):
-    found, _ = run(Cohort(label=(1,) * 5), weights[:1], faithful=[])
+    found, _ = run(Cohort(label=(1,) * 5), weights[:1], examined=[])
     why = {"contrast": "it takes scans of patients and of controls", "consistency": "it takes two networks"}
-    assert found.left_out == explainers.NEVER | why
+    assert found.left_out == USUAL | why
     assert explainers.summary(found)[["contrast", "consistency", "deletion"]].isna().all(axis=None)
 
 
 def test_few_scans_are_spread_evenly(full):
     assert full[0].judged == [1, 2, 3]
-    assert explainers.few(full[0], 2) == [1, 3]
-    assert explainers.few(full[0], 9) == [1, 2, 3]
+    assert explainers.few(full[0].judged, 2) == [1, 3]
+    assert explainers.few(full[0].judged, 9) == [1, 2, 3]
+    assert explainers.few([], 2) == []
 
 
 def test_bad_input(weights):
     with pytest.raises(CohortError):
         reference_maps.tune(Cohort(known=()))
     with pytest.raises(ParameterError, match="epsilon"):
-        run(Cohort(), weights, faithful=["epsilom"])
+        run(Cohort(), weights, examined=["epsilom"])

@@ -56,6 +56,34 @@ def test_a_league_that_is_left_out_says_why():
     assert "ynthetic" not in words(figure)
 
 
+def test_the_checks_by_hand():
+    summary = pd.DataFrame([
+        {"map": "rule", "dose": 0.5, "dose_low": 0.4, "dose_high": 0.6, "consistency": 0.2, "consistency_low": 0.1, "consistency_high": 0.3,
+         "deletion": 1.5, "deletion_low": 1.0, "deletion_high": 2.0, "deletion_p": 0.004, "contrast": 0.9, "insertion": np.nan},
+        {"map": "brightness", "dose": 0.7, "dose_low": 0.6, "dose_high": 0.8, "deletion": 0.5, "deletion_low": 0.4, "deletion_high": 0.6},
+        {"map": "not examined", "dose": 0.1, "dose_low": 0.0, "dose_high": 0.2},
+    ])  # fmt: skip
+    one = {"map": "rule", "low": 0.1, "high": 0.3, "subjects": 8, "expected": ""}
+    table = pd.DataFrame([{**one, "check": "randomised: SSIM", "value": 0.2, "reference": 0.95},
+                          {**one, "check": "conservation error", "value": 3e-7, "reference": np.nan}])  # fmt: skip
+    figure, source = figures.checks(summary, table, variant="scratch", **MARKS)
+    cells = [text.get_text() for text in figure.axes[0].texts]
+    row = cells[cells.index("rule") :][:14]
+    assert row == ["rule", "1.50 (1.00, 2.00)\np = 0.004", "–", "–", "0.20 (0.10, 0.30)\n[0.95]", "–", "–", "–", "–", "3e-07", "–",
+                   "0.20 (0.10, 0.30)", "0.50 (0.40, 0.60)", "0.90"]  # fmt: skip
+    assert cells[cells.index("brightness") :][1] == "0.50 (0.40, 0.60)"
+    assert "not examined" not in cells
+    said = words(figure)
+    assert "These on 8 subjects" in said
+    assert "Synthetic" in said
+    assert "scratch" in said
+    assert source.set_index("map").loc["rule", ["randomised: SSIM", "randomised: SSIM, reference"]].tolist() == [0.2, 0.95]
+    assert source.set_index("map").loc["rule", "deletion_p"] == 0.004
+    clear(figure)
+    nothing, _ = figures.checks(summary.assign(deletion=np.nan), pd.DataFrame(), synthetic=False)
+    assert "no map was examined" in words(nothing)
+
+
 def maps():
     """One map that is high in the lesion of row 2, one that is high on the other side, one of zeros."""
     right, left = np.zeros(images.SHAPE), np.zeros(images.SHAPE)

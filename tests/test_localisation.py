@@ -1,7 +1,6 @@
 """A small version of benchmarks/localisation.py: five scans made by hand, networks of one filter."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from test_benchmarks import script
 from test_explainers import Cohort
@@ -66,27 +65,29 @@ def test_what_the_rows_are_made_of(found):
     assert sorted(script_._sizes(lesions)) == [1, 18]
 
 
-def test_the_league_has_a_network_trained_on_permuted_labels(tmp_path, monkeypatch):
-    league, cohort, seen = script("league"), Cohort(), []
-    cohort.table = pd.concat([cohort.table] * 4, ignore_index=True)
-    cohort.table["part"] = np.repeat(["training", "validation", "holdout"], [12, 4, 4])
-    before = cohort.table["label"].copy()
+def test_lesions_are_filled_until_a_share_is_left(found, monkeypatch):
+    script_ = found[0]
+    lesions = np.zeros((40, 12, 12), bool)
+    for place in range(6):
+        lesions[6 * place + 2 : 6 * place + 4, 5:7, 5:7] = True  # six lesions of eight voxels
+    image = 5.0 * lesions.astype("float32")
+    monkeypatch.setattr(script_.faithfulness, "healed", lambda volume, mask, seed: np.full(volume.shape, -1, "float32"))
+    for (left, scan), expected in zip(script_.fewer(image, lesions), (32, 16, 0), strict=True):
+        assert left == expected
+        assert ((scan == 5) & lesions).sum() == expected
+        assert ((scan == -1) & lesions).sum() == 48 - expected
+        assert set(np.unique(scan[lesions].reshape(6, 8), axis=1).ravel()) <= {5, -1}, "a lesion is filled as a whole"
 
-    def fit(model, prepared, **options):
-        seen.append(prepared.table["label"].copy())
-        return pd.DataFrame({"loss": [0.7], "accuracy": [0.5], "val_accuracy": [0.5]})
 
-    monkeypatch.setattr(league.training, "fit", fit)
-    path = league.permuted(cohort, tmp_path / "permuted.npz", width=1, epochs=1)
-    known = cohort.table["part"] != "holdout"
-    assert (seen[0][~known] == before[~known]).all()
-    assert sorted(seen[0][known]) == sorted(before[known])
-    assert (seen[0][known] != before[known]).any()
-    assert (cohort.table["label"] == before).all(), "the labels are put back"
-    league.permuted(cohort, path, width=1)
-    assert len(seen) == 1, "kept"
-    scores = league.scores_of(league.network.restore(path), Cohort(), [0, 1])
-    assert set(scores["map"]) == {league.PERMUTED}
-    assert scores[["auprc", "rma", "rra"]].notna().all(axis=None)
-    assert set(league.RULES) >= {"epsilon", "epsilon_gamma", "epsilon_gamma_box"}
-    assert not set(league.RULES) & {"alpha_beta"}
+def test_agreement_by_hand(found):
+    rng, brain = np.random.default_rng(0), np.ones((20, 20, 20), bool)
+    shared = np.zeros(brain.shape)
+    shared[:, :, :10] = 10 + rng.random((20, 20, 10))
+    pair = [shared + 0.001 * rng.normal(size=brain.shape) for _ in range(2)]
+    near = np.zeros(brain.shape, bool)
+    near[:, :, :10] = True
+    same = found[0].agreement(pair, near, brain)
+    assert same["round lesions"] > 0.99
+    assert abs(same["weak half"]) < 0.1
+    assert same["weak half's share"] < 1e-3
+    assert same["blurred"] > same["pairs of networks"] > 0.5

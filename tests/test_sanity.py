@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import ndimage, stats
+from scipy import stats
 from skimage.metrics import structural_similarity
 
-from msxai import images, lrp, phantom, sanity
+from msxai import lrp, sanity
 
 SHAPE = (12, 13, 11)
 
@@ -51,17 +51,23 @@ def test_layers_are_randomised_from_the_output_down_and_the_model_stays(model):
 
 def test_cascade(model, rng):
     brain = np.ones(SHAPE, bool)
-    table = sanity.cascade(model, rng.normal(size=(*SHAPE, 1)).astype("float32"), brain, rule="epsilon")
-    assert table["layer"].tolist() == ["", "dense", "conv2", "conv1"]
-    assert table.loc[0, ["ssim", "rank", "emprt"]].tolist() == [1, 1, 0]
-    assert abs(table["rank"].iloc[-1]) < 0.5  # new weights everywhere: another map
-    assert (table["rank"].iloc[1:] < 0.95).all()  # the model was made with seed 0, as the new weights are: other weights all the same
+    volume = rng.normal(size=SHAPE).astype("float32")
+    both = sanity.cascade(model, volume, brain, ["epsilon", "gradient"])
+    assert both["map"].tolist() == ["epsilon"] * 4 + ["gradient"] * 4
+    for name in ("epsilon", "gradient"):
+        table = both[both["map"] == name]
+        assert table["layer"].tolist() == ["", "dense", "conv2", "conv1"]
+        assert table[["ssim", "rank", "emprt"]].iloc[0].tolist() == [1, 1, 0]
+        assert abs(table["rank"].iloc[-1]) < 0.5  # new weights everywhere: another map
+        assert (table["rank"].iloc[1:] < 0.95).all()  # the model was made with seed 0, as the new weights are: other weights all the same
+        alone = sanity.cascade(model, volume, brain, [name])
+        pd.testing.assert_frame_equal(alone, table.reset_index(drop=True))
 
 
 def test_a_map_of_the_input_alone_survives_randomisation(model, rng, monkeypatch):
     """An edge map in place of LRP: the check must see that nothing changes."""
-    monkeypatch.setattr(sanity.lrp, "explain", lambda model, volumes, **options: lrp.Explanation(np.abs(volumes), 0, None, "", 0, ""))
-    table = sanity.cascade(model, rng.normal(size=(*SHAPE, 1)).astype("float32"), np.ones(SHAPE, bool))
+    monkeypatch.setattr(sanity.attribution, "maps", lambda model, volume, names, **options: {name: np.abs(volume) for name in names})
+    table = sanity.cascade(model, rng.normal(size=SHAPE).astype("float32"), np.ones(SHAPE, bool), ["edges"])
     assert table["rank"].tolist() == pytest.approx([1] * 4)
     assert table["ssim"].tolist() == pytest.approx([1] * 4)
 
@@ -106,83 +112,36 @@ class Three:
 
 
 def test_checks_are_means_over_subjects(model, monkeypatch):
-    table, cascades = sanity.checks(model, Three(), [0, 1, 2], epsilon=1e-3, seed=0, threads=1)
-    table = table.set_index("check")
+    every, cascades = sanity.checks(model, Three(), [0, 1, 2], ["epsilon", "epsilon_plus", "gradient"], epsilon=1e-3, seed=0, threads=1)
+    assert every["map"].drop_duplicates().tolist() == ["epsilon", "epsilon_plus", "gradient"]
+    ruled = [name for name in sanity.EXPECTED if "conservation" not in name]
+    assert every.loc[every["map"] == "gradient", "check"].tolist() == ruled, "a gradient conserves nothing and is not asked to"
+    table = every[every["map"] == "epsilon"].set_index("check")
     assert list(table.index) == list(sanity.EXPECTED)
-    assert (table["subjects"] == 2).all(), "two visits are one subject"
+    assert (every["subjects"] == 2).all(), "two visits are one subject"
     assert table.loc["conservation error without biases", "value"] < 1e-4 < table.loc["conservation error", "value"]
-    assert cascades.groupby(["participant_id", "session_id"]).size().tolist() == [4, 4, 4]
-    ends = cascades[cascades["layer"] == "conv1"].groupby("participant_id")["rank"].mean()
+    sizes = cascades.groupby(["map", "participant_id", "session_id"]).size()
+    assert sizes.tolist() == [4] * 9
+    ends = cascades[(cascades["layer"] == "conv1") & (cascades["map"] == "epsilon")].groupby("participant_id")["rank"].mean()
     assert table.loc["randomised: rank", "value"] == pytest.approx(ends.mean())
     assert table.loc["randomised: rank", ["low", "high"]].tolist() == pytest.approx(sorted(ends), abs=1e-9)
     rank = table.loc["moved by one voxel: rank"]
     assert 0 < rank["value"] < 1
     assert rank["reference"] == pytest.approx(1)  # a whole voxel needs no interpolation
-
     assert -0.2 < table.loc["randomised: SSIM", "reference"] < 0.5, "noise shuffled is other noise"
     assert table.loc[["randomised: rank", "conservation error"], "reference"].isna().all()
+    alone = sanity.checks(model, Three(), [0, 1, 2], ["epsilon_plus"], epsilon=1e-3, seed=0, threads=1)[0]
+    pd.testing.assert_frame_equal(alone, every[every["map"] == "epsilon_plus"].reset_index(drop=True))
 
-    def edges(model, volumes, *more, **options):  # a map that follows the scan exactly, and no network at all
-        return lrp.Explanation(np.abs(volumes), np.ones(len(volumes)), None, "", 0, "")
+    def edges(model, volume, names, *more, **options):  # a map that follows the scan exactly, and no network at all
+        return {name: np.abs(volume) for name in names}
 
-    monkeypatch.setattr(sanity.lrp, "explain", edges)
-    table = sanity.checks(model, Three(), [0], epsilon=1e-3, seed=0, threads=1)[0].set_index("check")
+    def explained(model, volumes, names, *more, **options):
+        return {name: lrp.Explanation(np.abs(volumes), np.ones(len(volumes)), None, "", 0, "") for name in names}
+
+    monkeypatch.setattr(sanity.attribution, "maps", edges)
+    monkeypatch.setattr(sanity.lrp, "explain_each", explained)
+    table = sanity.checks(model, Three(), [0], ["edges"], epsilon=1e-3, seed=0, threads=1)[0].set_index("check")
     assert table.loc["moved by one voxel: rank", "value"] == pytest.approx(1)
     assert table.loc["randomised: SSIM", "value"] == pytest.approx(1), "caught: it does not depend on the weights"
     assert table.loc["conservation error without biases", "value"] > 1
-
-
-def test_filling_takes_spots_away_and_keeps_the_rest(rng):
-    brain = np.zeros((30, 30, 30), bool)
-    brain[3:27, 3:27, 3:27] = True
-    volume = np.where(brain, 1 + 0.05 * rng.normal(size=brain.shape), 0).astype("float32")
-    spot = np.zeros_like(brain)
-    spot[14:17, 14:17, 14:17] = True
-    found = sanity.fill(volume + 2 * spot, brain)
-    assert found[spot].mean() == pytest.approx(1, abs=0.05)
-    assert found[brain].std() == pytest.approx(0.05, rel=0.2)
-    assert (found[~brain] == 0).all()
-    assert (found == sanity.fill(volume + 2 * spot, brain)).all()
-
-
-def test_lesions_are_filled_as_lesions():
-    """Where half of the neighbours are lesion too, their median is lesion; the fill is normal-appearing white matter."""
-    scan = phantom.simulate("ms", "MS", 3, 4, volume=30000)
-    volume = images.normalise(scan.image.astype("float32"), scan.brain, "zscore")
-    usual, found = (sanity.fill(volume, scan.brain, mask=mask) for mask in (None, scan.lesions))
-    white = (scan.classes == 1 + list(phantom.anatomy.CLASSES).index("white matter")) & ~ndimage.binary_dilation(scan.lesions, iterations=3)
-    level, spread = np.median(volume[white]), volume[white].std()
-    core = ndimage.binary_erosion(scan.lesions, iterations=2)
-    assert core.sum() > 100
-    assert np.median(usual[core]) > level + spread
-    assert np.median(found[core]) == pytest.approx(level, abs=float(spread))
-    far = ~ndimage.binary_dilation(scan.lesions, iterations=6)
-    np.testing.assert_array_equal(found[far], usual[far])
-
-
-def test_deletion_and_insertion_of_a_logit_that_is_known(rng):
-    brain = np.ones((10, 10, 10), bool)
-    weights, other = np.zeros(brain.shape), np.zeros(brain.shape)
-    weights[2, 2, :10] = 1.0  # ten voxels are all that counts
-    volume = np.ones(brain.shape)
-
-    def logit(scan):
-        return (weights * scan).sum()
-
-    steps = (0.005, 0.01, 0.02)
-    assert sanity.exchanged(logit, volume, other, brain, weights, steps).tolist() == [5, 0, 0]
-    assert sanity.exchanged(logit, other, volume, brain, weights, steps).tolist() == [5, 10, 10]
-    maps = {"right": weights, "inverted": -weights, "noise": rng.random(brain.shape)}
-    table = sanity.faithfulness(logit, volume, brain, maps, other, orders=20, steps=steps).set_index("map")
-    chance = 10 * np.mean(steps)  # what random orders exchange
-    assert table.loc["right", "deletion"] == pytest.approx((5 + 10 + 10) / 3 - chance, abs=0.2)
-    assert table.loc["right", "insertion"] == pytest.approx((5 + 10 + 10) / 3 - chance, abs=0.2)
-    assert table.loc["inverted", "deletion"] == pytest.approx(-chance, abs=0.2)
-    assert table.loc["noise"].abs().max() < 0.5
-    assert (volume == 1).all()
-    assert (other == 0).all()
-
-
-def test_the_logit_of_a_model(model, rng):
-    volume = rng.normal(size=SHAPE)
-    assert sanity.logit_of(model)(volume) == pytest.approx(float(model.predict(volume[None, ..., None], verbose=0)[0, 0]), rel=1e-5)

@@ -288,7 +288,7 @@ def test_a_cohort_without_masks_ages_or_edss_runs(series, tmp_path):
     people = pd.read_csv(cohort / "participants.tsv", sep="\t")
     people[["participant_id", "group"]].to_csv(cohort / "participants.tsv", sep="\t", index=False)
     given = {"cohort": str(cohort), "results": str(results)}
-    judged = {"width": 2, "rules": ["epsilon"], "methods": ["gradient"], "faithful": ["epsilon"]}
+    judged = {"width": 2, "rules": ["epsilon"], "methods": ["gradient"], "examined": ["epsilon"]}
     steps = [("01_data_preparation", {"holdout": [3, 3], "validation": 0.25}),
              ("03_fine_tuning", {"start": "scratch", "width": 2, "epochs": 1}),
              ("04_evaluation", {"variants": ["pretrained"], "trials": 1, "width": 2}), ("05_lrp_heatmaps", {"trials": 1}),

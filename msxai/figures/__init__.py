@@ -9,14 +9,15 @@ from .comparison import calibration, compared, counterfactual
 from .heatmaps import audit, average, heatmap, individual, view_heatmap
 from .methods import methods
 from .page import CONTROL, NOTICE, PATIENT, SYNTHETIC, save
-from .quality import contest, league
+from .quality import checks, contest, league
 from .regions import areas, lesion_volumes, tracts, with_without
 from .results import results_table, roc
 from .slices import POSITIVE, SYMMETRIC, mean_anatomy
 from .training import first_filters, training_curves
 
 __all__ = [
-    "CONTROL", "NOTICE", "PATIENT", "POSITIVE", "SYMMETRIC", "SYNTHETIC", "areas", "audit", "average", "calibration", "cohort_table",
-    "compared", "contest", "counterfactual", "first_filters", "heatmap", "individual", "league", "lesion_distribution", "lesion_volumes",
-    "mean_anatomy", "methods", "results_table", "roc", "save", "show_scan", "tracts", "training_curves", "view_heatmap", "with_without",
+    "CONTROL", "NOTICE", "PATIENT", "POSITIVE", "SYMMETRIC", "SYNTHETIC", "areas", "audit", "average", "calibration", "checks",
+    "cohort_table", "compared", "contest", "counterfactual", "first_filters", "heatmap", "individual", "league", "lesion_distribution",
+    "lesion_volumes", "mean_anatomy", "methods", "results_table", "roc", "save", "show_scan", "tracts", "training_curves", "view_heatmap",
+    "with_without",
 ]  # fmt: skip

@@ -9,6 +9,15 @@ from . import page, slices
 NAMES = {"auprc": "AUPRC", "rma": "Relevance\nmass", "rra": "Relevance\nrank", "best_dice": "Best Dice", "pointing": "Pointing\ngame",
          "sensitivity": "Lesions hit\nat 1 miss"}  # fmt: skip
 
+CHECKS = {  # group: column's label to the check's or the summary's name
+    "Logit follows the map": {"Deletion": "deletion", "Insertion": "insertion"},
+    "New weights": {"Rank": "randomised: rank", "SSIM": "randomised: SSIM", "eMPRT": "randomised: eMPRT"},
+    "Moved scan": {"half a voxel": "moved by half a voxel: rank", "one voxel": "moved by one voxel: rank",
+                   "2 degrees": "moved by 2 degrees: rank"},
+    "Conservation": {"as it is": "conservation error", "without biases": "conservation error without biases"},
+    "Over subjects": {"Two networks": "consistency", "Volume": "dose", "Classes": "contrast"},
+}  # fmt: skip
+
 
 @page.drawn
 def contest(prepared, row: int, maps: dict, scores: pd.DataFrame, *, synthetic: bool):
@@ -76,6 +85,65 @@ def league(table: pd.DataFrame, *, synthetic: bool, why: str = "", variant: str 
         lines.append([row["map"] + (" (baseline)" if row["baseline"] else ""), *cells, *(pair or "–" for pair in pairs)])
     notes = [f"{table['subjects'].iloc[0]} subjects with lesions. Best AUPRC first. Differences are paired; the interval is over subjects."]
     return page.grid(lines, 0.95, title, notes, synthetic), table
+
+
+@page.drawn
+def checks(summary: pd.DataFrame, table: pd.DataFrame, *, synthetic: bool, variant: str = ""):
+    """What is asked of a map besides finding lesions, as a figure: one row a map.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        `msxai.explainers.summary`.
+    table : pandas.DataFrame
+        `msxai.sanity.checks`.
+    synthetic : bool
+        Mark the figure.
+    variant : str
+        Whose networks they are, for the title.
+    """
+    title = f"Checks of the maps: {variant}" if variant else "Checks of the maps"
+    examined = summary[summary["deletion"].notna() | summary["map"].isin(table.get("map", ()))]
+    if examined.empty:
+        return page.words(title, "Left out: no map was examined.", synthetic)
+    columns = {label: name for group in CHECKS.values() for label, name in group.items()}
+    lines = [["", *(word for group, labels in CHECKS.items() for word in [group, *[""] * (len(labels) - 1)])], ["Map", *columns]]
+    cells = {(row["map"], row["check"]): row for row in table.to_dict("records")}
+    for row in examined.to_dict("records"):
+        line = [row["map"]]
+        for name in columns.values():
+            one = cells.get((row["map"], name))
+            if one is not None and name.startswith("conservation"):
+                line.append(f"{one['value']:.1g}")
+            elif one is not None:
+                reference = "" if np.isnan(one["reference"]) else f"\n[{one['reference']:.2f}]"
+                line.append(f"{one['value']:.2f} ({one['low']:.2f}, {one['high']:.2f}){reference}")
+            elif name in row and not np.isnan(row[name]):
+                p = f"\np = {row[name + '_p']:.2g}" if not np.isnan(row.get(f"{name}_p", np.nan)) else ""
+                span = f" ({row[name + '_low']:.2f}, {row[name + '_high']:.2f})" if f"{name}_low" in row else ""
+                line.append(f"{row[name]:.2f}{span}{p}")
+            else:
+                line.append("–")
+        lines.append(line)
+    number = int(table["subjects"].max()) if len(table) else 0
+    notes = [
+        "Mean over subjects (95 % interval). Deletion and insertion: logits gained on random orders, p of Wilcoxon's one-sided test. New "
+        "weights from the output down: what is left of the map; in brackets what its own voxels reach once shuffled. Moved scan: rank "
+        "correlation once moved back; in brackets what interpolation alone leaves. Conservation: |sum(R) - f| / |f|, as it is, and without "
+        f"biases (epsilon 1e-9). These on {number} subjects with the first network; the others on all.",
+        "Two networks: rank correlation of their maps. Volume: correlation of sum(R+) with the volume of lesions. Classes: correlation of "
+        "the mean maps of patients and controls.",
+    ]
+    shown = [name for name in summary if name.split("_")[0] in ("map", *columns.values())]
+    source = examined[shown].merge(_wide(table), "left", "map") if len(table) else examined[shown]
+    return page.grid(lines, 1.13, title, notes, synthetic), source
+
+
+def _wide(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a map: value and reference of each check."""
+    found = table.pivot(index="map", columns="check", values=["value", "reference"]).dropna(axis=1, how="all")
+    found.columns = [check if kind == "value" else f"{check}, reference" for kind, check in found.columns]
+    return found.reset_index()
 
 
 def _interval(row: dict, name: str) -> str:
