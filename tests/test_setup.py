@@ -354,11 +354,12 @@ def test_size_of_the_package():
     """Thin: the series under 3,000 lines; what is beside its main line (LRP, any cohort, judging heatmaps, ...) has budgets of its own."""
     package = ROOT / "msxai"
     lines = {path.relative_to(package).with_suffix("").as_posix(): code_lines(path) for path in package.rglob("*.py")}
-    lrp = sum(lines.pop(name) for name in ("lrp", "graph", "rules", "attribution"))
+    lrp = sum(lines.pop(name) for name in ("lrp", "graph", "rules", "attribution", "incremental"))
     any_cohort = ("adni", "bids", "tables", "confounds", "quality_control", "registration", "alignment", "brain_extraction",
                   "derivatives", "atlases")  # fmt: skip
     cohorts = sum(lines.pop(name, 0) for name in any_cohort)
-    judged = ("quality", "reference_maps", "sanity", "explainers", "states", "trust", "figures/quality", "pairs")
+    judged = ("quality", "reference_maps", "sanity", "faithfulness", "augmented", "explainers", "states", "trust", "figures/quality",
+              "pairs")  # fmt: skip
     quality = sum(lines.pop(name, 0) for name in judged)
     judges = sum(lines.pop(name) for name in ("baselines", "comparison"))
     by_region = ("regions", "region_statistics", "region_tables", "permutation", "figures/regions", "figures/methods")
@@ -373,7 +374,7 @@ def test_size_of_the_package():
     assert regions < 550
     assert lrp < 800
     assert cohorts < 1200
-    assert quality < 800
+    assert quality < 950
     assert filled < 400
 
 
