@@ -3,12 +3,14 @@
 Usage: python benchmarks/localisation.py [RESULTS]      (default runs/demo; about 25 minutes of one core)
 
 Rows of the ladder: networks trained by labels alone (the demo's pretrained and scratch variants, and one from scratch that sees as many
-scans as training in pairs shows), networks of the same architecture trained in pairs (`msxai.pairs`), by rule and by how many trainings
-a map is the mean of. All have width 16; the paper's width 64 is not measured. They are measured on patients of phantom-ms-further, which
-no training or tuning has read, beside the baselines of `msxai.reference_maps`, tuned on the demo's validation part (untrained: by
-epsilon_gamma). epsilon_gamma's gammas, 45 epochs and four trainings were chosen by hand on 24 other simulated patients; no record of that
-was kept. One row is no LRP rule: relevance times brightness. What the scans themselves allow: a classifier of voxels (gradient boosting
-on the scan blurred at five scales, its edges, the prior and the place), trained with the lesion masks of the demo's training part.
+scans as training in pairs shows), networks of the same architecture trained in pairs (`msxai.pairs`), by rule, by how many trainings a
+map is the mean of, and over how many shifted and mirrored copies of the scan (`msxai.augmented`). All have width 16; the paper's width 64
+is not measured. They are measured on patients of phantom-ms-further, which no training or tuning has read, beside the baselines of
+`msxai.reference_maps`, tuned on the demo's validation part (untrained: by epsilon_gamma). epsilon_gamma's gammas, 45 epochs and four
+trainings were chosen by hand on 24 other simulated patients, of which no record was kept; the copies' reach and number by hand on the
+demo's validation part. One row is no LRP rule: relevance times brightness. What the scans themselves allow: a classifier of voxels
+(gradient boosting on the scan blurred at five scales, its edges, the prior and the place), trained with the lesion masks of the demo's
+training part.
 Written beside this file: localisation.tsv (the ladder with intervals and paired differences), localisation_scores.tsv (each patient),
 targets.tsv (the targets that the project set itself, what was reached, what limits it), localisation.json, localisation.png.
 """
@@ -22,56 +24,61 @@ from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier
 from tqdm import tqdm
 
-from msxai import explainers, faithfulness, figures, integrity, lrp, network, quality, reference_maps, rules, sanity
+from msxai import augmented, explainers, faithfulness, figures, integrity, network, quality, reference_maps, rules, sanity
 from msxai.figures import page
 from msxai.prepared import Prepared
 from msxai.results import Results
 
-PATIENTS, CONTROLS, CHECKED, SCANS, VOXELS = 100, 30, 12, 30, 4000
+PATIENTS, CONTROLS, CHECKED, SCANS, VOXELS, COPIES = 100, 30, 12, 30, 4000, 16
 EPSILON, GAMMA, DEFAULT = "epsilon", "epsilon_gamma", rules.DEFAULT
 LEFT = (2 / 3, 1 / 3, 0)  # shares of the lesions' volume that are left in the experiment of dose
-LADDER = {  # name: variant, rule, number of networks
-    "demo's network, pre-trained, epsilon": ("pretrained", EPSILON, 1),
-    "from scratch, epsilon": ("scratch", EPSILON, 1),
-    "from scratch, epsilon_gamma": ("scratch", GAMMA, 1),
-    "from scratch, epsilon_gamma, mean of 2": ("scratch", GAMMA, 2),
-    "from scratch, as many scans as in pairs, epsilon_gamma": ("labels-longer", GAMMA, 1),
-    "in pairs, epsilon": ("pairs", EPSILON, 1),
-    "in pairs, epsilon_gamma": ("pairs", GAMMA, 1),
-    "in pairs, epsilon_gamma, mean of 2": ("pairs", GAMMA, 2),
-    "in pairs, epsilon_gamma, mean of 4": ("pairs", GAMMA, 4),
-    f"in pairs, {DEFAULT}, mean of 4": ("pairs", DEFAULT, 4),
+LADDER = {  # name: variant, rule, number of networks, of copies
+    "demo's network, pre-trained, epsilon": ("pretrained", EPSILON, 1, 1),
+    "from scratch, epsilon": ("scratch", EPSILON, 1, 1),
+    "from scratch, epsilon_gamma": ("scratch", GAMMA, 1, 1),
+    "from scratch, epsilon_gamma, mean of 2": ("scratch", GAMMA, 2, 1),
+    "from scratch, as many scans as in pairs, epsilon_gamma": ("labels-longer", GAMMA, 1, 1),
+    "in pairs, epsilon": ("pairs", EPSILON, 1, 1),
+    "in pairs, epsilon_gamma": ("pairs", GAMMA, 1, 1),
+    "in pairs, epsilon_gamma, mean of 2": ("pairs", GAMMA, 2, 1),
+    "in pairs, epsilon_gamma, mean of 4": ("pairs", GAMMA, 4, 1),
+    f"from scratch, epsilon_gamma, mean of 2, {COPIES} copies": ("scratch", GAMMA, 2, COPIES),
+    f"in pairs, epsilon_gamma, {COPIES} copies": ("pairs", GAMMA, 1, COPIES),
+    f"in pairs, epsilon_gamma, mean of 4, {COPIES} copies": ("pairs", GAMMA, 4, COPIES),
+    f"in pairs, {DEFAULT}, mean of 4, {COPIES} copies": ("pairs", DEFAULT, 4, COPIES),
 }
-ONCE, BEST, TIMES, BOUND = (
+LONGER, ONCE, FOUR, BEST, TIMES, BOUND = (
+    "from scratch, as many scans as in pairs, epsilon_gamma",
     "in pairs, epsilon_gamma",
     "in pairs, epsilon_gamma, mean of 4",
-    "epsilon_gamma's mean of 4 times brightness (no LRP rule)",
+    f"in pairs, epsilon_gamma, mean of 4, {COPIES} copies",
+    "the same times brightness (no LRP rule)",
     "voxel classifier trained with masks",
 )
 BLURS = (0.0, 0.7, 1.5, 3.0, 6.0)
 
 
 def explained(models: dict, image) -> dict:
-    """Variant and rule to a map of each network, (X, Y, Z)."""
-    wanted = {(variant, rule) for variant, rule, _ in LADDER.values()}
-    found = {}
-    for variant in {variant for variant, _ in wanted}:
-        names = [rule for one, rule in sorted(wanted) if one == variant]
+    """Variant, rule and number of copies to a map of each network, (X, Y, Z)."""
+    wanted, found = {(variant, rule, copies) for variant, rule, _, copies in LADDER.values()}, {}
+    for variant, copies in sorted({(variant, copies) for variant, _, copies in wanted}):
+        names = sorted(rule for *both, rule in ((one, count, rule) for one, rule, count in wanted) if both == [variant, copies])
         for model in models[variant]:
-            for rule, one in lrp.explain_each(model, image[None, ..., None], names, threads=1).items():
-                found.setdefault((variant, rule), []).append(one.relevance[0, ..., 0])
+            for rule, one in augmented.maps(model, image, names, copies=copies, threads=1).items():
+                found.setdefault((variant, rule, copies), []).append(one)
     return found
 
 
 def mean_of(models, image) -> np.ndarray:
-    """Mean of the networks' epsilon_gamma maps."""
-    return np.mean([lrp.explain(model, image[None, ..., None], GAMMA, threads=1).relevance[0, ..., 0] for model in models], axis=0)
+    """Map of the best row."""
+    _, rule, count, copies = LADDER[BEST]
+    return np.mean([augmented.maps(model, image, [rule], copies=copies, threads=1)[rule] for model in models[:count]], axis=0)
 
 
 def maps_of(models: dict, image, bright) -> tuple[dict, dict]:
     """The ladder's maps of one scan, and those of each network."""
     each = explained(models, image)
-    maps = {name: np.mean(each[variant, rule][:count], axis=0) for name, (variant, rule, count) in LADDER.items()}
+    maps = {name: np.mean(each[variant, rule, copies][:count], axis=0) for name, (variant, rule, count, copies) in LADDER.items()}
     return maps | {TIMES: np.maximum(maps[BEST], 0) * np.maximum(bright, 0)}, each
 
 
@@ -129,7 +136,7 @@ def run(where: Results, patients=PATIENTS, controls=CONTROLS, checked=CHECKED, s
     """Scores of each subject, numbers of the best row, and the files that were read."""
     cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
     further = Prepared(where.prepared("phantom-ms-further"))
-    counts = {variant: max(count for one, _, count in LADDER.values() if one == variant) for variant, _, _ in LADDER.values()}
+    counts = {variant: max(count for one, _, count, _ in LADDER.values() if one == variant) for variant, *_ in LADDER.values()}
     paths = {variant: [where.trial(variant, trial) / "weights.npz" for trial in range(count)] for variant, count in counts.items()}
     models = {variant: [network.restore(path) for path in files] for variant, files in paths.items()}
     tuned, untrained = reference_maps.tune(cohort), reference_maps.untrained(16, 0)
@@ -144,9 +151,10 @@ def run(where: Results, patients=PATIENTS, controls=CONTROLS, checked=CHECKED, s
         maps |= reference_maps.maps(further, row, tuned, untrained, rule=GAMMA, epsilon=1e-3, threads=1)
         maps[BOUND] = classifier(bright, brain)
         target, who = quality.Target(lesions, brain), {"participant_id": further.table["participant_id"].iloc[row]}
-        pair = each["pairs", GAMMA]
+        plain, pair = each["pairs", GAMMA, 1], each["pairs", GAMMA, COPIES]
         logit = float(np.mean([one(image) for one in logits]))
-        alike.append({**agreement(pair[:2], target.near(2) & brain, brain), "logit": logit, "lesions": int(lesions.sum()),
+        alike.append({**agreement(pair[:2], target.near(2) & brain, brain), "plain": quality.consistency(*plain[:2], brain),
+                      "logit": logit, "lesions": int(lesions.sum()),
                       "positive": float(quality.positive(maps[BEST]).sum()),
                       "near": quality.rma(maps[BEST], target.near(2), brain),
                       "halves": quality.consistency(pair[0] + pair[1], pair[2] + pair[3], brain)})  # fmt: skip
@@ -169,6 +177,7 @@ def run(where: Results, patients=PATIENTS, controls=CONTROLS, checked=CHECKED, s
     about = {
         "seed consistency, two networks": quality.mean_interval(alike["pairs of networks"]),
         **{f"seed consistency, {name}": quality.mean_interval(alike[name]) for name in ("round lesions", "blurred", "weak half")},
+        "seed consistency, two networks, plain": quality.mean_interval(alike["plain"]),
         "weak half's share of relevance": quality.mean_interval(alike["weak half's share"]),
         "seed consistency, two means of two": quality.mean_interval(alike["halves"]),
         "logit and lesion volume": quality.correlation_interval(alike["logit"], alike["lesions"]),
@@ -202,12 +211,12 @@ def _large(target, least: int) -> np.ndarray:
 def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFrame:
     """The targets for synthetic scans, the best row's numbers, and what limits it, by the other rows."""
     rows = table.set_index("map")
-    best, once, alone, all_of_it = (rows.loc[name] for name in (BEST, ONCE, list(LADDER)[4], BOUND))
+    best, four, once, alone, all_of_it = (rows.loc[name] for name in (BEST, FOUR, ONCE, LONGER, BOUND))
     large = quality.mean_interval(scores["large"].dropna())
 
     def steps(name):
-        values = (alone[name], once[name], best[name], rows.loc["brightness", name])
-        return "training: as long by labels {:.2f}, in pairs {:.2f}, mean of 4 {:.2f}; brightness {:.2f}".format(*values)
+        values = (alone[name], once[name], four[name], best[name], rows.loc["brightness", name])
+        return "training: as long by labels {:.2f}, in pairs {:.2f}, mean of 4 {:.2f}, of copies {:.2f}; brightness {:.2f}".format(*values)
 
     def allowed(name):
         return f"; scans: a voxel classifier trained with masks reaches {all_of_it[name]:.2f}; times brightness {rows.loc[TIMES, name]:.2f}"
@@ -237,7 +246,8 @@ def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFr
                f"measure: sparse maps are alike by what they lack; shuffled voxels score {about['shuffled: SSIM']:.3f}"),
               ("seed consistency", ">= .7", told("seed consistency, two networks"), consistent[0] >= 0.7,
                f"measure: the weaker half of the brain's voxels bears {weak:.1%} of the relevance and agrees by "
-               f"{told('seed consistency, weak half')}; training: the means of two networks agree by "
+               f"{told('seed consistency, weak half')}; rule: without copies two networks agree by "
+               f"{told('seed consistency, two networks, plain')}; training: the means of two networks agree by "
                f"{told('seed consistency, two means of two')}, within 2 voxels of lesions two networks by "
                f"{told('seed consistency, round lesions')}; rule: where relevance lies between neighbours differs, blurred by 2 voxels the "
                f"maps agree by {told('seed consistency, blurred')}"),
@@ -251,7 +261,7 @@ def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFr
     once = f"one network, epsilon_gamma, {CHECKED} patients"
     on = {"deletion, insertion": f"{BEST}; the logit of one network, {CHECKED} patients", "randomisation, rank": once,
           "conservation without biases": once, "randomisation, SSIM": once,
-          "seed consistency": "epsilon_gamma, two networks", "dose": BEST}  # fmt: skip
+          "seed consistency": f"epsilon_gamma, {COPIES} copies, two networks", "dose": BEST}  # fmt: skip
     table = pd.DataFrame(found, columns=["measure", "target", "reached", "holds", "limits"])
     table.insert(4, "measured_on", [on.get(name, BEST) for name in table["measure"]])
     return table

@@ -18,6 +18,8 @@ def found(tmp_path_factory):
     patch.setattr(script_.network, "restore", lambda path: with_weights(1, network.SHAPE, sum(map(ord, str(path)))))
     patch.setattr(script_, "BLURS", (0.0, 1.0, 2.0))
     patch.setattr(script_, "VOXELS", 500)
+    patch.setattr(script_, "COPIES", 2)
+    patch.setattr(script_, "LADDER", {name: (*row, min(copies, 2)) for name, (*row, copies) in script_.LADDER.items()})
     scores, about, files = script_.run(Results(str(tmp_path_factory.mktemp("results"))), patients=3, controls=1, checked=1, scans=2)
     patch.undo()
     table = quality.league(scores, reference_maps.NAMES)
@@ -55,9 +57,9 @@ def test_what_the_rows_are_made_of(found):
     models = {name: [with_weights(1, network.SHAPE, seed) for seed in range(count)]
               for name, count in {"pretrained": 1, "scratch": 2, "labels-longer": 1, "pairs": 4}.items()}  # fmt: skip
     maps, each = script_.maps_of(models, image, image)
-    np.testing.assert_allclose(maps["in pairs, epsilon_gamma, mean of 2"], np.mean(each["pairs", "epsilon_gamma"][:2], axis=0))
+    np.testing.assert_allclose(maps["in pairs, epsilon_gamma, mean of 2"], np.mean(each["pairs", "epsilon_gamma", 1][:2], axis=0))
     np.testing.assert_allclose(maps[script_.TIMES], np.maximum(maps[script_.BEST], 0) * np.maximum(image, 0))
-    assert (maps["in pairs, epsilon"] == each["pairs", "epsilon"][0]).all()
+    assert (maps["in pairs, epsilon"] == each["pairs", "epsilon", 1][0]).all()
     lesions = np.zeros((9, 9, 9), bool)
     lesions[1, 1, 1], lesions[4:7, 4:7, 4:6] = True, True
     large = script_._large(quality.Target(lesions), 10)

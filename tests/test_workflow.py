@@ -239,6 +239,44 @@ def test_a_bad_parameter_fails_the_run_and_the_executed_notebook_is_kept(series,
     assert not list(tmp_path.rglob("*.h5"))
 
 
+def test_make_quality_judges_every_rule_and_method():
+    """Two names say what another name says too."""
+    from msxai import attribution, reference_maps, rules
+
+    config = yaml.safe_load((msxai.ROOT / "workflow" / "quality.yaml").read_text())
+    options, same = config["07_explanation_quality"], {"alpha1_beta0": "z_plus", "alpha_beta": "alpha2_beta1"}
+    assert set(options["rules"]) == set(rules.NAMES) - set(same)
+    assert set(options["methods"]) == set(attribution.METHODS)
+    assert set(options["examined"]) == {*options["rules"], *options["methods"], *reference_maps.NAMES}
+    assert options["permuted"] in config["variants"]
+
+
+def test_the_leagues_of_make_quality(series):
+    """A control trained on permuted labels, another choice of maps, and its own folder; what the series made stays as it is."""
+    import pandas as pd
+
+    runs = series.folder / "runs" / "smoke"
+    before = (runs / "quality" / "pretrained" / "provenance.json").read_bytes()
+    found = series.snakemake("--configfile", "workflow/smoke.yaml", "workflow/quality-smoke.yaml", "--", "leagues")
+    assert found.returncode == 0, found.stderr[-4000:]
+    assert {path.name for path in (runs / "league").iterdir()} == {"scratch"}
+    tables = {
+        path.stem: pd.read_csv(path, sep="\t", keep_default_na=False, na_values="n/a") for path in (runs / "league/scratch").glob("*.tsv")
+    }
+    assert set(tables) >= {"league", "scores", "summary", "checks", "randomisation", "controls", "fig_checks"}
+    assert set(tables["controls"]["control"]) == {"untrained", "permuted labels"}
+    assert set(tables["checks"]["map"]) == {"epsilon", "gamma", "gradient"}
+    assert {"occlusion", "gamma", "prior"} < set(tables["league"]["map"])
+    permuted = json.loads((runs / "finetuning" / "permuted" / "trial-0" / "provenance.json").read_text())
+    assert permuted["parameters"]["permuted"] is True
+    assert "trials" not in permuted["parameters"]
+    assert not (runs / "finetuning" / "permuted" / "trial-1").exists()
+    weights, usual = (np.load(runs / "finetuning" / name / "trial-0" / "weights.npz") for name in ("permuted", "scratch"))
+    assert any((weights[name] != usual[name]).any() for name in usual)
+    assert (runs / "quality" / "pretrained" / "provenance.json").read_bytes() == before
+    assert series.plan() == set()
+
+
 def test_cross_validation_of_the_networks(series):
     """make cv on two folds: every subject is held out once, by networks that have not seen it, and the folds are gathered."""
     import pandas as pd
