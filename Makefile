@@ -25,8 +25,8 @@ setup: ## make .venv from the locks ($PYTHON, else the first of 3.13, 3.12, 3.11
 atlases: ## JHU white-matter labels out of Debian's mricron-data into data/atlases, without root ([DEB=/path/to/mricron-data_all.deb])
 	@DEB='$(DEB)' sh tools/atlases.sh
 
-test: setup ## all tests, with the linters among them
-	$(PY) -m pytest
+test: setup ## all tests, with the linters among them, file by file in two processes
+	$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 figures: setup ## the paper's main figures for the embedded synthetic cohort, into figures/demo (about 25 minutes)
 	@sh tools/atlases.sh || echo "figures: going on without JHU's tracts; what needs them is left out and says so" >&2

@@ -16,6 +16,11 @@ import msxai
 SHARED = Path(msxai.ROOT).parent / "shared"
 
 
+def pytest_collection_modifyitems(items):
+    """The workflow's tests, which take longest, first: of two processes none is left with them at the end."""
+    items.sort(key=lambda item: item.path.stem != "test_workflow")
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
