@@ -21,7 +21,7 @@
 # |---|---|
 # | reads | `<results>/prepared/<cohort>.h5`, `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
 # | writes | `<results>/quality/<variant>/`: scores, league, summary, checks, controls, what was left out, figures; `provenance.json` last |
-# | takes | about 3 minutes for 23 scans and 2 trials at width 16 |
+# | takes | about 4 minutes for 23 scans and 2 trials at width 16 |
 #
 # A rule finds lesions only where the paired interval of its difference to the *strongest* baseline lies above 0.
 
