@@ -1,4 +1,4 @@
-"""What makes a heatmap find lesions: training, number of networks, rule. On further simulated subjects; needs `make quality` first.
+"""What makes a heatmap find lesions: training, rule, number of networks, of copies. On further simulated subjects; needs `make quality` first.
 
 Usage: python benchmarks/localisation.py [RESULTS]      (default runs/demo; about 25 minutes of one core)
 
@@ -42,6 +42,7 @@ LADDER = {  # name: variant, rule, number of networks, of copies
     "in pairs, epsilon_gamma": ("pairs", GAMMA, 1, 1),
     "in pairs, epsilon_gamma, mean of 2": ("pairs", GAMMA, 2, 1),
     "in pairs, epsilon_gamma, mean of 4": ("pairs", GAMMA, 4, 1),
+    f"in pairs, {DEFAULT}, mean of 4": ("pairs", DEFAULT, 4, 1),
     f"from scratch, epsilon_gamma, mean of 2, {COPIES} copies": ("scratch", GAMMA, 2, COPIES),
     f"in pairs, epsilon_gamma, {COPIES} copies": ("pairs", GAMMA, 1, COPIES),
     f"in pairs, epsilon_gamma, mean of 4, {COPIES} copies": ("pairs", GAMMA, 4, COPIES),
@@ -52,7 +53,7 @@ LONGER, ONCE, FOUR, BEST, TIMES, BOUND = (
     "in pairs, epsilon_gamma",
     "in pairs, epsilon_gamma, mean of 4",
     f"in pairs, epsilon_gamma, mean of 4, {COPIES} copies",
-    "the same times brightness (no LRP rule)",
+    f"epsilon_gamma, mean of 4, {COPIES} copies, times brightness (no LRP rule)",
     "voxel classifier trained with masks",
 )
 BLURS = (0.0, 0.7, 1.5, 3.0, 6.0)
@@ -62,7 +63,7 @@ def explained(models: dict, image) -> dict:
     """Variant, rule and number of copies to a map of each network, (X, Y, Z)."""
     wanted, found = {(variant, rule, copies) for variant, rule, _, copies in LADDER.values()}, {}
     for variant, copies in sorted({(variant, copies) for variant, _, copies in wanted}):
-        names = sorted(rule for *both, rule in ((one, count, rule) for one, rule, count in wanted) if both == [variant, copies])
+        names = sorted(rule for one, rule, count in wanted if (one, count) == (variant, copies))
         for model in models[variant]:
             for rule, one in augmented.maps(model, image, names, copies=copies, threads=1).items():
                 found.setdefault((variant, rule, copies), []).append(one)
@@ -275,10 +276,10 @@ def picture(table: pd.DataFrame):
     rows, places, height = table.set_index("map").loc[order], np.arange(len(order))[::-1], 0.235 * len(order)
     notes = [f"{int(rows['subjects'].iloc[0])} patients: mean and 95 % interval over patients (bootstrap). Dotted: brightness. Blue: LRP; "
              "purple: no LRP rule; grey: baselines; green: trained with lesion masks."]  # fmt: skip
-    figure, bottom = page.sheet(10.8, height + 0.5, "What makes a heatmap find lesions?", notes, True)
+    figure, bottom = page.sheet(11.3, height + 0.5, "What makes a heatmap find lesions?", notes, True)
     colours = ["#0072B2"] * len(LADDER) + ["#CC79A7"] + ["#777777"] * len(reference_maps.NAMES) + ["#009E73"]
     for number, (name, label) in enumerate(names.items()):
-        axes = page.place(figure, 3.8 + 1.75 * number, bottom + 0.45, 1.55, height, xlim=(0, 1.02), xlabel=label)
+        axes = page.place(figure, 4.3 + 1.75 * number, bottom + 0.45, 1.55, height, xlim=(0, 1.02), xlabel=label)
         for place, one, colour in zip(places, order, colours, strict=True):
             axes.plot(rows.loc[one, [f"{name}_low", f"{name}_high"]].astype(float), [place, place], color=colour, lw=1)
             axes.plot(rows.loc[one, name], place, "o", ms=3.5, color=colour)
