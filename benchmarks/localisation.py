@@ -1,4 +1,4 @@
-"""What makes a heatmap find lesions: training, rule, number of networks, of copies. On further simulated subjects; needs `make quality` first.
+"""What makes a heatmap find lesions: training, rule, number of networks and copies. On further simulated subjects; after `make quality`.
 
 Usage: python benchmarks/localisation.py [RESULTS]      (default runs/demo; about 25 minutes of one core)
 
