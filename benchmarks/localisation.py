@@ -29,7 +29,7 @@ from msxai.figures import page
 from msxai.prepared import Prepared
 from msxai.results import Results
 
-PATIENTS, CONTROLS, CHECKED, SCANS, VOXELS, COPIES = 100, 30, 12, 30, 4000, 16
+PATIENTS, CONTROLS, CHECKED, SCANS, VOXELS, COPIES = 100, 30, 12, 30, 4000, 8
 EPSILON, GAMMA, DEFAULT = "epsilon", "epsilon_gamma", rules.DEFAULT
 LEFT = (2 / 3, 1 / 3, 0)  # shares of the lesions' volume that are left in the experiment of dose
 LADDER = {  # name: variant, rule, number of networks, of copies
