@@ -1,6 +1,6 @@
 """What makes a heatmap find lesions: training, rule, number of networks and copies. On further simulated subjects; after `make quality`.
 
-Usage: python benchmarks/localisation.py [RESULTS]      (default runs/demo; about 25 minutes of one core)
+Usage: python benchmarks/localisation.py [RESULTS]      (default runs/demo; 2 processes)
 
 Rows of the ladder: networks trained by labels alone (the demo's pretrained and scratch variants, and one from scratch that sees as many
 scans as training in pairs shows), networks of the same architecture trained in pairs (`msxai.pairs`), by rule, by how many trainings a
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier
 from tqdm import tqdm
@@ -30,6 +31,7 @@ from msxai.prepared import Prepared
 from msxai.results import Results
 
 PATIENTS, CONTROLS, CHECKED, SCANS, VOXELS, COPIES = 100, 30, 12, 30, 4000, 8
+BLOCK = 5  # patients a task
 EPSILON, GAMMA, DEFAULT = "epsilon", "epsilon_gamma", rules.DEFAULT
 LEFT = (2 / 3, 1 / 3, 0)  # shares of the lesions' volume that are left in the experiment of dose
 LADDER = {  # name: variant, rule, number of networks, of copies
@@ -133,20 +135,14 @@ def agreement(pair, near, brain) -> dict:
             "weak half's share": float(size[weak].sum() / size[brain].sum())}  # fmt: skip
 
 
-def run(where: Results, patients=PATIENTS, controls=CONTROLS, checked=CHECKED, scans=SCANS) -> tuple[pd.DataFrame, dict, list]:
-    """Scores of each subject, numbers of the best row, and the files that were read."""
-    cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
-    further = Prepared(where.prepared("phantom-ms-further"))
-    counts = {variant: max(count for one, _, count, _ in LADDER.values() if one == variant) for variant, *_ in LADDER.values()}
-    paths = {variant: [where.trial(variant, trial) / "weights.npz" for trial in range(count)] for variant, count in counts.items()}
-    models = {variant: [network.restore(path) for path in files] for variant, files in paths.items()}
-    tuned, untrained = reference_maps.tune(cohort), reference_maps.untrained(16, 0)
-    classifier = bound(cohort, tuned, explainers.few(reference_maps.with_lesions(cohort, cohort.rows("training")), scans))
-    labels = further.table["label"].to_numpy(int)
-    chosen = explainers.few(reference_maps.with_lesions(further, np.flatnonzero(labels == 1)), patients)
+def measured(path, rows, paths: dict, tuned, classifier, examined) -> dict:
+    """What the maps of some patients score; of those among `examined` also deletion, insertion and dose."""
+    network.configure(0, 1)
+    further, untrained = Prepared(path), reference_maps.untrained(16, 0)
+    models = {variant: [network.restore(one) for one in files] for variant, files in paths.items()}
     logits = [faithfulness.logit_of(model) for model in models["pairs"]]
-    scores, alike, sums, faithful, doses, brains = [], [], {1: 0, 0: 0}, [], [], 0
-    for row in tqdm(chosen, desc="measuring", unit="scan"):
+    scores, alike, total, brains, faithful, doses = [], [], 0, 0, [], []
+    for row in rows:
         image, brain, lesions, bright = further.image(row), further.brain(row), further.lesions(row), reference_maps.zscore(further, row)
         maps, each = maps_of(models, image, bright)
         maps |= reference_maps.maps(further, row, tuned, untrained, rule=GAMMA, epsilon=1e-3, threads=1)
@@ -164,17 +160,44 @@ def run(where: Results, patients=PATIENTS, controls=CONTROLS, checked=CHECKED, s
         large = quality.Target(_large(target, 10), brain)
         if large.size:
             scores[-len(maps) + list(maps).index(BEST)]["large"] = quality.lesion_sensitivity(maps[BEST], large.lesions, brain)
-        sums[1], brains = sums[1] + maps[BEST], brains + brain
-        if len(faithful) < checked:
+        total, brains = total + maps[BEST], brains + brain
+        if row in examined:
             filled = faithfulness.fill(image, brain, mask=lesions)
             faithful.append(faithfulness.compare(logits[0], image, brain, {BEST: maps[BEST]}, filled, orders=1).iloc[0])
             points = [(alike[-1]["lesions"], alike[-1]["positive"])]
             points += [(left, float(quality.positive(mean_of(models["pairs"], scan)).sum())) for left, scan in fewer(image, lesions)]
             doses.append(np.corrcoef(np.transpose(points))[0, 1])
-    for row in tqdm(explainers.few(np.flatnonzero(labels == 0), controls), desc="controls", unit="scan"):
-        sums[0] = sums[0] + mean_of(models["pairs"], further.image(row))
-    checks = sanity.checks(models["pairs"][0], further, chosen[:checked], [GAMMA], epsilon=1e-3, seed=0, threads=1)[0].set_index("check")
-    alike, faithful = pd.DataFrame(alike), pd.DataFrame(faithful)
+    return {"scores": scores, "alike": alike, "total": total, "brains": brains, "faithful": faithful, "doses": doses}
+
+
+def total_of(path, rows, paths) -> np.ndarray:
+    """Sum of the best row's maps of some scans."""
+    network.configure(0, 1)
+    further, models = Prepared(path), [network.restore(one) for one in paths]
+    return np.sum([mean_of(models, further.image(row)) for row in rows], axis=0)
+
+
+def run(where: Results, patients=PATIENTS, controls=CONTROLS, checked=CHECKED, scans=SCANS, jobs=1) -> tuple[pd.DataFrame, dict, list]:
+    """Scores of each subject, numbers of the best row, and the files that were read; the same for any number of processes."""
+    cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
+    further = Prepared(where.prepared("phantom-ms-further"))
+    counts = {variant: max(count for one, _, count, _ in LADDER.values() if one == variant) for variant, *_ in LADDER.values()}
+    paths = {variant: [where.trial(variant, trial) / "weights.npz" for trial in range(count)] for variant, count in counts.items()}
+    tuned = reference_maps.tune(cohort)
+    classifier = bound(cohort, tuned, explainers.few(reference_maps.with_lesions(cohort, cohort.rows("training")), scans))
+    labels = further.table["label"].to_numpy(int)
+    chosen = list(explainers.few(reference_maps.with_lesions(further, np.flatnonzero(labels == 1)), patients))
+    examined, healthy = set(chosen[:checked]), explainers.few(np.flatnonzero(labels == 0), controls)
+    tasks = [delayed(measured)(further.path, chosen[first : first + BLOCK], paths, tuned, classifier, examined)
+             for first in range(0, len(chosen), BLOCK)]  # fmt: skip
+    tasks += [delayed(total_of)(further.path, healthy[first : first + BLOCK], paths["pairs"]) for first in range(0, len(healthy), BLOCK)]
+    done = list(tqdm(Parallel(jobs, return_as="generator")(tasks), desc="measuring", unit="block", total=len(tasks)))
+    blocks = [one for one in done if isinstance(one, dict)]
+    scores, alike, faithful, doses = ([item for one in blocks for item in one[name]] for name in ("scores", "alike", "faithful", "doses"))
+    sums = {1: sum(one["total"] for one in blocks), 0: sum(one for one in done if not isinstance(one, dict))}
+    brains = sum(one["brains"].astype(int) for one in blocks)
+    checks = sanity.checks(network.restore(paths["pairs"][0]), further, chosen[:checked], [GAMMA], epsilon=1e-3, seed=0, threads=1)[0]
+    checks, alike, faithful = checks.set_index("check"), pd.DataFrame(alike), pd.DataFrame(faithful)
     about = {
         "seed consistency, two networks": quality.mean_interval(alike["pairs of networks"]),
         **{f"seed consistency, {name}": quality.mean_interval(alike[name]) for name in ("round lesions", "blurred", "weak half")},
@@ -291,7 +314,7 @@ def picture(table: pd.DataFrame):
 if __name__ == "__main__":
     network.configure(0, 1)
     where, here = Results(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"), Path(__file__)
-    scores, about, files = run(where)
+    scores, about, files = run(where, jobs=2)
     table = quality.league(scores, reference_maps.NAMES)
     table = table[[name for name in table if not name.startswith("_")]]
     aims = targets(table, scores, about)

@@ -16,6 +16,8 @@ def found(tmp_path_factory):
     patch.setattr(script_, "Prepared", lambda *paths: Cohort())
     patch.setattr(Cohort, "path", "by hand", raising=False)
     patch.setattr(script_.network, "restore", lambda path: with_weights(1, network.SHAPE, sum(map(ord, str(path)))))
+    patch.setattr(script_.network, "configure", lambda *_: None)  # other tests may have started TensorFlow with more threads
+    patch.setattr(script_, "BLOCK", 2)
     patch.setattr(script_, "BLURS", (0.0, 1.0, 2.0))
     patch.setattr(script_, "VOXELS", 500)
     patch.setattr(script_, "COPIES", 2)
