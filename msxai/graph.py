@@ -310,7 +310,8 @@ def value(plan: Graph, place: int, values: list, fused: dict) -> tuple:
         return convolve_and_pool(convolution.what, values[convolution.inputs[0]])
     inputs = values[node.inputs[0]]
     if node.kind == "affine":
-        return node.what.forward(inputs, node.what.weights) + node.what.bias, None
+        inputs, weights, bias = map(ops.convert_to_tensor, (inputs, node.what.weights, node.what.bias))
+        return node.what.forward(inputs, weights) + bias, None
     if node.kind == "max":
         return node.what.winners(inputs)
     if node.kind == "mean":

@@ -235,7 +235,7 @@ def _propagate(plan, assigned, batch, target, compiled, done=None) -> tuple[np.n
             rows += [(node.name, "winner", row[2], row[2], 0 * row[2], 0 * row[2]), row]
         elif node.kind == "affine":
             rule, what = assigned[node.name], node.what
-            given = arriving, inputs, what.weights, what.bias, values[place]
+            given = map(ops.convert_to_tensor, (arriving, inputs, what.weights, what.bias, values[place]))
             passed, *kept = rules.share_out(rule, *given, what.forward, what.backward, ops)
             rows.append(_row(node.name, rule.name, arriving, passed, *kept))
         elif node.kind == "max":

@@ -58,7 +58,11 @@ def configure(seed: int, threads: int) -> None:
 
 
 def on_gpu() -> bool:
-    """Whether Keras's backend sees a GPU."""
+    """Whether Keras's backend sees a GPU; with torch, which tells Keras nothing of its devices, whether torch does."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.cuda.is_available()
     return any("gpu" in device.lower() for device in keras.distribution.list_devices())
 
 
