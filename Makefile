@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test figures quality smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search)
+.PHONY: help setup atlases test figures quality smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -107,3 +107,6 @@ proof-shortcut: setup ## are shortcuts, planted in 20 cohorts and not in 20, tol
 
 proof-search: setup ## which rule, epsilon, gamma and width finds lesions: chosen on one part of a benchmark, reported on another (after make quality; about half an hour)
 	$(PY) benchmarks/search.py
+
+proof-wide: setup ## the paper's width 64 beside 16, trained in pairs (needs a GPU, and PyTorch in .venv: .venv/bin/python -m pip install torch)
+	KERAS_BACKEND=torch $(PY) benchmarks/wide.py

@@ -15,6 +15,7 @@ Written beside this file: localisation.tsv (the ladder with intervals and paired
 targets.tsv (the targets that the project set itself, what was reached, what limits it), localisation.json, localisation.png.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -311,11 +312,9 @@ def picture(table: pd.DataFrame):
     return figure, table
 
 
-if __name__ == "__main__":
-    network.configure(0, 1)
-    where, here = Results(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"), Path(__file__)
-    scores, about, files = run(where, jobs=2)
-    table = quality.league(scores, reference_maps.NAMES)
+def write(where: Results, scores: pd.DataFrame, about: dict, files: list) -> None:
+    """Print and write what stands in the docstring, with how each network was trained."""
+    here, table = Path(__file__), quality.league(scores, reference_maps.NAMES)
     table = table[[name for name in table if not name.startswith("_")]]
     aims = targets(table, scores, about)
     print(table[["map", "auprc", "auprc_difference_low", "rma", "rra", "rra_difference_low", "pointing"]].round(3).to_string())
@@ -327,5 +326,14 @@ if __name__ == "__main__":
     settings = {"results": where.given, "patients": PATIENTS, "controls": CONTROLS, "checked": CHECKED, "ladder": LADDER,
                 "left": LEFT, "bound": {"scans": SCANS, "voxels": VOXELS, "blurs": BLURS, "seed": 0}}  # fmt: skip
     tables = {f"{name}.tsv": integrity.sha256(here.with_name(f"{name}.tsv")) for name in more}
-    record = integrity.provenance(settings, files, synthetic=True, result=about, tables=tables)
+    records = {integrity.relative(path): json.loads(path.with_name("provenance.json").read_text(encoding="utf-8"))
+               for path in files if path.name == "weights.npz"}  # fmt: skip
+    trained = {name: {key: one[key] for key in ("backend", "commit", "best_epoch", "val_accuracy")} for name, one in records.items()}
+    record = integrity.provenance(settings, files, synthetic=True, result=about, tables=tables, networks=trained)
     figures.save(picture(table)[0], here.parent, here.stem, table, record)
+
+
+if __name__ == "__main__":
+    network.configure(0, 1)
+    where = Results(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
+    write(where, *run(where, jobs=2))

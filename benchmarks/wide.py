@@ -5,13 +5,14 @@ PyTorch sees, about 60 GB of its memory)
 
 On two cores a training of width 64 takes hours, so it is none of the demo's. Here the demo's cohort is simulated, prepared and filled as
 by 01 and 01b, and networks of both widths are trained as by 03 (`make quality`'s variant "pairs": 45 epochs), side by side on one GPU
-and by one backend: what differs is the width, and the dropout that goes with it in a second kind of width 64 (the paper's .3). They are
-measured on patients of phantom-ms-further, without copies, as benchmarks/localisation.py does. PyTorch's gradients of convolutions are
-not reproducible bit by bit.
+and by one backend: what differs is the width alone. They are measured on patients of phantom-ms-further, without copies, as
+benchmarks/localisation.py does, by whatever backend this script is called with. PyTorch's gradients of convolutions are not
+reproducible bit by bit.
 Written beside this file: wide.tsv (measures with intervals, and paired differences to brightness), wide.json (paired differences between
 the widths, agreement of two networks, AUC, time). The weights stay below RESULTS.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -31,8 +32,8 @@ from msxai.prepared import Prepared, prepare
 from msxai.results import Results
 
 COHORT, GAMMA, DEFAULT = "phantom-ms", "epsilon_gamma", rules.DEFAULT
-KINDS = {"width-16": (16, 0.1), "width-64": (64, 0.1), "width-64-dropout-0.3": (64, 0.3)}  # name: filters, dropout
-TRIALS, PATIENTS, BLOCK = 4, 100, 5
+KINDS = {"width-16": (16, 0.1), "width-64": (64, 0.1)}  # name: filters, dropout
+TRIALS, EPOCHS, PATIENTS, BLOCK = 4, 45, 100, 5
 ROWS = {"epsilon": ("epsilon", 1), "epsilon_gamma": (GAMMA, 1), "epsilon_gamma, mean of 4": (GAMMA, 4),
         "the default, mean of 4": (DEFAULT, 4)}  # fmt: skip
 MEASURES = ("auprc", "rra", "rma", "pointing")
@@ -135,7 +136,8 @@ def run(where: Results, trials=TRIALS, patients=PATIENTS, jobs=1) -> tuple[pd.Da
 
 def trainings(results: str, trials: int, epochs: int) -> None:
     """All networks side by side, a process each."""
-    options = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}}
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    options = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}}
     asked = [(kind, trial) for kind in KINDS for trial in range(trials)]
     started = [subprocess.Popen([sys.executable, __file__, results, "train", kind, str(trial), str(epochs)], **options)
                for kind, trial in asked]  # fmt: skip
@@ -148,11 +150,11 @@ def measure(results: str, jobs: int, trials: int = TRIALS) -> None:
     """Measure what was trained, and write it beside this file."""
     where, here = Results(results), Path(__file__)
     table, about, files = run(where, trials, jobs=jobs)
-    records = {kind: [integrity.json.loads((where.trial(kind, trial) / "provenance.json").read_text()) for trial in range(trials)]
+    records = {kind: [json.loads((where.trial(kind, trial) / "provenance.json").read_text()) for trial in range(trials)]
                for kind in KINDS}  # fmt: skip
     for kind, some in records.items():
-        about[kind] |= {"best epochs": [one["best_epoch"] for one in some], "validation accuracy": [one["val_accuracy"] for one in some],
-                        "seconds of training, side by side": [round(one["parameters"]["seconds"]) for one in some]}  # fmt: skip
+        about[kind] |= {name: [one[name] for one in some] for name in ("backend", "best_epoch", "val_accuracy")}
+        about[kind]["seconds of training, side by side"] = [round(one["parameters"]["seconds"]) for one in some]
     print(table[["map", *MEASURES]].round(3).to_string(), about, sep="\n")
     with integrity.replacing(here.with_suffix(".tsv")) as draft:
         table.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g")
@@ -167,7 +169,7 @@ if __name__ == "__main__":
     if stage in ("all", "data"):
         data(Results(results), os.cpu_count(), 147, 200)
     if stage in ("all", "trainings"):
-        trainings(results, TRIALS, int(more[0]) if more else 45)
+        trainings(results, TRIALS, int(more[0]) if more else EPOCHS)
     if stage == "train":
         train(Results(results), more[0], int(more[1]), int(more[2]))
     if stage in ("all", "measure"):

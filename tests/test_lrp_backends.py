@@ -41,14 +41,16 @@ def explained(folder, model, volume, backend, *arguments, **environment):
     return np.load(folder / "found.npy")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed (python -m pip install jax)")
-def test_jax_explains_as_tensorflow_does(tmp_path):
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_explains_as_tensorflow_does(tmp_path, backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed (python -m pip install {backend})")
     from test_network import SMALL, with_weights
 
     from msxai import lrp
 
     model, volume = with_weights(2, SMALL, seed=3), np.random.default_rng(4).normal(size=(1, *SMALL, 1)).astype("float32")
-    found = explained(tmp_path, model, volume, "jax", "plain", *RULES, KERAS_BACKEND="jax")
+    found = explained(tmp_path, model, volume, backend, "plain", *RULES, KERAS_BACKEND=backend)
     for rule, one in zip(RULES, found, strict=True):
         assert distance(one, lrp.explain(model, volume, rule).relevance) <= 1e-4, rule
 
