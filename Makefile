@@ -99,7 +99,7 @@ proof-regions: setup ## tests of regions: false positives where nothing is, a pl
 proof-transfer: setup ## the demo's networks on two real patients, as they are and with lesions filled (needs ../shared)
 	$(PY) benchmarks/transfer.py
 
-proof-localisation: setup ## what makes a heatmap find lesions: training, number of networks, rule (after make quality)
+proof-localisation: setup ## what makes a heatmap find lesions: training, number of networks and copies, rule (after make quality; about 45 minutes)
 	$(PY) benchmarks/localisation.py
 
 proof-shortcut: setup ## are shortcuts, planted in 20 cohorts and not in 20, told by the heatmaps alone? (about 10 minutes of one core)

@@ -1,6 +1,6 @@
 """What makes a heatmap find lesions: training, rule, number of networks and copies. On further simulated subjects; after `make quality`.
 
-Usage: python benchmarks/localisation.py [RESULTS]      (default runs/demo; 2 processes)
+Usage: python benchmarks/localisation.py [RESULTS]      (default runs/demo; about 45 minutes of 2 cores)
 
 Rows of the ladder: networks trained by labels alone (the demo's pretrained and scratch variants, and one from scratch that sees as many
 scans as training in pairs shows), networks of the same architecture trained in pairs (`msxai.pairs`), by rule, by how many trainings a

@@ -33,7 +33,7 @@ from msxai.results import Results
 
 COHORT, GAMMA, DEFAULT = "phantom-ms", "epsilon_gamma", rules.DEFAULT
 KINDS = {"width-16": (16, 0.1), "width-64": (64, 0.1)}  # name: filters, dropout
-TRIALS, EPOCHS, PATIENTS, BLOCK = 4, 45, 100, 5
+TRIALS, EPOCHS, PATIENTS, BLOCK = 4, 45, 16, 2
 ROWS = {"epsilon": ("epsilon", 1), "epsilon_gamma": (GAMMA, 1), "epsilon_gamma, mean of 4": (GAMMA, 4),
         "the default, mean of 4": (DEFAULT, 4)}  # fmt: skip
 MEASURES = ("auprc", "rra", "rma", "pointing")
