@@ -1,5 +1,7 @@
 """msxai.lrp against iNNvestigate 2.1.2 (another program, in its own process) on the paper's network at full size."""
 
+import os
+
 import numpy as np
 import pytest
 from test_network import SMALL, with_weights
@@ -24,7 +26,9 @@ def network_and_scan():
 
 
 @pytest.mark.parametrize("name", TWINS)
-def test_both_engines_agree_where_innvestigate_is_right(network_and_scan, name):
+def test_both_engines_agree_where_innvestigate_is_right(network_and_scan, name, monkeypatch):
+    """On a CPU for which TensorFlow leaves oneDNN out, too."""
+    monkeypatch.setattr(os, "environ", {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"})  # a copy: of this process nothing changes
     model, volume = network_and_scan
     twin = TWINS[name]
     ours = lrp.explain(model, volume, {"convolution": twin, "dense": twin}).relevance

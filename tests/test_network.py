@@ -34,7 +34,7 @@ def test_l2_stands_on_the_third_and_fourth_convolution_only():
 
 @tf.function(reduce_retracing=True)
 def gradients(model, volume):
-    """Logit and its slopes; compiled, where oneDNN hands the slope of tied maxima to one of them, as training does."""
+    """Logit and its slopes; compiled, where oneDNN (`msxai.network` sees that it is on) hands the slope of tied maxima to one of them."""
     with tf.GradientTape() as tape:
         tape.watch(volume)
         logit = model(volume)
