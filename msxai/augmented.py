@@ -5,12 +5,14 @@ same is known as augmented Grad-CAM (Morbidelli et al. 2020, doi:10.1109/ICASSP4
 good a scan to a network that was trained on mirrored ones (`msxai.training.augment`).
 """
 
+import dataclasses
+
 import keras
 import numpy as np
 from scipy import ndimage
 from scipy.stats import qmc
 
-from . import attribution
+from . import attribution, lrp
 from .errors import ParameterError
 
 REACH = 4  # voxels along each axis: more than a pooling of 3 spans
@@ -42,6 +44,33 @@ def moved_back(values, step, mirrored: bool) -> np.ndarray:
     """The inverse of `moved`, but for what was shifted out: 0."""
     values = ndimage.shift(values, [-one for one in step], order=0)
     return values[::-1] if mirrored else values
+
+
+def explain(model: keras.Model, volumes, copies: int = 1, reach: int = REACH, **options) -> lrp.Explanation:
+    """As `msxai.lrp.explain`, the mean over `moves` of relevance, logits and audit: each copy's account balances, and so does their mean.
+
+    Parameters
+    ----------
+    model, volumes, options
+        Of `msxai.lrp.explain`; volumes of shape (N, X, Y, Z, 1).
+    copies, reach : int
+        See `moves`; with one copy it is `msxai.lrp.explain`.
+
+    Raises
+    ------
+    ParameterError, EngineError
+        As `moves` and `msxai.lrp.explain`.
+    """
+    found = []
+    for step, mirrored in moves(copies, reach):
+        one = lrp.explain(model, np.stack([moved(volume[..., 0], step, mirrored)[..., None] for volume in volumes]), **options)
+        back = np.stack([moved_back(relevance[..., 0], step, mirrored)[..., None] for relevance in one.relevance])
+        found.append(dataclasses.replace(one, relevance=back))
+    audit, numbers = found[0].audit, ["arriving", "passed", "bias", "stabiliser"]
+    if len(audit):
+        audit = audit.assign(**{name: np.mean([one.audit[name] for one in found], axis=0) for name in numbers})
+    relevance, logits = (np.mean([getattr(one, name) for one in found], axis=0) for name in ("relevance", "logits"))
+    return dataclasses.replace(found[0], relevance=relevance, logits=logits, audit=audit)
 
 
 def maps(model: keras.Model, volume, names, epsilon: float = 1e-3, *, copies: int = 4, reach: int = REACH, threads: int = 0) -> dict:

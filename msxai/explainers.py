@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import attribution, faithfulness, integrity, network, quality, reference_maps, sanity
+from . import augmented, faithfulness, integrity, network, quality, reference_maps, sanity
 from .parameters import one_of
 
 UNTRAINED, PERMUTED = CONTROLS = ("untrained", "permuted labels")
@@ -55,7 +55,9 @@ class Comparison:
     example: tuple
 
 
-def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, examined, checked, width, seed, threads, permuted=()) -> Comparison:
+def compare(
+    prepared, rows, weights, tuned, *, rules, methods, epsilon, examined, checked, width, seed, threads, permuted=(), copies=1
+) -> Comparison:
     """Explain scans in every way and measure each map; a map is the mean over the networks.
 
     Parameters
@@ -79,6 +81,9 @@ def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, examined
         Of the untrained network; of it and the random map; of the kernels.
     permuted : sequence of path
         Weights files of networks that were trained on permuted labels, if any.
+    copies : int
+        Shifted and mirrored copies of a scan that a map of the rules and methods is the mean over (`msxai.augmented`), the controls' too;
+        randomisation, conservation and jitter are of the scan alone.
     """
     names = [*rules, *methods]
     examined = [one_of("examined", name, [*names, *reference_maps.NAMES]) for name in examined]
@@ -92,7 +97,7 @@ def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, examined
     example, chosen = _example(prepared, judged), few(sorted(judged), checked)
     for row in tqdm(rows, desc="comparing", unit="scan"):
         scan, image, brain, lesions = prepared.table.iloc[row], prepared.image(row), prepared.brain(row), prepared.lesions(row)
-        found = explained(models, image, names, **options)
+        found = explained(models, image, names, copies=copies, **options)
         maps = {name: ("method" if name in methods else "rule", np.mean(each, axis=0)) for name, each in found.items()}
         rest = reference_maps.maps(prepared, row, tuned, controls[UNTRAINED][0], seed, rule="epsilon", **options)
         maps |= {name: ("baseline", values) for name, values in rest.items()}
@@ -110,7 +115,7 @@ def compare(prepared, rows, weights, tuned, *, rules, methods, epsilon, examined
                 more = quality.measure(values, lesions, brain, target) if known else {"positive": float(quality.positive(values).sum())}
                 scores.append({"map": name, "kind": kind, **who, "lesion_voxels": volume, **more, "consistency": alike})
         for control, networks in controls.items() if row in lesioned else ():
-            for name, each in explained(networks, image, names, **options).items():
+            for name, each in explained(networks, image, names, copies=copies, **options).items():
                 one = quality.measure(np.mean(each, axis=0), lesions, brain, target, CONTROLLED)
                 others.append({"map": name, "control": control, **who, **{measure: one[measure] for measure in CONTROLLED}})
         if row == example:
@@ -158,8 +163,8 @@ def _example(prepared, judged) -> int:
 
 
 def explained(models, image, names, **options) -> dict:
-    """Maps of one scan of shape (X, Y, Z): name to a map of each network; `options` of `msxai.attribution.maps`."""
-    found = [attribution.maps(model, image, names, **options) for model in models]
+    """Maps of one scan of shape (X, Y, Z): name to a map of each network; `options` of `msxai.augmented.maps`."""
+    found = [augmented.maps(model, image, names, **options) for model in models]
     return {name: [one[name] for one in found] for name in names} if found else {}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import images, integrity, lrp, network, registration, trust
+from . import augmented, images, integrity, lrp, network, registration, trust
 from .parameters import located
 
 CHUNK = {"msxai": 4, "innvestigate": 32}  # scans explained at a time, 4 MB a scan and trial; innvestigate starts a process each time
@@ -22,7 +22,7 @@ TRUST = ("Flag", "Value", "Limit", "Flagged")  # of trust.tsv, by their names in
 NOTICE = "Research software. Not for clinical use."
 
 
-def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine: str, threads: int) -> pd.DataFrame:
+def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine: str, threads: int, copies: int = 1) -> pd.DataFrame:
     """Explain scans by every trial and write the mean heatmap of each scan; all or nothing.
 
     Parameters
@@ -37,6 +37,8 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
         One weights file (.npz) a trial.
     rule, epsilon, engine, threads
         See `msxai.lrp.explain`.
+    copies : int
+        Shifted and mirrored copies of a scan that its map, logits and audit are the mean over; see `msxai.augmented`.
 
     Returns
     -------
@@ -46,10 +48,11 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
         Written as heatmaps.tsv too.
     """
     folder, table, audits, trusted, size = Path(folder), [], [], [], CHUNK.get(engine, 1)
-    models, options = [network.restore(path) for path in weights], {"rule": rule, "epsilon": epsilon, "engine": engine, "threads": threads}
+    models = [network.restore(path) for path in weights]
+    options = {"rule": rule, "epsilon": epsilon, "engine": engine, "threads": threads, "copies": copies}
     distance, limits, source = _known(models, weights[0], options, size)
     common = {"Rule": rule, "Epsilon": epsilon, "Engine": engine, "Target": "logit of the patient class", "Units": "logit per voxel",
-              "WeightsSHA256": [integrity.sha256(path) for path in weights],
+              "Copies": copies, "WeightsSHA256": [integrity.sha256(path) for path in weights],
               "LesionFilling": prepared.parameters.get("filling", "none")}  # fmt: skip
     far = distance(trust.features(models, prepared, rows)) if distance else [None] * len(rows)
     far = dict(zip(rows, far, strict=True))
@@ -98,7 +101,7 @@ def _explained(models, prepared, rows, options: dict, size: int):
     """Yield some rows at a time, and their explanations, one a network."""
     for chunk in np.array_split(rows, range(size, len(rows), size)):
         volumes = np.stack([prepared.image(row) for row in chunk])[..., None]
-        yield chunk, [lrp.explain(model, volumes, **options) for model in models]
+        yield chunk, [augmented.explain(model, volumes, **options) for model in models]
 
 
 def _of(found, index: int) -> tuple[np.ndarray, list]:

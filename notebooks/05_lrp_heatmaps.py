@@ -42,6 +42,7 @@ weights: str = ""  # in place of the variant's trials: one weights file (.npz), 
 part: str = "holdout"  # part of the split that is explained: training, validation, holdout or all
 rule: str = "epsilon"  # LRP rule or composite; msxai.rules lists them with their formulas
 epsilon: float = 1e-3  # stabiliser of the epsilon rule
+copies: int = 1  # shifted and mirrored copies of a scan that its map is the mean over: 8 find more lesions, in 8 times the time
 engine: str = "msxai"  # who computes: msxai, or innvestigate (the cross-check, in a process of its own; without an audit)
 interactive: bool = True  # a viewer to scroll through the slices, in place of a static picture
 seed: int = 0  # of TensorFlow
@@ -61,7 +62,8 @@ print(f"{len(rows)} scans, {len(trained)} trial(s)")
 # `relevance` is the sum of a map, `conserved` what part of the logit it is; biases and the stabiliser absorb the rest.
 
 # %%
-table = heatmaps.write(where.heatmaps(variant), prepared, rows, trained, rule=rule, epsilon=epsilon, engine=engine, threads=threads)
+table = heatmaps.write(where.heatmaps(variant), prepared, rows, trained, rule=rule, epsilon=epsilon, engine=engine, threads=threads,
+                       copies=copies)  # fmt: skip
 outputs, sources = [where.heatmaps(variant) / "heatmaps.tsv"], [where.prepared(cohort), prepared.path, *trained]
 integrity.write_json(where.heatmaps(variant) / "provenance.json", integrity.provenance(run, sources, outputs))
 table.drop(columns=["path", "sha256"])

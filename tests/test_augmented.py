@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_network import with_weights
 
-from msxai import attribution, augmented, images
+from msxai import attribution, augmented, images, lrp
 from msxai.errors import ParameterError
 
 INSIDE = (slice(9, -9),) * 3
@@ -63,6 +63,27 @@ def test_one_copy_is_the_plain_map_and_more_are_the_mean_by_hand(rng):
         np.testing.assert_array_equal(once[name], plain[name])
         back = np.roll(other[name], [-one for one in step], (0, 1, 2))[::-1]
         np.testing.assert_allclose(twice[name][8:-8, 8:-8, 8:-8], ((plain[name] + back) / 2)[8:-8, 8:-8, 8:-8], rtol=1e-5, atol=1e-9)
+
+
+def test_an_explanation_over_copies_is_the_mean_of_the_explanations_of_each_by_hand(rng):
+    scans = np.zeros((2, *images.SHAPE, 1), "float32")
+    scans[:, 20:70, 20:80, 20:70] = rng.normal(size=(2, 50, 60, 50, 1))
+    model, options = with_weights(1, images.SHAPE, 0), {"rule": "epsilon", "threads": 1}
+    step, mirrored = augmented.moves(2)[1]
+    assert mirrored
+    plain = lrp.explain(model, scans, **options)
+    other = lrp.explain(model, np.roll(scans[:, ::-1], step, (1, 2, 3)), **options)
+    once, twice = (augmented.explain(model, scans, copies, **options) for copies in (1, 2))
+    np.testing.assert_array_equal(once.relevance, plain.relevance)
+    assert once.audit.equals(plain.audit)
+    np.testing.assert_allclose(twice.logits, (plain.logits + other.logits) / 2, rtol=1e-6)
+    back = np.roll(other.relevance, [-one for one in step], (1, 2, 3))[:, ::-1]
+    inner = (slice(None), *(slice(8, -8),) * 3)
+    np.testing.assert_allclose(twice.relevance[inner], ((plain.relevance + back) / 2)[inner], rtol=1e-5, atol=1e-9)
+    np.testing.assert_array_equal(twice.audit[["volume", "layer", "rule"]], plain.audit[["volume", "layer", "rule"]])
+    np.testing.assert_allclose(twice.audit["bias"], (plain.audit["bias"] + other.audit["bias"]) / 2, rtol=1e-6)
+    np.testing.assert_allclose(twice.audit["arriving"], twice.audit[["passed", "bias", "stabiliser"]].sum(axis=1), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(twice.audit.query("layer == 'dense'")["arriving"], twice.logits, rtol=1e-5)
 
 
 def test_bad_input():

@@ -1,6 +1,7 @@
 """Predictions of all trials, lesion load beside them, heatmaps on disk: on toy arrays and a stand-in engine."""
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -113,6 +114,7 @@ def test_a_heatmap_is_the_mean_over_trials_in_the_scans_own_space(written):
         sidecar = json.loads((folder / f"sub-{row}/anat/sub-{row}_space-MNI152_desc-lrpEpsilon_stat-relevance_statmap.json").read_text())
         assert sidecar["WeightsSHA256"] == [integrity.sha256(path) for path in weights]
         assert sidecar["Epsilon"] == 1e-3
+        assert sidecar["Copies"] == 1
         assert "Not for clinical use" in sidecar["Notice"]
         assert sidecar["MeanLogit"] == pytest.approx(np.mean(sidecar["Logits"]))
         assert [one["arriving"] for trial in sidecar["Audit"] for one in trial] == pytest.approx(sidecar["Logits"])
@@ -128,6 +130,24 @@ def test_the_audit_of_all_scans_and_trials_is_kept(written):
         [name, "", trial] for name in ("sub-4", "sub-5") for trial in (0, 1)
     ]
     np.testing.assert_allclose(audit["arriving"], np.repeat(written[0].images[4:].sum(axis=(1, 2, 3)), 2), rtol=1e-4)
+
+
+def test_heatmaps_over_copies_lie_on_the_scan(tmp_path, where, monkeypatch):
+    """An engine whose map is the scan itself: moved, explained and moved back, it is the scan again, but at the edges."""
+
+    def explain(model, volumes, rule, **options):
+        audit = pd.DataFrame({"volume": range(len(volumes)), "layer": "dense", "rule": rule, **dict.fromkeys(lrp.AUDIT[3:], 1.0)})
+        return lrp.Explanation(volumes, np.ones(len(volumes)), audit, rule, 1e-3, "msxai")
+
+    monkeypatch.setattr(lrp, "explain", explain)
+    toy, folder = Toy(tmp_path), where.heatmaps("scratch")
+    options = {"rule": "epsilon", "epsilon": 1e-3, "engine": "msxai", "threads": 1, "copies": 3}
+    heatmaps.write(folder, toy, [4], [where.trial("scratch", 0) / "weights.npz"], **options)
+    path = heatmaps.read(folder)["path"][0]
+    assert json.loads(Path(path.replace(".nii.gz", ".json")).read_text())["Copies"] == 3
+    found, expected = nib.load(path), images.from_grid(toy.images[4], nib.load(toy.table["image"][4]))
+    inner = tuple(slice(length // 8, -(length // 8)) for length in found.shape)
+    np.testing.assert_allclose(found.get_fdata()[inner], expected.get_fdata()[inner], rtol=1e-4, atol=1e-5)
 
 
 def test_a_failing_engine_leaves_no_heatmaps(tmp_path, where, monkeypatch):

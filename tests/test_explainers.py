@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from test_network import with_weights
 
-from msxai import attribution, explainers, figures, images, lrp, network, quality, reference_maps
+from msxai import attribution, augmented, explainers, figures, images, lrp, network, quality, reference_maps
 from msxai.errors import CohortError, ParameterError
 
 OPTIONS = {"rules": ["epsilon", "epsilon_plus"], "methods": ["gradient"], "epsilon": 1e-3, "examined": ["epsilon", "brightness"],
@@ -176,3 +176,16 @@ def test_bad_input(weights):
         reference_maps.tune(Cohort(known=()))
     with pytest.raises(ParameterError, match="epsilon"):
         run(Cohort(), weights, examined=["epsilom"])
+
+
+def test_maps_over_copies_of_every_network_and_control_but_not_of_the_baselines(weights):
+    cohort, names = Cohort(), ["epsilon", "gradient"]
+    cohort.parts["holdout"] = [2]
+    options = {"rules": names[:1], "methods": names[1:], "examined": []}
+    plain, found = (run(cohort, weights, copies=copies, **options)[0] for copies in (1, 2))
+    models = [network.restore(path) for path in weights]
+    each = [augmented.maps(model, cohort.image(2), names, copies=2, threads=1) for model in models]
+    for name in names:
+        np.testing.assert_allclose(found.example[1][name], np.mean([one[name] for one in each], axis=0), rtol=1e-5, atol=1e-9)
+    assert not np.isclose(found.controls["auprc"], plain.controls["auprc"], rtol=1e-6).any()
+    np.testing.assert_array_equal(found.example[1]["brightness"], plain.example[1]["brightness"])
