@@ -326,11 +326,12 @@ def test_a_cohort_without_masks_ages_or_edss_runs(series, tmp_path):
     people = pd.read_csv(cohort / "participants.tsv", sep="\t")
     people[["participant_id", "group"]].to_csv(cohort / "participants.tsv", sep="\t", index=False)
     given = {"cohort": str(cohort), "results": str(results)}
-    judged = {"width": 2, "rules": ["epsilon"], "methods": ["gradient"], "examined": ["epsilon"]}
+    judged = {"width": 2, "rules": ["epsilon"], "methods": ["gradient"], "examined": ["epsilon"], "checked": 1}
     steps = [("01_data_preparation", {"holdout": [3, 3], "validation": 0.25}),
              ("03_fine_tuning", {"start": "scratch", "width": 2, "epochs": 1}),
-             ("04_evaluation", {"variants": ["pretrained"], "trials": 1, "width": 2}), ("05_lrp_heatmaps", {"trials": 1}),
-             ("06_region_relevance", {"permutations": 50, "randoms": 5}), ("07_explanation_quality", {"trials": 1, **judged}),
+             ("04_evaluation", {"variants": ["pretrained"], "trials": 1, "width": 2, "folds": 2, "repeats": 1}),
+             ("05_lrp_heatmaps", {"trials": 1}), ("06_region_relevance", {"permutations": 50, "randoms": 5}),
+             ("07_explanation_quality", {"trials": 1, **judged}),
              ("08_figures", {"pretraining_trials": 0}), ("09_results_page", {})]  # fmt: skip
     for notebook, more in steps:
         known = {name: value for name, value in given.items() if (notebook, name) != ("09_results_page", "cohort")}
