@@ -61,16 +61,12 @@ def explain(model: keras.Model, volumes, copies: int = 1, reach: int = REACH, **
     ParameterError, EngineError
         As `moves` and `msxai.lrp.explain`.
     """
-    found = []
+    relevance = logits = numbers = 0
     for step, mirrored in moves(copies, reach):
         one = lrp.explain(model, np.stack([moved(volume[..., 0], step, mirrored)[..., None] for volume in volumes]), **options)
-        back = np.stack([moved_back(relevance[..., 0], step, mirrored)[..., None] for relevance in one.relevance])
-        found.append(dataclasses.replace(one, relevance=back))
-    audit, numbers = found[0].audit, ["arriving", "passed", "bias", "stabiliser"]
-    if len(audit):
-        audit = audit.assign(**{name: np.mean([one.audit[name] for one in found], axis=0) for name in numbers})
-    relevance, logits = (np.mean([getattr(one, name) for one in found], axis=0) for name in ("relevance", "logits"))
-    return dataclasses.replace(found[0], relevance=relevance, logits=logits, audit=audit)
+        relevance += np.stack([moved_back(each[..., 0], step, mirrored)[..., None] for each in one.relevance]) / copies
+        logits, numbers = logits + one.logits / copies, numbers + one.audit[lrp.AUDIT[3:]] / copies
+    return dataclasses.replace(one, relevance=relevance, logits=logits, audit=one.audit.assign(**numbers))
 
 
 def maps(model: keras.Model, volume, names, epsilon: float = 1e-3, *, copies: int = 4, reach: int = REACH, threads: int = 0) -> dict:

@@ -65,8 +65,10 @@ def explain(weights: dict, shape, volumes, rule: str, epsilon: float, batch_size
         for index, volume in enumerate(volumes):
             store[index] = volume
         store.flush()
-        settings = {"TF_USE_LEGACY_KERAS": "1", "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        settings["TF_ENABLE_ONEDNN_OPTS"] = "1"  # else maxima that tie each get the whole relevance: see msxai.network
+        settings = {
+            "TF_USE_LEGACY_KERAS": "1", "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3",
+            "TF_ENABLE_ONEDNN_OPTS": "1",  # else maxima that tie each get the whole relevance: see msxai.network
+        }  # fmt: skip
         command = [sys.executable, "-m", "msxai.innvestigate_process", folder]
         run = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
         if run.returncode:
