@@ -44,8 +44,8 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
     -------
     pandas.DataFrame
         One row a scan: participant_id, session_id, group, label, logit (mean over trials and copies), probability (of a trial's logit,
-        mean over trials), relevance (sum of the mean map, in logits), conserved (relevance / logit), path (below `folder`), own_path (the map in the scan's own space), sha256.
-        Written as heatmaps.tsv too.
+        mean over trials), relevance (sum of the mean map, in logits), conserved (relevance / logit), path
+        (below `folder`), own_path (the map in the scan's own space), sha256. Written as heatmaps.tsv too.
     """
     folder, table, audits, trusted, size = Path(folder), [], [], [], CHUNK.get(engine, 1)
     models = [network.restore(path) for path in weights]

@@ -94,7 +94,8 @@ figure
 # Deletion and insertion: does the logit follow what the map marks? New weights from the output down: a map that stays says nothing, and
 # eMPRT above 0 says that it became more disordered. Registration jitter: the map of a scan that was moved a little, moved back.
 # Conservation: what biases and the stabiliser keep of the logit. Dose: do heavier lesion loads get more relevance? Contrast: near 1, maps
-# tell patients and controls apart by nothing. New weights, jitter and conservation are of one map of the scan as it is, whatever `copies` says.
+# tell patients and controls apart by nothing. New weights, jitter and conservation are of the scan as it is, whatever `copies`
+# says.
 
 # %%
 figure, source = figures.checks(summary, found.checks, synthetic=prepared.synthetic, variant=variant)
