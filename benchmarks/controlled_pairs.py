@@ -2,7 +2,7 @@
 
 A brain with and without its lesions, lesions by contrast, number, size and place, bright spots that are none, and planted shortcuts.
 
-Everything here is synthetic and made from `msxai.phantom.simulate`: bright decoys, choroid plexus, caps and septum are in both groups. A
+Everything here is synthetic and made from `msxai.data.synthetic.phantom.simulate`: bright decoys, choroid plexus, caps and septum are in both groups. A
 shortcut is what tells the groups apart in one cohort and has nothing to do with the disease (Geirhos et al. 2020,
 doi:10.1038/s42256-020-00257-z): here a band of brighter slices, as scanners leave, or a brain's edge that the extraction moved on one side.
 """
@@ -12,20 +12,29 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from . import phantom
-from .errors import ParameterError
-from .parameters import one_of
-from .phantom import SIZE, VOXEL, Subject
+from msxai.base.errors import ParameterError
+from msxai.base.parameters import one_of
+from msxai.data.synthetic import phantom
+from msxai.data.synthetic.phantom import SIZE, VOXEL, Subject
 
 AXES = ("left-right", "posterior-anterior", "inferior-superior")
 CONNECTED = np.ones((3, 3, 3), bool)  # a lesion is what touches, corners included
 SHORTCUTS = ("stripe", "edge")
 CONDITIONS = {
-    "as drawn": {}, "faint": {"contrast": 0.6}, "bright": {"contrast": 1.4}, "few": {"number": 3}, "small": {"size": (0, 50)},
-    "large": {"size": (100, np.inf)}, "periventricular": {"place": (0, 3)}, "deep": {"place": (5, np.inf)},
-}  # fmt: skip
+    "as drawn": {},
+    "faint": {"contrast": 0.6},
+    "bright": {"contrast": 1.4},
+    "few": {"number": 3},
+    "small": {"size": (0, 50)},
+    "large": {"size": (100, np.inf)},
+    "periventricular": {"place": (0, 3)},
+    "deep": {"place": (5, np.inf)},
+}
 """What `cohort` makes of each brain: arguments of `varied`; sizes in mm3, distances to the ventricles in mm."""
-VOLUME = (3000, 20000)  # mm3 of lesions in a brain of `cohort`: smallest and largest, uniform in the logarithm
+VOLUME = (
+    3000,
+    20000,
+)  # mm3 of lesions in a brain of `cohort`: smallest and largest, uniform in the logarithm
 
 
 def paired(group: str = "MS", seed=0, visit=0, **about) -> tuple[Subject, Subject]:
@@ -37,11 +46,11 @@ def paired(group: str = "MS", seed=0, visit=0, **about) -> tuple[Subject, Subjec
     ----------
     group : {"MS", "HC"}
     seed, visit, **about
-        See `msxai.phantom.simulate`.
+        See `msxai.data.synthetic.phantom.simulate`.
 
     Returns
     -------
-    tuple of msxai.phantom.Subject
+    tuple of msxai.data.synthetic.phantom.Subject
         With lesions, without.
     """
     with_lesions = phantom.simulate("ms", group, seed, visit, **about)
@@ -61,16 +70,30 @@ def lesions_of(subject: Subject) -> tuple[np.ndarray, list[dict]]:
     ventricle = subject.classes == 1 + list(phantom.anatomy.CLASSES).index("ventricle")
     distance = ndimage.distance_transform_edt(~ventricle, sampling=SIZE)
     index = np.arange(1, count + 1)
-    sizes, places = ndimage.sum_labels(subject.lesions, numbers, index) * VOXEL, ndimage.minimum(distance, numbers, index)
-    return numbers, [{"size": float(size), "place": float(place)} for size, place in zip(sizes, places, strict=True)]
+    sizes, places = (
+        ndimage.sum_labels(subject.lesions, numbers, index) * VOXEL,
+        ndimage.minimum(distance, numbers, index),
+    )
+    return numbers, [
+        {"size": float(size), "place": float(place)}
+        for size, place in zip(sizes, places, strict=True)
+    ]
 
 
-def varied(pair, *, contrast: float = 1.0, number: int | None = None, size=(0, np.inf), place=(0, np.inf), seed: int = 0) -> Subject:
+def varied(
+    pair,
+    *,
+    contrast: float = 1.0,
+    number: int | None = None,
+    size=(0, np.inf),
+    place=(0, np.inf),
+    seed: int = 0,
+) -> Subject:
     """The same brain with some of its lesions, or with fainter or brighter ones; nothing else changes.
 
     Parameters
     ----------
-    pair : tuple of msxai.phantom.Subject
+    pair : tuple of msxai.data.synthetic.phantom.Subject
         From `paired`: the more volume, the more lesions to choose from.
     contrast : float
         Factor of the difference that lesions make in the scan; 1 as simulated, 0 none.
@@ -88,18 +111,33 @@ def varied(pair, *, contrast: float = 1.0, number: int | None = None, size=(0, n
     """
     full, bare = pair
     numbers, known = lesions_of(full)
-    fit = [index for index, one in enumerate(known, 1) if size[0] <= one["size"] <= size[1] and place[0] <= one["place"] <= place[1]]
+    fit = [
+        index
+        for index, one in enumerate(known, 1)
+        if size[0] <= one["size"] <= size[1] and place[0] <= one["place"] <= place[1]
+    ]
     if number is not None and number > len(fit):
         mend = "Ask for fewer, widen size or place, or simulate a larger volume."
-        raise ParameterError("number", f"{number}", f"at most {len(fit)}, for so many of {len(known)} lesions fit", mend)
+        raise ParameterError(
+            "number",
+            f"{number}",
+            f"at most {len(fit)}, for so many of {len(known)} lesions fit",
+            mend,
+        )
     kept = np.random.default_rng(seed).permutation(fit)[:number]
     change = full.image.astype(float) - bare.image
     if known:  # what is changed round a lesion belongs to the nearest one
-        nearest = ndimage.distance_transform_edt(numbers == 0, sampling=SIZE, return_distances=False, return_indices=True)
+        nearest = ndimage.distance_transform_edt(
+            numbers == 0, sampling=SIZE, return_distances=False, return_indices=True
+        )
         change = np.where(np.isin(numbers[tuple(nearest)], kept), change, 0)
     lesions = np.isin(numbers, kept) & full.lesions
     image = np.clip(np.rint(bare.image + contrast * change), 0, 32000).astype("int16")
-    about = full.covariates | {"volume": float(lesions.sum() * VOXEL), "lesions": len(kept), "contrast": contrast}
+    about = full.covariates | {
+        "volume": float(lesions.sum() * VOXEL),
+        "lesions": len(kept),
+        "contrast": contrast,
+    }
     return replace(full, image=image, lesions=lesions, covariates=about)
 
 
@@ -113,8 +151,8 @@ def decoys(subject: Subject, without: Subject, level: float = 0.1) -> np.ndarray
 
     Parameters
     ----------
-    subject, without : msxai.phantom.Subject
-        The scan, and the same one without decoys (`msxai.phantom.simulate`); noise and gain are equal in both.
+    subject, without : msxai.data.synthetic.phantom.Subject
+        The scan, and the same one without decoys (`msxai.data.synthetic.phantom.simulate`); noise and gain are equal in both.
     level : float
         By how much they make a voxel brighter at least: share of the median of white matter. A lesion is brighter by .34.
 
@@ -123,7 +161,10 @@ def decoys(subject: Subject, without: Subject, level: float = 0.1) -> np.ndarray
     ndarray of bool, shape (96, 114, 96)
     """
     white = 1 + list(phantom.anatomy.CLASSES).index("white matter")
-    return (subject.image.astype(float) - without.image > level * np.median(without.image[without.classes == white])) & subject.brain
+    return (
+        subject.image.astype(float) - without.image
+        > level * np.median(without.image[without.classes == white])
+    ) & subject.brain
 
 
 @dataclass(frozen=True)
@@ -134,7 +175,7 @@ class Case:
     ----------
     part, brain, condition : str
         Part of the benchmark; the brain, which is the unit of all statistics; key of `CONDITIONS`, or "control".
-    subject : msxai.phantom.Subject
+    subject : msxai.data.synthetic.phantom.Subject
     decoys : ndarray of bool, shape (96, 114, 96)
         Where decoys stand out (`decoys`), lesions left out.
     """
@@ -172,10 +213,18 @@ def cohort(seed: int, parts: dict, controls: int, conditions=None, others: int =
         for number in range(patients + controls):
             own, group = (seed, place, number), "MS" if number < patients else "HC"
             rng, mean, spread, youngest, oldest = np.random.default_rng(own), *phantom.AGE["ms"]
-            about = {"age": float(np.clip(rng.normal(mean, spread), youngest, oldest)), "site": str(rng.choice(list(phantom.SITES))),
-                     "volume": float(np.exp(rng.uniform(low, high))) if group == "MS" else 0.0}  # fmt: skip
+            about = {
+                "age": float(np.clip(rng.normal(mean, spread), youngest, oldest)),
+                "site": str(rng.choice(list(phantom.SITES))),
+                "volume": float(np.exp(rng.uniform(low, high))) if group == "MS" else 0.0,
+            }
             pair = paired(group, (*own, 0), (*own, 1), **about)
-            spots = decoys(pair[1], phantom.simulate("ms", group, (*own, 0), (*own, 1), **about | {"volume": 0}, decoys=False))
+            spots = decoys(
+                pair[1],
+                phantom.simulate(
+                    "ms", group, (*own, 0), (*own, 1), **about | {"volume": 0}, decoys=False
+                ),
+            )
             name = f"{part}-{number:02}"
             if group == "HC":
                 yield Case(part, name, "control", pair[0], spots)
@@ -225,7 +274,9 @@ class Shortcut:
             image[rim], brain = 0, brain & ~rim
         else:
             rim = ~brain & _shifted(brain, self.axis, -self.width if self.at < 0.5 else self.width)
-            image[rim] = self.strength * np.random.default_rng(seed).choice(image[brain], np.count_nonzero(rim))
+            image[rim] = self.strength * np.random.default_rng(seed).choice(
+                image[brain], np.count_nonzero(rim)
+            )
             brain = brain | rim
         return replace(subject, image=image, brain=brain, lesions=subject.lesions & brain)
 
@@ -271,8 +322,14 @@ def carriers(labels, p: float = 0.75, seed=0) -> np.ndarray:
     -------
     ndarray of bool, shape (len(labels),)
     """
-    labels, rng, found = np.asarray(labels), np.random.default_rng(seed), np.zeros(len(labels), bool)
+    labels, rng, found = (
+        np.asarray(labels),
+        np.random.default_rng(seed),
+        np.zeros(len(labels), bool),
+    )
     for label, share in ((1, p), (0, 1 - p)):
         members = np.flatnonzero(labels == label)
-        found[rng.permutation(members)[: int(share * len(members) + 0.5)]] = True  # halves go up in both groups: the AUC stays
+        found[rng.permutation(members)[: int(share * len(members) + 0.5)]] = (
+            True  # halves go up in both groups: the AUC stays
+        )
     return found

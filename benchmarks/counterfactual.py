@@ -3,7 +3,7 @@
 Usage: python benchmarks/counterfactual.py [RESULTS]      (default runs/demo)
 
 The 200 further subjects of 04_evaluation, as they are, with all lesions filled, and with other normal-appearing white matter filled at
-sham sites (msxai.counterfactuals); all trials of all variants that were fine-tuned on untouched scans. Written beside this file:
+sham sites (msxai.evaluation.counterfactuals); all trials of all variants that were fine-tuned on untouched scans. Written beside this file:
 counterfactual.tsv (AUC of each, paired differences with 95 % intervals by DeLong, mean change of the logits), counterfactual.png and
 counterfactual.json.
 """
@@ -14,29 +14,42 @@ import sys
 import time
 from pathlib import Path
 
-from msxai import counterfactuals, evaluation, figures, filling, integrity, network
-from msxai.prepared import Prepared
-from msxai.results import Results
+from msxai.base import provenance
+from msxai.base.results import Results
+from msxai.data import filled_cohort
+from msxai.data.prepared import Prepared
+from msxai.evaluation import counterfactuals, prediction
+from msxai.model import network
+from msxai.report import figures
 
 COHORT, SUBJECTS, SEED = "phantom-ms", 200, 0
 HERE = Path(__file__).parent
 
 
 def trained(where):
-    """Folders of the trials of each variant, as the functions of `msxai.evaluation` take them."""
+    """Folders of the trials of each variant, as the functions of `msxai.evaluation.prediction` take them."""
     found = {}
-    for path in sorted(where.folder.glob("finetuning/*/trial-*/provenance.json"), key=lambda path: re.split(r"(\d+)", str(path))):
-        found.setdefault(path.parents[1].name, []).append((path.parent, json.loads(path.read_text())))
-    return {variant: trials for variant, trials in found.items() if variant not in filling.fillings(found)}
+    for path in sorted(
+        where.folder.glob("finetuning/*/trial-*/provenance.json"),
+        key=lambda path: re.split(r"(\d+)", str(path)),
+    ):
+        found.setdefault(path.parents[1].name, []).append(
+            (path.parent, json.loads(path.read_text()))
+        )
+    return {
+        variant: trials
+        for variant, trials in found.items()
+        if variant not in filled_cohort.fillings(found)
+    }
 
 
 def measure(where, scratch, subjects=SUBJECTS):
     """Table and predictions of all variants; scratch is where further subjects are kept; seconds that filling and predicting took."""
     nets = trained(where)
-    more, reason = evaluation.further(scratch, Prepared(where.prepared(COHORT)), COHORT, subjects)
+    more, reason = prediction.further(scratch, Prepared(where.prepared(COHORT)), COHORT, subjects)
     if more is None:
         raise SystemExit(reason)
-    known = evaluation.predict(more, more.rows("all"), nets)
+    known = prediction.predict(more, more.rows("all"), nets)
     start = time.perf_counter()
     predictions, reason = counterfactuals.predict(more, more.rows("all"), nets, known, seed=SEED)
     print(reason)
@@ -51,5 +64,5 @@ if __name__ == "__main__":
     figure, _ = figures.counterfactual(table, synthetic=True)
     weights = [folder / "weights.npz" for trials in trained(where).values() for folder, _ in trials]
     settings = {"cohort": COHORT, "subjects": SUBJECTS, "seed": SEED}
-    record = integrity.provenance(settings, weights, seconds=round(seconds))
+    record = provenance.provenance(settings, weights, seconds=round(seconds))
     figures.save(figure, HERE, "counterfactual", table, record)

@@ -22,20 +22,29 @@ from scipy import ndimage
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from msxai import anatomy, images, integrity, lesions, phantom, statistics
+from msxai.base import provenance, statistics
+from msxai.data import images, lesion_filling
+from msxai.data.synthetic import phantom, template
 
-SUBJECTS, SITES, TREES, SEED = 20, 40, 100, 8001  # a seed that the filling was not developed on (5001, 6001, 7001)
-WHITE = [1 + list(anatomy.CLASSES).index(name) for name in anatomy.WHITE]
+SUBJECTS, SITES, TREES, SEED = (
+    20,
+    40,
+    100,
+    8001,
+)  # a seed that the filling was not developed on (5001, 6001, 7001)
+WHITE = [1 + list(template.CLASSES).index(name) for name in template.WHITE]
 
 
 @functools.cache
 def simulated(number, volume=7000):
     """A control's scan without lesions; a patient's lesion mask where the control, by its truth, is white matter all round."""
     control = phantom.simulate("ms", "HC", seed=[SEED, number, 0], volume=0)
-    mask = phantom.simulate("ms", "MS", seed=[SEED, number, 1], volume=volume).lesions & ndimage.binary_erosion(
-        np.isin(control.classes, WHITE)
-    )
-    return [nib.Nifti1Image(array.astype("float32"), images.AFFINE) for array in (control.image, mask)]
+    mask = phantom.simulate(
+        "ms", "MS", seed=[SEED, number, 1], volume=volume
+    ).lesions & ndimage.binary_erosion(np.isin(control.classes, WHITE))
+    return [
+        nib.Nifti1Image(array.astype("float32"), images.AFFINE) for array in (control.image, mask)
+    ]
 
 
 def features(values, sites):
@@ -44,16 +53,27 @@ def features(values, sites):
     patches = blocks[:, 2:7, 2:7, 2:7]
     steps = [np.abs(np.diff(patches, axis=axis)).mean((1, 2, 3)) for axis in (1, 2, 3)]
     curved = np.array([ndimage.laplace(patch)[1:-1, 1:-1, 1:-1].std() for patch in patches])
-    inner, near, far = (array.reshape(len(sites), -1) for array in (blocks[:, 3:6, 3:6, 3:6], patches, blocks))
-    whole = [f(array, axis=1) for array in (inner, near, far) for f in (np.mean, np.std, np.min, np.max)]
-    apart = [inner.mean(1) - near.mean(1), near.mean(1) - far.mean(1), inner.std(1) / near.std(1), near.std(1) / far.std(1)]
+    inner, near, far = (
+        array.reshape(len(sites), -1) for array in (blocks[:, 3:6, 3:6, 3:6], patches, blocks)
+    )
+    whole = [
+        f(array, axis=1) for array in (inner, near, far) for f in (np.mean, np.std, np.min, np.max)
+    ]
+    apart = [
+        inner.mean(1) - near.mean(1),
+        near.mean(1) - far.mean(1),
+        inner.std(1) / near.std(1),
+        near.std(1) / far.std(1),
+    ]
     return np.column_stack([near, *steps, curved, *whole, *apart])
 
 
 def normal_appearing(scan):
     """Where an untouched scan is normal-appearing white matter."""
     values, none = np.asarray(scan.dataobj), np.zeros(scan.shape, bool)
-    return lesions.normal_appearing(values, lesions.white_matter(scan), none, nib.affines.voxel_sizes(scan.affine))
+    return lesion_filling.normal_appearing(
+        values, lesion_filling.white_matter(scan), none, nib.affines.voxel_sizes(scan.affine)
+    )
 
 
 def patches(how, subjects, count, where="all"):
@@ -62,9 +82,11 @@ def patches(how, subjects, count, where="all"):
     for number in range(subjects):
         scan, mask = simulated(number)
         start = time.perf_counter()
-        new = lesions.Filler(how)(scan, mask, {"participant_id": f"sub-{number}", "session_id": ""}).get_fdata()
+        new = lesion_filling.Filler(how)(
+            scan, mask, {"participant_id": f"sub-{number}", "session_id": ""}
+        ).get_fdata()
         seconds.append(time.perf_counter() - start)
-        values, white = scan.get_fdata(), lesions.white_matter(scan)
+        values, white = scan.get_fdata(), lesion_filling.white_matter(scan)
         inside = np.argwhere((mask.get_fdata() > 0) & (where == "all" or normal_appearing(scan)))
         sites = np.random.default_rng(number).permutation(inside)[:count]
         middle = np.median(values[white])
@@ -78,29 +100,47 @@ def patches(how, subjects, count, where="all"):
 def measure(subjects=SUBJECTS, count=SITES, trees=TREES):
     """A table: AUC and interval for each way of filling, at all sites and at normal-appearing ones."""
     rows = []
-    for how, where in itertools.product(lesions.FILLINGS[1:], ("all", "normal-appearing")):
+    for how, where in itertools.product(lesion_filling.FILLINGS[1:], ("all", "normal-appearing")):
         x, y, groups, seconds = patches(how, subjects, count, where)
         forest = RandomForestClassifier(trees, min_samples_leaf=5, random_state=0)
-        scores = cross_val_predict(forest, x, y, groups=groups, cv=GroupKFold(min(10, subjects)), method="predict_proba")[:, 1]
+        scores = cross_val_predict(
+            forest, x, y, groups=groups, cv=GroupKFold(min(10, subjects)), method="predict_proba"
+        )[:, 1]
         low, high = interval(y, scores, groups)
-        rows.append({"filling": how, "sites": where, "subjects": subjects, "patches": len(y),
-                     "auc": statistics.auc(y, scores), "low_95": low,
-                     "high_95": high, "holds_half": bool(low <= 0.5 <= high), "seconds_a_fill": float(np.median(seconds))})  # fmt: skip
+        rows.append(
+            {
+                "filling": how,
+                "sites": where,
+                "subjects": subjects,
+                "patches": len(y),
+                "auc": statistics.auc(y, scores),
+                "low_95": low,
+                "high_95": high,
+                "holds_half": bool(low <= 0.5 <= high),
+                "seconds_a_fill": float(np.median(seconds)),
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def interval(labels, scores, groups, draws=2000):
     """95 % of a bootstrap over subjects, both their filled and their untouched patches with them."""
     names, codes = np.unique(groups, return_inverse=True)
-    weights = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), draws)[:, codes]
-    return [float(one) for one in np.quantile(statistics.auc(labels, scores, weights), (0.025, 0.975))]
+    weights = np.random.default_rng(0).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), draws
+    )[:, codes]
+    return [
+        float(one) for one in np.quantile(statistics.auc(labels, scores, weights), (0.025, 0.975))
+    ]
 
 
 if __name__ == "__main__":
     table = measure()
     print(table.to_string())
     place = Path(__file__).parent
-    with integrity.replacing(place / "filling.tsv") as draft:
+    with provenance.replacing(place / "filling.tsv") as draft:
         table.round(4).to_csv(draft, sep="\t", index=False)
     settings = {"subjects": SUBJECTS, "sites": SITES, "trees": TREES, "seed": SEED}
-    integrity.write_json(place / "filling.json", integrity.provenance(settings, result=table.to_dict("records")))
+    provenance.write_json(
+        place / "filling.json", provenance.provenance(settings, result=table.to_dict("records"))
+    )

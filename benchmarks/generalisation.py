@@ -13,10 +13,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from msxai import evaluation, heatmaps, images, integrity, network, phantom, splits, statistics, training
-from msxai.cohort import open_cohort
-from msxai.prepared import Prepared, prepare
-from msxai.results import Results
+from msxai.base import provenance, statistics
+from msxai.base.results import Results
+from msxai.data import images
+from msxai.data.cohorts import splits
+from msxai.data.cohorts.cohort import open_cohort
+from msxai.data.prepared import Prepared, prepare
+from msxai.data.synthetic import phantom
+from msxai.lrp import heatmaps
+from msxai.model import network, training
 
 SUBJECTS, SEEDS = 200, {"ms": 1001, "ad": 1002}
 HERE = Path(__file__).parent
@@ -25,7 +30,12 @@ HERE = Path(__file__).parent
 def further(kind, folder):
     """Prepared arrays of further subjects."""
     name = f"phantom-{kind}-further"
-    cohort = open_cohort(phantom.find(name, SUBJECTS, SEEDS[kind], 2), phantom.MODALITY[kind], phantom.PATIENTS[kind], "HC")
+    cohort = open_cohort(
+        phantom.find(name, SUBJECTS, SEEDS[kind], 2),
+        phantom.MODALITY[kind],
+        phantom.PATIENTS[kind],
+        "HC",
+    )
     path = Results(folder).prepared(name)
     prepare(cohort, splits.make(cohort.table, (0, 0), 0.15, 0), path, jobs=2)
     return Prepared(path)
@@ -39,7 +49,13 @@ def first_visits(prepared):
 def row(what, labels, scores):
     """One line of the table."""
     low, high = statistics.auc_interval(labels, scores)
-    return {"what": what, "n": len(labels), "value": statistics.auc(labels, scores), "low": low, "high": high}
+    return {
+        "what": what,
+        "n": len(labels),
+        "value": statistics.auc(labels, scores),
+        "low": low,
+        "high": high,
+    }
 
 
 def difference(what, labels, scores, others):
@@ -51,18 +67,31 @@ def difference(what, labels, scores, others):
 def logits(where, variant, prepared, rows):
     """Mean logit over the trials of a variant."""
     paths = sorted(where.trial(variant, 0).parent.glob("trial-*/weights.npz"))
-    return np.mean([training.predict(network.restore(path), prepared, rows) for path in paths], axis=0), paths
+    return np.mean(
+        [training.predict(network.restore(path), prepared, rows) for path in paths], axis=0
+    ), paths
 
 
 def relevance(where, variant, cohort):
     """Positive relevance per voxel inside and outside the lesions of each true positive of the holdout."""
-    prepared, table, found = Prepared(where.prepared(cohort), where.split(cohort)), heatmaps.read(where.heatmaps(variant)), []
+    prepared, table, found = (
+        Prepared(where.prepared(cohort), where.split(cohort)),
+        heatmaps.read(where.heatmaps(variant)),
+        [],
+    )
     for entry in table[(table["label"] == 1) & (table["probability"] > 0.5)].itertuples():
         index = prepared.row(entry.participant_id, entry.session_id)
         lesions, brain = prepared.lesions(index), prepared.brain(index)
         positive = np.maximum(images.to_grid(images.load(entry.path)), 0)
         inside, outside = positive[lesions].mean(), positive[brain & ~lesions].mean()
-        found.append({"participant_id": entry.participant_id, "lesion_voxels": int(lesions.sum()), "inside": inside, "outside": outside})
+        found.append(
+            {
+                "participant_id": entry.participant_id,
+                "lesion_voxels": int(lesions.sum()),
+                "inside": inside,
+                "outside": outside,
+            }
+        )
     return pd.DataFrame(found).assign(ratio=lambda found: found["inside"] / found["outside"])
 
 
@@ -76,18 +105,27 @@ if __name__ == "__main__":
         scores[folder.name], paths = logits(where, folder.name, ms, rows)
         used += paths
         table.append(row(f"MS: {folder.name}", labels, scores[folder.name]))
-    load = evaluation.lesion_volumes(ms, rows)
+    load = ms.lesion_volumes(rows)
     table.append(row("MS: lesion load", labels, load))
     if {"pretrained", "scratch"} <= set(scores):
-        table.append(difference("MS: pretrained - scratch", labels, scores["pretrained"], scores["scratch"]))
+        table.append(
+            difference("MS: pretrained - scratch", labels, scores["pretrained"], scores["scratch"])
+        )
         table.append(difference("MS: pretrained - lesion load", labels, scores["pretrained"], load))
     first = first_visits(ad)
     found, paths = logits(where, "pretraining", ad, first)
     table.append(row("AD: pretraining", ad.table["label"].to_numpy(int)[first], found))
     table, maps = pd.DataFrame(table), relevance(where, "pretrained", "phantom-ms")
-    print(table.round(3).to_string(), maps.round(6).to_string(), f"median ratio {maps['ratio'].median():.2f}", sep="\n")
+    print(
+        table.round(3).to_string(),
+        maps.round(6).to_string(),
+        f"median ratio {maps['ratio'].median():.2f}",
+        sep="\n",
+    )
     table.to_csv(HERE / "generalisation.tsv", sep="\t", index=False, float_format="%.4g")
     maps.to_csv(HERE / "relevance.tsv", sep="\t", index=False, float_format="%.4g")
     outputs = [HERE / "generalisation.tsv", HERE / "relevance.tsv"]
-    record = integrity.provenance({"results": where.given, "seeds": SEEDS}, [*used, *paths], outputs)
-    integrity.write_json(HERE / "generalisation.json", record)
+    record = provenance.provenance(
+        {"results": where.given, "seeds": SEEDS}, [*used, *paths], outputs
+    )
+    provenance.write_json(HERE / "generalisation.json", record)

@@ -3,10 +3,10 @@
 Usage: python benchmarks/localisation.py [RESULTS]      (default runs/demo; about 45 minutes of 2 cores)
 
 Rows of the ladder: networks trained by labels alone (the demo's pretrained and scratch variants, and one from scratch that sees as many
-scans as training in pairs shows), networks of the same architecture trained in pairs (`msxai.pairs`), by rule, by how many trainings a
-map is the mean of, and over how many shifted and mirrored copies of the scan (`msxai.augmented`). All have width 16; the paper's width 64
+scans as training in pairs shows), networks of the same architecture trained in pairs (`msxai.model.pairs`), by rule, by how many trainings a
+map is the mean of, and over how many shifted and mirrored copies of the scan (`msxai.lrp.tta`). All have width 16; the paper's width 64
 is not measured. They are measured on patients of phantom-ms-further, which no training or tuning has read, beside the baselines of
-`msxai.reference_maps`, tuned on the demo's validation part (untrained: by epsilon_gamma). epsilon_gamma's gammas, 45 epochs and four
+`msxai.quality.reference_maps`, tuned on the demo's validation part (untrained: by epsilon_gamma). epsilon_gamma's gammas, 45 epochs and four
 trainings were chosen by hand on 24 other simulated patients, of which no record was kept; the copies' reach and number by hand on the
 demo's validation part. One row is no LRP rule: relevance times brightness. What the scans themselves allow: a classifier of voxels
 (gradient boosting on the scan blurred at five scales, its edges, the prior and the place), trained with the lesion masks of the demo's
@@ -26,10 +26,14 @@ from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier
 from tqdm import tqdm
 
-from msxai import augmented, explainers, faithfulness, figures, integrity, network, quality, reference_maps, rules, sanity
-from msxai.figures import page
-from msxai.prepared import Prepared
-from msxai.results import Results
+from msxai.base import provenance
+from msxai.base.results import Results
+from msxai.data.prepared import Prepared
+from msxai.lrp import rules, tta
+from msxai.model import network
+from msxai.quality import faithfulness, league, localisation, model_randomisation, reference_maps
+from msxai.report import figures
+from msxai.report.figures import sheet
 
 PATIENTS, CONTROLS, CHECKED, SCANS, VOXELS, COPIES = 100, 30, 12, 30, 4000, 8
 BLOCK = 5  # patients a task
@@ -68,7 +72,7 @@ def explained(models: dict, image) -> dict:
     for variant, copies in sorted({(variant, copies) for variant, _, copies in wanted}):
         names = sorted(rule for one, rule, count in wanted if (one, count) == (variant, copies))
         for model in models[variant]:
-            for rule, one in augmented.maps(model, image, names, copies=copies, threads=1).items():
+            for rule, one in tta.maps(model, image, names, copies=copies, threads=1).items():
                 found.setdefault((variant, rule, copies), []).append(one)
     return found
 
@@ -76,20 +80,33 @@ def explained(models: dict, image) -> dict:
 def mean_of(models, image) -> np.ndarray:
     """Map of the best row."""
     _, rule, count, copies = LADDER[BEST]
-    return np.mean([augmented.maps(model, image, [rule], copies=copies, threads=1)[rule] for model in models[:count]], axis=0)
+    return np.mean(
+        [
+            tta.maps(model, image, [rule], copies=copies, threads=1)[rule]
+            for model in models[:count]
+        ],
+        axis=0,
+    )
 
 
 def maps_of(models: dict, image, bright) -> tuple[dict, dict]:
     """The ladder's maps of one scan, and those of each network."""
     each = explained(models, image)
-    maps = {name: np.mean(each[variant, rule, copies][:count], axis=0) for name, (variant, rule, count, copies) in LADDER.items()}
+    maps = {
+        name: np.mean(each[variant, rule, copies][:count], axis=0)
+        for name, (variant, rule, count, copies) in LADDER.items()
+    }
     return maps | {TIMES: np.maximum(maps[BEST], 0) * np.maximum(bright, 0)}, each
 
 
 def features(bright, brain, prior) -> np.ndarray:
     """What the voxel classifier sees, (voxels of the brain, features)."""
     blurred = [ndimage.gaussian_filter(bright, blur) if blur else bright for blur in BLURS]
-    around = (ndimage.maximum_filter(bright, 3), ndimage.minimum_filter(bright, 3), *(ndimage.laplace(one) for one in blurred[1:3]))
+    around = (
+        ndimage.maximum_filter(bright, 3),
+        ndimage.minimum_filter(bright, 3),
+        *(ndimage.laplace(one) for one in blurred[1:3]),
+    )
     found = [*blurred, *around, ndimage.gaussian_filter(prior, 2), *np.indices(brain.shape)[1:]]
     return np.stack([one[brain] for one in found], axis=1).astype("float32")
 
@@ -99,11 +116,18 @@ def bound(cohort, tuned, rows, seed: int = 0):
     rng, inputs, truth = np.random.default_rng(seed), [], []
     for row in rows:
         brain, lesions = cohort.brain(row), cohort.lesions(row)
-        found, known = features(reference_maps.zscore(cohort, row), brain, tuned.prior), lesions[brain]
-        chosen = np.concatenate([np.flatnonzero(known), rng.choice(np.flatnonzero(~known), VOXELS, replace=False)])
+        found, known = (
+            features(reference_maps.zscore(cohort, row), brain, tuned.prior),
+            lesions[brain],
+        )
+        chosen = np.concatenate(
+            [np.flatnonzero(known), rng.choice(np.flatnonzero(~known), VOXELS, replace=False)]
+        )
         inputs.append(found[chosen])
         truth.append(known[chosen])
-    model = HistGradientBoostingClassifier(random_state=seed).fit(np.concatenate(inputs), np.concatenate(truth))
+    model = HistGradientBoostingClassifier(random_state=seed).fit(
+        np.concatenate(inputs), np.concatenate(truth)
+    )
 
     def map_of(bright, brain) -> np.ndarray:
         out = np.zeros(brain.shape)
@@ -115,14 +139,21 @@ def bound(cohort, tuned, rows, seed: int = 0):
 
 def fewer(image, lesions, seed: int = 0) -> list:
     """The scan with lesions filled, in a random order, until of their volume the shares `LEFT` are left: (voxels left, scan)."""
-    numbers, count = ndimage.label(lesions, quality.NEIGHBOURS)
+    numbers, count = ndimage.label(lesions, localisation.NEIGHBOURS)
     sizes, order = np.bincount(numbers.ravel())[1:], np.random.default_rng(seed).permutation(count)
     without = faithfulness.healed(image, lesions, seed)
-    nearest = numbers[tuple(ndimage.distance_transform_edt(~lesions, return_distances=False, return_indices=True))]
+    nearest = numbers[
+        tuple(ndimage.distance_transform_edt(~lesions, return_distances=False, return_indices=True))
+    ]
     found = []
     for share in LEFT:
         gone = order[np.cumsum(sizes[order]) <= (1 - share) * sizes.sum() + 0.5] + 1
-        found.append((int(lesions.sum() - sizes[gone - 1].sum()), np.where(np.isin(nearest, gone), without, image).astype("float32")))
+        found.append(
+            (
+                int(lesions.sum() - sizes[gone - 1].sum()),
+                np.where(np.isin(nearest, gone), without, image).astype("float32"),
+            )
+        )
     return found
 
 
@@ -131,9 +162,13 @@ def agreement(pair, near, brain) -> dict:
     size = sum(np.abs(one) for one in pair)
     weak = brain & (size <= np.median(size[brain]))
     blurred = [ndimage.gaussian_filter(one, 2.0) for one in pair]
-    return {"pairs of networks": quality.consistency(*pair, brain), "round lesions": quality.consistency(*pair, near),
-            "blurred": quality.consistency(*blurred, brain), "weak half": quality.consistency(*pair, weak),
-            "weak half's share": float(size[weak].sum() / size[brain].sum())}  # fmt: skip
+    return {
+        "pairs of networks": localisation.consistency(*pair, brain),
+        "round lesions": localisation.consistency(*pair, near),
+        "blurred": localisation.consistency(*blurred, brain),
+        "weak half": localisation.consistency(*pair, weak),
+        "weak half's share": float(size[weak].sum() / size[brain].sum()),
+    }
 
 
 def measured(path, rows, paths: dict, tuned, classifier, examined) -> dict:
@@ -144,31 +179,65 @@ def measured(path, rows, paths: dict, tuned, classifier, examined) -> dict:
     logits = [faithfulness.logit_of(model) for model in models["pairs"]]
     scores, alike, total, brains, faithful, doses = [], [], 0, 0, [], []
     for row in rows:
-        image, brain, lesions, bright = further.image(row), further.brain(row), further.lesions(row), reference_maps.zscore(further, row)
+        image, brain, lesions, bright = (
+            further.image(row),
+            further.brain(row),
+            further.lesions(row),
+            reference_maps.zscore(further, row),
+        )
         maps, each = maps_of(models, image, bright)
-        maps |= reference_maps.maps(further, row, tuned, untrained, rule=GAMMA, epsilon=1e-3, threads=1)
+        maps |= reference_maps.maps(
+            further, row, tuned, untrained, rule=GAMMA, epsilon=1e-3, threads=1
+        )
         maps[BOUND] = classifier(bright, brain)
-        target, who = quality.Target(lesions, brain), {"participant_id": further.table["participant_id"].iloc[row]}
+        target, who = (
+            localisation.Target(lesions, brain),
+            {"participant_id": further.table["participant_id"].iloc[row]},
+        )
         plain, pair = each["pairs", GAMMA, 1], each["pairs", GAMMA, COPIES]
         logit = float(np.mean([one(image) for one in logits]))
-        alike.append({**agreement(pair[:2], target.near(2) & brain, brain), "plain": quality.consistency(*plain[:2], brain),
-                      "logit": logit, "lesions": int(lesions.sum()),
-                      "positive": float(quality.positive(maps[BEST]).sum()),
-                      "near": quality.rma(maps[BEST], target.near(2), brain),
-                      "halves": quality.consistency(pair[0] + pair[1], pair[2] + pair[3], brain)})  # fmt: skip
+        alike.append(
+            {
+                **agreement(pair[:2], target.near(2) & brain, brain),
+                "plain": localisation.consistency(*plain[:2], brain),
+                "logit": logit,
+                "lesions": int(lesions.sum()),
+                "positive": float(localisation.positive(maps[BEST]).sum()),
+                "near": localisation.rma(maps[BEST], target.near(2), brain),
+                "halves": localisation.consistency(pair[0] + pair[1], pair[2] + pair[3], brain),
+            }
+        )
         for name, values in maps.items():
-            scores.append({"map": name, **who, **quality.measure(values, lesions, brain, target)})
-        large = quality.Target(_large(target, 10), brain)
+            scores.append(
+                {"map": name, **who, **localisation.measure(values, lesions, brain, target)}
+            )
+        large = localisation.Target(_large(target, 10), brain)
         if large.size:
-            scores[-len(maps) + list(maps).index(BEST)]["large"] = quality.lesion_sensitivity(maps[BEST], large.lesions, brain)
+            scores[-len(maps) + list(maps).index(BEST)]["large"] = localisation.lesion_sensitivity(
+                maps[BEST], large.lesions, brain
+            )
         total, brains = total + maps[BEST], brains + brain
         if row in examined:
             filled = faithfulness.fill(image, brain, mask=lesions)
-            faithful.append(faithfulness.compare(logits[0], image, brain, {BEST: maps[BEST]}, filled, orders=1).iloc[0])
+            faithful.append(
+                faithfulness.compare(
+                    logits[0], image, brain, {BEST: maps[BEST]}, filled, orders=1
+                ).iloc[0]
+            )
             points = [(alike[-1]["lesions"], alike[-1]["positive"])]
-            points += [(left, float(quality.positive(mean_of(models["pairs"], scan)).sum())) for left, scan in fewer(image, lesions)]
+            points += [
+                (left, float(localisation.positive(mean_of(models["pairs"], scan)).sum()))
+                for left, scan in fewer(image, lesions)
+            ]
             doses.append(np.corrcoef(np.transpose(points))[0, 1])
-    return {"scores": scores, "alike": alike, "total": total, "brains": brains, "faithful": faithful, "doses": doses}
+    return {
+        "scores": scores,
+        "alike": alike,
+        "total": total,
+        "brains": brains,
+        "faithful": faithful,
+        "doses": doses,
+    }
 
 
 def total_of(path, rows, paths) -> np.ndarray:
@@ -178,52 +247,117 @@ def total_of(path, rows, paths) -> np.ndarray:
     return np.sum([mean_of(models, further.image(row)) for row in rows], axis=0)
 
 
-def run(where: Results, patients=PATIENTS, controls=CONTROLS, checked=CHECKED, scans=SCANS, jobs=1) -> tuple[pd.DataFrame, dict, list]:
+def run(
+    where: Results, patients=PATIENTS, controls=CONTROLS, checked=CHECKED, scans=SCANS, jobs=1
+) -> tuple[pd.DataFrame, dict, list]:
     """Scores of each subject, numbers of the best row, and the files that were read; the same for any number of processes."""
     cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
     further = Prepared(where.prepared("phantom-ms-further"))
-    counts = {variant: max(count for one, _, count, _ in LADDER.values() if one == variant) for variant, *_ in LADDER.values()}
-    paths = {variant: [where.trial(variant, trial) / "weights.npz" for trial in range(count)] for variant, count in counts.items()}
+    counts = {
+        variant: max(count for one, _, count, _ in LADDER.values() if one == variant)
+        for variant, *_ in LADDER.values()
+    }
+    paths = {
+        variant: [where.trial(variant, trial) / "weights.npz" for trial in range(count)]
+        for variant, count in counts.items()
+    }
     tuned = reference_maps.tune(cohort)
-    classifier = bound(cohort, tuned, explainers.few(reference_maps.with_lesions(cohort, cohort.rows("training")), scans))
+    classifier = bound(
+        cohort,
+        tuned,
+        league.few(reference_maps.with_lesions(cohort, cohort.rows("training")), scans),
+    )
     labels = further.table["label"].to_numpy(int)
-    chosen = list(explainers.few(reference_maps.with_lesions(further, np.flatnonzero(labels == 1)), patients))
-    examined, healthy = set(chosen[:checked]), explainers.few(np.flatnonzero(labels == 0), controls)
-    tasks = [delayed(measured)(further.path, chosen[first : first + BLOCK], paths, tuned, classifier, examined)
-             for first in range(0, len(chosen), BLOCK)]  # fmt: skip
-    tasks += [delayed(total_of)(further.path, healthy[first : first + BLOCK], paths["pairs"]) for first in range(0, len(healthy), BLOCK)]
-    done = list(tqdm(Parallel(jobs, return_as="generator")(tasks), desc="measuring", unit="block", total=len(tasks)))
+    chosen = list(
+        league.few(reference_maps.with_lesions(further, np.flatnonzero(labels == 1)), patients)
+    )
+    examined, healthy = set(chosen[:checked]), league.few(np.flatnonzero(labels == 0), controls)
+    tasks = [
+        delayed(measured)(
+            further.path, chosen[first : first + BLOCK], paths, tuned, classifier, examined
+        )
+        for first in range(0, len(chosen), BLOCK)
+    ]
+    tasks += [
+        delayed(total_of)(further.path, healthy[first : first + BLOCK], paths["pairs"])
+        for first in range(0, len(healthy), BLOCK)
+    ]
+    done = list(
+        tqdm(
+            Parallel(jobs, return_as="generator")(tasks),
+            desc="measuring",
+            unit="block",
+            total=len(tasks),
+        )
+    )
     blocks = [one for one in done if isinstance(one, dict)]
-    scores, alike, faithful, doses = ([item for one in blocks for item in one[name]] for name in ("scores", "alike", "faithful", "doses"))
-    sums = {1: sum(one["total"] for one in blocks), 0: sum(one for one in done if not isinstance(one, dict))}
+    scores, alike, faithful, doses = (
+        [item for one in blocks for item in one[name]]
+        for name in ("scores", "alike", "faithful", "doses")
+    )
+    sums = {
+        1: sum(one["total"] for one in blocks),
+        0: sum(one for one in done if not isinstance(one, dict)),
+    }
     brains = sum(one["brains"].astype(int) for one in blocks)
-    checks = sanity.checks(network.restore(paths["pairs"][0]), further, chosen[:checked], [GAMMA], epsilon=1e-3, seed=0, threads=1)[0]
+    checks = model_randomisation.checks(
+        network.restore(paths["pairs"][0]),
+        further,
+        chosen[:checked],
+        [GAMMA],
+        epsilon=1e-3,
+        seed=0,
+        threads=1,
+    )[0]
     checks, alike, faithful = checks.set_index("check"), pd.DataFrame(alike), pd.DataFrame(faithful)
     about = {
-        "seed consistency, two networks": quality.mean_interval(alike["pairs of networks"]),
-        **{f"seed consistency, {name}": quality.mean_interval(alike[name]) for name in ("round lesions", "blurred", "weak half")},
-        "seed consistency, two networks, plain": quality.mean_interval(alike["plain"]),
-        "weak half's share of relevance": quality.mean_interval(alike["weak half's share"]),
-        "seed consistency, two means of two": quality.mean_interval(alike["halves"]),
-        "logit and lesion volume": quality.correlation_interval(alike["logit"], alike["lesions"]),
-        "logit and log lesion volume": quality.correlation_interval(alike["logit"], np.log(alike["lesions"])),
-        "class contrast": quality.class_contrast(sums[1] / len(chosen), sums[0] / max(controls, 1), brains >= len(chosen) / 2),
-        "deletion p": quality.above_zero(faithful["deletion"]), "insertion p": quality.above_zero(faithful["insertion"]),
-        "deletion": quality.mean_interval(faithful["deletion"]), "insertion": quality.mean_interval(faithful["insertion"]),
-        **{name: tuple(checks.loc[name, ["value", "low", "high"]]) for name in ("randomised: rank", "randomised: SSIM")},
-        "positive relevance within 2 voxels of a lesion": quality.mean_interval(alike["near"]),
+        "seed consistency, two networks": localisation.mean_interval(alike["pairs of networks"]),
+        **{
+            f"seed consistency, {name}": localisation.mean_interval(alike[name])
+            for name in ("round lesions", "blurred", "weak half")
+        },
+        "seed consistency, two networks, plain": localisation.mean_interval(alike["plain"]),
+        "weak half's share of relevance": localisation.mean_interval(alike["weak half's share"]),
+        "seed consistency, two means of two": localisation.mean_interval(alike["halves"]),
+        "logit and lesion volume": localisation.correlation_interval(
+            alike["logit"], alike["lesions"]
+        ),
+        "logit and log lesion volume": localisation.correlation_interval(
+            alike["logit"], np.log(alike["lesions"])
+        ),
+        "class contrast": localisation.class_contrast(
+            sums[1] / len(chosen), sums[0] / max(controls, 1), brains >= len(chosen) / 2
+        ),
+        "deletion p": localisation.above_zero(faithful["deletion"]),
+        "insertion p": localisation.above_zero(faithful["insertion"]),
+        "deletion": localisation.mean_interval(faithful["deletion"]),
+        "insertion": localisation.mean_interval(faithful["insertion"]),
+        **{
+            name: tuple(checks.loc[name, ["value", "low", "high"]])
+            for name in ("randomised: rank", "randomised: SSIM")
+        },
+        "positive relevance within 2 voxels of a lesion": localisation.mean_interval(alike["near"]),
         "shuffled: SSIM": float(checks.loc["randomised: SSIM", "reference"]),
-        "conservation error without biases": float(checks.loc["conservation error without biases", "value"]),
-        "dose within a patient, lesions filled one by one": quality.mean_interval(doses),
-        "dose": quality.correlation_interval(alike["positive"], alike["lesions"]),
-        "lesions of one voxel": float(np.mean(np.concatenate([_sizes(further.lesions(row)) for row in chosen]) == 1)),
-    }  # fmt: skip
-    files = [where.prepared("phantom-ms"), where.split("phantom-ms"), further.path, *(path for files in paths.values() for path in files)]
+        "conservation error without biases": float(
+            checks.loc["conservation error without biases", "value"]
+        ),
+        "dose within a patient, lesions filled one by one": localisation.mean_interval(doses),
+        "dose": localisation.correlation_interval(alike["positive"], alike["lesions"]),
+        "lesions of one voxel": float(
+            np.mean(np.concatenate([_sizes(further.lesions(row)) for row in chosen]) == 1)
+        ),
+    }
+    files = [
+        where.prepared("phantom-ms"),
+        where.split("phantom-ms"),
+        further.path,
+        *(path for files in paths.values() for path in files),
+    ]
     return pd.DataFrame(scores), about, files
 
 
 def _sizes(lesions) -> np.ndarray:
-    return np.bincount(ndimage.label(lesions, quality.NEIGHBOURS)[0].ravel())[1:]
+    return np.bincount(ndimage.label(lesions, localisation.NEIGHBOURS)[0].ravel())[1:]
 
 
 def _large(target, least: int) -> np.ndarray:
@@ -236,76 +370,166 @@ def _large(target, least: int) -> np.ndarray:
 def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFrame:
     """The targets for synthetic scans, the best row's numbers, and what limits it, by the other rows."""
     rows = table.set_index("map")
-    best, four, once, alone, all_of_it = (rows.loc[name] for name in (BEST, FOUR, ONCE, LONGER, BOUND))
-    large = quality.mean_interval(scores["large"].dropna())
+    best, four, once, alone, all_of_it = (
+        rows.loc[name] for name in (BEST, FOUR, ONCE, LONGER, BOUND)
+    )
+    large = localisation.mean_interval(scores["large"].dropna())
 
     def steps(name):
         values = (alone[name], once[name], four[name], best[name], rows.loc["brightness", name])
-        return "training: as long by labels {:.2f}, in pairs {:.2f}, mean of 4 {:.2f}, of copies {:.2f}; brightness {:.2f}".format(*values)
+        return "training: as long by labels {:.2f}, in pairs {:.2f}, mean of 4 {:.2f}, of copies {:.2f}; brightness {:.2f}".format(
+            *values
+        )
 
     def allowed(name):
         return f"; scans: a voxel classifier trained with masks reaches {all_of_it[name]:.2f}; times brightness {rows.loc[TIMES, name]:.2f}"
 
     def held(name, least):
-        return (name, f">= {least:.2f}", f"{best[name]:.3f} ({best[name + '_low']:.3f} to {best[name + '_high']:.3f})", best[name] >= least)
+        return (
+            name,
+            f">= {least:.2f}",
+            f"{best[name]:.3f} ({best[name + '_low']:.3f} to {best[name + '_high']:.3f})",
+            best[name] >= least,
+        )
 
     def told(name):
         return "{:.3f} ({:.3f} to {:.3f})".format(*about[name])
 
     near = about["positive relevance within 2 voxels of a lesion"][0]
     where = f"rule: {near:.2f} lies in lesions or within 2 voxels of them, {rows.loc[TIMES, 'rma']:.2f} in them once times brightness; "
-    small = (f"scans: {about['lesions of one voxel']:.0%} of the lesions are one voxel; the voxel classifier hits "
-             f"{all_of_it['sensitivity']:.2f} of all, the map {large[0]:.2f} of those of 10 voxels and more")  # fmt: skip
-    found = [(*held("rma", 0.5), where + steps("rma")), (*held("rra", 0.5), steps("rra") + allowed("rra")),
-             (*held("auprc", 0.6), steps("auprc") + allowed("auprc")),
-             (*held("best_dice", 0.55), steps("best_dice") + allowed("best_dice")),
-             (*held("pointing", 0.9), steps("pointing")), (*held("sensitivity", 0.8), small)]  # fmt: skip
+    small = (
+        f"scans: {about['lesions of one voxel']:.0%} of the lesions are one voxel; the voxel classifier hits "
+        f"{all_of_it['sensitivity']:.2f} of all, the map {large[0]:.2f} of those of 10 voxels and more"
+    )
+    found = [
+        (*held("rma", 0.5), where + steps("rma")),
+        (*held("rra", 0.5), steps("rra") + allowed("rra")),
+        (*held("auprc", 0.6), steps("auprc") + allowed("auprc")),
+        (*held("best_dice", 0.55), steps("best_dice") + allowed("best_dice")),
+        (*held("pointing", 0.9), steps("pointing")),
+        (*held("sensitivity", 0.8), small),
+    ]
     p = max(about["deletion p"], about["insertion p"])
     consistent, contrast = about["seed consistency, two networks"], about["class contrast"]
     weak = about["weak half's share of relevance"][0]
-    found += [("deletion, insertion", "p < .01", f"p = {about['deletion p']:.2g}, {about['insertion p']:.2g}", p < 0.01, ""),
-              ("conservation without biases", "<= 1e-4", f"{about['conservation error without biases']:.1e}",
-               about["conservation error without biases"] <= 1e-4, ""),
-              ("randomisation, rank", "<= .2", told("randomised: rank"), about["randomised: rank"][0] <= 0.2, ""),
-              ("randomisation, SSIM", "<= .2", told("randomised: SSIM"), about["randomised: SSIM"][0] <= 0.2,
-               f"measure: sparse maps are alike by what they lack; shuffled voxels score {about['shuffled: SSIM']:.3f}"),
-              ("seed consistency", ">= .7", told("seed consistency, two networks"), consistent[0] >= 0.7,
-               f"measure: the weaker half of the brain's voxels bears {weak:.1%} of the relevance and agrees by "
-               f"{told('seed consistency, weak half')}; rule: without copies two networks agree by "
-               f"{told('seed consistency, two networks, plain')}; training: the means of two networks agree by "
-               f"{told('seed consistency, two means of two')}, within 2 voxels of lesions two networks by "
-               f"{told('seed consistency, round lesions')}; rule: where relevance lies between neighbours differs, blurred by 2 voxels the "
-               f"maps agree by {told('seed consistency, blurred')}"),
-              ("class contrast", "<= .5", f"{contrast:.3f}", contrast <= 0.5, "" if contrast <= 0.5 else
-               "network: maps of controls show where lesions usually lie and what looks like them"),
-              ("dose", ">= .8", told("dose"), about["dose"][0] >= 0.8,
-               "network: its logit and the volume correlate by " + told("logit and lesion volume")
-               + ", with its logarithm by " + told("logit and log lesion volume") + "; within a patient, as lesions are filled one by one, "
-               "relevance and volume by " + told("dose within a patient, lesions filled one by one")
-               + ": patients differ by more than their lesions")]  # fmt: skip
+    found += [
+        (
+            "deletion, insertion",
+            "p < .01",
+            f"p = {about['deletion p']:.2g}, {about['insertion p']:.2g}",
+            p < 0.01,
+            "",
+        ),
+        (
+            "conservation without biases",
+            "<= 1e-4",
+            f"{about['conservation error without biases']:.1e}",
+            about["conservation error without biases"] <= 1e-4,
+            "",
+        ),
+        (
+            "randomisation, rank",
+            "<= .2",
+            told("randomised: rank"),
+            about["randomised: rank"][0] <= 0.2,
+            "",
+        ),
+        (
+            "randomisation, SSIM",
+            "<= .2",
+            told("randomised: SSIM"),
+            about["randomised: SSIM"][0] <= 0.2,
+            f"measure: sparse maps are alike by what they lack; shuffled voxels score {about['shuffled: SSIM']:.3f}",
+        ),
+        (
+            "seed consistency",
+            ">= .7",
+            told("seed consistency, two networks"),
+            consistent[0] >= 0.7,
+            f"measure: the weaker half of the brain's voxels bears {weak:.1%} of the relevance and agrees by "
+            f"{told('seed consistency, weak half')}; rule: without copies two networks agree by "
+            f"{told('seed consistency, two networks, plain')}; training: the means of two networks agree by "
+            f"{told('seed consistency, two means of two')}, within 2 voxels of lesions two networks by "
+            f"{told('seed consistency, round lesions')}; rule: where relevance lies between neighbours differs, blurred by 2 voxels the "
+            f"maps agree by {told('seed consistency, blurred')}",
+        ),
+        (
+            "class contrast",
+            "<= .5",
+            f"{contrast:.3f}",
+            contrast <= 0.5,
+            ""
+            if contrast <= 0.5
+            else "network: maps of controls show where lesions usually lie and what looks like them",
+        ),
+        (
+            "dose",
+            ">= .8",
+            told("dose"),
+            about["dose"][0] >= 0.8,
+            "network: its logit and the volume correlate by "
+            + told("logit and lesion volume")
+            + ", with its logarithm by "
+            + told("logit and log lesion volume")
+            + "; within a patient, as lesions are filled one by one, "
+            "relevance and volume by "
+            + told("dose within a patient, lesions filled one by one")
+            + ": patients differ by more than their lesions",
+        ),
+    ]
     once = f"one network, epsilon_gamma, {CHECKED} patients"
-    on = {"deletion, insertion": f"{BEST}; the logit of one network, {CHECKED} patients", "randomisation, rank": once,
-          "conservation without biases": once, "randomisation, SSIM": once,
-          "seed consistency": f"epsilon_gamma, {COPIES} copies, two networks", "dose": BEST}  # fmt: skip
+    on = {
+        "deletion, insertion": f"{BEST}; the logit of one network, {CHECKED} patients",
+        "randomisation, rank": once,
+        "conservation without biases": once,
+        "randomisation, SSIM": once,
+        "seed consistency": f"epsilon_gamma, {COPIES} copies, two networks",
+        "dose": BEST,
+    }
     table = pd.DataFrame(found, columns=["measure", "target", "reached", "holds", "limits"])
     table.insert(4, "measured_on", [on.get(name, BEST) for name in table["measure"]])
     return table
 
 
-@page.drawn
+@sheet.drawn
 def picture(table: pd.DataFrame):
     """The ladder beside the baselines and the bound: four measures, mean and interval."""
-    names = {"auprc": "AUPRC", "rra": "Relevance rank", "rma": "Relevance mass", "pointing": "Pointing game"}
+    names = {
+        "auprc": "AUPRC",
+        "rra": "Relevance rank",
+        "rma": "Relevance mass",
+        "pointing": "Pointing game",
+    }
     order = [*LADDER, TIMES, *reference_maps.NAMES, BOUND]
-    rows, places, height = table.set_index("map").loc[order], np.arange(len(order))[::-1], 0.235 * len(order)
-    notes = [f"{int(rows['subjects'].iloc[0])} patients: mean and 95 % interval over patients (bootstrap). Dotted: brightness. Blue: LRP; "
-             "purple: no LRP rule; grey: baselines; green: trained with lesion masks."]  # fmt: skip
-    figure, bottom = page.sheet(11.3, height + 0.5, "What makes a heatmap find lesions?", notes, True)
-    colours = ["#0072B2"] * len(LADDER) + ["#CC79A7"] + ["#777777"] * len(reference_maps.NAMES) + ["#009E73"]
+    rows, places, height = (
+        table.set_index("map").loc[order],
+        np.arange(len(order))[::-1],
+        0.235 * len(order),
+    )
+    notes = [
+        f"{int(rows['subjects'].iloc[0])} patients: mean and 95 % interval over patients (bootstrap). Dotted: brightness. Blue: LRP; "
+        "purple: no LRP rule; grey: baselines; green: trained with lesion masks."
+    ]
+    figure, bottom = sheet.sheet(
+        11.3, height + 0.5, "What makes a heatmap find lesions?", notes, True
+    )
+    colours = (
+        ["#0072B2"] * len(LADDER)
+        + ["#CC79A7"]
+        + ["#777777"] * len(reference_maps.NAMES)
+        + ["#009E73"]
+    )
     for number, (name, label) in enumerate(names.items()):
-        axes = page.place(figure, 4.3 + 1.75 * number, bottom + 0.45, 1.55, height, xlim=(0, 1.02), xlabel=label)
+        axes = sheet.place(
+            figure, 4.3 + 1.75 * number, bottom + 0.45, 1.55, height, xlim=(0, 1.02), xlabel=label
+        )
         for place, one, colour in zip(places, order, colours, strict=True):
-            axes.plot(rows.loc[one, [f"{name}_low", f"{name}_high"]].astype(float), [place, place], color=colour, lw=1)
+            axes.plot(
+                rows.loc[one, [f"{name}_low", f"{name}_high"]].astype(float),
+                [place, place],
+                color=colour,
+                lw=1,
+            )
             axes.plot(rows.loc[one, name], place, "o", ms=3.5, color=colour)
         axes.axvline(rows.loc["brightness", name], color="#777777", ls=":", lw=0.9)
         axes.set_yticks(places, order if not number else [])
@@ -314,22 +538,45 @@ def picture(table: pd.DataFrame):
 
 def write(where: Results, scores: pd.DataFrame, about: dict, files: list) -> None:
     """Print and write what stands in the docstring, with how each network was trained."""
-    here, table = Path(__file__), quality.league(scores, reference_maps.NAMES)
+    here, table = Path(__file__), localisation.league(scores, reference_maps.NAMES)
     table = table[[name for name in table if not name.startswith("_")]]
     aims = targets(table, scores, about)
-    print(table[["map", "auprc", "auprc_difference_low", "rma", "rra", "rra_difference_low", "pointing"]].round(3).to_string())
+    print(
+        table[
+            ["map", "auprc", "auprc_difference_low", "rma", "rra", "rra_difference_low", "pointing"]
+        ]
+        .round(3)
+        .to_string()
+    )
     print(aims.to_string())
     more = {"targets": aims, "localisation_scores": scores}
     for name, one in more.items():
-        with integrity.replacing(here.with_name(f"{name}.tsv")) as draft:
+        with provenance.replacing(here.with_name(f"{name}.tsv")) as draft:
             one.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g")
-    settings = {"results": where.given, "patients": PATIENTS, "controls": CONTROLS, "checked": CHECKED, "ladder": LADDER,
-                "left": LEFT, "bound": {"scans": SCANS, "voxels": VOXELS, "blurs": BLURS, "seed": 0}}  # fmt: skip
-    tables = {f"{name}.tsv": integrity.sha256(here.with_name(f"{name}.tsv")) for name in more}
-    records = {integrity.relative(path): json.loads(path.with_name("provenance.json").read_text(encoding="utf-8"))
-               for path in files if path.name == "weights.npz"}  # fmt: skip
-    trained = {name: {key: one[key] for key in ("backend", "commit", "best_epoch", "val_accuracy")} for name, one in records.items()}
-    record = integrity.provenance(settings, files, synthetic=True, result=about, tables=tables, networks=trained)
+    settings = {
+        "results": where.given,
+        "patients": PATIENTS,
+        "controls": CONTROLS,
+        "checked": CHECKED,
+        "ladder": LADDER,
+        "left": LEFT,
+        "bound": {"scans": SCANS, "voxels": VOXELS, "blurs": BLURS, "seed": 0},
+    }
+    tables = {f"{name}.tsv": provenance.sha256(here.with_name(f"{name}.tsv")) for name in more}
+    records = {
+        provenance.relative(path): json.loads(
+            path.with_name("provenance.json").read_text(encoding="utf-8")
+        )
+        for path in files
+        if path.name == "weights.npz"
+    }
+    trained = {
+        name: {key: one[key] for key in ("backend", "commit", "best_epoch", "val_accuracy")}
+        for name, one in records.items()
+    }
+    record = provenance.provenance(
+        settings, files, synthetic=True, result=about, tables=tables, networks=trained
+    )
     figures.save(picture(table)[0], here.parent, here.stem, table, record)
 
 

@@ -17,8 +17,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from msxai import integrity, network, phantom
-from msxai.images import SHAPE
+from msxai.base import provenance
+from msxai.data.images import SHAPE
+from msxai.data.synthetic import phantom
+from msxai.model import network
 
 HERE, WIDTH, THREADS = Path(__file__).parent, 64, 2
 # innvestigate's alpha-beta is right without biases only, and its rule does the same work as with them
@@ -31,7 +33,13 @@ class Worker:
 
     def __init__(self, engine, folder, width=WIDTH):
         command = [sys.executable, HERE / "lrp_worker.py", engine, str(width), str(THREADS), folder]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
 
     def run(self, rule, batch, kind):
         """Seconds, bytes and checksum of one explanation."""
@@ -60,7 +68,10 @@ def measure(rounds):
     found = []
     with tempfile.TemporaryDirectory() as name:
         write_inputs(Path(name))
-        workers = {engine: Worker(engine, name) for engine in ("msxai", "innvestigate", "gradient", "gradient_pool_first")}
+        workers = {
+            engine: Worker(engine, name)
+            for engine in ("msxai", "innvestigate", "gradient", "gradient_pool_first")
+        }
         jobs = [("gradient", "gradient"), ("gradient_pool_first", "gradient")]
         for rule in RULES:
             jobs.append(("msxai", rule))
@@ -74,8 +85,17 @@ def measure(rounds):
                             continue
                         seconds, memory, check = workers[engine].run(rule, batch, kind)
                         if round >= 0:
-                            found.append({"engine": engine, "rule": rule.removesuffix("_IB"), "volumes": kind, "batch": batch,
-                                          "seconds": seconds, "memory_gb": memory / 1e9, "check": check})  # fmt: skip
+                            found.append(
+                                {
+                                    "engine": engine,
+                                    "rule": rule.removesuffix("_IB"),
+                                    "volumes": kind,
+                                    "batch": batch,
+                                    "seconds": seconds,
+                                    "memory_gb": memory / 1e9,
+                                    "check": check,
+                                }
+                            )
             print(f"round {round + 1} of {rounds}", flush=True)
     return pd.DataFrame(found)
 
@@ -85,19 +105,29 @@ def ratios(table):
     seconds, memory, found = table["median"].to_dict(), table["memory_gb"].to_dict(), {}
     for (engine, rule, kind, batch), time in seconds.items():
         if engine == "msxai":
-            faster = min(seconds["gradient", "gradient", kind, batch], seconds["gradient_pool_first", "gradient", kind, batch])
-            entry = found[f"{rule}, {kind}, batch {batch}"] = {"to_gradient": round(time / faster, 3)}
+            faster = min(
+                seconds["gradient", "gradient", kind, batch],
+                seconds["gradient_pool_first", "gradient", kind, batch],
+            )
+            entry = found[f"{rule}, {kind}, batch {batch}"] = {
+                "to_gradient": round(time / faster, 3)
+            }
             other = ("innvestigate", rule, kind, batch)
             if other in seconds:
                 entry["times_innvestigate"] = round(seconds[other] / time, 2)
-                entry["memory_to_innvestigate"] = round(memory["msxai", rule, kind, batch] / memory[other], 3)
+                entry["memory_to_innvestigate"] = round(
+                    memory["msxai", rule, kind, batch] / memory[other], 3
+                )
     return found
 
 
 def draw(table, path):
     """Medians with quartiles."""
     rows = table.reset_index().query("batch == 1").sort_values(["rule", "engine"])
-    labels = [f"{rule}, {engine}" if rule != "gradient" else engine for rule, engine in zip(rows["rule"], rows["engine"], strict=True)]
+    labels = [
+        f"{rule}, {engine}" if rule != "gradient" else engine
+        for rule, engine in zip(rows["rule"], rows["engine"], strict=True)
+    ]
     names = list(dict.fromkeys(labels))
     figure, axes = plt.subplots(figsize=(9, 0.34 * len(names) + 1.4), layout="constrained")
     for kind, shift, colour in (("dense", -0.18, "#4c72b0"), ("scan", 0.18, "#dd8452")):
@@ -106,11 +136,20 @@ def draw(table, path):
             names.index(f"{rule}, {engine}" if rule != "gradient" else engine)
             for rule, engine in zip(part["rule"], part["engine"], strict=True)
         ]
-        axes.barh(np.array(places) + shift, part["median"], 0.34, color=colour, label=kind,
-                  xerr=[part["median"] - part["low"], part["high"] - part["median"]])  # fmt: skip
+        axes.barh(
+            np.array(places) + shift,
+            part["median"],
+            0.34,
+            color=colour,
+            label=kind,
+            xerr=[part["median"] - part["low"], part["high"] - part["median"]],
+        )
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="seconds a volume (median and quartiles; width 64, 96x114x96, 2 threads)", title="LRP of one volume")
+    axes.set(
+        xlabel="seconds a volume (median and quartiles; width 64, 96x114x96, 2 threads)",
+        title="LRP of one volume",
+    )
     axes.legend(title="volumes", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
@@ -119,12 +158,24 @@ def draw(table, path):
 if __name__ == "__main__":
     found = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
     grouped = found.groupby(["engine", "rule", "volumes", "batch"])
-    table = grouped["seconds"].quantile([0.5, 0.25, 0.75]).unstack().set_axis(["median", "low", "high"], axis=1)
+    table = (
+        grouped["seconds"]
+        .quantile([0.5, 0.25, 0.75])
+        .unstack()
+        .set_axis(["median", "low", "high"], axis=1)
+    )
     table["memory_gb"] = grouped["memory_gb"].max()
     assert (grouped["check"].nunique() == 1).all(), "an engine did not repeat its result"
     table.to_csv(HERE / "lrp_speed.tsv", sep="\t", float_format="%.4g")
     draw(table, HERE / "lrp_speed.png")
     result = ratios(table)
-    print(table.round(3).to_string(), *(f"{name}: {value}" for name, value in result.items()), sep="\n")
+    print(
+        table.round(3).to_string(),
+        *(f"{name}: {value}" for name, value in result.items()),
+        sep="\n",
+    )
     settings = {"rounds": int(grouped.size().min()), "width": WIDTH, "threads": THREADS}
-    integrity.write_json(HERE / "lrp_speed.json", integrity.provenance(settings, outputs=[HERE / "lrp_speed.tsv"], ratios=result))
+    provenance.write_json(
+        HERE / "lrp_speed.json",
+        provenance.provenance(settings, outputs=[HERE / "lrp_speed.tsv"], ratios=result),
+    )

@@ -18,7 +18,11 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from msxai import images, integrity, lrp, network, phantom
+from msxai import lrp
+from msxai.base import provenance
+from msxai.data import images
+from msxai.data.synthetic import phantom
+from msxai.model import network
 
 HERE, BLOCK, SCANS, THREADS = Path(__file__).parent, 50, 20, 2
 
@@ -29,7 +33,9 @@ def write_scans(folder):
     for seed in range(SCANS):
         subject = phantom.simulate("ms", "MS", seed)
         inside = subject.image[subject.brain]
-        values = np.where(subject.brain, (subject.image - inside.mean()) / inside.std(), 0).astype("float32")
+        values = np.where(subject.brain, (subject.image - inside.mean()) / inside.std(), 0).astype(
+            "float32"
+        )
         paths.append(folder / f"scan-{seed}.nii.gz")
         nib.save(nib.Nifti1Image(values, images.AFFINE), paths[-1])
     return paths
@@ -45,11 +51,19 @@ def measure(count, width, block):
             path = Path(name) / "relevance.nii"
             nib.save(nib.Nifti1Image(found.relevance[0, ..., 0], images.AFFINE), path)
             total = nib.load(path).get_fdata().sum()
-            assert np.isclose(total, found.relevance.sum(dtype=float)), f"map {index} was not written as computed"
+            assert np.isclose(total, found.relevance.sum(dtype=float)), (
+                f"map {index} was not written as computed"
+            )
             path.unlink()
             if (index + 1) % block == 0:
                 now, memory = time.perf_counter(), process.memory_info().rss / 1e9
-                rows.append({"volumes": index + 1, "memory_gb": memory, "seconds_a_volume": (now - start) / block})
+                rows.append(
+                    {
+                        "volumes": index + 1,
+                        "memory_gb": memory,
+                        "seconds_a_volume": (now - start) / block,
+                    }
+                )
                 start = now
                 print(rows[-1], flush=True)
     return pd.DataFrame(rows)
@@ -65,8 +79,13 @@ if __name__ == "__main__":
         "volumes": count,
         "memory_gb_first_blocks": table["memory_gb"].iloc[:2].tolist(),
         "memory_gb_last_block": table["memory_gb"].iloc[-1],
-        "median_seconds_second_half_to_first": float(table[half]["seconds_a_volume"].median() / table[~half]["seconds_a_volume"].median()),
+        "median_seconds_second_half_to_first": float(
+            table[half]["seconds_a_volume"].median() / table[~half]["seconds_a_volume"].median()
+        ),
     }
     print(result)
     settings = {"width": 64, "threads": THREADS, "rule": "epsilon"}
-    integrity.write_json(HERE / "lrp_stream.json", integrity.provenance(settings, outputs=[HERE / "lrp_stream.tsv"], result=result))
+    provenance.write_json(
+        HERE / "lrp_stream.json",
+        provenance.provenance(settings, outputs=[HERE / "lrp_stream.tsv"], result=result),
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ENGINE, WIDTH, THREADS, FOLDER = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # see msxai.network
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # see msxai.model.network
 if ENGINE == "innvestigate":
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
@@ -24,14 +24,19 @@ os.dup2(2, 1)
 
 def make_msxai():
     """rule -> function of volumes."""
-    from msxai import lrp, network
+    from msxai import lrp
+    from msxai.model import network
 
     network.configure(0, THREADS)
     model = network.build(WIDTH)
     network.load_weights(model, FOLDER / "weights.npz")
 
     def bound(rule):
-        return lambda volumes: lrp.explain(model, volumes, rule, 1e-3, batch_size=len(volumes), threads=THREADS).relevance
+        return lambda volumes: (
+            lrp.explain(
+                model, volumes, rule, 1e-3, batch_size=len(volumes), threads=THREADS
+            ).relevance
+        )
 
     return bound
 
@@ -40,7 +45,7 @@ def make_gradient(pool_first):
     """The gradient of the logit, compiled by tf.function; the network as in the paper, or with pooling before the ELU."""
     from keras import Input, Sequential, layers
 
-    from msxai import network
+    from msxai.model import network
 
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     source = network.build(WIDTH)
@@ -48,7 +53,9 @@ def make_gradient(pool_first):
     model = Sequential([Input(source.input_shape[1:])])
     for name in ("conv1", "conv2", "conv3", "conv4"):
         model.add(layers.Conv3D(WIDTH, 3, name=name))
-        model.add(layers.MaxPooling3D(3) if pool_first and name != "conv3" else layers.Activation("elu"))
+        model.add(
+            layers.MaxPooling3D(3) if pool_first and name != "conv3" else layers.Activation("elu")
+        )
         if name != "conv3":
             model.add(layers.Activation("elu") if pool_first else layers.MaxPooling3D(3))
     model.add(layers.Flatten())
@@ -66,12 +73,12 @@ def make_gradient(pool_first):
 
 
 def make_innvestigate():
-    """Of the analyzers that msxai.innvestigate_process names."""
+    """Of the analyzers that msxai.lrp.innvestigate names."""
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     tf.compat.v1.disable_eager_execution()
     import innvestigate
 
-    from msxai import innvestigate_process as process
+    from msxai.lrp import innvestigate as process
 
     with np.load(FOLDER / "weights.npz") as file:
         model = process._network((96, 114, 96), dict(file))
@@ -87,8 +94,12 @@ def make_innvestigate():
 
 
 if __name__ == "__main__":
-    makers = {"msxai": make_msxai, "gradient": lambda: make_gradient(False), "gradient_pool_first": lambda: make_gradient(True),
-              "innvestigate": make_innvestigate}  # fmt: skip
+    makers = {
+        "msxai": make_msxai,
+        "gradient": lambda: make_gradient(False),
+        "gradient_pool_first": lambda: make_gradient(True),
+        "innvestigate": make_innvestigate,
+    }
     bound = makers[ENGINE]()
     for line in sys.stdin:
         rule, batch, kind = line.split()

@@ -14,8 +14,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from msxai import integrity, network, phantom, prepared, splits, statistics, training
-from msxai.cohort import Cohort, open_cohort
+from msxai.base import provenance, statistics
+from msxai.data import prepared
+from msxai.data.cohorts import splits
+from msxai.data.cohorts.cohort import Cohort, open_cohort
+from msxai.data.synthetic import phantom
+from msxai.model import network, training
 
 SUBJECTS, SEED, WIDTH, EPOCHS = 400, 2001, 16, 12
 
@@ -28,27 +32,50 @@ def leaky(cohort, split, folder):
     voxels = np.asarray(image.dataobj, float)
     noise = np.random.default_rng(0).normal(0, 0.02 * voxels.max(), voxels.shape)
     copy = Path(folder) / "copy.nii.gz"
-    nib.save(nib.Nifti1Image(np.where(voxels > 0, voxels + noise, 0).astype("int16"), image.affine, image.header), copy)
-    table = pd.concat([cohort.table, pd.DataFrame([{**row, "participant_id": "sub-leak", "image": str(copy)}])], ignore_index=True)
+    nib.save(
+        nib.Nifti1Image(
+            np.where(voxels > 0, voxels + noise, 0).astype("int16"), image.affine, image.header
+        ),
+        copy,
+    )
+    table = pd.concat(
+        [cohort.table, pd.DataFrame([{**row, "participant_id": "sub-leak", "image": str(copy)}])],
+        ignore_index=True,
+    )
     entry = pd.DataFrame([{"participant_id": "sub-leak", "session_id": "", "part": "training"}])
-    return Cohort("leaky", table.astype(cohort.table.dtypes), True, cohort.modality), pd.concat([split, entry], ignore_index=True), victim
+    return (
+        Cohort("leaky", table.astype(cohort.table.dtypes), True, cohort.modality),
+        pd.concat([split, entry], ignore_index=True),
+        victim,
+    )
 
 
 if __name__ == "__main__":
     network.configure(SEED, 2)
     cohort = open_cohort(phantom.find("phantom-ms-permuted", SUBJECTS, SEED, 2))
     labels = np.random.default_rng(SEED).permutation(cohort.table["label"])
-    cohort = Cohort("permuted", cohort.table.assign(label=pd.array(labels, "Int64")), True, cohort.modality)
+    cohort = Cohort(
+        "permuted", cohort.table.assign(label=pd.array(labels, "Int64")), True, cohort.modality
+    )
     split = splits.make(cohort.table, (0.5, 0.5), 0.15, SEED)
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "permuted.h5"
         prepared.prepare(cohort, split, path, jobs=2)
         arrays = prepared.Prepared(path)
         model = network.build(WIDTH, dropout=0.1, fast=True)
-        options = {"learning_rate": 1e-3, "decay": 0.0, "batch_size": 4, "epochs": EPOCHS, "patience": EPOCHS}
+        options = {
+            "learning_rate": 1e-3,
+            "decay": 0.0,
+            "batch_size": 4,
+            "epochs": EPOCHS,
+            "patience": EPOCHS,
+        }
         history = training.fit(model, arrays, **options, seed=SEED, augmentation=True)
         rows = arrays.rows("holdout")
-        truth, logits = arrays.table["label"].to_numpy(int)[rows], training.predict(model, arrays, rows)
+        truth, logits = (
+            arrays.table["label"].to_numpy(int)[rows],
+            training.predict(model, arrays, rows),
+        )
         low, high = statistics.auc_interval(truth, logits, level=0.99)
         clean = prepared.leaks(arrays)
         arrays.close()
@@ -58,9 +85,19 @@ if __name__ == "__main__":
         planted, leaking, victim = leaky(Cohort("few", table, True, cohort.modality), few, name)
         prepared.prepare(planted, leaking, Path(name) / "leaky.h5", jobs=2)
         found = prepared.leaks(prepared.Prepared(Path(name) / "leaky.h5"))
-    result = {"n": len(rows), "auc": statistics.auc(truth, logits), "low_99": low, "high_99": high, "holds_half": bool(low <= 0.5 <= high),
-              "pairs_in_clean_cohort": len(clean), "pairs_in_leaky_cohort": found.to_dict("records"), "planted": victim,
-              "training_accuracy": float(history["accuracy"].iloc[-1])}  # fmt: skip
+    result = {
+        "n": len(rows),
+        "auc": statistics.auc(truth, logits),
+        "low_99": low,
+        "high_99": high,
+        "holds_half": bool(low <= 0.5 <= high),
+        "pairs_in_clean_cohort": len(clean),
+        "pairs_in_leaky_cohort": found.to_dict("records"),
+        "planted": victim,
+        "training_accuracy": float(history["accuracy"].iloc[-1]),
+    }
     print(result)
     settings = {"subjects": SUBJECTS, "seed": SEED, "width": WIDTH, "epochs": EPOCHS}
-    integrity.write_json(Path(__file__).parent / "permutation.json", integrity.provenance(settings, result=result))
+    provenance.write_json(
+        Path(__file__).parent / "permutation.json", provenance.provenance(settings, result=result)
+    )

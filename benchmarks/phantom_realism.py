@@ -23,13 +23,18 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from msxai import ROOT, anatomy, images, integrity, phantom
+from msxai import ROOT
+from msxai.base import provenance
+from msxai.data import images
+from msxai.data.synthetic import phantom, template
 
 SHARED = Path(ROOT).parent / "shared"
 TISSUES = {
-    "csf": ("csf", "ventricle"), "grey": ("cortex", "insula", "cerebellar cortex", "hippocampus", "caudate", "putamen"),
-    "white": ("white matter", "corpus callosum", "cerebellar white matter", "brain stem"), "thalamus": ("thalamus",),
-}  # fmt: skip
+    "csf": ("csf", "ventricle"),
+    "grey": ("cortex", "insula", "cerebellar cortex", "hippocampus", "caudate", "putamen"),
+    "white": ("white matter", "corpus callosum", "cerebellar white matter", "brain stem"),
+    "thalamus": ("thalamus",),
+}
 PER_BAND = 15  # subjects
 BANDS = {"small": (0.0008, 0.002), "large": (0.005, 0.01)}  # lesion share of the brain
 
@@ -51,27 +56,48 @@ def subjects(kind, count, seed):
     """Simulate a cohort's first visits as `phantom.write_cohort` does; yields (participant, subject)."""
     people = phantom._people(kind, count, np.random.default_rng([seed, 0]))
     seeds = np.random.SeedSequence([seed, 1]).spawn(count)
-    work = Parallel(2, return_as="generator")(delayed(_one)(kind, *row) for row in zip(people.to_dict("records"), seeds, strict=True))
+    work = Parallel(2, return_as="generator")(
+        delayed(_one)(kind, *row) for row in zip(people.to_dict("records"), seeds, strict=True)
+    )
     return zip(people.to_dict("records"), work, strict=True)
 
 
 def _one(kind, person, seed):
     brain, visit, *_ = seed.spawn(1 + max(1, person["visits"]))
-    return phantom.simulate(kind, person["group"], brain, visit, age=person["age"], site=person["site"], volume=person["volume"])
+    return phantom.simulate(
+        kind,
+        person["group"],
+        brain,
+        visit,
+        age=person["age"],
+        site=person["site"],
+        volume=person["volume"],
+    )
 
 
 def features(subject, names):
     """Volume of each tissue (ml) and its mean in the z-scored image."""
     values = images.normalise(subject.image, subject.brain)
-    masks = [np.isin(subject.classes, [1 + list(anatomy.CLASSES).index(one) for one in TISSUES.get(name, (name,))]) for name in names]
-    return [mask.sum() * phantom.VOXEL / 1e3 for mask in masks], [values[mask].mean() for mask in masks]
+    masks = [
+        np.isin(
+            subject.classes,
+            [1 + list(template.CLASSES).index(one) for one in TISSUES.get(name, (name,))],
+        )
+        for name in names
+    ]
+    return [mask.sum() * phantom.VOXEL / 1e3 for mask in masks], [
+        values[mask].mean() for mask in masks
+    ]
 
 
 def cross_validated(table, labels, seed):
     """AUC of a logistic regression, ten-fold cross-validated."""
     model = make_pipeline(StandardScaler(), LogisticRegression())
     folds = StratifiedKFold(10, shuffle=True, random_state=seed)
-    return roc_auc_score(labels, cross_val_predict(model, np.asarray(table), labels, cv=folds, method="predict_proba")[:, 1])
+    return roc_auc_score(
+        labels,
+        cross_val_predict(model, np.asarray(table), labels, cv=folds, method="predict_proba")[:, 1],
+    )
 
 
 def ms(seed, folder):
@@ -84,17 +110,34 @@ def ms(seed, folder):
         _brightness(tool, subject, folder, table)
     people = phantom._people("ms", 147, np.random.default_rng([seed, 2])).to_dict("records")
     for person, own in zip(people, np.random.SeedSequence([seed, 3]).spawn(147), strict=True):
-        wanting = [name for name, edges in BANDS.items() if sum(edges[0] <= row[0] <= edges[1] for row in table) < PER_BAND]
-        if any(BANDS[name][0] < person["volume"] / 1.75e6 < BANDS[name][1] for name in wanting):  # mm3 of a usual brain
+        wanting = [
+            name
+            for name, edges in BANDS.items()
+            if sum(edges[0] <= row[0] <= edges[1] for row in table) < PER_BAND
+        ]
+        if any(
+            BANDS[name][0] < person["volume"] / 1.75e6 < BANDS[name][1] for name in wanting
+        ):  # mm3 of a usual brain
             _brightness(tool, _one("ms", person, own), folder, table)
-    table = pd.DataFrame(table, columns=["share", "lesion_z", "z95", "z99_5", "above95", "auprc", "cv"])
-    bands = {name: table[table["share"].between(*edges)].head(PER_BAND) for name, edges in BANDS.items()}
+    table = pd.DataFrame(
+        table, columns=["share", "lesion_z", "z95", "z99_5", "above95", "auprc", "cv"]
+    )
+    bands = {
+        name: table[table["share"].between(*edges)].head(PER_BAND) for name, edges in BANDS.items()
+    }
     both = pd.concat(bands.values())
     found = {"seed": seed, "subjects": len(both)}
     for name, band in bands.items():
         found |= {f"n_{name}": len(band), f"auprc_{name}": band["auprc"].median()}
-    found |= {"lesion_z": both["lesion_z"].median(), "z99_5": both["z99_5"].median(), "cv": both["cv"].median()}
-    return found | {"auc_lesion_load": roc_auc_score(labels, load), "auc_tissues": cross_validated(tissue, labels, seed)}
+    found |= {
+        "lesion_z": both["lesion_z"].median(),
+        "z99_5": both["z99_5"].median(),
+        "cv": both["cv"].median(),
+    }
+    return found | {
+        "auc_lesion_load": roc_auc_score(labels, load),
+        "auc_tissues": cross_validated(tissue, labels, seed),
+    }
 
 
 def _brightness(tool, subject, folder, table):
@@ -102,7 +145,9 @@ def _brightness(tool, subject, folder, table):
     share = subject.lesions.sum() / subject.brain.sum()
     if any(low * 0.9 <= share <= high * 1.2 for low, high in BANDS.values()):
         paths = [folder / f"{name}.nii" for name in ("flair", "lesions")]
-        for path, values in zip(paths, (subject.image, subject.lesions.astype("uint8")), strict=True):
+        for path, values in zip(
+            paths, (subject.image, subject.lesions.astype("uint8")), strict=True
+        ):
             nib.save(nib.Nifti1Image(values, images.AFFINE), path)
         table.append(tool.row(*paths))
 
@@ -126,10 +171,26 @@ def lesion_shapes(masks):
         totals.append(mask.sum())
         places.append(np.histogram(distance[mask], phantom.DISTANCE)[0] / max(mask.sum(), 1))
     slope, level = np.polyfit(np.log(totals), np.log(counts), 1)
-    quantiles = dict(zip(("size_25", "size_50", "size_75", "size_95", "size_99"), np.percentile(sizes, [25, 50, 75, 95, 99]), strict=True))
-    shares = dict(zip([f"place_{edge}" for edge in phantom.DISTANCE[1:]], np.mean(places, axis=0), strict=True))
+    quantiles = dict(
+        zip(
+            ("size_25", "size_50", "size_75", "size_95", "size_99"),
+            np.percentile(sizes, [25, 50, 75, 95, 99]),
+            strict=True,
+        )
+    )
+    shares = dict(
+        zip(
+            [f"place_{edge}" for edge in phantom.DISTANCE[1:]], np.mean(places, axis=0), strict=True
+        )
+    )
     large = np.array(sizes)[np.array(sizes) * phantom.VOXEL > 1000].sum() / np.sum(sizes)
-    return {**quantiles, "share_above_1000mm3": large, "count_at_700": np.exp(level + slope * np.log(700)), "count_slope": slope, **shares}
+    return {
+        **quantiles,
+        "share_above_1000mm3": large,
+        "count_at_700": np.exp(level + slope * np.log(700)),
+        "count_slope": slope,
+        **shares,
+    }
 
 
 WANTED = {  # quantity: (what it is, lowest, highest, of each seed or of their mean)
@@ -139,7 +200,12 @@ WANTED = {  # quantity: (what it is, lowest, highest, of each seed or of their m
     "z99_5": ("z of the brain's 99.5th percentile", 1.2, 2.0, "each"),
     "auc_lesion_load": ("AUC of lesion load", 0.92, 0.985, "mean"),
     "auc_tissues": ("AUC of tissue volumes and means, MS vs HC", 0.0, 0.65, "mean"),
-    "auc_hippocampus_ventricle": ("AUC of hippocampal and ventricular volume, AD vs HC", 0.70, 0.85, "mean"),
+    "auc_hippocampus_ventricle": (
+        "AUC of hippocampal and ventricular volume, AD vs HC",
+        0.70,
+        0.85,
+        "mean",
+    ),
 }
 
 
@@ -158,7 +224,9 @@ def markdown(table, lesions):
     for name, (words, low, high, of) in WANTED.items():
         holds = seeds[name].between(low, high).all() if of == "each" else low <= mean[name] <= high
         values = [f"{value:.3f}" for value in [*seeds[name], mean[name]]]
-        lines.append(f"| {words} | {' | '.join(values)} | {low:g}-{high:g} | {of} | {'yes' if holds else '**no**'} |")
+        lines.append(
+            f"| {words} | {' | '.join(values)} | {low:g}-{high:g} | {of} | {'yes' if holds else '**no**'} |"
+        )
     lines += [
         "",
         "## Lesions",
@@ -169,20 +237,31 @@ def markdown(table, lesions):
         "| | real | simulated |",
         "|---|---|---|",
     ]
-    lines += [f"| {name} | {row['real']:.3g} | {row['simulated']:.3g} |" for name, row in lesions.iterrows()]
+    lines += [
+        f"| {name} | {row['real']:.3g} | {row['simulated']:.3g} |"
+        for name, row in lesions.iterrows()
+    ]
     return "\n".join([*lines, ""])
 
 
 def real_and_simulated(seed=1):
     """Lesions of the real masks and of as many simulated subjects with the same volumes."""
-    tool, distance = flair_realism(), anatomy.template().ventricle_distance
-    masks = [tool.on_grid(path) >= 0.5 for path in sorted((SHARED / "data/open_ms/lesions_mni").glob("*_lesions.nii.gz"))]
+    tool, distance = flair_realism(), template.template().ventricle_distance
+    masks = [
+        tool.on_grid(path) >= 0.5
+        for path in sorted((SHARED / "data/open_ms/lesions_mni").glob("*_lesions.nii.gz"))
+    ]
     found = []
     for index, mask in enumerate(masks):
         brain, visit = np.random.SeedSequence([seed, index]).spawn(2)
         subject = phantom.simulate("ms", "MS", brain, visit, volume=mask.sum() * phantom.VOXEL)
         found.append((subject.lesions, distance))
-    return pd.DataFrame({"real": lesion_shapes([(mask, distance) for mask in masks]), "simulated": lesion_shapes(found)})
+    return pd.DataFrame(
+        {
+            "real": lesion_shapes([(mask, distance) for mask in masks]),
+            "simulated": lesion_shapes(found),
+        }
+    )
 
 
 if __name__ == "__main__":
@@ -196,8 +275,11 @@ if __name__ == "__main__":
     here = Path(__file__).parent
     (here / "phantom_realism.md").write_text(text, encoding="utf-8")
     table.to_csv(here / "phantom_realism.tsv", sep="\t", index=False, float_format="%.4g")
-    lesions.to_csv(here / "phantom_lesions.tsv", sep="\t", index_label="measure", float_format="%.4g")
-    record = integrity.provenance(
-        {"seeds": seeds}, outputs=[here / f"phantom_{name}" for name in ("realism.tsv", "lesions.tsv", "realism.md")]
+    lesions.to_csv(
+        here / "phantom_lesions.tsv", sep="\t", index_label="measure", float_format="%.4g"
     )
-    integrity.write_json(here / "phantom_realism.json", record)
+    record = provenance.provenance(
+        {"seeds": seeds},
+        outputs=[here / f"phantom_{name}" for name in ("realism.tsv", "lesions.tsv", "realism.md")],
+    )
+    provenance.write_json(here / "phantom_realism.json", record)

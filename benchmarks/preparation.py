@@ -4,7 +4,7 @@ Usage: python benchmarks/preparation.py [SUBJECTS]      (default 307, three visi
 
 Simulated T1-like scans of 1 mm (182x218x182, LAS, .nii as ADNI's downloads): three visits of eight subjects, each file with a gain of its
 own, so that no two are equal. Written beside this file: preparation.tsv (seconds and peak memory of all processes together, by number of
-scans) and preparation.json (the ratios, and `msxai.images.to_grid`, which is nilearn's resampling, beside resample_img).
+scans) and preparation.json (the ratios, and `msxai.data.images.to_grid`, which is nilearn's resampling, beside resample_img).
 """
 
 import contextlib
@@ -22,9 +22,11 @@ import psutil
 from nilearn.image import resample_img
 from scipy import ndimage
 
-from msxai import images, integrity, phantom
-from msxai.cohort import Cohort
-from msxai.prepared import prepare
+from msxai.base import provenance
+from msxai.data import images
+from msxai.data.cohorts.cohort import Cohort
+from msxai.data.prepared import prepare
+from msxai.data.synthetic import phantom
 
 HERE, VISITS, JOBS, ROUNDS = Path(__file__).parent, 3, 2, 5
 GRID = np.array([[-1.0, 0, 0, 90], [0, 1, 0, -126], [0, 0, 1, -72], [0, 0, 0, 1]])
@@ -38,15 +40,39 @@ def write_scans(folder, subjects):
         for visit in range(VISITS):
             which = subject % 8, visit
             if which not in made:
-                one = phantom.simulate("ad", ("AD", "HC")[which[0] % 2], which[0], 100 * which[0] + visit)
-                fine = [ndimage.affine_transform(values.astype("float32"), step[:3, :3], step[:3, 3], (182, 218, 182), order=1)
-                        for values in (one.image, one.brain)]  # fmt: skip
-                mask = write(folder / f"brain-{which[0]}-{visit}.nii", (fine[1] >= 0.5).astype("uint8"))
+                one = phantom.simulate(
+                    "ad", ("AD", "HC")[which[0] % 2], which[0], 100 * which[0] + visit
+                )
+                fine = [
+                    ndimage.affine_transform(
+                        values.astype("float32"),
+                        step[:3, :3],
+                        step[:3, 3],
+                        (182, 218, 182),
+                        order=1,
+                    )
+                    for values in (one.image, one.brain)
+                ]
+                mask = write(
+                    folder / f"brain-{which[0]}-{visit}.nii", (fine[1] >= 0.5).astype("uint8")
+                )
                 made[which] = fine[0] * (fine[1] >= 0.5), mask
             names = f"sub-{subject:03}", f"ses-{visit}"
-            image = write(folder / f"{'_'.join(names)}_T1w.nii", (made[which][0] * np.float32(1 + 0.001 * subject)).astype("int16"))
-            rows.append({"participant_id": names[0], "session_id": names[1], "group": ("AD", "HC")[subject % 2], "label": 1 - subject % 2,
-                         "image": image, "brain_mask": made[which][1], "lesion_mask": None})  # fmt: skip
+            image = write(
+                folder / f"{'_'.join(names)}_T1w.nii",
+                (made[which][0] * np.float32(1 + 0.001 * subject)).astype("int16"),
+            )
+            rows.append(
+                {
+                    "participant_id": names[0],
+                    "session_id": names[1],
+                    "group": ("AD", "HC")[subject % 2],
+                    "label": 1 - subject % 2,
+                    "image": image,
+                    "brain_mask": made[which][1],
+                    "lesion_mask": None,
+                }
+            )
     return pd.DataFrame(rows).astype({"label": "Int64"})
 
 
@@ -80,7 +106,13 @@ def measure(table, folder):
     watcher.start()
     start = time.perf_counter()
     try:
-        prepare(Cohort("many", table, True, "T1w"), split, folder / "many.h5", jobs=JOBS, register="auto")
+        prepare(
+            Cohort("many", table, True, "T1w"),
+            split,
+            folder / "many.h5",
+            jobs=JOBS,
+            register="auto",
+        )
     finally:
         done.set()
         watcher.join()
@@ -92,13 +124,24 @@ def resampling(path):
     scan, seconds = images.load(path), {"nilearn": [], "msxai": []}
     for _ in range(ROUNDS):
         start = time.perf_counter()
-        theirs = resample_img(scan, images.AFFINE, images.SHAPE, interpolation="linear", force_resample=True, copy_header=True).get_fdata()
+        theirs = resample_img(
+            scan,
+            images.AFFINE,
+            images.SHAPE,
+            interpolation="linear",
+            force_resample=True,
+            copy_header=True,
+        ).get_fdata()
         middle = time.perf_counter()
         ours = images.to_grid(scan)
         seconds["nilearn"].append(middle - start)
         seconds["msxai"].append(time.perf_counter() - middle)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    return {**medians, "ratio": medians["nilearn"] / medians["msxai"], "difference": float(np.abs(ours - theirs).max() / np.ptp(theirs))}
+    return {
+        **medians,
+        "ratio": medians["nilearn"] / medians["msxai"],
+        "difference": float(np.abs(ours - theirs).max() / np.ptp(theirs)),
+    }
 
 
 def run(subjects):
@@ -124,4 +167,7 @@ if __name__ == "__main__":
     }
     print(result)
     outputs = [HERE / "preparation.tsv"]
-    integrity.write_json(HERE / "preparation.json", integrity.provenance({"jobs": JOBS, "visits": VISITS}, outputs=outputs, result=result))
+    provenance.write_json(
+        HERE / "preparation.json",
+        provenance.provenance({"jobs": JOBS, "visits": VISITS}, outputs=outputs, result=result),
+    )

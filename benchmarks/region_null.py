@@ -15,7 +15,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from msxai import integrity, lrp, network, permutation, phantom, regions
+from msxai import lrp
+from msxai.base import permutation, provenance
+from msxai.data.synthetic import phantom
+from msxai.model import network
+from msxai.regions import regional_relevance
 
 SUBJECTS, SEED, WIDTH, LABELLINGS, PERMUTATIONS, LEVEL = 40, 3001, 8, 200, 1000, 0.05
 
@@ -27,43 +31,86 @@ def explained(found, subjects, seed, width) -> dict:
     for number in range(subjects):
         subject = phantom.simulate("ms", "MS", (seed, number))
         image = subject.image.astype("float32")
-        image = np.where(subject.brain, (image - image[subject.brain].mean()) / image[subject.brain].std(), 0)
-        maps.append(lrp.explain(model, image[None, ..., None].astype("float32"), "epsilon").relevance[0, ..., 0])
-    positive, negative = (np.concatenate([regions.sums(part([one], 0), found) for one in maps]) for part in (np.maximum, np.minimum))
+        image = np.where(
+            subject.brain, (image - image[subject.brain].mean()) / image[subject.brain].std(), 0
+        )
+        maps.append(
+            lrp.explain(model, image[None, ..., None].astype("float32"), "epsilon").relevance[
+                0, ..., 0
+            ]
+        )
+    positive, negative = (
+        np.concatenate([regional_relevance.sums(part([one], 0), found) for one in maps])
+        for part in (np.maximum, np.minimum)
+    )
     return {"positive": positive, "negative": negative, "net": positive + negative}
 
 
 def false_positives(values, labellings, permutations, seed) -> int:
     """Of `labellings` random labellings, how many find any region."""
-    rng, labels = np.random.default_rng(seed), np.repeat([1, 0], [len(values) // 2, len(values) - len(values) // 2])
-    found = [permutation.two_groups(values, rng.permutation(labels), permutations, one)["p_fwe"].min() for one in range(labellings)]
+    rng, labels = (
+        np.random.default_rng(seed),
+        np.repeat([1, 0], [len(values) // 2, len(values) - len(values) // 2]),
+    )
+    found = [
+        permutation.two_groups(values, rng.permutation(labels), permutations, one)["p_fwe"].min()
+        for one in range(labellings)
+    ]
     return int(np.sum(np.array(found) <= LEVEL))
 
 
 def planted(values, place, effect, permutations, seed) -> dict:
     """p_fwe of a region raised by `effect` standard deviations in a random half, and of the best of the others."""
-    labels = np.random.default_rng(seed).permutation(np.repeat([1, 0], [len(values) // 2, len(values) - len(values) // 2]))
+    labels = np.random.default_rng(seed).permutation(
+        np.repeat([1, 0], [len(values) // 2, len(values) - len(values) // 2])
+    )
     raised = values.copy()
     raised[labels == 1, place] += effect * values[:, place].std(ddof=1)
     p = permutation.two_groups(raised, labels, permutations, seed)["p_fwe"].to_numpy()
-    return {"effect_sd": effect, "p_fwe": p[place], "p_fwe_of_the_others": np.delete(p, place).min()}
+    return {
+        "effect_sd": effect,
+        "p_fwe": p[place],
+        "p_fwe_of_the_others": np.delete(p, place).min(),
+    }
 
 
 if __name__ == "__main__":
-    found = regions.read()
+    found = regional_relevance.read()
     sums, rows = explained(found, SUBJECTS, SEED, WIDTH), []
     for atlas in dict.fromkeys(found.table["atlas"]):
         here = (found.table["atlas"] == atlas).to_numpy()
-        for sign in regions.SIGNS:
+        for sign in regional_relevance.SIGNS:
             count = false_positives(sums[sign][:, here], LABELLINGS, PERMUTATIONS, SEED)
-            rows.append({"atlas": atlas, "regions": int(here.sum()), "sign": sign, "false_positives": count, "of": LABELLINGS})
+            rows.append(
+                {
+                    "atlas": atlas,
+                    "regions": int(here.sum()),
+                    "sign": sign,
+                    "false_positives": count,
+                    "of": LABELLINGS,
+                }
+            )
     name = "posterior corona radiata"
     tracts = found.table[found.table["atlas"] == "tracts"].reset_index(drop=True)
     place = int(np.flatnonzero(tracts["region"].str.lower() == name)[0]) if len(tracts) else 0
     atlas = "tracts" if len(tracts) else "areas"
     values = sums["positive"][:, (found.table["atlas"] == atlas).to_numpy()]
     effects = [planted(values, place, effect, PERMUTATIONS, SEED) for effect in (1.0, 2.0)]
-    print(pd.DataFrame(rows), effects, f"probability of more than 17: {stats.binom.sf(17, 200, 0.05):.3f}", sep="\n")
-    settings = {"subjects": SUBJECTS, "seed": SEED, "width": WIDTH, "labellings": LABELLINGS, "permutations": PERMUTATIONS, "level": LEVEL}
-    record = integrity.provenance(settings, null=rows, planted=effects, planted_region=name, left_out=found.left_out)
-    integrity.write_json(Path(__file__).parent / "region_null.json", record)
+    print(
+        pd.DataFrame(rows),
+        effects,
+        f"probability of more than 17: {stats.binom.sf(17, 200, 0.05):.3f}",
+        sep="\n",
+    )
+    settings = {
+        "subjects": SUBJECTS,
+        "seed": SEED,
+        "width": WIDTH,
+        "labellings": LABELLINGS,
+        "permutations": PERMUTATIONS,
+        "level": LEVEL,
+    }
+    record = provenance.provenance(
+        settings, null=rows, planted=effects, planted_region=name, left_out=found.left_out
+    )
+    provenance.write_json(Path(__file__).parent / "region_null.json", record)

@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/search.py [RESULTS]      (default runs/demo; needs `make quality` first)
 
-Scans are those of `msxai.benchmark.cohort`: each brain with its lesions as drawn and in two of seven conditions that take turns (faint,
+Scans are those of `controlled_pairs.cohort`: each brain with its lesions as drawn and in two of seven conditions that take turns (faint,
 bright, few, small, large, periventricular, deep), and controls without any lesion; bright decoys in all of them. The brain is the unit: a
 score is the mean over a brain's scans and over a network's trainings, an interval is the bootstrap's over brains, and the parts share no
 brain. The winner of a network is the rule with the highest mean AUPRC over the brains of the validation part; the overall winner has the
@@ -10,7 +10,7 @@ highest mean over all networks; the width is chosen likewise, by each width's ow
 1e-3 of the same network and beside the strongest baseline, brain by brain. The test part was looked at twice: first without the network
 in pairs, epsilon_gamma and gamma 1, when epsilon_gamma_box .25 won over all networks. The networks are variants of the demo and of
 workflow/quality.yaml: width 16 (two trainings), the same in pairs, widths 8 and 32 (one training each, so a width is known no better than
-that); each is read by `msxai.network.restore`. About half an hour of one core.
+that); each is read by `msxai.model.network.restore`. About half an hour of one core.
 Written beside this file: search.json (winners, differences), search.tsv (each rule, network and part), search_factors.tsv (winners by
 condition), search.png.
 """
@@ -19,18 +19,35 @@ import json
 import sys
 from pathlib import Path
 
+import controlled_pairs
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from msxai import benchmark, figures, images, integrity, lrp, network, quality, reference_maps, rules
-from msxai.errors import MissingStepError
-from msxai.figures import page
-from msxai.prepared import Prepared
-from msxai.results import Results
+from msxai import lrp
+from msxai.base import provenance
+from msxai.base.errors import MissingStepError
+from msxai.base.results import Results
+from msxai.data import images
+from msxai.data.prepared import Prepared
+from msxai.lrp import rules
+from msxai.model import network
+from msxai.quality import localisation, reference_maps
+from msxai.report import figures
+from msxai.report.figures import sheet
 
-SEED, PARTS, CONTROLS, OTHERS = 9304, {"validation": 12, "test": 16}, 3, 2  # looked at in development: 6
-NETWORKS = {"width-16": ("scratch", 2), "width-16, in pairs": ("pairs", 2), "width-32": ("width-32", 1), "width-8": ("width-8", 1)}
+SEED, PARTS, CONTROLS, OTHERS = (
+    9304,
+    {"validation": 12, "test": 16},
+    3,
+    2,
+)  # looked at in development: 6
+NETWORKS = {
+    "width-16": ("scratch", 2),
+    "width-16, in pairs": ("pairs", 2),
+    "width-32": ("width-32", 1),
+    "width-8": ("width-8", 1),
+}
 PAPER, BASELINES = "epsilon 0.001", ("brightness", "edges", "prior", "random", "untrained")
 MEASURES = ("auprc", "rra", "rma", "decoy_auc", "decoy_ratio", "control_ratio")
 
@@ -51,16 +68,29 @@ def behind(first, others="epsilon") -> dict:
 
 CANDIDATES = {
     PAPER: "epsilon",
-    **{f"epsilon {value:g}": everywhere("epsilon", stabiliser=value) for value in (1e-9, 0.1, 0.3, 1)},
+    **{
+        f"epsilon {value:g}": everywhere("epsilon", stabiliser=value)
+        for value in (1e-9, 0.1, 0.3, 1)
+    },
     **{name: name for name in ("alpha1_beta0", "alpha2_beta1")},
     "gamma 0.1": everywhere(**gamma(0.1)),
-    **{name: name for name in rules.COMPOSITES if not name.startswith(("epsilon_gamma_box", "epsilon_half", "epsilon_plus_flat"))},
-    **{f"epsilon_gamma_box {value:g}": behind("bounded", gamma(value)) for value in (0.02, 0.1, 0.25, 0.5, 1)},
-    **{f"epsilon_gamma_flat {value:g}": behind("flat", gamma(value)) for value in (0.02, 0.1, 0.25, 0.5)},
+    **{
+        name: name
+        for name in rules.COMPOSITES
+        if not name.startswith(("epsilon_gamma_box", "epsilon_half", "epsilon_plus_flat"))
+    },
+    **{
+        f"epsilon_gamma_box {value:g}": behind("bounded", gamma(value))
+        for value in (0.02, 0.1, 0.25, 0.5, 1)
+    },
+    **{
+        f"epsilon_gamma_flat {value:g}": behind("flat", gamma(value))
+        for value in (0.02, 0.1, 0.25, 0.5)
+    },
     "epsilon_gamma 0.1": behind(gamma(0.1), gamma(0.1)),
     **{f"{first} + epsilon": behind(first) for first in ("flat", "w_square", "bounded", "z_plus")},
     "flat + epsilon 0.3": {**everywhere("epsilon", stabiliser=0.3), "first": "flat"},
-}  # fmt: skip
+}
 """Name to rule; layers that are not named get epsilon 1e-3."""
 
 
@@ -77,16 +107,26 @@ def networks(where: Results) -> dict:
         found[name] = [where.trial(variant, trial) / "weights.npz" for trial in range(trials)]
         for path in found[name]:
             if not path.is_file():
-                raise MissingStepError(integrity.relative(path), "nothing", "a trained network", "Run make quality first.")
+                raise MissingStepError(
+                    provenance.relative(path),
+                    "nothing",
+                    "a trained network",
+                    "Run make quality first.",
+                )
     return found
 
 
-def judged(relevance, case, lesions: quality.Target) -> dict:
+def judged(relevance, case, lesions: localisation.Target) -> dict:
     """Measures of one map of one scan."""
-    spots = quality.decoys(relevance, case.subject.lesions, case.decoys, case.subject.brain)
+    spots = localisation.decoys(relevance, case.subject.lesions, case.decoys, case.subject.brain)
     if case.condition == "control":
         return {"control_ratio": spots["decoy_ratio"]}
-    return quality.measure(relevance, lesions.lesions, lesions.brain, lesions, ("auprc", "rra", "rma")) | spots
+    return (
+        localisation.measure(
+            relevance, lesions.lesions, lesions.brain, lesions, ("auprc", "rra", "rma")
+        )
+        | spots
+    )
 
 
 def by_rules(paths, candidates):
@@ -95,7 +135,9 @@ def by_rules(paths, candidates):
 
     def maps(image, case):
         for model in models:
-            for name, one in lrp.explain_each(model, image[None, ..., None], candidates, threads=1).items():
+            for name, one in lrp.explain_each(
+                model, image[None, ..., None], candidates, threads=1
+            ).items():
                 yield name, one.relevance[0, ..., 0]
 
     return maps
@@ -110,7 +152,12 @@ def by_baselines(tuned, untrained):
         yield "edges", reference_maps.edges(bright, brain, *tuned.edges)
         yield "prior", tuned.prior * brain
         yield "random", np.random.default_rng(list(case.brain.encode())).random(brain.shape) * brain
-        yield "untrained", lrp.explain(untrained, image[None, ..., None], "epsilon", threads=1).relevance[0, ..., 0]
+        yield (
+            "untrained",
+            lrp.explain(untrained, image[None, ..., None], "epsilon", threads=1).relevance[
+                0, ..., 0
+            ],
+        )
 
     return maps
 
@@ -120,21 +167,37 @@ def scores(maps, cohort) -> pd.DataFrame:
     rows = []
     for case in cohort:
         image = images.normalise(case.subject.image, case.subject.brain)
-        target, who = quality.Target(case.subject.lesions, case.subject.brain), {"part": case.part, "brain": case.brain}
-        rows += [{"candidate": name, **who, "condition": case.condition, **judged(one, case, target)} for name, one in maps(image, case)]
-    return pd.DataFrame(rows).groupby(["candidate", "part", "brain", "condition"], sort=False, as_index=False).mean()
+        target, who = (
+            localisation.Target(case.subject.lesions, case.subject.brain),
+            {"part": case.part, "brain": case.brain},
+        )
+        rows += [
+            {"candidate": name, **who, "condition": case.condition, **judged(one, case, target)}
+            for name, one in maps(image, case)
+        ]
+    return (
+        pd.DataFrame(rows)
+        .groupby(["candidate", "part", "brain", "condition"], sort=False, as_index=False)
+        .mean()
+    )
 
 
 def brains(table: pd.DataFrame) -> pd.DataFrame:
     """Mean over a brain's scans: network, candidate, part, brain, measures."""
-    return table.groupby(["network", "candidate", "part", "brain"], sort=False)[list(MEASURES)].mean().reset_index()
+    return (
+        table.groupby(["network", "candidate", "part", "brain"], sort=False)[list(MEASURES)]
+        .mean()
+        .reset_index()
+    )
 
 
 def intervals(values: pd.DataFrame, names=MEASURES) -> dict:
     """Mean over brains of each measure, with its interval."""
     found = {}
     for name in names:
-        for ending, value in zip(("", "_low", "_high"), quality.mean_interval(values[name]), strict=True):
+        for ending, value in zip(
+            ("", "_low", "_high"), localisation.mean_interval(values[name]), strict=True
+        ):
             found[name + ending] = value
     return found
 
@@ -143,7 +206,10 @@ def summarised(table: pd.DataFrame, by) -> pd.DataFrame:
     """`intervals` of each group of brains, with the number of brains that have lesions."""
     rows = []
     for key, values in table.groupby(by, sort=False):
-        rows.append(dict(zip(by, key, strict=True)) | {"brains": int(values["auprc"].notna().sum()), **intervals(values)})
+        rows.append(
+            dict(zip(by, key, strict=True))
+            | {"brains": int(values["auprc"].notna().sum()), **intervals(values)}
+        )
     return pd.DataFrame(rows)
 
 
@@ -154,7 +220,9 @@ def winners(each: pd.DataFrame) -> dict:
     return {**{name: means[name].idxmax() for name in means}, "all": means.mean(axis=1).idxmax()}
 
 
-def differences(each: pd.DataFrame, one: tuple, other: tuple, names=("auprc", "rra", "rma")) -> dict:
+def differences(
+    each: pd.DataFrame, one: tuple, other: tuple, names=("auprc", "rra", "rma")
+) -> dict:
     """Paired over the brains of `each`: one (networks, candidate) less the other, a brain's mean over networks."""
     pair = []
     for among, candidate in (one, other):
@@ -169,13 +237,19 @@ def reported(each: pd.DataFrame, chosen: dict) -> dict:
     base = test[test["network"] == "baselines"].groupby("candidate")[["auprc", "rra", "rma"]].mean()
     for name, candidate in chosen.items():
         among = [one for one in chosen if one != "all"] if name == "all" else [name]
-        row = {"rule": candidate, "less_epsilon": differences(test, (among, candidate), (among, PAPER)), "less_strongest_baseline": {}}
+        row = {
+            "rule": candidate,
+            "less_epsilon": differences(test, (among, candidate), (among, PAPER)),
+            "less_strongest_baseline": {},
+        }
         for measure in base:
             best = base[measure].idxmax()
             values = differences(test, (among, candidate), (["baselines"], best), (measure,))
             row["less_strongest_baseline"][measure] = {"baseline": best, **values}
         if name == "all":
-            row["less_epsilon_by_network"] = {one: differences(test, ([one], candidate), ([one], PAPER)) for one in among}
+            row["less_epsilon_by_network"] = {
+                one: differences(test, ([one], candidate), ([one], PAPER)) for one in among
+            }
         found[name] = row
     return found
 
@@ -186,8 +260,16 @@ def width(each: pd.DataFrame, chosen: dict) -> dict:
     means = each.groupby(["part", "network", "candidate"])["auprc"].mean()
     best = max(widths, key=lambda name: means["validation", name, chosen[name]])
     test = each[each["part"] == "test"]
-    others = {name: differences(test, ([best], chosen[best]), ([name], chosen[name])) for name in widths if name != best}
-    return {"best": best, "validation_auprc": {name: means["validation", name, chosen[name]] for name in widths}, "test_less": others}
+    others = {
+        name: differences(test, ([best], chosen[best]), ([name], chosen[name]))
+        for name in widths
+        if name != best
+    }
+    return {
+        "best": best,
+        "validation_auprc": {name: means["validation", name, chosen[name]] for name in widths},
+        "test_less": others,
+    }
 
 
 def factors(table: pd.DataFrame, chosen: dict) -> pd.DataFrame:
@@ -195,54 +277,122 @@ def factors(table: pd.DataFrame, chosen: dict) -> pd.DataFrame:
     test = table[table["part"] == "test"]
     rows = []
     for name, group in test.groupby("network", sort=False):
-        shown = BASELINES if name == "baselines" else dict.fromkeys((PAPER, chosen[name], chosen["all"]))
+        shown = (
+            BASELINES
+            if name == "baselines"
+            else dict.fromkeys((PAPER, chosen[name], chosen["all"]))
+        )
         for candidate in shown:
-            for condition, values in group[group["candidate"] == candidate].groupby("condition", sort=False):
-                row = {"network": name, "candidate": candidate, "condition": condition, "brains": len(values), **intervals(values)}
+            for condition, values in group[group["candidate"] == candidate].groupby(
+                "condition", sort=False
+            ):
+                row = {
+                    "network": name,
+                    "candidate": candidate,
+                    "condition": condition,
+                    "brains": len(values),
+                    **intervals(values),
+                }
                 if candidate not in (PAPER, *BASELINES) and condition != "control":
-                    less = differences(test[test["condition"] == condition], ([name], candidate), ([name], PAPER), ("auprc",))
+                    less = differences(
+                        test[test["condition"] == condition],
+                        ([name], candidate),
+                        ([name], PAPER),
+                        ("auprc",),
+                    )
                     row |= {f"{key}_less_epsilon": value for key, value in less.items()}
                 rows.append(row)
     return pd.DataFrame(rows)
 
 
-@page.drawn
+@sheet.drawn
 def picture(summary: pd.DataFrame, chosen: dict):
     """AUPRC on the test part of every rule by network, baselines as lines; winners (of the validation part) filled."""
     test = summary[summary["part"] == "test"]
-    rows, base = test[test["network"] != "baselines"], test[test["network"] == "baselines"].set_index("candidate")
-    names, nets = list(dict.fromkeys(rows["candidate"])), list(dict.fromkeys(rows["network"]))
-    colours = dict(zip(nets, ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"), strict=False))
-    notes = [f"Mean over {test['brains'].max()} brains, each in up to three conditions, with 95 % intervals (bootstrap over "
-             "brains). Filled: the rule that won on the validation part; bold: over all networks. Lines: baselines."]  # fmt: skip
-    figure, bottom = page.sheet(
-        7.5, 0.235 * len(names) + 0.45, "Which rule finds simulated lesions? Test part of the benchmark", notes, True
+    rows, base = (
+        test[test["network"] != "baselines"],
+        test[test["network"] == "baselines"].set_index("candidate"),
     )
-    axes = page.place(figure, 1.85, bottom + 0.4, 4.2, 0.235 * len(names))
+    names, nets = list(dict.fromkeys(rows["candidate"])), list(dict.fromkeys(rows["network"]))
+    colours = dict(
+        zip(nets, ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"), strict=False)
+    )
+    notes = [
+        f"Mean over {test['brains'].max()} brains, each in up to three conditions, with 95 % intervals (bootstrap over "
+        "brains). Filled: the rule that won on the validation part; bold: over all networks. Lines: baselines."
+    ]
+    figure, bottom = sheet.sheet(
+        7.5,
+        0.235 * len(names) + 0.45,
+        "Which rule finds simulated lesions? Test part of the benchmark",
+        notes,
+        True,
+    )
+    axes = sheet.place(figure, 1.85, bottom + 0.4, 4.2, 0.235 * len(names))
     for number, net in enumerate(nets):
         values = rows[rows["network"] == net].set_index("candidate").loc[names]
         y = np.arange(len(names)) + 0.72 * ((number + 0.5) / len(nets) - 0.5)
-        reach = np.abs(values[["auprc_low", "auprc_high"]].to_numpy().T - values["auprc"].to_numpy())
-        axes.errorbar(values["auprc"], y, xerr=reach, fmt="o", ms=3.4, mfc="white", lw=0.8, color=colours[net], label=net)
+        reach = np.abs(
+            values[["auprc_low", "auprc_high"]].to_numpy().T - values["auprc"].to_numpy()
+        )
+        axes.errorbar(
+            values["auprc"],
+            y,
+            xerr=reach,
+            fmt="o",
+            ms=3.4,
+            mfc="white",
+            lw=0.8,
+            color=colours[net],
+            label=net,
+        )
         won = names.index(chosen[net])
         axes.plot(values["auprc"].iloc[won], y[won], "o", ms=4.6, color=colours[net])
-    for name, style in zip(("brightness", "edges", "prior", "untrained"), ("-", "--", ":", "-."), strict=True):
-        axes.axvline(base.loc[name, "auprc"], ls=style, lw=0.9, color="#444444", label=name, zorder=0)
+    for name, style in zip(
+        ("brightness", "edges", "prior", "untrained"), ("-", "--", ":", "-."), strict=True
+    ):
+        axes.axvline(
+            base.loc[name, "auprc"], ls=style, lw=0.9, color="#444444", label=name, zorder=0
+        )
     for row in range(1, len(names), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#f3f3f3", zorder=-1, lw=0)
-    axes.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, None), yticks=range(len(names)), yticklabels=names, xlabel="AUPRC of the lesions")
+    axes.set(
+        ylim=(len(names) - 0.5, -0.5),
+        xlim=(0, None),
+        yticks=range(len(names)),
+        yticklabels=names,
+        xlabel="AUPRC of the lesions",
+    )
     axes.get_yticklabels()[names.index(chosen["all"])].set_fontweight("bold")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return figure, test
 
 
-def run(nets: dict, tuned, *, seed=SEED, parts=None, controls=CONTROLS, conditions=None, others=OTHERS, candidates=None, width=16):
+def run(
+    nets: dict,
+    tuned,
+    *,
+    seed=SEED,
+    parts=None,
+    controls=CONTROLS,
+    conditions=None,
+    others=OTHERS,
+    candidates=None,
+    width=16,
+):
     """Scores of all scans: network, candidate, part, brain, condition, measures."""
-    cases = list(benchmark.cohort(seed, parts or PARTS, controls, conditions, others))  # a few MB a scan
+    cases = list(
+        controlled_pairs.cohort(seed, parts or PARTS, controls, conditions, others)
+    )  # a few MB a scan
     makers = {"baselines": by_baselines(tuned, reference_maps.untrained(width, 0))}
     makers |= {name: by_rules(paths, candidates or CANDIDATES) for name, paths in nets.items()}
-    found = [scores(maps, tqdm(cases, desc=name, mininterval=30)).assign(network=name) for name, maps in makers.items()]
-    return pd.concat(found, ignore_index=True).reindex(columns=["network", "candidate", "part", "brain", "condition", *MEASURES])
+    found = [
+        scores(maps, tqdm(cases, desc=name, mininterval=30)).assign(network=name)
+        for name, maps in makers.items()
+    ]
+    return pd.concat(found, ignore_index=True).reindex(
+        columns=["network", "candidate", "part", "brain", "condition", *MEASURES]
+    )
 
 
 if __name__ == "__main__":
@@ -255,15 +405,37 @@ if __name__ == "__main__":
     each = brains(table)
     chosen, summary = winners(each), summarised(each, ["network", "candidate", "part"])
     result = {"winners": chosen, "test": reported(each, chosen), "width": width(each, chosen)}
-    print(summary[summary["part"] == "test"].round(3).to_string(), json.dumps(result, indent=1), sep="\n")
+    print(
+        summary[summary["part"] == "test"].round(3).to_string(),
+        json.dumps(result, indent=1),
+        sep="\n",
+    )
     figure, _ = picture(summary, chosen)
     file = here.with_name("search_factors.tsv")
-    with integrity.replacing(file) as draft:
-        factors(table, chosen).to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g")
-    settings = {"results": where.given, "seed": SEED, "parts": PARTS, "controls": CONTROLS, "conditions": str(benchmark.CONDITIONS),
-                "others": OTHERS, "candidates": CANDIDATES}  # fmt: skip
-    used = [where.prepared("phantom-ms"), where.split("phantom-ms"), *(path for paths in nets.values() for path in paths)]
-    named = {name: [integrity.relative(path) for path in paths] for name, paths in nets.items()}
-    about = {"networks": named, "baselines": words, "result": result, "tables": {file.name: integrity.sha256(file)}}
-    record = integrity.provenance(settings, used, **about)
+    with provenance.replacing(file) as draft:
+        factors(table, chosen).to_csv(
+            draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g"
+        )
+    settings = {
+        "results": where.given,
+        "seed": SEED,
+        "parts": PARTS,
+        "controls": CONTROLS,
+        "conditions": str(controlled_pairs.CONDITIONS),
+        "others": OTHERS,
+        "candidates": CANDIDATES,
+    }
+    used = [
+        where.prepared("phantom-ms"),
+        where.split("phantom-ms"),
+        *(path for paths in nets.values() for path in paths),
+    ]
+    named = {name: [provenance.relative(path) for path in paths] for name, paths in nets.items()}
+    about = {
+        "networks": named,
+        "baselines": words,
+        "result": result,
+        "tables": {file.name: provenance.sha256(file)},
+    }
+    record = provenance.provenance(settings, used, **about)
     figures.save(figure, here.parent, here.stem, summary, record)

@@ -31,7 +31,7 @@ from scipy import ndimage
 from scipy.sparse import csgraph
 from sklearn.neighbors import kneighbors_graph
 
-from .errors import ParameterError
+from msxai.base.errors import ParameterError
 
 SMOOTHING = 0.7  # voxels, standard deviation
 NEIGHBOURS = 1 / 4  # of the other maps, joined with each
@@ -81,21 +81,51 @@ def find(relevance, labels, smoothing: float = SMOOTHING, neighbours: float = NE
     ParameterError
         Fewer than six maps, one class alone, as many labels as maps are not there, or a map that is empty or has a value that is no number.
     """
-    labels, networks = np.asarray(labels, float), relevance if len(relevance) and np.ndim(relevance[0]) == 4 else [relevance]
+    labels, networks = (
+        np.asarray(labels, float),
+        relevance if len(relevance) and np.ndim(relevance[0]) == 4 else [relevance],
+    )
     if len(counts := {len(maps) for maps in networks}) > 1:
-        raise ParameterError("relevance", f"networks with {sorted(counts)} maps", "one map a subject and network", "Explain all alike.")
+        raise ParameterError(
+            "relevance",
+            f"networks with {sorted(counts)} maps",
+            "one map a subject and network",
+            "Explain all alike.",
+        )
     sizes = np.array([[np.abs(one).sum(dtype=float) for one in maps] for maps in networks])
     if sizes.shape[1] != len(labels) or len(labels) < 6 or set(labels) != {0, 1}:
         found = f"{sizes.shape[1]} maps and {len(labels)} labels of {sorted(set(labels))}"
-        raise ParameterError("relevance", found, "six maps or more, each with its label 0 or 1, both there", "Explain more subjects.")
+        raise ParameterError(
+            "relevance",
+            found,
+            "six maps or more, each with its label 0 or 1, both there",
+            "Explain more subjects.",
+        )
     if not np.isfinite(sizes).all() or not sizes.all():
-        wrong = [int(index) for index in np.flatnonzero(~(np.isfinite(sizes) & (sizes > 0)).all(axis=0))]
-        raise ParameterError("relevance", f"maps {wrong} of zeros or of no numbers", "finite maps", "Look at the network's output.")
-    parts = np.stack([_share(each, size, smoothing) for each, size in zip(zip(*networks, strict=True), sizes.T, strict=True)], axis=1)
+        wrong = [
+            int(index) for index in np.flatnonzero(~(np.isfinite(sizes) & (sizes > 0)).all(axis=0))
+        ]
+        raise ParameterError(
+            "relevance",
+            f"maps {wrong} of zeros or of no numbers",
+            "finite maps",
+            "Look at the network's output.",
+        )
+    parts = np.stack(
+        [
+            _share(each, size, smoothing)
+            for each, size in zip(zip(*networks, strict=True), sizes.T, strict=True)
+        ],
+        axis=1,
+    )
     maps = np.concatenate([_standardised(part).reshape(len(labels), -1) for part in parts], axis=1)
-    joined = kneighbors_graph(maps, max(2, round(neighbours * len(maps))), metric="cosine").toarray()
+    joined = kneighbors_graph(
+        maps, max(2, round(neighbours * len(maps))), metric="cosine"
+    ).toarray()
     laplacian, root = csgraph.laplacian(np.maximum(joined, joined.T), normed=True, return_diag=True)
-    trivial = root / np.linalg.norm(root)  # of eigenvalue 0; moved out of the way, for a graph in two parts has that eigenvalue twice
+    trivial = root / np.linalg.norm(
+        root
+    )  # of eigenvalue 0; moved out of the way, for a graph in two parts has that eigenvalue twice
     values, vectors = np.linalg.eigh(laplacian + 2 * np.outer(trivial, trivial))
     place = vectors[:, 0] / root
     correlation = np.corrcoef(place, labels)[0, 1]
@@ -108,13 +138,20 @@ def find(relevance, labels, smoothing: float = SMOOTHING, neighbours: float = NE
 def _share(each, sizes, smoothing: float) -> np.ndarray:
     """Positive and negative relevance of a subject as shares, the networks' mean, smoothed; shape (2, X, Y, Z)."""
     shares = np.stack([one / size for one, size in zip(each, sizes, strict=True)])
-    return np.stack([ndimage.gaussian_filter(np.maximum(sign * shares, 0).mean(axis=0), smoothing) for sign in (1, -1)])
+    return np.stack(
+        [
+            ndimage.gaussian_filter(np.maximum(sign * shares, 0).mean(axis=0), smoothing)
+            for sign in (1, -1)
+        ]
+    )
 
 
 def _standardised(values) -> np.ndarray:
     """Each voxel less its mean over subjects, by its standard deviation plus the median one."""
     spread = values.std(axis=0)
-    typical = np.median(spread[spread > 0]) if spread.any() else 1.0  # no relevance of this sign at all
+    typical = (
+        np.median(spread[spread > 0]) if spread.any() else 1.0
+    )  # no relevance of this sign at all
     return (values - values.mean(axis=0)) / (spread + typical)
 
 
@@ -130,5 +167,10 @@ def limit(scores) -> float:
         Fewer than 20 scores.
     """
     if len(scores) < 20:
-        raise ParameterError("scores", f"{len(scores)}", "20 or more, or their spread is not known", "Train more cohorts.")
+        raise ParameterError(
+            "scores",
+            f"{len(scores)}",
+            "20 or more, or their spread is not known",
+            "Train more cohorts.",
+        )
     return 3 * float(np.sqrt(np.mean(np.square(scores))))

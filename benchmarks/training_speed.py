@@ -18,7 +18,9 @@ import keras
 import numpy as np
 import pandas as pd
 
-from msxai import integrity, network, phantom
+from msxai.base import provenance
+from msxai.data.synthetic import phantom
+from msxai.model import network
 
 HERE, WIDTHS, THREADS, STEPS, BATCH, SCANS = Path(__file__).parent, (16, 64), 2, 20, 4, 16
 
@@ -27,8 +29,20 @@ class Worker:
     """One network's process."""
 
     def __init__(self, kind, width, folder):
-        command = [sys.executable, HERE / "training_worker.py", kind, *map(str, (width, THREADS, STEPS, BATCH)), folder]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        command = [
+            sys.executable,
+            HERE / "training_worker.py",
+            kind,
+            *map(str, (width, THREADS, STEPS, BATCH)),
+            folder,
+        ]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
 
     def fit(self):
         """Seconds, bytes and losses of one fit."""
@@ -64,13 +78,25 @@ def measure(width, rounds):
             for kind, worker in workers.items():
                 answer = worker.fit()
                 losses.setdefault(kind, []).append(answer["losses"])
-                found.append({"width": width, "network": kind, "round": round, "seconds": answer["seconds"],
-                              "volumes_per_second": STEPS * BATCH / answer["seconds"], "memory_gb": answer["memory"] / 1e9})  # fmt: skip
+                found.append(
+                    {
+                        "width": width,
+                        "network": kind,
+                        "round": round,
+                        "seconds": answer["seconds"],
+                        "volumes_per_second": STEPS * BATCH / answer["seconds"],
+                        "memory_gb": answer["memory"] / 1e9,
+                    }
+                )
                 print(found[-1], flush=True)
         for worker in workers.values():
             worker.end()
         volumes = np.load(Path(name) / "volumes.npy")
-        np.save(Path(name) / "volumes.npy", volumes * np.random.default_rng(0).choice(np.float32([1 - 1e-7, 1 + 1e-7]), volumes.shape))
+        np.save(
+            Path(name) / "volumes.npy",
+            volumes
+            * np.random.default_rng(0).choice(np.float32([1 - 1e-7, 1 + 1e-7]), volumes.shape),
+        )
         moved = Worker("plain", width, name)
         losses["moved"] = [moved.fit()["losses"]]
         moved.end()
@@ -79,7 +105,9 @@ def measure(width, rounds):
     return found, {
         "largest_difference_of_a_loss": float(apart.max()),
         "first_steps_within_1e-4": int(np.argmax([*(apart > 1e-4), True])),
-        "largest_difference_of_plain_moved_by_1e-7": float(np.abs(losses["plain"][0] - losses["moved"][0]).max()),
+        "largest_difference_of_plain_moved_by_1e-7": float(
+            np.abs(losses["plain"][0] - losses["moved"][0]).max()
+        ),
     }
 
 
@@ -89,9 +117,13 @@ if __name__ == "__main__":
         rows, differences = measure(width, int(sys.argv[1]) if len(sys.argv) > 1 else 5)
         table += rows
         medians = pd.DataFrame(rows).groupby("network")["volumes_per_second"].median()
-        result[f"width {width}"] = {"times_plain": round(medians["fast"] / medians["plain"], 2)} | differences
-    pd.DataFrame(table).to_csv(HERE / "training_speed.tsv", sep="\t", index=False, float_format="%.4g")
+        result[f"width {width}"] = {
+            "times_plain": round(medians["fast"] / medians["plain"], 2)
+        } | differences
+    pd.DataFrame(table).to_csv(
+        HERE / "training_speed.tsv", sep="\t", index=False, float_format="%.4g"
+    )
     print(result)
     settings = {"widths": WIDTHS, "threads": THREADS, "steps": STEPS, "batch_size": BATCH}
-    record = integrity.provenance(settings, outputs=[HERE / "training_speed.tsv"], ratios=result)
-    integrity.write_json(HERE / "training_speed.json", record)
+    record = provenance.provenance(settings, outputs=[HERE / "training_speed.tsv"], ratios=result)
+    provenance.write_json(HERE / "training_speed.json", record)

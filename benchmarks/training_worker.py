@@ -11,14 +11,18 @@ from pathlib import Path
 
 from peak import peak
 
-KIND, (WIDTH, THREADS, STEPS, BATCH), FOLDER = sys.argv[1], map(int, sys.argv[2:6]), Path(sys.argv[6])
+KIND, (WIDTH, THREADS, STEPS, BATCH), FOLDER = (
+    sys.argv[1],
+    map(int, sys.argv[2:6]),
+    Path(sys.argv[6]),
+)
 ANSWERS = os.fdopen(os.dup(1), "w")  # libraries may print
 os.dup2(2, 1)
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
-from msxai import network  # noqa: E402
+from msxai.model import network  # noqa: E402
 
 
 class Losses(keras.callbacks.Callback):
@@ -53,8 +57,14 @@ if __name__ == "__main__":
     model = network.build(WIDTH, fast=KIND == "fast")
     network.load_weights(model, FOLDER / "weights.npz")
     start, losses, data = model.get_weights(), Losses(), Steps()
-    model.compile(keras.optimizers.Adam(1e-3), keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
-    states = [layer.seed_generator for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    model.compile(
+        keras.optimizers.Adam(1e-3),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+    states = [
+        layer.seed_generator for layer in model.layers if isinstance(layer, keras.layers.Dropout)
+    ]
     model.train_on_batch(*data[0])  # traces the graph, compiles the kernels
     for _ in sys.stdin:
         model.set_weights(start)
@@ -67,4 +77,10 @@ if __name__ == "__main__":
         begin = time.perf_counter()
         model.fit(data, epochs=1, shuffle=False, verbose=0, callbacks=[losses])
         seconds = time.perf_counter() - begin
-        print(json.dumps({"seconds": seconds, "memory": peak(), "losses": np.diff(losses.sums).tolist()}), file=ANSWERS, flush=True)
+        print(
+            json.dumps(
+                {"seconds": seconds, "memory": peak(), "losses": np.diff(losses.sums).tolist()}
+            ),
+            file=ANSWERS,
+            flush=True,
+        )

@@ -3,10 +3,10 @@
 Usage: python benchmarks/transfer.py [RESULTS]      (default runs/demo; needs `make quality` first, and ../shared/data/open_ms)
 
 Patients 07 and 19 of Lesjak et al. 2017 (doi:10.1007/s12021-017-9348-7) are prepared as any cohort. Their maps are measured beside the
-same baselines as in 07_explanation_quality, all tuned on simulated scans. Counterfactuals: their lesions filled (`msxai.lesions`), and as
+same baselines as in 07_explanation_quality, all tuned on simulated scans. Counterfactuals: their lesions filled (`msxai.data.lesion_filling`), and as
 a control the same masks mirrored into normal-appearing white matter and filled there (sham). Written beside this file, numbers alone:
 transfer.tsv (measures of each map and patient), transfer_filled.tsv (what filling moves), transfer_trust.tsv (the warnings of
-`msxai.trust`) and transfer.json. Two patients are two examples: no interval is given, and nothing follows for networks trained on scans.
+`msxai.lrp.trust_warnings`) and transfer.json. Two patients are two examples: no interval is given, and nothing follows for networks trained on scans.
 """
 
 import json
@@ -17,25 +17,50 @@ import numpy as np
 import pandas as pd
 
 import msxai
-from msxai import explainers, heatmaps, integrity, lesions, lrp, network, quality, reference_maps, rules, splits
-from msxai.cohort import open_cohort
-from msxai.prepared import Prepared, prepare
-from msxai.results import Results
+from msxai import lrp
+from msxai.base import provenance
+from msxai.base.results import Results
+from msxai.data import lesion_filling
+from msxai.data.cohorts import splits
+from msxai.data.cohorts.cohort import open_cohort
+from msxai.data.prepared import Prepared, prepare
+from msxai.lrp import heatmaps, rules
+from msxai.model import network
+from msxai.quality import league, localisation, reference_maps
 
 HERE, PATIENTS, VARIANTS = Path(__file__).parent, ("07", "19"), ("pretrained", "scratch", "pairs")
 FOLDER = Path(msxai.ROOT).parent / "shared" / "data" / "open_ms"
-RULES = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_half_gamma_box", "epsilon_gamma"]
+RULES = [
+    "epsilon",
+    "alpha2_beta1",
+    "epsilon_plus",
+    "epsilon_plus_flat",
+    "epsilon_half_gamma_box",
+    "epsilon_gamma",
+]
 METHODS = ["gradient", "input_x_gradient", "guided_backpropagation"]
-FILLINGS = {"filled": lesions.Filler("noise"), "sham": lesions.Filler("noise", "sham")}
+FILLINGS = {
+    "filled": lesion_filling.Filler("noise"),
+    "sham": lesion_filling.Filler("noise", "sham"),
+}
 
 
 def real(where, name="real", alter=None) -> Prepared:
-    """The two patients on the model's grid, registered as the series would; `alter` of `msxai.prepared.prepare`."""
+    """The two patients on the model's grid, registered as the series would; `alter` of `msxai.data.prepared.prepare`."""
     scans = [FOLDER / "mni" / f"patient{number}_FLAIR.nii.gz" for number in PATIENTS]
     masks = [FOLDER / "lesions_mni" / f"patient{number}_lesions.nii.gz" for number in PATIENTS]
-    cohort = open_cohort("", images=list(map(str, scans)), lesion_masks=list(map(str, masks)), name="real")
+    cohort = open_cohort(
+        "", images=list(map(str, scans)), lesion_masks=list(map(str, masks)), name="real"
+    )
     path = where.prepared(name)
-    prepare(cohort, splits.make(cohort.table, (0, 0), 0.15, 0), path, register="auto", derivatives=where.registration("real"), alter=alter)
+    prepare(
+        cohort,
+        splits.make(cohort.table, (0, 0), 0.15, 0),
+        path,
+        register="auto",
+        derivatives=where.registration("real"),
+        alter=alter,
+    )
     return Prepared(path)
 
 
@@ -44,17 +69,37 @@ def moved(models, cohorts: dict) -> pd.DataFrame:
     rows, before = [], {}
     for name, cohort in cohorts.items():
         for row, participant in enumerate(cohort.table["participant_id"]):
-            mask, brain, image = cohorts["as it is"].lesions(row), cohort.brain(row), cohort.image(row)[None, ..., None]
+            mask, brain, image = (
+                cohorts["as it is"].lesions(row),
+                cohort.brain(row),
+                cohort.image(row)[None, ..., None],
+            )
             found = [lrp.explain(model, image, "epsilon", 1e-3, threads=2) for model in models]
-            relevance, logits = np.mean([one.relevance[0, ..., 0] for one in found], axis=0), [float(one.logits[0]) for one in found]
+            relevance, logits = (
+                np.mean([one.relevance[0, ..., 0] for one in found], axis=0),
+                [float(one.logits[0]) for one in found],
+            )
             before.setdefault(participant, relevance)
-            positive = quality.positive(relevance)
-            rows.append({"participant_id": participant, "scan": name, "logit": np.mean(logits), "lowest": min(logits),
-                         "highest": max(logits),
-                         "relevance": relevance.sum(dtype=float), "in_lesions": relevance[mask].sum(dtype=float),
-                         "positive": positive.sum(), "positive_in_lesions": positive[mask].sum(),
-                         "voxels_changed": int((np.abs(image[0, ..., 0] - cohorts["as it is"].image(row)) > 0.25).sum()),
-                         "rank_with_before": quality.consistency(before[participant], relevance, brain)})  # fmt: skip
+            positive = localisation.positive(relevance)
+            rows.append(
+                {
+                    "participant_id": participant,
+                    "scan": name,
+                    "logit": np.mean(logits),
+                    "lowest": min(logits),
+                    "highest": max(logits),
+                    "relevance": relevance.sum(dtype=float),
+                    "in_lesions": relevance[mask].sum(dtype=float),
+                    "positive": positive.sum(),
+                    "positive_in_lesions": positive[mask].sum(),
+                    "voxels_changed": int(
+                        (np.abs(image[0, ..., 0] - cohorts["as it is"].image(row)) > 0.25).sum()
+                    ),
+                    "rank_with_before": localisation.consistency(
+                        before[participant], relevance, brain
+                    ),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -63,20 +108,49 @@ if __name__ == "__main__":
     network.configure(0, 2)
     simulated = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
     tuned, words = reference_maps.attempt(simulated)
-    cohorts = {"as it is": real(work)} | {name: real(work, f"real-{name}", alter) for name, alter in FILLINGS.items()}
+    cohorts = {"as it is": real(work)} | {
+        name: real(work, f"real-{name}", alter) for name, alter in FILLINGS.items()
+    }
     scores, moves, flags, used = [], [], [], [where.prepared("phantom-ms")]
     for folder in (where.trial(variant, 0).parent for variant in VARIANTS):
         paths = sorted(folder.glob("trial-*/weights.npz"))
         models = [network.restore(path) for path in paths]
-        options = {"rules": RULES, "methods": METHODS, "epsilon": 1e-3, "seed": 0, "threads": 2,
-                   "examined": ["epsilon", rules.DEFAULT, "epsilon_gamma", "brightness"], "checked": 2}  # fmt: skip
-        found = explainers.compare(cohorts["as it is"], [0, 1], paths, tuned, width=models[0].get_layer("conv1").filters, **options)
+        options = {
+            "rules": RULES,
+            "methods": METHODS,
+            "epsilon": 1e-3,
+            "seed": 0,
+            "threads": 2,
+            "examined": ["epsilon", rules.DEFAULT, "epsilon_gamma", "brightness"],
+            "checked": 2,
+        }
+        found = league.compare(
+            cohorts["as it is"],
+            [0, 1],
+            paths,
+            tuned,
+            width=models[0].get_layer("conv1").filters,
+            **options,
+        )
         keys = ["map", "participant_id", "session_id", "label"]
-        scores.append(found.scores.merge(found.faithfulness, "left", keys).assign(variant=folder.name))
+        scores.append(
+            found.scores.merge(found.faithfulness, "left", keys).assign(variant=folder.name)
+        )
         moves.append(moved(models, cohorts).assign(variant=folder.name))
         place = work.heatmaps(f"real-{folder.name}")
-        heatmaps.write(place, cohorts["as it is"], [0, 1], paths, rule="epsilon", epsilon=1e-3, engine="msxai", threads=2)
-        flags.append(heatmaps.read_trust(place).drop(columns="session_id").assign(variant=folder.name))
+        heatmaps.write(
+            place,
+            cohorts["as it is"],
+            [0, 1],
+            paths,
+            rule="epsilon",
+            epsilon=1e-3,
+            engine="msxai",
+            threads=2,
+        )
+        flags.append(
+            heatmaps.read_trust(place).drop(columns="session_id").assign(variant=folder.name)
+        )
         used += paths
     tables = {
         "transfer": pd.concat(scores).drop(columns=["session_id", "label"]),
@@ -85,13 +159,29 @@ if __name__ == "__main__":
     }
     for name, table in tables.items():
         first = ["variant", "participant_id"]
-        table = table[[*first, *(column for column in table if column not in first)]].sort_values(first, kind="stable")
+        table = table[[*first, *(column for column in table if column not in first)]].sort_values(
+            first, kind="stable"
+        )
         print(table.round(3).to_string())
-        with integrity.replacing(HERE / f"{name}.tsv") as draft:
+        with provenance.replacing(HERE / f"{name}.tsv") as draft:
             table.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g")
-    settings = {"results": where.given, "patients": PATIENTS, "rules": RULES, "methods": METHODS, "baselines": words}
+    settings = {
+        "results": where.given,
+        "patients": PATIENTS,
+        "rules": RULES,
+        "methods": METHODS,
+        "baselines": words,
+    }
     label = "transfer from synthetic training to two real patients"
-    registration = [{key: value for key, value in one.items() if key in ("route", "dice", "scales")}
-                    for one in map(json.loads, cohorts["as it is"].table["registration"])]  # fmt: skip
-    record = integrity.provenance(settings, used, [HERE / f"{name}.tsv" for name in tables], what=label, registration=registration)
-    integrity.write_json(HERE / "transfer.json", record)
+    registration = [
+        {key: value for key, value in one.items() if key in ("route", "dice", "scales")}
+        for one in map(json.loads, cohorts["as it is"].table["registration"])
+    ]
+    record = provenance.provenance(
+        settings,
+        used,
+        [HERE / f"{name}.tsv" for name in tables],
+        what=label,
+        registration=registration,
+    )
+    provenance.write_json(HERE / "transfer.json", record)

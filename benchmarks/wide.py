@@ -26,16 +26,28 @@ import yaml
 from joblib import Parallel, delayed
 from sklearn.metrics import roc_auc_score
 
-from msxai import ROOT, augmented, evaluation, filling, integrity, network, pairs, phantom, quality, reference_maps, rules, splits, training
-from msxai.cohort import open_cohort
-from msxai.prepared import Prepared, prepare
-from msxai.results import Results
+from msxai import ROOT
+from msxai.base import provenance
+from msxai.base.results import Results
+from msxai.data import filled_cohort
+from msxai.data.cohorts import splits
+from msxai.data.cohorts.cohort import open_cohort
+from msxai.data.prepared import Prepared, prepare
+from msxai.data.synthetic import phantom
+from msxai.evaluation import prediction
+from msxai.lrp import rules, tta
+from msxai.model import network, pairs, training
+from msxai.quality import localisation, reference_maps
 
 COHORT, GAMMA, DEFAULT = "phantom-ms", "epsilon_gamma", rules.DEFAULT
 KINDS = {"width-16": (16, 0.1), "width-64": (64, 0.1)}  # name: filters, dropout
 TRIALS, EPOCHS, PATIENTS, BLOCK = 4, 45, 16, 2
-ROWS = {"epsilon": ("epsilon", 1), "epsilon_gamma": (GAMMA, 1), "epsilon_gamma, mean of 4": (GAMMA, 4),
-        "the default, mean of 4": (DEFAULT, 4)}  # fmt: skip
+ROWS = {
+    "epsilon": ("epsilon", 1),
+    "epsilon_gamma": (GAMMA, 1),
+    "epsilon_gamma, mean of 4": (GAMMA, 4),
+    "the default, mean of 4": (DEFAULT, 4),
+}
 MEASURES = ("auprc", "rra", "rma", "pointing")
 
 
@@ -50,15 +62,28 @@ def data(where: Results, jobs: int, subjects: int, further: int) -> None:
     how, group = demo["01_data_preparation"], demo["cohorts"]["finetuning"]
     folder = phantom.find(COHORT, subjects, how["cohort_seed"], jobs)
     source = open_cohort(folder, group["modality"], group["patients"], group["controls"])
-    split = splits.make(source.table, holdout=group["holdout"], validation=how["validation"], seed=how["split_seed"])
+    split = splits.make(
+        source.table, holdout=group["holdout"], validation=how["validation"], seed=how["split_seed"]
+    )
     splits.write(split, where.split(COHORT))
     chosen = {name: how[name] for name in ("normalisation", "interpolation")}
     about = chosen | {"cohort": COHORT, "registration": "none"}
     prepare(source, split, where.prepared(COHORT), parameters=about, jobs=jobs, **chosen)
     outputs = [where.prepared(COHORT), where.split(COHORT)]
-    integrity.write_json(where.record(COHORT), integrity.provenance(about, outputs=outputs, synthetic=True))
-    filling.write(where, COHORT, "noise", {"cohort": COHORT, "filling": "noise"}, seed=demo["01b_lesion_filling"]["seed"], jobs=jobs)
-    evaluation.further(where, Prepared(where.prepared(COHORT), where.split(COHORT)), COHORT, further, jobs)
+    provenance.write_json(
+        where.record(COHORT), provenance.provenance(about, outputs=outputs, synthetic=True)
+    )
+    filled_cohort.write(
+        where,
+        COHORT,
+        "noise",
+        {"cohort": COHORT, "filling": "noise"},
+        seed=demo["01b_lesion_filling"]["seed"],
+        jobs=jobs,
+    )
+    prediction.further(
+        where, Prepared(where.prepared(COHORT), where.split(COHORT)), COHORT, further, jobs
+    )
 
 
 def train(where: Results, kind: str, trial: int, epochs: int) -> None:
@@ -71,10 +96,29 @@ def train(where: Results, kind: str, trial: int, epochs: int) -> None:
     model = network.build(width, dropout=dropout, fast=True)
     chosen = {name: how[name] for name in ("learning_rate", "decay", "batch_size", "augmentation")}
     began = time.perf_counter()
-    history = training.fit(model, cohort, epochs=epochs, patience=epochs, seed=seed, **chosen,
-                           **pairs.options(cohort, filled, seed, how["augmentation"]))  # fmt: skip
-    about = chosen | {"width": width, "dropout": dropout, "epochs": epochs, "seed": seed, "seconds": time.perf_counter() - began}
-    training.save(where.trial(kind, trial), model, history, about, [cohort.path, filled.path, where.split(COHORT)])
+    history = training.fit(
+        model,
+        cohort,
+        epochs=epochs,
+        patience=epochs,
+        seed=seed,
+        **chosen,
+        **pairs.options(cohort, filled, seed, how["augmentation"]),
+    )
+    about = chosen | {
+        "width": width,
+        "dropout": dropout,
+        "epochs": epochs,
+        "seed": seed,
+        "seconds": time.perf_counter() - began,
+    }
+    training.save(
+        where.trial(kind, trial),
+        model,
+        history,
+        about,
+        [cohort.path, filled.path, where.split(COHORT)],
+    )
 
 
 def measured(path, rows, weights: dict, tuned) -> tuple[list, list, list]:
@@ -85,52 +129,117 @@ def measured(path, rows, weights: dict, tuned) -> tuple[list, list, list]:
     scores, agreements, logits = [], [], []
     for row in rows:
         image, brain, lesions = cohort.image(row), cohort.brain(row), cohort.lesions(row)
-        who = {"participant_id": cohort.table["participant_id"].iloc[row], "label": int(cohort.table["label"].iloc[row])}
-        outputs = {kind: [float(keras.ops.convert_to_numpy(model(image[None, ..., None]))[0, 0]) for model in several]
-                   for kind, several in models.items()}  # fmt: skip
-        logits += [{"kind": kind, "trial": trial, "logit": one, **who} for kind, many in outputs.items() for trial, one in enumerate(many)]
+        who = {
+            "participant_id": cohort.table["participant_id"].iloc[row],
+            "label": int(cohort.table["label"].iloc[row]),
+        }
+        outputs = {
+            kind: [
+                float(keras.ops.convert_to_numpy(model(image[None, ..., None]))[0, 0])
+                for model in several
+            ]
+            for kind, several in models.items()
+        }
+        logits += [
+            {"kind": kind, "trial": trial, "logit": one, **who}
+            for kind, many in outputs.items()
+            for trial, one in enumerate(many)
+        ]
         if not (who["label"] and lesions.any()):
             continue
-        maps = reference_maps.maps(cohort, row, tuned, untrained, rule=GAMMA, epsilon=1e-3, threads=1)
+        maps = reference_maps.maps(
+            cohort, row, tuned, untrained, rule=GAMMA, epsilon=1e-3, threads=1
+        )
         for kind, several in models.items():
-            each = [augmented.maps(model, image, sorted({rule for rule, _ in ROWS.values()}), copies=1, threads=1) for model in several]
+            each = [
+                tta.maps(
+                    model, image, sorted({rule for rule, _ in ROWS.values()}), copies=1, threads=1
+                )
+                for model in several
+            ]
             for name, (rule, count) in ROWS.items():
                 maps[f"{kind}: {name}"] = np.mean([one[rule] for one in each[:count]], axis=0)
-            agreements.append({"kind": kind, **who, "two networks": quality.consistency(each[0][GAMMA], each[1][GAMMA], brain)})
+            agreements.append(
+                {
+                    "kind": kind,
+                    **who,
+                    "two networks": localisation.consistency(each[0][GAMMA], each[1][GAMMA], brain),
+                }
+            )
             if len(each) > 3:
                 halves = [each[first][GAMMA] + each[first + 1][GAMMA] for first in (0, 2)]
-                agreements[-1]["two means of two"] = quality.consistency(*halves, brain)
-        target = quality.Target(lesions, brain)
-        scores += [{"map": name, **who, **quality.measure(values, lesions, brain, target)} for name, values in maps.items()]
+                agreements[-1]["two means of two"] = localisation.consistency(*halves, brain)
+        target = localisation.Target(lesions, brain)
+        scores += [
+            {"map": name, **who, **localisation.measure(values, lesions, brain, target)}
+            for name, values in maps.items()
+        ]
     return scores, agreements, logits
 
 
-def run(where: Results, trials=TRIALS, patients=PATIENTS, jobs=1) -> tuple[pd.DataFrame, dict, list]:
+def run(
+    where: Results, trials=TRIALS, patients=PATIENTS, jobs=1
+) -> tuple[pd.DataFrame, dict, list]:
     """The league, numbers about it, and the files that were read."""
-    cohort, further = Prepared(where.prepared(COHORT), where.split(COHORT)), Prepared(where.prepared(f"{COHORT}-further"))
-    weights = {kind: [where.trial(kind, trial) / "weights.npz" for trial in range(trials)] for kind in KINDS}
+    cohort, further = (
+        Prepared(where.prepared(COHORT), where.split(COHORT)),
+        Prepared(where.prepared(f"{COHORT}-further")),
+    )
+    weights = {
+        kind: [where.trial(kind, trial) / "weights.npz" for trial in range(trials)]
+        for kind in KINDS
+    }
     labels, tuned = further.table["label"].to_numpy(int), reference_maps.tune(cohort)
     rows = np.concatenate([np.flatnonzero(labels == label)[:patients] for label in (1, 0)])
-    tasks = [delayed(measured)(further.path, rows[first : first + BLOCK], weights, tuned) for first in range(0, len(rows), BLOCK)]
+    tasks = [
+        delayed(measured)(further.path, rows[first : first + BLOCK], weights, tuned)
+        for first in range(0, len(rows), BLOCK)
+    ]
     done = list(zip(*Parallel(jobs)(tasks), strict=True))
-    scores, agreements, logits = (pd.DataFrame([one for block in blocks for one in block]) for blocks in done)
-    table = quality.league(scores.drop(columns="label"), reference_maps.NAMES)
-    means, about = logits.groupby(["kind", "participant_id", "label"])["logit"].mean().reset_index(), {}
+    scores, agreements, logits = (
+        pd.DataFrame([one for block in blocks for one in block]) for blocks in done
+    )
+    table = localisation.league(scores.drop(columns="label"), reference_maps.NAMES)
+    means, about = (
+        logits.groupby(["kind", "participant_id", "label"])["logit"].mean().reset_index(),
+        {},
+    )
     for kind in KINDS:
-        one, alike, single = means[means["kind"] == kind], agreements[agreements["kind"] == kind], logits[logits["kind"] == kind]
-        about[kind] = {"AUC, mean of the networks": float(roc_auc_score(one["label"], one["logit"])),
-                       "AUC, each": [float(roc_auc_score(some["label"], some["logit"])) for _, some in single.groupby("trial")],
-                       **{f"agreement, {name}": quality.mean_interval(alike[name].to_numpy())
-                          for name in ("two networks", "two means of two") if name in alike}}  # fmt: skip
+        one, alike, single = (
+            means[means["kind"] == kind],
+            agreements[agreements["kind"] == kind],
+            logits[logits["kind"] == kind],
+        )
+        about[kind] = {
+            "AUC, mean of the networks": float(roc_auc_score(one["label"], one["logit"])),
+            "AUC, each": [
+                float(roc_auc_score(some["label"], some["logit"]))
+                for _, some in single.groupby("trial")
+            ],
+            **{
+                f"agreement, {name}": localisation.mean_interval(alike[name].to_numpy())
+                for name in ("two networks", "two means of two")
+                if name in alike
+            },
+        }
     by_map = scores.set_index("participant_id").pivot(columns="map", values=list(MEASURES))
     first, *others = KINDS
     for kind in others:
         for name in ROWS:
             about[kind][f"less {first}: {name}"] = {
-                measure: quality.mean_interval((by_map[measure, f"{kind}: {name}"] - by_map[measure, f"{first}: {name}"]).to_numpy())
+                measure: localisation.mean_interval(
+                    (
+                        by_map[measure, f"{kind}: {name}"] - by_map[measure, f"{first}: {name}"]
+                    ).to_numpy()
+                )
                 for measure in MEASURES
             }
-    files = [where.prepared(COHORT), where.split(COHORT), further.path, *(path for paths in weights.values() for path in paths)]
+    files = [
+        where.prepared(COHORT),
+        where.split(COHORT),
+        further.path,
+        *(path for paths in weights.values() for path in paths),
+    ]
     return table[[name for name in table if not name.startswith("_")]], about, files
 
 
@@ -139,8 +248,12 @@ def trainings(results: str, trials: int, epochs: int) -> None:
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     options = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}}
     asked = [(kind, trial) for kind in KINDS for trial in range(trials)]
-    started = [subprocess.Popen([sys.executable, __file__, results, "train", kind, str(trial), str(epochs)], **options)
-               for kind, trial in asked]  # fmt: skip
+    started = [
+        subprocess.Popen(
+            [sys.executable, __file__, results, "train", kind, str(trial), str(epochs)], **options
+        )
+        for kind, trial in asked
+    ]
     failed = [one for one, process in zip(asked, started, strict=True) if process.wait()]
     if failed:
         sys.exit(f"wide: trainings failed: {failed}")
@@ -150,18 +263,42 @@ def measure(results: str, jobs: int, trials: int = TRIALS) -> None:
     """Measure what was trained, and write it beside this file."""
     where, here = Results(results), Path(__file__)
     table, about, files = run(where, trials, jobs=jobs)
-    records = {kind: [json.loads((where.trial(kind, trial) / "provenance.json").read_text()) for trial in range(trials)]
-               for kind in KINDS}  # fmt: skip
+    records = {
+        kind: [
+            json.loads((where.trial(kind, trial) / "provenance.json").read_text())
+            for trial in range(trials)
+        ]
+        for kind in KINDS
+    }
     for kind, some in records.items():
-        about[kind] |= {name: [one[name] for one in some] for name in ("backend", "best_epoch", "val_accuracy")}
-        about[kind]["seconds of training, side by side"] = [round(one["parameters"]["seconds"]) for one in some]
+        about[kind] |= {
+            name: [one[name] for one in some] for name in ("backend", "best_epoch", "val_accuracy")
+        }
+        about[kind]["seconds of training, side by side"] = [
+            round(one["parameters"]["seconds"]) for one in some
+        ]
     print(table[["map", *MEASURES]].round(3).to_string(), about, sep="\n")
-    with integrity.replacing(here.with_suffix(".tsv")) as draft:
+    with provenance.replacing(here.with_suffix(".tsv")) as draft:
         table.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g")
-    more = {"trained_on": os.environ.get("WIDE_DEVICE", "not told"), "backend": keras.backend.backend(), "synthetic": True, "result": about}
-    record = integrity.provenance({"results": where.given, "kinds": KINDS, "trials": trials, "patients": PATIENTS, "rows": ROWS},
-                                  files, [here.with_suffix(".tsv")], **more)  # fmt: skip
-    integrity.write_json(here.with_suffix(".json"), record)
+    more = {
+        "trained_on": os.environ.get("WIDE_DEVICE", "not told"),
+        "backend": keras.backend.backend(),
+        "synthetic": True,
+        "result": about,
+    }
+    record = provenance.provenance(
+        {
+            "results": where.given,
+            "kinds": KINDS,
+            "trials": trials,
+            "patients": PATIENTS,
+            "rows": ROWS,
+        },
+        files,
+        [here.with_suffix(".tsv")],
+        **more,
+    )
+    provenance.write_json(here.with_suffix(".json"), record)
 
 
 if __name__ == "__main__":

@@ -27,10 +27,14 @@
 # subject). A cohort of your own: `-p cohort data/my-study` for a BIDS dataset; tables, ADNI and YAML: see `data/README.md`.
 
 # %%
-from msxai import confounds, figures, integrity, parameters, phantom, quality_control, splits
-from msxai.cohort import open_cohort
-from msxai.prepared import Prepared, leaks, prepare
-from msxai.results import Results
+from msxai.base import parameters, provenance
+from msxai.base.results import Results
+from msxai.data import quality_control
+from msxai.data.cohorts import confounds, splits
+from msxai.data.cohorts.cohort import open_cohort
+from msxai.data.prepared import Prepared, leaks, prepare
+from msxai.data.synthetic import phantom
+from msxai.report import figures
 
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # an embedded cohort (phantom-ms..., phantom-ad...), a BIDS dataset, ADNI's folder, a table, or a YAML
@@ -112,13 +116,13 @@ for scan in prepared.left_out:
 # %%
 quality = quality_control.measure(prepared)
 page = quality_control.write(prepared, where.quality_control(cohort), quality)
-print(integrity.relative(page))
+print(provenance.relative(page))
 quality_control.show(quality)
 
 # %%
 outputs = [where.prepared(cohort), where.split(cohort)]
 more = {"synthetic": source.synthetic, "notes": source.notes, "left_out": prepared.left_out}
-integrity.write_json(where.record(cohort), integrity.provenance(run, outputs=outputs, **more))
+provenance.write_json(where.record(cohort), provenance.provenance(run, outputs=outputs, **more))
 
 # %% [markdown]
 # ## Does anyone stand on two sides?
@@ -144,4 +148,4 @@ figure
 # [03_fine_tuning](03_fine_tuning.ipynb) with `start = "scratch"`.
 
 # %%
-print(f"{integrity.relative(where.prepared(cohort))}: {len(prepared.table)} scans, synthetic: {prepared.synthetic}")
+print(f"{provenance.relative(where.prepared(cohort))}: {len(prepared.table)} scans, synthetic: {prepared.synthetic}")

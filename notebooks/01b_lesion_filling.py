@@ -27,10 +27,11 @@
 # paper painted one value into all lesions of a slice, in patients: `constant` is that fill, which can be seen.
 
 # %%
-import msxai.filling
-from msxai import figures, parameters
-from msxai.prepared import Prepared
-from msxai.results import Results
+from msxai.base import parameters
+from msxai.base.results import Results
+from msxai.data import filled_cohort
+from msxai.data.prepared import Prepared
+from msxai.report import figures
 
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # the cohort, as in 01_data_preparation
@@ -42,7 +43,7 @@ jobs: int = 2  # processes
 # %%
 run = parameters.check(globals())
 where = Results(results)
-filled, reason = msxai.filling.write(where, cohort, filling, run, seed=seed, jobs=jobs)
+filled, reason = filled_cohort.write(where, cohort, filling, run, seed=seed, jobs=jobs)
 print(f"left out, as {reason}" if reason else f"{len(filled.table)} scans filled")
 
 # %% [markdown]
@@ -66,4 +67,4 @@ figure if filled is not None else print("left out")
 # Share of the brain's voxels that differ from the untouched scan: alike in patients and controls.
 
 # %%
-msxai.filling.changed(untouched, filled) if filled is not None else print("left out")
+filled_cohort.changed(untouched, filled) if filled is not None else print("left out")

@@ -25,9 +25,11 @@
 # Paper: Adam 1e-3, batches of 8, at most 45 epochs, patience 10 on the validation loss, best weights by validation accuracy, 10 trials.
 
 # %%
-from msxai import figures, network, parameters, training
-from msxai.prepared import Prepared
-from msxai.results import Results
+from msxai.base import parameters
+from msxai.base.results import Results
+from msxai.data.prepared import Prepared
+from msxai.model import network, training
+from msxai.report import figures
 
 # %% tags=["parameters"]
 cohort: str = "phantom-ad"  # the pre-training cohort, as in 01_data_preparation

@@ -25,9 +25,11 @@
 # Paper: Adam 5e-4 / (1 + 2e-3 step), batches of 4, at most 200 epochs, patience 15, flips and shifts along x, 10 trials.
 
 # %%
-from msxai import figures, network, pairs, parameters, training
-from msxai.prepared import Prepared
-from msxai.results import Results
+from msxai.base import parameters
+from msxai.base.results import Results
+from msxai.data.prepared import Prepared
+from msxai.model import network, pairs, training
+from msxai.report import figures
 
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # the fine-tuning cohort, as in 01_data_preparation
@@ -35,7 +37,7 @@ results: str = "runs/demo"  # folder of all results
 variant: str = "pretrained"  # name of this variant: its results' folder
 start: str = "best"  # best or trial-N (of 02_pretraining), scratch, or a weights file (.npz)
 filling: str = "none"  # noise or constant: train on scans with their lesions filled (01b_lesion_filling)
-beside: str = "none"  # noise or constant: train on each patient beside the same scan with its lesions filled so (msxai.pairs)
+beside: str = "none"  # noise or constant: train on each patient beside the same scan with its lesions filled so (msxai.model.pairs)
 permuted: bool = False  # a control: labels permuted over the subjects of training and validation part, by the trial's seed
 trial: int = 0  # number of this trial; its seed is seed + trial
 width: int = 16  # filters of each convolution; 64 in the paper

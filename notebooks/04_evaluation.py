@@ -28,10 +28,13 @@
 # %%
 import pandas as pd
 
-import msxai.filling
-from msxai import baselines, comparison, counterfactuals, evaluation, figures, integrity, network, parameters, statistics
-from msxai.prepared import Prepared
-from msxai.results import Results
+from msxai.base import parameters, provenance, statistics
+from msxai.base.results import Results
+from msxai.data import filled_cohort
+from msxai.data.prepared import Prepared
+from msxai.evaluation import baselines, comparison, counterfactuals, prediction
+from msxai.model import network
+from msxai.report import figures
 
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # the fine-tuning cohort, as in 01_data_preparation
@@ -58,8 +61,8 @@ trained = {variant: [where.require_trial(variant, trial, cohort=cohort, width=wi
 # A variant that was trained on scans with their lesions filled is shown scans with their lesions filled.
 
 # %%
-filled = msxai.filling.arrays(where, cohort, trained)
-print(*(f"{variant}: {integrity.relative(one.path)}" for variant, one in filled.items()), sep="\n")
+filled = filled_cohort.arrays(where, cohort, trained)
+print(*(f"{variant}: {provenance.relative(one.path)}" for variant, one in filled.items()), sep="\n")
 
 # %% [markdown]
 # ## Baselines
@@ -69,7 +72,7 @@ print(*(f"{variant}: {integrity.relative(one.path)}" for variant, one in filled.
 
 # %%
 rows = prepared.rows(part)
-features = evaluation.features(prepared, prepared.rows("all"), trained, filled)
+features = prediction.features(prepared, prepared.rows("all"), trained, filled)
 fitted = baselines.fit(prepared, features, seed=seed)
 fitted.chosen
 
@@ -79,7 +82,7 @@ fitted.chosen
 
 # %%
 scored, left_out = baselines.predict(fitted, prepared, rows, features)
-predictions = pd.concat([evaluation.predict(prepared, rows, trained, features), scored], ignore_index=True)
+predictions = pd.concat([prediction.predict(prepared, rows, trained, features), scored], ignore_index=True)
 print(*(f"{name}: left out, as {reason}" for name, reason in left_out.items()), sep="\n")
 predictions.head()
 
@@ -101,12 +104,12 @@ figure
 # A simulated cohort can be asked for more subjects than the paper had: the same networks and machines on them.
 
 # %%
-more, reason = evaluation.further(where, prepared, cohort, further)
+more, reason = prediction.further(where, prepared, cohort, further)
 predictions_further = pd.DataFrame(columns=predictions.columns)
 if more is not None:
-    seen = evaluation.features(more, more.rows("all"), trained, msxai.filling.further(where, more, cohort, trained))
+    seen = prediction.features(more, more.rows("all"), trained, filled_cohort.further(where, more, cohort, trained))
     scored, _ = baselines.predict(fitted, more, more.rows("all"), seen)
-    predictions_further = pd.concat([evaluation.predict(more, more.rows("all"), trained, seen), scored], ignore_index=True)
+    predictions_further = pd.concat([prediction.predict(more, more.rows("all"), trained, seen), scored], ignore_index=True)
 print(reason or f"{len(more.table)} further subjects")
 
 # %% [markdown]
@@ -159,7 +162,7 @@ reasons = pd.DataFrame({"what": list(left_out), "reason": list(left_out.values()
 tables = {"predictions": predictions, "scores": scores, "predictions_further": predictions_further, "comparison": compared,
           "scores_further": statistics.score_table(predictions_further, seed=seed), "calibration": calibrated, "folds": by_fold,
           "cross_validation": cross_validated, "chosen": fitted.chosen, "counterfactual": refilled, "left_out": reasons}  # fmt: skip
-evaluation.save(where, tables, run, cohort, trained, filled)
+prediction.save(where, tables, run, cohort, trained, filled)
 
 # %% [markdown]
 # ## Summary

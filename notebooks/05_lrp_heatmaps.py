@@ -28,9 +28,12 @@
 # Pictures are in neurological convention: the left of the picture is the left of the brain.
 
 # %%
-from msxai import figures, heatmaps, integrity, network, parameters
-from msxai.prepared import Prepared
-from msxai.results import Results
+from msxai.base import parameters, provenance
+from msxai.base.results import Results
+from msxai.data.prepared import Prepared
+from msxai.lrp import heatmaps
+from msxai.model import network
+from msxai.report import figures
 
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # the cohort, as in 01_data_preparation
@@ -40,7 +43,7 @@ trials: int = 2  # trials of the variant; the heatmap is their mean
 filling: str = "none"  # noise or constant: explain scans with their lesions filled (01b_lesion_filling)
 weights: str = ""  # in place of the variant's trials: one weights file (.npz), for instance of another cohort
 part: str = "holdout"  # part of the split that is explained: training, validation, holdout or all
-rule: str = "epsilon"  # LRP rule or composite; msxai.rules lists them with their formulas
+rule: str = "epsilon"  # LRP rule or composite; msxai.lrp.rules lists them with their formulas
 epsilon: float = 1e-3  # stabiliser of the epsilon rule
 copies: int = 1  # shifted and mirrored copies of a scan that its map is the mean over: 8 find more lesions, in 8 times the time
 engine: str = "msxai"  # who computes: msxai, or innvestigate (the cross-check, in a process of its own; without an audit)
@@ -65,7 +68,7 @@ print(f"{len(rows)} scans, {len(trained)} trial(s)")
 table = heatmaps.write(where.heatmaps(variant), prepared, rows, trained, rule=rule, epsilon=epsilon, engine=engine, threads=threads,
                        copies=copies)  # fmt: skip
 outputs, sources = [where.heatmaps(variant) / "heatmaps.tsv"], [where.prepared(cohort), prepared.path, *trained]
-integrity.write_json(where.heatmaps(variant) / "provenance.json", integrity.provenance(run, sources, outputs))
+provenance.write_json(where.heatmaps(variant) / "provenance.json", provenance.provenance(run, sources, outputs))
 table.drop(columns=["path", "sha256"])
 
 # %% [markdown]

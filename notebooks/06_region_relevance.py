@@ -27,9 +27,12 @@
 # region's size, density does not, a share is of the whole map.
 
 # %%
-from msxai import figures, heatmaps, parameters, region_tables, regions
-from msxai.prepared import Prepared
-from msxai.results import Results
+from msxai.base import parameters
+from msxai.base.results import Results
+from msxai.data.prepared import Prepared
+from msxai.lrp import heatmaps
+from msxai.regions import region_tables, regional_relevance
+from msxai.report import figures
 
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # the cohort, as in 01_data_preparation
@@ -53,7 +56,7 @@ table = heatmaps.read(explained)
 # here is left out and says why.
 
 # %%
-atlases = regions.read(jhu or None)
+atlases = regional_relevance.read(jhu or None)
 print(*(f"{name}: left out. {reason}" for name, reason in atlases.left_out.items()), *atlases.notes, sep="\n")
 atlases.table.groupby("atlas", sort=False)["voxels"].agg(regions="size", voxels="sum")
 

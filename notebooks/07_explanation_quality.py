@@ -26,9 +26,13 @@
 # A rule finds lesions only where the paired interval of its difference to the *strongest* baseline lies above 0.
 
 # %%
-from msxai import explainers, figures, heatmaps, integrity, network, parameters, reference_maps, states
-from msxai.prepared import Prepared
-from msxai.results import Results
+from msxai.base import parameters, provenance
+from msxai.base.results import Results
+from msxai.data.prepared import Prepared
+from msxai.lrp import heatmaps
+from msxai.model import network
+from msxai.quality import league, model_states, reference_maps
+from msxai.report import figures
 
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # the cohort, as in 01_data_preparation
@@ -40,7 +44,7 @@ width: int = 16  # filters of each convolution: of the untrained network
 part: str = "holdout"  # part of the split that is measured; the baselines are tuned on training and validation
 rules: list = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_half_gamma_box",
                "epsilon_gamma"]  # LRP rules and composites  # fmt: skip
-methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # other ways of explaining (msxai.attribution)
+methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # other ways of explaining (msxai.lrp.gradients)
 examined: list = ["epsilon", "epsilon_half_gamma_box",
                   "brightness"]  # maps that are examined: deletion and insertion, new weights, conservation, jitter  # fmt: skip
 checked: int = 8  # scans that they are examined on
@@ -78,14 +82,14 @@ print(words)
 # %%
 options = {"rules": rules, "methods": methods, "epsilon": epsilon, "examined": examined, "checked": checked, "width": width,
            "seed": seed, "threads": threads, "permuted": unlearnt, "copies": copies}  # fmt: skip
-found = explainers.compare(prepared, rows, trained, tuned, **options)
-league, summary = explainers.league(found, seed), explainers.summary(found, seed)
+found = league.compare(prepared, rows, trained, tuned, **options)
+ranking, summary = league.league(found, seed), league.summary(found, seed)
 for what, why in found.left_out.items():
     print(f"{what}: left out, as {why}")
 
 # %%
-figure, source = figures.league(league, synthetic=prepared.synthetic, why=found.left_out.get("league", ""), variant=variant)
-record = integrity.provenance(run, [where.prepared(cohort), *trained, *unlearnt])
+figure, source = figures.league(ranking, synthetic=prepared.synthetic, why=found.left_out.get("league", ""), variant=variant)
+record = provenance.provenance(run, [where.prepared(cohort), *trained, *unlearnt])
 figures.save(figure, place, "fig_league", source, record, svg=True)
 figure
 
@@ -107,7 +111,7 @@ figure
 # Random weights, and a training on permuted labels where there is one (`permuted`). `difference`: what learning the disease brought.
 
 # %%
-controls = explainers.controls(found, seed)
+controls = league.controls(found, seed)
 controls.query("measure == 'auprc'").round(3) if len(controls) else "left out, as no lesions are known"
 
 # %% [markdown]
@@ -128,10 +132,10 @@ figure
 
 # %%
 some = [row for row in rows if prepared.lesions(row).any()][:compared]
-models, files, missing = states.networks(where, variant, trials, cohort, seed, weights)
+models, files, missing = model_states.networks(where, variant, trials, cohort, seed, weights)
 sources = [where.prepared(cohort), *files]
 if compared:
-    methods_found, _ = states.write(where.states(variant), prepared, some, models, run, sources, missing, seed=seed)
+    methods_found, _ = model_states.write(where.states(variant), prepared, some, models, run, sources, missing, seed=seed)
 print(*(f"{state}: left out, as {reason}" for state, reason in missing.items()), sep="\n")
 methods_found if compared else "left out (compared: 0)"
 
@@ -139,7 +143,7 @@ methods_found if compared else "left out (compared: 0)"
 # ## Summary
 
 # %%
-tables = {"scores": found.scores, "league": league, "summary": summary, "checks": found.checks, "randomisation": found.cascades,
+tables = {"scores": found.scores, "league": ranking, "summary": summary, "checks": found.checks, "randomisation": found.cascades,
           "controls": controls}  # fmt: skip
-explainers.save(place, tables, run, [where.prepared(cohort), *trained, *unlearnt], found.left_out)
-(summary if league.empty else league[["map", "baseline", "auprc", "rma", "rra", "pointing"]]).round(3)
+league.save(place, tables, run, [where.prepared(cohort), *trained, *unlearnt], found.left_out)
+(summary if ranking.empty else ranking[["map", "baseline", "auprc", "rma", "rra", "pointing"]]).round(3)

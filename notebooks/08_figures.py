@@ -28,9 +28,15 @@
 # %%
 import pandas as pd
 
-from msxai import evaluation, figures, heatmaps, integrity, network, parameters, region_tables, states, statistics
-from msxai.prepared import Prepared
-from msxai.results import Results
+from msxai.base import parameters, provenance, statistics, tsv
+from msxai.base.results import Results
+from msxai.data.prepared import Prepared
+from msxai.evaluation import prediction
+from msxai.lrp import heatmaps
+from msxai.model import network
+from msxai.quality import model_states
+from msxai.regions import region_tables
+from msxai.report import figures
 
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # the fine-tuning cohort, as in 01_data_preparation
@@ -46,11 +52,11 @@ run = parameters.check(globals())
 where = Results(results)
 prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
 evaluated, explained = where.require_evaluation(cohort)[0], where.require_heatmaps(variant, cohort)[0]
-predictions, scores = evaluation.read(evaluated)
+predictions, scores = prediction.read(evaluated)
 table, known = heatmaps.read(explained), region_tables.read(where.require_regions(variant, cohort)[0])
 missing = known["left_out"]
 inputs = [*where.regions(variant).glob("*.tsv"), where.prepared(cohort), *evaluated.glob("*.tsv"), explained / "heatmaps.tsv"]
-options = {"folder": where.figures(), "provenance": integrity.provenance(run, inputs)}
+options = {"folder": where.figures(), "provenance": provenance.provenance(run, inputs)}
 synthetic = {"synthetic": prepared.synthetic}
 
 # %% [markdown]
@@ -58,7 +64,7 @@ synthetic = {"synthetic": prepared.synthetic}
 # Who was scanned (item 1), and where lesions lie (item 2).
 
 # %%
-volumes = evaluation.lesion_volumes(prepared, prepared.rows("all"))
+volumes = prepared.lesion_volumes(prepared.rows("all"))
 figure, source = figures.cohort_table(prepared.table, volumes, statistics.paper_results(), **synthetic)
 figures.save(figure, stem="fig01_cohort", source=source, svg=True, **options)
 figure
@@ -115,12 +121,12 @@ figure
 # scores are probabilities.
 
 # %%
-figure, source = figures.compared(evaluation.read_table(evaluated, "comparison"), **synthetic)
+figure, source = figures.compared(tsv.read(evaluated / "comparison.tsv"), **synthetic)
 figures.save(figure, stem="fig05b_comparison", source=source, svg=True, **options)
 figure
 
 # %%
-figure, source = figures.calibration(evaluation.read_table(evaluated, "calibration"), **synthetic)
+figure, source = figures.calibration(tsv.read(evaluated / "calibration.tsv"), **synthetic)
 figures.save(figure, stem="fig05c_calibration", source=source, svg=True, **options)
 figure
 
@@ -128,9 +134,9 @@ figure
 # The same networks once the lesions are filled, and once as much other white matter is.
 
 # %%
-told = evaluation.read_table(evaluated, "left_out").reindex(columns=["what", "reason"])
+told = tsv.read(evaluated / "left_out.tsv").reindex(columns=["what", "reason"])
 why = " ".join(told.loc[told["what"] == "counterfactual", "reason"])
-figure, source = figures.counterfactual(evaluation.read_table(evaluated, "counterfactual"), left_out=why, **synthetic)
+figure, source = figures.counterfactual(tsv.read(evaluated / "counterfactual.tsv"), left_out=why, **synthetic)
 figures.save(figure, stem="fig05d_lesions-filled", source=source, svg=True, **options)
 figure
 
@@ -208,7 +214,7 @@ figure
 # Item 14: the same scan explained by several methods, on the network as fine-tuned, as pre-trained, and with random weights.
 
 # %%
-found, scans, reason = states.read(where.states(variant))
+found, scans, reason = model_states.read(where.states(variant))
 figure, source = figures.methods(prepared, found, scans, where.states(variant), reason, **synthetic)
 figures.save(figure, stem="fig14_methods-states", source=source, **options)
 figure
@@ -219,5 +225,5 @@ figure
 
 # %%
 drawn = sorted(where.figures().glob("fig*.*"))
-integrity.write_json(where.figures() / "provenance.json", integrity.provenance(run, inputs, drawn))
+provenance.write_json(where.figures() / "provenance.json", provenance.provenance(run, inputs, drawn))
 print(*sorted({path.stem for path in drawn}), sep="\n")

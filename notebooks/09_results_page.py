@@ -24,8 +24,9 @@
 # | takes | less than a minute |
 
 # %%
-from msxai import claims, integrity, parameters, report
-from msxai.results import Results
+from msxai.base import parameters, provenance
+from msxai.base.results import Results
+from msxai.report import claims, results_page
 
 # %% tags=["parameters"]
 results: str = "runs/demo"  # folder of all results
@@ -49,7 +50,7 @@ claimed[["claim", "verdict", "value", "low", "high", "reason"]]
 # ## The page
 
 # %%
-page = report.write(where, variant=variant, filled=filled)
+page = results_page.write(where, variant=variant, filled=filled)
 sources = [path for name in ("evaluation", "figures") for path in sorted((where.folder / name).glob("*.tsv"))]
-integrity.write_json(page.with_name("provenance.json"), integrity.provenance(run, sources, [page]))
-print(integrity.relative(page))
+provenance.write_json(page.with_name("provenance.json"), provenance.provenance(run, sources, [page]))
+print(provenance.relative(page))

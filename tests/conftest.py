@@ -3,17 +3,13 @@
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
-
-import msxai
-
-SHARED = Path(msxai.ROOT).parent / "shared"
+from support.real_scans import SHARED
 
 
 def pytest_collection_modifyitems(items):
@@ -37,7 +33,7 @@ def open_ms():
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
-    from msxai import network
+    from msxai.model import network
 
     network.configure(0, 1)
 
@@ -45,14 +41,29 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def browse(tmp_path_factory):
     """Open a page in a headless browser and return its document as the page's scripts have left it."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    program = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if program is None:
         pytest.skip("no chromium here to open the page with (apt-get install chromium)")
     profile = tmp_path_factory.mktemp("profile")
 
     def run(page, *options):
-        command = [program, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--virtual-time-budget=20000"]
-        done = subprocess.run([*command, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+        command = [
+            program,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={profile}",
+            "--virtual-time-budget=20000",
+        ]
+        done = subprocess.run(
+            [*command, *options, "--dump-dom", page.as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
         return done.stdout
 
     return run

@@ -21,10 +21,15 @@ for script in sorted((Path(__file__).parents[1] / "notebooks").glob("*.py")):
         continue
     different.append(pair.name)
     if "--check" not in sys.argv:
-        notebook.metadata = {"jupytext": {"formats": "ipynb,py:percent"}, "kernelspec": notebook.metadata["kernelspec"]}
+        notebook.metadata = {
+            "jupytext": {"formats": "ipynb,py:percent"},
+            "kernelspec": notebook.metadata["kernelspec"],
+        }
         for index, cell in enumerate(notebook.cells):
             cell["id"] = str(index)  # the same bytes each time, and as nbstripout has them
         jupytext.write(notebook, pair)
         print(f"notebooks/{pair.name}")
 if different and "--check" in sys.argv:
-    sys.exit(f"not as its .py: {', '.join(different)}. After an edit of the .py: make pairs; of the .ipynb: jupytext --sync it first.")
+    sys.exit(
+        f"not as its .py: {', '.join(different)}. After an edit of the .py: make pairs; of the .ipynb: jupytext --sync it first."
+    )

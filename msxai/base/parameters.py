@@ -8,10 +8,16 @@ import ast
 import difflib
 from pathlib import Path
 
-from . import ROOT
-from .errors import ParameterError
+from msxai import ROOT
+from msxai.base.errors import ParameterError
 
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+}
 
 
 def check(namespace: dict) -> dict:
@@ -35,11 +41,16 @@ def check(namespace: dict) -> dict:
     """
     kinds = namespace.get("__annotations__", {})
     history = namespace.get("In", [])
-    injected = history[-2] if len(history) > 1 and history[-2].lstrip().startswith("# Parameters") else ""
+    injected = (
+        history[-2] if len(history) > 1 and history[-2].lstrip().startswith("# Parameters") else ""
+    )
     for name in _assigned(injected):
         if name not in kinds:
             raise ParameterError(
-                f"parameter {name}", "a name that this notebook does not have", f"one of {', '.join(kinds)}", _nearest(name, kinds)
+                f"parameter {name}",
+                "a name that this notebook does not have",
+                f"one of {', '.join(kinds)}",
+                _nearest(name, kinds),
             )
     values = {}
     for name, kind in kinds.items():
@@ -61,7 +72,12 @@ def one_of(name: str, value, choices):
     """Return `value` where it is one of `choices`; else a `ParameterError` with the nearest one."""
     if value in choices:
         return value
-    raise ParameterError(f"parameter {name}", repr(value), f"one of {', '.join(choices)}", _nearest(str(value), choices))
+    raise ParameterError(
+        f"parameter {name}",
+        repr(value),
+        f"one of {', '.join(choices)}",
+        _nearest(str(value), choices),
+    )
 
 
 def located(path: str) -> Path:
@@ -72,9 +88,19 @@ def located(path: str) -> Path:
 def _assigned(source: str) -> list[str]:
     """Names that a cell assigns, in order."""
     nodes = ast.walk(ast.parse(source))
-    return [target.id for node in nodes if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)]
+    return [
+        target.id
+        for node in nodes
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    ]
 
 
 def _nearest(name: str, names) -> str:
     near = difflib.get_close_matches(name, list(names), 1, 0.5)
-    return f"Did you mean {near[0]}?" if near else "See the notebook's parameters cell for what each one means."
+    return (
+        f"Did you mean {near[0]}?"
+        if near
+        else "See the notebook's parameters cell for what each one means."
+    )

@@ -41,7 +41,9 @@ def two_groups(values, labels, n: int = 10000, seed: int = 0) -> pd.DataFrame:
     scaled = _scaled(values)
     patients = int(labels.sum())
     if comb(len(labels), patients) <= n:
-        chosen = np.fromiter(chain.from_iterable(combinations(range(len(labels)), patients)), int).reshape(-1, patients)
+        chosen = np.fromiter(
+            chain.from_iterable(combinations(range(len(labels)), patients)), int
+        ).reshape(-1, patients)
         drawn = np.zeros((len(chosen), len(labels)), int)
         np.put_along_axis(drawn, chosen, 1, axis=1)
         drawn = drawn[(drawn != labels).any(axis=1)]
@@ -97,7 +99,9 @@ def correlations(values, covariate, level: float = 0.95) -> pd.DataFrame:
         of the two does not vary.
     """
     values = np.asarray(values, float)
-    covariates = np.broadcast_to(np.reshape(np.asarray(covariate, float), (len(values), -1)), values.shape)
+    covariates = np.broadcast_to(
+        np.reshape(np.asarray(covariate, float), (len(values), -1)), values.shape
+    )
     rows = []
     for value, other in zip(values.T, covariates.T, strict=True):
         known = np.isfinite(value) & np.isfinite(other)
@@ -142,7 +146,11 @@ def _ratio(difference, error) -> np.ndarray:
 
 def _counted(observed, statistic, drawn) -> pd.DataFrame:
     """How often the observed statistics are reached by those of `drawn` and by themselves."""
-    size, above, above_max = np.abs(observed) * (1 - TIE), np.ones(len(observed)), np.ones(len(observed))
+    size, above, above_max = (
+        np.abs(observed) * (1 - TIE),
+        np.ones(len(observed)),
+        np.ones(len(observed)),
+    )
     for start in range(0, len(drawn), CHUNK):
         found = np.abs(statistic(drawn[start : start + CHUNK]))
         above += (found >= size).sum(0)

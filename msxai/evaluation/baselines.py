@@ -22,7 +22,8 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.svm import SVC
 from tqdm.auto import tqdm
 
-from . import evaluation, statistics
+from msxai.base import statistics
+from msxai.evaluation import prediction
 
 LESION_LOAD, FEATURES = "lesion load", "{} features + SVM"
 FOLDS = 5  # of each inner cross-validation, fewer where a group has fewer subjects
@@ -45,18 +46,26 @@ def _c(*powers, step: str = "svc") -> dict:
 # means, and the baseline would be weaker than it is.
 _LOAD = make_pipeline(FunctionTransformer(np.log1p), StandardScaler(), SVC(kernel="rbf", C=10.0))
 _COVARIATES = make_column_transformer(
-    (make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()), make_column_selector(dtype_include="number")),
+    (
+        make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()),
+        make_column_selector(dtype_include="number"),
+    ),
     (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_exclude="number")),
 )
 _GRAM, _LINEAR = SVC(kernel="precomputed"), make_pipeline(StandardScaler(), SVC(kernel="linear"))
 MACHINES = {
     LESION_LOAD: Machine("lesion volumes", _LOAD, {}),
     "linear SVM": Machine("voxels", clone(_GRAM).set_params(C=1e-3), {}),
-    "linear SVM, C selected": Machine("voxels", _GRAM, {"C": [10.0**power for power in range(-7, 0)]}),
+    "linear SVM, C selected": Machine(
+        "voxels", _GRAM, {"C": [10.0**power for power in range(-7, 0)]}
+    ),
     "brain shape": Machine("brain masks", _GRAM, {"C": [10.0**power for power in range(-7, 0)]}),
-    "age, sex, site": Machine("covariates", make_pipeline(_COVARIATES, LogisticRegression(max_iter=1000)),
-                              _c(-2, -1, 0, 1, 2, step="logisticregression")),
-}  # fmt: skip
+    "age, sex, site": Machine(
+        "covariates",
+        make_pipeline(_COVARIATES, LogisticRegression(max_iter=1000)),
+        _c(-2, -1, 0, 1, 2, step="logisticregression"),
+    ),
+}
 """Name to baseline; `fit` adds one a variant: an SVM on what its network's last convolution says."""
 
 
@@ -66,7 +75,7 @@ class Fitted:
 
     Attributes
     ----------
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
     rows : ndarray of int
         The scans they were fitted on.
     machines : dict
@@ -89,7 +98,7 @@ def kernel(prepared, rows, other, others, what: str = "image", block: int = 128)
 
     Parameters
     ----------
-    prepared, other : msxai.prepared.Prepared
+    prepared, other : msxai.data.prepared.Prepared
     rows, others : sequence of int
         Scans of each.
     what : {"image", "brain"}
@@ -106,9 +115,13 @@ def kernel(prepared, rows, other, others, what: str = "image", block: int = 128)
     for first in range(0, len(others), block):
         held = others[first : first + block]
         inside = np.any([other.brain(row) for row in held], axis=0)
-        matrix = np.stack([getattr(other, what)(row)[inside] for row in held]).astype("float32", copy=False)
+        matrix = np.stack([getattr(other, what)(row)[inside] for row in held]).astype(
+            "float32", copy=False
+        )
         for index, row in enumerate(tqdm(rows, desc=f"inner products ({what})", unit="scan")):
-            out[index, first : first + len(held)] = matrix @ getattr(prepared, what)(row)[inside].astype("float32", copy=False)
+            out[index, first : first + len(held)] = matrix @ getattr(prepared, what)(row)[
+                inside
+            ].astype("float32", copy=False)
     return out
 
 
@@ -117,7 +130,7 @@ def views(prepared, rows, other=None, others=None) -> tuple[dict, dict]:
 
     Parameters
     ----------
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
     rows : sequence of int
         Scans of it.
     other, others
@@ -133,20 +146,26 @@ def views(prepared, rows, other=None, others=None) -> tuple[dict, dict]:
     other, others = (prepared, rows) if other is None else (other, others)
     found, missing = {}, {}
     if prepared.has_lesions[rows].all():
-        found["lesion volumes"] = evaluation.lesion_volumes(prepared, rows)[:, None]
+        found["lesion volumes"] = prepared.lesion_volumes(rows)[:, None]
     else:
         missing["lesion volumes"] = "the cohort has scans without a lesion mask"
     for view, what in ("voxels", "image"), ("brain masks", "brain"):
         found[view] = kernel(prepared, rows, other, others, what)
     table = prepared.table.iloc[rows].reset_index(drop=True)
-    told = [name for name in COVARIATES if name in other.table and other.table[name].iloc[others].nunique() > 1]
+    told = [
+        name
+        for name in COVARIATES
+        if name in other.table and other.table[name].iloc[others].nunique() > 1
+    ]
     if told:
         # a category that nobody has told is one of its own; a column of the other cohort that this one lacks is unknown
         table = table.reindex(columns=told)
         numbers = {name: pd.to_numeric(table[name]) for name in told if name == "age"}
         found["covariates"] = table.fillna("unknown").astype(str).assign(**numbers)
     else:
-        missing["covariates"] = f"the cohort tells neither {', '.join(COVARIATES[:-1])} nor {COVARIATES[-1]}, or all have the same"
+        missing["covariates"] = (
+            f"the cohort tells neither {', '.join(COVARIATES[:-1])} nor {COVARIATES[-1]}, or all have the same"
+        )
     return found, missing
 
 
@@ -155,16 +174,21 @@ def fit(prepared, features: dict | None = None, seed: int = 0) -> Fitted:
 
     Parameters
     ----------
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
     features : dict, optional
-        Variant to what its networks make of *all* scans of the cohort, from `msxai.evaluation.features`: adds one baseline a variant.
+        Variant to what its networks make of *all* scans of the cohort, from `msxai.evaluation.prediction.features`: adds one baseline a variant.
         Their training part was the network's too, so the inner cross-validation chooses there with less care than it does elsewhere.
     seed : int
         Of the inner folds.
     """
-    rows = np.sort(np.concatenate([prepared.rows("training"), prepared.rows("validation")]).astype(int))
+    rows = np.sort(
+        np.concatenate([prepared.rows("training"), prepared.rows("validation")]).astype(int)
+    )
     out, chosen = Fitted(prepared, rows), []
-    labels, groups = prepared.table["label"].iloc[rows].to_numpy(float), prepared.table["participant_id"].iloc[rows].to_numpy()
+    labels, groups = (
+        prepared.table["label"].iloc[rows].to_numpy(float),
+        prepared.table["participant_id"].iloc[rows].to_numpy(),
+    )
     features = features or {}
     names = [*MACHINES, *(FEATURES.format(variant) for variant in features)]
     counts = [len(set(groups[labels == label])) for label in (0, 1)]
@@ -173,27 +197,38 @@ def fit(prepared, features: dict | None = None, seed: int = 0) -> Fitted:
         out.left_out = dict.fromkeys(names, reason)
         return out
     seen, missing = views(prepared, rows)
-    work = {(name, 0): (machine.pipeline, machine.grid, seen.get(machine.view)) for name, machine in MACHINES.items()}
+    work = {
+        (name, 0): (machine.pipeline, machine.grid, seen.get(machine.view))
+        for name, machine in MACHINES.items()
+    }
     for variant, trials in features.items():
-        work |= {(FEATURES.format(variant), trial): (_LINEAR, _c(*range(-5, 1)), one[rows]) for trial, one in enumerate(trials)}
+        work |= {
+            (FEATURES.format(variant), trial): (_LINEAR, _c(*range(-5, 1)), one[rows])
+            for trial, one in enumerate(trials)
+        }
     for (name, trial), (pipeline, grid, values) in work.items():
         if values is None:
             out.left_out[name] = missing[MACHINES[name].view]
             continue
         found, best = _select(pipeline, grid, values, labels.astype(int), groups, seed)
         out.machines[name, trial] = found
-        chosen += [{"variant": name, "trial": trial, "parameter": key, "value": value} for key, value in best.items()]
+        chosen += [
+            {"variant": name, "trial": trial, "parameter": key, "value": value}
+            for key, value in best.items()
+        ]
     out.chosen = pd.DataFrame(chosen, columns=["variant", "trial", "parameter", "value"])
     return out
 
 
-def predict(fitted: Fitted, prepared, rows, features: dict | None = None) -> tuple[pd.DataFrame, dict]:
+def predict(
+    fitted: Fitted, prepared, rows, features: dict | None = None
+) -> tuple[pd.DataFrame, dict]:
     """Score scans by fitted baselines.
 
     Parameters
     ----------
     fitted : Fitted
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
         The cohort that they were fitted on, or another one prepared alike.
     rows : sequence of int
         Scans of it.
@@ -203,12 +238,14 @@ def predict(fitted: Fitted, prepared, rows, features: dict | None = None) -> tup
     Returns
     -------
     predictions : pandas.DataFrame
-        As from `msxai.evaluation.predict`, without logit. The score is the logistic function of the machine's signed distance: above .5
+        As from `msxai.evaluation.prediction.predict`, without logit. The score is the logistic function of the machine's signed distance: above .5
         where it says patient; no calibrated probability but in logistic regression.
     left_out : dict
         Name to the reason, with those of `fitted`.
     """
-    found, missing = views(prepared, rows, fitted.prepared, fitted.rows) if fitted.machines else ({}, {})
+    found, missing = (
+        views(prepared, rows, fitted.prepared, fitted.rows) if fitted.machines else ({}, {})
+    )
     tables, left_out = [], dict(fitted.left_out)
     for (name, trial), machine in fitted.machines.items():
         if name in MACHINES:
@@ -216,22 +253,26 @@ def predict(fitted: Fitted, prepared, rows, features: dict | None = None) -> tup
             if seen is None:
                 left_out[name] = missing[MACHINES[name].view]
         else:
-            variant = next(variant for variant in features or {} if FEATURES.format(variant) == name)
+            variant = next(
+                variant for variant in features or {} if FEATURES.format(variant) == name
+            )
             seen = features[variant][trial][rows]
         if seen is not None:
             score = special.expit(machine.decision_function(seen))
-            tables.append(evaluation.about(prepared, rows, name, trial).assign(score=score))
+            tables.append(prediction.about(prepared, rows, name, trial).assign(score=score))
     return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), left_out
 
 
-def cross_validate(prepared, seed: int = 0, folds: int = 5, repeats: int = 5) -> tuple[pd.DataFrame, dict]:
+def cross_validate(
+    prepared, seed: int = 0, folds: int = 5, repeats: int = 5
+) -> tuple[pd.DataFrame, dict]:
     """Repeated stratified cross-validation of all baselines on all labelled scans, with the choice of each inside its own folds.
 
     Networks' features are not among them: their network has seen the labels of the training part.
 
     Parameters
     ----------
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
     seed : int
         Of the first repeat's folds.
     folds, repeats : int
@@ -240,19 +281,30 @@ def cross_validate(prepared, seed: int = 0, folds: int = 5, repeats: int = 5) ->
     Returns
     -------
     scores : pandas.DataFrame
-        variant, repeat, fold, training, tested (subjects), then each of `msxai.statistics.MEASURES`; one row a fold.
+        variant, repeat, fold, training, tested (subjects), then each of `msxai.base.statistics.MEASURES`; one row a fold.
     left_out : dict
         Name to the reason.
     """
     rows = np.flatnonzero(prepared.table["label"].notna())
-    labels, groups = prepared.table["label"].iloc[rows].to_numpy(int), prepared.table["participant_id"].iloc[rows].to_numpy()
+    labels, groups = (
+        prepared.table["label"].iloc[rows].to_numpy(int),
+        prepared.table["participant_id"].iloc[rows].to_numpy(),
+    )
     if not repeats:
         return pd.DataFrame(), dict.fromkeys(MACHINES, "no cross-validation was asked for")
-    folds = min(folds, *(len(set(groups[labels == label])) // 2 for label in (0, 1))) if len(rows) else 0
+    folds = (
+        min(folds, *(len(set(groups[labels == label])) // 2 for label in (0, 1)))
+        if len(rows)
+        else 0
+    )
     if folds < 2:
-        return pd.DataFrame(), dict.fromkeys(MACHINES, "cross-validation needs four patients and four controls")
+        return pd.DataFrame(), dict.fromkeys(
+            MACHINES, "cross-validation needs four patients and four controls"
+        )
     seen, missing = views(prepared, rows)
-    left_out = {name: missing[machine.view] for name, machine in MACHINES.items() if machine.view in missing}
+    left_out = {
+        name: missing[machine.view] for name, machine in MACHINES.items() if machine.view in missing
+    }
     scores = []
     for repeat in tqdm(range(repeats), desc="cross-validation", unit="repeat"):
         outer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
@@ -262,10 +314,18 @@ def cross_validate(prepared, seed: int = 0, folds: int = 5, repeats: int = 5) ->
                     continue
                 known = _part(pipeline, seen[view], train, train)
                 machine, _ = _select(pipeline, grid, known, labels[train], groups[train], seed)
-                found = special.expit(machine.decision_function(_part(pipeline, seen[view], test, train)))
+                found = special.expit(
+                    machine.decision_function(_part(pipeline, seen[view], test, train))
+                )
                 sizes = {"training": len(set(groups[train])), "tested": len(set(groups[test]))}
                 row = {"variant": name, "repeat": repeat, "fold": fold, **sizes}
-                scores.append(row | {key: function(labels[test], found) for key, function in statistics.MEASURES.items()})
+                scores.append(
+                    row
+                    | {
+                        key: function(labels[test], found)
+                        for key, function in statistics.MEASURES.items()
+                    }
+                )
     return pd.DataFrame(scores), left_out
 
 
@@ -296,7 +356,9 @@ def _select(pipeline, grid: dict, seen, labels, groups, seed: int):
         if not grid or folds < 2:
             return clone(pipeline).fit(seen, labels), {}
         inner = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        search = GridSearchCV(clone(pipeline), grid, scoring="roc_auc", cv=inner).fit(seen, labels, groups=groups)
+        search = GridSearchCV(clone(pipeline), grid, scoring="roc_auc", cv=inner).fit(
+            seen, labels, groups=groups
+        )
     return search.best_estimator_, search.best_params_
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from . import evaluation, integrity, splits, statistics
-from .errors import MissingStepError
-from .results import Results
+from msxai.base import provenance, statistics, tsv
+from msxai.base.errors import MissingStepError
+from msxai.base.results import Results
+from msxai.data.cohorts import splits
 
 
 def brier(labels, scores, weights=None):
@@ -23,7 +24,12 @@ def brier(labels, scores, weights=None):
     return (weights * errors).sum(-1) / weights.sum(-1)
 
 
-def table(predictions: pd.DataFrame, references=("lesion load", "scratch"), seed: int = 0, level: float = 0.95) -> pd.DataFrame:
+def table(
+    predictions: pd.DataFrame,
+    references=("lesion load", "scratch"),
+    seed: int = 0,
+    level: float = 0.95,
+) -> pd.DataFrame:
     """AUC and Brier score of each variant with intervals over subjects, and its paired differences to the references.
 
     Parameters
@@ -46,7 +52,9 @@ def table(predictions: pd.DataFrame, references=("lesion load", "scratch"), seed
     """
     known = predictions.dropna(subset=["label"])
     names = list(dict.fromkeys(known["variant"]))
-    wide = known.pivot_table(index=["participant_id", "label"], columns="variant", values="score").dropna()
+    wide = known.pivot_table(
+        index=["participant_id", "label"], columns="variant", values="score"
+    ).dropna()
     labels, rows = wide.index.get_level_values("label").to_numpy(int), []
     counts = {"patients": int((labels == 1).sum()), "controls": int((labels == 0).sum())}
     enough = min(counts.values(), default=0) >= 2
@@ -57,15 +65,49 @@ def table(predictions: pd.DataFrame, references=("lesion load", "scratch"), seed
             rows.append(row | {"measure": "auc"})
             continue
         interval = statistics.auc_interval(labels, scores, level)
-        rows.append(row | {"measure": "auc", "value": statistics.auc(labels, scores), "low": interval[0], "high": interval[1]})
+        rows.append(
+            row
+            | {
+                "measure": "auc",
+                "value": statistics.auc(labels, scores),
+                "low": interval[0],
+                "high": interval[1],
+            }
+        )
         low, high = statistics.bootstrap_interval(brier, labels, scores, seed, level=level)
-        rows.append(row | {"measure": "brier", "value": brier(labels, scores), "low": low, "high": high})
+        rows.append(
+            row | {"measure": "brier", "value": brier(labels, scores), "low": low, "high": high}
+        )
         for other in references:
             if other in wide and other != name:
-                value, low, high, p = statistics.auc_difference(labels, scores, wide[other].to_numpy(), level)
-                low, high = (np.nan, np.nan) if np.isnan(p) else (low, high)  # no variance: nothing can be said, least of all for sure
-                rows.append(row | {"measure": "auc_difference", "reference": other, "value": value, "low": low, "high": high, "p": p})
-    columns = ["variant", "measure", "reference", "patients", "controls", "value", "low", "high", "p"]
+                value, low, high, p = statistics.auc_difference(
+                    labels, scores, wide[other].to_numpy(), level
+                )
+                low, high = (
+                    (np.nan, np.nan) if np.isnan(p) else (low, high)
+                )  # no variance: nothing can be said, least of all for sure
+                rows.append(
+                    row
+                    | {
+                        "measure": "auc_difference",
+                        "reference": other,
+                        "value": value,
+                        "low": low,
+                        "high": high,
+                        "p": p,
+                    }
+                )
+    columns = [
+        "variant",
+        "measure",
+        "reference",
+        "patients",
+        "controls",
+        "value",
+        "low",
+        "high",
+        "p",
+    ]
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
@@ -90,15 +132,28 @@ def calibration(predictions: pd.DataFrame, bins: int = 10, level: float = 0.95) 
     for variant, found in predictions.dropna(subset=["label"]).groupby("variant", sort=False):
         labels, _, trials = statistics.trial_scores(found)
         scores = trials.mean(0)
-        order = np.lexsort((labels, scores))  # equal scores in one order, whatever that of the table
+        order = np.lexsort(
+            (labels, scores)
+        )  # equal scores in one order, whatever that of the table
         for number, members in enumerate(np.array_split(order, max(1, min(bins, len(order) // 5)))):
             low, high = statistics.exact_interval(labels[members].sum(), len(members), level)
-            rows.append({"variant": variant, "bin": number, "n": len(members), "score": scores[members].mean(),
-                         "patients": labels[members].mean(), "low": low, "high": high})  # fmt: skip
+            rows.append(
+                {
+                    "variant": variant,
+                    "bin": number,
+                    "n": len(members),
+                    "score": scores[members].mean(),
+                    "patients": labels[members].mean(),
+                    "low": low,
+                    "high": high,
+                }
+            )
     return pd.DataFrame(rows, columns=["variant", "bin", "n", "score", "patients", "low", "high"])
 
 
-def corrected_interval(values, training: float, tested: float, level: float = 0.95) -> tuple[float, float, float]:
+def corrected_interval(
+    values, training: float, tested: float, level: float = 0.95
+) -> tuple[float, float, float]:
     """Mean over folds with an interval that allows for training parts that overlap: the corrected resampled t test.
 
     Parameters
@@ -129,14 +184,16 @@ def corrected_interval(values, training: float, tested: float, level: float = 0.
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
-def folds(scores: pd.DataFrame, reference: str = "lesion load", level: float = 0.95) -> pd.DataFrame:
+def folds(
+    scores: pd.DataFrame, reference: str = "lesion load", level: float = 0.95
+) -> pd.DataFrame:
     """What a (repeated) cross-validation tells of each variant.
 
     Parameters
     ----------
     scores : pandas.DataFrame
         variant, repeat, fold, training, tested (subjects), and each of `statistics.MEASURES`; one row a fold
-        (`msxai.baselines.cross_validate`).
+        (`msxai.evaluation.baselines.cross_validate`).
     reference : str
         Variant that the AUC of each other one is compared with, fold by fold, where it is there.
     level : float
@@ -150,19 +207,39 @@ def folds(scores: pd.DataFrame, reference: str = "lesion load", level: float = 0
     """
     rows = []
     if scores.empty:
-        return pd.DataFrame(columns=["variant", "measure", "reference", "folds", "value", "sd", "low", "high"])
+        return pd.DataFrame(
+            columns=["variant", "measure", "reference", "folds", "value", "sd", "low", "high"]
+        )
     paired = scores.set_index(["repeat", "fold"])
     other = paired.loc[paired["variant"] == reference, "auc"]
-    for variant, measure in itertools.product(dict.fromkeys(scores["variant"]), [*statistics.MEASURES, "auc_difference"]):
+    for variant, measure in itertools.product(
+        dict.fromkeys(scores["variant"]), [*statistics.MEASURES, "auc_difference"]
+    ):
         found = paired[paired["variant"] == variant]
         if measure == "auc_difference" and (variant == reference or other.empty):
             continue
-        values = found["auc"] - other.reindex(found.index) if measure == "auc_difference" else found[measure]
-        value, low, high = corrected_interval(values, found["training"].mean(), found["tested"].mean(), level)
+        values = (
+            found["auc"] - other.reindex(found.index)
+            if measure == "auc_difference"
+            else found[measure]
+        )
+        value, low, high = corrected_interval(
+            values, found["training"].mean(), found["tested"].mean(), level
+        )
         floor = -1 if measure == "auc_difference" else 0
         low, high = np.clip([low, high], floor, 1)  # Student's t knows no bounds
-        rows.append({"variant": variant, "measure": measure, "reference": reference if measure == "auc_difference" else "",
-                     "folds": len(found), "value": value, "sd": values.std(), "low": low, "high": high})  # fmt: skip
+        rows.append(
+            {
+                "variant": variant,
+                "measure": measure,
+                "reference": reference if measure == "auc_difference" else "",
+                "folds": len(found),
+                "value": value,
+                "sd": values.std(),
+                "low": low,
+                "high": high,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -189,20 +266,35 @@ def gather(results: str, count: int) -> pd.DataFrame:
     where, tables, rows = Results(results), [], []
     for number in range(count):
         folder = where.folder / f"fold-{number}"
-        predictions = evaluation.read_table(folder / "evaluation", "predictions")
+        predictions = tsv.read(folder / "evaluation" / "predictions.tsv")
         if predictions.empty:
-            raise MissingStepError(f"{results}/{folder.name}/evaluation", "no predictions", "those of this fold", "Run make cv.")
+            raise MissingStepError(
+                f"{results}/{folder.name}/evaluation",
+                "no predictions",
+                "those of this fold",
+                "Run make cv.",
+            )
         parts = pd.concat(splits.read(path) for path in (folder / "prepared").glob("*_split.tsv"))
         held = set(predictions["participant_id"])
         parts = parts[parts["participant_id"].isin(held) | (parts["part"] != "holdout")]
-        sizes = {"training": parts.loc[parts["part"] != "holdout", "participant_id"].nunique(), "tested": len(held)}
+        sizes = {
+            "training": parts.loc[parts["part"] != "holdout", "participant_id"].nunique(),
+            "tested": len(held),
+        }
         tables.append(predictions.assign(fold=number))
         for variant, found in predictions.groupby("variant", sort=False):
             labels, _, trials = statistics.trial_scores(found)
-            scores = {name: np.mean([measure(labels, one) for one in trials]) for name, measure in statistics.MEASURES.items()}
+            scores = {
+                name: np.mean([measure(labels, one) for one in trials])
+                for name, measure in statistics.MEASURES.items()
+            }
             rows.append({"variant": variant, "repeat": 0, "fold": number, **sizes, **scores})
     found = folds(pd.DataFrame(rows))
-    for name, table in {"predictions": pd.concat(tables), "folds": pd.DataFrame(rows), "cross_validation": found}.items():
-        with integrity.replacing(where.folder / f"{name}.tsv") as draft:
+    for name, table in {
+        "predictions": pd.concat(tables),
+        "folds": pd.DataFrame(rows),
+        "cross_validation": found,
+    }.items():
+        with provenance.replacing(where.folder / f"{name}.tsv") as draft:
             table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
     return found

@@ -3,28 +3,42 @@
 import numpy as np
 import pandas as pd
 
-from . import integrity, network, phantom, splits, training
-from .cohort import open_cohort
-from .prepared import Prepared, prepare
+from msxai.base import provenance, tsv
+from msxai.data.cohorts import splits
+from msxai.data.cohorts.cohort import open_cohort
+from msxai.data.prepared import Prepared, prepare
+from msxai.data.synthetic import phantom
+from msxai.model import network, training
 
 FURTHER_SEED = 1001  # as in benchmarks/generalisation.py
-TABLES = ("predictions", "scores", "predictions_further", "scores_further", "comparison", "calibration", "folds", "cross_validation",
-          "chosen", "counterfactual", "left_out")  # fmt: skip
+TABLES = (
+    "predictions",
+    "scores",
+    "predictions_further",
+    "scores_further",
+    "comparison",
+    "calibration",
+    "folds",
+    "cross_validation",
+    "chosen",
+    "counterfactual",
+    "left_out",
+)
 
 
 def features(prepared, rows, trained: dict, filled: dict | None = None) -> dict:
-    """What the last convolution of each trained network says of scans; `predict` and the baselines of `msxai.baselines` take it.
+    """What the last convolution of each trained network says of scans; `predict` and the baselines of `msxai.evaluation.baselines` take it.
 
     Parameters
     ----------
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
         Where the scans are.
     rows : sequence of int
         Which scans.
     trained : dict
-        Variant to a list of (folder, record) as `msxai.results.Results.require_trial` gives them, one a trial.
+        Variant to a list of (folder, record) as `msxai.base.results.Results.require_trial` gives them, one a trial.
     filled : dict, optional
-        Variant to the same scans with their lesions filled (`msxai.filling.arrays`), of those variants that see them so.
+        Variant to the same scans with their lesions filled (`msxai.data.filled_cohort.arrays`), of those variants that see them so.
 
     Returns
     -------
@@ -36,7 +50,9 @@ def features(prepared, rows, trained: dict, filled: dict | None = None) -> dict:
         found[variant] = []
         for folder, _ in trials:
             some = training.outputs(
-                network.features(network.restore(folder / "weights.npz"))[0], (filled or {}).get(variant, prepared), rows
+                network.features(network.restore(folder / "weights.npz"))[0],
+                (filled or {}).get(variant, prepared),
+                rows,
             )
             found[variant].append(np.full((len(prepared.table), some.shape[1]), np.nan, "float32"))
             found[variant][-1][rows] = some
@@ -61,19 +77,27 @@ def predict(prepared, rows, trained: dict, known: dict | None = None) -> pd.Data
     known, tables = known or features(prepared, rows, trained), []
     for variant, trials in trained.items():
         for trial, (folder, _) in enumerate(trials):
-            logits = network.features(network.restore(folder / "weights.npz"))[1](known[variant][trial][rows])
-            tables.append(about(prepared, rows, variant, trial).assign(logit=logits, score=network.probability(logits)))
+            logits = network.features(network.restore(folder / "weights.npz"))[1](
+                known[variant][trial][rows]
+            )
+            tables.append(
+                about(prepared, rows, variant, trial).assign(
+                    logit=logits, score=network.probability(logits)
+                )
+            )
     return pd.concat(tables, ignore_index=True)
 
 
-def further(where, prepared, cohort: str, subjects: int, jobs: int = 2) -> tuple[Prepared | None, str]:
+def further(
+    where, prepared, cohort: str, subjects: int, jobs: int = 2
+) -> tuple[Prepared | None, str]:
     """Simulate and prepare further subjects that no training has seen, so that intervals can tell something.
 
     Parameters
     ----------
-    where : msxai.results.Results
+    where : msxai.base.results.Results
         Their arrays are kept there, as those of the cohort ``<cohort>-further``.
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
         The embedded cohort, prepared alike.
     cohort : str
         Its name.
@@ -84,16 +108,22 @@ def further(where, prepared, cohort: str, subjects: int, jobs: int = 2) -> tuple
 
     Returns
     -------
-    prepared : msxai.prepared.Prepared or None
+    prepared : msxai.data.prepared.Prepared or None
     left_out : str
         Empty, or the reason.
     """
     if not subjects:
         return None, "further subjects: left out, as none were asked for"
     if not (cohort.startswith("phantom-") and prepared.synthetic):
-        return None, "further subjects: left out, as only an embedded cohort can be simulated further"
+        return (
+            None,
+            "further subjects: left out, as only an embedded cohort can be simulated further",
+        )
     if prepared.normalisation == "voxelwise":
-        return None, "further subjects: left out, as a voxel-wise z-score belongs to the cohort that it was taken from"
+        return (
+            None,
+            "further subjects: left out, as a voxel-wise z-score belongs to the cohort that it was taken from",
+        )
     name, kind = f"{cohort}-further", cohort.removeprefix("phantom-").split("-")[0]
     options = {"normalisation": prepared.normalisation, "interpolation": prepared.interpolation}
     folder = phantom.find(name, subjects, FURTHER_SEED, jobs)
@@ -104,18 +134,14 @@ def further(where, prepared, cohort: str, subjects: int, jobs: int = 2) -> tuple
     return Prepared(where.prepared(name), where.split(name)), ""
 
 
-def lesion_volumes(prepared, rows) -> np.ndarray:
-    """Lesion volume of scans on the model's grid, float64 of shape (len(rows),), mm3; NaN for a scan without a lesion mask."""
-    voxels = [prepared.lesions(row).sum() if prepared.has_lesions[row] else np.nan for row in rows]
-    return np.array(voxels) * abs(np.linalg.det(prepared.affine[:3, :3]))
-
-
-def save(where, tables: dict, parameters: dict, cohort: str, trained: dict, filled: dict | None = None) -> None:
+def save(
+    where, tables: dict, parameters: dict, cohort: str, trained: dict, filled: dict | None = None
+) -> None:
     """Write the tables of an evaluation, predictions and scores among them, and, last, provenance.json.
 
     Parameters
     ----------
-    where : msxai.results.Results
+    where : msxai.base.results.Results
     tables : dict
         Name without ending to a table; an empty one is not written, and one of an earlier run is taken away.
     parameters : dict
@@ -131,30 +157,24 @@ def save(where, tables: dict, parameters: dict, cohort: str, trained: dict, fill
         if table is None or table.empty:
             path.unlink(missing_ok=True)
             continue
-        with integrity.replacing(path) as draft:
-            table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
-        files.append(path)
+        files.append(tsv.write(table, path))
     weights = [folder / "weights.npz" for trials in trained.values() for folder, _ in trials]
     inputs = [where.prepared(cohort), *{one.path for one in (filled or {}).values()}, *weights]
-    integrity.write_json(folder / "provenance.json", integrity.provenance(parameters, inputs, files))
+    provenance.write_json(
+        folder / "provenance.json", provenance.provenance(parameters, inputs, files)
+    )
 
 
 def read(folder) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predictions and scores as `save` wrote them."""
-    return read_table(folder, "predictions"), read_table(folder, "scores")
-
-
-def read_table(folder, name: str) -> pd.DataFrame:
-    """One table as `save` wrote it; empty where that evaluation had nothing for it."""
-    path = folder / f"{name}.tsv"
-    if not path.is_file():
-        return pd.DataFrame()
-    return pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"session_id": str})
+    return tsv.read(folder / "predictions.tsv"), tsv.read(folder / "scores.tsv")
 
 
 def about(prepared, rows, variant: str, trial: int) -> pd.DataFrame:
     """The columns that all predictions begin with: variant, trial, participant_id, session_id, label."""
-    table = prepared.table.iloc[rows][["participant_id", "session_id", "label"]].reset_index(drop=True)
+    table = prepared.table.iloc[rows][["participant_id", "session_id", "label"]].reset_index(
+        drop=True
+    )
     table.insert(0, "trial", trial)
     table.insert(0, "variant", variant)
     return table

@@ -11,7 +11,7 @@ guided_backpropagation  df/dx where each activation hands back positive values o
 occlusion               f(x) - f(x with a cube set to x0), for each voxel the mean over the cubes that cover it (Zeiler and Fergus 2014,
                         doi:10.1007/978-3-319-10590-1_53).
 
-Gradients are computed on `msxai.graph`, so on any Keras backend; at a tie of max pooling the first voxel gets all.
+Gradients are computed on `msxai.lrp.graph`, so on any Keras backend; at a tie of max pooling the first voxel gets all.
 """
 
 import os
@@ -22,13 +22,25 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
-from . import graph, incremental, kernels, lrp, network, rules
-from .errors import ParameterError
-from .parameters import one_of
+from msxai.base.errors import ParameterError
+from msxai.base.parameters import one_of
+from msxai.lrp import engine, graph, occlusion, rules
+from msxai.model import kernels, network
 
-METHODS = ("gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "guided_backpropagation", "occlusion")
+METHODS = (
+    "gradient",
+    "input_x_gradient",
+    "integrated_gradients",
+    "smoothgrad",
+    "guided_backpropagation",
+    "occlusion",
+)
 ONE_PASS = ("gradient", "input_x_gradient", "guided_backpropagation")
-FASTER = {"integrated_gradients": {"steps": 8}, "smoothgrad": {"steps": 8}, "occlusion": {"size": 12}}  # where many maps are compared
+FASTER = {
+    "integrated_gradients": {"steps": 8},
+    "smoothgrad": {"steps": 8},
+    "occlusion": {"size": 12},
+}  # where many maps are compared
 
 
 def explain(
@@ -44,7 +56,7 @@ def explain(
     stride: int | None = None,
     seed: int = 0,
     dtype: str = "float32",
-) -> lrp.Explanation:
+) -> engine.Explanation:
     """Explain the logit of each volume.
 
     Parameters
@@ -77,15 +89,19 @@ def explain(
         A layer that is not known, by name.
     """
     one_of("method", method, METHODS)
-    for name, value in (("steps", steps), ("size", size), ("stride", size if stride is None else stride)):
+    for name, value in (
+        ("steps", steps),
+        ("size", size),
+        ("stride", size if stride is None else stride),
+    ):
         if value < 1:
             raise ParameterError(name, f"{value}", "1 or more", "Leave it out for the usual value.")
     plan = graph.read(model, dtype)
     found, logits = [], []
     for volume in volumes:
-        x = lrp.volume(volume, plan.shape, dtype)
+        x = engine.volume(volume, plan.shape, dtype)
         output = ops.convert_to_numpy(graph.forward(plan, x[None], _fused(plan))[0][-1])
-        unit = int(lrp.unit(output, target)[0])
+        unit = int(engine.unit(output, target)[0])
         logits.append(float(output[0, unit]))
         if method == "occlusion":
             found.append(_occlusion(plan, x, unit, logits[-1], baseline, size, stride or size))
@@ -102,7 +118,9 @@ def explain(
     return _explanation(found, logits, method, dtype)
 
 
-def explain_each(model, volumes, methods, target=None, *, options=None, threads=0, dtype="float32") -> dict:
+def explain_each(
+    model, volumes, methods, target=None, *, options=None, threads=0, dtype="float32"
+) -> dict:
     """As `explain`, by several methods; those of one backward pass (`ONE_PASS`) share the forward pass.
 
     Parameters
@@ -111,7 +129,7 @@ def explain_each(model, volumes, methods, target=None, *, options=None, threads=
     options : dict, optional
         Method to the options that `explain` takes for it.
     threads : int
-        Of `msxai.kernels`.
+        Of `msxai.model.kernels`.
 
     Returns
     -------
@@ -121,20 +139,43 @@ def explain_each(model, volumes, methods, target=None, *, options=None, threads=
     for method in methods:
         one_of("method", method, METHODS)
     with kernels.threads(threads or os.cpu_count()):
-        found = {method: explain(model, volumes, method, target, dtype=dtype, **(options or {}).get(method, {}))
-                 for method in methods if method not in ONE_PASS}  # fmt: skip
-    shared, plan, maps, logits = [method for method in methods if method in ONE_PASS], graph.read(model, dtype), {}, []
+        found = {
+            method: explain(
+                model, volumes, method, target, dtype=dtype, **(options or {}).get(method, {})
+            )
+            for method in methods
+            if method not in ONE_PASS
+        }
+    shared, plan, maps, logits = (
+        [method for method in methods if method in ONE_PASS],
+        graph.read(model, dtype),
+        {},
+        [],
+    )
     with kernels.threads(threads or os.cpu_count()):
         for volume in volumes if shared else ():
-            x = lrp.volume(volume, plan.shape, dtype)
+            x = engine.volume(volume, plan.shape, dtype)
             done = graph.forward(plan, x[None], _fused(plan))
-            unit = int(lrp.unit(output := ops.convert_to_numpy(done[0][-1]), target)[0])
+            unit = int(engine.unit(output := ops.convert_to_numpy(done[0][-1]), target)[0])
             logits.append(float(output[0, unit]))
-            plain = _gradient(plan, x, unit, done=done) if {"gradient", "input_x_gradient"} & set(shared) else None
+            plain = (
+                _gradient(plan, x, unit, done=done)
+                if {"gradient", "input_x_gradient"} & set(shared)
+                else None
+            )
             for method in shared:
-                one = _gradient(plan, x, unit, True, done) if method == "guided_backpropagation" else plain
+                one = (
+                    _gradient(plan, x, unit, True, done)
+                    if method == "guided_backpropagation"
+                    else plain
+                )
                 maps.setdefault(method, []).append(x * one if method == "input_x_gradient" else one)
-    return {method: found[method] if method in found else _explanation(maps[method], logits, method, dtype) for method in methods}
+    return {
+        method: found[method]
+        if method in found
+        else _explanation(maps[method], logits, method, dtype)
+        for method in methods
+    }
 
 
 def maps(model, volume, names, epsilon: float = 1e-3, *, threads: int = 0) -> dict:
@@ -145,11 +186,11 @@ def maps(model, volume, names, epsilon: float = 1e-3, *, threads: int = 0) -> di
     model : keras.Model
     volume : ndarray of shape (X, Y, Z)
     names : sequence of str
-        Of `msxai.rules.NAMES` and `METHODS`.
+        Of `msxai.lrp.rules.NAMES` and `METHODS`.
     epsilon : float
         Of the epsilon rule.
     threads : int
-        Of `msxai.kernels`.
+        Of `msxai.model.kernels`.
 
     Returns
     -------
@@ -163,14 +204,31 @@ def maps(model, volume, names, epsilon: float = 1e-3, *, threads: int = 0) -> di
     """
     for name in names:
         one_of("map", name, [*rules.NAMES, *METHODS])
-    ruled, others = ([name for name in names if (name in METHODS) == method] for method in (False, True))
-    found = lrp.explain_each(model, volume[None, ..., None], ruled, epsilon, threads=threads) if ruled else {}
-    found |= explain_each(model, volume[None, ..., None], others, options=FASTER, threads=threads) if others else {}
+    ruled, others = (
+        [name for name in names if (name in METHODS) == method] for method in (False, True)
+    )
+    found = (
+        engine.explain_each(model, volume[None, ..., None], ruled, epsilon, threads=threads)
+        if ruled
+        else {}
+    )
+    found |= (
+        explain_each(model, volume[None, ..., None], others, options=FASTER, threads=threads)
+        if others
+        else {}
+    )
     return {name: found[name].relevance[0, ..., 0] for name in names}
 
 
-def _explanation(maps, logits, method, dtype) -> lrp.Explanation:
-    return lrp.Explanation(np.stack(maps).astype(dtype), np.array(logits), pd.DataFrame(columns=lrp.AUDIT), method, float("nan"), "msxai")
+def _explanation(maps, logits, method, dtype) -> engine.Explanation:
+    return engine.Explanation(
+        np.stack(maps).astype(dtype),
+        np.array(logits),
+        pd.DataFrame(columns=engine.AUDIT),
+        method,
+        float("nan"),
+        "msxai",
+    )
 
 
 def _mean(maps) -> np.ndarray:
@@ -181,7 +239,7 @@ def _mean(maps) -> np.ndarray:
 
 
 def _fused(plan) -> dict:
-    """Convolutions that `msxai.kernels` compute with their pooling: on a CPU."""
+    """Convolutions that `msxai.model.kernels` compute with their pooling: on a CPU."""
     return {} if network.on_gpu() else plan.fused
 
 
@@ -199,7 +257,11 @@ def _gradient(plan, x, unit, guided=False, done=None) -> np.ndarray:
         sources, inputs = node.inputs, values[node.inputs[0]]
         if place in fused:  # a convolution with its pooling
             sources, what = plan.nodes[fused[place]].inputs, plan.nodes[fused[place]].what
-            given = np.ascontiguousarray(ops.convert_to_numpy(arriving)[0]), kernels.taps(what.weights), winners[place][0]
+            given = (
+                np.ascontiguousarray(ops.convert_to_numpy(arriving)[0]),
+                kernels.taps(what.weights),
+                winners[place][0],
+            )
             passed = kernels.scatter(*given, np.ones(values[sources[0]].shape[1:], x.dtype))[None]
         elif node.kind == "affine":
             passed = node.what.backward(arriving, node.what.weights, ops.ones_like(inputs))
@@ -223,14 +285,21 @@ def _occlusion(plan, x, unit, logit, baseline, size, stride) -> np.ndarray:
     if _fused(plan):
         before = graph.forward(plan, x[None], plan.fused)[0]
     for corner in product(*(range(0, length, stride) for length in x.shape[:3])):
-        ends = [(start, min(start + size, length)) for start, length in zip(corner, x.shape[:3], strict=True)]
+        ends = [
+            (start, min(start + size, length))
+            for start, length in zip(corner, x.shape[:3], strict=True)
+        ]
         cube = tuple(slice(*one) for one in ends)
         if np.all(x[cube] == baseline):
             loss = 0.0  # nothing changes
         else:
             covered = x.copy()
             covered[cube] = baseline
-            output = incremental.output(plan, before, covered[None], ends) if before else graph.forward(plan, covered[None], {})[0][-1]
+            output = (
+                occlusion.output(plan, before, covered[None], ends)
+                if before
+                else graph.forward(plan, covered[None], {})[0][-1]
+            )
             loss = logit - float(ops.convert_to_numpy(output)[0, unit])
         total[cube] += loss
         count[cube] += 1

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from . import kernels
-from .errors import EngineError
+from msxai.base.errors import EngineError
+from msxai.model import kernels
 
 ACTIVATIONS = ("linear", "relu", "elu", "leaky_relu")
 HEADS = ("sigmoid", "softmax")
@@ -31,7 +31,7 @@ class Node:
     what : object
         `Convolution`, `Dense`, `Pool`, or a function for "pass".
     roles : tuple of str
-        See `msxai.rules.ROLES`.
+        See `msxai.lrp.rules.ROLES`.
     """
 
     name: str
@@ -68,12 +68,20 @@ class Convolution:
 
     @property
     def winners_only(self) -> bool:
-        """Whether `msxai.kernels` can compute it together with the pooling that follows."""
-        return (self.weights.shape[:3], self.strides, self.padding) == ((3, 3, 3), (1, 1, 1), ((0, 0),) * 3)
+        """Whether `msxai.model.kernels` can compute it together with the pooling that follows."""
+        return (self.weights.shape[:3], self.strides, self.padding) == (
+            (3, 3, 3),
+            (1, 1, 1),
+            ((0, 0),) * 3,
+        )
 
     def forward(self, inputs, weights):
         """sum_j a_j w_jk."""
-        padded = ops.pad(inputs, [(0, 0), *self.padding, (0, 0)]) if any(map(any, self.padding)) else inputs
+        padded = (
+            ops.pad(inputs, [(0, 0), *self.padding, (0, 0)])
+            if any(map(any, self.padding))
+            else inputs
+        )
         return ops.conv(padded, weights, self.strides, "valid", "channels_last")
 
     def backward(self, shares, weights, factor):
@@ -93,14 +101,27 @@ class Pool:
     def cells(self, shape):
         """Number of windows along x, y, z."""
         padded = [length + sum(pad) for length, pad in zip(shape[1:4], self.padding, strict=True)]
-        return [(length - size) // step + 1 for length, size, step in zip(padded, self.size, self.strides, strict=True)]
+        return [
+            (length - size) // step + 1
+            for length, size, step in zip(padded, self.size, self.strides, strict=True)
+        ]
 
     def windows(self, inputs, fill):
         """What stands at each place of the windows, in C order: arrays of shape (N, *cells, C)."""
-        padded, cells = ops.pad(inputs, [(0, 0), *self.padding, (0, 0)], constant_values=fill), self.cells(inputs.shape)
+        padded, cells = (
+            ops.pad(inputs, [(0, 0), *self.padding, (0, 0)], constant_values=fill),
+            self.cells(inputs.shape),
+        )
         for place in np.ndindex(*self.size):
-            yield padded[(slice(None), *(slice(start, start + step * (count - 1) + 1, step)
-                                         for start, step, count in zip(place, self.strides, cells, strict=True)))]  # fmt: skip
+            yield padded[
+                (
+                    slice(None),
+                    *(
+                        slice(start, start + step * (count - 1) + 1, step)
+                        for start, step, count in zip(place, self.strides, cells, strict=True)
+                    ),
+                )
+            ]
 
     def winners(self, inputs):
         """Largest value of each window and its place, the first of equal ones; padding never wins."""
@@ -110,12 +131,21 @@ class Pool:
                 best, where = found, ops.zeros(found.shape, "int32")
                 continue
             better = found > best
-            best, where = ops.where(better, found, best), ops.where(better, ops.full_like(where, place), where)
+            best, where = (
+                ops.where(better, found, best),
+                ops.where(better, ops.full_like(where, place), where),
+            )
         return best, where
 
     def hand_back(self, winners, shares, shape):
         """Hand what arrives at each window to its winner."""
-        return self.back((ops.where(winners == place, shares, 0 * shares) for place in range(int(np.prod(self.size)))), shape)
+        return self.back(
+            (
+                ops.where(winners == place, shares, 0 * shares)
+                for place in range(int(np.prod(self.size)))
+            ),
+            shape,
+        )
 
     def spread(self, shares, shape):
         """Hand what arrives at each window to each of its voxels."""
@@ -128,29 +158,67 @@ class Pool:
         if all(step >= size for step, size in zip(self.strides, self.size, strict=True)):
             count, channels, shares = shape[0], shape[4], list(shares)
             grid = ops.reshape(ops.stack(shares, axis=-1), (count, *cells, channels, *self.size))
-            grid = ops.pad(grid, [(0, 0)] * 5 + [(0, step - size) for step, size in zip(self.strides, self.size, strict=True)])
+            grid = ops.pad(
+                grid,
+                [(0, 0)] * 5
+                + [(0, step - size) for step, size in zip(self.strides, self.size, strict=True)],
+            )
             grid = ops.transpose(grid, (0, 1, 5, 2, 6, 3, 7, 4))
-            found = ops.reshape(grid, (count, *(cell * step for cell, step in zip(cells, self.strides, strict=True)), channels))
+            found = ops.reshape(
+                grid,
+                (
+                    count,
+                    *(cell * step for cell, step in zip(cells, self.strides, strict=True)),
+                    channels,
+                ),
+            )
             return _cut(found, self.padding, shape[1:4])
         total = 0
         for place, share in zip(np.ndindex(*self.size), shares, strict=True):
             whole = [step * count for step, count in zip(self.strides, cells, strict=True)]
             spread = Pool((1, 1, 1), self.strides).back([share], (shape[0], *whole, shape[4]))
-            spread = spread[(slice(None), *(slice(0, length - start) for length, start in zip(padded, place, strict=True)))]
-            after = [length - start - size for length, start, size in zip(padded, place, spread.shape[1:4], strict=True)]
+            spread = spread[
+                (
+                    slice(None),
+                    *(
+                        slice(0, length - start)
+                        for length, start in zip(padded, place, strict=True)
+                    ),
+                )
+            ]
+            after = [
+                length - start - size
+                for length, start, size in zip(padded, place, spread.shape[1:4], strict=True)
+            ]
             total = total + ops.pad(spread, [(0, 0), *zip(place, after, strict=True), (0, 0)])
         return _cut(total, self.padding, shape[1:4])
 
 
 def _cut(padded, padding, lengths):
     """Take the padding off; where windows did not reach the end, fill with 0."""
-    missing = [max(0, first + length - size) for (first, _), length, size in zip(padding, lengths, padded.shape[1:4], strict=True)]
+    missing = [
+        max(0, first + length - size)
+        for (first, _), length, size in zip(padding, lengths, padded.shape[1:4], strict=True)
+    ]
     padded = ops.pad(padded, [(0, 0), *((0, count) for count in missing), (0, 0)])
-    return padded[(slice(None), *(slice(first, first + length) for (first, _), length in zip(padding, lengths, strict=True)))]
+    return padded[
+        (
+            slice(None),
+            *(
+                slice(first, first + length)
+                for (first, _), length in zip(padding, lengths, strict=True)
+            ),
+        )
+    ]
 
 
 def _refuse(layer, found: str, expected: str):
-    raise EngineError(f"layer {layer.name}", found, expected, "Explain another network, or replace this layer by one that is known.")
+    raise EngineError(
+        f"layer {layer.name}",
+        found,
+        expected,
+        "Explain another network, or replace this layer by one that is known.",
+    )
 
 
 def _padding(layer, shape, size, strides):
@@ -159,8 +227,10 @@ def _padding(layer, shape, size, strides):
         return ((0, 0),) * 3
     if layer.padding != "same":
         _refuse(layer, f"padding {layer.padding}", "valid or same")
-    totals = [max((-(-length // step) - 1) * step + edge - length, 0)
-              for length, step, edge in zip(shape[1:4], strides, size, strict=True)]  # fmt: skip
+    totals = [
+        max((-(-length // step) - 1) * step + edge - length, 0)
+        for length, step, edge in zip(shape[1:4], strides, size, strict=True)
+    ]
     return tuple((total // 2, total - total // 2) for total in totals)
 
 
@@ -177,14 +247,22 @@ class Activation:
 
     def derivative(self, x):
         """f'(x); that from below at 0."""
-        return ops.where(x > 0, ops.ones_like(x), self.slope * (ops.exp(ops.minimum(x, 0)) if self.exponential else ops.ones_like(x)))
+        return ops.where(
+            x > 0,
+            ops.ones_like(x),
+            self.slope * (ops.exp(ops.minimum(x, 0)) if self.exponential else ops.ones_like(x)),
+        )
 
 
 def _activation(layer) -> tuple[str, Activation | None]:
     """Name of a layer's activation, and what it computes."""
     if isinstance(layer, layers.ReLU):
         if layer.max_value is not None or layer.threshold:
-            _refuse(layer, f"a ReLU with max_value {layer.max_value}, threshold {layer.threshold}", "max_value None, threshold 0")
+            _refuse(
+                layer,
+                f"a ReLU with max_value {layer.max_value}, threshold {layer.threshold}",
+                "max_value None, threshold 0",
+            )
         return "relu", Activation(float(layer.negative_slope))
     if isinstance(layer, layers.LeakyReLU):
         return "leaky_relu", Activation(float(layer.negative_slope))
@@ -194,7 +272,11 @@ def _activation(layer) -> tuple[str, Activation | None]:
         return "softmax", None
     function = getattr(layer, "activation", None) or keras.activations.linear
     name = getattr(function, "__name__", str(function))
-    return name, {"elu": Activation(1.0, True), "relu": Activation(0.0), "leaky_relu": Activation(0.2)}.get(name)
+    return name, {
+        "elu": Activation(1.0, True),
+        "relu": Activation(0.0),
+        "leaky_relu": Activation(0.2),
+    }.get(name)
 
 
 def _flatten(x):
@@ -211,7 +293,7 @@ class Graph:
     shape : tuple of int
         Of one input volume, (X, Y, Z, C).
     fused : dict
-        Place of a max pooling to that of the convolution before it, where `msxai.kernels` can compute both as one.
+        Place of a max pooling to that of the convolution before it, where `msxai.model.kernels` can compute both as one.
     """
 
     nodes: list = field(default_factory=list)
@@ -251,9 +333,17 @@ def read(model: keras.Model, dtype: str = "float32") -> Graph:
     EngineError
         A layer that LRP is not defined for here, by its name.
     """
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.inputs[0].shape) != 5 or len(model.outputs[0].shape) != 2:
-        _refuse(model, f"inputs {[x.shape for x in model.inputs]}, outputs {[x.shape for x in model.outputs]}",
-                "one input (N, X, Y, Z, C) and one output (N, K)")  # fmt: skip
+    if (
+        len(model.inputs) != 1
+        or len(model.outputs) != 1
+        or len(model.inputs[0].shape) != 5
+        or len(model.outputs[0].shape) != 2
+    ):
+        _refuse(
+            model,
+            f"inputs {[x.shape for x in model.inputs]}, outputs {[x.shape for x in model.outputs]}",
+            "one input (N, X, Y, Z, C) and one output (N, K)",
+        )
     graph, done = Graph(shape=tuple(model.inputs[0].shape[1:])), {}
     output = _visit(graph, model.outputs[0], model.outputs[0], done, dtype)
     graph = _reachable(graph, output)
@@ -261,7 +351,11 @@ def read(model: keras.Model, dtype: str = "float32") -> Graph:
     _pool_first(graph)
     graph = _reachable(graph, len(graph.nodes) - 1)
     for place, node in enumerate(graph.nodes):
-        if node.kind == "max" and node.what == Pool((3, 3, 3), (3, 3, 3)) and graph.readers(node.inputs[0]) == [place]:
+        if (
+            node.kind == "max"
+            and node.what == Pool((3, 3, 3), (3, 3, 3))
+            and graph.readers(node.inputs[0]) == [place]
+        ):
             before = graph.nodes[node.inputs[0]].what
             if isinstance(before, Convolution) and before.winners_only:
                 graph.fused[place] = node.inputs[0]
@@ -282,7 +376,7 @@ def forward(plan: Graph, batch, fused: dict) -> tuple[list, dict]:
     plan : Graph
     batch : ndarray of shape (N, X, Y, Z, C)
     fused : dict
-        `plan.fused`, with N = 1, to use `msxai.kernels`; else {}.
+        `plan.fused`, with N = 1, to use `msxai.model.kernels`; else {}.
 
     Returns
     -------
@@ -310,7 +404,9 @@ def value(plan: Graph, place: int, values: list, fused: dict) -> tuple:
         return convolve_and_pool(convolution.what, values[convolution.inputs[0]])
     inputs = values[node.inputs[0]]
     if node.kind == "affine":
-        inputs, weights, bias = map(ops.convert_to_tensor, (inputs, node.what.weights, node.what.bias))
+        inputs, weights, bias = map(
+            ops.convert_to_tensor, (inputs, node.what.weights, node.what.bias)
+        )
         return node.what.forward(inputs, weights) + bias, None
     if node.kind == "max":
         return node.what.winners(inputs)
@@ -327,8 +423,14 @@ def convolve_and_pool(what, inputs) -> tuple[np.ndarray, np.ndarray]:
         volume = np.ascontiguousarray(ops.convert_to_numpy(inputs)[0])
         values, winners = kernels.first_winners(volume, kernels.taps(what.weights), what.bias)
     else:
-        seen = tuple(slice((length - 2) // 3 * 3 + 2) for length in inputs.shape[1:4])  # the pooling drops what is left over
-        values, winners = kernels.winners_of(np.ascontiguousarray(ops.convert_to_numpy(what.forward(inputs[:, *seen], what.weights))[0]))
+        seen = tuple(
+            slice((length - 2) // 3 * 3 + 2) for length in inputs.shape[1:4]
+        )  # the pooling drops what is left over
+        values, winners = kernels.winners_of(
+            np.ascontiguousarray(
+                ops.convert_to_numpy(what.forward(inputs[:, *seen], what.weights))[0]
+            )
+        )
         values += what.bias
     return values[None], winners[None]
 
@@ -336,7 +438,10 @@ def convolve_and_pool(what, inputs) -> tuple[np.ndarray, np.ndarray]:
 def counts(pool: Pool, inputs) -> np.ndarray:
     """Number of voxels in each window that are no padding, of shape (1, *cells, 1)."""
     ones = np.ones((1, *inputs.shape[1:4], 1), "float64")
-    return np.asarray(sum(ops.convert_to_numpy(each) for each in pool.windows(ones, 0)), ops.convert_to_numpy(inputs).dtype)
+    return np.asarray(
+        sum(ops.convert_to_numpy(each) for each in pool.windows(ones, 0)),
+        ops.convert_to_numpy(inputs).dtype,
+    )
 
 
 def _visit(graph, tensor, output, done, dtype) -> int:
@@ -365,7 +470,10 @@ def _translate(graph, layer, inputs, shape, last, dtype) -> int:
         place = graph.add(layer.name, "affine", inputs, what, ("convolution",))
     elif type(layer) is layers.Dense:
         place = graph.add(layer.name, "affine", inputs, Dense(*_weights(layer, dtype)), ("dense",))
-    elif isinstance(layer, layers.MaxPooling3D | layers.AveragePooling3D) and layer.data_format == "channels_last":
+    elif (
+        isinstance(layer, layers.MaxPooling3D | layers.AveragePooling3D)
+        and layer.data_format == "channels_last"
+    ):
         size, strides = tuple(layer.pool_size), tuple(layer.strides)
         kind = "max" if isinstance(layer, layers.MaxPooling3D) else "mean"
         what = Pool(size, strides, _padding(layer, shape, size, strides))
@@ -377,23 +485,38 @@ def _translate(graph, layer, inputs, shape, last, dtype) -> int:
         return graph.add(layer.name, "add", inputs, None, ("add",))
     elif isinstance(layer, layers.Flatten) and layer.data_format == "channels_last":
         return graph.add(layer.name, "pass", inputs, _flatten)
-    elif isinstance(layer, layers.Dropout | layers.SpatialDropout3D | layers.GaussianNoise | layers.GaussianDropout):
+    elif isinstance(
+        layer,
+        layers.Dropout | layers.SpatialDropout3D | layers.GaussianNoise | layers.GaussianDropout,
+    ):
         return inputs[0]
     elif isinstance(layer, layers.BatchNormalization) and layer.axis in (-1, len(shape) - 1):
         scale = np.ones(shape[-1]) if layer.gamma is None else _array(layer.gamma)
         offset = np.zeros(shape[-1]) if layer.beta is None else _array(layer.beta)
         scale = scale / np.sqrt(_array(layer.moving_variance) + layer.epsilon)
-        return graph.add(layer.name, "norm", inputs, (scale, offset - _array(layer.moving_mean) * scale))
-    elif isinstance(layer, layers.Activation | layers.ReLU | layers.LeakyReLU | layers.ELU | layers.Softmax):
+        return graph.add(
+            layer.name, "norm", inputs, (scale, offset - _array(layer.moving_mean) * scale)
+        )
+    elif isinstance(
+        layer, layers.Activation | layers.ReLU | layers.LeakyReLU | layers.ELU | layers.Softmax
+    ):
         place = inputs[0]
     else:
-        _refuse(layer, type(layer).__name__, "a layer that LRP is defined for here: Conv3D, Dense, pooling, batch normalisation, Add, "
-                "Flatten, Dropout, ELU, ReLU or LeakyReLU, channels last")  # fmt: skip
+        _refuse(
+            layer,
+            type(layer).__name__,
+            "a layer that LRP is defined for here: Conv3D, Dense, pooling, batch normalisation, Add, "
+            "Flatten, Dropout, ELU, ReLU or LeakyReLU, channels last",
+        )
     name, function = _activation(layer)
     if (name in HEADS and last) or name == "linear":
         return place
     if name not in ACTIVATIONS:
-        _refuse(layer, f"activation {name}", f"one of {', '.join(ACTIVATIONS)}; at the output also {' or '.join(HEADS)}")
+        _refuse(
+            layer,
+            f"activation {name}",
+            f"one of {', '.join(ACTIVATIONS)}; at the output also {' or '.join(HEADS)}",
+        )
     return graph.add(layer.name, "pass", [place], function)
 
 
@@ -403,7 +526,9 @@ def _array(variable) -> np.ndarray:
 
 def _weights(layer, dtype):
     kernel = _array(layer.kernel).astype(dtype)
-    return kernel, (_array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[-1])).astype(dtype)
+    return kernel, (_array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[-1])).astype(
+        dtype
+    )
 
 
 def _reachable(graph, output) -> Graph:
@@ -438,14 +563,24 @@ def _fold(graph) -> None:
             what.weights = (what.weights * scale).astype(kind)
             what.bias = (what.bias * scale + offset).astype(kind)
         else:
-            flattened = [graph.nodes[each].kind == "pass" and graph.nodes[each].what is _flatten for each in readers]
+            flattened = [
+                graph.nodes[each].kind == "pass" and graph.nodes[each].what is _flatten
+                for each in readers
+            ]
             after = graph.readers(readers[0]) if len(readers) == 1 and flattened[0] else readers
             target = graph.nodes[after[0]] if len(after) == 1 else None
-            padded = target is not None and isinstance(target.what, Convolution) and target.what.padding != ((0, 0),) * 3
+            padded = (
+                target is not None
+                and isinstance(target.what, Convolution)
+                and target.what.padding != ((0, 0),) * 3
+            )
             if target is None or target.kind != "affine" or padded:
-                raise EngineError(f"layer {node.name}", "a batch normalisation between layers that it cannot be folded into",
-                                  "one right after a convolution or dense layer, or right before a dense layer or an unpadded convolution",
-                                  "Explain another network, or move this layer.")  # fmt: skip
+                raise EngineError(
+                    f"layer {node.name}",
+                    "a batch normalisation between layers that it cannot be folded into",
+                    "one right after a convolution or dense layer, or right before a dense layer or an unpadded convolution",
+                    "Explain another network, or move this layer.",
+                )
             what = target.what
             kind, weights = what.weights.dtype, what.weights.astype(float)
             repeats = weights.shape[-2] // len(scale)
@@ -462,7 +597,11 @@ def _pool_first(graph) -> None:
             continue
         chain = []
         source = node.inputs[0]
-        while graph.nodes[source].kind == "pass" and graph.nodes[source].what is not _flatten and len(graph.readers(source)) == 1:
+        while (
+            graph.nodes[source].kind == "pass"
+            and graph.nodes[source].what is not _flatten
+            and len(graph.readers(source)) == 1
+        ):
             chain.append(source)
             source = graph.nodes[source].inputs[0]
         if not chain:

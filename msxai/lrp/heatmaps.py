@@ -3,7 +3,7 @@
 The mean map of a scan that had to be registered is kept on the model's grid (``space-MNI152``), and once more in the scan's own space
 (``space-orig``); any other scan's own space is MNI152. BIDS has agreed on no suffix for relevance. Conventions of this package:
 ``desc-lrpEpsilon_stat-relevance_statmap``, the mean over trials, and ``stat-relevanceSD``, the standard deviation over trials (from two
-trials on). ``audit.tsv``: what each layer kept, scan by scan. ``trust.tsv``: the warnings of `msxai.trust`, also in each sidecar.
+trials on). ``audit.tsv``: what each layer kept, scan by scan. ``trust.tsv``: the warnings of `msxai.lrp.trust_warnings`, also in each sidecar.
 """
 
 import json
@@ -14,22 +14,41 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import augmented, images, integrity, lrp, network, registration, trust
-from .parameters import located
+from msxai.base import provenance
+from msxai.base.parameters import located
+from msxai.data import images
+from msxai.data.registration import registration
+from msxai.lrp import trust_warnings, tta
+from msxai.lrp.engine import AUDIT
+from msxai.model import network
 
-CHUNK = {"msxai": 4, "innvestigate": 32}  # scans explained at a time, 4 MB a scan and trial; innvestigate starts a process each time
+CHUNK = {
+    "msxai": 4,
+    "innvestigate": 32,
+}  # scans explained at a time, 4 MB a scan and trial; innvestigate starts a process each time
 TRUST = ("Flag", "Value", "Limit", "Flagged")  # of trust.tsv, by their names in the sidecars
 NOTICE = "Research software. Not for clinical use."
 
 
-def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine: str, threads: int, copies: int = 1) -> pd.DataFrame:
+def write(
+    folder,
+    prepared,
+    rows,
+    weights,
+    *,
+    rule: str,
+    epsilon: float,
+    engine: str,
+    threads: int,
+    copies: int = 1,
+) -> pd.DataFrame:
     """Explain scans by every trial and write the mean heatmap of each scan; all or nothing.
 
     Parameters
     ----------
     folder : path
         The derivative's folder; replaced as a whole.
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
         Where the scans are.
     rows : sequence of int
         Which scans.
@@ -38,7 +57,7 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
     rule, epsilon, engine, threads
         See `msxai.lrp.explain`.
     copies : int
-        Shifted and mirrored copies of a scan that its map, logits and audit are the mean over; see `msxai.augmented`.
+        Shifted and mirrored copies of a scan that its map, logits and audit are the mean over; see `msxai.lrp.tta`.
 
     Returns
     -------
@@ -49,51 +68,115 @@ def write(folder, prepared, rows, weights, *, rule: str, epsilon: float, engine:
     """
     folder, table, audits, trusted, size = Path(folder), [], [], [], CHUNK.get(engine, 1)
     models = [network.restore(path) for path in weights]
-    options = {"rule": rule, "epsilon": epsilon, "engine": engine, "threads": threads, "copies": copies}
+    options = {
+        "rule": rule,
+        "epsilon": epsilon,
+        "engine": engine,
+        "threads": threads,
+        "copies": copies,
+    }
     distance, limits, source = _known(models, weights[0], options, size)
-    common = {"Rule": rule, "Epsilon": epsilon, "Engine": engine, "Target": "logit of the patient class", "Units": "logit per voxel",
-              "Copies": copies, "WeightsSHA256": [integrity.sha256(path) for path in weights],
-              "LesionFilling": prepared.parameters.get("filling", "none")}  # fmt: skip
-    far = distance(trust.features(models, prepared, rows)) if distance else [None] * len(rows)
+    common = {
+        "Rule": rule,
+        "Epsilon": epsilon,
+        "Engine": engine,
+        "Target": "logit of the patient class",
+        "Units": "logit per voxel",
+        "Copies": copies,
+        "WeightsSHA256": [provenance.sha256(path) for path in weights],
+        "LesionFilling": prepared.parameters.get("filling", "none"),
+    }
+    far = (
+        distance(trust_warnings.features(models, prepared, rows))
+        if distance
+        else [None] * len(rows)
+    )
     far = dict(zip(rows, far, strict=True))
-    with integrity.replacing(folder) as draft, tqdm(total=len(rows), desc="explaining", unit="scan") as bar:
+    with (
+        provenance.replacing(folder) as draft,
+        tqdm(total=len(rows), desc="explaining", unit="scan") as bar,
+    ):
         for chunk, found in _explained(models, prepared, rows, options, size):
             for index, row in enumerate(chunk):
                 maps, logits = _of(found, index)
                 scan_row, mean = prepared.table.iloc[row], maps.mean(0)
                 scan, entry = images.load(scan_row["image"]), _entry(scan_row, rule, logits, mean)
                 about = {name: entry[name] for name in ("participant_id", "session_id")}
-                values = trust.measure(maps, logits, prepared.brain(row))
-                values["out_of_distribution"] = trust.number(far[row])
-                flags = trust.flags(values, limits, source)
-                trusted += [{**about, **{name.lower(): one[name] for name in TRUST}} for one in flags]
-                kept = pd.concat([one.audit[one.audit["volume"] == index].assign(trial=trial) for trial, one in enumerate(found)])
+                values = trust_warnings.measure(maps, logits, prepared.brain(row))
+                values["out_of_distribution"] = trust_warnings.number(far[row])
+                flags = trust_warnings.flags(values, limits, source)
+                trusted += [
+                    {**about, **{name.lower(): one[name] for name in TRUST}} for one in flags
+                ]
+                kept = pd.concat(
+                    [
+                        one.audit[one.audit["volume"] == index].assign(trial=trial)
+                        for trial, one in enumerate(found)
+                    ]
+                )
                 audits.append(kept.drop(columns="volume").assign(**about))
                 more = {
-                    "Logits": logits, "MeanLogit": entry["logit"], "SumOfRelevance": entry["relevance"],
-                    "SumPerTrial": maps.sum(axis=(1, 2, 3), dtype=float).tolist(), "Trust": flags, "Audit": _account(kept),
-                    "Scan": integrity.relative(scan_row["image"]), "ScanSHA256": scan_row["source_sha256"],
-                    "Synthetic": bool(prepared.synthetic), "Notice": NOTICE,
-                }  # fmt: skip
+                    "Logits": logits,
+                    "MeanLogit": entry["logit"],
+                    "SumOfRelevance": entry["relevance"],
+                    "SumPerTrial": maps.sum(axis=(1, 2, 3), dtype=float).tolist(),
+                    "Trust": flags,
+                    "Audit": _account(kept),
+                    "Scan": provenance.relative(scan_row["image"]),
+                    "ScanSHA256": scan_row["source_sha256"],
+                    "Synthetic": bool(prepared.synthetic),
+                    "Notice": NOTICE,
+                }
                 way = json.loads(scan_row["registration"])
-                grid = scan if way["route"] == "resampled" else nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
-                entry["sha256"] = _save(draft / entry["path"], mean, grid, {**common, "Statistic": "mean over trials", **more})
+                grid = (
+                    scan
+                    if way["route"] == "resampled"
+                    else nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
+                )
+                entry["sha256"] = _save(
+                    draft / entry["path"],
+                    mean,
+                    grid,
+                    {**common, "Statistic": "mean over trials", **more},
+                )
                 if grid is not scan:
                     entry["own_path"] = entry["path"].replace("_space-MNI152_", "_space-orig_")
-                    _save(draft / entry["own_path"], mean, scan, {**common, "Statistic": "mean over trials", **more}, way["matrix"])
+                    _save(
+                        draft / entry["own_path"],
+                        mean,
+                        scan,
+                        {**common, "Statistic": "mean over trials", **more},
+                        way["matrix"],
+                    )
                 if len(maps) > 1:
                     path = draft / entry["path"].replace("stat-relevance_", "stat-relevanceSD_")
-                    _save(path, maps.std(0, ddof=1), grid, {**common, "Statistic": "standard deviation over trials", **more})
+                    _save(
+                        path,
+                        maps.std(0, ddof=1),
+                        grid,
+                        {**common, "Statistic": "standard deviation over trials", **more},
+                    )
                 table.append(entry)
             bar.update(len(chunk))
-        integrity.write_json(draft / "dataset_description.json", {
-            "Name": f"Heatmaps of {prepared.name}", "BIDSVersion": "1.10.0", "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "msxai", "Version": integrity.__version__}], "Notice": NOTICE})  # fmt: skip
+        provenance.write_json(
+            draft / "dataset_description.json",
+            {
+                "Name": f"Heatmaps of {prepared.name}",
+                "BIDSVersion": "1.10.0",
+                "DatasetType": "derivative",
+                "GeneratedBy": [{"Name": "msxai", "Version": provenance.__version__}],
+                "Notice": NOTICE,
+            },
+        )
         table = pd.DataFrame(table)
         table.to_csv(draft / "heatmaps.tsv", sep="\t", index=False, na_rep="n/a")
-        columns = ["participant_id", "session_id", "trial", *lrp.AUDIT[1:]]
-        pd.DataFrame(trusted).to_csv(draft / "trust.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-        pd.concat(audits)[columns].to_csv(draft / "audit.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.9g")
+        columns = ["participant_id", "session_id", "trial", *AUDIT[1:]]
+        pd.DataFrame(trusted).to_csv(
+            draft / "trust.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.6g"
+        )
+        pd.concat(audits)[columns].to_csv(
+            draft / "audit.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.9g"
+        )
     return table
 
 
@@ -101,42 +184,61 @@ def _explained(models, prepared, rows, options: dict, size: int):
     """Yield some rows at a time, and their explanations, one a network."""
     for chunk in np.array_split(rows, range(size, len(rows), size)):
         volumes = np.stack([prepared.image(row) for row in chunk])[..., None]
-        yield chunk, [augmented.explain(model, volumes, **options) for model in models]
+        yield chunk, [tta.explain(model, volumes, **options) for model in models]
 
 
 def _of(found, index: int) -> tuple[np.ndarray, list]:
     """Maps of shape (networks, X, Y, Z) and logits of one volume."""
-    return np.stack([one.relevance[index, ..., 0] for one in found]), [float(one.logits[index]) for one in found]
+    return np.stack([one.relevance[index, ..., 0] for one in found]), [
+        float(one.logits[index]) for one in found
+    ]
 
 
 def _known(models, weights, options: dict, size: int) -> tuple:
     """Distance from the training part, limits by the validation part, and where these come from; None, {} where they are not at hand."""
-    cohort, why = trust.reference(weights)
+    cohort, why = trust_warnings.reference(weights)
     parts = {part: cohort.rows(part) if cohort else [] for part in ("training", "validation")}
     if not all(map(len, parts.values())):
         return None, {}, why or f"{cohort.name} has no training or no validation part"
     labels = cohort.table["label"].iloc[parts["training"]].to_numpy("float", na_value=np.nan)
-    distance, rows = trust.Distance(trust.features(models, cohort, parts["training"]), labels), parts["validation"]
-    values = [trust.measure(*_of(found, index), cohort.brain(row))
-              for chunk, found in _explained(models, cohort, rows, options, size) for index, row in enumerate(chunk)]  # fmt: skip
-    far = distance(trust.features(models, cohort, rows))
-    values = [one | {"out_of_distribution": trust.number(other)} for one, other in zip(values, far, strict=True)]
-    share = max(trust.ALARMS, 1 / (len(rows) + 1))
-    return distance, trust.limits(values), f"{len(rows)} validation scans of {cohort.name}; passed by {share:.0%} of scans like them"
+    distance, rows = (
+        trust_warnings.Distance(trust_warnings.features(models, cohort, parts["training"]), labels),
+        parts["validation"],
+    )
+    values = [
+        trust_warnings.measure(*_of(found, index), cohort.brain(row))
+        for chunk, found in _explained(models, cohort, rows, options, size)
+        for index, row in enumerate(chunk)
+    ]
+    far = distance(trust_warnings.features(models, cohort, rows))
+    values = [
+        one | {"out_of_distribution": trust_warnings.number(other)}
+        for one, other in zip(values, far, strict=True)
+    ]
+    share = max(trust_warnings.ALARMS, 1 / (len(rows) + 1))
+    return (
+        distance,
+        trust_warnings.limits(values),
+        f"{len(rows)} validation scans of {cohort.name}; passed by {share:.0%} of scans like them",
+    )
 
 
 def _save(path, relevance, scan, sidecar: dict, matrix=None) -> str:
     """Write a map of the model's grid in the scan's space, with its sidecar; its SHA-256. `matrix`: from that space to MNI152."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = images.from_grid(relevance, scan if matrix is None else registration.place(scan, np.array(matrix)))
-    nib.save(found if matrix is None else images.with_space_of(scan, np.asarray(found.dataobj)), path)
-    integrity.write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
-    return integrity.sha256(path)
+    found = images.from_grid(
+        relevance, scan if matrix is None else registration.place(scan, np.array(matrix))
+    )
+    nib.save(
+        found if matrix is None else images.with_space_of(scan, np.asarray(found.dataobj)), path
+    )
+    provenance.write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
+    return provenance.sha256(path)
 
 
 def _account(audit: pd.DataFrame) -> list | None:
     """The audit of a scan for its sidecar, one entry a trial; None where the engine keeps no account."""
-    return [rows[lrp.AUDIT[1:]].to_dict("records") for _, rows in audit.groupby("trial")] or None
+    return [rows[AUDIT[1:]].to_dict("records") for _, rows in audit.groupby("trial")] or None
 
 
 def trained(where, variant: str, trials: int, weights: str, cohort: str) -> list[Path]:
@@ -145,44 +247,63 @@ def trained(where, variant: str, trials: int, weights: str, cohort: str) -> list
     Raises
     ------
     MissingStepError, StaleInputError
-        See `msxai.results.Results.require_trial`.
+        See `msxai.base.results.Results.require_trial`.
     """
     if weights:
         return [located(weights)]
-    return [where.require_trial(variant, trial, cohort=cohort)[0] / "weights.npz" for trial in range(trials)]
+    return [
+        where.require_trial(variant, trial, cohort=cohort)[0] / "weights.npz"
+        for trial in range(trials)
+    ]
 
 
 def _entry(scan: pd.Series, rule: str, logits, relevance) -> dict:
     """Row of heatmaps.tsv; `scan` is a row of the cohort's table."""
     subject, session = scan["participant_id"], scan["session_id"]
     how = "lrp" + "".join(word.capitalize() for word in rule.split("_"))
-    stem = "_".join(filter(None, [subject, session, f"space-MNI152_desc-{how}_stat-relevance_statmap.nii.gz"]))
+    stem = "_".join(
+        filter(None, [subject, session, f"space-MNI152_desc-{how}_stat-relevance_statmap.nii.gz"])
+    )
     logit, total = float(np.mean(logits)), float(relevance.sum(dtype=float))
     return {
-        "participant_id": subject, "session_id": session, "group": scan["group"], "label": scan["label"], "logit": logit,
-        "probability": float(network.probability(np.array(logits)).mean()), "relevance": total, "conserved": total / logit,
-        "path": (path := "/".join(filter(None, [subject, session, "anat", stem]))), "own_path": path,
-    }  # fmt: skip
+        "participant_id": subject,
+        "session_id": session,
+        "group": scan["group"],
+        "label": scan["label"],
+        "logit": logit,
+        "probability": float(network.probability(np.array(logits)).mean()),
+        "relevance": total,
+        "conserved": total / logit,
+        "path": (path := "/".join(filter(None, [subject, session, "anat", stem]))),
+        "own_path": path,
+    }
 
 
 def read(folder) -> pd.DataFrame:
     """heatmaps.tsv of a derivative with `path` and `own_path` made absolute."""
     table = _read(Path(folder) / "heatmaps.tsv")
-    return table.assign(**{name: [str(Path(folder) / path) for path in table[name]] for name in ("path", "own_path")})
+    return table.assign(
+        **{
+            name: [str(Path(folder) / path) for path in table[name]]
+            for name in ("path", "own_path")
+        }
+    )
 
 
 def read_audit(folder) -> pd.DataFrame:
-    """audit.tsv of a derivative: participant_id, session_id, trial, then `msxai.lrp.AUDIT` from layer on; empty for innvestigate."""
+    """audit.tsv of a derivative: participant_id, session_id, trial, then `msxai.AUDIT` from layer on; empty for innvestigate."""
     return _read(Path(folder) / "audit.tsv")
 
 
 def read_trust(folder) -> pd.DataFrame:
-    """trust.tsv of a derivative: participant_id, session_id, flag, value, limit, flagged (see `msxai.trust.flags`)."""
+    """trust.tsv of a derivative: participant_id, session_id, flag, value, limit, flagged (see `msxai.lrp.trust_warnings.flags`)."""
     return _read(Path(folder) / "trust.tsv")
 
 
 def _read(path) -> pd.DataFrame:
-    return pd.read_csv(path, sep="\t", na_values="n/a", dtype={"session_id": str}).fillna({"session_id": ""})
+    return pd.read_csv(path, sep="\t", na_values="n/a", dtype={"session_id": str}).fillna(
+        {"session_id": ""}
+    )
 
 
 def mean(paths, positive: bool = False) -> np.ndarray:

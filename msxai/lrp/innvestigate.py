@@ -1,7 +1,7 @@
 """iNNvestigate (Alber et al. 2019, JMLR 20:93) in a process of its own.
 
 It needs legacy Keras and graph mode for the whole process, so nothing else may import it: `msxai.lrp` calls `explain`, which starts
-``python -m msxai.innvestigate_process FOLDER`` and exchanges .npy and .npz files with it.
+``python -m msxai.lrp.innvestigate FOLDER`` and exchanges .npy and .npz files with it.
 """
 
 import json
@@ -13,23 +13,29 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import EngineError
+from msxai.base.errors import EngineError
 
 # Where iNNvestigate 2.1.2 is right on the paper's network. Its alpha-beta is wrong where a layer has a bias (its issue 273); the variants
-# "IB" leave biases out of the denominators, as ``{"rule": "alpha_beta", ..., "bias": False}`` of `msxai.rules` does.
+# "IB" leave biases out of the denominators, as ``{"rule": "alpha_beta", ..., "bias": False}`` of `msxai.lrp.rules` does.
 ANALYZERS = {
-    "epsilon": "lrp.epsilon", "z": "lrp.z", "flat": "lrp.flat", "w_square": "lrp.w_square",
-    "alpha1_beta0_IB": "lrp.alpha_1_beta_0_IB", "alpha2_beta1_IB": "lrp.alpha_2_beta_1_IB",
-}  # fmt: skip
+    "epsilon": "lrp.epsilon",
+    "z": "lrp.z",
+    "flat": "lrp.flat",
+    "w_square": "lrp.w_square",
+    "alpha1_beta0_IB": "lrp.alpha_1_beta_0_IB",
+    "alpha2_beta1_IB": "lrp.alpha_2_beta_1_IB",
+}
 
 
-def explain(weights: dict, shape, volumes, rule: str, epsilon: float, batch_size: int, threads: int) -> np.ndarray:
+def explain(
+    weights: dict, shape, volumes, rule: str, epsilon: float, batch_size: int, threads: int
+) -> np.ndarray:
     """Relevance of the logit of the paper's network, by iNNvestigate.
 
     Parameters
     ----------
     weights : dict of ndarray
-        As `msxai.network.weights` gives them; the network is `msxai.network.build` with pooling after the ELU (equal values).
+        As `msxai.model.network.weights` gives them; the network is `msxai.model.network.build` with pooling after the ELU (equal values).
     shape : tuple of int
         One volume (X, Y, Z).
     volumes : array-like of shape (N, X, Y, Z, 1)
@@ -61,16 +67,22 @@ def explain(weights: dict, shape, volumes, rule: str, epsilon: float, batch_size
             "threads": threads,
         }
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        store = np.lib.format.open_memmap(folder / "volumes.npy", "w+", "float32", (len(volumes), *shape, 1))
+        store = np.lib.format.open_memmap(
+            folder / "volumes.npy", "w+", "float32", (len(volumes), *shape, 1)
+        )
         for index, volume in enumerate(volumes):
             store[index] = volume
         store.flush()
         settings = {
-            "TF_USE_LEGACY_KERAS": "1", "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TF_ENABLE_ONEDNN_OPTS": "1",  # else maxima that tie each get the whole relevance: see msxai.network
-        }  # fmt: skip
-        command = [sys.executable, "-m", "msxai.innvestigate_process", folder]
-        run = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+            "TF_USE_LEGACY_KERAS": "1",
+            "KERAS_BACKEND": "tensorflow",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "TF_ENABLE_ONEDNN_OPTS": "1",  # else maxima that tie each get the whole relevance: see msxai.model.network
+        }
+        command = [sys.executable, "-m", "msxai.lrp.innvestigate", folder]
+        run = subprocess.run(
+            command, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+        )
         if run.returncode:
             raise EngineError(
                 "innvestigate",

@@ -3,20 +3,20 @@
 import numpy as np
 from keras import ops
 
-from . import graph
+from msxai.lrp import graph
 
 REACH = 5  # voxels along an axis that one cell of a convolution of 3 and a pooling of 3 sees; from one cell to the next are 3
 
 
 def output(plan: graph.Graph, values: list, batch, box) -> np.ndarray:
-    """Output of the last node, to rounding that of `msxai.graph.forward`.
+    """Output of the last node, to rounding that of `msxai.lrp.graph.forward`.
 
     Parameters
     ----------
-    plan : msxai.graph.Graph
+    plan : msxai.lrp.graph.Graph
         Layers that are neither in `plan.fused` nor an activation behind one that is are computed as a whole.
     values : list
-        From `msxai.graph.forward`, with `plan.fused`, for the scan before the change.
+        From `msxai.lrp.graph.forward`, with `plan.fused`, for the scan before the change.
     batch : ndarray of shape (1, X, Y, Z, C)
         The scan after it.
     box : sequence of (int, int)
@@ -33,12 +33,18 @@ def output(plan: graph.Graph, values: list, batch, box) -> np.ndarray:
         elif place in plan.fused.values():
             continue  # its pooling computes it
         elif place in plan.fused and (source := plan.nodes[plan.fused[place]].inputs[0]) in boxes:
-            cells = [(max(-((REACH - 1 - start) // 3), 0), min((stop - 1) // 3 + 1, count))
-                     for (start, stop), count in zip(boxes[source], values[place].shape[1:4], strict=True)]  # fmt: skip
+            cells = [
+                (max(-((REACH - 1 - start) // 3), 0), min((stop - 1) // 3 + 1, count))
+                for (start, stop), count in zip(
+                    boxes[source], values[place].shape[1:4], strict=True
+                )
+            ]
             boxes[place] = cells
             seen = tuple(slice(3 * first, 3 * last + REACH - 3) for first, last in cells)
             if all(first < last for first, last in cells):
-                part = graph.convolve_and_pool(plan.nodes[plan.fused[place]].what, found[source][:, *seen])[0]
+                part = graph.convolve_and_pool(
+                    plan.nodes[plan.fused[place]].what, found[source][:, *seen]
+                )[0]
                 found[place] = _patched(values[place], part, cells)
         elif isinstance(node.what, graph.Activation) and node.inputs[0] in boxes:
             boxes[place] = cells = boxes[node.inputs[0]]

@@ -22,8 +22,8 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .errors import ParameterError
-from .parameters import one_of
+from msxai.base.errors import ParameterError
+from msxai.base.parameters import one_of
 
 SMALL = 1e-9  # stabiliser of rules without an epsilon
 
@@ -90,11 +90,21 @@ def z(stabiliser: float = SMALL, bias: bool = True) -> Rule:
     return Rule("z", epsilon(stabiliser, bias).terms, stabiliser, bias)
 
 
-def alpha_beta(alpha: float = 2, beta: float = 1, stabiliser: float = SMALL, bias: bool = True) -> Rule:
+def alpha_beta(
+    alpha: float = 2, beta: float = 1, stabiliser: float = SMALL, bias: bool = True
+) -> Rule:
     """See the module."""
     if abs(alpha - beta - 1) > 1e-9 or beta < 0:
-        raise ParameterError("rule alpha_beta", f"alpha {alpha}, beta {beta}", "alpha - beta = 1, beta >= 0", "Give for instance 2 and 1.")
-    same, other = ((_positive, _positive), (_negative, _negative)), ((_positive, _negative), (_negative, _positive))
+        raise ParameterError(
+            "rule alpha_beta",
+            f"alpha {alpha}, beta {beta}",
+            "alpha - beta = 1, beta >= 0",
+            "Give for instance 2 and 1.",
+        )
+    same, other = (
+        ((_positive, _positive), (_negative, _negative)),
+        ((_positive, _negative), (_negative, _positive)),
+    )
     terms = [Term(alpha, same, _positive if bias else None)]
     if beta:
         terms.append(Term(-beta, other, _negative if bias else None))
@@ -130,7 +140,11 @@ def bounded(low: float | None = None, high: float | None = None, stabiliser: flo
 
     def edge(given, name):
         def value(x, xp):
-            found = getattr(xp, name)(x, axis=tuple(range(1, len(x.shape))), keepdims=True) if given is None else given
+            found = (
+                getattr(xp, name)(x, axis=tuple(range(1, len(x.shape))), keepdims=True)
+                if given is None
+                else given
+            )
             return x - found
 
         return value
@@ -140,21 +154,39 @@ def bounded(low: float | None = None, high: float | None = None, stabiliser: flo
 
 
 RULES = {
-    "epsilon": epsilon, "z": z, "alpha_beta": alpha_beta, "gamma": gamma, "flat": flat, "w_square": w_square, "bounded": bounded,
+    "epsilon": epsilon,
+    "z": z,
+    "alpha_beta": alpha_beta,
+    "gamma": gamma,
+    "flat": flat,
+    "w_square": w_square,
+    "bounded": bounded,
     "z_plus": lambda stabiliser=SMALL, bias=True: alpha_beta(1, 0, stabiliser, bias),
     "alpha1_beta0": lambda stabiliser=SMALL, bias=True: alpha_beta(1, 0, stabiliser, bias),
     "alpha2_beta1": lambda stabiliser=SMALL, bias=True: alpha_beta(2, 1, stabiliser, bias),
-}  # fmt: skip
+}
 ROLES = ("first", "convolution", "dense", "pool", "add")
 COMPOSITES = {
     "epsilon_plus": {"convolution": "z_plus", "dense": "epsilon"},
     "epsilon_plus_flat": {"first": "flat", "convolution": "z_plus", "dense": "epsilon"},
     "epsilon_alpha2_beta1": {"convolution": "alpha2_beta1", "dense": "epsilon"},
-    "epsilon_alpha2_beta1_flat": {"first": "flat", "convolution": "alpha2_beta1", "dense": "epsilon"},
+    "epsilon_alpha2_beta1_flat": {
+        "first": "flat",
+        "convolution": "alpha2_beta1",
+        "dense": "epsilon",
+    },
     "epsilon_gamma_box": {"first": "bounded", "convolution": "gamma", "dense": "epsilon"},
-    "epsilon_half_gamma_box": {"first": "bounded", "convolution": {"rule": "gamma", "gamma": 0.5}, "dense": "epsilon"},
+    "epsilon_half_gamma_box": {
+        "first": "bounded",
+        "convolution": {"rule": "gamma", "gamma": 0.5},
+        "dense": "epsilon",
+    },
     # larger gamma, also in the first layer: chosen on simulated patients by hand, not by the search of benchmarks/search.py
-    "epsilon_gamma": {"first": {"rule": "gamma", "gamma": 4.0}, "convolution": {"rule": "gamma", "gamma": 1.0}, "dense": "epsilon"},
+    "epsilon_gamma": {
+        "first": {"rule": "gamma", "gamma": 4.0},
+        "convolution": {"rule": "gamma", "gamma": 1.0},
+        "dense": "epsilon",
+    },
 }
 NAMES = (*RULES, *COMPOSITES)
 DEFAULT = "epsilon_half_gamma_box"
@@ -203,7 +235,11 @@ def assign(layers: dict, rule, epsilon: float) -> dict[str, Rule]:
     """
     if not isinstance(rule, dict):
         one_of("rule", rule, NAMES)
-    mapping = rule if isinstance(rule, dict) else COMPOSITES.get(rule) or {"convolution": rule, "dense": rule}
+    mapping = (
+        rule
+        if isinstance(rule, dict)
+        else COMPOSITES.get(rule) or {"convolution": rule, "dense": rule}
+    )
     for key in mapping:
         one_of("rule, role or layer", key, [*ROLES, *layers])
     found = {}
@@ -212,7 +248,12 @@ def assign(layers: dict, rule, epsilon: float) -> dict[str, Rule]:
         default = "z" if roles[-1] in ("pool", "add") else "epsilon"
         found[name] = make(mapping[key] if key else default, epsilon)
         if roles[-1] in ("pool", "add") and not found[name].plain:
-            raise ParameterError(f"rule of {name}", found[name].name, "epsilon or z", "A mean or a sum has no weights to tell apart.")
+            raise ParameterError(
+                f"rule of {name}",
+                found[name].name,
+                "epsilon or z",
+                "A mean or a sum has no weights to tell apart.",
+            )
     return found
 
 
@@ -225,10 +266,16 @@ def divide(relevance, totals, stabiliser: float, factor: float, xp):
     """Shares factor R_k / stab(Z_k); for each volume and k their sum, and what the stabiliser keeps, d sum share sign(Z)."""
     shares = factor * relevance / stabilised(totals, stabiliser, xp)
     axes = tuple(range(1, len(shares.shape) - 1))
-    return shares, xp.sum(shares, axes), xp.sum(xp.where(totals >= 0, stabiliser * shares, -stabiliser * shares), axes)
+    return (
+        shares,
+        xp.sum(shares, axes),
+        xp.sum(xp.where(totals >= 0, stabiliser * shares, -stabiliser * shares), axes),
+    )
 
 
-def share_out(rule: Rule, relevance, inputs, weights, bias, outputs, forward, backward, xp, divide=divide):
+def share_out(
+    rule: Rule, relevance, inputs, weights, bias, outputs, forward, backward, xp, divide=divide
+):
     """Share out the relevance of a layer's outputs among its inputs.
 
     Parameters
@@ -265,7 +312,9 @@ def share_out(rule: Rule, relevance, inputs, weights, bias, outputs, forward, ba
             total = total if offset is None else total + offset
         arriving = relevance
         if term.sign:
-            arriving = xp.where((outputs >= 0) if term.sign > 0 else (outputs < 0), relevance, 0 * relevance)
+            arriving = xp.where(
+                (outputs >= 0) if term.sign > 0 else (outputs < 0), relevance, 0 * relevance
+            )
         shares, sums, kept = divide(arriving, total, rule.stabiliser, term.share, xp)
         lost = lost + kept
         absorbed = absorbed + (0 * sums if offset is None else sums * offset)

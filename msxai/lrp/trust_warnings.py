@@ -21,8 +21,10 @@ import numpy as np
 from scipy import stats
 from sklearn.covariance import LedoitWolf
 
-from . import ROOT, integrity, network, training
-from .prepared import Prepared
+from msxai import ROOT
+from msxai.base import provenance
+from msxai.data.prepared import Prepared
+from msxai.model import network, training
 
 FLAGS = {
     "conservation": "what the map lacks of the logit, as a share of it (of at least 1)",
@@ -43,7 +45,11 @@ def measure(maps, logits, brain) -> dict:
     logits : sequence of float
     brain : ndarray of bool, shape (X, Y, Z)
     """
-    mean, logit, ranks = np.mean(maps, axis=0, dtype=float), float(np.mean(logits)), [stats.rankdata(one[brain]) for one in maps]
+    mean, logit, ranks = (
+        np.mean(maps, axis=0, dtype=float),
+        float(np.mean(logits)),
+        [stats.rankdata(one[brain]) for one in maps],
+    )
     size = np.abs(mean).sum()
     with np.errstate(invalid="ignore", divide="ignore"):  # a map of zeros agrees with none
         pairs = [np.corrcoef(*pair)[0, 1] for pair in itertools.combinations(ranks, 2)]
@@ -77,7 +83,11 @@ class Distance:
             one = np.asarray(one, float)
             centres = np.stack([one[labels == label].mean(axis=0) for label in np.unique(labels)])
             rest = one - centres[np.searchsorted(np.unique(labels), labels)]
-            precision = LedoitWolf(assume_centered=True).fit(rest).precision_ if rest.any() else np.full((one.shape[1],) * 2, np.nan)
+            precision = (
+                LedoitWolf(assume_centered=True).fit(rest).precision_
+                if rest.any()
+                else np.full((one.shape[1],) * 2, np.nan)
+            )
             self.fits.append((centres, precision))
 
     def __call__(self, features) -> np.ndarray:
@@ -98,14 +108,26 @@ def reference(weights) -> tuple[Prepared | None, str]:
     """The cohort that a weights file was trained on, by the record beside it; else None and why."""
     weights = Path(weights).resolve()
     record = weights.parent / "provenance.json"
-    known = json.loads(record.read_text(encoding="utf-8")).get("inputs", {}) if record.is_file() else {}
-    results, found = weights.parents[3:4], {}  # the folder of results that the weights lie in, wherever it was moved to
+    known = (
+        json.loads(record.read_text(encoding="utf-8")).get("inputs", {}) if record.is_file() else {}
+    )
+    results, found = (
+        weights.parents[3:4],
+        {},
+    )  # the folder of results that the weights lie in, wherever it was moved to
     for name, digest in known.items():
         places = [ROOT / name]
         for folder in results:
-            places += [folder / "prepared" / Path(name).name, *folder.glob(f"lesion-filled/*/{Path(name).name}")]
+            places += [
+                folder / "prepared" / Path(name).name,
+                *folder.glob(f"lesion-filled/*/{Path(name).name}"),
+            ]
         for ending in (".h5", "_split.tsv"):
-            same = (path for path in places if name.endswith(ending) and path.is_file() and integrity.sha256(path) == digest)
+            same = (
+                path
+                for path in places
+                if name.endswith(ending) and path.is_file() and provenance.sha256(path) == digest
+            )
             found[ending] = found.get(ending) or next(same, None)
     if all(found.get(ending) for ending in (".h5", "_split.tsv")):
         return Prepared(found[".h5"], found["_split.tsv"]), ""
@@ -116,9 +138,17 @@ def limits(values: list[dict]) -> dict:
     """Limits by the values of the validation part, one dict a scan: name to the limit, None without any value."""
     found = {}
     for name in FLAGS:
-        known = np.sort([-one[name] if name in LOW else one[name] for one in values if one.get(name) is not None])
+        known = np.sort(
+            [
+                -one[name] if name in LOW else one[name]
+                for one in values
+                if one.get(name) is not None
+            ]
+        )
         place = min(int(np.ceil((len(known) + 1) * (1 - ALARMS))), len(known)) - 1
-        found[name] = None if not len(known) else float(-known[place] if name in LOW else known[place])
+        found[name] = (
+            None if not len(known) else float(-known[place] if name in LOW else known[place])
+        )
     return found
 
 
@@ -127,6 +157,19 @@ def flags(values: dict, limits: dict, source: str) -> list[dict]:
     found = []
     for name, meaning in FLAGS.items():
         value, limit = values.get(name), limits.get(name)
-        passed = None if value is None or limit is None else bool(value < limit if name in LOW else value > limit)
-        found.append({"Flag": name, "Meaning": meaning, "Value": value, "Limit": limit, "Flagged": passed, "LimitFrom": source})
+        passed = (
+            None
+            if value is None or limit is None
+            else bool(value < limit if name in LOW else value > limit)
+        )
+        found.append(
+            {
+                "Flag": name,
+                "Meaning": meaning,
+                "Value": value,
+                "Limit": limit,
+                "Flagged": passed,
+                "LimitFrom": source,
+            }
+        )
     return found

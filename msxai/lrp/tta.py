@@ -2,7 +2,7 @@
 
 Relevance sits where a network's poolings happen to fall on a scan; the mean over shifts by a few voxels depends on it less. Of Grad-CAM the
 same is known as augmented Grad-CAM (Morbidelli et al. 2020, doi:10.1109/ICASSP40776.2020.9054416). A brain mirrored left to right is as
-good a scan to a network that was trained on mirrored ones (`msxai.training.augment`).
+good a scan to a network that was trained on mirrored ones (`msxai.model.training.augment`).
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.stats import qmc
 
-from . import attribution, lrp
-from .errors import ParameterError
+from msxai.base.errors import ParameterError
+from msxai.lrp import engine, gradients
 
 REACH = 4  # voxels along each axis: more than a pooling of 3 spans
 
@@ -28,11 +28,17 @@ def moves(copies: int, reach: int = REACH) -> list[tuple[tuple[int, int, int], b
     """
     for name, value, least in (("copies", copies, 1), ("reach", reach, 0)):
         if value < least:
-            raise ParameterError(name, f"{value}", f"{least} or more", "Leave it out for the usual value.")
-    half, *points = qmc.Halton(4, scramble=False).random(copies).T  # of the first, every other point lies in the upper half
+            raise ParameterError(
+                name, f"{value}", f"{least} or more", "Leave it out for the usual value."
+            )
+    half, *points = (
+        qmc.Halton(4, scramble=False).random(copies).T
+    )  # of the first, every other point lies in the upper half
     steps = np.floor(np.transpose(points) * (2 * reach + 1)).astype(int) - reach
     steps[0] = 0
-    return [(tuple(map(int, step)), bool(one >= 0.5)) for step, one in zip(steps, half, strict=True)]
+    return [
+        (tuple(map(int, step)), bool(one >= 0.5)) for step, one in zip(steps, half, strict=True)
+    ]
 
 
 def moved(values, step, mirrored: bool) -> np.ndarray:
@@ -46,7 +52,9 @@ def moved_back(values, step, mirrored: bool) -> np.ndarray:
     return values[::-1] if mirrored else values
 
 
-def explain(model: keras.Model, volumes, copies: int = 1, reach: int = REACH, **options) -> lrp.Explanation:
+def explain(
+    model: keras.Model, volumes, copies: int = 1, reach: int = REACH, **options
+) -> engine.Explanation:
     """As `msxai.lrp.explain`, the mean over `moves` of relevance, logits and audit: each copy's account balances, and so does their mean.
 
     Parameters
@@ -63,19 +71,42 @@ def explain(model: keras.Model, volumes, copies: int = 1, reach: int = REACH, **
     """
     relevance = logits = numbers = 0
     for step, mirrored in moves(copies, reach):
-        one = lrp.explain(model, np.stack([moved(volume[..., 0], step, mirrored)[..., None] for volume in volumes]), **options)
-        relevance += np.stack([moved_back(each[..., 0], step, mirrored)[..., None] for each in one.relevance]) / copies
-        logits, numbers = logits + one.logits / copies, numbers + one.audit[lrp.AUDIT[3:]] / copies
-    return dataclasses.replace(one, relevance=relevance, logits=logits, audit=one.audit.assign(**numbers))
+        one = engine.explain(
+            model,
+            np.stack([moved(volume[..., 0], step, mirrored)[..., None] for volume in volumes]),
+            **options,
+        )
+        relevance += (
+            np.stack(
+                [moved_back(each[..., 0], step, mirrored)[..., None] for each in one.relevance]
+            )
+            / copies
+        )
+        logits, numbers = (
+            logits + one.logits / copies,
+            numbers + one.audit[engine.AUDIT[3:]] / copies,
+        )
+    return dataclasses.replace(
+        one, relevance=relevance, logits=logits, audit=one.audit.assign(**numbers)
+    )
 
 
-def maps(model: keras.Model, volume, names, epsilon: float = 1e-3, *, copies: int = 4, reach: int = REACH, threads: int = 0) -> dict:
-    """As `msxai.attribution.maps`, the mean over `moves`.
+def maps(
+    model: keras.Model,
+    volume,
+    names,
+    epsilon: float = 1e-3,
+    *,
+    copies: int = 4,
+    reach: int = REACH,
+    threads: int = 0,
+) -> dict:
+    """As `msxai.lrp.gradients.maps`, the mean over `moves`.
 
     Parameters
     ----------
     model, volume, names, epsilon, threads
-        See `msxai.attribution.maps`.
+        See `msxai.lrp.gradients.maps`.
     copies, reach : int
         See `moves`; with one copy it is the plain map.
 
@@ -87,11 +118,17 @@ def maps(model: keras.Model, volume, names, epsilon: float = 1e-3, *, copies: in
     Raises
     ------
     ParameterError
-        As `moves` and `msxai.attribution.maps`.
+        As `moves` and `msxai.lrp.gradients.maps`.
     """
     found = {}
     for step, mirrored in moves(copies, reach):
-        one = attribution.maps(model, np.ascontiguousarray(moved(volume, step, mirrored)), names, epsilon, threads=threads)
+        one = gradients.maps(
+            model,
+            np.ascontiguousarray(moved(volume, step, mirrored)),
+            names,
+            epsilon,
+            threads=threads,
+        )
         for name, values in one.items():
             found[name] = found.get(name, 0) + moved_back(values, step, mirrored) / copies
     return found

@@ -17,7 +17,12 @@ EDGE = 3  # of the kernel and of the pooling (voxels)
 REACH = 5  # edge of what one cell sees
 LANES = 32  # 27 taps, padded to whole vector registers
 
-_options = {"parallel": True, "cache": True, "fastmath": {"contract", "reassoc", "nsz"}, "boundscheck": False}
+_options = {
+    "parallel": True,
+    "cache": True,
+    "fastmath": {"contract", "reassoc", "nsz"},
+    "boundscheck": False,
+}
 
 
 @contextlib.contextmanager
@@ -55,7 +60,9 @@ def _spans(volume):
                 low += 1
             while low < high and row[high - 1] == 0:
                 high -= 1
-            edges[x, y, 0], edges[x, y, 1] = (low // a, (high - 1) // a + 1) if low < high else (nz, 0)
+            edges[x, y, 0], edges[x, y, 1] = (
+                (low // a, (high - 1) // a + 1) if low < high else (nz, 0)
+            )
     spans = np.empty(((nx - 2) // EDGE, (ny - 2) // EDGE, 2), np.int64)
     for i in range(spans.shape[0]):
         for j in range(spans.shape[1]):
@@ -96,40 +103,175 @@ def first_winners(volume, taps, bias):
             for column in range(EDGE**2):  # of three places along z, which share what they see
                 x, y, z = i * EDGE + column // EDGE, j * EDGE + column % EDGE, k * EDGE
                 seen = scan[x : x + EDGE, y : y + EDGE, z : z + REACH]
-                a0, a1, a2, a3, a4 = seen[0, 0, 0], seen[0, 0, 1], seen[0, 0, 2], seen[0, 0, 3], seen[0, 0, 4]
-                b0, b1, b2, b3, b4 = seen[0, 1, 0], seen[0, 1, 1], seen[0, 1, 2], seen[0, 1, 3], seen[0, 1, 4]
-                c0, c1, c2, c3, c4 = seen[0, 2, 0], seen[0, 2, 1], seen[0, 2, 2], seen[0, 2, 3], seen[0, 2, 4]
-                d0, d1, d2, d3, d4 = seen[1, 0, 0], seen[1, 0, 1], seen[1, 0, 2], seen[1, 0, 3], seen[1, 0, 4]
-                e0, e1, e2, e3, e4 = seen[1, 1, 0], seen[1, 1, 1], seen[1, 1, 2], seen[1, 1, 3], seen[1, 1, 4]
-                f0, f1, f2, f3, f4 = seen[1, 2, 0], seen[1, 2, 1], seen[1, 2, 2], seen[1, 2, 3], seen[1, 2, 4]
-                g0, g1, g2, g3, g4 = seen[2, 0, 0], seen[2, 0, 1], seen[2, 0, 2], seen[2, 0, 3], seen[2, 0, 4]
-                h0, h1, h2, h3, h4 = seen[2, 1, 0], seen[2, 1, 1], seen[2, 1, 2], seen[2, 1, 3], seen[2, 1, 4]
-                i0, i1, i2, i3, i4 = seen[2, 2, 0], seen[2, 2, 1], seen[2, 2, 2], seen[2, 2, 3], seen[2, 2, 4]
+                a0, a1, a2, a3, a4 = (
+                    seen[0, 0, 0],
+                    seen[0, 0, 1],
+                    seen[0, 0, 2],
+                    seen[0, 0, 3],
+                    seen[0, 0, 4],
+                )
+                b0, b1, b2, b3, b4 = (
+                    seen[0, 1, 0],
+                    seen[0, 1, 1],
+                    seen[0, 1, 2],
+                    seen[0, 1, 3],
+                    seen[0, 1, 4],
+                )
+                c0, c1, c2, c3, c4 = (
+                    seen[0, 2, 0],
+                    seen[0, 2, 1],
+                    seen[0, 2, 2],
+                    seen[0, 2, 3],
+                    seen[0, 2, 4],
+                )
+                d0, d1, d2, d3, d4 = (
+                    seen[1, 0, 0],
+                    seen[1, 0, 1],
+                    seen[1, 0, 2],
+                    seen[1, 0, 3],
+                    seen[1, 0, 4],
+                )
+                e0, e1, e2, e3, e4 = (
+                    seen[1, 1, 0],
+                    seen[1, 1, 1],
+                    seen[1, 1, 2],
+                    seen[1, 1, 3],
+                    seen[1, 1, 4],
+                )
+                f0, f1, f2, f3, f4 = (
+                    seen[1, 2, 0],
+                    seen[1, 2, 1],
+                    seen[1, 2, 2],
+                    seen[1, 2, 3],
+                    seen[1, 2, 4],
+                )
+                g0, g1, g2, g3, g4 = (
+                    seen[2, 0, 0],
+                    seen[2, 0, 1],
+                    seen[2, 0, 2],
+                    seen[2, 0, 3],
+                    seen[2, 0, 4],
+                )
+                h0, h1, h2, h3, h4 = (
+                    seen[2, 1, 0],
+                    seen[2, 1, 1],
+                    seen[2, 1, 2],
+                    seen[2, 1, 3],
+                    seen[2, 1, 4],
+                )
+                i0, i1, i2, i3, i4 = (
+                    seen[2, 2, 0],
+                    seen[2, 2, 1],
+                    seen[2, 2, 2],
+                    seen[2, 2, 3],
+                    seen[2, 2, 4],
+                )
                 for f in range(c):
                     v0 = (
-                        (a0 * p[0, f] + a1 * p[1, f] + a2 * p[2, f] + b0 * p[3, f] + b1 * p[4, f]
-                           + b2 * p[5, f] + c0 * p[6, f] + c1 * p[7, f] + c2 * p[8, f])
-                        + (d0 * q[0, f] + d1 * q[1, f] + d2 * q[2, f] + e0 * q[3, f] + e1 * q[4, f]
-                           + e2 * q[5, f] + f0 * q[6, f] + f1 * q[7, f] + f2 * q[8, f])
-                        + (g0 * r[0, f] + g1 * r[1, f] + g2 * r[2, f] + h0 * r[3, f] + h1 * r[4, f]
-                           + h2 * r[5, f] + i0 * r[6, f] + i1 * r[7, f] + i2 * r[8, f])
-                    )  # fmt: skip
+                        (
+                            a0 * p[0, f]
+                            + a1 * p[1, f]
+                            + a2 * p[2, f]
+                            + b0 * p[3, f]
+                            + b1 * p[4, f]
+                            + b2 * p[5, f]
+                            + c0 * p[6, f]
+                            + c1 * p[7, f]
+                            + c2 * p[8, f]
+                        )
+                        + (
+                            d0 * q[0, f]
+                            + d1 * q[1, f]
+                            + d2 * q[2, f]
+                            + e0 * q[3, f]
+                            + e1 * q[4, f]
+                            + e2 * q[5, f]
+                            + f0 * q[6, f]
+                            + f1 * q[7, f]
+                            + f2 * q[8, f]
+                        )
+                        + (
+                            g0 * r[0, f]
+                            + g1 * r[1, f]
+                            + g2 * r[2, f]
+                            + h0 * r[3, f]
+                            + h1 * r[4, f]
+                            + h2 * r[5, f]
+                            + i0 * r[6, f]
+                            + i1 * r[7, f]
+                            + i2 * r[8, f]
+                        )
+                    )
                     v1 = (
-                        (a1 * p[0, f] + a2 * p[1, f] + a3 * p[2, f] + b1 * p[3, f] + b2 * p[4, f]
-                           + b3 * p[5, f] + c1 * p[6, f] + c2 * p[7, f] + c3 * p[8, f])
-                        + (d1 * q[0, f] + d2 * q[1, f] + d3 * q[2, f] + e1 * q[3, f] + e2 * q[4, f]
-                           + e3 * q[5, f] + f1 * q[6, f] + f2 * q[7, f] + f3 * q[8, f])
-                        + (g1 * r[0, f] + g2 * r[1, f] + g3 * r[2, f] + h1 * r[3, f] + h2 * r[4, f]
-                           + h3 * r[5, f] + i1 * r[6, f] + i2 * r[7, f] + i3 * r[8, f])
-                    )  # fmt: skip
+                        (
+                            a1 * p[0, f]
+                            + a2 * p[1, f]
+                            + a3 * p[2, f]
+                            + b1 * p[3, f]
+                            + b2 * p[4, f]
+                            + b3 * p[5, f]
+                            + c1 * p[6, f]
+                            + c2 * p[7, f]
+                            + c3 * p[8, f]
+                        )
+                        + (
+                            d1 * q[0, f]
+                            + d2 * q[1, f]
+                            + d3 * q[2, f]
+                            + e1 * q[3, f]
+                            + e2 * q[4, f]
+                            + e3 * q[5, f]
+                            + f1 * q[6, f]
+                            + f2 * q[7, f]
+                            + f3 * q[8, f]
+                        )
+                        + (
+                            g1 * r[0, f]
+                            + g2 * r[1, f]
+                            + g3 * r[2, f]
+                            + h1 * r[3, f]
+                            + h2 * r[4, f]
+                            + h3 * r[5, f]
+                            + i1 * r[6, f]
+                            + i2 * r[7, f]
+                            + i3 * r[8, f]
+                        )
+                    )
                     v2 = (
-                        (a2 * p[0, f] + a3 * p[1, f] + a4 * p[2, f] + b2 * p[3, f] + b3 * p[4, f]
-                           + b4 * p[5, f] + c2 * p[6, f] + c3 * p[7, f] + c4 * p[8, f])
-                        + (d2 * q[0, f] + d3 * q[1, f] + d4 * q[2, f] + e2 * q[3, f] + e3 * q[4, f]
-                           + e4 * q[5, f] + f2 * q[6, f] + f3 * q[7, f] + f4 * q[8, f])
-                        + (g2 * r[0, f] + g3 * r[1, f] + g4 * r[2, f] + h2 * r[3, f] + h3 * r[4, f]
-                           + h4 * r[5, f] + i2 * r[6, f] + i3 * r[7, f] + i4 * r[8, f])
-                    )  # fmt: skip
+                        (
+                            a2 * p[0, f]
+                            + a3 * p[1, f]
+                            + a4 * p[2, f]
+                            + b2 * p[3, f]
+                            + b3 * p[4, f]
+                            + b4 * p[5, f]
+                            + c2 * p[6, f]
+                            + c3 * p[7, f]
+                            + c4 * p[8, f]
+                        )
+                        + (
+                            d2 * q[0, f]
+                            + d3 * q[1, f]
+                            + d4 * q[2, f]
+                            + e2 * q[3, f]
+                            + e3 * q[4, f]
+                            + e4 * q[5, f]
+                            + f2 * q[6, f]
+                            + f3 * q[7, f]
+                            + f4 * q[8, f]
+                        )
+                        + (
+                            g2 * r[0, f]
+                            + g3 * r[1, f]
+                            + g4 * r[2, f]
+                            + h2 * r[3, f]
+                            + h3 * r[4, f]
+                            + h4 * r[5, f]
+                            + i2 * r[6, f]
+                            + i3 * r[7, f]
+                            + i4 * r[8, f]
+                        )
+                    )
                     top, place = best[f], winner[f]
                     better = v0 > top
                     top, place = v0 if better else top, EDGE * column if better else place
@@ -146,7 +288,12 @@ def first_winners(volume, taps, bias):
 @numba.njit(**_options)
 def winners_of(maps):
     """Max pooling of a volume of shape (x, y, z, c): values and winners of shape (x // 3, y // 3, z // 3, c)."""
-    nx, ny, nz, c = maps.shape[0] // EDGE, maps.shape[1] // EDGE, maps.shape[2] // EDGE, maps.shape[3]
+    nx, ny, nz, c = (
+        maps.shape[0] // EDGE,
+        maps.shape[1] // EDGE,
+        maps.shape[2] // EDGE,
+        maps.shape[3],
+    )
     values = np.empty((nx, ny, nz, c), maps.dtype)
     winners = np.zeros((nx, ny, nz, c), np.int32)
     for row in numba.prange(nx * ny):
@@ -155,7 +302,11 @@ def winners_of(maps):
             best, winner = values[i, j, k], winners[i, j, k]
             best[:] = maps[i * EDGE, j * EDGE, k * EDGE]
             for place in range(1, EDGE**3):
-                found = maps[i * EDGE + place // EDGE**2, j * EDGE + place // EDGE % EDGE, k * EDGE + place % EDGE]
+                found = maps[
+                    i * EDGE + place // EDGE**2,
+                    j * EDGE + place // EDGE % EDGE,
+                    k * EDGE + place % EDGE,
+                ]
                 for f in range(c):
                     better = found[f] > best[f]
                     best[f] = found[f] if better else best[f]
@@ -222,7 +373,11 @@ def gather(volume, taps, winners):
                 continue
             for f in range(c):
                 place, total = winners[i, j, k, f], out[i, j, k, f]
-                x, y, z = i * EDGE + place // EDGE**2, j * EDGE + place // EDGE % EDGE, k * EDGE + place % EDGE
+                x, y, z = (
+                    i * EDGE + place // EDGE**2,
+                    j * EDGE + place // EDGE % EDGE,
+                    k * EDGE + place % EDGE,
+                )
                 for tap in range(EDGE**3):
                     u, v, w = x + tap // EDGE**2, y + tap // EDGE % EDGE, z + tap % EDGE
                     for g in range(a):
@@ -255,28 +410,46 @@ def scatter(shares, taps, winners, factor):
     for odd in range(2):
         for half in numba.prange((nx + 1 - odd) // 2):
             i = 2 * half + odd
-            columns, patch = np.zeros((EDGE**2, 48), factor.dtype), np.zeros((REACH, REACH**2), factor.dtype)
+            columns, patch = (
+                np.zeros((EDGE**2, 48), factor.dtype),
+                np.zeros((REACH, REACH**2), factor.dtype),
+            )
             for j in range(ny):
                 for k in range(spans[i, j, 0], spans[i, j, 1]):
                     if a == 1:
                         columns[:], patch[:] = 0, 0
                         for f in range(c):
-                            share, column, w = shares[i, j, k, f], winners[i, j, k, f] // EDGE, winners[i, j, k, f] % EDGE
+                            share, column, w = (
+                                shares[i, j, k, f],
+                                winners[i, j, k, f] // EDGE,
+                                winners[i, j, k, f] % EDGE,
+                            )
                             for lane in range(48):
                                 columns[column, lane] += share * lines[w, f, lane]
                         for column in range(EDGE**2):
                             for u in range(EDGE):
                                 for lane in range(EDGE * REACH):
-                                    patch[column // EDGE + u, column % EDGE * REACH + lane] += columns[column, u * EDGE * REACH + lane]
+                                    patch[column // EDGE + u, column % EDGE * REACH + lane] += (
+                                        columns[column, u * EDGE * REACH + lane]
+                                    )
                         for u in range(REACH):
                             for place in range(REACH**2):
-                                out[i * EDGE + u, j * EDGE + place // REACH, k * EDGE + place % REACH, 0] += patch[u, place]
+                                out[
+                                    i * EDGE + u,
+                                    j * EDGE + place // REACH,
+                                    k * EDGE + place % REACH,
+                                    0,
+                                ] += patch[u, place]
                         continue
                     for f in range(c):
                         share, place = shares[i, j, k, f], winners[i, j, k, f]
                         if share == 0:
                             continue
-                        x, y, z = i * EDGE + place // EDGE**2, j * EDGE + place // EDGE % EDGE, k * EDGE + place % EDGE
+                        x, y, z = (
+                            i * EDGE + place // EDGE**2,
+                            j * EDGE + place // EDGE % EDGE,
+                            k * EDGE + place % EDGE,
+                        )
                         for tap in range(EDGE**3):
                             u, v, w = x + tap // EDGE**2, y + tap // EDGE % EDGE, z + tap % EDGE
                             for g in range(a):
@@ -288,7 +461,7 @@ def scatter(shares, taps, winners, factor):
 
 @numba.njit(**_options)
 def divide(relevance, totals, stabiliser, factor):
-    """`msxai.rules.divide` of one volume, in one pass.
+    """`msxai.lrp.rules.divide` of one volume, in one pass.
 
     Parameters
     ----------
@@ -308,7 +481,9 @@ def divide(relevance, totals, stabiliser, factor):
             for k in range(totals.shape[2]):
                 for f in range(totals.shape[3]):
                     total = totals[i, j, k, f]
-                    share = times * relevance[i, j, k, f] / (total + (small if total >= 0 else -small))
+                    share = (
+                        times * relevance[i, j, k, f] / (total + (small if total >= 0 else -small))
+                    )
                     shares[i, j, k, f] = share
                     slabs[0, i, f] += share
                     slabs[1, i, f] += share if total >= 0 else -share
@@ -341,7 +516,11 @@ def slopes(volume, shares, winners):
                     share, place = shares[i, j, k, f], winners[i, j, k, f]
                     if share == 0:
                         continue
-                    x, y, z = i * EDGE + place // EDGE**2, j * EDGE + place // EDGE % EDGE, k * EDGE + place % EDGE
+                    x, y, z = (
+                        i * EDGE + place // EDGE**2,
+                        j * EDGE + place // EDGE % EDGE,
+                        k * EDGE + place % EDGE,
+                    )
                     for tap in range(EDGE**3):
                         u, v, w = x + tap // EDGE**2, y + tap // EDGE % EDGE, z + tap % EDGE
                         for g in range(a):

@@ -5,7 +5,9 @@ import ctypes
 import os
 import zipfile
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notices hide a notebook's own output
+os.environ.setdefault(
+    "TF_CPP_MIN_LOG_LEVEL", "3"
+)  # TensorFlow's start-up notices hide a notebook's own output
 # Left alone, TensorFlow uses oneDNN only on a CPU with AVX512-VNNI or newer; elsewhere its pooling hands the slope of a maximum to every
 # voxel that ties for it, 27 times too much where a scan is 0.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -14,10 +16,10 @@ import keras
 import numpy as np
 from scipy.special import expit
 
-from . import kernels
-from .errors import ParameterError
-from .images import SHAPE
-from .integrity import replacing
+from msxai.base.errors import ParameterError
+from msxai.base.provenance import replacing
+from msxai.data.images import SHAPE
+from msxai.model import kernels
 
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4")
 
@@ -38,10 +40,14 @@ def configure(seed: int, threads: int) -> None:
         TensorFlow has already started with another number of threads.
     """
     keras.utils.set_random_seed(seed)
-    with contextlib.suppress(OSError, AttributeError):  # Linux: keep freed memory for the next batch, which halves the time in the kernel
+    with contextlib.suppress(
+        OSError, AttributeError
+    ):  # Linux: keep freed memory for the next batch, which halves the time in the kernel
         allocator = ctypes.CDLL("libc.so.6")
         allocator.mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD
-        allocator.mallopt(-2, 1 << 28)  # M_TOP_PAD; TensorFlow itself lowers the threshold of trimming
+        allocator.mallopt(
+            -2, 1 << 28
+        )  # M_TOP_PAD; TensorFlow itself lowers the threshold of trimming
     if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf
@@ -72,7 +78,7 @@ def on_gpu() -> bool:
 class ConvolutionPool(keras.layers.Conv3D):
     """Valid convolution of 3^3 voxels and max pooling of 3^3 as one layer: the same function and gradient as the two.
 
-    On TensorFlow without a GPU the compiled `msxai.kernels` do it: the first convolution keeps no map of all positions and passes over
+    On TensorFlow without a GPU the compiled `msxai.model.kernels` do it: the first convolution keeps no map of all positions and passes over
     cells that see nothing but 0, and the backward pass touches the winners only. Elsewhere it is Keras's convolution and pooling.
 
     Parameters
@@ -101,49 +107,82 @@ class ConvolutionPool(keras.layers.Conv3D):
 
 
 def _convolve_and_pool(volumes, kernel, bias):
-    """`ConvolutionPool` by `msxai.kernels`, in a TensorFlow graph or eagerly; one volume at a time, with TensorFlow's threads."""
+    """`ConvolutionPool` by `msxai.model.kernels`, in a TensorFlow graph or eagerly; one volume at a time, with TensorFlow's threads."""
     import tensorflow as tf
 
     count = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
 
     def each(function, *batches):
         with kernels.threads(count):
-            return [function(*(np.ascontiguousarray(one) for one in volume)) for volume in zip(*batches, strict=True)]
+            return [
+                function(*(np.ascontiguousarray(one) for one in volume))
+                for volume in zip(*batches, strict=True)
+            ]
 
     def first(volumes, kernel, bias):
-        found = each(lambda volume: kernels.first_winners(volume, kernels.taps(kernel), bias), volumes)
+        found = each(
+            lambda volume: kernels.first_winners(volume, kernels.taps(kernel), bias), volumes
+        )
         return tuple(map(np.stack, zip(*found, strict=True)))
 
     def pool(maps):
-        return tuple(map(np.stack, zip(*each(lambda one: kernels.winners_of(one), maps), strict=True)))
+        return tuple(
+            map(np.stack, zip(*each(lambda one: kernels.winners_of(one), maps), strict=True))
+        )
 
     def by_volume(shares, kernel, winners, volumes):
-        return np.stack(each(lambda *one: kernels.scatter(one[0], kernels.taps(kernel), one[1], np.ones_like(one[2])),
-                             shares, winners, volumes))  # fmt: skip
+        return np.stack(
+            each(
+                lambda *one: kernels.scatter(
+                    one[0], kernels.taps(kernel), one[1], np.ones_like(one[2])
+                ),
+                shares,
+                winners,
+                volumes,
+            )
+        )
 
     def by_kernel(volumes, shares, winners):
-        return kernels.kernel_of(np.sum(each(lambda *one: kernels.slopes(*one), volumes, shares, winners), axis=0))
+        return kernels.kernel_of(
+            np.sum(each(lambda *one: kernels.slopes(*one), volumes, shares, winners), axis=0)
+        )
 
     @tf.custom_gradient
     def function(volumes, kernel, bias):
         kinds = [tf.float32, tf.int32]
         if kernel.shape[3] == 1:
-            values, winners = tf.numpy_function(first, [volumes, kernel, bias], kinds, stateful=False)
+            values, winners = tf.numpy_function(
+                first, [volumes, kernel, bias], kinds, stateful=False
+            )
         else:
             maps = tf.nn.bias_add(tf.nn.conv3d(volumes, kernel, [1] * 5, "VALID"), bias)
             values, winners = tf.numpy_function(pool, [maps], kinds, stateful=False)
 
         def gradient(shares):
-            slope = tf.numpy_function(by_kernel, [volumes, shares, winners], tf.float32, stateful=False)
-            back = tf.numpy_function(by_volume, [shares, kernel, winners, volumes], tf.float32, stateful=False)
-            return tf.ensure_shape(back, volumes.shape), tf.ensure_shape(slope, kernel.shape), tf.reduce_sum(shares, [0, 1, 2, 3])
+            slope = tf.numpy_function(
+                by_kernel, [volumes, shares, winners], tf.float32, stateful=False
+            )
+            back = tf.numpy_function(
+                by_volume, [shares, kernel, winners, volumes], tf.float32, stateful=False
+            )
+            return (
+                tf.ensure_shape(back, volumes.shape),
+                tf.ensure_shape(slope, kernel.shape),
+                tf.reduce_sum(shares, [0, 1, 2, 3]),
+            )
 
         return values, gradient
 
     return function(volumes, tf.identity(kernel), tf.identity(bias))
 
 
-def build(width: int = 64, shape=SHAPE, dropout: float = 0.3, weight_decay: float = 0.01, fast: bool = False) -> keras.Model:
+def build(
+    width: int = 64,
+    shape=SHAPE,
+    dropout: float = 0.3,
+    weight_decay: float = 0.01,
+    fast: bool = False,
+) -> keras.Model:
     """Build the network; its output is the logit (the sigmoid is left to the loss and to `probability`).
 
     Parameters
@@ -172,8 +211,14 @@ def build(width: int = 64, shape=SHAPE, dropout: float = 0.3, weight_decay: floa
     layers = keras.layers
     model = keras.Sequential([keras.Input((*shape, 1))], name="eitel2019")
     for name in CONVOLUTIONS:
-        number, l2 = name[-1], keras.regularizers.L2(weight_decay) if name in ("conv3", "conv4") else None
-        pool, elu = layers.MaxPooling3D(3, name=f"pool{number}"), layers.Activation("elu", name=f"elu{number}")
+        number, l2 = (
+            name[-1],
+            keras.regularizers.L2(weight_decay) if name in ("conv3", "conv4") else None,
+        )
+        pool, elu = (
+            layers.MaxPooling3D(3, name=f"pool{number}"),
+            layers.Activation("elu", name=f"elu{number}"),
+        )
         if fast and name != "conv3":
             stage = [ConvolutionPool(width, kernel_regularizer=l2, name=name), elu]
         else:
@@ -194,7 +239,9 @@ def features(model: keras.Model) -> tuple[keras.Model, callable]:
     Width 16: 32 features; width 64: 128, as in the paper's network.
     """
     dense = model.get_layer("dense")
-    return keras.Model(model.inputs[0], model.get_layer("flatten").output), lambda values: keras.ops.convert_to_numpy(dense(values))[:, 0]
+    return keras.Model(
+        model.inputs[0], model.get_layer("flatten").output
+    ), lambda values: keras.ops.convert_to_numpy(dense(values))[:, 0]
 
 
 def probability(logits) -> np.ndarray:
@@ -204,8 +251,11 @@ def probability(logits) -> np.ndarray:
 
 def weights(model: keras.Model) -> dict[str, np.ndarray]:
     """All weights as ``{"conv1/kernel": array, ...}``; layers without weights do not appear."""
-    return {f"{layer.name}/{variable.name}": keras.ops.convert_to_numpy(variable)
-            for layer in model.layers for variable in layer.weights}  # fmt: skip
+    return {
+        f"{layer.name}/{variable.name}": keras.ops.convert_to_numpy(variable)
+        for layer in model.layers
+        for variable in layer.weights
+    }
 
 
 def save_weights(model: keras.Model, path) -> None:

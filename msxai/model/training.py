@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import integrity, network
-from .errors import CohortError
+from msxai.base import provenance
+from msxai.base.errors import CohortError
+from msxai.model import network
 
 
 def augment(volume, rng: np.random.Generator, shift: int = 2) -> np.ndarray:
@@ -37,7 +38,7 @@ class Volumes(keras.utils.PyDataset):
 
     Parameters
     ----------
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
         Arrays on disk.
     rows : sequence of int
         Which scans, in which order.
@@ -49,9 +50,17 @@ class Volumes(keras.utils.PyDataset):
         `augment` each scan; what it becomes depends only on the seed, the epoch and its row.
     """
 
-    def __init__(self, prepared, rows, batch_size: int, seed: int | None = None, augmentation: bool = False):
+    def __init__(
+        self, prepared, rows, batch_size: int, seed: int | None = None, augmentation: bool = False
+    ):
         super().__init__(workers=1, use_multiprocessing=False)
-        self.prepared, self.rows, self.batch_size, self.seed, self.epoch = prepared, np.asarray(rows), batch_size, seed, 0
+        self.prepared, self.rows, self.batch_size, self.seed, self.epoch = (
+            prepared,
+            np.asarray(rows),
+            batch_size,
+            seed,
+            0,
+        )
         self.augmentation = augmentation
         self.labels = prepared.table["label"].to_numpy("float32", na_value=np.nan)
         self.order = self.rows
@@ -75,7 +84,11 @@ class Volumes(keras.utils.PyDataset):
 
     def _volume(self, row):
         volume = self.prepared.image(row)
-        return volume if not self.augmentation else augment(volume, np.random.default_rng([self.seed, self.epoch, row]))
+        return (
+            volume
+            if not self.augmentation
+            else augment(volume, np.random.default_rng([self.seed, self.epoch, row]))
+        )
 
 
 class BestWeights(keras.callbacks.Callback):
@@ -106,7 +119,11 @@ class _Progress(keras.callbacks.Callback):
         self.bar = tqdm(total=self.params["epochs"], desc="training", unit="epoch")
 
     def on_epoch_end(self, epoch, logs=None):
-        self.bar.set_postfix(loss=f"{logs['loss']:.3f}", val_loss=f"{logs['val_loss']:.3f}", val_accuracy=f"{logs['val_accuracy']:.2f}")
+        self.bar.set_postfix(
+            loss=f"{logs['loss']:.3f}",
+            val_loss=f"{logs['val_loss']:.3f}",
+            val_accuracy=f"{logs['val_accuracy']:.2f}",
+        )
         self.bar.update()
 
     def on_train_end(self, logs=None):
@@ -132,8 +149,8 @@ def fit(
     Parameters
     ----------
     model : keras.Model
-        From `msxai.network.build`; on return it holds the best weights by validation (`BestWeights`).
-    prepared : msxai.prepared.Prepared
+        From `msxai.model.network.build`; on return it holds the best weights by validation (`BestWeights`).
+    prepared : msxai.data.prepared.Prepared
         Arrays with their split.
     learning_rate, decay : float
         Adam with learning_rate / (1 + decay * step); the paper: 1e-3 and 0, then 5e-4 and 2e-3.
@@ -145,7 +162,7 @@ def fit(
         Flip and shift training scans (`augment`).
     batches, loss : optional
         In place of `Volumes` of the training part (`batch_size`, `seed` and `augmentation` are then not used for it) and of the
-        cross-entropy, which validation is measured by in any case: see `msxai.pairs`.
+        cross-entropy, which validation is measured by in any case: see `msxai.model.pairs`.
 
     Returns
     -------
@@ -171,9 +188,16 @@ def fit(
     rate = keras.optimizers.schedules.InverseTimeDecay(learning_rate, 1, decay)
     metrics, scored = [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)], "val_loss"
     if loss is not None:
-        metrics, scored = [*metrics, keras.metrics.BinaryCrossentropy("cross_entropy", from_logits=True)], "val_cross_entropy"
-    model.compile(keras.optimizers.Adam(rate), loss or keras.losses.BinaryCrossentropy(from_logits=True), metrics=metrics,
-                  jit_compile=False)  # fmt: skip
+        metrics, scored = (
+            [*metrics, keras.metrics.BinaryCrossentropy("cross_entropy", from_logits=True)],
+            "val_cross_entropy",
+        )
+    model.compile(
+        keras.optimizers.Adam(rate),
+        loss or keras.losses.BinaryCrossentropy(from_logits=True),
+        metrics=metrics,
+        jit_compile=False,
+    )
     best, stop = BestWeights(), keras.callbacks.EarlyStopping(scored, patience=patience, mode="min")
     training = batches or Volumes(prepared, parts["training"], batch_size, seed, augmentation)
     history = model.fit(
@@ -186,9 +210,13 @@ def fit(
     )
     table = pd.DataFrame(history.history).rename_axis("epoch").reset_index()
     if loss is not None:  # of the same kind for every training
-        table = table.drop(columns=["loss", "val_loss"]).rename(columns={"cross_entropy": "loss", "val_cross_entropy": "val_loss"})
+        table = table.drop(columns=["loss", "val_loss"]).rename(
+            columns={"cross_entropy": "loss", "val_cross_entropy": "val_loss"}
+        )
     steps = (table["epoch"] + 1) * len(training)
-    return table.assign(learning_rate=learning_rate / (1 + decay * steps), best=table["epoch"] == best.epoch)
+    return table.assign(
+        learning_rate=learning_rate / (1 + decay * steps), best=table["epoch"] == best.epoch
+    )
 
 
 def permute_labels(prepared, seed: int) -> None:
@@ -196,7 +224,7 @@ def permute_labels(prepared, seed: int) -> None:
 
     Parameters
     ----------
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
         Arrays with their split; all visits of a subject get one label, scans without a label and the holdout keep what they have.
     seed : int
 
@@ -219,7 +247,10 @@ def predict(model: keras.Model, prepared, rows, batch_size: int = 4) -> np.ndarr
 def outputs(model: keras.Model, prepared, rows, batch_size: int = 4) -> np.ndarray:
     """What a model makes of scans, in the order of `rows`: ndarray of shape (len(rows), outputs), float32."""
     batches = Volumes(prepared, rows, batch_size)
-    found = [model(batches[index][0], training=False) for index in tqdm(range(len(batches)), desc="predicting", unit="batch")]
+    found = [
+        model(batches[index][0], training=False)
+        for index in tqdm(range(len(batches)), desc="predicting", unit="batch")
+    ]
     return np.concatenate([keras.ops.convert_to_numpy(batch) for batch in found])
 
 
@@ -246,10 +277,10 @@ def save(folder, model: keras.Model, history: pd.DataFrame, parameters: dict, in
     """
     files = folder / "weights.npz", folder / "history.tsv"
     network.save_weights(model, files[0])
-    with integrity.replacing(files[1]) as draft:
+    with provenance.replacing(files[1]) as draft:
         history.to_csv(draft, sep="\t", index=False)
     best = history[history["best"]].iloc[0]
-    record = integrity.provenance(
+    record = provenance.provenance(
         parameters,
         inputs,
         files,
@@ -258,5 +289,5 @@ def save(folder, model: keras.Model, history: pd.DataFrame, parameters: dict, in
         val_accuracy=float(best["val_accuracy"]),
         val_loss=float(best["val_loss"]),
     )
-    integrity.write_json(folder / "provenance.json", record)
+    provenance.write_json(folder / "provenance.json", record)
     return record

@@ -2,7 +2,7 @@
 
 Deletion and insertion (Samek et al. 2017, doi:10.1109/TNNLS.2016.2599820; Petsiuk et al. 2018, arXiv:1806.07421) exchange the highest
 voxels of a map first. They are given something that could stand there (`fill`), not zeros, which no scan has: lesions what
-`msxai.lesions` fills them with, other voxels what is usual around them.
+`msxai.data.lesion_filling` fills them with, other voxels what is usual around them.
 """
 
 import keras
@@ -11,9 +11,21 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage, stats
 
-from . import graph, images, kernels, lesions, network
+from msxai.data import images, lesion_filling
+from msxai.lrp import graph
+from msxai.model import kernels, network
 
-STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the brain that are exchanged
+STEPS = (
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+)  # shares of the brain that are exchanged
 
 
 def fill(volume, brain, seed: int = 0, size: int = 9, mask=None) -> np.ndarray:
@@ -28,9 +40,11 @@ def fill(volume, brain, seed: int = 0, size: int = 9, mask=None) -> np.ndarray:
     size : int
         Edge of the cube (voxels).
     mask : ndarray of bool, shape (X, Y, Z), optional
-        Lesions: they and their soft border are filled by `msxai.lesions.Filler` from normal-appearing white matter.
+        Lesions: they and their soft border are filled by `msxai.data.lesion_filling.Filler` from normal-appearing white matter.
     """
-    nearest = tuple(ndimage.distance_transform_edt(~brain, return_distances=False, return_indices=True))
+    nearest = tuple(
+        ndimage.distance_transform_edt(~brain, return_distances=False, return_indices=True)
+    )
     smooth = np.array(volume)
     smooth[brain] = _medians(np.asarray(volume)[nearest], brain, size)
     differences = np.diff(volume, axis=0)[brain[1:] & brain[:-1]]
@@ -44,15 +58,24 @@ def fill(volume, brain, seed: int = 0, size: int = 9, mask=None) -> np.ndarray:
 
 
 def healed(volume, mask, seed: int = 0) -> np.ndarray:
-    """A scan on the model's grid with the lesions of `mask` and their soft border filled by `msxai.lesions.Filler`; float32."""
-    scan, sites = (nib.Nifti1Image(np.asarray(one, "float32"), images.AFFINE) for one in (volume, mask))
-    return np.asarray(lesions.Filler(seed=seed)(scan, sites, {"participant_id": "", "session_id": ""}).dataobj, "float32")
+    """A scan on the model's grid with the lesions of `mask` and their soft border filled by `msxai.data.lesion_filling.Filler`; float32."""
+    scan, sites = (
+        nib.Nifti1Image(np.asarray(one, "float32"), images.AFFINE) for one in (volume, mask)
+    )
+    return np.asarray(
+        lesion_filling.Filler(seed=seed)(
+            scan, sites, {"participant_id": "", "session_id": ""}
+        ).dataobj,
+        "float32",
+    )
 
 
 def _medians(values, places, size: int) -> np.ndarray:
     """Median of the cube round each of `places`, as `scipy.ndimage.median_filter` gives it, without those of all other voxels."""
     half, found = size // 2, []
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, half, "symmetric"), (size,) * 3)
+    windows = np.lib.stride_tricks.sliding_window_view(
+        np.pad(values, half, "symmetric"), (size,) * 3
+    )
     for part in np.array_split(np.argwhere(places), max(places.sum() // 4096, 1)):
         cubes = windows[tuple(part.T)].reshape(len(part), -1)
         found.append(np.partition(cubes, cubes.shape[1] // 2, axis=1)[:, cubes.shape[1] // 2])
@@ -81,7 +104,9 @@ def exchanged(logit, volume, other, brain, relevance, steps=STEPS) -> np.ndarray
     return np.array(found)
 
 
-def compare(logit, volume, brain, maps: dict, filled=None, seed: int = 0, orders: int = 3, steps=STEPS) -> pd.DataFrame:
+def compare(
+    logit, volume, brain, maps: dict, filled=None, seed: int = 0, orders: int = 3, steps=STEPS
+) -> pd.DataFrame:
     """Deletion and insertion of one scan: area between each map's curve and that of random orders, positive where the map does better.
 
     Parameters
@@ -100,23 +125,44 @@ def compare(logit, volume, brain, maps: dict, filled=None, seed: int = 0, orders
     pandas.DataFrame
         map, deletion, insertion: mean over `steps` of the difference in logits.
     """
-    filled, rng = fill(volume, brain, seed) if filled is None else filled, np.random.default_rng(seed)
+    filled, rng = (
+        fill(volume, brain, seed) if filled is None else filled,
+        np.random.default_rng(seed),
+    )
     ways = {"deletion": (volume, filled, -1), "insertion": (filled, volume, 1)}
-    chance = {way: np.mean([exchanged(logit, *pair, brain, rng.random(volume.shape), steps) for _ in range(orders)], axis=0)
-              for way, (*pair, _) in ways.items()}  # fmt: skip
-    rows = [{"map": name} | {way: float(np.mean(sign * (exchanged(logit, *pair, brain, relevance, steps) - chance[way])))
-                             for way, (*pair, sign) in ways.items()} for name, relevance in maps.items()]  # fmt: skip
+    chance = {
+        way: np.mean(
+            [
+                exchanged(logit, *pair, brain, rng.random(volume.shape), steps)
+                for _ in range(orders)
+            ],
+            axis=0,
+        )
+        for way, (*pair, _) in ways.items()
+    }
+    rows = [
+        {"map": name}
+        | {
+            way: float(
+                np.mean(sign * (exchanged(logit, *pair, brain, relevance, steps) - chance[way]))
+            )
+            for way, (*pair, sign) in ways.items()
+        }
+        for name, relevance in maps.items()
+    ]
     return pd.DataFrame(rows)
 
 
 def logit_of(model: keras.Model, threads: int = 1):
-    """A function from a volume of shape (X, Y, Z) to the model's logit; `threads` of `msxai.kernels`."""
+    """A function from a volume of shape (X, Y, Z) to the model's logit; `threads` of `msxai.model.kernels`."""
     plan = graph.read(model)
     fused = {} if network.on_gpu() else plan.fused
 
     def logit(volume) -> float:
         with kernels.threads(threads):
-            values, _ = graph.forward(plan, np.ascontiguousarray(volume[None, ..., None], "float32"), fused)
+            values, _ = graph.forward(
+                plan, np.ascontiguousarray(volume[None, ..., None], "float32"), fused
+            )
         return float(keras.ops.convert_to_numpy(values[-1])[0, 0])
 
     return logit

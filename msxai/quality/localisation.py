@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage, stats
 
-from . import statistics
-from .errors import ParameterError
-from .parameters import one_of
+from msxai.base import statistics
+from msxai.base.errors import ParameterError
+from msxai.base.parameters import one_of
 
 NEIGHBOURS = np.ones((3, 3, 3), bool)  # a voxel and the 26 that touch it
 
@@ -38,7 +38,9 @@ def positive(relevance) -> np.ndarray:
     if not np.isfinite(relevance).all():
         count = np.count_nonzero(~np.isfinite(relevance))
         mend = "Look at the network's output and at the rule."
-        raise ParameterError("relevance", f"{count} voxels that are no number", "finite values", mend)
+        raise ParameterError(
+            "relevance", f"{count} voxels that are no number", "finite values", mend
+        )
     return np.maximum(relevance, 0)
 
 
@@ -96,7 +98,9 @@ def pointing(relevance, lesions, brain=None, tolerance: int = 1) -> float:
     return _pointing(positive(relevance), Target(lesions, brain), tolerance)
 
 
-def lesion_sensitivity(relevance, lesions, brain=None, false_positives: int = 1, tolerance: int = 1) -> float:
+def lesion_sensitivity(
+    relevance, lesions, brain=None, false_positives: int = 1, tolerance: int = 1
+) -> float:
     """Share of lesions (26-connected) hit by the marks above the one that would be the next false positive; parameters as in `measure`."""
     return _sensitivity(positive(relevance), Target(lesions, brain), false_positives, tolerance)
 
@@ -110,7 +114,10 @@ def _rra(mass, target) -> float:
     high = mass[mass > 0]
     border = np.partition(high, -target.size)[-target.size] if len(high) >= target.size else 0.0
     above, equal = mass > border, mass == border
-    hits = target.lesions[above].sum() + target.lesions[equal].sum() * (target.size - above.sum()) / equal.sum()
+    hits = (
+        target.lesions[above].sum()
+        + target.lesions[equal].sum() * (target.size - above.sum()) / equal.sum()
+    )
     return float(hits / target.size)
 
 
@@ -120,11 +127,17 @@ def _auprc_and_dice(mass, target) -> tuple[float, float]:
     high = values > 0  # the others are equal: they come last, all at once
     order = np.argsort(-values[high])
     ordered, hits = values[high][order], np.cumsum(target.truth[high][order])
-    last = np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True)) if len(ordered) else np.zeros(0, int)
+    last = (
+        np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True))
+        if len(ordered)
+        else np.zeros(0, int)
+    )
     found, counts = hits[last], last + 1
     dice = 2 * found / (counts + total)
     found, counts = np.append(found, total), np.append(counts, len(values))
-    return float(np.sum(np.diff(found, prepend=0) / total * found / counts)), float(dice.max(initial=0.0))
+    return float(np.sum(np.diff(found, prepend=0) / total * found / counts)), float(
+        dice.max(initial=0.0)
+    )
 
 
 def _pointing(mass, target, tolerance: int = 1) -> float:
@@ -146,7 +159,14 @@ def _sensitivity(mass, target, false_positives: int = 1, tolerance: int = 1) -> 
     return float(len(hit) / count)
 
 
-MEASURES = {"rma": rma, "rra": rra, "auprc": auprc, "best_dice": best_dice, "pointing": pointing, "sensitivity": lesion_sensitivity}
+MEASURES = {
+    "rma": rma,
+    "rra": rra,
+    "auprc": auprc,
+    "best_dice": best_dice,
+    "pointing": pointing,
+    "sensitivity": lesion_sensitivity,
+}
 """Name to function, in the order of the league table."""
 
 
@@ -175,17 +195,35 @@ def measure(relevance, lesions, brain, target: Target | None = None, names=None)
     ParameterError
         No lesion in the mask, shapes that differ, or values that are no numbers.
     """
-    relevance, lesions, brain = np.asarray(relevance), np.asarray(lesions, bool), np.asarray(brain, bool)
+    relevance, lesions, brain = (
+        np.asarray(relevance),
+        np.asarray(lesions, bool),
+        np.asarray(brain, bool),
+    )
     if not relevance.shape == lesions.shape == brain.shape:
         raise ParameterError(
-            "relevance", f"shapes {relevance.shape}, {lesions.shape}, {brain.shape}", "one grid for all", "Resample first."
+            "relevance",
+            f"shapes {relevance.shape}, {lesions.shape}, {brain.shape}",
+            "one grid for all",
+            "Resample first.",
         )
     if not (lesions & brain).any():
-        raise ParameterError("lesions", "an empty mask", "a lesion inside the brain", "Leave out subjects without lesions.")
+        raise ParameterError(
+            "lesions",
+            "an empty mask",
+            "a lesion inside the brain",
+            "Leave out subjects without lesions.",
+        )
     mass, target = positive(relevance), target or Target(lesions, brain)
     names = [one_of("names", name, MEASURES) for name in names or MEASURES]
     alone = {"rma": _rma, "rra": _rra, "pointing": _pointing, "sensitivity": _sensitivity}
-    found = dict(zip(("auprc", "best_dice"), _auprc_and_dice(mass, target) if {"auprc", "best_dice"} & {*names} else (), strict=False))
+    found = dict(
+        zip(
+            ("auprc", "best_dice"),
+            _auprc_and_dice(mass, target) if {"auprc", "best_dice"} & {*names} else (),
+            strict=False,
+        )
+    )
     found = {name: found[name] if name in found else alone[name](mass, target) for name in names}
     return found | {"prevalence": float(lesions[brain].mean()), "positive": float(mass.sum())}
 
@@ -197,7 +235,7 @@ def decoys(relevance, lesions, decoys, brain) -> dict:
     ----------
     relevance : ndarray of shape (X, Y, Z)
     lesions, decoys, brain : ndarray of bool, same shape
-        `decoys` as from `msxai.benchmark.decoys`; a voxel of a lesion is no decoy.
+        `decoys` as from `controlled_pairs.decoys`; a voxel of a lesion is no decoy.
 
     Returns
     -------
@@ -211,8 +249,16 @@ def decoys(relevance, lesions, decoys, brain) -> dict:
     decoys = np.asarray(decoys, bool) & brain & ~lesions
     inside, outside, total = mass[lesions], mass[decoys], mass.sum()
     both = len(inside) * len(outside)
-    area = float(stats.mannwhitneyu(inside, outside, method="asymptotic").statistic / both) if both else np.nan
-    share = float(outside.sum() / total / decoys[brain].mean()) if len(outside) and total > 0 else np.nan
+    area = (
+        float(stats.mannwhitneyu(inside, outside, method="asymptotic").statistic / both)
+        if both
+        else np.nan
+    )
+    share = (
+        float(outside.sum() / total / decoys[brain].mean())
+        if len(outside) and total > 0
+        else np.nan
+    )
     return {"decoy_auc": area, "decoy_ratio": share}
 
 
@@ -222,7 +268,9 @@ def dice_at(relevance, lesions, brain, threshold: float) -> float:
     return float(2 * (found & lesions).sum() / max(found.sum() + (lesions & brain).sum(), 1))
 
 
-def mean_interval(values, seed: int = 0, n: int = 2000, level: float = 0.95) -> tuple[float, float, float]:
+def mean_interval(
+    values, seed: int = 0, n: int = 2000, level: float = 0.95
+) -> tuple[float, float, float]:
     """Mean over subjects with its percentile bootstrap interval; subjects without a value (NaN) are left out.
 
     Parameters
@@ -230,7 +278,7 @@ def mean_interval(values, seed: int = 0, n: int = 2000, level: float = 0.95) -> 
     values : array_like of shape (subjects,)
         One value a subject.
     seed, n, level
-        See `msxai.statistics.bootstrap_interval`.
+        See `msxai.base.statistics.bootstrap_interval`.
     """
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
@@ -241,7 +289,9 @@ def mean_interval(values, seed: int = 0, n: int = 2000, level: float = 0.95) -> 
     return float(values.mean()), float(low), float(high)
 
 
-def correlation_interval(first, second, seed: int = 0, n: int = 2000, level: float = 0.95) -> tuple[float, float, float]:
+def correlation_interval(
+    first, second, seed: int = 0, n: int = 2000, level: float = 0.95
+) -> tuple[float, float, float]:
     """Pearson's correlation over subjects with its percentile bootstrap interval; parameters as in `mean_interval`."""
     first, second = np.asarray(first, float), np.asarray(second, float)
     weights = statistics.bootstrap_weights(np.zeros(len(first), int), seed, n) / len(first)
@@ -261,7 +311,11 @@ def above_zero(values) -> float:
     """One-sided p of Wilcoxon's signed-rank test over subjects; NaN for fewer than six values or none that differs from 0."""
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
-    return float(stats.wilcoxon(values, alternative="greater").pvalue) if len(values) > 5 and values.any() else np.nan
+    return (
+        float(stats.wilcoxon(values, alternative="greater").pvalue)
+        if len(values) > 5 and values.any()
+        else np.nan
+    )
 
 
 def consistency(first, second, brain) -> float:
@@ -278,7 +332,11 @@ def class_contrast(patients, controls, brain) -> float:
         Mean maps.
     brain : ndarray of bool, same shape
     """
-    return float(stats.pearsonr(np.asarray(patients)[brain].astype(float), np.asarray(controls)[brain].astype(float)).statistic)
+    return float(
+        stats.pearsonr(
+            np.asarray(patients)[brain].astype(float), np.asarray(controls)[brain].astype(float)
+        ).statistic
+    )
 
 
 def league(scores: pd.DataFrame, baselines, seed: int = 0, n: int = 2000) -> pd.DataFrame:
@@ -300,32 +358,44 @@ def league(scores: pd.DataFrame, baselines, seed: int = 0, n: int = 2000) -> pd.
         `_difference`, `_difference_low`, `_difference_high`, with `_strongest` the baseline it is taken to (NaN for baselines).
     """
     names = [name for name in MEASURES if name in scores]
-    wide = {name: scores.pivot_table(name, "participant_id", "map", dropna=False) for name in names}  # visits of a subject are averaged
+    wide = {
+        name: scores.pivot_table(name, "participant_id", "map", dropna=False) for name in names
+    }  # visits of a subject are averaged
     baselines = [name for name in baselines if name in set(scores["map"])]
     rows = []
     for one in scores["map"].unique():
         row = {"map": one, "baseline": one in baselines, "subjects": len(wide[names[0]])}
         for name in names:
-            for suffix, value in zip(("", "_low", "_high"), mean_interval(wide[name][one], seed, n), strict=True):
+            for suffix, value in zip(
+                ("", "_low", "_high"), mean_interval(wide[name][one], seed, n), strict=True
+            ):
                 row[name + suffix] = value
             if not baselines:
                 continue
             strongest = wide[name][baselines].mean().idxmax()
             paired = wide[name][one] - wide[name][strongest] if one not in baselines else [np.nan]
-            for suffix, value in zip(("", "_low", "_high"), mean_interval(paired, seed, n), strict=True):
+            for suffix, value in zip(
+                ("", "_low", "_high"), mean_interval(paired, seed, n), strict=True
+            ):
                 row[f"{name}_difference{suffix}"] = value
             row[f"{name}_strongest"] = strongest if one not in baselines else ""
         rows.append(row)
-    return pd.DataFrame(rows).sort_values("auprc" if "auprc" in names else names[0], ascending=False, ignore_index=True)
+    return pd.DataFrame(rows).sort_values(
+        "auprc" if "auprc" in names else names[0], ascending=False, ignore_index=True
+    )
 
 
 def _marks(values) -> np.ndarray:
     """Local maxima above 0 among 27 voxels, shape (marks, 3); of a plateau the voxel nearest to its centre, or a flat map would hit all."""
-    peaks, count = ndimage.label((values == ndimage.maximum_filter(values, 3, mode="constant")) & (values > 0), NEIGHBOURS)
+    peaks, count = ndimage.label(
+        (values == ndimage.maximum_filter(values, 3, mode="constant")) & (values > 0), NEIGHBOURS
+    )
     voxels = np.argwhere(peaks)
     which = peaks[tuple(voxels.T)]
     sizes = np.maximum(np.bincount(which, minlength=count + 1), 1)
-    centres = np.stack([np.bincount(which, voxels[:, axis], count + 1) / sizes for axis in range(3)], axis=1)
+    centres = np.stack(
+        [np.bincount(which, voxels[:, axis], count + 1) / sizes for axis in range(3)], axis=1
+    )
     order = np.lexsort((((voxels - centres[which]) ** 2).sum(1), which))
     _, first = np.unique(which[order], return_index=True)
     return voxels[order][first]

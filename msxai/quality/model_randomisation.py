@@ -10,9 +10,15 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage, stats
 
-from . import attribution, lrp, quality
+from msxai import lrp
+from msxai.lrp import gradients
+from msxai.quality import localisation
 
-JITTERS = {"half a voxel": (0.5, 0.0), "one voxel": (1.0, 0.0), "2 degrees": (0.0, 2.0)}  # shift along x (voxels), turn about z
+JITTERS = {
+    "half a voxel": (0.5, 0.0),
+    "one voxel": (1.0, 0.0),
+    "2 degrees": (0.0, 2.0),
+}  # shift along x (voxels), turn about z
 EXPECTED = {
     "randomised: SSIM": "<= .2 or the reference",
     "randomised: rank": "<= .2",
@@ -39,12 +45,17 @@ def ssim(first, second, mask, size: int = 7) -> float:
     ----------
     Wang et al. 2004, IEEE Transactions on Image Processing 13:600, doi:10.1109/TIP.2003.819861 (uniform window, L = 2).
     """
-    first, second = (np.asarray(one, float) / max(np.abs(one).max(), 1e-300) for one in (first, second))
-    around = quality.box(mask, size)
+    first, second = (
+        np.asarray(one, float) / max(np.abs(one).max(), 1e-300) for one in (first, second)
+    )
+    around = localisation.box(mask, size)
     first, second, mask = first[around], second[around], mask[around]
     mean = [ndimage.uniform_filter(one, size) for one in (first, second)]
     sample = size**3 / (size**3 - 1)
-    square = [sample * (ndimage.uniform_filter(one * one, size) - middle**2) for one, middle in zip((first, second), mean, strict=True)]
+    square = [
+        sample * (ndimage.uniform_filter(one * one, size) - middle**2)
+        for one, middle in zip((first, second), mean, strict=True)
+    ]
     shared = sample * (ndimage.uniform_filter(first * second, size) - mean[0] * mean[1])
     one, two = (0.01 * 2) ** 2, (0.03 * 2) ** 2
     found = (2 * mean[0] * mean[1] + one) * (2 * shared + two)
@@ -64,7 +75,9 @@ def randomised(model: keras.Model, seed: int = 0):
             yield layer.name, copy
 
 
-def cascade(model: keras.Model, volume, brain, names, seed: int = 0, original: dict | None = None, **options) -> pd.DataFrame:
+def cascade(
+    model: keras.Model, volume, brain, names, seed: int = 0, original: dict | None = None, **options
+) -> pd.DataFrame:
     """Cascading randomisation of one scan.
 
     Parameters
@@ -73,13 +86,13 @@ def cascade(model: keras.Model, volume, brain, names, seed: int = 0, original: d
     volume : ndarray of shape (X, Y, Z)
     brain : ndarray of bool, same shape
     names : sequence of str
-        Rules and methods, see `msxai.attribution.maps`.
+        Rules and methods, see `msxai.lrp.gradients.maps`.
     seed : int
         Of the new weights.
     original : dict, optional
         Maps of the trained network, where they are at hand.
     **options
-        For `msxai.attribution.maps`: epsilon, threads.
+        For `msxai.lrp.gradients.maps`: epsilon, threads.
 
     Returns
     -------
@@ -87,17 +100,26 @@ def cascade(model: keras.Model, volume, brain, names, seed: int = 0, original: d
         One row a map and step: map, layer ("" before any), ssim and rank (Spearman) with the map of the trained network over the brain,
         complexity (entropy of the map) and emprt (complexity relative to the trained network's, less 1).
     """
-    original = original or attribution.maps(model, volume, names, **options)
+    original = original or gradients.maps(model, volume, names, **options)
     before = {name: complexity(original[name], brain) for name in names}
     rows = [(name, "", 1.0, 1.0, before[name]) for name in names]
     for layer, one in randomised(model, seed):
-        for name, found in attribution.maps(one, volume, names, **options).items():
-            alike = ssim(original[name], found, brain), quality.consistency(original[name], found, brain)
+        for name, found in gradients.maps(one, volume, names, **options).items():
+            alike = (
+                ssim(original[name], found, brain),
+                localisation.consistency(original[name], found, brain),
+            )
             rows.append((name, layer, *alike, complexity(found, brain)))
     table = pd.DataFrame(rows, columns=["map", "layer", "ssim", "rank", "complexity"])
-    table = table.sort_values("map", key=lambda column: column.map({name: place for place, name in enumerate(names)}), kind="stable")
+    table = table.sort_values(
+        "map",
+        key=lambda column: column.map({name: place for place, name in enumerate(names)}),
+        kind="stable",
+    )
     trained = table["map"].map(before)
-    return table.assign(emprt=(table["complexity"] / trained - 1).where(trained > 0)).reset_index(drop=True)
+    return table.assign(emprt=(table["complexity"] / trained - 1).where(trained > 0)).reset_index(
+        drop=True
+    )
 
 
 def complexity(relevance, brain) -> float:
@@ -126,14 +148,19 @@ def moved(values, shift: float, degrees: float, back: bool = False) -> np.ndarra
     With `back` the inverse.
     """
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    turn, middle = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]), (np.array(values.shape) - 1) / 2
+    turn, middle = (
+        np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]),
+        (np.array(values.shape) - 1) / 2,
+    )
     step = np.array([shift, 0, 0])
     if back:
         return ndimage.affine_transform(values, turn, middle + step - turn @ middle, order=1)
     return ndimage.affine_transform(values, turn.T, middle - turn.T @ (middle + step), order=1)
 
 
-def jitter(model: keras.Model, volume, brain, names, original: dict | None = None, **options) -> dict:
+def jitter(
+    model: keras.Model, volume, brain, names, original: dict | None = None, **options
+) -> dict:
     """Does a map move with the scan, as after another registration?
 
     Parameters
@@ -147,25 +174,29 @@ def jitter(model: keras.Model, volume, brain, names, original: dict | None = Non
         (map, name of `JITTERS`) to Spearman's correlation over the brain of the map with that of the moved scan, moved back; and to the
         ceiling, the same of the map moved there and back, which interpolation alone leaves.
     """
-    original, found = original or attribution.maps(model, volume, names, **options), {}
+    original, found = original or gradients.maps(model, volume, names, **options), {}
     for jitter, move in JITTERS.items():
-        for name, there in attribution.maps(model, moved(volume, *move), names, **options).items():
+        for name, there in gradients.maps(model, moved(volume, *move), names, **options).items():
             back = (moved(one, *move, back=True) for one in (there, moved(original[name], *move)))
-            found[name, jitter] = tuple(quality.consistency(original[name], one, brain) for one in back)
+            found[name, jitter] = tuple(
+                localisation.consistency(original[name], one, brain) for one in back
+            )
     return found
 
 
-def checks(model: keras.Model, prepared, rows, names, *, epsilon: float, seed: int, threads: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def checks(
+    model: keras.Model, prepared, rows, names, *, epsilon: float, seed: int, threads: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Randomisation, registration jitter and, of rules of LRP, conservation, scan by scan; means with their bootstrap intervals.
 
     Parameters
     ----------
     model : keras.Model
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
     rows : sequence of int
         A few scans: each takes some ten explanations a map.
     names : sequence of str
-        Rules and methods, see `msxai.attribution.maps`.
+        Rules and methods, see `msxai.lrp.gradients.maps`.
     epsilon, seed, threads
         Of the epsilon rule; of the new weights and the bootstrap; of the kernels.
 
@@ -178,36 +209,84 @@ def checks(model: keras.Model, prepared, rows, names, *, epsilon: float, seed: i
     cascades : pandas.DataFrame
         `cascade` of each scan with participant_id and session_id.
     """
-    options, free, found, cascades = {"epsilon": epsilon, "threads": threads}, bias_free(model), [], []
-    ruled = [name for name in names if name not in attribution.METHODS]
+    options, free, found, cascades = (
+        {"epsilon": epsilon, "threads": threads},
+        bias_free(model),
+        [],
+        [],
+    )
+    ruled = [name for name in names if name not in gradients.METHODS]
     for row in rows:
         volume, brain = prepared.image(row), prepared.brain(row)
         who = {name: prepared.table[name].iloc[row] for name in ("participant_id", "session_id")}
-        original = attribution.maps(model, volume, names, **options)
+        original = gradients.maps(model, volume, names, **options)
         steps = cascade(model, volume, brain, names, seed, original, **options)
         cascades.append(steps.assign(**who))
-        last, values, references = steps.drop_duplicates("map", keep="last").set_index("map"), {}, {}
+        last, values, references = (
+            steps.drop_duplicates("map", keep="last").set_index("map"),
+            {},
+            {},
+        )
         for name in names:
             shuffled = np.zeros(brain.shape)
             shuffled[brain] = np.random.default_rng(seed).permutation(original[name][brain])
-            values |= {(name, f"randomised: {label}"): last.loc[name, column]
-                       for label, column in (("SSIM", "ssim"), ("rank", "rank"), ("eMPRT", "emprt"))}  # fmt: skip
+            values |= {
+                (name, f"randomised: {label}"): last.loc[name, column]
+                for label, column in (("SSIM", "ssim"), ("rank", "rank"), ("eMPRT", "emprt"))
+            }
             references[name, "randomised: SSIM"] = ssim(original[name], shuffled, brain)
-        plain = lrp.explain_each(model, volume[None, ..., None], ruled, epsilon, threads=threads) if ruled else {}
-        exact = lrp.explain_each(free, volume[None, ..., None], ruled, 1e-9, dtype="float64", threads=threads) if ruled else {}
-        for label, each in (("conservation error", plain), ("conservation error without biases", exact)):
+        plain = (
+            lrp.explain_each(model, volume[None, ..., None], ruled, epsilon, threads=threads)
+            if ruled
+            else {}
+        )
+        exact = (
+            lrp.explain_each(
+                free, volume[None, ..., None], ruled, 1e-9, dtype="float64", threads=threads
+            )
+            if ruled
+            else {}
+        )
+        for label, each in (
+            ("conservation error", plain),
+            ("conservation error without biases", exact),
+        ):
             values |= {(name, label): conservation(one)[0] for name, one in each.items()}
         for (name, move), pair in jitter(model, volume, brain, names, original, **options).items():
-            values[name, f"moved by {move}: rank"], references[name, f"moved by {move}: rank"] = pair
-        found += [{**who, "map": key[0], "check": key[1], "value": float(value), "reference": references.get(key, np.nan)}
-                  for key, value in values.items()]  # fmt: skip
-    each = pd.DataFrame(found).groupby(["map", "check", "participant_id"], sort=False)[["value", "reference"]].mean()
+            values[name, f"moved by {move}: rank"], references[name, f"moved by {move}: rank"] = (
+                pair
+            )
+        found += [
+            {
+                **who,
+                "map": key[0],
+                "check": key[1],
+                "value": float(value),
+                "reference": references.get(key, np.nan),
+            }
+            for key, value in values.items()
+        ]
+    each = (
+        pd.DataFrame(found)
+        .groupby(["map", "check", "participant_id"], sort=False)[["value", "reference"]]
+        .mean()
+    )
     each, table = each.reset_index(), []  # visits of a subject are one
     for name in names:
         for check, expected in EXPECTED.items():
             one = each[(each["map"] == name) & (each["check"] == check)]
             if len(one):
-                mean, low, high = quality.mean_interval(one["value"], seed)
-                table.append({"map": name, "check": check, "value": mean, "low": low, "high": high, "reference": one["reference"].mean(),
-                              "subjects": len(one), "expected": expected})  # fmt: skip
+                mean, low, high = localisation.mean_interval(one["value"], seed)
+                table.append(
+                    {
+                        "map": name,
+                        "check": check,
+                        "value": mean,
+                        "low": low,
+                        "high": high,
+                        "reference": one["reference"].mean(),
+                        "subjects": len(one),
+                        "expected": expected,
+                    }
+                )
     return pd.DataFrame(table), pd.concat(cascades, ignore_index=True)

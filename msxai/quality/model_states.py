@@ -13,22 +13,59 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import attribution, images, integrity, lrp, network, quality, statistics
-from .errors import MissingStepError
-from .parameters import one_of
+from msxai import lrp
+from msxai.base import provenance, statistics
+from msxai.base.errors import MissingStepError
+from msxai.base.parameters import one_of
+from msxai.data import images
+from msxai.lrp import gradients
+from msxai.model import network
+from msxai.quality import localisation
 
-METHODS = ("lrp", *attribution.METHODS)
-QUICK = ("lrp", "gradient", "input_x_gradient", "guided_backpropagation")  # one pass a map; the others take tens to hundreds
-SIZED = ("gradient", "smoothgrad", "guided_backpropagation")  # slopes: what matters is their size, whatever their sign
+METHODS = ("lrp", *gradients.METHODS)
+QUICK = (
+    "lrp",
+    "gradient",
+    "input_x_gradient",
+    "guided_backpropagation",
+)  # one pass a map; the others take tens to hundreds
+SIZED = (
+    "gradient",
+    "smoothgrad",
+    "guided_backpropagation",
+)  # slopes: what matters is their size, whatever their sign
 TUNED, PRETRAINED, RANDOM = STATES = ("fine-tuned", "pre-trained only", "random weights")
-SCANS = ["state", "method", "participant_id", "session_id", "label", "trial", "lesion_voxels", "share", "chance", "path"]
-SUMMARY = ["state", "method", "subjects", "networks", "share", "low", "high", "chance", "difference", "difference_low", "difference_high"]
+SCANS = [
+    "state",
+    "method",
+    "participant_id",
+    "session_id",
+    "label",
+    "trial",
+    "lesion_voxels",
+    "share",
+    "chance",
+    "path",
+]
+SUMMARY = [
+    "state",
+    "method",
+    "subjects",
+    "networks",
+    "share",
+    "low",
+    "high",
+    "chance",
+    "difference",
+    "difference_low",
+    "difference_high",
+]
 
 
 def rank_accuracy(values, lesions, brain) -> float:
     """Share of lesion voxels among the n highest voxels of the brain, n the number of lesion voxels in it; NaN without any.
 
-    `msxai.quality.rra` inside the brain, as slopes lie outside of it too. Of voxels that tie for the last places, and of those that are
+    `msxai.quality.localisation.rra` inside the brain, as slopes lie outside of it too. Of voxels that tie for the last places, and of those that are
     not positive, each counts by its chance to be among them.
 
     Parameters
@@ -40,15 +77,17 @@ def rank_accuracy(values, lesions, brain) -> float:
     ----------
     Relevance rank accuracy: Arras et al. 2022, Information Fusion 81:14-40, doi:10.1016/j.inffus.2021.11.008.
     """
-    return quality.rra(values[brain], lesions[brain]) if lesions[brain].any() else np.nan
+    return localisation.rra(values[brain], lesions[brain]) if lesions[brain].any() else np.nan
 
 
-def networks(where, variant: str, trials: int, cohort: str, seed: int = 0, weights: str = "") -> tuple[dict, list, dict]:
+def networks(
+    where, variant: str, trials: int, cohort: str, seed: int = 0, weights: str = ""
+) -> tuple[dict, list, dict]:
     """The networks to compare: fine-tuned, as its fine-tuning began, and with random weights.
 
     Parameters
     ----------
-    where : msxai.results.Results
+    where : msxai.base.results.Results
     variant : str
         Of 03_fine_tuning.
     trials : int
@@ -71,10 +110,16 @@ def networks(where, variant: str, trials: int, cohort: str, seed: int = 0, weigh
     Raises
     ------
     MissingStepError, StaleInputError
-        The fine-tuning is not there or does not fit: see `msxai.results.Results.require_trial`.
+        The fine-tuning is not there or does not fit: see `msxai.base.results.Results.require_trial`.
     """
     if weights:
-        return {}, [], {"attribution methods": "one weights file was given, and how its training began is not known"}
+        return (
+            {},
+            [],
+            {
+                "attribution methods": "one weights file was given, and how its training began is not known"
+            },
+        )
     found = [where.require_trial(variant, trial, cohort=cohort) for trial in range(trials)]
     files, left_out = [folder / "weights.npz" for folder, _ in found], {}
     models = {TUNED: [network.restore(path) for path in files]}
@@ -94,7 +139,18 @@ def networks(where, variant: str, trials: int, cohort: str, seed: int = 0, weigh
 
 
 def write(
-    folder, prepared, rows, models: dict, parameters: dict, inputs, left_out=None, *, methods=QUICK, shown: int = 1, seed=0, options=None
+    folder,
+    prepared,
+    rows,
+    models: dict,
+    parameters: dict,
+    inputs,
+    left_out=None,
+    *,
+    methods=QUICK,
+    shown: int = 1,
+    seed=0,
+    options=None,
 ):
     """Explain scans with lesions by every method on every network; write maps, methods.tsv, scans.tsv and, last, provenance.json.
 
@@ -102,7 +158,7 @@ def write(
     ----------
     folder : path
         Replaced as a whole.
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
     rows : sequence of int
         Which scans; those without a lesion in the brain are passed over.
     models : dict
@@ -120,7 +176,7 @@ def write(
     seed : int
         Of the bootstrap.
     options : dict, optional
-        Method to its options (`msxai.attribution.explain`, `msxai.lrp.explain`, whose rule is epsilon here unless it is named).
+        Method to its options (`msxai.lrp.gradients.explain`, `msxai.lrp.explain`, whose rule is epsilon here unless it is named).
 
     Returns
     -------
@@ -140,30 +196,59 @@ def write(
     kept = sorted(rows, key=lambda row: -sizes[row])[:shown]
     if not rows:
         left_out["attribution methods"] = "no scan has a lesion in its mask"
-    with integrity.replacing(folder) as draft, tqdm(total=len(rows) * len(methods) * len(models), desc="explaining") as bar:
+    with (
+        provenance.replacing(folder) as draft,
+        tqdm(total=len(rows) * len(methods) * len(models), desc="explaining") as bar,
+    ):
         draft.mkdir()
         for row in rows:
-            scan, brain, lesions, volume = prepared.table.iloc[row], prepared.brain(row), prepared.lesions(row), prepared.image(row)
+            scan, brain, lesions, volume = (
+                prepared.table.iloc[row],
+                prepared.brain(row),
+                prepared.lesions(row),
+                prepared.image(row),
+            )
             for method in methods:
                 for state, networks in models.items():
-                    maps = [_explained(one, volume, method, (options or {}).get(method, {})) for one in networks]
+                    maps = [
+                        _explained(one, volume, method, (options or {}).get(method, {}))
+                        for one in networks
+                    ]
                     path = _name(scan, method, state) if row in kept else None
                     if path:
                         image = nib.Nifti1Image(np.mean(maps, 0, dtype="float32"), images.AFFINE)
                         image.set_sform(images.AFFINE, 4)
                         nib.save(image, draft / path)
                     for trial, values in enumerate(maps):
-                        share = rank_accuracy(np.abs(values) if method in SIZED else values, lesions, brain)
-                        about = {name: scan[name] for name in ("participant_id", "session_id", "label")}
-                        found.append({"state": state, "method": method, **about, "trial": trial, "lesion_voxels": sizes[row],
-                                      "share": share, "chance": sizes[row] / int(brain.sum()), "path": path})  # fmt: skip
+                        share = rank_accuracy(
+                            np.abs(values) if method in SIZED else values, lesions, brain
+                        )
+                        about = {
+                            name: scan[name] for name in ("participant_id", "session_id", "label")
+                        }
+                        found.append(
+                            {
+                                "state": state,
+                                "method": method,
+                                **about,
+                                "trial": trial,
+                                "lesion_voxels": sizes[row],
+                                "share": share,
+                                "chance": sizes[row] / int(brain.sum()),
+                                "path": path,
+                            }
+                        )
                     bar.update()
         scans = pd.DataFrame(found, columns=SCANS)
         tables = {"methods": summary(scans, seed), "scans": scans}
         for name, table in tables.items():
-            table.to_csv(draft / f"{name}.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.9g")
-    record = integrity.provenance(parameters, inputs, [folder / f"{name}.tsv" for name in tables], left_out=left_out)
-    integrity.write_json(folder / "provenance.json", record)
+            table.to_csv(
+                draft / f"{name}.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.9g"
+            )
+    record = provenance.provenance(
+        parameters, inputs, [folder / f"{name}.tsv" for name in tables], left_out=left_out
+    )
+    provenance.write_json(folder / "provenance.json", record)
     return tables["methods"], scans
 
 
@@ -171,11 +256,26 @@ def read(folder) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Tables as `write` wrote them, and why they are empty where they are."""
     folder = Path(folder)
     if not (folder / "provenance.json").is_file():
-        return pd.DataFrame(columns=SUMMARY), pd.DataFrame(columns=SCANS), "07_explanation_quality has not run."
-    tables = (pd.read_csv(folder / f"{name}.tsv", sep="\t", na_values="n/a", keep_default_na=False, dtype={"session_id": str})
-              for name in ("methods", "scans"))  # fmt: skip
+        return (
+            pd.DataFrame(columns=SUMMARY),
+            pd.DataFrame(columns=SCANS),
+            "07_explanation_quality has not run.",
+        )
+    tables = (
+        pd.read_csv(
+            folder / f"{name}.tsv",
+            sep="\t",
+            na_values="n/a",
+            keep_default_na=False,
+            dtype={"session_id": str},
+        )
+        for name in ("methods", "scans")
+    )
     left_out = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["left_out"]
-    return *tables, f"{left_out['attribution methods']}." if "attribution methods" in left_out else ""
+    return (
+        *tables,
+        f"{left_out['attribution methods']}." if "attribution methods" in left_out else "",
+    )
 
 
 def summary(scans: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -201,11 +301,19 @@ def summary(scans: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         chance = mine.groupby("participant_id")["chance"].mean().mean()
         weights = statistics.bootstrap_weights(np.zeros(len(wide)), seed) / len(wide)
         for state, networks in mine.groupby("state", sort=False)["trial"].nunique().items():
-            row = {"state": state, "method": method, "subjects": len(wide), "networks": networks, "chance": chance}
+            row = {
+                "state": state,
+                "method": method,
+                "subjects": len(wide),
+                "networks": networks,
+                "chance": chance,
+            }
             row |= dict(zip(("share", "low", "high"), _interval(wide[state], weights), strict=True))
             if state != RANDOM and RANDOM in wide:
                 bounds = _interval(wide[state] - wide[RANDOM], weights)
-                row |= dict(zip(("difference", "difference_low", "difference_high"), bounds, strict=True))
+                row |= dict(
+                    zip(("difference", "difference_low", "difference_high"), bounds, strict=True)
+                )
             rows.append(row)
     return pd.DataFrame(rows, columns=SUMMARY)
 
@@ -218,9 +326,21 @@ def _explained(model, volume, method: str, options: dict) -> np.ndarray:
     volumes = np.asarray(volume, "float32")[None, ..., None]
     if method == "lrp":
         return lrp.explain(model, volumes, **{"rule": "epsilon"} | options).relevance[0, ..., 0]
-    return attribution.explain(model, volumes, method, **options).relevance[0, ..., 0]
+    return gradients.explain(model, volumes, method, **options).relevance[0, ..., 0]
 
 
 def _name(scan: pd.Series, method: str, state: str) -> str:
-    how = "".join(word.capitalize() for word in f"{method} {state}".replace("_", " ").replace("-", " ").split())
-    return "_".join(filter(None, [scan["participant_id"], scan["session_id"], f"space-MNI152_desc-{how}_stat-relevance_statmap.nii.gz"]))
+    how = "".join(
+        word.capitalize()
+        for word in f"{method} {state}".replace("_", " ").replace("-", " ").split()
+    )
+    return "_".join(
+        filter(
+            None,
+            [
+                scan["participant_id"],
+                scan["session_id"],
+                f"space-MNI152_desc-{how}_stat-relevance_statmap.nii.gz",
+            ],
+        )
+    )

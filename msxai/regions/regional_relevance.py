@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from . import atlases, images
-from .errors import MissingAtlasError
+from msxai.base.errors import MissingAtlasError
+from msxai.data import images
+from msxai.regions import atlases
 
 SIGNS = ("net", "positive", "negative")
 MEASURES = ("sum", "density", "share")
@@ -50,19 +51,28 @@ def read(jhu=None) -> Regions:
     Parameters
     ----------
     jhu : path, optional
-        See `msxai.atlases.jhu`.
+        See `msxai.regions.atlases.jhu`.
     """
     found, left_out = {}, {}
-    for name, open_atlas in ("areas", atlases.neuromorphometrics), ("tracts", lambda: atlases.jhu(jhu)), ("zones", atlases.zones):
+    for name, open_atlas in (
+        ("areas", atlases.neuromorphometrics),
+        ("tracts", lambda: atlases.jhu(jhu)),
+        ("zones", atlases.zones),
+    ):
         try:
             found[name] = open_atlas()
         except MissingAtlasError as error:
             left_out[name] = str(error)
     regions = combine({name: (atlas.grouped, atlas.groups) for name, atlas in found.items()})
-    regions.left_out, regions.notes = left_out, [note for atlas in found.values() for note in atlas.notes]
+    regions.left_out, regions.notes = (
+        left_out,
+        [note for atlas in found.values() for note in atlas.notes],
+    )
     areas = (regions.table["atlas"] == "areas").sum()
     if areas:
-        regions.notes.append(f"{areas} grey-matter areas of Neuromorphometrics without side; the paper counts {PAPER_AREAS} areas.")
+        regions.notes.append(
+            f"{areas} grey-matter areas of Neuromorphometrics without side; the paper counts {PAPER_AREAS} areas."
+        )
     return regions
 
 
@@ -72,7 +82,7 @@ def combine(parts: dict) -> Regions:
     Parameters
     ----------
     parts : dict
-        Atlas to (grouped, groups) as `msxai.atlases.Atlas` has them. Of "areas" the grey-matter ones are kept.
+        Atlas to (grouped, groups) as `msxai.regions.atlases.Atlas` has them. Of "areas" the grey-matter ones are kept.
     """
     tables, voxels, codes, start = [], [], [], 0
     for name, (grouped, groups) in parts.items():
@@ -114,7 +124,7 @@ def relevance(table: pd.DataFrame, regions: Regions) -> pd.DataFrame:
     Parameters
     ----------
     table : pandas.DataFrame
-        `msxai.heatmaps.read`: participant_id, session_id, group, label, path. A map of another space is brought onto the model's grid.
+        `msxai.lrp.heatmaps.read`: participant_id, session_id, group, label, path. A map of another space is brought onto the model's grid.
     regions : Regions
 
     Returns
@@ -131,21 +141,28 @@ def relevance(table: pd.DataFrame, regions: Regions) -> pd.DataFrame:
         both, total = {}, {}
         for sign, part in ("positive", np.maximum(maps, 0)), ("negative", np.minimum(maps, 0)):
             both[sign], total[sign] = sums(part, regions), part.sum(axis=(1, 2, 3), dtype=float)
-        both["net"], total["net"] = both["positive"] + both["negative"], total["positive"] - total["negative"]
+        both["net"], total["net"] = (
+            both["positive"] + both["negative"],
+            total["positive"] - total["negative"],
+        )
         for sign in SIGNS:
             share = both[sign] / np.where(total[sign] == 0, 1, np.abs(total[sign]))[:, None]
             with np.errstate(invalid="ignore"):
                 density = both[sign] / regions.table["voxels"].to_numpy()
             rows = scans[SCAN].loc[scans.index.repeat(len(regions.table))].reset_index(drop=True)
             names = pd.concat([regions.table[["atlas", "region"]]] * len(scans), ignore_index=True)
-            tables.append(rows.join(names).assign(sign=sign, sum=both[sign].ravel(), density=density.ravel(), share=share.ravel()))
+            tables.append(
+                rows.join(names).assign(
+                    sign=sign, sum=both[sign].ravel(), density=density.ravel(), share=share.ravel()
+                )
+            )
     return pd.concat(tables, ignore_index=True)
 
 
 def lesions(masks, regions: Regions, names=("tracts", "zones")) -> pd.DataFrame:
     """Lesion volume in each region, and how many lesions touch it.
 
-    A lesion is a connected component (26 neighbours); it counts for every zone that it touches (see `msxai.atlases.zones`).
+    A lesion is a connected component (26 neighbours); it counts for every zone that it touches (see `msxai.regions.atlases.zones`).
 
     Parameters
     ----------
@@ -169,6 +186,12 @@ def lesions(masks, regions: Regions, names=("tracts", "zones")) -> pd.DataFrame:
         volume = np.bincount(regions.codes[inside], minlength=len(regions.table)) * VOXEL
         pairs = np.unique(regions.codes[inside] * (count + 1) + here[inside]) // (count + 1)
         touched = np.bincount(pairs, minlength=len(regions.table))
-        tables.append(regions.table.loc[kept, ["atlas", "region"]].assign(scan=scan, volume=volume[kept], lesions=touched[kept]))
+        tables.append(
+            regions.table.loc[kept, ["atlas", "region"]].assign(
+                scan=scan, volume=volume[kept], lesions=touched[kept]
+            )
+        )
     columns = ["scan", "atlas", "region", "volume", "lesions"]
-    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    return (
+        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    )

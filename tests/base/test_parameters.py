@@ -6,8 +6,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 import msxai
-from msxai import parameters
-from msxai.errors import ParameterError
+from msxai.base import parameters
+from msxai.base.errors import ParameterError
 
 CELL = 'width: int = 16  # filters\nrate: float = 1e-3\nstart: str = "best"\nflip: bool = True\nvariants: list = ["a"]'
 
@@ -27,7 +27,13 @@ def run_cells():
 
 
 def test_defaults_come_back_in_order(run_cells):
-    assert run_cells(CELL) == {"width": 16, "rate": 1e-3, "start": "best", "flip": True, "variants": ["a"]}
+    assert run_cells(CELL) == {
+        "width": 16,
+        "rate": 1e-3,
+        "start": "best",
+        "flip": True,
+        "variants": ["a"],
+    }
 
 
 def test_injected_values_win(run_cells):
@@ -37,7 +43,10 @@ def test_injected_values_win(run_cells):
 
 
 def test_a_misspelt_name_is_an_error_with_the_nearest(run_cells):
-    with pytest.raises(ParameterError, match=r"parameter wdith: found a name that this notebook does not have; .* Did you mean width\?"):
+    with pytest.raises(
+        ParameterError,
+        match=r"parameter wdith: found a name that this notebook does not have; .* Did you mean width\?",
+    ):
         run_cells(CELL, "# Parameters\nwdith = 64\n")
 
 
@@ -46,11 +55,20 @@ def test_a_second_run_in_the_same_kernel_does_not_mind_other_variables(run_cells
     assert run_cells(CELL)["width"] == 16
 
 
-@pytest.mark.parametrize(("name", "value", "kind"), [
-    ("width", "'64'", "a whole number"), ("width", "6.4", "a whole number"), ("width", "True", "a whole number"),
-    ("rate", "'fast'", "a number"), ("rate", "False", "a number"), ("start", "3", "text"), ("start", "None", "text"),
-    ("flip", "1", "true or false"), ("variants", "'a'", "a list"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("width", "'64'", "a whole number"),
+        ("width", "6.4", "a whole number"),
+        ("width", "True", "a whole number"),
+        ("rate", "'fast'", "a number"),
+        ("rate", "False", "a number"),
+        ("start", "3", "text"),
+        ("start", "None", "text"),
+        ("flip", "1", "true or false"),
+        ("variants", "'a'", "a list"),
+    ],
+)
 def test_a_wrong_type_is_an_error(run_cells, name, value, kind):
     with pytest.raises(ParameterError, match=f"parameter {name}: found .*expected {kind}"):
         run_cells(CELL, f"# Parameters\n{name} = {value}\n")
@@ -58,7 +76,10 @@ def test_a_wrong_type_is_an_error(run_cells, name, value, kind):
 
 def test_one_of_names_the_nearest():
     assert parameters.one_of("rule", "z", ["z", "epsilon"]) == "z"
-    with pytest.raises(ParameterError, match=r"found 'epsilom'; expected one of z, epsilon\. Did you mean epsilon\?"):
+    with pytest.raises(
+        ParameterError,
+        match=r"found 'epsilom'; expected one of z, epsilon\. Did you mean epsilon\?",
+    ):
         parameters.one_of("rule", "epsilom", ["z", "epsilon"])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from msxai import permutation
+from msxai.base import permutation
 
 
 def brute(values, labels):
@@ -18,11 +18,18 @@ def brute(values, labels):
 
     observed = np.abs(t(np.flatnonzero(labels)))
     found = np.abs([t(chosen) for chosen in combinations(range(len(values)), int(labels.sum()))])
-    return observed, (found >= observed - 1e-9).mean(0), (found.max(1)[:, None] >= observed - 1e-9).mean(0)
+    return (
+        observed,
+        (found >= observed - 1e-9).mean(0),
+        (found.max(1)[:, None] >= observed - 1e-9).mean(0),
+    )
 
 
 def test_max_t_is_brute_force_over_all_labellings(rng):
-    values, labels = rng.normal(size=(8, 5)) * [1, 1e-6, 1e3, 1, 1] + [0, 0, 5, 100, 0], np.array([1, 0, 1, 1, 0, 0, 0, 1])
+    values, labels = (
+        rng.normal(size=(8, 5)) * [1, 1e-6, 1e3, 1, 1] + [0, 0, 5, 100, 0],
+        np.array([1, 0, 1, 1, 0, 0, 0, 1]),
+    )
     values[labels == 1, 3] += 3
     t, p, family = brute(values, labels)
     found = permutation.two_groups(values, labels, n=70)
@@ -30,7 +37,9 @@ def test_max_t_is_brute_force_over_all_labellings(rng):
     assert found["p"].to_numpy() == pytest.approx(p)
     assert found["p_fwe"].to_numpy() == pytest.approx(family)
     assert found["p_fdr"].to_numpy() == pytest.approx(stats.false_discovery_control(p))
-    assert found["difference"].to_numpy() == pytest.approx(values[labels == 1].mean(0) - values[labels == 0].mean(0))
+    assert found["difference"].to_numpy() == pytest.approx(
+        values[labels == 1].mean(0) - values[labels == 0].mean(0)
+    )
     drawn = permutation.two_groups(values, labels, n=69, seed=3)  # one too few to take all: drawn
     assert drawn["p_fwe"].to_numpy() == pytest.approx(family, abs=0.2)
     assert (drawn["p_fwe"] >= 1 / 70).all()
@@ -39,11 +48,16 @@ def test_max_t_is_brute_force_over_all_labellings(rng):
 def test_sign_flips_are_brute_force(rng):
     values = rng.normal(0.4, 1, size=(7, 4))
     observed = np.abs(stats.ttest_1samp(values, 0).statistic)
-    flips = [np.abs(stats.ttest_1samp(values * np.array(signs)[:, None], 0).statistic) for signs in product([1, -1], repeat=7)]
+    flips = [
+        np.abs(stats.ttest_1samp(values * np.array(signs)[:, None], 0).statistic)
+        for signs in product([1, -1], repeat=7)
+    ]
     found = permutation.paired(values, n=128)
     assert np.abs(found["t"].to_numpy()) == pytest.approx(observed)
     assert found["p"].to_numpy() == pytest.approx((np.array(flips) >= observed - 1e-9).mean(0))
-    assert found["p_fwe"].to_numpy() == pytest.approx((np.max(flips, axis=1)[:, None] >= observed - 1e-9).mean(0))
+    assert found["p_fwe"].to_numpy() == pytest.approx(
+        (np.max(flips, axis=1)[:, None] >= observed - 1e-9).mean(0)
+    )
 
 
 def test_a_region_without_spread_is_no_finding(rng):
@@ -64,7 +78,10 @@ def test_a_null_cohort_is_rejected_no_more_often_than_it_may(rng):
     """200 labellings of subjects that do not differ, regions correlated: 10 expected, and at most 17 with probability .988."""
     values = rng.normal(size=(24, 1)) + rng.normal(size=(24, 22))
     labels = np.repeat([1, 0], 12)
-    found = [permutation.two_groups(values, rng.permutation(labels), 300, seed)["p_fwe"].min() for seed in range(200)]
+    found = [
+        permutation.two_groups(values, rng.permutation(labels), 300, seed)["p_fwe"].min()
+        for seed in range(200)
+    ]
     assert 1 <= np.sum(np.array(found) <= 0.05) <= 17
 
 
@@ -78,10 +95,14 @@ def test_spearman_and_its_interval(rng):
     r, p = stats.spearmanr(x[known], covariate[known])
     half = 1.959964 * np.sqrt((1 + r**2 / 2) / 26)
     assert found.loc[0, ["n", "r", "p"]].tolist() == pytest.approx([29, r, p])
-    assert found.loc[0, ["low", "high"]].tolist() == pytest.approx([np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)])
+    assert found.loc[0, ["low", "high"]].tolist() == pytest.approx(
+        [np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)]
+    )
     assert found.loc[1, "r"] == pytest.approx(-r)
     assert found.loc[3, ["r", "low", "p_fdr"]].isna().all()
-    assert found.loc[:2, "p_fdr"].to_numpy() == pytest.approx(stats.false_discovery_control(found.loc[:2, "p"]))
+    assert found.loc[:2, "p_fdr"].to_numpy() == pytest.approx(
+        stats.false_discovery_control(found.loc[:2, "p"])
+    )
 
 
 def test_the_interval_of_spearman_covers(rng):

@@ -4,20 +4,23 @@ import json
 
 import pytest
 
-from msxai import integrity
-from msxai.errors import MissingStepError, ParameterError, StaleInputError
-from msxai.results import Results
+from msxai.base import provenance
+from msxai.base.errors import MissingStepError, ParameterError, StaleInputError
+from msxai.base.results import Results
 
 
 def test_sha256_of_a_known_text(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
-    assert integrity.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        provenance.sha256(tmp_path / "abc")
+        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
 
 
 def test_an_interrupted_file_leaves_the_old_one(tmp_path):
     path = tmp_path / "deep" / "table.tsv"
-    integrity.write_json(path, {"old": 1})
-    with pytest.raises(KeyboardInterrupt), integrity.replacing(path) as draft:
+    provenance.write_json(path, {"old": 1})
+    with pytest.raises(KeyboardInterrupt), provenance.replacing(path) as draft:
         draft.write_text("half")
         raise KeyboardInterrupt
     assert json.loads(path.read_text()) == {"old": 1}
@@ -27,12 +30,12 @@ def test_an_interrupted_file_leaves_the_old_one(tmp_path):
 def test_a_folder_is_replaced_as_a_whole(tmp_path):
     folder = tmp_path / "maps"
     for names in (["a", "b"], ["c"]):
-        with integrity.replacing(folder) as draft:
+        with provenance.replacing(folder) as draft:
             draft.mkdir()
             for name in names:
                 (draft / name).touch()
     assert [file.name for file in folder.iterdir()] == ["c"]
-    with pytest.raises(ValueError, match="x"), integrity.replacing(folder) as draft:
+    with pytest.raises(ValueError, match="x"), provenance.replacing(folder) as draft:
         draft.mkdir()
         raise ValueError("x")
     assert [path.name for path in tmp_path.iterdir()] == ["maps"]
@@ -45,20 +48,27 @@ def trial(tmp_path):
     folder = where.trial("pretraining", 0)
     folder.mkdir(parents=True)
     (folder / "weights.npz").write_bytes(b"weights")
-    record = integrity.provenance({"width": 16, "cohort": "phantom-ad"}, [], [folder / "weights.npz"], val_accuracy=0.7, val_loss=0.5)
-    integrity.write_json(folder / "provenance.json", record)
+    record = provenance.provenance(
+        {"width": 16, "cohort": "phantom-ad"},
+        [],
+        [folder / "weights.npz"],
+        val_accuracy=0.7,
+        val_loss=0.5,
+    )
+    provenance.write_json(folder / "provenance.json", record)
     return where
 
 
 def test_a_fitting_trial_is_taken(trial):
     folder, record = trial.require_trial("pretraining", 0, width=16)
     assert folder.name == "trial-0"
-    assert record["versions"]["msxai"] == integrity.__version__
+    assert record["versions"]["msxai"] == provenance.__version__
 
 
 def test_a_missing_step_names_notebook_and_command(trial):
     with pytest.raises(
-        MissingStepError, match=r"the result of 02_pretraining\. Run it first: .*notebooks/02_pretraining\.ipynb .*-p trial 1"
+        MissingStepError,
+        match=r"the result of 02_pretraining\. Run it first: .*notebooks/02_pretraining\.ipynb .*-p trial 1",
     ):
         trial.require_trial("pretraining", 1)
     with pytest.raises(MissingStepError, match=r"03_fine_tuning.*-p variant scratch -p trial 0"):
@@ -68,7 +78,10 @@ def test_a_missing_step_names_notebook_and_command(trial):
 
 
 def test_a_step_refuses_other_parameters_and_says_which(trial):
-    with pytest.raises(StaleInputError, match=r"found a result made with width=16; expected width=64 as in this run"):
+    with pytest.raises(
+        StaleInputError,
+        match=r"found a result made with width=16; expected width=64 as in this run",
+    ):
         trial.require_trial("pretraining", 0, width=64)
 
 
@@ -83,8 +96,10 @@ def test_the_best_start_is_the_trial_of_highest_validation_accuracy(trial):
         folder = trial.trial("pretraining", number)
         folder.mkdir(exist_ok=True)
         (folder / "weights.npz").write_bytes(b"weights")
-        record = integrity.provenance({"width": 16}, [], [folder / "weights.npz"], val_accuracy=accuracy, val_loss=loss)
-        integrity.write_json(folder / "provenance.json", record)
+        record = provenance.provenance(
+            {"width": 16}, [], [folder / "weights.npz"], val_accuracy=accuracy, val_loss=loss
+        )
+        provenance.write_json(folder / "provenance.json", record)
     assert trial.start("best", width=16).parent.name == "trial-2"
     assert trial.start("trial-1", width=16).parent.name == "trial-1"
     assert trial.start("scratch") is None

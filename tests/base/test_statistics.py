@@ -12,16 +12,20 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
-from msxai import statistics
+from msxai.base import statistics
 
 # Hanley, McNeil 1982, Radiology 143:29-36, table I: 109 CT images, rated 1 to 5 by one reader.
 HANLEY_LABELS = np.repeat([0, 1], [58, 51])
-HANLEY_RATINGS = np.concatenate([np.repeat([1, 2, 3, 4, 5], counts) for counts in ([33, 6, 6, 11, 2], [3, 2, 2, 11, 33])])
+HANLEY_RATINGS = np.concatenate(
+    [np.repeat([1, 2, 3, 4, 5], counts) for counts in ([33, 6, 6, 11, 2], [3, 2, 2, 11, 33])]
+)
 
 
 def pairwise_auc(labels, scores):
     pairs = list(product(scores[labels == 1], scores[labels == 0]))
-    return sum(1 if patient > control else 0.5 if patient == control else 0 for patient, control in pairs) / len(pairs)
+    return sum(
+        1 if patient > control else 0.5 if patient == control else 0 for patient, control in pairs
+    ) / len(pairs)
 
 
 def sample(n_controls=20, n_patients=25, shift=1.0, seed=0):
@@ -36,21 +40,34 @@ def test_auc_counts_pairs(scores, patients):
     assert statistics.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
 
 
-@given(arrays(float, 12, elements=st.integers(0, 6).map(lambda n: n / 6)), arrays(int, 12, elements=st.integers(0, 3)))
+@given(
+    arrays(float, 12, elements=st.integers(0, 6).map(lambda n: n / 6)),
+    arrays(int, 12, elements=st.integers(0, 3)),
+)
 def test_weights_repeat_scans(scores, weights):
     labels = np.arange(12) % 2
     weights[:2] = 1
     repeated = np.repeat(np.arange(12), weights)
     for name, function in statistics.MEASURES.items():
-        assert function(labels, scores, weights[None])[0] == pytest.approx(function(labels[repeated], scores[repeated])), name
+        assert function(labels, scores, weights[None])[0] == pytest.approx(
+            function(labels[repeated], scores[repeated])
+        ), name
 
 
 def test_measures_agree_with_scikit_learn():
     labels, scores = sample()
-    assert statistics.sensitivity(labels, scores) == pytest.approx(recall_score(labels, scores > 0.5))
-    assert statistics.specificity(labels, scores) == pytest.approx(recall_score(labels, scores > 0.5, pos_label=0))
-    assert statistics.balanced_accuracy(labels, scores) == pytest.approx(balanced_accuracy_score(labels, scores > 0.5))
-    assert statistics.sensitivity([0, 1], [0.5, 0.5]) == 0, "a score of .5 is a logit of 0: not above the threshold"
+    assert statistics.sensitivity(labels, scores) == pytest.approx(
+        recall_score(labels, scores > 0.5)
+    )
+    assert statistics.specificity(labels, scores) == pytest.approx(
+        recall_score(labels, scores > 0.5, pos_label=0)
+    )
+    assert statistics.balanced_accuracy(labels, scores) == pytest.approx(
+        balanced_accuracy_score(labels, scores > 0.5)
+    )
+    assert statistics.sensitivity([0, 1], [0.5, 0.5]) == 0, (
+        "a score of .5 is a logit of 0: not above the threshold"
+    )
 
 
 @pytest.mark.filterwarnings("error")
@@ -64,18 +81,34 @@ def test_delong_gives_the_published_interval():
     (area,), ((variance,),) = statistics.delong(HANLEY_LABELS, [HANLEY_RATINGS])
     assert area == pytest.approx(0.8932, abs=5e-5)
     assert np.sqrt(variance) == pytest.approx(0.0307, abs=5e-5)
-    assert statistics.auc_interval(HANLEY_LABELS, HANLEY_RATINGS) == pytest.approx((0.83295, 0.95339), abs=5e-6)
+    assert statistics.auc_interval(HANLEY_LABELS, HANLEY_RATINGS) == pytest.approx(
+        (0.83295, 0.95339), abs=5e-6
+    )
 
 
 def test_paired_delong_by_its_definition_and_by_bootstrap():
     labels, scores = sample(40, 50)
     others = 0.6 * scores + 0.4 * sample(40, 50, shift=0.3, seed=1)[1]
     patients, controls = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
-    both = [[[float(one[p] > one[c]) for c in controls] for p in patients] for one in (scores, others)]
+    both = [
+        [[float(one[p] > one[c]) for c in controls] for p in patients] for one in (scores, others)
+    ]
     first, second = ([np.mean(row) for row in one] for one in both)
     third, fourth = ([np.mean(column) for column in zip(*one, strict=True)] for one in both)
-    covariance = sum((a - np.mean(first)) * (b - np.mean(second)) for a, b in zip(first, second, strict=True)) / 49 / 50
-    covariance += sum((a - np.mean(third)) * (b - np.mean(fourth)) for a, b in zip(third, fourth, strict=True)) / 39 / 40
+    covariance = (
+        sum(
+            (a - np.mean(first)) * (b - np.mean(second)) for a, b in zip(first, second, strict=True)
+        )
+        / 49
+        / 50
+    )
+    covariance += (
+        sum(
+            (a - np.mean(third)) * (b - np.mean(fourth)) for a, b in zip(third, fourth, strict=True)
+        )
+        / 39
+        / 40
+    )
     assert statistics.delong(labels, [scores, others])[1][0, 1] == pytest.approx(covariance)
 
     difference, low, high, p = statistics.auc_difference(labels, scores, others)
@@ -92,19 +125,26 @@ def test_wholly_separated_groups_still_have_an_interval():
     low, high = statistics.auc_interval(labels, labels)
     # Newcombe 2006, method 5, says which area's standard error reaches up to 1
     size = (10 + 13) / 2 - 1
-    error = np.sqrt(low * (1 - low) * (1 + size * (1 - low) / (2 - low) + size * low / (1 + low)) / 130)
+    error = np.sqrt(
+        low * (1 - low) * (1 + size * (1 - low) / (2 - low) + size * low / (1 + low)) / 130
+    )
     assert (low + 1.959964 * error, high) == pytest.approx((1, 1))
     low, high = statistics.auc_interval(labels, np.zeros(23))
     assert low < 0.3
     assert low == pytest.approx(1 - high)
 
 
-@pytest.mark.parametrize(("successes", "n", "low", "high"), [(12, 13, 0.64, 1.00), (8, 10, 0.44, 0.97)])
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"), [(12, 13, 0.64, 1.00), (8, 10, 0.44, 0.97)]
+)
 def test_exact_interval_is_the_one_of_paper_md(successes, n, low, high):
     assert statistics.exact_interval(successes, n) == pytest.approx((low, high), abs=5e-3)
 
 
-@given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.9, 0.95, 0.99]))
+@given(
+    st.integers(1, 40).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+    st.sampled_from([0.9, 0.95, 0.99]),
+)
 def test_exact_interval_is_scipys(counts, level):
     found = binomtest(*counts).proportion_ci(level, "exact")
     assert statistics.exact_interval(*counts, level) == pytest.approx((found.low, found.high))
@@ -138,16 +178,27 @@ def test_scans_of_one_subject_do_not_narrow_the_interval():
     labels, scores = sample(15, 15)
     tripled, names = np.repeat(scores, 3), np.repeat(np.arange(30), 3)
     once = statistics.bootstrap_interval(statistics.auc, labels, scores, seed=0)
-    assert statistics.bootstrap_interval(statistics.auc, np.repeat(labels, 3), tripled, 0, subjects=names) == pytest.approx(once)
+    assert statistics.bootstrap_interval(
+        statistics.auc, np.repeat(labels, 3), tripled, 0, subjects=names
+    ) == pytest.approx(once)
     low, high = statistics.bootstrap_interval(statistics.auc, np.repeat(labels, 3), tripled, 0)
     assert high - low < 0.8 * (once[1] - once[0])
 
 
 def predictions_by_hand():
     scores = {0: [0.1, 0.6, 0.9, 0.4], 1: [0.2, 0.3, 0.8, 0.7]}
-    rows = [("net", trial, f"sub-{i}", "", int(i > 1), score) for trial, row in scores.items() for i, score in enumerate(row)]
-    rows += [("load", 0, f"sub-{i}", "", int(i > 1), score) for i, score in enumerate([0.1, 0.2, 0.9, 0.8])]
-    return pd.DataFrame(rows, columns=["variant", "trial", "participant_id", "session_id", "label", "score"])
+    rows = [
+        ("net", trial, f"sub-{i}", "", int(i > 1), score)
+        for trial, row in scores.items()
+        for i, score in enumerate(row)
+    ]
+    rows += [
+        ("load", 0, f"sub-{i}", "", int(i > 1), score)
+        for i, score in enumerate([0.1, 0.2, 0.9, 0.8])
+    ]
+    return pd.DataFrame(
+        rows, columns=["variant", "trial", "participant_id", "session_id", "label", "score"]
+    )
 
 
 def test_score_table_by_hand():
@@ -156,12 +207,26 @@ def test_score_table_by_hand():
     net = table.loc["net"]
     assert (net["trials"], net["patients"], net["controls"]) == (2, 2, 2)
     assert (net["sensitivity"], net["sensitivity_min"], net["sensitivity_max"]) == (0.75, 0.5, 1)
-    assert (net["specificity"], net["balanced_accuracy"], net["auc"], net["auc_min"]) == (0.75, 0.75, 0.875, 0.75)
+    assert (net["specificity"], net["balanced_accuracy"], net["auc"], net["auc_min"]) == (
+        0.75,
+        0.75,
+        0.875,
+        0.75,
+    )
     # ensemble: .15, .45 | .85, .55
-    assert (net["ensemble_auc"], net["ensemble_sensitivity"], net["ensemble_specificity"]) == (1, 1, 1)
-    assert (net["ensemble_sensitivity_low"], net["ensemble_sensitivity_high"]) == pytest.approx(statistics.exact_interval(2, 2))
+    assert (net["ensemble_auc"], net["ensemble_sensitivity"], net["ensemble_specificity"]) == (
+        1,
+        1,
+        1,
+    )
+    assert (net["ensemble_sensitivity_low"], net["ensemble_sensitivity_high"]) == pytest.approx(
+        statistics.exact_interval(2, 2)
+    )
     half = np.sqrt(2) * (1 - statistics.exact_interval(2, 2)[0]) / 2
-    assert (net["ensemble_balanced_accuracy_low"], net["ensemble_balanced_accuracy_high"]) == pytest.approx((1 - half, 1))
+    assert (
+        net["ensemble_balanced_accuracy_low"],
+        net["ensemble_balanced_accuracy_high"],
+    ) == pytest.approx((1 - half, 1))
     for name, prefix in product(statistics.MEASURES, ["", "ensemble_"]):
         columns = [f"{prefix}{name}_low", f"{prefix}{name}", f"{prefix}{name}_high"]
         assert (table[columns].diff(axis=1).iloc[:, 1:] >= -1e-12).all(axis=None), columns
@@ -170,13 +235,25 @@ def test_score_table_by_hand():
 
 def test_score_table_counts_subjects_not_scans_and_ignores_order():
     labels, scores = sample(10, 12)
-    one = pd.DataFrame({"variant": "net", "trial": 0, "participant_id": [f"s{i}" for i in range(22)], "label": labels, "score": scores})
+    one = pd.DataFrame(
+        {
+            "variant": "net",
+            "trial": 0,
+            "participant_id": [f"s{i}" for i in range(22)],
+            "label": labels,
+            "score": scores,
+        }
+    )
     several = pd.concat([one.assign(session_id=session) for session in ("ses-1", "ses-2")])
     first = statistics.score_table(one, seed=3)
     pd.testing.assert_frame_equal(statistics.score_table(several, seed=3), first)
-    pd.testing.assert_frame_equal(statistics.score_table(one.sample(frac=1, random_state=0), seed=3), first)
+    pd.testing.assert_frame_equal(
+        statistics.score_table(one.sample(frac=1, random_state=0), seed=3), first
+    )
     unlabelled = one.iloc[:1].assign(label=np.nan, participant_id="x")
-    pd.testing.assert_frame_equal(statistics.score_table(pd.concat([one, unlabelled]), seed=3), first)
+    pd.testing.assert_frame_equal(
+        statistics.score_table(pd.concat([one, unlabelled]), seed=3), first
+    )
 
 
 def test_roc_band_by_hand():
@@ -187,14 +264,25 @@ def test_roc_band_by_hand():
     assert band["trial_1"].tolist() == [0.5, 0.5, 1, 1, 1]
     assert band["mean"].tolist() == [0.75, 0.75, 1, 1, 1]
     assert band["sd"].tolist() == pytest.approx([np.sqrt(0.125), np.sqrt(0.125), 0, 0, 0])
-    assert statistics.roc_band([0, 1], [[0.2, 0.2]], points=3)["mean"].tolist() == [0, 0.5, 1], "a tie is a diagonal"
+    assert statistics.roc_band([0, 1], [[0.2, 0.2]], points=3)["mean"].tolist() == [0, 0.5, 1], (
+        "a tie is a diagonal"
+    )
 
 
 def test_papers_numbers_are_those_of_its_table():
     paper = statistics.paper_results()
-    holdout = paper[paper["section"] == "holdout"].pivot(index="variant", columns="quantity", values="mean")
+    holdout = paper[paper["section"] == "holdout"].pivot(
+        index="variant", columns="quantity", values="mean"
+    )
     assert holdout.shape == (5, 4)
-    assert holdout.loc["pretrained"].to_dict() == {"auc": 96.08, "balanced_accuracy": 87.04, "sensitivity": 93.08, "specificity": 81.0}
+    assert holdout.loc["pretrained"].to_dict() == {
+        "auc": 96.08,
+        "balanced_accuracy": 87.04,
+        "sensitivity": 93.08,
+        "specificity": 81.0,
+    }
     both = holdout[["sensitivity", "specificity"]].mean(axis=1)
-    assert (both - holdout["balanced_accuracy"]).abs().max() < 0.011, "balanced accuracy is their mean, up to the paper's rounding"
+    assert (both - holdout["balanced_accuracy"]).abs().max() < 0.011, (
+        "balanced accuracy is their mean, up to the paper's rounding"
+    )
     assert paper["source"].unique().tolist() == ["doi:10.1016/j.nicl.2019.102003"]

@@ -1,12 +1,13 @@
 """The score of shortcuts on maps made by hand, and a small version of benchmarks/shortcut.py."""
 
+import controlled_pairs
 import numpy as np
 import pytest
+import shortcut_scores
 from scipy import ndimage
-from test_benchmarks import script
+from support.scripts import script
 
-from msxai import benchmark, shortcuts
-from msxai.errors import ParameterError
+from msxai.base.errors import ParameterError
 
 SHAPE, PLACE = (12, 14, 12), (slice(8, 11), slice(3, 12), slice(4, 6))
 LABELS = np.repeat([1, 0], [20, 20])
@@ -25,21 +26,26 @@ def maps(has=(), seed=0, size=3):
 
 
 def test_a_blob_in_place_is_found_and_lesions_are_not():
-    has = benchmark.carriers(LABELS, 0.75, 1)
-    found, without = shortcuts.find(maps(has), LABELS), [shortcuts.find(maps(seed=seed), LABELS).score for seed in range(20)]
-    assert found.score > 1.3 * shortcuts.limit(without)
+    has = controlled_pairs.carriers(LABELS, 0.75, 1)
+    found, without = (
+        shortcut_scores.find(maps(has), LABELS),
+        [shortcut_scores.find(maps(seed=seed), LABELS).score for seed in range(20)],
+    )
+    assert found.score > 1.3 * shortcut_scores.limit(without)
     assert found.score == pytest.approx(found.separation * found.association)
     assert found.association == pytest.approx(0.5, abs=0.1)  # of carriers with the class
     assert (found.member == has).all()
     inside = np.zeros(SHAPE, bool)
     inside[PLACE] = True
     assert inside[np.unravel_index(found.difference.argmax(), SHAPE)]
-    assert found.difference[inside].mean() > 10 * np.abs(found.difference[~ndimage.binary_dilation(inside, iterations=3)].mean())
+    assert found.difference[inside].mean() > 10 * np.abs(
+        found.difference[~ndimage.binary_dilation(inside, iterations=3)].mean()
+    )
 
 
 def test_groups_that_both_classes_have_are_no_shortcut():
-    has = benchmark.carriers(LABELS, 0.5, 1)
-    found = shortcuts.find(maps(has), LABELS)
+    has = controlled_pairs.carriers(LABELS, 0.5, 1)
+    found = shortcut_scores.find(maps(has), LABELS)
     assert abs(np.corrcoef(found.member, has)[0, 1]) > 0.9  # the groups are there
     assert found.association < 0.1
     assert found.score < 0.1
@@ -48,41 +54,48 @@ def test_groups_that_both_classes_have_are_no_shortcut():
 def test_two_parts_that_nothing_joins():
     """The eigenvalue 0 is there twice; the vector is the one that tells the parts apart."""
     values = np.abs(maps()) * 1e-3
-    values[LABELS == 1, 2:5], values[LABELS == 0, 8:11] = 1 + values[LABELS == 1, 2:5], 1 + values[LABELS == 0, 8:11]
-    found = shortcuts.find(values, LABELS, neighbours=0.25)
+    values[LABELS == 1, 2:5], values[LABELS == 0, 8:11] = (
+        1 + values[LABELS == 1, 2:5],
+        1 + values[LABELS == 0, 8:11],
+    )
+    found = shortcut_scores.find(values, LABELS, neighbours=0.25)
     assert [found.score, found.separation, found.association] == pytest.approx([1, 1, 1])
     assert (found.member == (LABELS == 1)).all()
 
 
 def test_scale_order_and_the_class_explained_do_not_matter():
-    has = benchmark.carriers(LABELS, 0.75, 2)
+    has = controlled_pairs.carriers(LABELS, 0.75, 2)
     values, order = maps(has), np.random.default_rng(1).permutation(40)
-    found = shortcuts.find(values, LABELS)
-    other = shortcuts.find((values * np.linspace(-3, -0.1, 40)[:, None, None, None])[order], LABELS[order])  # of the other class's logit
+    found = shortcut_scores.find(values, LABELS)
+    other = shortcut_scores.find(
+        (values * np.linspace(-3, -0.1, 40)[:, None, None, None])[order], LABELS[order]
+    )  # of the other class's logit
     assert other.score == pytest.approx(found.score)
     assert (other.member == found.member[order]).all()
-    assert shortcuts.find(values, 1 - LABELS).score == pytest.approx(found.score)
+    assert shortcut_scores.find(values, 1 - LABELS).score == pytest.approx(found.score)
 
 
 def test_networks_are_averaged():
     """Each with its own scale; what they share stays, so the groups are told better than by either."""
-    has = benchmark.carriers(LABELS, 0.75, 4)
+    has = controlled_pairs.carriers(LABELS, 0.75, 4)
     one, other = (maps(has, seed, 0.6) for seed in (1, 2))
-    both = shortcuts.find([one, 1000 * other], LABELS)
-    assert both.score == pytest.approx(shortcuts.find([other, one], LABELS).score)
-    assert shortcuts.find([one, one], LABELS).score == pytest.approx(shortcuts.find(one, LABELS).score)
+    both = shortcut_scores.find([one, 1000 * other], LABELS)
+    assert both.score == pytest.approx(shortcut_scores.find([other, one], LABELS).score)
+    assert shortcut_scores.find([one, one], LABELS).score == pytest.approx(
+        shortcut_scores.find(one, LABELS).score
+    )
     assert (both.member == has).all()
-    assert both.score > 1.5 * max(shortcuts.find(each, LABELS).score for each in (one, other))
+    assert both.score > 1.5 * max(shortcut_scores.find(each, LABELS).score for each in (one, other))
 
 
 @pytest.mark.parametrize("factor", [0.25, -1])
 def test_what_a_shortcut_takes_away_is_found(factor):
     """A dark band: relevance that the others have there is faint, or turned, so that its size tells nothing."""
-    has = benchmark.carriers(LABELS, 0.75, 4)
+    has = controlled_pairs.carriers(LABELS, 0.75, 4)
     values = maps()
     values[:, *PLACE] = 3 + np.abs(values[:, *PLACE])
     values[np.ix_(has, *(np.arange(part.start, part.stop) for part in PLACE))] *= factor
-    found = shortcuts.find(values, LABELS)
+    found = shortcut_scores.find(values, LABELS)
     assert (found.member == has).all()
     assert found.association == pytest.approx(0.5, abs=0.1)
 
@@ -98,16 +111,20 @@ def test_refuses(fault):
         labels = labels[:-1]
     else:
         values[3] = 0 if fault == "zero" else np.nan
-    with pytest.raises(ParameterError, match=r"maps \[3\]" if fault in ("zero", "nan") else "maps and"):
-        shortcuts.find(values, labels)
+    with pytest.raises(
+        ParameterError, match=r"maps \[3\]" if fault in ("zero", "nan") else "maps and"
+    ):
+        shortcut_scores.find(values, labels)
 
 
 def test_the_limit():
-    assert shortcuts.limit([0, 0.2] * 10) == pytest.approx(0.3 * 2**0.5)
+    assert shortcut_scores.limit([0, 0.2] * 10) == pytest.approx(0.3 * 2**0.5)
     scores = np.abs(np.random.default_rng(1).normal(0, 0.1, 100000))
-    assert (scores > shortcuts.limit(scores[:1000])).mean() == pytest.approx(0.0027, abs=0.001)
+    assert (scores > shortcut_scores.limit(scores[:1000])).mean() == pytest.approx(
+        0.0027, abs=0.001
+    )
     with pytest.raises(ParameterError, match="20 or more"):
-        shortcuts.limit(np.arange(19))
+        shortcut_scores.limit(np.arange(19))
 
 
 def test_a_small_benchmark():

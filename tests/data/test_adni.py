@@ -2,12 +2,14 @@
 
 import pytest
 
-from msxai import adni
-from msxai.cohort import COLUMNS, from_adni, open_cohort
-from msxai.errors import CohortError, ParameterError
+from msxai.base.errors import CohortError, ParameterError
+from msxai.data.cohorts import adni
+from msxai.data.cohorts.cohort import COLUMNS, from_adni, open_cohort
 
 # Headers as the archive writes them (collection, advanced search), ADNIMERGE's, and that of the standardised lists
-COLLECTION = "Image Data ID,Subject,Group,Sex,Age,Visit,Modality,Description,Type,Acq Date,Format,Downloaded"
+COLLECTION = (
+    "Image Data ID,Subject,Group,Sex,Age,Visit,Modality,Description,Type,Acq Date,Format,Downloaded"
+)
 N3 = "MPR; GradWarp; B1 Correction; N3; Scaled"
 ROWS = [
     f'"I45112","002_S_0413","CN","F","76","sc","MRI","{N3}","Processed","5/02/2006","NiFTI","11/24/2026"',
@@ -42,9 +44,15 @@ def download(tmp_path):
     scans = {
         "I45112": _scan(tmp_path, "002_S_0413", series, "2006-05-02_12_31_52.0", "I45112"),
         "I45120": _scan(tmp_path, "002_S_0413", series, "2007-05-15_08_00_01.0", "I45120"),
-        "I60007": _scan(tmp_path, "011_S_0003", series, "2005-09-01_10_00_00.0", "I60007", "converted.nii.gz"),
-        "I60107": _scan(tmp_path, "011_S_0003", "MPR-R__GradWarp", "2005-09-01_10_09_00.0", "I60107"),
-        "I90002": _scan(tmp_path, "002_S_0413", "Axial_T2-FLAIR", "2007-05-15_08_30_01.0", "I90002"),
+        "I60007": _scan(
+            tmp_path, "011_S_0003", series, "2005-09-01_10_00_00.0", "I60007", "converted.nii.gz"
+        ),
+        "I60107": _scan(
+            tmp_path, "011_S_0003", "MPR-R__GradWarp", "2005-09-01_10_09_00.0", "I60107"
+        ),
+        "I90002": _scan(
+            tmp_path, "002_S_0413", "Axial_T2-FLAIR", "2007-05-15_08_30_01.0", "I90002"
+        ),
     }
     _scan(tmp_path, "099_S_0001", series, "2007-05-15_08_00_01.0", "I33333")
     return tmp_path, scans
@@ -56,7 +64,11 @@ def test_a_download_as_it_is(download):
     table = cohort.table
     assert tuple(table.columns) == COLUMNS
     assert (cohort.name, cohort.modality, cohort.synthetic) == (folder.name, "T1w", False)
-    assert table["participant_id"].tolist() == ["sub-ADNI002S0413", "sub-ADNI002S0413", "sub-ADNI011S0003"]
+    assert table["participant_id"].tolist() == [
+        "sub-ADNI002S0413",
+        "sub-ADNI002S0413",
+        "sub-ADNI011S0003",
+    ]
     assert table["session_id"].tolist() == ["ses-m12", "ses-sc", "ses-sc"]
     assert table["image"].tolist() == [str(scans[name]) for name in ("I45120", "I45112", "I60007")]
     assert table["flair"].tolist() == [str(scans["I90002"]), None, None]
@@ -88,36 +100,71 @@ def test_a_series_by_its_description(download):
 
 
 HEADERS = {
-    "the standardised lists that the paper used": ("RID,PTID,Visit,Image.ID,DX,Scan.Date", "413,002_S_0413,{},{},{},5/2/2006", "Month 12"),
-    "ADNIMERGE": ("RID,COLPROT,PTID,VISCODE,DX_bl,DX,IMAGEUID", "413,ADNI1,002_S_0413,{0},CN,{2},{1}", "m12"),
+    "the standardised lists that the paper used": (
+        "RID,PTID,Visit,Image.ID,DX,Scan.Date",
+        "413,002_S_0413,{},{},{},5/2/2006",
+        "Month 12",
+    ),
+    "ADNIMERGE": (
+        "RID,COLPROT,PTID,VISCODE,DX_bl,DX,IMAGEUID",
+        "413,ADNI1,002_S_0413,{0},CN,{2},{1}",
+        "m12",
+    ),
     "the advanced search": (
         '"Subject ID","Research Group","Visit","Modality","Image ID"',
         "002_S_0413,{2},{0},MRI,{1}",
         "ADNI1/GO Month 12",
     ),
-    "other case and punctuation": ("subject_id,VISIT,image-id,Diagnosis", "002_S_0413,{0},{1},{2}", "Month12"),
+    "other case and punctuation": (
+        "subject_id,VISIT,image-id,Diagnosis",
+        "002_S_0413,{0},{1},{2}",
+        "Month12",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", HEADERS)
-@pytest.mark.parametrize(("diagnosis", "label"), [("Dementia", 1), ("NL", 0), ("AD", 1), ("CN", 0), ("MCI to Dementia", 1)])
+@pytest.mark.parametrize(
+    ("diagnosis", "label"),
+    [("Dementia", 1), ("NL", 0), ("AD", 1), ("CN", 0), ("MCI to Dementia", 1)],
+)
 @pytest.mark.parametrize("image", ["45112", "I45112", "45112.0"])
 def test_its_other_tables(tmp_path, name, diagnosis, label, image):
     header, row, visit = HEADERS[name]
     _table(tmp_path, [row.format(visit, image, diagnosis)], "table.csv", header)
     _scan(tmp_path, "002_S_0413", "MPR", "2006-05-02_12_31_52.0", "I45112")
     table = open_cohort(tmp_path, "T1w").table
-    assert table[["participant_id", "session_id"]].to_numpy().tolist() == [["sub-ADNI002S0413", "ses-m12"]]
+    assert table[["participant_id", "session_id"]].to_numpy().tolist() == [
+        ["sub-ADNI002S0413", "ses-m12"]
+    ]
     assert table["label"].tolist() == [label]
 
 
 @pytest.mark.parametrize(
     ("visit", "session"),
-    [("m06", "m06"), ("Month 6", "m06"), ("ADNIGO Month 60", "m60"), ("ADNI2 Month 3 MRI-New Pt", "m03"), ("sc", "sc"), ("Screening", "sc"),
-     ("Baseline", "bl"), ("v11", "v11"), ("y1", "y1"), ("ADNI2 Year 1 Visit", "adni2year1"), ("", "20060502"), ("1", "1"), ("4_bl", "4bl")],
-)  # fmt: skip
+    [
+        ("m06", "m06"),
+        ("Month 6", "m06"),
+        ("ADNIGO Month 60", "m60"),
+        ("ADNI2 Month 3 MRI-New Pt", "m03"),
+        ("sc", "sc"),
+        ("Screening", "sc"),
+        ("Baseline", "bl"),
+        ("v11", "v11"),
+        ("y1", "y1"),
+        ("ADNI2 Year 1 Visit", "adni2year1"),
+        ("", "20060502"),
+        ("1", "1"),
+        ("4_bl", "4bl"),
+    ],
+)
 def test_visits_become_sessions(tmp_path, visit, session):
-    _table(tmp_path, [f"002_S_0413,{visit},I7,CN,2006-05-02"], "table.csv", "Subject,Visit,Image ID,Group,Acq Date")
+    _table(
+        tmp_path,
+        [f"002_S_0413,{visit},I7,CN,2006-05-02"],
+        "table.csv",
+        "Subject,Visit,Image ID,Group,Acq Date",
+    )
     _scan(tmp_path, "002_S_0413", "MPR", "2006-05-02_12_31_52.0", "I7")
     assert open_cohort(tmp_path, "T1w").table["session_id"].tolist() == [f"ses-{session}"]
 
@@ -134,7 +181,9 @@ def test_two_tables_are_one(download):
 def test_conversions_are_an_error_or_left_out(download):
     folder, _ = download
     _table(folder, [*ROWS[:1], ROWS[1].replace('"CN"', '"AD"'), *ROWS[2:]])
-    with pytest.raises(CohortError, match=r"002_S_0413: found AD and CN .*conversions: \"exclude\""):
+    with pytest.raises(
+        CohortError, match=r"002_S_0413: found AD and CN .*conversions: \"exclude\""
+    ):
         from_adni(folder)
     cohort = from_adni(folder, conversions="exclude")
     assert cohort.table["participant_id"].tolist() == ["sub-ADNI011S0003"]
@@ -150,7 +199,10 @@ def test_visits_with_mci_leave_the_others_in(download):
 def test_missing_files_are_an_error_or_left_out(download):
     folder, scans = download
     scans["I45112"].unlink()
-    with pytest.raises(CohortError, match=r"Collection_11_24_2026.csv, image I45112 of 002_S_0413: found no NIfTI file .*dcm2niix"):
+    with pytest.raises(
+        CohortError,
+        match=r"Collection_11_24_2026.csv, image I45112 of 002_S_0413: found no NIfTI file .*dcm2niix",
+    ):
         from_adni(folder)
     cohort = from_adni(folder, missing="exclude")
     assert cohort.table["session_id"].tolist() == ["ses-m12", "ses-sc"]
@@ -198,9 +250,15 @@ BAD = {
     _twice: (r"I45112.nii.gz: found a second file of image I45112", "one file"),
     _no_diagnosis_known: (r"column of the diagnosis: found PATIENT", "one of AD, DEMENTIA, CN"),
     _no_subject: (r"column Subject: found '002-413'", "like 002_S_0413"),
-    _two_diagnoses: (r"image I45112: found 002_S_0413 AD \(second.csv\) and 002_S_0413 CN", "one subject"),
+    _two_diagnoses: (
+        r"image I45112: found 002_S_0413 AD \(second.csv\) and 002_S_0413 CN",
+        "one subject",
+    ),
     _no_table: (r"found 1 CSV files, none of them", "Image Data ID, Subject, Group"),
-    _only_mci: (r"no T1w scan of AD or CN \(1 images of 1 subjects left out: LMCI \(1\)", "at least one"),
+    _only_mci: (
+        r"no T1w scan of AD or CN \(1 images of 1 subjects left out: LMCI \(1\)",
+        "at least one",
+    ),
 }
 
 

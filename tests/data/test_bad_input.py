@@ -13,11 +13,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msxai import images, integrity, splits
-from msxai.cohort import open_cohort
-from msxai.errors import CohortError, ImageError, MsxaiError, ParameterError, SplitError, StaleInputError
-from msxai.prepared import Prepared, check_apart, prepare
-from msxai.results import Results
+from msxai.base import provenance
+from msxai.base.errors import (
+    CohortError,
+    ImageError,
+    MsxaiError,
+    ParameterError,
+    SplitError,
+    StaleInputError,
+)
+from msxai.base.results import Results
+from msxai.data import images
+from msxai.data.cohorts import splits
+from msxai.data.cohorts.cohort import open_cohort
+from msxai.data.prepared import Prepared, check_apart, prepare
 
 AFFINE = np.array([[-9.0, 0, 0, 90], [0, 9, 0, -126], [0, 0, 9, -72], [0, 0, 0, 1]])
 SHAPE = (21, 25, 21)
@@ -48,10 +57,25 @@ def template(tmp_path_factory):
     for index in range(6):
         lesions = np.zeros(SHAPE, "uint8")
         lesions[8:11, 10 + index % 3, 9:12] = 1
-        for name, values in (("", scan(index)), ("_brain", ball().astype("uint8")), ("_lesions", lesions)):
+        for name, values in (
+            ("", scan(index)),
+            ("_brain", ball().astype("uint8")),
+            ("_lesions", lesions),
+        ):
             save(folder / f"s{index}{name}.nii.gz", values)
-        paths = {name: f"s{index}{end}.nii.gz" for name, end in (("image", ""), ("brain_mask", "_brain"), ("lesion_mask", "_lesions"))}
-        rows.append({"participant_id": f"s{index}", "group": ["HC", "MS"][index % 2], "site": "AB"[index > 3], "age": 30 + index, **paths})
+        paths = {
+            name: f"s{index}{end}.nii.gz"
+            for name, end in (("image", ""), ("brain_mask", "_brain"), ("lesion_mask", "_lesions"))
+        }
+        rows.append(
+            {
+                "participant_id": f"s{index}",
+                "group": ["HC", "MS"][index % 2],
+                "site": "AB"[index > 3],
+                "age": 30 + index,
+                **paths,
+            }
+        )
     pd.DataFrame(rows).to_csv(folder / "study.csv", index=False)
     return folder
 
@@ -94,7 +118,9 @@ def flat(study):
     block[254:256] = np.int16(1).tobytes()  # sform_code
     block[280:328] = np.diag([9.0, 9, 0, 1])[:3].astype("<f4").tobytes()
     block[108:112] = np.float32(352).tobytes()
-    (study / f"{BAD}.nii.gz").write_bytes(gzip.compress(bytes(block) + bytes(4) + scan(3).tobytes(order="F")))
+    (study / f"{BAD}.nii.gz").write_bytes(
+        gzip.compress(bytes(block) + bytes(4) + scan(3).tobytes(order="F"))
+    )
 
 
 def four_axes(study):
@@ -212,7 +238,9 @@ def yaml(study, content):
 
 def bids(study):
     """The study as a BIDS folder."""
-    (study / "participants.tsv").write_text("participant_id\tgroup\n" + "".join(f"s{index}\t{'HM'[index % 2]}\n" for index in range(6)))
+    (study / "participants.tsv").write_text(
+        "participant_id\tgroup\n" + "".join(f"s{index}\t{'HM'[index % 2]}\n" for index in range(6))
+    )
     for index in range(6):
         anat = study / f"sub-s{index}" / "anat"
         anat.mkdir(parents=True)
@@ -327,7 +355,11 @@ def elsewhere(study):
 
 def other_space(study):
     """The voxels of the scan's grid under a header of its own, as if cut out and saved anew."""
-    save(study / "s3_lesions.nii.gz", np.ones((3, 3, 3), "uint8"), nib.affines.from_matvec(np.eye(3), [200, 200, 200]))
+    save(
+        study / "s3_lesions.nii.gz",
+        np.ones((3, 3, 3), "uint8"),
+        nib.affines.from_matvec(np.eye(3), [200, 200, 200]),
+    )
 
 
 def no_brain(study):
@@ -358,7 +390,10 @@ def two_masks(study):
     given = bids(study)
     for tool in ("a", "b"):
         (study / "derivatives" / tool / "sub-s3" / "anat").mkdir(parents=True)
-        shutil.copy(study / "s3_brain.nii.gz", study / "derivatives" / tool / "sub-s3" / "anat" / "sub-s3_desc-brain_mask.nii.gz")
+        shutil.copy(
+            study / "s3_brain.nii.gz",
+            study / "derivatives" / tool / "sub-s3" / "anat" / "sub-s3_desc-brain_mask.nii.gz",
+        )
     return given
 
 
@@ -370,7 +405,11 @@ MASK = {
     improbable: (ImageError, "s3_lesions.nii.gz", "probabilities up to 0.3"),
     a_scan_as_mask: (ImageError, "s3_brain.nii.gz", "fractions and values up to"),
     mask_of_four_axes: (ImageError, "s3_lesions.nii.gz", "4 axes"),
-    no_mask_file: (CohortError, "study.csv, column lesion_mask", "s3_lesions.nii.gz, which is not there"),
+    no_mask_file: (
+        CohortError,
+        "study.csv, column lesion_mask",
+        "s3_lesions.nii.gz, which is not there",
+    ),
     two_masks: (CohortError, "sub-s3", "2 masks"),
 }
 
@@ -379,7 +418,9 @@ MASK = {
 
 
 def adni(study, rows):
-    (study / "images.csv").write_text("Subject,Image Data ID,Group,Visit\n" + "\n".join(rows) + "\n")
+    (study / "images.csv").write_text(
+        "Subject,Image Data ID,Group,Visit\n" + "\n".join(rows) + "\n"
+    )
     for row in rows:
         shutil.copy(study / "s0.nii.gz", study / f"ADNI_{row[:10]}_{row.split(',')[1]}.nii.gz")
     return {"source": "", "modality": "T1w"}
@@ -466,7 +507,10 @@ def crossing(study):
     text(study, "participant_id,", "session_id,participant_id,")
     text(study, "\ns", "\n1,s")
     text(study, "\n1,s5", "\n2,s3")
-    return {"holdout": (0, 0), "change": lambda split: split.assign(part=["training"] * 4 + ["holdout"] * 2)}
+    return {
+        "holdout": (0, 0),
+        "change": lambda split: split.assign(part=["training"] * 4 + ["holdout"] * 2),
+    }
 
 
 def of_others(study):
@@ -528,7 +572,9 @@ def made(study, tmp_path):
     splits.write(split, where.split("study"))
     prepare(cohort, split, where.prepared("study"))
     outputs = [where.prepared("study"), where.split("study")]
-    integrity.write_json(where.record("study"), integrity.provenance({"cohort": "study"}, outputs=outputs))
+    provenance.write_json(
+        where.record("study"), provenance.provenance({"cohort": "study"}, outputs=outputs)
+    )
     return where
 
 
@@ -541,7 +587,9 @@ def crossed_split(where):
 
 
 def changed_split(where):
-    where.split("study").write_text(where.split("study").read_text().replace("training", "holdout", 1))
+    where.split("study").write_text(
+        where.split("study").read_text().replace("training", "holdout", 1)
+    )
     return lambda: where.require_prepared("study")
 
 
@@ -566,7 +614,9 @@ def flipped_arrays(where):
 def pretrained_on_the_holdout(where):
     first, second = Prepared(where.prepared("study")), Prepared(where.prepared("study"))
     held = second.table["part"] == "holdout"
-    first.table.loc[held, ["participant_id", "part"]] = [["sub-other", "training"]] * held.sum()  # known by the file, not by the name
+    first.table.loc[held, ["participant_id", "part"]] = [
+        ["sub-other", "training"]
+    ] * held.sum()  # known by the file, not by the name
     return lambda: check_apart(first, second)
 
 
@@ -587,7 +637,11 @@ READ = {
     part_unknown: (SplitError, "study_split.tsv, column part", "'test'"),
     changed_arrays: (StaleInputError, "study.h5, sub-s2", "arrays that have changed"),
     flipped_arrays: (StaleInputError, "study.h5", "another content"),
-    pretrained_on_the_holdout: (SplitError, "sub-other of study and", "the same file in training and holdout"),
+    pretrained_on_the_holdout: (
+        SplitError,
+        "sub-other of study and",
+        "the same file in training and holdout",
+    ),
     other_parameters: (StaleInputError, "study.json", "normalisation"),
     cut_record: (StaleInputError, "study.h5", "another content"),
 }
@@ -602,7 +656,9 @@ def test_what_was_changed_since_is_one_error(made, spoil):
 
 
 def test_apart_cohorts_pass(made):
-    check_apart(Prepared(made.prepared("study")), Prepared(made.prepared("study")))  # the same split: nobody held out was trained on
+    check_apart(
+        Prepared(made.prepared("study")), Prepared(made.prepared("study"))
+    )  # the same split: nobody held out was trained on
 
 
 def test_hundred_of_hundred_flipped_bytes_are_caught(made):

@@ -8,12 +8,26 @@ import pandas as pd
 import pytest
 
 import msxai
-from msxai.cohort import COLUMNS, from_bids, from_images, open_cohort, watched
-from msxai.errors import CohortError, ParameterError
+from msxai.base.errors import CohortError, ParameterError
+from msxai.data.cohorts.cohort import COLUMNS, from_bids, from_images, open_cohort, watched
 
 PEOPLE = [
-    {"participant_id": "sub-01", "group": "MS", "age": "41.5", "sex": "F", "site": "a", "edss": "2.5"},
-    {"participant_id": "sub-02", "group": "HC", "age": "n/a", "sex": "M", "site": "b", "edss": "n/a"},
+    {
+        "participant_id": "sub-01",
+        "group": "MS",
+        "age": "41.5",
+        "sex": "F",
+        "site": "a",
+        "edss": "2.5",
+    },
+    {
+        "participant_id": "sub-02",
+        "group": "HC",
+        "age": "n/a",
+        "sex": "M",
+        "site": "b",
+        "edss": "n/a",
+    },
 ]
 
 
@@ -26,7 +40,9 @@ def _touch(path):
 def _table(folder, people):
     folder.mkdir(exist_ok=True)
     names = list(dict.fromkeys(name for person in people for name in person))
-    lines = ["\t".join(names)] + ["\t".join(person.get(name, "n/a") for name in names) for person in people]
+    lines = ["\t".join(names)] + [
+        "\t".join(person.get(name, "n/a") for name in names) for person in people
+    ]
     (folder / "participants.tsv").write_text("\n".join(lines) + "\n")
 
 
@@ -47,7 +63,9 @@ def test_a_plain_dataset(bids):
     assert (cohort.name, cohort.synthetic, cohort.modality) == ("study", False, "FLAIR")
     assert table["participant_id"].tolist() == ["sub-01", "sub-02"]
     assert table["session_id"].tolist() == ["", ""]
-    assert table["image"].tolist() == [str(bids / name / "anat" / f"{name}_FLAIR.nii.gz") for name in ("sub-01", "sub-02")]
+    assert table["image"].tolist() == [
+        str(bids / name / "anat" / f"{name}_FLAIR.nii.gz") for name in ("sub-01", "sub-02")
+    ]
     assert table["label"].tolist() == [1, 0]
     assert table["group"].tolist() == ["MS", "HC"]
     assert table["brain_mask"].tolist() == table["lesion_mask"].tolist() == [None, None]
@@ -58,7 +76,10 @@ def test_a_plain_dataset(bids):
 
 @pytest.mark.parametrize("column", ["age", "edss", "sex", "site"])
 def test_a_missing_covariate_is_unknown(bids, column):
-    _table(bids, [{name: value for name, value in person.items() if name != column} for person in PEOPLE])
+    _table(
+        bids,
+        [{name: value for name, value in person.items() if name != column} for person in PEOPLE],
+    )
     assert from_bids(bids).table[column].isna().all()
 
 
@@ -74,8 +95,17 @@ def test_identifiers_stay_text(tmp_path):
 
 
 def test_masks_are_found_under_any_derivative(bids):
-    brain = _touch(bids / "derivatives" / "hdbet" / "sub-01" / "anat" / "sub-01_desc-brain_mask.nii.gz")
-    lesion = _touch(bids / "derivatives" / "lst" / "sub-01" / "anat" / "sub-01_space-MNI_label-lesion_mask.nii.gz")
+    brain = _touch(
+        bids / "derivatives" / "hdbet" / "sub-01" / "anat" / "sub-01_desc-brain_mask.nii.gz"
+    )
+    lesion = _touch(
+        bids
+        / "derivatives"
+        / "lst"
+        / "sub-01"
+        / "anat"
+        / "sub-01_space-MNI_label-lesion_mask.nii.gz"
+    )
     table = from_bids(bids).table
     assert table["brain_mask"].tolist() == [str(brain), None]
     assert table["lesion_mask"].tolist() == [str(lesion), None]
@@ -94,23 +124,42 @@ def test_a_mask_may_lack_the_scans_further_entities(tmp_path):
 
 
 def test_masks_of_another_subject_or_session_are_not_taken(tmp_path):
-    _table(tmp_path, [{"participant_id": "sub-1", "group": "MS"}, {"participant_id": "sub-10", "group": "HC"}])
+    _table(
+        tmp_path,
+        [{"participant_id": "sub-1", "group": "MS"}, {"participant_id": "sub-10", "group": "HC"}],
+    )
     for name in ("sub-1", "sub-10"):
         for session in ("ses-1", "ses-10"):
             _touch(tmp_path / name / session / "anat" / f"{name}_{session}_FLAIR.nii.gz")
-            _touch(tmp_path / "derivatives" / "m" / name / session / "anat" / f"{name}_{session}_desc-brain_mask.nii.gz")
+            _touch(
+                tmp_path
+                / "derivatives"
+                / "m"
+                / name
+                / session
+                / "anat"
+                / f"{name}_{session}_desc-brain_mask.nii.gz"
+            )
     for row in from_bids(tmp_path).table.to_dict("records"):
-        assert row["brain_mask"].endswith(f"/{row['participant_id']}_{row['session_id']}_desc-brain_mask.nii.gz")
+        assert row["brain_mask"].endswith(
+            f"/{row['participant_id']}_{row['session_id']}_desc-brain_mask.nii.gz"
+        )
 
 
 def test_sessions_bring_their_own_ages(tmp_path):
     _table(tmp_path, [{"participant_id": "sub-1", "group": "AD", "age": "70"}])
     for session in ("ses-b", "ses-a", "ses-c"):
         _touch(tmp_path / "sub-1" / session / "anat" / f"sub-1_{session}_T1w.nii.gz")
-    (tmp_path / "sub-1" / "sub-1_sessions.tsv").write_text("session_id\tage\nses-a\t71.5\nses-b\t73\n")
+    (tmp_path / "sub-1" / "sub-1_sessions.tsv").write_text(
+        "session_id\tage\nses-a\t71.5\nses-b\t73\n"
+    )
     table = from_bids(tmp_path, modality="T1w", patients="AD", controls="CN").table
     assert table["session_id"].tolist() == ["ses-a", "ses-b", "ses-c"]
-    assert table["age"].tolist() == [71.5, 73, 70]  # the participants' table where the visit's age is not told
+    assert table["age"].tolist() == [
+        71.5,
+        73,
+        70,
+    ]  # the participants' table where the visit's age is not told
 
 
 def test_the_scan_without_further_entities_is_taken(bids):
@@ -124,7 +173,13 @@ def test_other_modalities_are_left_alone(bids):
 
 
 def test_names_of_groups_and_their_column(bids):
-    _table(bids, [{"participant_id": "sub-01", "diagnosis": "case"}, {"participant_id": "sub-02", "diagnosis": "0"}])
+    _table(
+        bids,
+        [
+            {"participant_id": "sub-01", "diagnosis": "case"},
+            {"participant_id": "sub-02", "diagnosis": "0"},
+        ],
+    )
     table = from_bids(bids, patients="case", controls="0", label_column="diagnosis").table
     assert table["label"].tolist() == [1, 0]
     assert table["group"].tolist() == ["case", "0"]
@@ -136,7 +191,13 @@ def test_an_unknown_group_has_no_label(bids):
 
 
 def test_columns_of_our_own_names_cannot_come_from_the_table(bids):
-    _table(bids, [{**person, "image": "elsewhere.nii", "label": "x", "brain_mask": "elsewhere.nii"} for person in PEOPLE])
+    _table(
+        bids,
+        [
+            {**person, "image": "elsewhere.nii", "label": "x", "brain_mask": "elsewhere.nii"}
+            for person in PEOPLE
+        ],
+    )
     table = from_bids(bids).table
     assert table["label"].tolist() == [1, 0]
     assert table["image"].str.endswith("_FLAIR.nii.gz").all()
@@ -149,7 +210,9 @@ def test_a_table_saved_by_a_spreadsheet(bids):
     assert from_bids(bids).table["label"].tolist() == [1, 0]
 
 
-@pytest.mark.parametrize(("content", "expected"), [({"Synthetic": True}, True), ({"Name": "x"}, False)])
+@pytest.mark.parametrize(
+    ("content", "expected"), [({"Synthetic": True}, True), ({"Name": "x"}, False)]
+)
 def test_synthetic_as_the_description_says(bids, content, expected):
     (bids / "dataset_description.json").write_text(json.dumps(content))
     assert from_bids(bids).synthetic is expected
@@ -173,15 +236,28 @@ def test_no_table(tmp_path):
     _refused(lambda: from_bids(tmp_path), "participants.tsv", "no such file")
 
 
-@pytest.mark.parametrize("content", [b"", b"participant_id\tgroup\n", b"\x89PNG\x00\xff\xfe\x00", b'participant_id\tgroup\nsub-01\t"MS\n'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"participant_id\tgroup\n",
+        b"\x89PNG\x00\xff\xfe\x00",
+        b'participant_id\tgroup\nsub-01\t"MS\n',
+    ],
+)
 def test_a_table_that_is_none(bids, content):
     (bids / "participants.tsv").write_bytes(content)
-    _refused(lambda: from_bids(bids), "participants.tsv" if not content.endswith(b"MS\n") else '"MS')
+    _refused(
+        lambda: from_bids(bids), "participants.tsv" if not content.endswith(b"MS\n") else '"MS'
+    )
 
 
 @pytest.mark.parametrize("column", ["participant_id", "group"])
 def test_a_missing_column(bids, column):
-    _table(bids, [{name: value for name, value in person.items() if name != column} for person in PEOPLE])
+    _table(
+        bids,
+        [{name: value for name, value in person.items() if name != column} for person in PEOPLE],
+    )
     _refused(lambda: from_bids(bids), "participants.tsv", f"column {column}")
 
 
@@ -298,7 +374,9 @@ def test_sites_and_scanners_of_visits(tmp_path):
     _table(tmp_path, [{**PEOPLE[0], "scanner": "old"}])
     for session in ("ses-1", "ses-2"):
         _touch(tmp_path / "sub-01" / session / "anat" / f"sub-01_{session}_FLAIR.nii")
-    (tmp_path / "sub-01" / "sub-01_sessions.tsv").write_text("session_id\tsite\tscanner\nses-2\tb\tnew\n")
+    (tmp_path / "sub-01" / "sub-01_sessions.tsv").write_text(
+        "session_id\tsite\tscanner\nses-2\tb\tnew\n"
+    )
     table = from_bids(tmp_path).table
     assert table["site"].tolist() == ["a", "b"]
     assert table["scanner"].tolist() == ["old", "new"]
@@ -333,7 +411,9 @@ def scans(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(("name", "form"), [("mine.csv", ","), ("mine.csv", ";"), ("mine.tsv", "\t")])
+@pytest.mark.parametrize(
+    ("name", "form"), [("mine.csv", ","), ("mine.csv", ";"), ("mine.tsv", "\t")]
+)
 def test_a_table_of_paths(scans, name, form):
     text = CSV.replace('"Skyra, new"', "Skyra new") if form != "," else CSV
     text = text.replace("NA", "n/a").replace(",", form) if form != "," else text
@@ -349,7 +429,9 @@ def test_a_table_of_paths(scans, name, form):
     assert table["label"].fillna(-1).tolist() == [-1, 0, 1, 1]
     np.testing.assert_equal(table["age"].to_numpy(), [np.nan, 61, np.nan, 42.6])
     assert table["scanner"].tolist()[2:] == ["Skyra", "Skyra, new" if form == "," else "Skyra new"]
-    assert cohort.notes == ("1 participants without a group: prepared, neither trained on nor scored",)
+    assert cohort.notes == (
+        "1 participants without a group: prepared, neither trained on nor scored",
+    )
 
 
 def _csv(scans, old, new):
@@ -362,7 +444,11 @@ def _csv(scans, old, new):
     [
         (",image", ",path", ["mine.csv, column image", "only the columns participant_id"]),
         (",group", ",diagnosis", ["mine.csv, column group", "label_column"]),
-        ("scans/c", "scans/none", ["mine.csv, column image", "none.nii.gz, which is not there", "starts at the table"]),
+        (
+            "scans/c",
+            "scans/none",
+            ["mine.csv, column image", "none.nii.gz, which is not there", "starts at the table"],
+        ),
         ("scans/m", "scans/none", ["mine.csv, column lesion_mask", "none.nii.gz"]),
         ("scans/c.nii.gz", "", ["mine.csv, column image", "no path for sub-C12"]),
         ("HC", "PPMS", ["mine.csv, column group", "PPMS", "HC (controls)"]),
@@ -393,13 +479,20 @@ def test_a_table_in_another_encoding(scans):
 
 
 def test_a_yaml_names_a_table(scans):
-    (scans / "mine.csv").write_text(CSV.replace("HC", "NO").replace(",group", ",diagnosis").replace(",MS,", ",1,"))
+    (scans / "mine.csv").write_text(
+        CSV.replace("HC", "NO").replace(",group", ",diagnosis").replace(",MS,", ",1,")
+    )
     (scans / "sub").mkdir()
-    (scans / "sub" / "study.yaml").write_text("path: ../mine.csv\nlabel_column: diagnosis\npatients: 1\ncontrols: NO  # no boolean\n")
+    (scans / "sub" / "study.yaml").write_text(
+        "path: ../mine.csv\nlabel_column: diagnosis\npatients: 1\ncontrols: NO  # no boolean\n"
+    )
     cohort = open_cohort(scans / "sub" / "study.yaml", "T1w", "AD", "HC", "group")
     assert (cohort.name, cohort.modality) == ("study", "T1w")
     assert cohort.table["label"].fillna(-1).tolist() == [-1, 0, 1, 1]
-    assert watched(scans / "sub" / "study.yaml") == [scans / "sub" / "study.yaml", scans / "sub" / ".." / "mine.csv"]
+    assert watched(scans / "sub" / "study.yaml") == [
+        scans / "sub" / "study.yaml",
+        scans / "sub" / ".." / "mine.csv",
+    ]
 
 
 def test_a_yaml_names_a_dataset(bids):
@@ -447,7 +540,11 @@ def test_a_yaml_that_is_no_text(scans):
 
 
 def _blocks(kind):
-    return re.findall(rf"^```{kind}\n(.*?)^```", (msxai.ROOT / "data" / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return re.findall(
+        rf"^```{kind}\n(.*?)^```",
+        (msxai.ROOT / "data" / "README.md").read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
 
 
 def test_the_readmes_table_and_yaml(tmp_path):
@@ -460,7 +557,11 @@ def test_the_readmes_table_and_yaml(tmp_path):
     assert rows["session_id"].tolist() == ["", "ses-baseline", "ses-year1"]
     assert rows["label"].tolist() == [0, 1, 1]
     first, _ = _blocks("yaml")
-    (tmp_path / "scans.csv").write_text(table.replace(",group,", ",diagnosis,").replace(",MS,", ",RRMS,").replace(",HC,", ",control,"))
+    (tmp_path / "scans.csv").write_text(
+        table.replace(",group,", ",diagnosis,")
+        .replace(",MS,", ",RRMS,")
+        .replace(",HC,", ",control,")
+    )
     (tmp_path / "mine.yaml").write_text(first)
     assert open_cohort(tmp_path / "mine.yaml").table["label"].tolist() == [0, 1, 1]
 
@@ -471,22 +572,40 @@ def test_the_readmes_adni(tmp_path):
     path = re.search(r"ADNI/002_S_0413/\S+_I45112\.nii", text)[0]
     _touch(tmp_path / "adni" / path)
     row = dict.fromkeys(header.split(", "), "n/a")
-    row |= {"Image Data ID": "I45112", "Subject": "002_S_0413", "Group": "CN", "Visit": "Month 12", "Description": "MPR; N3; Scaled"}
-    (tmp_path / "adni" / "Collection_11_24_2026.csv").write_text(header.replace(", ", ",") + "\n" + ",".join(row.values()) + "\n")
+    row |= {
+        "Image Data ID": "I45112",
+        "Subject": "002_S_0413",
+        "Group": "CN",
+        "Visit": "Month 12",
+        "Description": "MPR; N3; Scaled",
+    }
+    (tmp_path / "adni" / "Collection_11_24_2026.csv").write_text(
+        header.replace(", ", ",") + "\n" + ",".join(row.values()) + "\n"
+    )
     (tmp_path / "pretraining.yaml").write_text(_blocks("yaml")[1])
     cohort = open_cohort(tmp_path / "pretraining.yaml")
     assert (cohort.name, cohort.modality, cohort.notes) == ("pretraining", "T1w", ())
-    assert cohort.table[["session_id", "site", "label"]].to_numpy().tolist() == [["ses-m12", "002", 0]]
-    assert watched(tmp_path / "pretraining.yaml")[1:] == [tmp_path / "adni" / "Collection_11_24_2026.csv"]
+    assert cohort.table[["session_id", "site", "label"]].to_numpy().tolist() == [
+        ["ses-m12", "002", 0]
+    ]
+    assert watched(tmp_path / "pretraining.yaml")[1:] == [
+        tmp_path / "adni" / "Collection_11_24_2026.csv"
+    ]
 
 
 @pytest.mark.real
 def test_a_table_that_others_wrote(open_ms, tmp_path):
     """The published table of the real scans, with our columns' names and a path beside."""
     told = pd.read_csv(open_ms / "patient_info.csv", dtype=str)
-    table = told.rename(columns={"patient_id": "participant_id"}).assign(image=_touch(tmp_path / "scan.nii.gz"), group="MS")
+    table = told.rename(columns={"patient_id": "participant_id"}).assign(
+        image=_touch(tmp_path / "scan.nii.gz"), group="MS"
+    )
     table.to_csv(tmp_path / "real.csv", index=False)
-    found = open_cohort(tmp_path / "real.csv").table.set_index("participant_id").loc["sub-" + told["patient_id"]]
+    found = (
+        open_cohort(tmp_path / "real.csv")
+        .table.set_index("participant_id")
+        .loc["sub-" + told["patient_id"]]
+    )
     assert (found["label"] == 1).all()
     np.testing.assert_equal(found["edss"].to_numpy(), pd.to_numeric(told["edss"]).to_numpy(float))
     np.testing.assert_equal(found["age"].to_numpy(), pd.to_numeric(told["age"]).to_numpy(float))

@@ -7,13 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from msxai import confounds
-from msxai.cohort import COLUMNS
+from msxai.data.cohorts import confounds
+from msxai.data.cohorts.cohort import COLUMNS
 
 
 def _cohort(rows):
     table = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    table["participant_id"] = table["participant_id"].fillna(pd.Series([f"sub-{row:03}" for row in range(len(table))]))
+    table["participant_id"] = table["participant_id"].fillna(
+        pd.Series([f"sub-{row:03}" for row in range(len(table))])
+    )
     table["session_id"] = table["session_id"].fillna("")
     table["group"] = table["label"].map({1: "MS", 0: "HC"})
     return table.astype({"label": "Int64"})
@@ -21,7 +23,11 @@ def _cohort(rows):
 
 def _paper():
     """As the paper's cohort: 30 of 71 controls are of another series than any patient."""
-    return _cohort([{"label": 1, "site": "A"}] * 76 + [{"label": 0, "site": "A"}] * 41 + [{"label": 0, "site": "B"}] * 30)
+    return _cohort(
+        [{"label": 1, "site": "A"}] * 76
+        + [{"label": 0, "site": "A"}] * 41
+        + [{"label": 0, "site": "B"}] * 30
+    )
 
 
 def test_a_site_of_one_group_is_said():
@@ -34,8 +40,13 @@ def test_a_site_of_one_group_is_said():
     assert balance.loc["site", "size"] == pytest.approx(np.sqrt(chi2 / 147))
     assert balance.loc["site", "p"] == pytest.approx(stats.chi2.sf(chi2, 1))
     table = confounds.table(_paper()).set_index(["variable", "level", "group"])["n"]
-    assert table.to_dict() == {("site", "A", "HC"): 41, ("site", "B", "HC"): 30, ("site", "missing", "HC"): 0,
-                               ("site", "A", "MS"): 76, ("site", "missing", "MS"): 0}  # fmt: skip
+    assert table.to_dict() == {
+        ("site", "A", "HC"): 41,
+        ("site", "B", "HC"): 30,
+        ("site", "missing", "HC"): 0,
+        ("site", "A", "MS"): 76,
+        ("site", "missing", "MS"): 0,
+    }
 
 
 def test_many_sites_of_one_group_are_one_sentence():
@@ -48,8 +59,13 @@ def test_many_sites_of_one_group_are_one_sentence():
 
 
 def test_a_balanced_cohort_has_no_warning():
-    rows = [{"label": label, "site": site, "scanner": site, "sex": sex, "age": age}
-            for label in (0, 1) for site in "AB" for sex in "FM" for age in (30, 40, 50)]  # fmt: skip
+    rows = [
+        {"label": label, "site": site, "scanner": site, "sex": sex, "age": age}
+        for label in (0, 1)
+        for site in "AB"
+        for sex in "FM"
+        for age in (30, 40, 50)
+    ]
     assert confounds.warnings(_cohort(rows)) == []
     balance = confounds.balance(_cohort(rows)).set_index("variable")
     np.testing.assert_allclose(balance["size"], 0, atol=1e-12)
@@ -59,25 +75,47 @@ def test_a_balanced_cohort_has_no_warning():
 @settings(max_examples=50, deadline=None)
 @given(*[st.lists(st.integers(20, 90), min_size=2, max_size=30)] * 2)
 def test_the_standardised_mean_difference(patients, controls):
-    table = _cohort([{"label": 1, "age": age} for age in patients] + [{"label": 0, "age": age} for age in controls])
+    table = _cohort(
+        [{"label": 1, "age": age} for age in patients]
+        + [{"label": 0, "age": age} for age in controls]
+    )
     found = confounds.balance(table).set_index("variable").loc["age"]
-    variance = [sum((value - sum(ages) / len(ages)) ** 2 for value in ages) / (len(ages) - 1) for ages in (patients, controls)]
+    variance = [
+        sum((value - sum(ages) / len(ages)) ** 2 for value in ages) / (len(ages) - 1)
+        for ages in (patients, controls)
+    ]
     if not any(variance):
         assert np.isnan(found["size"])
-        assert found["note"] in ("no spread within the groups", f"all have the same ({patients[0]})")
+        assert found["note"] in (
+            "no spread within the groups",
+            f"all have the same ({patients[0]})",
+        )
         return
-    expected = (sum(patients) / len(patients) - sum(controls) / len(controls)) / np.sqrt(sum(variance) / 2)
+    expected = (sum(patients) / len(patients) - sum(controls) / len(controls)) / np.sqrt(
+        sum(variance) / 2
+    )
     assert found["size"] == pytest.approx(expected)
     assert found["n"] == len(patients) + len(controls)
-    assert any("age differs" in said for said in confounds.warnings(table)) == (abs(found["size"]) > 0.5)
+    assert any("age differs" in said for said in confounds.warnings(table)) == (
+        abs(found["size"]) > 0.5
+    )
     described = confounds.table(table).query("variable == 'age' and level == ''").set_index("group")
     assert described.loc["MS", "mean"] == pytest.approx(np.mean(patients))
     assert described.loc["HC", "sd"] == pytest.approx(np.std(controls, ddof=1))
 
 
 def test_visits_are_not_counted_as_subjects():
-    rows = [{"participant_id": "sub-1", "session_id": session, "label": 1, "age": age, "sex": "F", "site": site}
-            for session, age, site in (("ses-1", 40, "A"), ("ses-2", 41, "B"), ("ses-3", 42, "B"))]  # fmt: skip
+    rows = [
+        {
+            "participant_id": "sub-1",
+            "session_id": session,
+            "label": 1,
+            "age": age,
+            "sex": "F",
+            "site": site,
+        }
+        for session, age, site in (("ses-1", 40, "A"), ("ses-2", 41, "B"), ("ses-3", 42, "B"))
+    ]
     rows += [{"participant_id": "sub-2", "label": 0, "age": 50, "sex": "M", "site": "B"}]
     table = confounds.table(_cohort(rows)).set_index(["variable", "level", "group"])
     assert table.loc[("sex", "F", "MS"), "n"] == 1
@@ -89,7 +127,12 @@ def test_visits_are_not_counted_as_subjects():
 
 
 def test_missing_values_are_counted():
-    rows = [{"label": 1, "age": 40.0, "sex": "F"}] * 3 + [{"label": 1}] * 2 + [{"label": 0, "sex": "M"}] * 4 + [{"label": None, "sex": "M"}]
+    rows = (
+        [{"label": 1, "age": 40.0, "sex": "F"}] * 3
+        + [{"label": 1}] * 2
+        + [{"label": 0, "sex": "M"}] * 4
+        + [{"label": None, "sex": "M"}]
+    )
     table = confounds.table(_cohort(rows)).set_index(["variable", "level", "group"])["n"]
     assert table["age", "missing", "MS"] == 2
     assert table["age", "missing", "HC"] == 4
@@ -97,7 +140,10 @@ def test_missing_values_are_counted():
     assert table["sex", "M", "unknown"] == 1
     assert "site" not in table
     balance = confounds.balance(_cohort(rows)).set_index("variable")
-    assert balance.loc["age", "note"] == "3 patients and 0 controls have it: at least 2 of each are needed"
+    assert (
+        balance.loc["age", "note"]
+        == "3 patients and 0 controls have it: at least 2 of each are needed"
+    )
     assert balance.loc["site", "note"] == "no subject with a group has it"
     assert balance.loc["sex", "note"] == "expected counts below 5: p is rough"
     assert confounds.warnings(_cohort(rows))[-1].startswith("age is known of MS only")
@@ -106,13 +152,21 @@ def test_missing_values_are_counted():
 @pytest.mark.parametrize("labels", [[], [1], [1, 1, 1], [None, None], [0, 1], [0, 1, 1]])
 def test_a_small_cohort_is_left_out_with_a_reason(labels):
     table = _cohort(
-        [{"label": label, "age": 30.0 + row, "sex": "FM"[row % 2], "site": "A"} for row, label in enumerate(labels)] or {"label": []}
+        [
+            {"label": label, "age": 30.0 + row, "sex": "FM"[row % 2], "site": "A"}
+            for row, label in enumerate(labels)
+        ]
+        or {"label": []}
     )
     balance = confounds.balance(table)
     assert balance["size"].isna().all()
     assert (balance["note"] != "").all()
     assert confounds.warnings(table) == []
-    assert len(confounds.table(table)) == 0 or set(confounds.table(table)["group"]) <= {"MS", "HC", "unknown"}
+    assert len(confounds.table(table)) == 0 or set(confounds.table(table)["group"]) <= {
+        "MS",
+        "HC",
+        "unknown",
+    }
 
 
 def test_missing_columns_are_as_unknown():

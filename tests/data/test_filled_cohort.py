@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from msxai import filling, integrity, phantom, prepared, region_tables, splits
-from msxai.cohort import open_cohort
-from msxai.errors import MissingStepError, ParameterError, StaleInputError
-from msxai.results import Results
+from msxai.base import provenance
+from msxai.base.errors import MissingStepError, ParameterError, StaleInputError
+from msxai.base.results import Results
+from msxai.data import filled_cohort, prepared
+from msxai.data.cohorts import splits
+from msxai.data.cohorts.cohort import open_cohort
+from msxai.data.synthetic import phantom
+from msxai.regions import region_tables
 
 RUN = {"cohort": "small", "filling": "noise"}
 
@@ -23,12 +27,23 @@ def make(folder, drop=()):
     source.table.loc[patients[list(drop)], "lesion_mask"] = None
     split = source.table[["participant_id", "session_id"]].assign(part=["training", "holdout"] * 4)
     for _, rows in source.table.groupby("label"):  # both groups in both parts
-        split.loc[rows.index, "part"] = (["training", "training", "holdout", "holdout"] * 2)[: len(rows)]
+        split.loc[rows.index, "part"] = (["training", "training", "holdout", "holdout"] * 2)[
+            : len(rows)
+        ]
     splits.write(split, where.split("small"))
-    prepared.prepare(source, split, where.prepared("small"), parameters={"registration": "auto"}, register="auto",
-                     derivatives=where.registration("small"))  # fmt: skip
+    prepared.prepare(
+        source,
+        split,
+        where.prepared("small"),
+        parameters={"registration": "auto"},
+        register="auto",
+        derivatives=where.registration("small"),
+    )
     outputs = [where.prepared("small"), where.split("small")]
-    integrity.write_json(where.record("small"), integrity.provenance({"cohort": "small", "normalisation": "zscore"}, outputs=outputs))
+    provenance.write_json(
+        where.record("small"),
+        provenance.provenance({"cohort": "small", "normalisation": "zscore"}, outputs=outputs),
+    )
     return where
 
 
@@ -39,7 +54,7 @@ def where(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pair(where):
-    filled, reason = filling.write(where, "small", "noise", RUN)
+    filled, reason = filled_cohort.write(where, "small", "noise", RUN)
     assert reason == ""
     return prepared.Prepared(where.prepared("small"), where.split("small")), filled
 
@@ -56,7 +71,9 @@ def test_lesions_are_gone_and_what_is_far_from_any_site_is_only_scaled(pair):
         assert slope == pytest.approx(1, abs=0.1)
         if lesions.sum() > 50:
             assert new[lesions].mean() < old[lesions].mean() - 0.5
-    np.testing.assert_array_equal(filled.lesions(0), untouched.lesions(0))  # the mask still says where they were
+    np.testing.assert_array_equal(
+        filled.lesions(0), untouched.lesions(0)
+    )  # the mask still says where they were
 
 
 def test_controls_are_filled_at_the_sites_of_a_patient_of_their_part(pair):
@@ -67,24 +84,32 @@ def test_controls_are_filled_at_the_sites_of_a_patient_of_their_part(pair):
         moved = np.abs(rest) > 0.1
         assert moved.any()
         same = table["part"] == table["part"].iloc[row]
-        reached = {name: max((moved & untouched.lesions(donor)).sum() for donor in np.flatnonzero((table["label"] == 1) & kept))
-                   for name, kept in (("same", same), ("other", ~same))}  # fmt: skip
+        reached = {
+            name: max(
+                (moved & untouched.lesions(donor)).sum()
+                for donor in np.flatnonzero((table["label"] == 1) & kept)
+            )
+            for name, kept in (("same", same), ("other", ~same))
+        }
         assert reached["same"] > reached["other"]
-    shares = filling.changed(untouched, filled).set_index("group")["mean"]
+    shares = filled_cohort.changed(untouched, filled).set_index("group")["mean"]
     assert 0.2 < shares["HC"] / shares["MS"] < 5
 
 
 def test_the_same_seed_gives_the_same_arrays_and_another_seed_others(where, pair, tmp_path):
     untouched, filled = pair
     for seed, equal in ((0, True), (1, False)):
-        filling.prepared_filled(untouched, tmp_path / "again.h5", "noise", seed=seed, jobs=2)
+        filled_cohort.prepared_filled(untouched, tmp_path / "again.h5", "noise", seed=seed, jobs=2)
         again = prepared.Prepared(tmp_path / "again.h5")
         assert all(np.array_equal(again.image(row), filled.image(row)) for row in range(8)) is equal
 
 
 def test_later_steps_get_the_filled_arrays_and_refuse_old_ones(where, pair, tmp_path):
     assert where.require_prepared("small", "noise") == pair[1].path
-    assert filling.arrays(where, "small", {"a": trials("none"), "b": trials("noise")})["b"].path == pair[1].path
+    assert (
+        filled_cohort.arrays(where, "small", {"a": trials("none"), "b": trials("noise")})["b"].path
+        == pair[1].path
+    )
     with pytest.raises(MissingStepError, match="expected the result of 01b_lesion_filling"):
         where.require_prepared("small", "constant")
     record = where.record("small", "noise")
@@ -102,14 +127,16 @@ def trials(how, count=2):
 
 
 def test_a_variant_is_filled_in_one_way():
-    assert filling.fillings({"a": trials("none"), "b": trials("noise"), "c": [(None, {"parameters": {}})]}) == {"b": "noise"}
+    assert filled_cohort.fillings(
+        {"a": trials("none"), "b": trials("noise"), "c": [(None, {"parameters": {}})]}
+    ) == {"b": "noise"}
     with pytest.raises(ParameterError, match="variant a"):
-        filling.fillings({"a": trials("none", 1) + trials("noise", 1)})
+        filled_cohort.fillings({"a": trials("none", 1) + trials("noise", 1)})
 
 
 def test_without_a_patients_mask_nothing_is_filled_and_the_record_says_why(tmp_path):
     where = make(tmp_path, drop=[1])
-    filled, reason = filling.write(where, "small", "noise", RUN)
+    filled, reason = filled_cohort.write(where, "small", "noise", RUN)
     assert filled is None
     assert "have no lesion mask" in reason
     assert json.loads(where.record("small", "noise").read_text())["left_out"] == reason
@@ -118,14 +145,18 @@ def test_without_a_patients_mask_nothing_is_filled_and_the_record_says_why(tmp_p
         where.require_prepared("small", "noise")
     assert "have no lesion mask" in region_tables._left_out(where, "small", "lesion-filled")
     with pytest.raises(ParameterError, match="Did you mean noise"):
-        filling.write(where, "small", "nois", RUN)
+        filled_cohort.write(where, "small", "nois", RUN)
 
 
 def test_further_subjects_are_filled_as_the_variant_was(where, pair):
     untouched, filled = pair
-    splits.write(untouched.table[["participant_id", "session_id", "part"]], where.split("small-further"))
-    assert filling.further(where, None, "small", {"b": trials("noise")}) == {}
-    found = filling.further(where, untouched, "small", {"a": trials("none"), "b": trials("noise"), "c": trials("noise")})
+    splits.write(
+        untouched.table[["participant_id", "session_id", "part"]], where.split("small-further")
+    )
+    assert filled_cohort.further(where, None, "small", {"b": trials("noise")}) == {}
+    found = filled_cohort.further(
+        where, untouched, "small", {"a": trials("none"), "b": trials("noise"), "c": trials("noise")}
+    )
     assert set(found) == {"b", "c"}
     assert found["b"].path == found["c"].path == where.prepared("small-further", "noise")
     np.testing.assert_array_equal(found["b"].image(3), filled.image(3))

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from msxai import images
-from msxai.errors import ImageError, ParameterError
+from msxai.base.errors import ImageError, ParameterError
+from msxai.data import images
 
 # Axis directions of voxel axes in RAS millimetres, voxel sizes, shapes; all lie inside the grid's field of view
 ORIENTATIONS = {
@@ -26,7 +26,9 @@ def _affine(orientation, degrees=0.0):
     """Affine, with the volume's centre near (0, -18, 18) mm: an oracle of its own, no nibabel orientation code."""
     directions, zooms, shape = ORIENTATIONS[orientation]
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ np.array(
+        [[1, 0, 0], [0, cos, -sin], [0, sin, cos]]
+    )
     affine = np.eye(4)
     affine[:3, :3] = turn @ directions @ np.diag(zooms)
     affine[:3, 3] = np.array([0, -18, 18]) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
@@ -45,7 +47,9 @@ def _reference(values, affine, to_affine, to_shape, order=1):
     index = np.indices(to_shape).reshape(3, -1)
     matrix = np.linalg.inv(affine) @ to_affine
     where = matrix[:3, :3] @ index + matrix[:3, 3:]
-    return ndimage.map_coordinates(values.astype(float), where, order=order, mode="constant", cval=0).reshape(to_shape)
+    return ndimage.map_coordinates(
+        values.astype(float), where, order=order, mode="constant", cval=0
+    ).reshape(to_shape)
 
 
 def _smooth(shape, rng, sigma=2):
@@ -93,15 +97,21 @@ def test_to_grid_continuous_is_a_cubic_spline(orientation, rng):
     values = _smooth(shape, rng)
     found = images.to_grid(_image(values, affine), "continuous")
     expected = _reference(values, affine, images.AFFINE, images.SHAPE, order=3)
-    expected = np.clip(expected, min(values.min(), 0), max(values.max(), 0))  # a spline overshoots; ours is documented not to
+    expected = np.clip(
+        expected, min(values.min(), 0), max(values.max(), 0)
+    )  # a spline overshoots; ours is documented not to
     np.testing.assert_allclose(found, expected, atol=0.02)
-    assert np.abs(found - images.to_grid(_image(values, affine))).max() > 1  # another one than linear
+    assert (
+        np.abs(found - images.to_grid(_image(values, affine))).max() > 1
+    )  # another one than linear
 
 
 def test_left_stays_left():
     affine, shape = _affine("LAS")
     values = np.zeros(shape, "float32")
-    values[25:31, 20:24, 13:17] = 1  # voxel axis 0 runs to the left: a high index lies at negative x
+    values[25:31, 20:24, 13:17] = (
+        1  # voxel axis 0 runs to the left: a high index lies at negative x
+    )
     found = images.to_grid(_image(values, affine))
     x = (images.AFFINE @ [*ndimage.center_of_mass(found), 1])[0]
     np.testing.assert_allclose(x, (affine @ [27.5, 0, 0, 1])[0], atol=0.2)
@@ -132,11 +142,15 @@ def test_a_mask_is_cut_at_one_half(rng):
 def test_from_grid_lands_on_the_images_own_grid_and_keeps_the_sum(orientation, rng):
     affine, shape = _affine(orientation, 6)
     values = np.zeros(images.SHAPE, "float32")
-    values[33:63, 45:75, 35:61] = 3 + _smooth((30, 30, 26), rng) / 100  # inside every one of the images
+    values[33:63, 45:75, 35:61] = (
+        3 + _smooth((30, 30, 26), rng) / 100
+    )  # inside every one of the images
     image = _image(np.zeros(shape, "float32"), affine, code=4)
     out = images.from_grid(values, image)
     ratio = abs(np.linalg.det(affine[:3, :3])) / np.prod(np.diag(images.AFFINE)[:3])
-    np.testing.assert_allclose(out.get_fdata(), _reference(values, images.AFFINE, affine, shape) * ratio, atol=0.02)
+    np.testing.assert_allclose(
+        out.get_fdata(), _reference(values, images.AFFINE, affine, shape) * ratio, atol=0.02
+    )
     np.testing.assert_allclose(out.get_fdata().sum(), values.sum(), rtol=0.01)
     np.testing.assert_allclose(out.affine, affine, atol=1e-5)
     assert (int(out.header["sform_code"]), int(out.header["qform_code"])) == (4, 4)
@@ -153,7 +167,9 @@ def test_from_grid_takes_each_space_code_for_itself(rng):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", ["patient07_FLAIR", "patient19_FLAIR", "patient07_T1", "patient19_T1"])
+@pytest.mark.parametrize(
+    "name", ["patient07_FLAIR", "patient19_FLAIR", "patient07_T1", "patient19_T1"]
+)
 def test_real_scans_equal_the_reference_resampling(open_ms, name):
     path = open_ms / "mni" / f"{name}.nii.gz"
     raw = nib.load(path)
@@ -220,7 +236,10 @@ def _garbage(folder):
 
 
 def _damaged_middle(folder):
-    path = _plain(folder / "damaged.nii.gz", np.random.default_rng(0).standard_normal((20, 20, 20)).astype("float32"))
+    path = _plain(
+        folder / "damaged.nii.gz",
+        np.random.default_rng(0).standard_normal((20, 20, 20)).astype("float32"),
+    )
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
@@ -285,7 +304,9 @@ def _flat_affine(folder):
     image.header["sform_code"], image.header["vox_offset"] = 1, 352
     image.header["srow_x"], image.header["srow_y"], image.header["srow_z"] = affine[:3]
     path = folder / "flat.nii"
-    path.write_bytes(image.header.binaryblock + bytes(4) + image.get_fdata(dtype="float32").tobytes(order="F"))
+    path.write_bytes(
+        image.header.binaryblock + bytes(4) + image.get_fdata(dtype="float32").tobytes(order="F")
+    )
     return path
 
 
@@ -376,7 +397,11 @@ def test_a_good_file_is_read_whole(name, axes, tmp_path):
 
 
 def test_an_image_of_one_slice_keeps_its_axes(tmp_path):
-    assert images.load(_plain(tmp_path / "slice.nii", np.ones((3, 4, 1), "float32"))).shape == (3, 4, 1)
+    assert images.load(_plain(tmp_path / "slice.nii", np.ones((3, 4, 1), "float32"))).shape == (
+        3,
+        4,
+        1,
+    )
 
 
 def test_scaled_integers_become_their_values(tmp_path):
@@ -384,7 +409,9 @@ def test_scaled_integers_become_their_values(tmp_path):
     content = bytearray(path.read_bytes())
     content[112:120] = np.array([0.5, -3], "<f4").tobytes()  # scl_slope, scl_inter
     path.write_bytes(content)
-    np.testing.assert_allclose(images.load(path).get_fdata(), np.arange(60).reshape(3, 4, 5) * 0.5 - 3)
+    np.testing.assert_allclose(
+        images.load(path).get_fdata(), np.arange(60).reshape(3, 4, 5) * 0.5 - 3
+    )
 
 
 def test_an_unknown_interpolation_names_the_nearest():
@@ -418,7 +445,9 @@ def test_normalise_keeps_its_input_and_meets_its_definition(values, mask, how):
         out = images.normalise(values, mask, how)
     except ImageError:
         inside = values[mask] if how == "zscore" else values
-        assert inside.size == 0 or inside.min() == inside.max() or (how == "max" and values.max() <= 0)
+        assert (
+            inside.size == 0 or inside.min() == inside.max() or (how == "max" and values.max() <= 0)
+        )
         return
     finally:
         assert np.array_equal(values, before)
@@ -428,14 +457,22 @@ def test_normalise_keeps_its_input_and_meets_its_definition(values, mask, how):
     exact = values.astype(float)
     if how == "zscore":
         assert not out[~mask].any()
-        expected = (exact[mask] - exact[mask].mean()) / np.sqrt(((exact[mask] - exact[mask].mean()) ** 2).mean())
+        expected = (exact[mask] - exact[mask].mean()) / np.sqrt(
+            ((exact[mask] - exact[mask].mean()) ** 2).mean()
+        )
         np.testing.assert_allclose(out[mask], expected, atol=1e-3)
-        np.testing.assert_allclose([out[mask].astype(float).mean(), out[mask].astype(float).std()], [0, 1], atol=1e-5)
+        np.testing.assert_allclose(
+            [out[mask].astype(float).mean(), out[mask].astype(float).std()], [0, 1], atol=1e-5
+        )
     elif how == "max":
-        np.testing.assert_allclose(out, exact / exact.max(), rtol=1e-6, atol=1e-37)  # below it float32 has fewer digits
+        np.testing.assert_allclose(
+            out, exact / exact.max(), rtol=1e-6, atol=1e-37
+        )  # below it float32 has fewer digits
         assert out.max() == 1
     else:
-        np.testing.assert_allclose(out, (exact - exact.min()) / (exact.max() - exact.min()), atol=1e-6)
+        np.testing.assert_allclose(
+            out, (exact - exact.min()) / (exact.max() - exact.min()), atol=1e-6
+        )
         assert (out.min(), out.max()) == (0, 1)
 
 
@@ -473,7 +510,14 @@ SOLID[3:9, 3:9, 3:9] = 1
 
 @pytest.mark.parametrize(
     "values",
-    [SOLID.astype("uint8"), SOLID * 255, SOLID * 17, SOLID * 0.9, np.where(SOLID > 0, 0.5, 0.49), np.where(SOLID > 0, 1.1, -0.1)],
+    [
+        SOLID.astype("uint8"),
+        SOLID * 255,
+        SOLID * 17,
+        SOLID * 0.9,
+        np.where(SOLID > 0, 0.5, 0.49),
+        np.where(SOLID > 0, 1.1, -0.1),
+    ],
     ids=["binary", "255", "label", "probability", "one half", "overshoot of a spline"],
 )
 def test_a_mask_becomes_zeros_and_ones(values, tmp_path):
@@ -502,13 +546,19 @@ def test_most_of_a_mask_must_lie_on_its_scan(shift, good, tmp_path):
     if good:
         images.load_mask(path, _image(values, affine))
     else:
-        with pytest.raises(ImageError, match=f"{max(0, 60 - shift // 2) / 60:.0%} lies on its scan"):
+        with pytest.raises(
+            ImageError, match=f"{max(0, 60 - shift // 2) / 60:.0%} lies on its scan"
+        ):
             images.load_mask(path, _image(values, affine))
 
 
 def test_a_mask_of_lesions_may_be_empty_a_brain_may_not(tmp_path):
     path = _mask(tmp_path, np.zeros((3, 4, 5), "uint8"))
-    assert not images.load_mask(path, _image(np.ones((3, 4, 5), "float32"), images.AFFINE)).get_fdata().any()
+    assert (
+        not images.load_mask(path, _image(np.ones((3, 4, 5), "float32"), images.AFFINE))
+        .get_fdata()
+        .any()
+    )
     with pytest.raises(ImageError, match=r"mask.nii.gz: found a mask without a voxel"):
         images.load_mask(path, brain=True)
 

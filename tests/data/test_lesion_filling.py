@@ -6,11 +6,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
-from test_benchmarks import script
+from support.scripts import script
 
-from msxai import images, lesions, phantom, prepared
-from msxai.cohort import open_cohort
-from msxai.errors import ImageError, ParameterError
+from msxai.base.errors import ImageError, ParameterError
+from msxai.data import images, lesion_filling, prepared
+from msxai.data.cohorts.cohort import open_cohort
+from msxai.data.synthetic import phantom
 
 ROW = {"participant_id": "sub-1", "session_id": ""}
 
@@ -18,7 +19,10 @@ ROW = {"participant_id": "sub-1", "session_id": ""}
 @pytest.fixture(scope="module")
 def patient():
     found = phantom.simulate("ms", "MS", seed=3, visit=3, volume=8000)
-    scan, mask = (nib.Nifti1Image(array.astype("float32"), images.AFFINE) for array in (found.image, found.lesions))
+    scan, mask = (
+        nib.Nifti1Image(array.astype("float32"), images.AFFINE)
+        for array in (found.image, found.lesions)
+    )
     return scan, mask, found
 
 
@@ -26,13 +30,18 @@ def patient():
 @pytest.mark.parametrize("sites", ["lesions", "sham"])
 def test_voxels_beyond_the_dilated_mask_stay_bit_for_bit(patient, how, sites):
     scan, mask, found = patient
-    filled = lesions.Filler(how, sites)(scan, mask, ROW).get_fdata()
-    voxels, changed = (nib.affines.apply_affine(images.AFFINE, np.argwhere(where)) for where in (found.lesions, filled != scan.get_fdata()))
+    filled = lesion_filling.Filler(how, sites)(scan, mask, ROW).get_fdata()
+    voxels, changed = (
+        nib.affines.apply_affine(images.AFFINE, np.argwhere(where))
+        for where in (found.lesions, filled != scan.get_fdata())
+    )
     if sites == "sham":
         voxels = voxels * [-1, 1, 1]  # the grid is not symmetric about x = 0: half a voxel's play
     nearest = np.array([np.linalg.norm(voxels - one, axis=1).min() for one in changed])
-    assert len(changed) > 1.3 * found.lesions.sum() if sites == "lesions" else len(changed) > 100  # the rim too
-    assert nearest.max() < lesions.BORDER + (phantom.SIZE[0] / 2 if sites == "sham" else 0)
+    assert (
+        len(changed) > 1.3 * found.lesions.sum() if sites == "lesions" else len(changed) > 100
+    )  # the rim too
+    assert nearest.max() < lesion_filling.BORDER + (phantom.SIZE[0] / 2 if sites == "sham" else 0)
     if sites == "sham":
         np.testing.assert_array_equal(filled[found.lesions], scan.get_fdata()[found.lesions])
 
@@ -40,7 +49,9 @@ def test_voxels_beyond_the_dilated_mask_stay_bit_for_bit(patient, how, sites):
 def test_noise_has_mean_and_spread_of_white_matter_and_constant_has_no_spread(patient):
     scan, mask, found = patient
     values, white = scan.get_fdata(), (found.classes == 2) & ~found.lesions
-    noise, constant = (lesions.Filler(how)(scan, mask, ROW).get_fdata() for how in ("noise", "constant"))
+    noise, constant = (
+        lesion_filling.Filler(how)(scan, mask, ROW).get_fdata() for how in ("noise", "constant")
+    )
     assert values[found.lesions].mean() > 1.1 * values[white].mean()
     assert noise[found.lesions].mean() == pytest.approx(values[white].mean(), rel=0.03)
     assert noise[found.lesions].std() == pytest.approx(values[white].std(), rel=0.3)
@@ -55,7 +66,7 @@ def test_correlated_tissue_is_filled_with_correlated_noise(rng):
     values = (100 + 5 * values / values.std()).astype("float32")
     mask = np.zeros(values.shape, bool)
     mask[20:40, 20:40, 20:40] = True
-    found = lesions.fill(values, mask, ~mask, seed=1)[mask].reshape(20, 20, 20)
+    found = lesion_filling.fill(values, mask, ~mask, seed=1)[mask].reshape(20, 20, 20)
 
     def neighbours(block):
         return np.corrcoef(block[1:].ravel(), block[:-1].ravel())[0, 1]
@@ -69,8 +80,8 @@ def test_the_spread_stays_within_the_hole_and_across_its_border(rng):
     values = (100 + 5 * rng.standard_normal((60, 60, 60))).astype("float32")
     mask = np.zeros(values.shape, bool)
     mask[20:40, 20:40, 20:40] = True
-    weight = lesions.soft(mask, (1, 1, 1), ~mask)
-    found = [lesions.fill(values, weight, weight == 0, seed=seed) for seed in range(3)]
+    weight = lesion_filling.soft(mask, (1, 1, 1), ~mask)
+    found = [lesion_filling.fill(values, weight, weight == 0, seed=seed) for seed in range(3)]
     for where in (mask, (weight > 0) & (weight < 1), (weight > 0.3) & (weight < 0.7)):
         assert np.mean([one[where].std() for one in found]) == pytest.approx(5, rel=0.04)
         assert np.mean([one[where].mean() for one in found]) == pytest.approx(100, abs=0.3)
@@ -81,57 +92,77 @@ def test_a_region_of_its_own_brightness_is_normal_appearing_and_fluid_and_lesion
     values = (100 + 4 * rng.standard_normal((90, 60, 60))).astype("float32")
     values[60:] += 15  # a region: four standard deviations brighter than the rest
     fluid, unmasked, masked = (np.zeros(values.shape, bool) for _ in range(3))
-    fluid[20:40, 20:40, 20:40], unmasked[40:48, 42:50, 4:12], masked[70:78, 30:38, 30:38] = True, True, True
+    fluid[20:40, 20:40, 20:40], unmasked[40:48, 42:50, 4:12], masked[70:78, 30:38, 30:38] = (
+        True,
+        True,
+        True,
+    )
     values[fluid], values[unmasked], values[masked] = 20, 140, 150
-    found = lesions.normal_appearing(values, np.ones(values.shape, bool), masked, (1, 1, 1))
+    found = lesion_filling.normal_appearing(values, np.ones(values.shape, bool), masked, (1, 1, 1))
     assert found[75:, :15].mean() > 0.9
     assert found[:15].mean() > 0.9
     assert not (found & (fluid | unmasked | masked)).any()
-    again = lesions.normal_appearing((values - 105) / 7, np.ones(values.shape, bool), masked, (1, 1, 1))
+    again = lesion_filling.normal_appearing(
+        (values - 105) / 7, np.ones(values.shape, bool), masked, (1, 1, 1)
+    )
     assert (again == found).mean() > 0.9999, "the unit does not matter"
-    filled = lesions.fill(values, masked, found, seed=0)
+    filled = lesion_filling.fill(values, masked, found, seed=0)
     assert filled[masked].mean() == pytest.approx(115, abs=1.5)
 
 
 def test_white_matter_is_found_below_the_tentorium(patient):
-    white = lesions.white_matter(patient[0])
-    for place, inside in {(25, -10, 30): True, (3, -25, -30): True, (20, -58, -36): True, (0, -90, 0): False, (5, 10, 12): False}.items():
+    white = lesion_filling.white_matter(patient[0])
+    for place, inside in {
+        (25, -10, 30): True,
+        (3, -25, -30): True,
+        (20, -58, -36): True,
+        (0, -90, 0): False,
+        (5, 10, 12): False,
+    }.items():
         voxel = np.rint(nib.affines.apply_affine(np.linalg.inv(images.AFFINE), place)).astype(int)
         assert white[tuple(voxel)] == inside, place
 
 
 def test_a_seed_and_a_name_decide_the_draws(patient):
     scan, mask, _ = patient
-    filler = lesions.Filler()
+    filler = lesion_filling.Filler()
     first, again = filler(scan, mask, ROW), pickle.loads(pickle.dumps(filler))(scan, mask, ROW)
     np.testing.assert_array_equal(first.get_fdata(), again.get_fdata())
-    assert not np.array_equal(first.get_fdata(), filler(scan, mask, {**ROW, "participant_id": "sub-2"}).get_fdata())
+    assert not np.array_equal(
+        first.get_fdata(), filler(scan, mask, {**ROW, "participant_id": "sub-2"}).get_fdata()
+    )
 
 
 def test_a_scan_without_a_mask_and_unknown_ways_are_refused(patient):
     scan, mask, _ = patient
     with pytest.raises(ImageError, match="sub-1: found no lesion mask"):
-        lesions.Filler()(scan, None, ROW)
+        lesion_filling.Filler()(scan, None, ROW)
     with pytest.raises(ParameterError, match="Did you mean noise"):
-        lesions.Filler("nois")
+        lesion_filling.Filler("nois")
     empty = nib.Nifti1Image(np.zeros(mask.shape, "float32"), mask.affine)
-    np.testing.assert_array_equal(lesions.Filler()(scan, empty, ROW).get_fdata(), scan.get_fdata())
+    np.testing.assert_array_equal(
+        lesion_filling.Filler()(scan, empty, ROW).get_fdata(), scan.get_fdata()
+    )
 
 
 def test_preparation_fills_alike_in_one_process_and_in_two(tmp_path):
     phantom.write_cohort("ms", tmp_path / "cohort", 4, seed=1, progress=False)
     cohort = open_cohort(tmp_path / "cohort")
-    split = cohort.table[["participant_id", "session_id"]].assign(part=["training", "training", "validation", "holdout"])
+    split = cohort.table[["participant_id", "session_id"]].assign(
+        part=["training", "training", "validation", "holdout"]
+    )
     found = []
     for name, jobs in (("one", 1), ("two", 2)):
-        prepared.prepare(cohort, split, tmp_path / name, alter=lesions.Filler(), jobs=jobs)
+        prepared.prepare(cohort, split, tmp_path / name, alter=lesion_filling.Filler(), jobs=jobs)
         arrays = prepared.Prepared(tmp_path / name)
         found.append(np.array([arrays.image(row) for row in range(4)]))
         row = arrays.first_with_lesions()
         brain, about = arrays.brain(row), arrays.table.iloc[row].to_dict()
         arrays.close()
     np.testing.assert_array_equal(*found)
-    filled = lesions.Filler()(*(images.load(about[name]) for name in ("image", "lesion_mask")), about).get_fdata()
+    filled = lesion_filling.Filler()(
+        *(images.load(about[name]) for name in ("image", "lesion_mask")), about
+    ).get_fdata()
     np.testing.assert_allclose(found[0][row], images.normalise(filled, brain), atol=1e-5)
 
 
@@ -147,13 +178,15 @@ def test_a_classifier_of_patches_sees_the_constant_fill():
 def test_a_real_scan_stays_bit_for_bit_beyond_its_dilated_lesions(open_ms):
     scan = images.load(open_ms / "mni" / "patient07_FLAIR.nii.gz")
     mask = images.load_mask(open_ms / "lesions_mni" / "patient07_lesions.nii.gz", scan)
-    filled = lesions.Filler()(scan, mask, ROW)
+    filled = lesion_filling.Filler()(scan, mask, ROW)
     old, new, inside = scan.get_fdata(), filled.get_fdata(), mask.get_fdata() > 0
     assert filled.shape == scan.shape
     assert np.array_equal(filled.affine, scan.affine)
-    voxels, changed = (nib.affines.apply_affine(scan.affine, np.argwhere(where)) for where in (inside, new != old))
+    voxels, changed = (
+        nib.affines.apply_affine(scan.affine, np.argwhere(where)) for where in (inside, new != old)
+    )
     assert len(changed) > 0
     far, _ = cKDTree(voxels).query(changed)
-    assert far.max() < lesions.BORDER
+    assert far.max() < lesion_filling.BORDER
     assert (new != old)[inside].mean() > 0.95
     assert new[inside].mean() < old[inside].mean()

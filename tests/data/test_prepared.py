@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msxai import images, prepared, splits
-from msxai.cohort import Cohort
-from msxai.errors import ImageError, ParameterError, SplitError, StaleInputError
+from msxai.base.errors import ImageError, ParameterError, SplitError, StaleInputError
+from msxai.data import images, prepared
+from msxai.data.cohorts import splits
+from msxai.data.cohorts.cohort import Cohort
 
 PARTS = ["training", "training", "training", "validation", "holdout", "holdout"]
 
@@ -33,14 +34,29 @@ def make_cohort(folder, people=range(6), parts=PARTS):
     rows = []
     for index, person in enumerate(people):
         values, inside = scan(index, person)
-        paths = {name: str(folder / f"{index}_{name}.nii.gz") for name in ("image", "brain_mask", "lesion_mask")}
+        paths = {
+            name: str(folder / f"{index}_{name}.nii.gz")
+            for name in ("image", "brain_mask", "lesion_mask")
+        }
         lesions = np.zeros(images.SHAPE, "uint8")
         lesions[40:44, 50:53, 40 + index] = 1
-        for path, stored in zip(paths.values(), (values, inside.astype("uint8"), lesions), strict=True):
+        for path, stored in zip(
+            paths.values(), (values, inside.astype("uint8"), lesions), strict=True
+        ):
             nib.save(nib.Nifti1Image(stored, images.AFFINE), path)
-        rows.append({"participant_id": f"sub-{index}", "session_id": "", "group": "MS", "label": index % 2, **paths})
+        rows.append(
+            {
+                "participant_id": f"sub-{index}",
+                "session_id": "",
+                "group": "MS",
+                "label": index % 2,
+                **paths,
+            }
+        )
     table = pd.DataFrame(rows).astype({"label": "Int64"})
-    return Cohort("toy", table, True, "FLAIR"), table[["participant_id", "session_id"]].assign(part=list(parts))
+    return Cohort("toy", table, True, "FLAIR"), table[["participant_id", "session_id"]].assign(
+        part=list(parts)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +72,16 @@ def test_images_are_z_scored_inside_their_own_brain(toy):
     folder, cohort, _ = toy
     arrays = prepared.Prepared(folder / "toy.h5", folder / "split.tsv")
     for row, entry in enumerate(cohort.table.itertuples()):
-        values, inside = nib.load(entry.image).get_fdata(), nib.load(entry.brain_mask).get_fdata() > 0
+        values, inside = (
+            nib.load(entry.image).get_fdata(),
+            nib.load(entry.brain_mask).get_fdata() > 0,
+        )
         expected = np.where(inside, (values - values[inside].mean()) / values[inside].std(), 0)
         np.testing.assert_allclose(arrays.image(row), expected, atol=1e-5)
         np.testing.assert_array_equal(arrays.brain(row), inside)
-        np.testing.assert_array_equal(arrays.lesions(row), nib.load(entry.lesion_mask).get_fdata() > 0)
+        np.testing.assert_array_equal(
+            arrays.lesions(row), nib.load(entry.lesion_mask).get_fdata() > 0
+        )
     assert arrays.image(0).dtype == np.float32
     np.testing.assert_array_equal(arrays.affine, images.AFFINE)
 
@@ -75,7 +96,12 @@ def test_the_file_says_whose_scans_they_are(toy):
         with open(entry.image, "rb") as file:
             assert arrays.table["source_sha256"][row] == hashlib.sha256(file.read()).hexdigest()
     assert arrays.has_lesions.all()
-    assert (arrays.name, arrays.modality, arrays.normalisation, arrays.synthetic) == ("toy", "FLAIR", "zscore", True)
+    assert (arrays.name, arrays.modality, arrays.normalisation, arrays.synthetic) == (
+        "toy",
+        "FLAIR",
+        "zscore",
+        True,
+    )
     assert [list(arrays.rows(part)) for part in splits.PARTS] == [[0, 1, 2], [3], [4, 5]]
     assert list(arrays.rows("all")) == [0, 1, 2, 3, 4, 5]
     assert arrays.row("sub-3") == 3
@@ -88,7 +114,14 @@ def test_the_file_says_whose_scans_they_are(toy):
 def test_the_split_file_decides(toy, tmp_path):
     folder, _, split = toy
     splits.write(split.assign(part=["holdout"] * 6), tmp_path / "other.tsv")
-    assert list(prepared.Prepared(folder / "toy.h5", tmp_path / "other.tsv").rows("holdout")) == [0, 1, 2, 3, 4, 5]
+    assert list(prepared.Prepared(folder / "toy.h5", tmp_path / "other.tsv").rows("holdout")) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
 
 
 def test_jobs_do_not_change_the_bytes(toy, tmp_path):
@@ -118,7 +151,9 @@ def test_voxelwise_against_numpy(toy, tmp_path):
     _, cohort, split = toy
     prepared.prepare(cohort, split, tmp_path / "v.h5", normalisation="voxelwise")
     scans = np.stack([nib.load(path).get_fdata() for path in cohort.table["image"]])
-    low, high = (pick(scans, axis=(1, 2, 3), keepdims=True) for pick in (np.min, np.max))  # of each whole scan
+    low, high = (
+        pick(scans, axis=(1, 2, 3), keepdims=True) for pick in (np.min, np.max)
+    )  # of each whole scan
     scaled = (scans - low) / (high - low)
     mean, spread = scaled[:3].mean(axis=0), scaled[:3].std(axis=0)  # of the training part
     expected = np.divide(scaled - mean, spread, out=np.zeros_like(scaled), where=spread > 1e-6)
@@ -132,7 +167,11 @@ def test_threads_read_what_one_reads(toy):
     alone, wrong = [arrays.image(row) for row in range(6)], []
 
     def read():
-        wrong.extend(row for row in [0, 5, 2, 4, 1, 3] * 3 if not np.array_equal(arrays.image(row), alone[row]))
+        wrong.extend(
+            row
+            for row in [0, 5, 2, 4, 1, 3] * 3
+            if not np.array_equal(arrays.image(row), alone[row])
+        )
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
@@ -152,7 +191,10 @@ def test_a_broken_scan_leaves_the_earlier_file_alone(tmp_path):
     prepared.prepare(cohort, split, tmp_path / "out.h5")
     kept = (tmp_path / "out.h5").read_bytes()
     values, _ = scan(9)
-    nib.save(nib.Nifti1Image(np.where(values > 0, np.nan, 0).astype("float32"), images.AFFINE), cohort.table["image"][2])
+    nib.save(
+        nib.Nifti1Image(np.where(values > 0, np.nan, 0).astype("float32"), images.AFFINE),
+        cohort.table["image"][2],
+    )
     before = sorted(tmp_path.iterdir())
     with pytest.raises(ImageError, match="2_image"):
         prepared.prepare(cohort, split, tmp_path / "out.h5")
@@ -175,7 +217,9 @@ def test_a_name_that_is_none(toy, tmp_path, given):
         prepared.prepare(toy[1], toy[2], tmp_path / "out.h5", **given)
 
 
-@pytest.mark.parametrize("change", [lambda split: split.iloc[1:], lambda split: split.replace("sub-3", "sub-9")])
+@pytest.mark.parametrize(
+    "change", [lambda split: split.iloc[1:], lambda split: split.replace("sub-3", "sub-9")]
+)
 def test_a_split_of_other_scans(toy, tmp_path, change):
     with pytest.raises(SplitError, match="other scans than the cohort has"):
         prepared.prepare(toy[1], change(toy[2]), tmp_path / "out.h5")
@@ -185,7 +229,10 @@ def test_one_file_under_two_names_in_two_parts(toy, tmp_path):
     _, cohort, split = toy
     table = cohort.table.copy()
     table.loc[4, "image"] = table.loc[0, "image"]
-    with pytest.raises(SplitError, match=r"sub-0 \(training\) and sub-4 \(holdout\): found the same file under two names"):
+    with pytest.raises(
+        SplitError,
+        match=r"sub-0 \(training\) and sub-4 \(holdout\): found the same file under two names",
+    ):
         prepared.prepare(Cohort("toy", table, True, "FLAIR"), split, tmp_path / "out.h5")
     assert not (tmp_path / "out.h5").exists()
 
@@ -198,7 +245,9 @@ def test_verify_notices_one_changed_voxel(toy, tmp_path_factory, name, row, plac
     prepared.Prepared(path).verify()
     with h5py.File(path, "r+") as file:
         values = file[name][row]
-        values[place, 57, 48] = ~values[place, 57, 48] if name != "images" else values[place, 57, 48] + 1e-3
+        values[place, 57, 48] = (
+            ~values[place, 57, 48] if name != "images" else values[place, 57, 48] + 1e-3
+        )
         file[name][row] = values
     with pytest.raises(StaleInputError, match=f"sub-{row}: found arrays that have changed"):
         prepared.Prepared(path).verify()
@@ -219,7 +268,9 @@ def test_a_person_under_two_names_is_found(tmp_path, first, second):
     cohort, split = make_cohort(tmp_path, people)
     prepared.prepare(cohort, split, tmp_path / "out.h5")
     found = prepared.leaks(prepared.Prepared(tmp_path / "out.h5"))
-    assert list(zip(found["participant_id"], found["neighbour"], strict=True)) == [(f"sub-{first}", f"sub-{second}")]
+    assert list(zip(found["participant_id"], found["neighbour"], strict=True)) == [
+        (f"sub-{first}", f"sub-{second}")
+    ]
     assert (found["part"][0], found["neighbour_part"][0]) == (PARTS[first], PARTS[second])
     assert found["distance"][0] < found["limit"][0]
 

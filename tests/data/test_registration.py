@@ -9,23 +9,16 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
+from support.raw_heads import head, sampled
 
-from msxai import (
-    alignment,
-    anatomy,
-    atlases,
-    brain_extraction,
-    derivatives,
-    images,
-    phantom,
-    prepared,
-    quality_control,
-    registration,
-    splits,
-)
-from msxai.cohort import Cohort, from_images
-from msxai.errors import ImageError, ParameterError, RegistrationError
-from msxai.prepared import Prepared
+from msxai.base.errors import ImageError, ParameterError, RegistrationError
+from msxai.data import images, prepared, quality_control
+from msxai.data.cohorts import splits
+from msxai.data.cohorts.cohort import Cohort, from_images
+from msxai.data.prepared import Prepared
+from msxai.data.registration import alignment, brain_extraction, derivatives, registration
+from msxai.data.synthetic import phantom, template
+from msxai.regions import atlases
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 COMMON = "longitudinal/patient01_study{}_FLAIR_to_common_space.txt"
@@ -36,17 +29,15 @@ def itk(path):
     """An ITK transform file by hand, RAS: x -> A (x - c) + c + t takes a point of the common space to the scan."""
     text = path.read_text()
     numbers, centre = (
-        np.array(re.search(f"^{key}: (.*)$", text, re.MULTILINE)[1].split(), float) for key in ("Parameters", "FixedParameters")
+        np.array(re.search(f"^{key}: (.*)$", text, re.MULTILINE)[1].split(), float)
+        for key in ("Parameters", "FixedParameters")
     )
     matrix = np.eye(4)
     matrix[:3, :3] = numbers[:9].reshape(3, 3)
     matrix[:3, 3] = numbers[9:] + centre - matrix[:3, :3] @ centre
-    return np.linalg.inv(LPS @ matrix @ LPS)  # ../shared's measurements.md: the published mask fits by the inverse
-
-
-def sampled(values, affine, like):
-    step = np.linalg.inv(affine) @ like.affine
-    return ndimage.affine_transform(np.asarray(values, "float32"), step[:3, :3], step[:3, 3], like.shape, order=1)
+    return np.linalg.inv(
+        LPS @ matrix @ LPS
+    )  # ../shared's measurements.md: the published mask fits by the inverse
 
 
 def dice(one, other):
@@ -58,7 +49,9 @@ def misplaced(image, matrix, wrong):
     matrix = nib.affines.from_matvec(np.eye(3), wrong) @ matrix
     mapped = brain_extraction.mapped_back(image, matrix)
     brain = brain_extraction.refined(image, mapped)
-    return registration._checked("full", image, brain, matrix, {}), brain_extraction.overlap(mapped, matrix @ image.affine)
+    return registration._checked("full", image, brain, matrix, {}), brain_extraction.overlap(
+        mapped, matrix @ image.affine
+    )
 
 
 # Real scans
@@ -68,9 +61,16 @@ def misplaced(image, matrix, wrong):
 def raw(open_ms, tmp_path_factory):
     """Both visits' FLAIR and the first one's T1, registered."""
     folder = tmp_path_factory.mktemp("raw")
-    found = {visit: derivatives.registered(open_ms / path, folder / str(visit), "sub-1", modality="FLAIR") for visit, path in RAW.items()}
+    found = {
+        visit: derivatives.registered(
+            open_ms / path, folder / str(visit), "sub-1", modality="FLAIR"
+        )
+        for visit, path in RAW.items()
+    }
     t1 = open_ms / "raw/patient01_study1_T1W.nii.gz"
-    found["T1w"] = derivatives.registered(t1, folder / "1", "sub-1", modality="T1w", partner=found[1])
+    found["T1w"] = derivatives.registered(
+        t1, folder / "1", "sub-1", modality="T1w", partner=found[1]
+    )
     return found
 
 
@@ -93,7 +93,9 @@ def test_the_brain_of_a_raw_scan_is_the_published_one(raw, open_ms, scan, least)
     assert dice(expected, np.asarray(found.brain.dataobj) > 0) >= least
     t1 = raw["T1w"]
     to_t1 = np.linalg.inv(t1.matrix @ t1.brain.affine) @ found.matrix @ found.brain.affine
-    slices = np.rint(nib.affines.apply_affine(to_t1, np.moveaxis(np.indices(expected.shape), 0, -1))[..., 2])
+    slices = np.rint(
+        nib.affines.apply_affine(to_t1, np.moveaxis(np.indices(expected.shape), 0, -1))[..., 2]
+    )
     seen = (slices >= 0) & (slices < t1.brain.shape[2])
     assert dice(expected & seen, (np.asarray(found.brain.dataobj) > 0) & seen) >= 0.96
 
@@ -108,7 +110,9 @@ def test_the_brain_is_the_same_at_both_visits(raw, open_ms):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("scan", "wrong"), [(1, (12, 0, 0)), (2, (0, -12, 0)), ("T1w", (0, 0, 12))])
+@pytest.mark.parametrize(
+    ("scan", "wrong"), [(1, (12, 0, 0)), (2, (0, -12, 0)), ("T1w", (0, 0, 12))]
+)
 def test_a_wrong_transform_of_a_real_scan_is_flagged(raw, scan, wrong):
     """Twelve mm beside: from Dice .95 to .96 down to .86 to .88; the mapped mask would have told .96 to .99."""
     found = raw[scan]
@@ -123,9 +127,14 @@ def test_a_wrong_transform_of_a_real_scan_is_flagged(raw, scan, wrong):
 def test_two_visits_of_a_person_land_on_each_other(raw, open_ms):
     """Points of the brain at visit 1, by the published transforms to visit 2, each by its own registration to MNI152: .41 mm on average."""
     brain = raw[1].brain
-    points = nib.affines.apply_affine(brain.affine, np.argwhere(np.asarray(brain.dataobj) > 0)[::97])
+    points = nib.affines.apply_affine(
+        brain.affine, np.argwhere(np.asarray(brain.dataobj) > 0)[::97]
+    )
     there = np.linalg.inv(itk(open_ms / COMMON.format(2))) @ itk(open_ms / COMMON.format(1))
-    ends = nib.affines.apply_affine(raw[1].matrix, points), nib.affines.apply_affine(raw[2].matrix @ there, points)
+    ends = (
+        nib.affines.apply_affine(raw[1].matrix, points),
+        nib.affines.apply_affine(raw[2].matrix @ there, points),
+    )
     assert np.linalg.norm(ends[0] - ends[1], axis=1).mean() <= 1.5
 
 
@@ -135,17 +144,23 @@ def test_the_dark_ventricles_lie_where_the_atlas_has_them(raw, scan):
     """By intensity: the atlas's lateral ventricles, moved by voxels of the model's grid, are darkest within one voxel of their place."""
     values = images.to_grid(registration.place(raw[scan].image, raw[scan].matrix))
     atlas = atlases.neuromorphometrics()
-    ventricles = np.isin(atlas.labels, atlas.regions.label[atlas.regions.group == "Lateral Ventricle"])
+    ventricles = np.isin(
+        atlas.labels, atlas.regions.label[atlas.regions.group == "Lateral Ventricle"]
+    )
     for axis in range(3):
         means = [values[np.roll(ventricles, shift, axis)].mean() for shift in range(-5, 6)]
         assert abs(int(np.argmin(means)) - 5) <= 1, (axis, means)
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("patient", "scales"), [("07", (0.86, 0.85, 0.78)), ("19", (0.88, 0.86, 0.73))])
+@pytest.mark.parametrize(
+    ("patient", "scales"), [("07", (0.86, 0.85, 0.78)), ("19", (0.88, 0.86, 0.73))]
+)
 def test_scans_of_another_size_on_the_grid_get_the_affine(open_ms, patient, scales):
     """The scales of measurements.md, found by another registration, within .07."""
-    found = registration.register(images.load(open_ms / f"mni/patient{patient}_FLAIR.nii.gz"), modality="FLAIR")
+    found = registration.register(
+        images.load(open_ms / f"mni/patient{patient}_FLAIR.nii.gz"), modality="FLAIR"
+    )
     assert found.route == "affine"
     assert found.record["scale"] == pytest.approx(scales, abs=0.07)
     assert found.record["dice"] >= 0.9
@@ -159,28 +174,34 @@ def test_labels_of_a_real_brain_keep_their_sides(open_ms):
     assert nib.aff2axcodes(labels.affine) == ("L", "I", "A")
     tone = np.full(numbers.max() + 1, 75.0)  # grey matter
     tone[[2, 41]], tone[[4, 5, 14, 15, 24, 43, 44]], tone[0], tone[500:] = 110, 30, 0, 60
-    painted = ndimage.gaussian_filter(tone[numbers] + np.random.default_rng(0).normal(0, 4, numbers.shape) * (numbers > 0), 0.7)
-    found = registration.register(nib.Nifti1Image(painted.astype("float32"), labels.affine), modality="T1w")
+    painted = ndimage.gaussian_filter(
+        tone[numbers] + np.random.default_rng(0).normal(0, 4, numbers.shape) * (numbers > 0), 0.7
+    )
+    found = registration.register(
+        nib.Nifti1Image(painted.astype("float32"), labels.affine), modality="T1w"
+    )
     assert found.route == "full"
     atlas = atlases.neuromorphometrics()
-    for name, left, right in (("Hippocampus", 17, 53), ("Thalamus Proper", 10, 49), ("Lateral Ventricle", 4, 43)):
+    for name, left, right in (
+        ("Hippocampus", 17, 53),
+        ("Thalamus Proper", 10, 49),
+        ("Lateral Ventricle", 4, 43),
+    ):
         for side, number in (("left", left), ("right", right)):
-            ours = nib.affines.apply_affine(found.matrix @ labels.affine, np.argwhere(numbers == number))
+            ours = nib.affines.apply_affine(
+                found.matrix @ labels.affine, np.argwhere(numbers == number)
+            )
             assert ((ours[:, 0] < 0) == (side == "left")).mean() > 0.95
-            theirs = atlas.regions.label[(atlas.regions.group == name) & (atlas.regions.side == side)]
-            place = nib.affines.apply_affine(images.AFFINE, np.argwhere(np.isin(atlas.labels, theirs))).mean(0)
+            theirs = atlas.regions.label[
+                (atlas.regions.group == name) & (atlas.regions.side == side)
+            ]
+            place = nib.affines.apply_affine(
+                images.AFFINE, np.argwhere(np.isin(atlas.labels, theirs))
+            ).mean(0)
             assert np.linalg.norm(ours.mean(0) - place) < 8, (name, side)
 
 
 # Known moves
-
-
-def head(one, seed):
-    """A phantom's brain inside cerebrospinal fluid, a dark skull and a bright scalp."""
-    bright = np.median(one.image[one.brain])
-    away = ndimage.distance_transform_edt(~one.brain, sampling=np.diag(images.AFFINE)[:3])
-    values = np.where(one.brain, one.image, np.select([away < 3, away < 9, away < 15], [0.35 * bright, 0.08 * bright, 0.9 * bright], 0))
-    return values + np.random.default_rng(seed).normal(0, 0.02 * bright, values.shape)
 
 
 def simulated(seed):
@@ -190,10 +211,12 @@ def simulated(seed):
 def best_affine(seed):
     """From the phantom's space to the template's: least squares on the field that it was made by."""
     rngs = np.random.default_rng(seed), np.random.default_rng(seed + 100)
-    voxels = anatomy.template().voxels
+    voxels = template.template().voxels
     there = phantom._coordinates("ms", "HC", phantom.AGE["ms"][0], 0.0, *rngs).T
-    brain = anatomy.template().brain[tuple(voxels.T)]
-    here, there = (nib.affines.apply_affine(images.AFFINE, points[brain]) for points in (voxels, there))
+    brain = template.template().brain[tuple(voxels.T)]
+    here, there = (
+        nib.affines.apply_affine(images.AFFINE, points[brain]) for points in (voxels, there)
+    )
     return np.linalg.lstsq(np.c_[here, np.ones(len(here))], there, rcond=None)[0].T, here
 
 
@@ -211,12 +234,21 @@ def test_a_moved_head_comes_back(seed, angles, shift, scale, voxel, axes):
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.diag(scale)
     matrix[:3, 3] = shift
-    corners = nib.affines.apply_affine(matrix @ images.AFFINE, np.array(np.meshgrid(*[(0, n - 1) for n in images.SHAPE])).reshape(3, -1).T)
+    corners = nib.affines.apply_affine(
+        matrix @ images.AFFINE,
+        np.array(np.meshgrid(*[(0, n - 1) for n in images.SHAPE])).reshape(3, -1).T,
+    )
     grid = np.diag([*voxel, 1.0])
     grid[:3, 3] = corners.min(0)
-    empty = nib.Nifti1Image(np.zeros(np.ceil(np.ptp(corners, axis=0) / voxel).astype(int), "uint8"), grid)
-    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes))
-    moved = nib.Nifti1Image(sampled(simulated(seed), matrix @ images.AFFINE, empty), grid).as_reoriented(turn)
+    empty = nib.Nifti1Image(
+        np.zeros(np.ceil(np.ptp(corners, axis=0) / voxel).astype(int), "uint8"), grid
+    )
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes)
+    )
+    moved = nib.Nifti1Image(
+        sampled(simulated(seed), matrix @ images.AFFINE, empty), grid
+    ).as_reoriented(turn)
     assert nib.aff2axcodes(moved.affine) == tuple(axes)
     found = registration.register(moved, modality="FLAIR")
     best, points = best_affine(seed)
@@ -232,7 +264,13 @@ def test_the_image_finds_the_brain_where_the_transform_is_wrong(seed):
     one = phantom.simulate("ms", "HC", seed, seed + 100)
     scan = nib.Nifti1Image(head(one, seed).astype("float32"), images.AFFINE)
     best = np.vstack([best_affine(seed)[0], [0, 0, 0, 1]])
-    for wrong, flagged in [((0, 0, 0), False), ((6, 0, 0), False), ((0, 0, -6), False), ((12, 0, 0), True), ((0, -12, 0), True)]:
+    for wrong, flagged in [
+        ((0, 0, 0), False),
+        ((6, 0, 0), False),
+        ((0, 0, -6), False),
+        ((12, 0, 0), True),
+        ((0, -12, 0), True),
+    ]:
         told, mapped = misplaced(scan, best, wrong)
         assert dice(np.asarray(told.brain.dataobj) > 0, one.brain) >= 0.965
         assert mapped >= 0.98
@@ -243,8 +281,12 @@ def test_where_nothing_looks_like_a_brain_none_is_found():
     inside = np.zeros(images.SHAPE, bool)
     inside[30:60, 30:60, 30:60] = True
     noise = np.random.default_rng(0).random(images.SHAPE) ** 4  # bright voxels without neighbours
-    assert not brain_extraction.refined(nib.Nifti1Image(noise.astype("float32"), images.AFFINE), inside & (noise > 0.9)).any()
-    assert not brain_extraction.refined(nib.Nifti1Image(noise.astype("float32"), images.AFFINE), np.zeros_like(inside)).any()
+    assert not brain_extraction.refined(
+        nib.Nifti1Image(noise.astype("float32"), images.AFFINE), inside & (noise > 0.9)
+    ).any()
+    assert not brain_extraction.refined(
+        nib.Nifti1Image(noise.astype("float32"), images.AFFINE), np.zeros_like(inside)
+    ).any()
 
 
 @pytest.mark.parametrize("voxel", [(1, 1, 1), (1, 1, 4)])
@@ -252,11 +294,17 @@ def test_the_field_of_view_neither_wears_the_brain_away_nor_widens_it(voxel):
     """A ball cut by the end of the image stays whole up to there; one that ends 3 mm before it ends there."""
     places = (np.moveaxis(np.indices(np.array([90, 90, 60]) // voxel), 0, -1) + 0.5) * voxel
     for middle in (50, 22):
-        away, about = (np.linalg.norm(places - centre, axis=-1) for centre in ([45, 45, middle], [45, 42, middle]))
+        away, about = (
+            np.linalg.norm(places - centre, axis=-1)
+            for centre in ([45, 45, middle], [45, 42, middle])
+        )
         ball = nib.Nifti1Image((100.0 * (away < 35)).astype("float32"), np.diag([*voxel, 1.0]))
         found = brain_extraction.refined(ball, about < 35)
         assert dice(found, away < 36) > 0.975
-        assert abs(int(found[..., -1].sum()) - int((away[..., -1] < 36).sum())) <= 0.02 * (away[..., -1] < 36).sum()
+        assert (
+            abs(int(found[..., -1].sum()) - int((away[..., -1] < 36).sum()))
+            <= 0.02 * (away[..., -1] < 36).sum()
+        )
 
 
 def test_a_registration_is_the_same_each_time():
@@ -269,7 +317,9 @@ def test_a_registration_is_the_same_each_time():
 def test_a_scan_in_mni_space_stays_where_it_is():
     one = phantom.simulate("ms", "MS", 1, 1)
     scan = nib.Nifti1Image(one.image.astype("float32"), images.AFFINE)
-    found = registration.register(scan, modality="FLAIR", brain=nib.Nifti1Image(one.brain.astype("uint8"), images.AFFINE))
+    found = registration.register(
+        scan, modality="FLAIR", brain=nib.Nifti1Image(one.brain.astype("uint8"), images.AFFINE)
+    )
     assert found.route == "resampled"
     np.testing.assert_array_equal(found.matrix, np.eye(4))
     assert registration.in_mni_space(scan, one.image, one.brain)
@@ -285,13 +335,20 @@ def test_a_scan_in_mni_space_stays_where_it_is():
         (-np.ones((20, 20, 20)), {}, "same value in all voxels, or none above 0"),
         (None, {"modality": "FLAIRE"}, "FLAIR"),
         (None, {"mode": "rigid"}, "registration"),
-        (None, {"brain": nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)}, "no voxel inside the scan"),
+        (
+            None,
+            {"brain": nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)},
+            "no voxel inside the scan",
+        ),
     ],
 )
 def test_what_cannot_be_registered_is_one_error(values, options, words):
     values = phantom.simulate("ms", "HC", 1, 1).image if values is None else values
     with pytest.raises((RegistrationError, ParameterError), match=words):
-        registration.register(nib.Nifti1Image(values.astype("float32"), images.AFFINE), **{"modality": "FLAIR", **options})
+        registration.register(
+            nib.Nifti1Image(values.astype("float32"), images.AFFINE),
+            **{"modality": "FLAIR", **options},
+        )
 
 
 # In the preparation
@@ -304,8 +361,17 @@ def small(tmp_path, monkeypatch):
     wide = images.AFFINE @ np.diag([0.8, 0.8, 0.8, 1])
     for number in range(3):
         one = phantom.simulate("ms", "MS", number, number)
-        row = {"participant_id": f"sub-{number}", "session_id": "", "group": "MS", "label": number % 2}
-        for kind, values in {"image": one.image, "brain_mask": one.brain, "lesion_mask": one.lesions}.items():
+        row = {
+            "participant_id": f"sub-{number}",
+            "session_id": "",
+            "group": "MS",
+            "label": number % 2,
+        }
+        for kind, values in {
+            "image": one.image,
+            "brain_mask": one.brain,
+            "lesion_mask": one.lesions,
+        }.items():
             row[kind] = str(tmp_path / f"{number}_{kind}.nii.gz")
             image = nib.Nifti1Image(values.astype("int16"), wide)
             image.set_sform(wide, 2)
@@ -315,7 +381,13 @@ def small(tmp_path, monkeypatch):
     def register(image, *, modality, brain, partner, mode):
         calls.append(float(np.asarray(image.dataobj).sum()))
         matrix, inside = images.AFFINE @ np.linalg.inv(wide), np.asarray(brain.dataobj) > 0
-        return registration._checked("affine", image, inside, matrix, registration.parameters_of(modality, mode, brain, partner))
+        return registration._checked(
+            "affine",
+            image,
+            inside,
+            matrix,
+            registration.parameters_of(modality, mode, brain, partner),
+        )
 
     monkeypatch.setattr(registration, "register", register)
     table = pd.DataFrame(rows).astype({"label": "Int64"})
@@ -334,22 +406,37 @@ def test_registered_scans_and_masks_reach_the_grid_together(small):
         np.testing.assert_allclose(found.image(row), one.image / one.image.max(), atol=1e-4)
         np.testing.assert_array_equal(found.brain(row), one.brain)
         np.testing.assert_array_equal(found.lesions(row), one.lesions)
-    assert (folder / "derivatives/sub-1/anat/sub-1_from-FLAIR_to-MNI152_mode-image_xfm.json").is_file()
+    assert (
+        folder / "derivatives/sub-1/anat/sub-1_from-FLAIR_to-MNI152_mode-image_xfm.json"
+    ).is_file()
     assert '"route": "affine"' in found.table["registration"].iloc[0]
-    assert json.loads((folder / "derivatives/dataset_description.json").read_text())["DatasetType"] == "derivative"
+    assert (
+        json.loads((folder / "derivatives/dataset_description.json").read_text())["DatasetType"]
+        == "derivative"
+    )
 
 
-@pytest.mark.parametrize(("wrong", "flagged"), [((0, 0, 0), set()), ((12, 0, 0), {"route", "dice", "centre_mm"})])
+@pytest.mark.parametrize(
+    ("wrong", "flagged"), [((0, 0, 0), set()), ((12, 0, 0), {"route", "dice", "centre_mm"})]
+)
 def test_quality_control_sees_a_wrong_registration(tmp_path, monkeypatch, wrong, flagged):
     """A raw head whose registration ended 12 mm beside: its brain is found by the image, and so not where the template's lies."""
     scan = nib.Nifti1Image(simulated(1).astype("float32"), images.AFFINE)
     scan.set_sform(images.AFFINE, 1)
     nib.save(scan, tmp_path / "head.nii.gz")
-    matrix = nib.affines.from_matvec(np.eye(3), wrong) @ np.vstack([best_affine(1)[0], [0, 0, 0, 1]])
+    matrix = nib.affines.from_matvec(np.eye(3), wrong) @ np.vstack(
+        [best_affine(1)[0], [0, 0, 0, 1]]
+    )
     monkeypatch.setattr(alignment, "without_bias", lambda image: image)
     monkeypatch.setattr(alignment, "align", lambda *arguments, **options: matrix)
     cohort = from_images([tmp_path / "head.nii.gz"])
-    prepared.prepare(cohort, splits.make(cohort.table), tmp_path / "one.h5", register="auto", derivatives=tmp_path / "derivatives")
+    prepared.prepare(
+        cohort,
+        splits.make(cohort.table),
+        tmp_path / "one.h5",
+        register="auto",
+        derivatives=tmp_path / "derivatives",
+    )
     found = quality_control.measure(Prepared(tmp_path / "one.h5")).iloc[0]
     assert found["route"] == "full"
     assert set(found["flagged"].split()) & {"route", "dice", "centre_mm"} == flagged
@@ -374,14 +461,21 @@ def test_an_interrupted_preparation_goes_on_where_it_stopped(small, monkeypatch)
     prepared.prepare(cohort, split, folder / "again.h5", **options)
     assert len(calls) == 3
     mask = folder / "derivatives/sub-2/anat/sub-2_space-FLAIR_desc-brain_mask.nii.gz"
-    mask.write_bytes(mask.read_bytes()[:-40])  # a kept file that is no longer what was written is made again
+    mask.write_bytes(
+        mask.read_bytes()[:-40]
+    )  # a kept file that is no longer what was written is made again
     prepared.prepare(cohort, split, folder / "again.h5", **options)
     assert len(calls) == 4
     values = nib.load(folder / "0_image.nii.gz")
-    nib.save(nib.Nifti1Image(np.asarray(values.dataobj) + 1, None, values.header), folder / "0_image.nii.gz")  # so is one of a new scan
+    nib.save(
+        nib.Nifti1Image(np.asarray(values.dataobj) + 1, None, values.header),
+        folder / "0_image.nii.gz",
+    )  # so is one of a new scan
     prepared.prepare(cohort, split, folder / "again.h5", **options)
     assert len(calls) == 5
-    monkeypatch.setitem(brain_extraction.SETTINGS, "rim", 2.0)  # and all of them, where they would be made in another way
+    monkeypatch.setitem(
+        brain_extraction.SETTINGS, "rim", 2.0
+    )  # and all of them, where they would be made in another way
     prepared.prepare(cohort, split, folder / "again.h5", **options)
     assert len(calls) == 8
 
@@ -395,7 +489,9 @@ def test_a_bad_scan_is_left_out_only_when_asked(small):
     prepared.prepare(cohort, split, folder / "small.h5", on_error="leave out", **options)
     found = Prepared(folder / "small.h5")
     assert found.table["participant_id"].tolist() == ["sub-0", "sub-2"]
-    assert [(scan["participant_id"], "empty file" in scan["reason"]) for scan in found.left_out] == [("sub-1", True)]
+    assert [
+        (scan["participant_id"], "empty file" in scan["reason"]) for scan in found.left_out
+    ] == [("sub-1", True)]
     found.verify()
     assert found.image(1).shape == images.SHAPE
     for name in ("0", "2"):

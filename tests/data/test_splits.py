@@ -5,15 +5,19 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from msxai import splits
-from msxai.cohort import open_cohort
-from msxai.errors import ParameterError, SplitError
+from msxai.base.errors import ParameterError, SplitError
+from msxai.data.cohorts import splits
+from msxai.data.cohorts.cohort import open_cohort
 
 
 def _table(labels, sessions):
     """Subject i with label labels[i] (None: unknown) and sessions[i] scans."""
     rows = [
-        {"participant_id": f"sub-{index:03}", "session_id": f"ses-{visit}" if count > 1 else "", "label": label}
+        {
+            "participant_id": f"sub-{index:03}",
+            "session_id": f"ses-{visit}" if count > 1 else "",
+            "label": label,
+        }
         for index, (label, count) in enumerate(zip(labels, sessions, strict=True))
         for visit in range(count)
     ]
@@ -24,7 +28,9 @@ def _table(labels, sessions):
 def tables(draw):
     labels = draw(st.lists(st.sampled_from([0, 1, None]), min_size=12, max_size=60))
     assume(labels.count(0) >= 5 and labels.count(1) >= 5)
-    return _table(labels, draw(st.lists(st.integers(1, 4), min_size=len(labels), max_size=len(labels))))
+    return _table(
+        labels, draw(st.lists(st.integers(1, 4), min_size=len(labels), max_size=len(labels)))
+    )
 
 
 def _counts(table, split):
@@ -38,7 +44,12 @@ def _counts(table, split):
 
 
 @settings(max_examples=80, deadline=None)
-@given(tables(), st.tuples(st.integers(0, 2), st.integers(0, 2)), st.sampled_from([0.0, 0.15, 0.4]), st.integers(0, 2**32))
+@given(
+    tables(),
+    st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    st.sampled_from([0.0, 0.15, 0.4]),
+    st.integers(0, 2**32),
+)
 def test_subjects_stay_together_and_strata_are_exact(table, holdout, validation, seed):
     split = splits.make(table, holdout, validation, seed)
     assert list(split.columns) == ["participant_id", "session_id", "part"]
@@ -73,7 +84,10 @@ def test_the_seed_decides():
 
 def test_every_subject_can_be_held_out():
     table = _table([0, 1] * 10, [1] * 20)
-    held = [set(splits.make(table, (2, 2), seed=seed).query("part == 'holdout'")["participant_id"]) for seed in range(60)]
+    held = [
+        set(splits.make(table, (2, 2), seed=seed).query("part == 'holdout'")["participant_id"])
+        for seed in range(60)
+    ]
     assert set.union(*held) == set(table["participant_id"])
 
 
@@ -103,7 +117,9 @@ def test_too_few_subjects(holdout):
         splits.make(_table([0] * 5 + [1] * 20, [1] * 25), holdout)
 
 
-@pytest.mark.parametrize("holdout", [(-1, 0), (2.5, 0), (0,), (1, 2, 3), (float("nan"), 0), ("2", "2")])
+@pytest.mark.parametrize(
+    "holdout", [(-1, 0), (2.5, 0), (0,), (1, 2, 3), (float("nan"), 0), ("2", "2")]
+)
 def test_a_holdout_that_makes_no_sense(holdout):
     with pytest.raises(SplitError, match="holdout"):
         splits.make(_table([0, 1] * 10, [1] * 20), holdout)
@@ -157,7 +173,10 @@ def test_a_split_of_a_crossing_subject_is_neither_written_nor_read(tmp_path):
     ("content", "message"),
     [
         ("participant_id\tsession_id\tpart\nsub-1\t\ttest\n", "column part"),
-        ("participant_id\tsession_id\tpart\nsub-1\t\ttraining\nsub-1\t\ttraining\n", "stands twice"),
+        (
+            "participant_id\tsession_id\tpart\nsub-1\t\ttraining\nsub-1\t\ttraining\n",
+            "stands twice",
+        ),
         ("participant_id\tpart\nsub-1\ttraining\n", "session_id"),
         ("", "split.tsv"),
     ],
@@ -170,7 +189,7 @@ def test_a_file_that_is_no_split(tmp_path, content, message):
 
 
 def test_no_split_file(tmp_path):
-    from msxai.errors import MissingStepError
+    from msxai.base.errors import MissingStepError
 
     with pytest.raises(MissingStepError, match=r"01_data_preparation"):
         splits.read(tmp_path / "none_split.tsv")
@@ -181,9 +200,14 @@ def test_no_split_file(tmp_path):
 
 def _at(sites, labels):
     """One subject for each tuple of sites (one scan a site)."""
-    rows = [(f"sub-{index:03}", f"ses-{visit}", label, site)
-            for index, (told, label) in enumerate(zip(sites, labels, strict=True)) for visit, site in enumerate(told)]  # fmt: skip
-    return pd.DataFrame(rows, columns=["participant_id", "session_id", "label", "site"]).astype({"label": "Int64"})
+    rows = [
+        (f"sub-{index:03}", f"ses-{visit}", label, site)
+        for index, (told, label) in enumerate(zip(sites, labels, strict=True))
+        for visit, site in enumerate(told)
+    ]
+    return pd.DataFrame(rows, columns=["participant_id", "session_id", "label", "site"]).astype(
+        {"label": "Int64"}
+    )
 
 
 TWO = _at([("A",)] * 20 + [("B",)] * 6 + [("A", "B")] * 2 + [(None,)] * 2, [0, 1] * 15)
@@ -192,15 +216,21 @@ TWO = _at([("A",)] * 20 + [("B",)] * 6 + [("A", "B")] * 2 + [(None,)] * 2, [0, 1
 def test_a_site_is_held_out_whole():
     split = splits.make(TWO, (5, 5), 0.2, 0, "B").merge(TWO)
     held = split[split["part"] == "holdout"]
-    assert set(held["participant_id"]) == {f"sub-{index:03}" for index in range(20, 28)}  # also those scanned at both
+    assert set(held["participant_id"]) == {
+        f"sub-{index:03}" for index in range(20, 28)
+    }  # also those scanned at both
     assert set(split.loc[split["part"] != "holdout", "site"].dropna()) == {"A"}
-    assert split.query("part == 'validation'").groupby("label")["participant_id"].nunique().tolist() == [2, 2]
+    assert split.query("part == 'validation'").groupby("label")[
+        "participant_id"
+    ].nunique().tolist() == [2, 2]
     assert splits.make(TWO, (0, 0), 0.2, 0, ["B"]).equals(splits.make(TWO, (5, 5), 0.2, 0, "B"))
 
 
 def test_without_a_site_nothing_changes():
     for none in ("", (), []):
-        assert splits.make(TWO, (2, 3), 0.2, 5, none).equals(splits.make(TWO.drop(columns="site"), (2, 3), 0.2, 5))
+        assert splits.make(TWO, (2, 3), 0.2, 5, none).equals(
+            splits.make(TWO.drop(columns="site"), (2, 3), 0.2, 5)
+        )
 
 
 def test_the_split_is_the_one_it_was():
@@ -215,9 +245,24 @@ def test_the_split_is_the_one_it_was():
         (TWO, "C", ParameterError, ["holdout_site", "'C'", "one of A, B"]),
         (TWO.drop(columns="site"), "A", SplitError, ["column site"]),
         (TWO.assign(site=None), "A", SplitError, ["column site", "no site of any subject"]),
-        (TWO, ["A", "B"], SplitError, ["holdout_site", "15 subjects with label 0, 14 of them at A, B"]),
-        (_at([("A",)] * 10 + [("B",)] * 10, [0] * 10 + [1] * 10), "B", SplitError, ["10 subjects with label 1, 10 of them at B"]),
-        (_at([("A",)] * 11 + [("B",)] * 9, [0] * 10 + [1] * 10), "B", SplitError, ["10 subjects with label 1, 9 of them at B"]),
+        (
+            TWO,
+            ["A", "B"],
+            SplitError,
+            ["holdout_site", "15 subjects with label 0, 14 of them at A, B"],
+        ),
+        (
+            _at([("A",)] * 10 + [("B",)] * 10, [0] * 10 + [1] * 10),
+            "B",
+            SplitError,
+            ["10 subjects with label 1, 10 of them at B"],
+        ),
+        (
+            _at([("A",)] * 11 + [("B",)] * 9, [0] * 10 + [1] * 10),
+            "B",
+            SplitError,
+            ["10 subjects with label 1, 9 of them at B"],
+        ),
     ],
 )
 def test_a_site_that_cannot_be_held_out(table, site, error, words):
@@ -238,8 +283,19 @@ def people(draw):
     rows = []
     for index, label in enumerate(labels):
         for visit in range(draw(st.integers(1, 4))):
-            prefix, site = draw(st.sampled_from(["", "sub-"])), draw(st.sampled_from(["A", "B", "n/a"]))
-            rows.append((f"{prefix}{index:02}", f"{draw(st.sampled_from(['', 'ses-']))}{visit}", label, "scan.nii", site))
+            prefix, site = (
+                draw(st.sampled_from(["", "sub-"])),
+                draw(st.sampled_from(["A", "B", "n/a"])),
+            )
+            rows.append(
+                (
+                    f"{prefix}{index:02}",
+                    f"{draw(st.sampled_from(['', 'ses-']))}{visit}",
+                    label,
+                    "scan.nii",
+                    site,
+                )
+            )
     return draw(st.permutations(rows))
 
 
@@ -251,7 +307,12 @@ def _opened(folder, rows):
 
 
 @settings(max_examples=60, deadline=None)
-@given(people(), st.sampled_from([(2, 2), (0.2, 0.2), (0, 0), "A", ["B"]]), st.integers(0, 2**32), st.randoms(use_true_random=False))
+@given(
+    people(),
+    st.sampled_from([(2, 2), (0.2, 0.2), (0, 0), "A", ["B"]]),
+    st.integers(0, 2**32),
+    st.randoms(use_true_random=False),
+)
 def test_no_subject_ever_crosses(tmp_path_factory, rows, holdout, seed, random):
     folder = tmp_path_factory.mktemp("people")
     table = _opened(folder, rows)
@@ -269,9 +330,15 @@ def test_no_subject_ever_crosses(tmp_path_factory, rows, holdout, seed, random):
     assert all(len(found) == 1 for found in parts.values())
     if "holdout_site" in how:
         there = {f"sub-{row[0].removeprefix('sub-')}" for row in rows if row[4] in list(holdout)}
-        assert all((parts[subject] == {"holdout"}) == (subject in there) for subject, label in _labels(rows).items() if label != "n/a")
+        assert all(
+            (parts[subject] == {"holdout"}) == (subject in there)
+            for subject, label in _labels(rows).items()
+            if label != "n/a"
+        )
     random.shuffle(rows)
-    pd.testing.assert_frame_equal(splits.make(_opened(folder, rows), validation=0.2, seed=seed, **how), split)
+    pd.testing.assert_frame_equal(
+        splits.make(_opened(folder, rows), validation=0.2, seed=seed, **how), split
+    )
     splits.write(split, folder / "split.tsv")
     pd.testing.assert_frame_equal(splits.read(folder / "split.tsv"), split)
 
@@ -282,7 +349,11 @@ def _labels(rows):
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from(["AD", "CN", "MCI"]), st.integers(1, 4)), min_size=10, max_size=30), st.integers(0, 2**32), st.data()
+    st.lists(
+        st.tuples(st.sampled_from(["AD", "CN", "MCI"]), st.integers(1, 4)), min_size=10, max_size=30
+    ),
+    st.integers(0, 2**32),
+    st.data(),
 )
 def test_no_subject_of_the_pretraining_cohort_crosses(tmp_path_factory, subjects, seed, data):
     """ADNI as downloaded: its many visits of few people."""
@@ -291,11 +362,15 @@ def test_no_subject_of_the_pretraining_cohort_crosses(tmp_path_factory, subjects
     folder, rows = tmp_path_factory.mktemp("adni"), []
     for index, (diagnosis, visits) in enumerate(subjects):
         for visit in range(visits):
-            rows.append(f"{index % 7:03}_S_{index:04},I{index}{visit}9,{diagnosis},m{12 * visit:02}")
+            rows.append(
+                f"{index % 7:03}_S_{index:04},I{index}{visit}9,{diagnosis},m{12 * visit:02}"
+            )
             (folder / f"ADNI_{index % 7:03}_S_{index:04}_I{index}{visit}9.nii").touch()
     found = []
     for order in (rows, data.draw(st.permutations(rows))):
-        (folder / "table.csv").write_text("Subject,Image Data ID,Group,Visit\n" + "\n".join(order) + "\n")
+        (folder / "table.csv").write_text(
+            "Subject,Image Data ID,Group,Visit\n" + "\n".join(order) + "\n"
+        )
         table = open_cohort(folder, "T1w").table
         split = splits.make(table, (0, 0), 0.3, seed).merge(table)
         assert len(split) == sum(visits for diagnosis, visits in subjects if diagnosis != "MCI")
@@ -312,7 +387,9 @@ def test_each_subject_is_held_out_in_one_fold_and_groups_stay_even():
         split = splits.fold(table, number, 5, seed=3)
         splits.check(split)
         assert len(split) == len(table)
-        pd.testing.assert_frame_equal(splits.fold(table.sample(frac=1, random_state=0), number, 5, seed=3), split)
+        pd.testing.assert_frame_equal(
+            splits.fold(table.sample(frac=1, random_state=0), number, 5, seed=3), split
+        )
         away = set(split.loc[split["part"] == "holdout", "participant_id"]) - {"sub-026"}
         assert sum(labels[name] for name in away) in (2, 3)
         assert len(away) - sum(labels[name] for name in away) in (2, 3)

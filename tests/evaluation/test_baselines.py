@@ -6,8 +6,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import SVC
 
-from msxai import baselines, evaluation, images, network
-from msxai.results import Results
+from msxai.base.results import Results
+from msxai.data import images
+from msxai.evaluation import baselines, prediction
+from msxai.model import network
 
 N = 40
 
@@ -20,11 +22,16 @@ class Toy:
     def __init__(self, seed=0, masks=True, covariates=True):
         rng = np.random.default_rng(seed)
         label = np.arange(N) % 2
-        self.table = pd.DataFrame({
-            "participant_id": [f"sub-{number:02}" for number in range(N)], "session_id": "", "label": pd.array(label, "Int64"),
-            "part": ["training"] * 24 + ["validation"] * 6 + ["holdout"] * 10,
-            "age": rng.normal(50, 10, N) if covariates else np.nan, "sex": rng.choice(["F", "M"], N) if covariates else None,
-        })  # fmt: skip
+        self.table = pd.DataFrame(
+            {
+                "participant_id": [f"sub-{number:02}" for number in range(N)],
+                "session_id": "",
+                "label": pd.array(label, "Int64"),
+                "part": ["training"] * 24 + ["validation"] * 6 + ["holdout"] * 10,
+                "age": rng.normal(50, 10, N) if covariates else np.nan,
+                "sex": rng.choice(["F", "M"], N) if covariates else None,
+            }
+        )
         self.volumes = np.where(label, rng.integers(50, 400, N), rng.integers(1, 80, N))
         self.has_lesions = np.full(N, masks)
         self.slabs = (rng.normal(size=(N, 20)) + 0.8 * label[:, None]).astype("float32")
@@ -70,11 +77,23 @@ def fitted(toy, features):
 def test_every_baseline_scores_every_scan(toy, fitted, features):
     found, left_out = baselines.predict(fitted, toy, toy.rows("holdout"), features)
     assert left_out == {}
-    assert found.groupby("variant", sort=False).size().to_dict() == {**dict.fromkeys(baselines.MACHINES, 10), "scratch features + SVM": 20}
+    assert found.groupby("variant", sort=False).size().to_dict() == {
+        **dict.fromkeys(baselines.MACHINES, 10),
+        "scratch features + SVM": 20,
+    }
     assert found["score"].between(0, 1).all()
     assert found["participant_id"].tolist()[:10] == [f"sub-{number}" for number in range(30, 40)]
-    auc = {name: roc_auc_score(rows["label"].astype(int), rows["score"]) for name, rows in found.groupby("variant")}
-    assert min(auc[name] for name in ("lesion load", "linear SVM", "linear SVM, C selected", "brain shape")) > 0.8
+    auc = {
+        name: roc_auc_score(rows["label"].astype(int), rows["score"])
+        for name, rows in found.groupby("variant")
+    }
+    assert (
+        min(
+            auc[name]
+            for name in ("lesion load", "linear SVM", "linear SVM, C selected", "brain shape")
+        )
+        > 0.8
+    )
     trials = found[found["variant"] == "scratch features + SVM"].groupby("trial")
     aucs = [roc_auc_score(rows["label"].astype(int), rows["score"]) for _, rows in trials]
     assert aucs[0] < 0.8 < aucs[1]
@@ -97,30 +116,47 @@ def test_labels_of_the_training_part_decide(toy, fitted, features):
     """The counterpart: without it the test above would pass for machines that read no label."""
     permuted = Toy()
     rows = permuted.rows("training")
-    permuted.table.loc[rows, "label"] = permuted.table.loc[rows, "label"].to_numpy()[np.random.default_rng(0).permutation(len(rows))]
-    found, _ = baselines.predict(baselines.fit(permuted, features), permuted, permuted.rows("holdout"), features)
+    permuted.table.loc[rows, "label"] = permuted.table.loc[rows, "label"].to_numpy()[
+        np.random.default_rng(0).permutation(len(rows))
+    ]
+    found, _ = baselines.predict(
+        baselines.fit(permuted, features), permuted, permuted.rows("holdout"), features
+    )
     expected, _ = baselines.predict(fitted, toy, toy.rows("holdout"), features)
     for name, rows in found.groupby("variant"):
-        assert (rows["score"].to_numpy() != expected.loc[rows.index, "score"].to_numpy()).any(), name
+        assert (rows["score"].to_numpy() != expected.loc[rows.index, "score"].to_numpy()).any(), (
+            name
+        )
 
 
 def test_inner_products_are_those_of_all_voxels(toy):
     rows, others = [0, 1, 2], [5, 6, 7, 8, 9]
     for what in ("image", "brain"):
-        first, second = (np.stack([getattr(toy, what)(row).ravel() for row in some]).astype(float) for some in (rows, others))
+        first, second = (
+            np.stack([getattr(toy, what)(row).ravel() for row in some]).astype(float)
+            for some in (rows, others)
+        )
         expected = first @ second.T
         near = {"rtol": 0, "atol": 1e-5 * np.abs(expected).max()}  # float32 sums
         np.testing.assert_allclose(baselines.kernel(toy, rows, toy, others, what), expected, **near)
-        np.testing.assert_allclose(baselines.kernel(toy, rows, toy, others, what, block=2), expected, **near)
+        np.testing.assert_allclose(
+            baselines.kernel(toy, rows, toy, others, what, block=2), expected, **near
+        )
 
 
 def test_the_linear_svm_is_scikit_learns_on_all_voxels(toy, fitted):
     """By the inner products, with the paper's C; the slabs stand for their voxels."""
-    found, _ = baselines.predict(fitted, toy, toy.rows("holdout"), {"scratch": [np.zeros((N, 8))] * 2})
+    found, _ = baselines.predict(
+        fitted, toy, toy.rows("holdout"), {"scratch": [np.zeros((N, 8))] * 2}
+    )
     voxels = np.repeat(toy.slabs, 900, axis=1)
-    machine = SVC(kernel="linear", C=1e-3).fit(voxels[:30], toy.table["label"].iloc[:30].to_numpy(int))
+    machine = SVC(kernel="linear", C=1e-3).fit(
+        voxels[:30], toy.table["label"].iloc[:30].to_numpy(int)
+    )
     expected = 1 / (1 + np.exp(-machine.decision_function(voxels[30:])))
-    np.testing.assert_allclose(found.loc[found["variant"] == "linear SVM", "score"], expected, atol=2e-3)
+    np.testing.assert_allclose(
+        found.loc[found["variant"] == "linear SVM", "score"], expected, atol=2e-3
+    )
 
 
 def test_another_cohort_is_scored_by_the_same_machines(toy, fitted):
@@ -158,17 +194,24 @@ def test_masks_that_the_holdout_lacks_leave_its_lesion_load_out():
 
 def test_a_training_part_of_one_group_fits_nothing(features):
     one = Toy()
-    one.table["label"] = pd.array(np.where(one.table["part"] == "holdout", one.table["label"], 0), "Int64")
+    one.table["label"] = pd.array(
+        np.where(one.table["part"] == "holdout", one.table["label"], 0), "Int64"
+    )
     fitted = baselines.fit(one, features)
     found, left_out = baselines.predict(fitted, one, one.rows("holdout"), features)
     assert found.empty
-    assert left_out["lesion load"] == "the training part has 0 patients and 30 controls: two of each are needed"
+    assert (
+        left_out["lesion load"]
+        == "the training part has 0 patients and 30 controls: two of each are needed"
+    )
     assert set(left_out) == {*baselines.MACHINES, "scratch features + SVM"}
 
 
 def test_cross_validation_tests_every_subject_once_a_repeat_and_keeps_subjects_together():
     twice = Toy()
-    twice.table["participant_id"] = [f"sub-{number // 4 * 2 + number % 2:02}" for number in range(N)]  # two scans each
+    twice.table["participant_id"] = [
+        f"sub-{number // 4 * 2 + number % 2:02}" for number in range(N)
+    ]  # two scans each
     found, left_out = baselines.cross_validate(twice, folds=5, repeats=2)
     assert left_out == {}
     assert len(found) == 2 * 5 * len(baselines.MACHINES)
@@ -181,22 +224,24 @@ def test_cross_validation_tests_every_subject_once_a_repeat_and_keeps_subjects_t
 
 
 def test_the_networks_features_give_its_logits(tmp_path):
-    from test_network import with_weights
+    from support.networks import with_weights
 
     toy, where = Toy(), Results(str(tmp_path))
     model = with_weights(1, images.SHAPE, seed=0)
     network.save_weights(model, where.trial("scratch", 0) / "weights.npz")
     trained = {"scratch": [(where.trial("scratch", 0), {})]}
-    found = evaluation.features(toy, [3, 5], trained)["scratch"][0]
+    found = prediction.features(toy, [3, 5], trained)["scratch"][0]
     assert np.isnan(found[[0, 1, 2, 4]]).all()
-    logits = evaluation.predict(toy, [3, 5], trained, {"scratch": [found]})["logit"]
+    logits = prediction.predict(toy, [3, 5], trained, {"scratch": [found]})["logit"]
     expected = np.asarray(model(np.stack([toy.image(3), toy.image(5)])[..., None]))[:, 0]
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_lesion_load_svm_ranks_by_volume_and_cuts_at_one_half():
     rng = np.random.default_rng(0)
-    volumes = np.concatenate([np.r_[np.zeros(20), rng.lognormal(5, 1, 20)], rng.lognormal(8.5, 1, 40)])
+    volumes = np.concatenate(
+        [np.r_[np.zeros(20), rng.lognormal(5, 1, 20)], rng.lognormal(8.5, 1, 40)]
+    )
     labels = np.repeat([0, 1], 40)
     scores = baselines.lesion_load_svm(volumes, labels, [0, 100, 1000, 5000, 40_000])
     assert ((scores > 0) & (scores < 1)).all()
@@ -204,5 +249,7 @@ def test_lesion_load_svm_ranks_by_volume_and_cuts_at_one_half():
     assert (scores[3:] > 0.5).all()
     log = np.log(1 + volumes)
     machine = SVC(C=10, gamma=1).fit(((log - log.mean()) / log.std())[:, None], labels)
-    expected = machine.decision_function((np.log([[1], [101], [1001], [5001], [40_001]]) - log.mean()) / log.std())
+    expected = machine.decision_function(
+        (np.log([[1], [101], [1001], [5001], [40_001]]) - log.mean()) / log.std()
+    )
     assert np.log(scores / (1 - scores)) == pytest.approx(expected)

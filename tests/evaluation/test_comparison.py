@@ -7,8 +7,10 @@ from scipy import stats
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from msxai import comparison, figures, statistics
-from msxai.errors import MissingStepError
+from msxai.base import statistics
+from msxai.base.errors import MissingStepError
+from msxai.evaluation import comparison
+from msxai.report import figures
 
 # R 4.2.2, pROC 1.18.0 (Debian's r-cran-proc) on numbers that a formula gives:
 #   i <- 0:59; y <- as.integer(i %% 5 < 2); a <- (37 * i) %% 23 + 6 * y; b <- (17 * i) %% 19 + 3 * y + a %/% 3
@@ -22,9 +24,13 @@ B = (17 * NUMBER) % 19 + 3 * Y + A // 3
 def test_paired_delong_is_r_procs():
     areas, covariance = statistics.delong(Y, [A, B])
     assert areas == pytest.approx([0.64409722222222221, 0.72627314814814814])
-    assert covariance.ravel() == pytest.approx([0.00557436392515272, 0.00220635529691614, 0.00220635529691614, 0.00451562703018898])
+    assert covariance.ravel() == pytest.approx(
+        [0.00557436392515272, 0.00220635529691614, 0.00220635529691614, 0.00451562703018898]
+    )
     difference, low, high, p = statistics.auc_difference(Y, A, B)
-    assert (low, high, p) == pytest.approx((-0.2298547623320742, 0.0655029104802224, 0.2754390444024494))
+    assert (low, high, p) == pytest.approx(
+        (-0.2298547623320742, 0.0655029104802224, 0.2754390444024494)
+    )
     assert difference == pytest.approx((low + high) / 2)
     assert statistics.auc_interval(Y, A) == pytest.approx((0.497763051674, 0.79043139277))
 
@@ -32,7 +38,14 @@ def test_paired_delong_is_r_procs():
 def long(**variants):
     """Predictions: variant to a list of trials of scores."""
     rows = [
-        {"variant": name, "trial": trial, "participant_id": f"s{i:02}", "session_id": "", "label": label, "score": score}
+        {
+            "variant": name,
+            "trial": trial,
+            "participant_id": f"s{i:02}",
+            "session_id": "",
+            "label": label,
+            "score": score,
+        }
         for name, trials in variants.items()
         for trial, scores in enumerate(trials)
         for i, (label, score) in enumerate(zip(Y, scores, strict=True))
@@ -42,17 +55,33 @@ def long(**variants):
 
 def test_table_compares_the_mean_of_trials_with_both_references():
     a, b = A / 40, B / 40
-    predictions = long(**{"net": [a + 0.01 * (NUMBER % 3), a - 0.01 * (NUMBER % 3)], "scratch": [b], "lesion load": [0.2 + Y / 2]})
-    found = comparison.table(predictions.sample(frac=1, random_state=0)).set_index(["variant", "measure", "reference"])
+    predictions = long(
+        **{
+            "net": [a + 0.01 * (NUMBER % 3), a - 0.01 * (NUMBER % 3)],
+            "scratch": [b],
+            "lesion load": [0.2 + Y / 2],
+        }
+    )
+    found = comparison.table(predictions.sample(frac=1, random_state=0)).set_index(
+        ["variant", "measure", "reference"]
+    )
     assert found.loc[("net", "auc", ""), "value"] == pytest.approx(statistics.auc(Y, A))
     row = found.loc[("net", "auc_difference", "scratch")]
-    assert (row["value"], row["p"]) == pytest.approx((0.64409722222222221 - 0.72627314814814814, 0.2754390444024494))
-    assert found.loc[("scratch", "auc_difference", "lesion load"), "value"] == pytest.approx(0.72627314814814814 - 1)
+    assert (row["value"], row["p"]) == pytest.approx(
+        (0.64409722222222221 - 0.72627314814814814, 0.2754390444024494)
+    )
+    assert found.loc[("scratch", "auc_difference", "lesion load"), "value"] == pytest.approx(
+        0.72627314814814814 - 1
+    )
     assert ("lesion load", "auc_difference", "lesion load") not in found.index
     assert found.loc[("lesion load", "auc", ""), "low"] < 1, "separated wholly is not certain"
-    same = comparison.table(long(**{"net": [Y / 2], "lesion load": [0.2 + Y / 2]})).set_index(["variant", "measure"])
+    same = comparison.table(long(**{"net": [Y / 2], "lesion load": [0.2 + Y / 2]})).set_index(
+        ["variant", "measure"]
+    )
     assert same.loc[("net", "auc_difference"), "value"] == 0
-    assert same.loc[("net", "auc_difference"), ["low", "high", "p"]].isna().all(), "two that separate wholly are not proven equal"
+    assert same.loc[("net", "auc_difference"), ["low", "high", "p"]].isna().all(), (
+        "two that separate wholly are not proven equal"
+    )
     brier = found.loc[("scratch", "brier", "")]
     assert brier["value"] == pytest.approx(brier_score_loss(Y, b))
     assert brier["low"] < brier["value"] < brier["high"]
@@ -62,7 +91,10 @@ def test_table_compares_the_mean_of_trials_with_both_references():
 def test_a_subject_counts_once_whatever_its_scans():
     one = long(net=[A / 40], scratch=[B / 40])
     twice = pd.concat(
-        [one.assign(session_id="ses-1", score=one["score"] + 0.01), one.assign(session_id="ses-2", score=one["score"] - 0.01)]
+        [
+            one.assign(session_id="ses-1", score=one["score"] + 0.01),
+            one.assign(session_id="ses-2", score=one["score"] - 0.01),
+        ]
     )
     pd.testing.assert_frame_equal(comparison.table(twice), comparison.table(one))
 
@@ -79,7 +111,9 @@ def test_too_few_subjects_are_no_comparison():
 
 def test_brier_by_hand_and_weighted():
     assert comparison.brier([1, 0, 1], [0.8, 0.4, 1.0]) == pytest.approx((0.04 + 0.16) / 3)
-    assert comparison.brier([1, 0, 1], [0.8, 0.4, 1.0], [[2, 1, 0], [0, 0, 3]]) == pytest.approx([(0.08 + 0.16) / 3, 0])
+    assert comparison.brier([1, 0, 1], [0.8, 0.4, 1.0], [[2, 1, 0], [0, 0, 3]]) == pytest.approx(
+        [(0.08 + 0.16) / 3, 0]
+    )
 
 
 def test_calibration_is_scikit_learns_in_bins_of_equal_counts():
@@ -90,7 +124,9 @@ def test_calibration_is_scikit_learns_in_bins_of_equal_counts():
     assert found["patients"].to_numpy() == pytest.approx(shares)
     assert found["score"].to_numpy() == pytest.approx(means)
     for row in found.itertuples():
-        assert (row.low, row.high) == pytest.approx(statistics.exact_interval(row.patients * 10, 10))
+        assert (row.low, row.high) == pytest.approx(
+            statistics.exact_interval(row.patients * 10, 10)
+        )
     assert comparison.calibration(long(net=[scores]), bins=99)["n"].min() >= 5
 
 
@@ -99,21 +135,35 @@ def test_corrected_interval_by_hand():
     values = np.array([0.7, 0.8, 0.75, 0.85, 0.9])
     mean, low, high = comparison.corrected_interval(values, 80, 20)
     error = np.sqrt((1 / 5 + 1 / 4) * values.var(ddof=1))
-    assert (mean, low, high) == pytest.approx((0.8, 0.8 - 2.776445 * error, 0.8 + 2.776445 * error), rel=1e-6)
+    assert (mean, low, high) == pytest.approx(
+        (0.8, 0.8 - 2.776445 * error, 0.8 + 2.776445 * error), rel=1e-6
+    )
     plain = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
     assert high - low == pytest.approx((plain[1] - plain[0]) * np.sqrt((1 / 5 + 1 / 4) / (1 / 5)))
     assert np.isnan(comparison.corrected_interval([0.5], 80, 20)[1:]).all()
 
 
 def test_folds_are_paired_with_lesion_load():
-    rows = [("net", 0, 0, 0.7), ("lesion load", 0, 0, 0.9), ("net", 0, 1, 0.8), ("lesion load", 0, 1, 0.9), ("net", 1, 0, 0.6),
-            ("lesion load", 1, 0, 0.9)]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["variant", "repeat", "fold", "auc"]).assign(training=80, tested=20)
+    rows = [
+        ("net", 0, 0, 0.7),
+        ("lesion load", 0, 0, 0.9),
+        ("net", 0, 1, 0.8),
+        ("lesion load", 0, 1, 0.9),
+        ("net", 1, 0, 0.6),
+        ("lesion load", 1, 0, 0.9),
+    ]
+    table = pd.DataFrame(rows, columns=["variant", "repeat", "fold", "auc"]).assign(
+        training=80, tested=20
+    )
     table[["balanced_accuracy", "sensitivity", "specificity"]] = 0.5
     found = comparison.folds(table.sample(frac=1, random_state=1)).set_index(["variant", "measure"])
     assert found.loc[("net", "auc"), "value"] == pytest.approx(0.7)
-    assert found.loc[("net", "auc_difference"), ["value", "sd", "folds"]].tolist() == pytest.approx([-0.2, 0.1, 3])
-    assert found.loc[("net", "auc_difference"), "low"] == pytest.approx(comparison.corrected_interval([-0.2, -0.1, -0.3], 80, 20)[1])
+    assert found.loc[("net", "auc_difference"), ["value", "sd", "folds"]].tolist() == pytest.approx(
+        [-0.2, 0.1, 3]
+    )
+    assert found.loc[("net", "auc_difference"), "low"] == pytest.approx(
+        comparison.corrected_interval([-0.2, -0.1, -0.3], 80, 20)[1]
+    )
     assert ("lesion load", "auc_difference") not in found.index
 
 
@@ -121,7 +171,9 @@ def test_folds_are_paired_with_lesion_load():
 
 
 def compared_by_hand():
-    holdout = comparison.table(long(**{"net": [A / 40], "scratch": [B / 40], "lesion load": [0.2 + Y / 2]})).assign(part="holdout")
+    holdout = comparison.table(
+        long(**{"net": [A / 40], "scratch": [B / 40], "lesion load": [0.2 + Y / 2]})
+    ).assign(part="holdout")
     shifted = {name: holdout[name] - 0.1 for name in ("value", "low", "high")}
     return pd.concat([holdout, holdout.assign(part="further", **shifted)], ignore_index=True)
 
@@ -129,11 +181,23 @@ def compared_by_hand():
 def test_forest_plot_draws_every_value_with_its_interval():
     table = compared_by_hand()
     figure, source = figures.compared(table, synthetic=True)
-    assert [axes.get_title() for axes in figure.axes] == ["AUC", "AUC less lesion load", "AUC less scratch"]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["net", "scratch", "lesion load"]
+    assert [axes.get_title() for axes in figure.axes] == [
+        "AUC",
+        "AUC less lesion load",
+        "AUC less scratch",
+    ]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "net",
+        "scratch",
+        "lesion load",
+    ]
     for axes, reference in zip(figure.axes, ["", "lesion load", "scratch"], strict=True):
         for part, container in zip(["holdout", "further"], axes.containers, strict=True):
-            rows = source[(source["part"] == part) & (source["reference"] == reference) & (source["measure"] != "brier")]
+            rows = source[
+                (source["part"] == part)
+                & (source["reference"] == reference)
+                & (source["measure"] != "brier")
+            ]
             assert container[0].get_xdata() == pytest.approx(rows["value"].to_numpy())
             ends = np.array([segment[:, 0] for segment in container[2][0].get_segments()])
             assert ends == pytest.approx(rows[["low", "high"]].to_numpy())
@@ -143,11 +207,15 @@ def test_forest_plot_draws_every_value_with_its_interval():
 
 
 def test_calibration_plot_draws_every_bin():
-    table = comparison.calibration(long(**{"net": [A / 40], "lesion load": [B / 40]})).assign(part="holdout")
+    table = comparison.calibration(long(**{"net": [A / 40], "lesion load": [B / 40]})).assign(
+        part="holdout"
+    )
     figure, source = figures.calibration(table, synthetic=False)
     assert [axes.get_title() for axes in figure.axes] == ["net", "lesion load"]
     for axes, (_, rows) in zip(figure.axes, source.groupby("variant", sort=False), strict=True):
-        assert axes.containers[0][0].get_xydata() == pytest.approx(rows[["score", "patients"]].to_numpy())
+        assert axes.containers[0][0].get_xydata() == pytest.approx(
+            rows[["score", "patients"]].to_numpy()
+        )
     assert not any("Synthetic" in one.get_text() for one in figure.texts)
 
 
@@ -166,12 +234,16 @@ def test_folds_of_the_networks_are_gathered(tmp_path):
         held = found["participant_id"].str[1:].astype(int) % 2 == number
         found[held].to_csv(folder / "evaluation" / "predictions.tsv", sep="\t", index=False)
         split = found[["participant_id", "session_id"]].drop_duplicates()
-        part = np.where(split["participant_id"].str[1:].astype(int) % 2 == number, "holdout", "training")
+        part = np.where(
+            split["participant_id"].str[1:].astype(int) % 2 == number, "holdout", "training"
+        )
         split.assign(part=part).to_csv(folder / "prepared" / "x_split.tsv", sep="\t", index=False)
     table = comparison.gather(str(tmp_path), 2).set_index(["variant", "measure"])
     aucs = [np.mean([statistics.auc(Y[k::2], one[k::2]) for one in (A, B)]) for k in (0, 1)]
     assert table.loc[("net", "auc"), "value"] == pytest.approx(np.mean(aucs))
-    assert table.loc[("net", "auc"), "low"] == pytest.approx(max(comparison.corrected_interval(aucs, 30, 30)[1], 0))
+    assert table.loc[("net", "auc"), "low"] == pytest.approx(
+        max(comparison.corrected_interval(aucs, 30, 30)[1], 0)
+    )
     assert table["value"].between(-1, 1).all()
     assert len(pd.read_csv(tmp_path / "predictions.tsv", sep="\t")) == 180
     with pytest.raises(MissingStepError, match="fold-2"):

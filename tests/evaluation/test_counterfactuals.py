@@ -8,8 +8,12 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage, stats
 
-from msxai import counterfactuals, figures, images, lesions, phantom, prepared, statistics
-from msxai.cohort import open_cohort
+from msxai.base import statistics
+from msxai.data import images, lesion_filling, prepared
+from msxai.data.cohorts.cohort import open_cohort
+from msxai.data.synthetic import phantom
+from msxai.evaluation import counterfactuals
+from msxai.report import figures
 
 
 class Scans:
@@ -20,12 +24,19 @@ class Scans:
     def __init__(self, masks=True):
         volumes = [3000, 2000, 4000, 1000, 400, 300, 0]
         self.label = [1, 1, 1, 1, 0, 0, 0]
-        self.found = [phantom.simulate("ms", ("HC", "MS")[label], seed=number, visit=number, volume=volume)
-                      for number, (label, volume) in enumerate(zip(self.label, volumes, strict=True))]  # fmt: skip
+        self.found = [
+            phantom.simulate("ms", ("HC", "MS")[label], seed=number, visit=number, volume=volume)
+            for number, (label, volume) in enumerate(zip(self.label, volumes, strict=True))
+        ]
         self.scans = [images.normalise(one.image, one.brain) for one in self.found]
         self.has_lesions = np.full(7, masks)
-        self.table = pd.DataFrame({"participant_id": [f"sub-{number}" for number in range(7)], "session_id": "",
-                                   "label": pd.array(self.label, "Int64")})  # fmt: skip
+        self.table = pd.DataFrame(
+            {
+                "participant_id": [f"sub-{number}" for number in range(7)],
+                "session_id": "",
+                "label": pd.array(self.label, "Int64"),
+            }
+        )
 
     def image(self, row):
         return self.scans[row]
@@ -59,8 +70,15 @@ def scans():
 
 
 def known(scans, net):
-    return pd.DataFrame({"variant": "net", "trial": 0, "participant_id": scans.table["participant_id"], "session_id": "",
-                         "logit": [net.logit(row, scans.image(row)) for row in range(7)]})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "variant": "net",
+            "trial": 0,
+            "participant_id": scans.table["participant_id"],
+            "session_id": "",
+            "logit": [net.logit(row, scans.image(row)) for row in range(7)],
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +86,9 @@ def predicted(scans):
     net = SeesLesions(scans)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counterfactuals.network, "restore", lambda path: net)
-        return counterfactuals.predict(scans, range(7), {"net": [(Path("nowhere"), {})]}, known(scans, net), seed=1)
+        return counterfactuals.predict(
+            scans, range(7), {"net": [(Path("nowhere"), {})]}, known(scans, net), seed=1
+        )
 
 
 def test_what_sees_lesions_alone_loses_them_by_filling_and_nothing_by_sham(scans, predicted):
@@ -78,17 +98,23 @@ def test_what_sees_lesions_alone_loses_them_by_filling_and_nothing_by_sham(scans
     some = [f"sub-{row}" for row in range(7) if scans.lesions(row).any()]
     assert (wide.loc[some, "untouched"] > 20).all()
     assert (wide.loc[some, "filled"] < 0.25 * wide.loc[some, "untouched"]).all()
-    assert (np.abs(wide["sham"] - wide["untouched"]) < 0.02 * wide["untouched"] + 0.5).all()  # the scan's level moves by a trace
+    assert (
+        np.abs(wide["sham"] - wide["untouched"]) < 0.02 * wide["untouched"] + 0.5
+    ).all()  # the scan's level moves by a trace
     assert wide.loc["sub-6", "filled"] == wide.loc["sub-6", "untouched"] == 0
     volume = found.pivot(index="participant_id", columns="change", values="volume")
     assert (volume["untouched"] == 0).all()
-    assert volume.loc["sub-6", "filled"] == 0 < volume.loc["sub-6", "sham"], "a control is filled at a patient's sites"
+    assert volume.loc["sub-6", "filled"] == 0 < volume.loc["sub-6", "sham"], (
+        "a control is filled at a patient's sites"
+    )
     result = counterfactuals.table(found).set_index(["change", "reference"])
     changes = (wide["filled"] - wide["untouched"])[:4]
     row = result.loc[("filled", "untouched")]
     assert row["patients_logit_change"] == pytest.approx(changes.mean())
     interval = stats.ttest_1samp(changes, 0).confidence_interval()
-    assert (row["patients_logit_change_low"], row["patients_logit_change_high"]) == pytest.approx(tuple(interval))
+    assert (row["patients_logit_change_low"], row["patients_logit_change_high"]) == pytest.approx(
+        tuple(interval)
+    )
     assert (row["patients"], row["controls"]) == (4, 3)
 
 
@@ -106,7 +132,9 @@ def test_a_changed_scan_is_the_filled_one_normalised_anew(scans):
     np.testing.assert_array_equal(found, again)
     sham, _ = counterfactuals.changed(scans, 0, "sham", seed=3)
     line = np.polyfit(scans.image(0)[mask], sham[mask], 1)
-    np.testing.assert_allclose(np.polyval(line, scans.image(0)[mask]), sham[mask], atol=1e-4)  # lesions stay as they are
+    np.testing.assert_allclose(
+        np.polyval(line, scans.image(0)[mask]), sham[mask], atol=1e-4
+    )  # lesions stay as they are
 
 
 def test_controls_take_the_sites_of_patients_each_about_as_often(scans):
@@ -121,27 +149,56 @@ def test_the_table_by_hand():
     rng, labels = np.random.default_rng(0), np.repeat([1, 0], 20)
     logits = {"untouched": labels + rng.normal(size=40), "filled": rng.normal(size=40)}
     logits["sham"] = logits["untouched"].copy()
-    rows = [{"variant": "a", "trial": trial, "participant_id": f"s{i:02}", "session_id": "", "label": labels[i], "change": change,
-             "logit": values[i] + 0.1 * (1 - 2 * trial), "score": stats.logistic.cdf(values[i]), "volume": 5.0 * labels[i]}
-            for change, values in logits.items() for trial in (0, 1) for i in range(40)]  # fmt: skip
-    found = counterfactuals.table(pd.DataFrame(rows).sample(frac=1, random_state=0)).set_index(["change", "reference"])
+    rows = [
+        {
+            "variant": "a",
+            "trial": trial,
+            "participant_id": f"s{i:02}",
+            "session_id": "",
+            "label": labels[i],
+            "change": change,
+            "logit": values[i] + 0.1 * (1 - 2 * trial),
+            "score": stats.logistic.cdf(values[i]),
+            "volume": 5.0 * labels[i],
+        }
+        for change, values in logits.items()
+        for trial in (0, 1)
+        for i in range(40)
+    ]
+    found = counterfactuals.table(pd.DataFrame(rows).sample(frac=1, random_state=0)).set_index(
+        ["change", "reference"]
+    )
     row = found.loc[("filled", "untouched")]
     assert row["auc"] == pytest.approx(statistics.auc(labels, logits["filled"]))
     expected = statistics.auc_difference(labels, logits["filled"], logits["untouched"])
-    assert tuple(row[["auc_difference", "auc_difference_low", "auc_difference_high", "p"]]) == pytest.approx(expected)
+    assert tuple(
+        row[["auc_difference", "auc_difference_low", "auc_difference_high", "p"]]
+    ) == pytest.approx(expected)
     sham = found.loc[("sham", "untouched")]
-    assert (sham["auc_difference"], sham["patients_logit_change"], sham["controls_logit_change"]) == (0, 0, 0)
+    assert (
+        sham["auc_difference"],
+        sham["patients_logit_change"],
+        sham["controls_logit_change"],
+    ) == (0, 0, 0)
     assert np.isnan(sham["auc_difference_low"]), "without variance nothing is proven"
     assert (row["patients_volume"], row["controls_volume"]) == (5, 0)
     both = found.loc[("filled", "sham")]
-    assert both["controls_logit_change"] == pytest.approx((logits["filled"] - logits["sham"])[20:].mean())
-    assert list(counterfactuals.table(pd.DataFrame(columns=rows[0])).columns) == counterfactuals.COLUMNS
+    assert both["controls_logit_change"] == pytest.approx(
+        (logits["filled"] - logits["sham"])[20:].mean()
+    )
+    assert (
+        list(counterfactuals.table(pd.DataFrame(columns=rows[0])).columns)
+        == counterfactuals.COLUMNS
+    )
 
 
 def test_what_is_missing_is_said(scans):
     net, nothing = SeesLesions(scans), Scans.__new__(Scans)
     nothing.__dict__.update(scans.__dict__, has_lesions=np.zeros(7, bool))
-    for some, more, words in ((nothing, {}, "two patients and two controls"), (scans, {"wanted": False}, "not asked for")):
+    for some, more, words in (
+        (nothing, {}, "two patients and two controls"),
+        (scans, {"wanted": False}, "not asked for"),
+    ):
         found, reason = counterfactuals.predict(some, range(7), {}, known(scans, net), **more)
         assert found.empty
         assert words in reason
@@ -152,8 +209,10 @@ def test_what_is_missing_is_said(scans):
 def test_filling_after_normalisation_is_filling_before_it(tmp_path):
     phantom.write_cohort("ms", tmp_path / "cohort", 4, seed=2, progress=False)
     cohort = open_cohort(tmp_path / "cohort")
-    split = cohort.table[["participant_id", "session_id"]].assign(part=["training", "training", "validation", "holdout"])
-    for name, alter in (("old", None), ("new", lesions.Filler())):
+    split = cohort.table[["participant_id", "session_id"]].assign(
+        part=["training", "training", "validation", "holdout"]
+    )
+    for name, alter in (("old", None), ("new", lesion_filling.Filler())):
         prepared.prepare(cohort, split, tmp_path / name, alter=alter)
     old, new = prepared.Prepared(tmp_path / "old"), prepared.Prepared(tmp_path / "new")
     row = old.first_with_lesions()
@@ -161,7 +220,10 @@ def test_filling_after_normalisation_is_filling_before_it(tmp_path):
     assert old.lesions(row).any()
     filled, mask = new.image(row), old.lesions(row)
     assert (np.abs(found - old.image(row)) > 0.1).sum() > mask.sum() > 0
-    far = ndimage.distance_transform_edt(~mask, sampling=np.diag(images.AFFINE)[:3]) > lesions.BORDER
+    far = (
+        ndimage.distance_transform_edt(~mask, sampling=np.diag(images.AFFINE)[:3])
+        > lesion_filling.BORDER
+    )
     np.testing.assert_allclose(found[far], filled[far], atol=0.02)
     # raw scans are whole numbers: rounding may make another piece of white matter the one that fits best
     for measure in (np.mean, np.std):
@@ -181,8 +243,17 @@ def test_the_figure_shows_each_change_with_its_interval(predicted):
     assert drawn.get_label() == "filled"
     assert drawn.lines[0].get_xdata() == pytest.approx([row["patients_logit_change"]] * 2)
     bounds = [segment[:, 0] for segment in drawn.lines[2][0].get_segments()]
-    assert bounds[0] == pytest.approx(row[["patients_logit_change_low", "patients_logit_change_high"]].to_numpy(float))
+    assert bounds[0] == pytest.approx(
+        row[["patients_logit_change_low", "patients_logit_change_high"]].to_numpy(float)
+    )
     text = " ".join(one.get_text() for one in figure.texts)
-    assert f"{row['patients_volume'] / 1000:.1f} and {row['controls_volume'] / 1000:.1f} ml" in text.replace("\n", " ")
-    figure, _ = figures.counterfactual(table.iloc[:0], synthetic=False, left_out="it was not asked for")
-    assert "it was not asked for" in " ".join(one.get_text() for axes in figure.axes for one in axes.texts)
+    assert (
+        f"{row['patients_volume'] / 1000:.1f} and {row['controls_volume'] / 1000:.1f} ml"
+        in text.replace("\n", " ")
+    )
+    figure, _ = figures.counterfactual(
+        table.iloc[:0], synthetic=False, left_out="it was not asked for"
+    )
+    assert "it was not asked for" in " ".join(
+        one.get_text() for axes in figure.axes for one in axes.texts
+    )

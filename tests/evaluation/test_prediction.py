@@ -7,73 +7,61 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from test_network import with_weights
+from support.networks import with_weights
+from support.toy_cohort import Toy
 
-from msxai import evaluation, heatmaps, images, integrity, lrp, network
-from msxai.results import Results
-
-
-class Toy:
-    """Six subjects on the model's grid; patients' lesions are larger."""
-
-    name, synthetic, affine, parameters = "toy", True, images.AFFINE, {"filling": "noise"}
-
-    def __init__(self, folder, masks=True):
-        rng = np.random.default_rng(0)
-        self.images = rng.normal(size=(6, *images.SHAPE)).astype("float32")
-        self.volumes = np.array([1, 100, 2, 200, 3, 300])
-        self.has_lesions = np.full(6, masks)
-        self.table = pd.DataFrame({
-            "participant_id": [f"sub-{number}" for number in range(6)], "session_id": "", "label": pd.array([0, 1] * 3, "Int64"),
-            "group": ["HC", "MS"] * 3, "part": ["training"] * 4 + ["holdout"] * 2, "source_sha256": "0",
-            "image": [str(folder / f"scan{number}.nii.gz") for number in range(6)], "registration": '{"route": "resampled", "flags": []}',
-        })  # fmt: skip
-        for path in self.table["image"]:
-            image = nib.Nifti1Image(rng.normal(size=(10, 12, 14)).astype("float32"), np.diag([-9.0, 9, 9, 1]))
-            image.set_sform(image.affine, 4)
-            nib.save(image, path)
-
-    def rows(self, part):
-        return np.flatnonzero(self.table["part"] == part)
-
-    def image(self, row):
-        return self.images[row]
-
-    def brain(self, row):
-        return np.ones(images.SHAPE, bool)
-
-    def lesions(self, row):
-        mask = np.zeros(images.SHAPE, bool)
-        mask.ravel()[: self.volumes[row]] = True
-        return mask
+from msxai import lrp
+from msxai.base import provenance
+from msxai.base.results import Results
+from msxai.data import images
+from msxai.evaluation import prediction
+from msxai.lrp import heatmaps
+from msxai.model import network
 
 
 @pytest.fixture
 def where(tmp_path):
     results = Results(str(tmp_path / "results"))
     for trial in (0, 1):
-        network.save_weights(with_weights(1, images.SHAPE, seed=trial), results.trial("scratch", trial) / "weights.npz")
+        network.save_weights(
+            with_weights(1, images.SHAPE, seed=trial),
+            results.trial("scratch", trial) / "weights.npz",
+        )
     return results
 
 
 def test_predictions_are_the_networks_for_every_trial(tmp_path, where):
     toy = Toy(tmp_path)
     rows = toy.rows("holdout")
-    found = evaluation.predict(toy, rows, {"scratch": [(where.trial("scratch", trial), {}) for trial in (0, 1)]})
+    found = prediction.predict(
+        toy, rows, {"scratch": [(where.trial("scratch", trial), {}) for trial in (0, 1)]}
+    )
     assert found[["variant", "trial", "participant_id", "label"]].to_numpy().tolist() == [
-        ["scratch", 0, "sub-4", 0], ["scratch", 0, "sub-5", 1], ["scratch", 1, "sub-4", 0], ["scratch", 1, "sub-5", 1],
-    ]  # fmt: skip
+        ["scratch", 0, "sub-4", 0],
+        ["scratch", 0, "sub-5", 1],
+        ["scratch", 1, "sub-4", 0],
+        ["scratch", 1, "sub-5", 1],
+    ]
 
     class Filled(Toy):
         def image(self, row):
             return -super().image(row)
 
-    trained = {"scratch": [(where.trial("scratch", 0), {})], "filled": [(where.trial("scratch", 0), {})]}
-    both = evaluation.predict(toy, rows, trained, evaluation.features(toy, rows, trained, {"filled": Filled(tmp_path)}))
+    trained = {
+        "scratch": [(where.trial("scratch", 0), {})],
+        "filled": [(where.trial("scratch", 0), {})],
+    }
+    both = prediction.predict(
+        toy, rows, trained, prediction.features(toy, rows, trained, {"filled": Filled(tmp_path)})
+    )
     logits = np.asarray(with_weights(1, images.SHAPE, seed=0)(-toy.images[rows][..., None]))[:, 0]
-    np.testing.assert_allclose(both.loc[both["variant"] == "filled", "logit"], logits, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        both.loc[both["variant"] == "filled", "logit"], logits, rtol=1e-3, atol=1e-4
+    )
     for trial in (0, 1):
-        logits = np.asarray(with_weights(1, images.SHAPE, seed=trial)(toy.images[rows][..., None]))[:, 0]
+        logits = np.asarray(with_weights(1, images.SHAPE, seed=trial)(toy.images[rows][..., None]))[
+            :, 0
+        ]
         mine = found[found["trial"] == trial]
         np.testing.assert_allclose(mine["logit"], logits, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(mine["score"], 1 / (1 + np.exp(-logits)), rtol=1e-3)
@@ -81,7 +69,9 @@ def test_predictions_are_the_networks_for_every_trial(tmp_path, where):
 
 def test_lesion_volumes_are_in_cubic_millimetres(tmp_path):
     toy = Toy(tmp_path)
-    np.testing.assert_allclose(evaluation.lesion_volumes(toy, [1, 3]), np.array([100, 200]) * 182 * 218 * 182 / (96 * 114 * 96))
+    np.testing.assert_allclose(
+        toy.lesion_volumes([1, 3]), np.array([100, 200]) * 182 * 218 * 182 / (96 * 114 * 96)
+    )
 
 
 @pytest.fixture
@@ -91,36 +81,63 @@ def written(tmp_path, where, monkeypatch):
 
     def explain(model, volumes, rule, epsilon, engine, threads):
         logits = volumes.sum(axis=(1, 2, 3, 4))
-        audit = pd.DataFrame({"volume": range(len(volumes)), "layer": "dense", "rule": rule, "arriving": logits, "passed": logits,
-                              "bias": 0.0, "stabiliser": 0.0})  # fmt: skip
-        return lrp.Explanation(volumes * np.float32(next(factor)), logits, audit, rule, epsilon, engine)
+        audit = pd.DataFrame(
+            {
+                "volume": range(len(volumes)),
+                "layer": "dense",
+                "rule": rule,
+                "arriving": logits,
+                "passed": logits,
+                "bias": 0.0,
+                "stabiliser": 0.0,
+            }
+        )
+        return lrp.Explanation(
+            volumes * np.float32(next(factor)), logits, audit, rule, epsilon, engine
+        )
 
     monkeypatch.setattr(lrp, "explain", explain)
     weights = [where.trial("scratch", trial) / "weights.npz" for trial in (0, 1)]
     options = {"rule": "epsilon", "epsilon": 1e-3, "engine": "innvestigate", "threads": 1}
-    return toy, heatmaps.write(where.heatmaps("scratch"), toy, toy.rows("holdout"), weights, **options), where.heatmaps("scratch"), weights
+    return (
+        toy,
+        heatmaps.write(where.heatmaps("scratch"), toy, toy.rows("holdout"), weights, **options),
+        where.heatmaps("scratch"),
+        weights,
+    )
 
 
 def test_a_heatmap_is_the_mean_over_trials_in_the_scans_own_space(written):
     toy, table, folder, weights = written
     assert table["participant_id"].tolist() == ["sub-4", "sub-5"]
-    np.testing.assert_allclose(table["relevance"], 2 * toy.images[4:].sum(axis=(1, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(
+        table["relevance"], 2 * toy.images[4:].sum(axis=(1, 2, 3)), rtol=1e-4
+    )
     np.testing.assert_allclose(table["conserved"], 2, rtol=1e-4)
     for entry, row in zip(heatmaps.read(folder).itertuples(), (4, 5), strict=True):
         found, scan = nib.load(entry.path), nib.load(toy.table["image"][row])
         assert found.shape == scan.shape
         np.testing.assert_array_equal(found.affine, scan.affine)
-        assert integrity.sha256(entry.path) == entry.sha256
-        sidecar = json.loads((folder / f"sub-{row}/anat/sub-{row}_space-MNI152_desc-lrpEpsilon_stat-relevance_statmap.json").read_text())
-        assert sidecar["WeightsSHA256"] == [integrity.sha256(path) for path in weights]
+        assert provenance.sha256(entry.path) == entry.sha256
+        sidecar = json.loads(
+            (
+                folder
+                / f"sub-{row}/anat/sub-{row}_space-MNI152_desc-lrpEpsilon_stat-relevance_statmap.json"
+            ).read_text()
+        )
+        assert sidecar["WeightsSHA256"] == [provenance.sha256(path) for path in weights]
         assert sidecar["Epsilon"] == 1e-3
         assert sidecar["Copies"] == 1
         assert "Not for clinical use" in sidecar["Notice"]
         assert sidecar["MeanLogit"] == pytest.approx(np.mean(sidecar["Logits"]))
-        assert [one["arriving"] for trial in sidecar["Audit"] for one in trial] == pytest.approx(sidecar["Logits"])
+        assert [one["arriving"] for trial in sidecar["Audit"] for one in trial] == pytest.approx(
+            sidecar["Logits"]
+        )
         spread = nib.load(entry.path.replace("stat-relevance_", "stat-relevanceSD_"))
         np.testing.assert_array_equal(spread.affine, scan.affine)
-        expected = images.from_grid(np.float32(np.sqrt(2)) * np.abs(toy.images[row]), scan)  # the standard deviation of 1 and 3
+        expected = images.from_grid(
+            np.float32(np.sqrt(2)) * np.abs(toy.images[row]), scan
+        )  # the standard deviation of 1 and 3
         np.testing.assert_allclose(spread.get_fdata(), expected.get_fdata(), rtol=1e-4, atol=1e-6)
 
 
@@ -129,14 +146,23 @@ def test_the_audit_of_all_scans_and_trials_is_kept(written):
     assert audit[["participant_id", "session_id", "trial"]].values.tolist() == [
         [name, "", trial] for name in ("sub-4", "sub-5") for trial in (0, 1)
     ]
-    np.testing.assert_allclose(audit["arriving"], np.repeat(written[0].images[4:].sum(axis=(1, 2, 3)), 2), rtol=1e-4)
+    np.testing.assert_allclose(
+        audit["arriving"], np.repeat(written[0].images[4:].sum(axis=(1, 2, 3)), 2), rtol=1e-4
+    )
 
 
 def test_heatmaps_over_copies_lie_on_the_scan(tmp_path, where, monkeypatch):
     """An engine whose map is the scan itself: moved, explained and moved back, it is the scan again, but at the edges."""
 
     def explain(model, volumes, rule, **options):
-        audit = pd.DataFrame({"volume": range(len(volumes)), "layer": "dense", "rule": rule, **dict.fromkeys(lrp.AUDIT[3:], 1.0)})
+        audit = pd.DataFrame(
+            {
+                "volume": range(len(volumes)),
+                "layer": "dense",
+                "rule": rule,
+                **dict.fromkeys(lrp.AUDIT[3:], 1.0),
+            }
+        )
         return lrp.Explanation(volumes, np.ones(len(volumes)), audit, rule, 1e-3, "msxai")
 
     monkeypatch.setattr(lrp, "explain", explain)
@@ -145,9 +171,14 @@ def test_heatmaps_over_copies_lie_on_the_scan(tmp_path, where, monkeypatch):
     heatmaps.write(folder, toy, [4], [where.trial("scratch", 0) / "weights.npz"], **options)
     path = heatmaps.read(folder)["path"][0]
     assert json.loads(Path(path.replace(".nii.gz", ".json")).read_text())["Copies"] == 3
-    found, expected = nib.load(path), images.from_grid(toy.images[4], nib.load(toy.table["image"][4]))
+    found, expected = (
+        nib.load(path),
+        images.from_grid(toy.images[4], nib.load(toy.table["image"][4])),
+    )
     inner = tuple(slice(length // 8, -(length // 8)) for length in found.shape)
-    np.testing.assert_allclose(found.get_fdata()[inner], expected.get_fdata()[inner], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        found.get_fdata()[inner], expected.get_fdata()[inner], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_failing_engine_leaves_no_heatmaps(tmp_path, where, monkeypatch):
@@ -157,17 +188,30 @@ def test_a_failing_engine_leaves_no_heatmaps(tmp_path, where, monkeypatch):
     monkeypatch.setattr(lrp, "explain", explain)
     toy = Toy(tmp_path)
     with pytest.raises(MemoryError):
-        heatmaps.write(where.heatmaps("scratch"), toy, [4], [where.trial("scratch", 0) / "weights.npz"], rule="epsilon", epsilon=1e-3,
-                       engine="innvestigate", threads=1)  # fmt: skip
+        heatmaps.write(
+            where.heatmaps("scratch"),
+            toy,
+            [4],
+            [where.trial("scratch", 0) / "weights.npz"],
+            rule="epsilon",
+            epsilon=1e-3,
+            engine="innvestigate",
+            threads=1,
+        )
     assert not list((tmp_path / "results" / "heatmaps").iterdir())
 
 
 def test_means_of_heatmaps_net_and_positive(tmp_path):
     rng = np.random.default_rng(1)
-    maps, paths = rng.normal(size=(3, *images.SHAPE)).astype("float32"), [tmp_path / f"{number}.nii.gz" for number in range(3)]
+    maps, paths = (
+        rng.normal(size=(3, *images.SHAPE)).astype("float32"),
+        [tmp_path / f"{number}.nii.gz" for number in range(3)],
+    )
     for values, path in zip(maps, paths, strict=True):
         image = nib.Nifti1Image(values, images.AFFINE)
         image.set_sform(images.AFFINE, 4)
         nib.save(image, path)
     np.testing.assert_allclose(heatmaps.mean(paths), maps.mean(0), atol=1e-6)
-    np.testing.assert_allclose(heatmaps.mean(paths, positive=True), np.clip(maps, 0, None).mean(0), atol=1e-6)
+    np.testing.assert_allclose(
+        heatmaps.mean(paths, positive=True), np.clip(maps, 0, None).mean(0), atol=1e-6
+    )

@@ -32,11 +32,21 @@ def distance(found, expected):
 
 def explained(folder, model, volume, backend, *arguments, **environment):
     """Relevance from a process of its own, one map a job of SCRIPT."""
-    from msxai import network
+    from msxai.model import network
 
     np.savez(folder / "job.npz", volume=volume, **network.weights(model))
-    command = [sys.executable, "-c", SCRIPT, folder / "job.npz", folder / "found.npy", backend, *arguments]
-    run = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-c",
+        SCRIPT,
+        folder / "job.npz",
+        folder / "found.npy",
+        backend,
+        *arguments,
+    ]
+    run = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     return np.load(folder / "found.npy")
 
@@ -45,11 +55,14 @@ def explained(folder, model, volume, backend, *arguments, **environment):
 def test_another_backend_explains_as_tensorflow_does(tmp_path, backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed (python -m pip install {backend})")
-    from test_network import SMALL, with_weights
+    from support.networks import SMALL, with_weights
 
     from msxai import lrp
 
-    model, volume = with_weights(2, SMALL, seed=3), np.random.default_rng(4).normal(size=(1, *SMALL, 1)).astype("float32")
+    model, volume = (
+        with_weights(2, SMALL, seed=3),
+        np.random.default_rng(4).normal(size=(1, *SMALL, 1)).astype("float32"),
+    )
     found = explained(tmp_path, model, volume, backend, "plain", *RULES, KERAS_BACKEND=backend)
     for rule, one in zip(RULES, found, strict=True):
         assert distance(one, lrp.explain(model, volume, rule).relevance) <= 1e-4, rule
@@ -57,12 +70,19 @@ def test_another_backend_explains_as_tensorflow_does(tmp_path, backend):
 
 def test_ties_are_broken_alike_with_and_without_onednn_and_kernels(tmp_path):
     """Nothing outside the "brain", and in it blocks of equal voxels: many windows of the poolings hold equal values."""
-    from test_network import SMALL, with_weights
+    from support.networks import SMALL, with_weights
 
     model, volume = with_weights(2, SMALL, seed=3), np.zeros((1, *SMALL, 1), "float32")
     blocks = np.random.default_rng(4).normal(size=[-(-(length - 12) // 8) for length in SMALL])
-    volume[0, 6:-6, 6:-6, 6:-6, 0] = np.kron(blocks, np.ones((8, 8, 8)))[tuple(slice(length - 12) for length in SMALL)]
-    found = [explained(tmp_path, model, volume, "tensorflow", "both", "epsilon", TF_ENABLE_ONEDNN_OPTS=switch) for switch in "01"]
+    volume[0, 6:-6, 6:-6, 6:-6, 0] = np.kron(blocks, np.ones((8, 8, 8)))[
+        tuple(slice(length - 12) for length in SMALL)
+    ]
+    found = [
+        explained(
+            tmp_path, model, volume, "tensorflow", "both", "epsilon", TF_ENABLE_ONEDNN_OPTS=switch
+        )
+        for switch in "01"
+    ]
     first, *others = np.concatenate(found)
     for other in others:
         assert distance(other, first) <= 1e-4

@@ -1,72 +1,31 @@
 """msxai.lrp against the slow oracle for every rule and layer; properties; what it refuses."""
 
 import keras
-import lrp_oracle
 import nibabel as nib
 import numpy as np
 import pytest
 from keras import layers
-from test_network import SMALL, with_weights
+from support import lrp_oracle
+from support.layers import EPSILON, chain, conv, distance, filled, weights_of, with_pools
+from support.networks import SMALL, with_weights
 
-from msxai import lrp, network, rules
-from msxai.errors import EngineError, ParameterError
-from msxai.images import SHAPE
+from msxai import lrp
+from msxai.base.errors import EngineError, ParameterError
+from msxai.data.images import SHAPE
+from msxai.lrp import rules
+from msxai.model import network
 
 ORACLE = {
-    "epsilon": ("epsilon", {"stabiliser": 1e-2}), "z": ("z", {}), "alpha1_beta0": ("alpha_beta", {"alpha": 1, "beta": 0}),
-    "z_plus": ("alpha_beta", {"alpha": 1, "beta": 0}), "alpha2_beta1": ("alpha_beta", {"alpha": 2, "beta": 1}),
-    "gamma": ("gamma", {"gamma": 0.25}), "flat": ("flat", {}), "w_square": ("w_square", {}), "bounded": ("bounded", {}),
-}  # fmt: skip
-
-
-def filled(model, seed=0):
-    """The model with random weights, biases and statistics."""
-    rng = np.random.default_rng(seed)
-    for layer in model.layers:
-        layer.set_weights([rng.normal(0, 0.4, value.shape) ** (2 if "variance" in variable.name else 1) + ("variance" in variable.name)
-                           for variable, value in zip(layer.weights, layer.get_weights(), strict=True)])  # fmt: skip
-    return model
-
-
-def weights_of(model, name):
-    return [value.astype(float) for value in model.get_layer(name).get_weights()]
-
-
-def distance(found, expected):
-    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
-
-
-def conv(model, name, source, rule, **options):
-    kernel, bias = weights_of(model, name)
-    return ("conv", source, kernel, bias, options, rule)
-
-
-def chain(rule):
-    """A chain of layers of every kind, and the same for the oracle."""
-    model = filled(keras.Sequential([
-        keras.Input((11, 9, 10, 2)),
-        layers.Conv3D(3, 3, activation="elu", padding="same", name="a"),
-        layers.MaxPooling3D(2, name="p"),
-        layers.Conv3D(4, (2, 3, 2), strides=(2, 1, 1), name="b"),
-        layers.LeakyReLU(0.2),
-        layers.Dropout(0.5),
-        layers.AveragePooling3D(2, strides=1, padding="same", name="m"),
-        layers.Conv3D(3, (2, 2, 3), strides=(1, 1, 2), padding="same", name="c"),
-        layers.ReLU(),
-        layers.MaxPooling3D((1, 2, 2), strides=1, name="q"),
-        layers.Flatten(),
-        layers.Dense(3, activation="elu", name="d"),
-        layers.Dense(2, activation="softmax", name="e"),
-    ]))  # fmt: skip
-    first, other = rule
-    nodes = [
-        conv(model, "a", 0, first, padding="same"), ("act", 1, "elu"), ("max", 2, (2, 2, 2), (2, 2, 2), "valid"),
-        conv(model, "b", 3, other, strides=(2, 1, 1)), ("act", 4, "leaky_relu"), ("mean", 5, (2, 2, 2), (1, 1, 1), "same", 1e-9),
-        conv(model, "c", 6, other, padding="same", strides=(1, 1, 2)), ("act", 7, "relu"),
-        ("max", 8, (1, 2, 2), (1, 1, 1), "valid"), ("flatten", 9),
-        ("dense", 10, *weights_of(model, "d"), other), ("act", 11, "elu"), ("dense", 12, *weights_of(model, "e"), other),
-    ]  # fmt: skip
-    return model, nodes
+    "epsilon": ("epsilon", {"stabiliser": 1e-2}),
+    "z": ("z", {}),
+    "alpha1_beta0": ("alpha_beta", {"alpha": 1, "beta": 0}),
+    "z_plus": ("alpha_beta", {"alpha": 1, "beta": 0}),
+    "alpha2_beta1": ("alpha_beta", {"alpha": 2, "beta": 1}),
+    "gamma": ("gamma", {"gamma": 0.25}),
+    "flat": ("flat", {}),
+    "w_square": ("w_square", {}),
+    "bounded": ("bounded", {}),
+}
 
 
 @pytest.mark.parametrize("name", ORACLE)
@@ -83,30 +42,15 @@ def test_every_rule_through_every_layer_equals_the_oracle(name):
         assert distance(found.relevance[0], expected) < 1e-4
 
 
-def with_pools(rule):
-    """Two convolutions with poolings that the kernels take, and the same for the oracle."""
-    model = filled(keras.Sequential([
-        keras.Input((26, 17, 17, 1)),
-        layers.Conv3D(4, 3, name="a"), layers.ELU(), layers.MaxPooling3D(3, name="p"),
-        layers.Conv3D(3, 3, activation="relu", name="b"), layers.MaxPooling3D(3, name="q"),
-        layers.GlobalAveragePooling3D(), layers.Dense(1, activation="sigmoid", name="d"),
-    ]))  # fmt: skip
-    first, other, dense = rule
-    nodes = [
-        conv(model, "a", 0, first), ("max", 1, (3, 3, 3), (3, 3, 3), "valid"), ("act", 2, "elu"),
-        conv(model, "b", 3, other), ("max", 4, (3, 3, 3), (3, 3, 3), "valid"), ("act", 5, "relu"),
-        ("mean", 6, (2, 1, 1), (1, 1, 1), "valid", 1e-9), ("flatten", 7), ("dense", 8, *weights_of(model, "d"), dense),
-    ]  # fmt: skip
-    return model, nodes
-
-
-EPSILON = ("epsilon", {"stabiliser": 1e-3})
 PLUS, TWO = ORACLE["z_plus"], ORACLE["alpha2_beta1"]
 COMPOSITES = {
-    "epsilon_plus": (PLUS, PLUS, EPSILON), "epsilon_plus_flat": (ORACLE["flat"], PLUS, EPSILON),
-    "epsilon_alpha2_beta1": (TWO, TWO, EPSILON), "epsilon_alpha2_beta1_flat": (ORACLE["flat"], TWO, EPSILON),
-    "epsilon_gamma_box": (ORACLE["bounded"], ORACLE["gamma"], EPSILON), **{name: (rule,) * 3 for name, rule in ORACLE.items()},
-}  # fmt: skip
+    "epsilon_plus": (PLUS, PLUS, EPSILON),
+    "epsilon_plus_flat": (ORACLE["flat"], PLUS, EPSILON),
+    "epsilon_alpha2_beta1": (TWO, TWO, EPSILON),
+    "epsilon_alpha2_beta1_flat": (ORACLE["flat"], TWO, EPSILON),
+    "epsilon_gamma_box": (ORACLE["bounded"], ORACLE["gamma"], EPSILON),
+    **{name: (rule,) * 3 for name, rule in ORACLE.items()},
+}
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -122,8 +66,14 @@ def test_composites_equal_the_oracle_with_and_without_kernels(name, compiled):
         assert found.logits[0] == pytest.approx(logit, rel=tolerance)
         assert distance(found.relevance[0], expected) < tolerance
         audit, size = found.audit, np.abs(found.relevance).sum()
-        np.testing.assert_allclose(audit["arriving"], audit[["passed", "bias", "stabiliser"]].sum(axis=1), atol=tolerance * size)
-        np.testing.assert_allclose(audit["arriving"].iloc[1:], audit["passed"].iloc[:-1], atol=tolerance * size)
+        np.testing.assert_allclose(
+            audit["arriving"],
+            audit[["passed", "bias", "stabiliser"]].sum(axis=1),
+            atol=tolerance * size,
+        )
+        np.testing.assert_allclose(
+            audit["arriving"].iloc[1:], audit["passed"].iloc[:-1], atol=tolerance * size
+        )
 
 
 def test_residual_sums_and_batch_normalisation_equal_the_oracle():
@@ -144,17 +94,28 @@ def test_residual_sums_and_batch_normalisation_equal_the_oracle():
     weights, last = weights_of(model, "d")
     after, shift = (np.tile(value, 27) for value in scale("m"))
     nodes = [
-        ("conv", 0, kernel * factor, bias * factor + offset, {"padding": "same"}, EPSILON), ("act", 1, "elu"),
-        conv(model, "b", 2, EPSILON, padding="same"), ("add", 3, 2, 1e-9), ("act", 4, "relu"), ("max", 5, (2, 2, 2), (2, 2, 2), "valid"),
-        ("flatten", 6), ("dense", 7, weights * after[:, None], last + shift @ weights, EPSILON),
-    ]  # fmt: skip
+        ("conv", 0, kernel * factor, bias * factor + offset, {"padding": "same"}, EPSILON),
+        ("act", 1, "elu"),
+        conv(model, "b", 2, EPSILON, padding="same"),
+        ("add", 3, 2, 1e-9),
+        ("act", 4, "relu"),
+        ("max", 5, (2, 2, 2), (2, 2, 2), "valid"),
+        ("flatten", 6),
+        ("dense", 7, weights * after[:, None], last + shift @ weights, EPSILON),
+    ]
     volume = np.random.default_rng(3).normal(size=(6, 6, 6, 1))
     expected, logit = lrp_oracle.explain(nodes, volume)
     assert float(model(volume[None].astype("float32"))[0, 0]) == pytest.approx(logit, rel=1e-4)
     found = lrp.explain(model, volume[None], "epsilon", dtype="float64")
     assert distance(found.relevance[0], expected) < 1e-6
-    np.testing.assert_allclose(found.audit["arriving"], found.audit[["passed", "bias", "stabiliser"]].sum(axis=1), atol=1e-12)
-    assert lrp.explain(model, volume[None], {"sum": "epsilon", "a": {"rule": "gamma", "gamma": 0.1}}).relevance.shape == (1, 6, 6, 6, 1)
+    np.testing.assert_allclose(
+        found.audit["arriving"],
+        found.audit[["passed", "bias", "stabiliser"]].sum(axis=1),
+        atol=1e-12,
+    )
+    assert lrp.explain(
+        model, volume[None], {"sum": "epsilon", "a": {"rule": "gamma", "gamma": 0.1}}
+    ).relevance.shape == (1, 6, 6, 6, 1)
 
 
 def bias_free(width=2):
@@ -171,7 +132,10 @@ def noise(count=1, seed=6):
 
 def test_relevance_is_conserved_without_biases():
     model, volume = bias_free(), noise()
-    kept = [float(lrp.explain(model, volume, "epsilon", epsilon).conserved[0]) for epsilon in (1e-1, 1e-2, 1e-3, 1e-4, 1e-6)]
+    kept = [
+        float(lrp.explain(model, volume, "epsilon", epsilon).conserved[0])
+        for epsilon in (1e-1, 1e-2, 1e-3, 1e-4, 1e-6)
+    ]
     assert kept == sorted(kept)
     assert abs(kept[-1] - 1) <= 1e-4
     assert kept[0] < 0.95
@@ -182,7 +146,13 @@ def test_relevance_kept_by_the_full_network_as_measured_before():
 
     That network's weights are not known, and single draws differ: the smaller the logit, the more of it the stabiliser keeps.
     """
-    measured = {1e-1: (0.523, 0.03), 1e-2: (0.934, 0.005), 1e-3: (0.993, 0.001), 1e-4: (0.9994, 1e-4), 1e-6: (0.99999, 1e-5)}
+    measured = {
+        1e-1: (0.523, 0.03),
+        1e-2: (0.934, 0.005),
+        1e-3: (0.993, 0.001),
+        1e-4: (0.9994, 1e-4),
+        1e-6: (0.99999, 1e-5),
+    }
     model, kept = network.build(16), []
     for seed in range(8):
         rng = np.random.default_rng(seed)
@@ -192,7 +162,9 @@ def test_relevance_kept_by_the_full_network_as_measured_before():
                 limit = np.sqrt(6 / (np.prod(shape[:-2]) * sum(shape[-2:])))
                 layer.set_weights([rng.uniform(-limit, limit, shape), np.zeros(shape[-1])])
         volume = rng.normal(size=(1, *SHAPE, 1)).astype("float32")
-        kept.append([lrp.explain(model, volume, "epsilon", epsilon).conserved[0] for epsilon in measured])
+        kept.append(
+            [lrp.explain(model, volume, "epsilon", epsilon).conserved[0] for epsilon in measured]
+        )
     for found, (known, tolerance) in zip(np.median(kept, axis=0), measured.values(), strict=True):
         assert found == pytest.approx(known, abs=tolerance)
 
@@ -201,7 +173,9 @@ def test_a_batch_equals_its_volumes_one_by_one():
     model, volumes = with_weights(2, SMALL), noise(3)
     for compiled in (True, False):
         together = lrp.explain(model, volumes, batch_size=3, compiled=compiled)
-        alone = [lrp.explain(model, volumes[index : index + 1], compiled=compiled) for index in range(3)]
+        alone = [
+            lrp.explain(model, volumes[index : index + 1], compiled=compiled) for index in range(3)
+        ]
         for index, one in enumerate(alone):
             assert distance(together.relevance[index], one.relevance[0]) < 1e-5
             rows = together.audit[together.audit["volume"] == index]
@@ -210,14 +184,21 @@ def test_a_batch_equals_its_volumes_one_by_one():
 
 def test_several_rules_from_one_forward_pass_are_those_one_by_one():
     model, volumes = with_weights(2, SMALL), noise(2)
-    wanted = {"weak": "epsilon", "strong": {role: {"rule": "epsilon", "stabiliser": 0.1} for role in ("convolution", "dense")},
-              "mixed": {"first": "flat", "convolution": {"rule": "gamma", "gamma": 0.1}}}  # fmt: skip
+    wanted = {
+        "weak": "epsilon",
+        "strong": {
+            role: {"rule": "epsilon", "stabiliser": 0.1} for role in ("convolution", "dense")
+        },
+        "mixed": {"first": "flat", "convolution": {"rule": "gamma", "gamma": 0.1}},
+    }
     found = lrp.explain_each(model, volumes, wanted)
     for name, rule in wanted.items():
         alone = lrp.explain(model, volumes, rule)
         np.testing.assert_array_equal(found[name].relevance, alone.relevance)
         assert found[name].rule == rule
-    np.testing.assert_array_equal(found["strong"].relevance, lrp.explain(model, volumes, "epsilon", 0.1).relevance)
+    np.testing.assert_array_equal(
+        found["strong"].relevance, lrp.explain(model, volumes, "epsilon", 0.1).relevance
+    )
     named = lrp.explain_each(model, volumes, ["epsilon", "z_plus"])
     assert list(named) == ["epsilon", "z_plus"]
     np.testing.assert_array_equal(named["epsilon"].relevance, found["weak"].relevance)
@@ -225,12 +206,19 @@ def test_several_rules_from_one_forward_pass_are_those_one_by_one():
 
 @pytest.mark.parametrize("axis", [1, 2, 3])
 def test_a_mirrored_model_explains_the_mirrored_volume_by_the_mirrored_map(axis):
-    model, volume = with_pools((EPSILON,) * 3)[0], np.random.default_rng(7).normal(size=(1, 26, 17, 17, 1))
+    model, volume = (
+        with_pools((EPSILON,) * 3)[0],
+        np.random.default_rng(7).normal(size=(1, 26, 17, 17, 1)),
+    )
     mirrored = keras.models.clone_model(model)
     for one, other in zip(model.layers, mirrored.layers, strict=True):
-        other.set_weights([np.flip(value, axis - 1) if value.ndim == 5 else value for value in one.get_weights()])
+        other.set_weights(
+            [np.flip(value, axis - 1) if value.ndim == 5 else value for value in one.get_weights()]
+        )
     found = lrp.explain(mirrored, np.flip(volume, axis), dtype="float64").relevance
-    assert distance(np.flip(found, axis), lrp.explain(model, volume, dtype="float64").relevance) < 1e-9
+    assert (
+        distance(np.flip(found, axis), lrp.explain(model, volume, dtype="float64").relevance) < 1e-9
+    )
 
 
 def test_the_default_is_a_rule_and_the_one_that_is_used():
@@ -239,7 +227,14 @@ def test_the_default_is_a_rule_and_the_one_that_is_used():
     assert found.rule == rules.DEFAULT
     np.testing.assert_array_equal(
         found.relevance,
-        lrp.explain(model, volumes, {**rules.COMPOSITES["epsilon_gamma_box"], "convolution": {"rule": "gamma", "gamma": 0.5}}).relevance,
+        lrp.explain(
+            model,
+            volumes,
+            {
+                **rules.COMPOSITES["epsilon_gamma_box"],
+                "convolution": {"rule": "gamma", "gamma": 0.5},
+            },
+        ).relevance,
     )
     assert rules.DEFAULT in rules.NAMES
     assert next(lrp.stream(model, volumes)).rule == rules.DEFAULT
@@ -256,8 +251,15 @@ def test_a_negated_head_negates_the_map():
 
 
 def test_ties_of_the_pooling_go_to_the_first_and_conserve():
-    model = keras.Sequential([keras.Input((8, 8, 8, 1)), layers.Conv3D(1, 3, use_bias=False), layers.MaxPooling3D(3), layers.Flatten(),
-                              layers.Dense(1, use_bias=False)])  # fmt: skip
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 8, 1)),
+            layers.Conv3D(1, 3, use_bias=False),
+            layers.MaxPooling3D(3),
+            layers.Flatten(),
+            layers.Dense(1, use_bias=False),
+        ]
+    )
     kernel = np.zeros((3, 3, 3, 1, 1))
     kernel[0, 0, 0] = 1
     model.layers[0].set_weights([kernel])
@@ -282,7 +284,9 @@ def test_volumes_from_nifti_files(tmp_path):
     model, volume = with_weights(2, SMALL), noise()
     path = tmp_path / "scan.nii.gz"
     nib.save(nib.Nifti1Image(volume[0, ..., 0], np.diag([2.0, 2, 2, 1])), path)
-    np.testing.assert_array_equal(lrp.explain(model, [path]).relevance, lrp.explain(model, volume).relevance)
+    np.testing.assert_array_equal(
+        lrp.explain(model, [path]).relevance, lrp.explain(model, volume).relevance
+    )
     with pytest.raises(ParameterError, match=r"shape \(2, 3, 4, 1\)"):
         lrp.explain(model, np.zeros((1, 2, 3, 4, 1)))
 
@@ -291,15 +295,23 @@ def test_streaming_gives_the_same_batch_by_batch():
     model, volumes = with_weights(2, SMALL), noise(3)
     whole, parts = lrp.explain(model, volumes), list(lrp.stream(model, volumes, batch_size=2))
     assert [len(part.logits) for part in parts] == [2, 1]
-    np.testing.assert_allclose(np.concatenate([part.relevance for part in parts]), whole.relevance, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(
+        np.concatenate([part.relevance for part in parts]), whole.relevance, rtol=1e-5, atol=1e-8
+    )
     assert list(parts[1].audit["volume"].unique()) == [2]
 
 
-@pytest.mark.parametrize(("rule", "message"), [
-    ("epsilom", "Did you mean epsilon"), ({"convolutions": "z"}, "Did you mean convolution"), ({"dense": "zplus"}, "Did you mean z_plus"),
-    ({"dense": {"rule": "gamma", "gama": 1}}, "Did you mean gamma"), ({"dense": {"rule": "alpha_beta", "alpha": 3}}, "alpha - beta = 1"),
-    ({"conv9": "z"}, "Did you mean conv"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("epsilom", "Did you mean epsilon"),
+        ({"convolutions": "z"}, "Did you mean convolution"),
+        ({"dense": "zplus"}, "Did you mean z_plus"),
+        ({"dense": {"rule": "gamma", "gama": 1}}, "Did you mean gamma"),
+        ({"dense": {"rule": "alpha_beta", "alpha": 3}}, "alpha - beta = 1"),
+        ({"conv9": "z"}, "Did you mean conv"),
+    ],
+)
 def test_an_unknown_rule_role_layer_or_option_names_the_nearest(rule, message):
     with pytest.raises(ParameterError, match=message):
         lrp.explain(with_weights(1, SMALL), noise(), rule)
@@ -317,14 +329,29 @@ ODD = {
 
 @pytest.mark.parametrize("message", ODD)
 def test_a_layer_without_a_rule_is_refused_by_name(message):
-    model = keras.Sequential([keras.Input((9, 9, 9, 2)), ODD[message](), layers.Conv3D(1, 1), layers.Flatten(), layers.Dense(1)])
+    model = keras.Sequential(
+        [
+            keras.Input((9, 9, 9, 2)),
+            ODD[message](),
+            layers.Conv3D(1, 1),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
     with pytest.raises(EngineError, match=message):
         lrp.explain(model, np.zeros((1, 9, 9, 9, 2)))
 
 
 def test_a_batch_normalisation_that_cannot_be_folded_is_refused_by_name():
-    model = keras.Sequential([keras.Input((9, 9, 9, 1)), layers.BatchNormalization(name="odd"), layers.Conv3D(1, 3, padding="same"),
-                              layers.Flatten(), layers.Dense(1)])  # fmt: skip
+    model = keras.Sequential(
+        [
+            keras.Input((9, 9, 9, 1)),
+            layers.BatchNormalization(name="odd"),
+            layers.Conv3D(1, 3, padding="same"),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
     with pytest.raises(EngineError, match="layer odd: found a batch normalisation between"):
         lrp.explain(model, np.zeros((1, 9, 9, 9, 1)))
 

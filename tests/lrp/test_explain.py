@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from test_network import SMALL, with_weights
+from support.networks import SMALL, with_weights
 
-from msxai import lrp, network
-from msxai.errors import EngineError, ParameterError
+from msxai import lrp
+from msxai.base.errors import EngineError, ParameterError
+from msxai.model import network
 
 
 def windows(values, size):
@@ -57,9 +58,15 @@ def oracle(weights, volume, epsilon):
             values = pool(values)
     dense, bias = weights["dense/kernel"][:, 0], weights["dense/bias"][0]
     logit = values.ravel() @ dense + bias
-    relevance = (values.ravel() * dense / (logit + epsilon * np.sign(logit)) * logit).reshape(values.shape)
+    relevance = (values.ravel() * dense / (logit + epsilon * np.sign(logit)) * logit).reshape(
+        values.shape
+    )
     for kernel, inputs, outputs in reversed(steps):
-        relevance = pool_back(relevance, inputs) if kernel is None else convolve_back(relevance, inputs, outputs, kernel, epsilon)
+        relevance = (
+            pool_back(relevance, inputs)
+            if kernel is None
+            else convolve_back(relevance, inputs, outputs, kernel, epsilon)
+        )
     return logit, relevance
 
 
@@ -84,10 +91,10 @@ def test_an_unknown_rule_names_the_nearest():
 
 
 def test_a_failed_engine_says_what_it_printed(monkeypatch):
-    monkeypatch.setattr("msxai.innvestigate_process.ANALYZERS", {"epsilon": "lrp.nothing"})
+    monkeypatch.setattr("msxai.lrp.innvestigate.ANALYZERS", {"epsilon": "lrp.nothing"})
     model = with_weights(1, SMALL)
     model.get_layer("dense").set_weights([np.full((1, 1), np.nan), np.zeros(1)])
-    monkeypatch.setattr("msxai.network.weights", lambda model: {"conv1/bias": np.zeros(1)})
+    monkeypatch.setattr("msxai.model.network.weights", lambda model: {"conv1/bias": np.zeros(1)})
     with pytest.raises(EngineError, match="KeyError"):
         lrp.explain(model, np.zeros((1, *SMALL, 1), "float32"), "epsilon", engine="innvestigate")
 
@@ -101,8 +108,19 @@ def test_in_float64_the_engine_is_exact_and_its_audit_adds_up(compiled):
         _, relevance = oracle(network.weights(model), volume, 1e-3)
         assert np.linalg.norm(found.relevance[index] - relevance) < 1e-9 * np.linalg.norm(relevance)
     audit = found.audit
-    assert list(audit["layer"].unique()) == ["dense", "pool4", "conv4", "conv3", "pool2", "conv2", "pool1", "conv1"]
-    np.testing.assert_allclose(audit["arriving"], audit["passed"] + audit["bias"] + audit["stabiliser"], atol=1e-12)
+    assert list(audit["layer"].unique()) == [
+        "dense",
+        "pool4",
+        "conv4",
+        "conv3",
+        "pool2",
+        "conv2",
+        "pool1",
+        "conv1",
+    ]
+    np.testing.assert_allclose(
+        audit["arriving"], audit["passed"] + audit["bias"] + audit["stabiliser"], atol=1e-12
+    )
     for volume, rows in audit.groupby("volume"):
         np.testing.assert_allclose(rows["arriving"].iloc[0], found.logits[volume])
         np.testing.assert_allclose(rows["arriving"].iloc[1:], rows["passed"].iloc[:-1])

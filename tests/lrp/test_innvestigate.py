@@ -4,17 +4,21 @@ import os
 
 import numpy as np
 import pytest
-from test_network import SMALL, with_weights
+from support.networks import SMALL, with_weights
 
-from msxai import innvestigate_process, lrp
-from msxai.images import SHAPE
+from msxai import lrp
+from msxai.data.images import SHAPE
+from msxai.lrp import innvestigate
 
 # iNNvestigate's alpha-beta is wrong where a layer has a bias (its issue 273): only its variants that ignore biases are compared.
 TWINS = {
-    "epsilon": "epsilon", "z": "z", "flat": "flat", "w_square": "w_square",
+    "epsilon": "epsilon",
+    "z": "z",
+    "flat": "flat",
+    "w_square": "w_square",
     "alpha1_beta0_IB": {"rule": "alpha_beta", "alpha": 1, "beta": 0, "bias": False},
     "alpha2_beta1_IB": {"rule": "alpha_beta", "alpha": 2, "beta": 1, "bias": False},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,9 @@ def network_and_scan():
 @pytest.mark.parametrize("name", TWINS)
 def test_both_engines_agree_where_innvestigate_is_right(network_and_scan, name, monkeypatch):
     """On a CPU for which TensorFlow leaves oneDNN out, too."""
-    monkeypatch.setattr(os, "environ", {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"})  # a copy: of this process nothing changes
+    monkeypatch.setattr(
+        os, "environ", {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
+    )  # a copy: of this process nothing changes
     model, volume = network_and_scan
     twin = TWINS[name]
     ours = lrp.explain(model, volume, {"convolution": twin, "dense": twin}).relevance
@@ -40,7 +46,9 @@ def test_both_engines_agree_where_innvestigate_is_right(network_and_scan, name, 
 def test_its_alpha_beta_differs_because_of_biases_alone(monkeypatch, rule):
     """msxai's alpha-beta equals the oracle with biases (test_lrp_engine); iNNvestigate's equals it without any bias only."""
     monkeypatch.setitem(
-        innvestigate_process.ANALYZERS, rule, {"alpha1_beta0": "lrp.alpha_1_beta_0", "alpha2_beta1": "lrp.alpha_2_beta_1"}[rule]
+        innvestigate.ANALYZERS,
+        rule,
+        {"alpha1_beta0": "lrp.alpha_1_beta_0", "alpha2_beta1": "lrp.alpha_2_beta_1"}[rule],
     )
     volume, distance = np.random.default_rng(13).normal(size=(1, *SMALL, 1)).astype("float32"), {}
     for biases in ("with", "without"):
@@ -48,7 +56,9 @@ def test_its_alpha_beta_differs_because_of_biases_alone(monkeypatch, rule):
         for layer in model.layers:
             if layer.weights and biases == "without":
                 layer.set_weights([layer.get_weights()[0], np.zeros(layer.bias.shape)])
-        ours, theirs = (lrp.explain(model, volume, rule, engine=engine).relevance for engine in lrp.ENGINES)
+        ours, theirs = (
+            lrp.explain(model, volume, rule, engine=engine).relevance for engine in lrp.ENGINES
+        )
         distance[biases] = np.linalg.norm(ours - theirs) / np.linalg.norm(ours)
     assert distance["without"] <= 1e-4
     assert distance["with"] > 1e-2

@@ -1,11 +1,13 @@
-"""msxai.augmented: moves and their inverse, and maps whose answer is known."""
+"""msxai.lrp.tta: moves and their inverse, and maps whose answer is known."""
 
 import numpy as np
 import pytest
-from test_network import with_weights
+from support.networks import with_weights
 
-from msxai import attribution, augmented, images, lrp
-from msxai.errors import ParameterError
+from msxai import lrp
+from msxai.base.errors import ParameterError
+from msxai.data import images
+from msxai.lrp import gradients, tta
 
 INSIDE = (slice(9, -9),) * 3
 
@@ -18,34 +20,46 @@ def volume(rng):
 
 
 def test_moves_begin_with_none_and_are_spread():
-    assert augmented.moves(1) == [((0, 0, 0), False)]
-    found = augmented.moves(64)
+    assert tta.moves(1) == [((0, 0, 0), False)]
+    found = tta.moves(64)
     steps = np.array([step for step, _ in found])
-    assert steps.min() == -augmented.REACH
-    assert steps.max() == augmented.REACH
+    assert steps.min() == -tta.REACH
+    assert steps.max() == tta.REACH
     assert len(set(found)) > 60
     assert (np.abs(steps.mean(axis=0)) < 0.5).all()
     assert sum(mirrored for _, mirrored in found) == 32
-    assert augmented.moves(64)[:4] == augmented.moves(4), "more copies refine fewer"
-    assert {step for step, _ in augmented.moves(5, reach=0)} == {(0, 0, 0)}
+    assert tta.moves(64)[:4] == tta.moves(4), "more copies refine fewer"
+    assert {step for step, _ in tta.moves(5, reach=0)} == {(0, 0, 0)}
 
 
 def test_a_move_and_its_inverse(volume):
     point = np.zeros(volume.shape)
     point[10, 12, 14] = 1
-    assert np.argwhere(augmented.moved(point, (1, -2, 3), False)).tolist() == [[11, 10, 17]]
-    assert np.argwhere(augmented.moved(point, (1, -2, 3), True)).tolist() == [[30 - 1 - 10 + 1, 10, 17]]
-    for move in augmented.moves(8):
-        assert (augmented.moved_back(augmented.moved(volume, *move), *move) == volume).all()
+    assert np.argwhere(tta.moved(point, (1, -2, 3), False)).tolist() == [[11, 10, 17]]
+    assert np.argwhere(tta.moved(point, (1, -2, 3), True)).tolist() == [[30 - 1 - 10 + 1, 10, 17]]
+    for move in tta.moves(8):
+        assert (tta.moved_back(tta.moved(volume, *move), *move) == volume).all()
 
 
-def test_a_map_that_follows_the_scan_stays_and_one_that_sticks_to_the_grid_is_spread(volume, monkeypatch):
-    monkeypatch.setattr(augmented.attribution, "maps", lambda model, volume, names, *more, **options: dict.fromkeys(names, volume))
-    np.testing.assert_allclose(augmented.maps(None, volume, ["same"], copies=6)["same"], volume, rtol=1e-5, atol=1e-7)
+def test_a_map_that_follows_the_scan_stays_and_one_that_sticks_to_the_grid_is_spread(
+    volume, monkeypatch
+):
+    monkeypatch.setattr(
+        tta.attribution,
+        "maps",
+        lambda model, volume, names, *more, **options: dict.fromkeys(names, volume),
+    )
+    np.testing.assert_allclose(
+        tta.maps(None, volume, ["same"], copies=6)["same"], volume, rtol=1e-5, atol=1e-7
+    )
     grid = np.zeros(volume.shape)
     grid[15, 15, 15] = 1
-    monkeypatch.setattr(augmented.attribution, "maps", lambda model, volume, names, *more, **options: dict.fromkeys(names, grid))
-    found = augmented.maps(None, volume, ["grid"], copies=6)["grid"]
+    monkeypatch.setattr(
+        tta.attribution,
+        "maps",
+        lambda model, volume, names, *more, **options: dict.fromkeys(names, grid),
+    )
+    found = tta.maps(None, volume, ["grid"], copies=6)["grid"]
     assert found.sum() == pytest.approx(1)
     assert np.count_nonzero(found) == 6
 
@@ -54,40 +68,58 @@ def test_one_copy_is_the_plain_map_and_more_are_the_mean_by_hand(rng):
     scan = np.zeros(images.SHAPE, "float32")
     scan[20:70, 20:80, 20:70] = rng.normal(size=(50, 60, 50))
     model, names = with_weights(1, images.SHAPE, 0), ["epsilon", "gradient"]
-    plain = attribution.maps(model, scan, names, threads=1)
-    once, twice = (augmented.maps(model, scan, names, copies=copies, threads=1) for copies in (1, 2))
-    step, mirrored = augmented.moves(2)[1]
+    plain = gradients.maps(model, scan, names, threads=1)
+    once, twice = (tta.maps(model, scan, names, copies=copies, threads=1) for copies in (1, 2))
+    step, mirrored = tta.moves(2)[1]
     assert mirrored
-    other = attribution.maps(model, np.roll(scan[::-1], step, (0, 1, 2)), names, threads=1)
+    other = gradients.maps(model, np.roll(scan[::-1], step, (0, 1, 2)), names, threads=1)
     for name in names:
         np.testing.assert_array_equal(once[name], plain[name])
         back = np.roll(other[name], [-one for one in step], (0, 1, 2))[::-1]
-        np.testing.assert_allclose(twice[name][8:-8, 8:-8, 8:-8], ((plain[name] + back) / 2)[8:-8, 8:-8, 8:-8], rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(
+            twice[name][8:-8, 8:-8, 8:-8],
+            ((plain[name] + back) / 2)[8:-8, 8:-8, 8:-8],
+            rtol=1e-5,
+            atol=1e-9,
+        )
 
 
 def test_an_explanation_over_copies_is_the_mean_of_the_explanations_of_each_by_hand(rng):
     scans = np.zeros((2, *images.SHAPE, 1), "float32")
     scans[:, 20:70, 20:80, 20:70] = rng.normal(size=(2, 50, 60, 50, 1))
     model, options = with_weights(1, images.SHAPE, 0), {"rule": "epsilon", "threads": 1}
-    step, mirrored = augmented.moves(2)[1]
+    step, mirrored = tta.moves(2)[1]
     assert mirrored
     plain = lrp.explain(model, scans, **options)
     other = lrp.explain(model, np.roll(scans[:, ::-1], step, (1, 2, 3)), **options)
-    once, twice = (augmented.explain(model, scans, copies, **options) for copies in (1, 2))
+    once, twice = (tta.explain(model, scans, copies, **options) for copies in (1, 2))
     np.testing.assert_array_equal(once.relevance, plain.relevance)
     assert once.audit.equals(plain.audit)
     np.testing.assert_allclose(twice.logits, (plain.logits + other.logits) / 2, rtol=1e-6)
     back = np.roll(other.relevance, [-one for one in step], (1, 2, 3))[:, ::-1]
     inner = (slice(None), *(slice(8, -8),) * 3)
-    np.testing.assert_allclose(twice.relevance[inner], ((plain.relevance + back) / 2)[inner], rtol=1e-5, atol=1e-9)
-    np.testing.assert_array_equal(twice.audit[["volume", "layer", "rule"]], plain.audit[["volume", "layer", "rule"]])
-    np.testing.assert_allclose(twice.audit["bias"], (plain.audit["bias"] + other.audit["bias"]) / 2, rtol=1e-6)
-    np.testing.assert_allclose(twice.audit["arriving"], twice.audit[["passed", "bias", "stabiliser"]].sum(axis=1), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(twice.audit.query("layer == 'dense'")["arriving"], twice.logits, rtol=1e-5)
+    np.testing.assert_allclose(
+        twice.relevance[inner], ((plain.relevance + back) / 2)[inner], rtol=1e-5, atol=1e-9
+    )
+    np.testing.assert_array_equal(
+        twice.audit[["volume", "layer", "rule"]], plain.audit[["volume", "layer", "rule"]]
+    )
+    np.testing.assert_allclose(
+        twice.audit["bias"], (plain.audit["bias"] + other.audit["bias"]) / 2, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        twice.audit["arriving"],
+        twice.audit[["passed", "bias", "stabiliser"]].sum(axis=1),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+    np.testing.assert_allclose(
+        twice.audit.query("layer == 'dense'")["arriving"], twice.logits, rtol=1e-5
+    )
 
 
 def test_bad_input():
     with pytest.raises(ParameterError, match="copies"):
-        augmented.moves(0)
+        tta.moves(0)
     with pytest.raises(ParameterError, match="reach"):
-        augmented.moves(2, -1)
+        tta.moves(2, -1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msxai import kernels
+from msxai.model import kernels
 
 
 def maps_of(volume, kernel):
@@ -25,7 +25,10 @@ def pooled(maps):
     values, places = np.zeros((*cells, maps.shape[3])), np.zeros((*cells, maps.shape[3]), int)
     for i, j, k in np.ndindex(*cells):
         block = maps[3 * i : 3 * i + 3, 3 * j : 3 * j + 3, 3 * k : 3 * k + 3].reshape(27, -1)
-        values[i, j, k], places[i, j, k] = block.max(axis=0), block.argmax(axis=0)  # numpy names the first of equal ones
+        values[i, j, k], places[i, j, k] = (
+            block.max(axis=0),
+            block.argmax(axis=0),
+        )  # numpy names the first of equal ones
     return values, places
 
 
@@ -45,7 +48,12 @@ def case(seed, channels, filters, shape=(17, 12, 15), inside=((4, 11), (3, 9), (
     box = tuple(slice(*edges) for edges in inside)
     volume[box] = rng.normal(size=volume[box].shape)
     cells = tuple((length - 2) // 3 for length in shape)
-    return volume, rng.normal(size=(3, 3, 3, channels, filters)), rng.normal(size=filters), rng.normal(size=(*cells, filters))
+    return (
+        volume,
+        rng.normal(size=(3, 3, 3, channels, filters)),
+        rng.normal(size=filters),
+        rng.normal(size=(*cells, filters)),
+    )
 
 
 CASES = [(0, 1, 5), (1, 1, 16), (2, 3, 4), (3, 16, 2)]
@@ -74,26 +82,39 @@ def test_forwards_and_backwards_equal_the_loops(seed, channels, filters, threads
             by_volume[i : i + x, j : j + y, k : k + z] += dense @ kernel[i, j, k].T
             seen = volume[i : i + x, j : j + y, k : k + z]
             by_kernel[i, j, k] = np.einsum("xyza,xyzc->ac", seen, dense)
-        np.testing.assert_allclose(kernels.scatter(shares, taps, winners, np.ones(volume.shape)), by_volume, atol=1e-12)
-        np.testing.assert_allclose(kernels.scatter(shares, taps, winners, volume), volume * by_volume, atol=1e-12)
-        np.testing.assert_allclose(kernels.kernel_of(kernels.slopes(volume, shares, winners)), by_kernel, atol=1e-12)
+        np.testing.assert_allclose(
+            kernels.scatter(shares, taps, winners, np.ones(volume.shape)), by_volume, atol=1e-12
+        )
+        np.testing.assert_allclose(
+            kernels.scatter(shares, taps, winners, volume), volume * by_volume, atol=1e-12
+        )
+        np.testing.assert_allclose(
+            kernels.kernel_of(kernels.slopes(volume, shares, winners)), by_kernel, atol=1e-12
+        )
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.tuples(*[st.integers(5, 14)] * 3), st.data())
 def test_any_shape_and_any_box_of_zeros(shape, data):
-    edges = [sorted(data.draw(st.tuples(st.integers(0, length), st.integers(0, length)))) for length in shape]
+    edges = [
+        sorted(data.draw(st.tuples(st.integers(0, length), st.integers(0, length))))
+        for length in shape
+    ]
     volume, kernel, bias, shares = case(0, 1, 3, shape, edges)
     values, places = pooled(maps_of(volume, kernel) + bias)
     found, winners = kernels.first_winners(volume, kernels.taps(kernel), bias)
     np.testing.assert_allclose(found, values, atol=1e-12)
-    sees = pooled(maps_of(volume != 0, np.ones((3, 3, 3, 1, 3))))[0] > 0  # elsewhere rounding of the loop's bias decides nothing
+    sees = (
+        pooled(maps_of(volume != 0, np.ones((3, 3, 3, 1, 3))))[0] > 0
+    )  # elsewhere rounding of the loop's bias decides nothing
     np.testing.assert_array_equal(winners[sees], places[sees])
     assert not winners[~sees].any()
     found = kernels.scatter(shares, kernels.taps(kernel), winners, volume)
     dense = unpooled(shares, winners, tuple(length - 2 for length in shape))
     slope = kernels.kernel_of(kernels.slopes(volume, shares, winners))
-    assert found.sum() == pytest.approx((slope * kernel).sum(), abs=1e-9)  # both are sum(shares * convolution at the winners)
+    assert found.sum() == pytest.approx(
+        (slope * kernel).sum(), abs=1e-9
+    )  # both are sum(shares * convolution at the winners)
     assert found.sum() == pytest.approx((dense * maps_of(volume, kernel)).sum(), abs=1e-9)
 
 
@@ -103,7 +124,9 @@ def test_of_equal_ones_the_first_wins():
     maps[5, 2, 2], maps[4, 2, 1] = 2, 2
     _, winners = kernels.winners_of(maps)
     assert winners[:, 0, 0, 0].tolist() == [9 + 2, 9 + 6 + 1]
-    _, winners = kernels.first_winners(np.ones((5, 5, 5, 1), "float32"), np.ones((2, 27, 1), "float32"), np.zeros(2, "float32"))
+    _, winners = kernels.first_winners(
+        np.ones((5, 5, 5, 1), "float32"), np.ones((2, 27, 1), "float32"), np.zeros(2, "float32")
+    )
     assert not winners.any()
 
 
@@ -115,8 +138,16 @@ def test_the_number_of_threads_changes_no_byte_and_is_given_back():
     for count in (1, 2, 99):
         with kernels.threads(count):
             values, winners = kernels.first_winners(volume, kernels.taps(kernel), bias)
-            found.append((values, winners, kernels.slopes(volume, shares, winners),
-                          kernels.scatter(shares, kernels.taps(kernel), winners, volume)))  # fmt: skip
+            found.append(
+                (
+                    values,
+                    winners,
+                    kernels.slopes(volume, shares, winners),
+                    kernels.scatter(shares, kernels.taps(kernel), winners, volume),
+                )
+            )
         assert numba.get_num_threads() == before
     for one, other in itertools.pairwise(found):
-        assert all(first.tobytes() == second.tobytes() for first, second in zip(one, other, strict=True))
+        assert all(
+            first.tobytes() == second.tobytes() for first, second in zip(one, other, strict=True)
+        )

@@ -3,20 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.networks import SMALL, with_weights
 
-from msxai import network
-from msxai.errors import ParameterError
+from msxai.base.errors import ParameterError
+from msxai.model import network
 
 LARGER = (73, 72, 71)
-SMALL = (71, 71, 71)  # the smallest volume that four valid convolutions and three poolings leave a cell of
-
-
-def with_weights(width=2, shape=SMALL, seed=0, **options):
-    model = network.build(width, shape, **options)
-    rng = np.random.default_rng(seed)
-    for layer in model.layers:
-        layer.set_weights([rng.normal(0, 0.2, value.shape) for value in layer.get_weights()])
-    return model
 
 
 def test_the_papers_network_has_333889_weights():
@@ -28,23 +20,35 @@ def test_the_papers_network_has_333889_weights():
 
 def test_l2_stands_on_the_third_and_fourth_convolution_only():
     model = network.build(2)
-    assert [name for name in network.CONVOLUTIONS if model.get_layer(name).kernel_regularizer] == ["conv3", "conv4"]
+    assert [name for name in network.CONVOLUTIONS if model.get_layer(name).kernel_regularizer] == [
+        "conv3",
+        "conv4",
+    ]
     assert float(model.get_layer("conv3").kernel_regularizer.l2) == pytest.approx(0.01)
 
 
 @tf.function(reduce_retracing=True)
 def gradients(model, volume):
-    """Logit and its slopes; compiled, where oneDNN (`msxai.network` sees that it is on) hands the slope of tied maxima to one of them."""
+    """Logit and its slopes; compiled, where oneDNN (`msxai.model.network` sees that it is on) hands the slope of tied maxima to one of them."""
     with tf.GradientTape() as tape:
         tape.watch(volume)
         logit = model(volume)
-    return logit, tape.gradient(logit, [volume, *(variable.value for variable in model.trainable_variables)])
+    return logit, tape.gradient(
+        logit, [volume, *(variable.value for variable in model.trainable_variables)]
+    )
 
 
-@pytest.mark.parametrize(("shape", "box"), [
-    (SMALL, None), (LARGER, ((0, 72), (0, 71), (0, 70))), (LARGER, ((12, 50), (3, 69), (20, 55))), (LARGER, ((13, 49), (4, 70), (21, 56))),
-    (LARGER, ((14, 51), (5, 71), (22, 57))), (LARGER, ((35, 35), (0, 2), (69, 70))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shape", "box"),
+    [
+        (SMALL, None),
+        (LARGER, ((0, 72), (0, 71), (0, 70))),
+        (LARGER, ((12, 50), (3, 69), (20, 55))),
+        (LARGER, ((13, 49), (4, 70), (21, 56))),
+        (LARGER, ((14, 51), (5, 71), (22, 57))),
+        (LARGER, ((35, 35), (0, 2), (69, 70))),
+    ],
+)
 def test_the_fast_network_has_the_values_and_gradients_of_the_papers_order(shape, box):
     """Pooling before the ELU, convolution and pooling as one layer by the kernels: the same function of weights and volume."""
     volume = np.zeros((2, *shape, 1), "float32")
@@ -59,11 +63,17 @@ def test_the_fast_network_has_the_values_and_gradients_of_the_papers_order(shape
     assert [layer.name for layer in fast.layers][:3] == ["conv1", "elu1", "dropout1"]
     assert list(network.weights(paper)) == list(network.weights(fast))
     np.testing.assert_allclose(fast_logit, logit, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(fast(volume), logit, rtol=1e-4, atol=1e-5)  # not compiled by TensorFlow
+    np.testing.assert_allclose(
+        fast(volume), logit, rtol=1e-4, atol=1e-5
+    )  # not compiled by TensorFlow
     inner = np.ones(volume.shape, bool) if box is None else np.zeros(volume.shape, bool)
-    inner[inside] = True  # where all is 0 the maxima tie, and the two orders may differ in whom they hand the slope to
+    inner[inside] = (
+        True  # where all is 0 the maxima tie, and the two orders may differ in whom they hand the slope to
+    )
     largest = max(np.abs(slope).max() for slope in slopes[1:])
-    np.testing.assert_allclose(fast_slopes[0][inner], slopes[0][inner], rtol=1e-3, atol=1e-5 * np.abs(slopes[0]).max())
+    np.testing.assert_allclose(
+        fast_slopes[0][inner], slopes[0][inner], rtol=1e-3, atol=1e-5 * np.abs(slopes[0]).max()
+    )
     for one, other in zip(slopes[1:], fast_slopes[1:], strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-5 * largest)
 
@@ -79,7 +89,10 @@ def test_weights_survive_the_disk(tmp_path):
 
 def test_weights_of_another_width_are_refused_by_name(tmp_path):
     network.save_weights(with_weights(2), tmp_path / "weights.npz")
-    with pytest.raises(ParameterError, match=r"conv1/kernel: found shape \(3, 3, 3, 1, 2\); expected shape \(3, 3, 3, 1, 4\)"):
+    with pytest.raises(
+        ParameterError,
+        match=r"conv1/kernel: found shape \(3, 3, 3, 1, 2\); expected shape \(3, 3, 3, 1, 4\)",
+    ):
         network.load_weights(network.build(4, SMALL), tmp_path / "weights.npz")
 
 

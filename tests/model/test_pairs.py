@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from msxai import pairs, training
-from msxai.errors import CohortError, ParameterError
+from msxai.base.errors import CohortError, ParameterError
+from msxai.model import pairs, training
 
 SHAPE = (4, 4, 4)
 
@@ -17,9 +17,17 @@ class Toy:
 
     def __init__(self, spot=2.0, count=36, path="toy"):
         rng = np.random.default_rng(0)
-        labels, parts = np.arange(count) % 2, np.repeat(["training", "validation", "holdout"], [count - 18, 8, 10])
+        labels, parts = (
+            np.arange(count) % 2,
+            np.repeat(["training", "validation", "holdout"], [count - 18, 8, 10]),
+        )
         names = [f"sub-{row:02}" for row in range(count)]
-        about = {"participant_id": names, "session_id": "", "label": pd.array(labels, "Int64"), "part": parts}
+        about = {
+            "participant_id": names,
+            "session_id": "",
+            "label": pd.array(labels, "Int64"),
+            "part": parts,
+        }
         self.name, self.path, self.table, self.parameters = "toy", path, pd.DataFrame(about), {}
         self.images = rng.normal(size=(count, *SHAPE)).astype("float32")
         self.places = [tuple(rng.choice([0, 3], 3)) for _ in range(count)]
@@ -53,13 +61,19 @@ def test_a_patient_stands_beside_himself_and_differs_by_the_lesion_alone(toys):
             assert difference[untouched.places[row]] == pytest.approx(2)
             assert np.count_nonzero(difference) == 1
             third = next(one for one in rows if (untouched.images[one] == volumes[2, ..., 0]).all())
-            fourth = next(one for one in rows if (untouched.images[one] == volumes[3, ..., 0]).all())
+            fourth = next(
+                one for one in rows if (untouched.images[one] == volumes[3, ..., 0]).all()
+            )
             assert [untouched.table["label"][one] for one in (row, third, fourth)] == [1, 1, 0]
             seen.append((epoch, row, third))
         batches.on_epoch_end()
     for place in (1, 2):  # every patient once in each place, in another order each epoch
         orders = [[one[place] for one in seen if one[0] == epoch] for epoch in (0, 1)]
-        assert sorted(orders[0]) == sorted(orders[1]) == [row for row in rows if untouched.table["label"][row] == 1]
+        assert (
+            sorted(orders[0])
+            == sorted(orders[1])
+            == [row for row in rows if untouched.table["label"][row] == 1]
+        )
         assert orders[0] != orders[1]
 
 
@@ -76,7 +90,10 @@ def test_half_of_the_controls_are_filled_too(toys):
 
 def test_a_pair_is_augmented_alike(toys):
     untouched, filled = toys
-    batches, moved = pairs.Pairs(untouched, filled, untouched.rows("training"), seed=0, augmentation=True), 0
+    batches, moved = (
+        pairs.Pairs(untouched, filled, untouched.rows("training"), seed=0, augmentation=True),
+        0,
+    )
     for index in range(len(batches)):
         first, second = batches[index][0][:2, ..., 0]
         row = batches.order[index, 0] // 2
@@ -86,10 +103,15 @@ def test_a_pair_is_augmented_alike(toys):
 
 
 def test_the_loss_is_cross_entropy_and_the_logistic_loss_of_the_pair(rng):
-    logits, labels = rng.normal(size=(4, 1)).astype("float32"), np.array([[1], [0], [1], [0]], "float32")
+    logits, labels = (
+        rng.normal(size=(4, 1)).astype("float32"),
+        np.array([[1], [0], [1], [0]], "float32"),
+    )
     z, y = logits[:, 0].astype(float), labels[:, 0]
     entropy = np.mean(np.log1p(np.exp(-z)) * y + np.log1p(np.exp(z)) * (1 - y))
-    assert float(pairs.loss(labels, logits)) == pytest.approx(np.log1p(np.exp(z[1] - z[0])) + entropy / 2, rel=1e-5)
+    assert float(pairs.loss(labels, logits)) == pytest.approx(
+        np.log1p(np.exp(z[1] - z[0])) + entropy / 2, rel=1e-5
+    )
     swapped = logits[[1, 0, 2, 3]]
     assert (float(pairs.loss(labels, swapped)) > float(pairs.loss(labels, logits))) == (z[0] > z[1])
     assert np.isfinite(float(pairs.loss(labels[:1], logits[:1])))  # the rest of a validation part
@@ -97,19 +119,45 @@ def test_the_loss_is_cross_entropy_and_the_logistic_loss_of_the_pair(rng):
 
 def test_the_network_learns_the_lesion_and_the_history_is_the_cross_entropy(toys):
     untouched, filled = Toy(count=118), Toy(spot=0.0, count=118, path="filled")
-    options = {"learning_rate": 2e-2, "decay": 0.0, "batch_size": 3, "epochs": 30, "patience": 30, "seed": 1, "augmentation": False}
+    options = {
+        "learning_rate": 2e-2,
+        "decay": 0.0,
+        "batch_size": 3,
+        "epochs": 30,
+        "patience": 30,
+        "seed": 1,
+        "augmentation": False,
+    }
     weights = {}
     for name, other in {"labels": None, "pairs": filled}.items():
         keras.utils.set_random_seed(0)
-        model = keras.Sequential([keras.Input((*SHAPE, 1)), keras.layers.Flatten(), keras.layers.Dense(1, kernel_initializer="zeros")])
-        history = training.fit(model, untouched, **options, **pairs.options(untouched, other, 1, False))
+        model = keras.Sequential(
+            [
+                keras.Input((*SHAPE, 1)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(1, kernel_initializer="zeros"),
+            ]
+        )
+        history = training.fit(
+            model, untouched, **options, **pairs.options(untouched, other, 1, False)
+        )
         weights[name] = np.abs(model.get_weights()[0].reshape(SHAPE))
-        assert set(history) == {"epoch", "accuracy", "loss", "val_accuracy", "val_loss", "learning_rate", "best"}
+        assert set(history) == {
+            "epoch",
+            "accuracy",
+            "loss",
+            "val_accuracy",
+            "val_loss",
+            "learning_rate",
+            "best",
+        }
         rows = untouched.rows("validation")
         logits = training.predict(model, untouched, rows)
         known = untouched.table["label"].to_numpy(int)[rows]
         best = history[history["best"]].iloc[0]
-        assert best["val_loss"] == pytest.approx(log_loss(known, 1 / (1 + np.exp(-logits.astype(float)))), rel=1e-4)
+        assert best["val_loss"] == pytest.approx(
+            log_loss(known, 1 / (1 + np.exp(-logits.astype(float)))), rel=1e-4
+        )
     corners = np.zeros(SHAPE, bool)
     corners[np.ix_([0, 3], [0, 3], [0, 3])] = True
     found = {name: roc_auc_score(corners.ravel(), one.ravel()) for name, one in weights.items()}
@@ -130,4 +178,9 @@ def test_what_is_no_pair_is_refused(toys):
     with pytest.raises(CohortError, match="same scans in the same order"):
         pairs.Pairs(untouched, filled, untouched.rows("training"), 0)
     with pytest.raises(CohortError, match="9 patients and 0 controls"):
-        pairs.Pairs(untouched, Toy(path="other"), [row for row in untouched.rows("training") if untouched.table["label"][row]], 0)
+        pairs.Pairs(
+            untouched,
+            Toy(path="other"),
+            [row for row in untouched.rows("training") if untouched.table["label"][row]],
+            0,
+        )

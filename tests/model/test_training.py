@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msxai import network, statistics, training
-from msxai.errors import CohortError
+from msxai.base import statistics
+from msxai.base.errors import CohortError
+from msxai.model import network, training
 
 
 class Toy:
@@ -21,7 +22,9 @@ class Toy:
         labels = np.arange(count) % 2
         parts = np.repeat(["training", "validation", "holdout"], [count - holdout - 6, 6, holdout])
         self.table = pd.DataFrame({"label": pd.array(labels, "Int64"), "part": parts})
-        self.images = (rng.normal(size=(count, 4, 4, 4)) + labels[:, None, None, None]).astype("float32")
+        self.images = (rng.normal(size=(count, 4, 4, 4)) + labels[:, None, None, None]).astype(
+            "float32"
+        )
         self.read = []
 
     def rows(self, part):
@@ -35,10 +38,20 @@ class Toy:
 
 def toy_model(seed=0):
     keras.utils.set_random_seed(seed)
-    return keras.Sequential([keras.Input((4, 4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    return keras.Sequential(
+        [keras.Input((4, 4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
 
 
-OPTIONS = {"learning_rate": 5e-3, "decay": 2e-3, "batch_size": 4, "epochs": 5, "patience": 5, "seed": 1, "augmentation": True}
+OPTIONS = {
+    "learning_rate": 5e-3,
+    "decay": 2e-3,
+    "batch_size": 4,
+    "epochs": 5,
+    "patience": 5,
+    "seed": 1,
+    "augmentation": True,
+}
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
@@ -58,8 +71,13 @@ def test_augmentation_is_a_flip_and_a_shift_along_x(seed, shift):
 def test_augmentation_draws_flips_and_all_shifts_evenly():
     volume = np.zeros((9, 1, 1), "float32")
     volume[3] = 1
-    where = [int(np.argmax(training.augment(volume, np.random.default_rng(seed)))) for seed in range(2000)]
-    expected = dict(zip(range(1, 8), np.array([1, 1, 2, 2, 2, 1, 1]) * 200, strict=True))  # 3 and its mirror 5, each moved by -2..2
+    where = [
+        int(np.argmax(training.augment(volume, np.random.default_rng(seed))))
+        for seed in range(2000)
+    ]
+    expected = dict(
+        zip(range(1, 8), np.array([1, 1, 2, 2, 2, 1, 1]) * 200, strict=True)
+    )  # 3 and its mirror 5, each moved by -2..2
     counts = np.bincount(where, minlength=8)
     assert all(abs(counts[place] - number) < 80 for place, number in expected.items())
 
@@ -80,11 +98,15 @@ def test_batches_hold_every_scan_once_an_epoch_in_a_new_order():
 def test_keras_reads_each_epoch_in_the_order_of_that_epoch():
     """Prefetching must not reach into the next epoch's order: the rows read are those that the seed says, epoch by epoch."""
     toy = Toy()
-    training.fit(toy_model(), toy, **{**OPTIONS, "augmentation": False, "epochs": 3, "batch_size": 3})
+    training.fit(
+        toy_model(), toy, **{**OPTIONS, "augmentation": False, "epochs": 3, "batch_size": 3}
+    )
     rows = toy.rows("training")
     read = [row for row in toy.read if row in set(rows)]
     epochs = (1, 2, 3)  # Keras ends an epoch once while it builds the model, before the first one
-    expected = [row for epoch in epochs for row in np.random.default_rng([1, epoch]).permutation(rows)]
+    expected = [
+        row for epoch in epochs for row in np.random.default_rng([1, epoch]).permutation(rows)
+    ]
     assert read[-len(expected) :] == expected
 
 
@@ -113,7 +135,9 @@ def test_permuting_holdout_labels_changes_nothing():
     for turn in (False, True):
         toy, model = Toy(), toy_model()
         if turn:
-            toy.table.loc[toy.rows("holdout"), "label"] = 1 - toy.table.loc[toy.rows("holdout"), "label"]
+            toy.table.loc[toy.rows("holdout"), "label"] = (
+                1 - toy.table.loc[toy.rows("holdout"), "label"]
+            )
         histories.append(training.fit(model, toy, **OPTIONS))
         weights.append(model.get_weights())
     for one, other in zip(*weights, strict=True):
@@ -123,7 +147,9 @@ def test_permuting_holdout_labels_changes_nothing():
 
 def test_the_learning_rate_follows_the_papers_decay():
     history = training.fit(toy_model(), Toy(), **OPTIONS)
-    np.testing.assert_allclose(history["learning_rate"], [5e-3 / (1 + 2e-3 * 3 * epoch) for epoch in range(1, 6)])
+    np.testing.assert_allclose(
+        history["learning_rate"], [5e-3 / (1 + 2e-3 * 3 * epoch) for epoch in range(1, 6)]
+    )
     rate = keras.optimizers.schedules.InverseTimeDecay(5e-4, 1, 2e-3)
     assert float(rate(1000)) == pytest.approx(5e-4 / 3)
 
@@ -131,7 +157,9 @@ def test_the_learning_rate_follows_the_papers_decay():
 def test_the_best_epoch_wins_by_accuracy_then_loss():
     model, best = toy_model(), training.BestWeights()
     best.set_model(model)
-    for epoch, (accuracy, loss) in enumerate([(0.6, 0.5), (0.8, 0.9), (0.8, 0.7), (0.8, 0.8), (0.7, 0.1)]):
+    for epoch, (accuracy, loss) in enumerate(
+        [(0.6, 0.5), (0.8, 0.9), (0.8, 0.7), (0.8, 0.8), (0.7, 0.1)]
+    ):
         model.set_weights([np.full_like(value, epoch) for value in model.get_weights()])
         best.on_epoch_end(epoch, {"val_accuracy": accuracy, "val_loss": loss})
     best.on_train_end()
@@ -148,7 +176,9 @@ def test_training_learns_what_can_be_learnt():
 def test_a_part_with_one_group_only_is_refused():
     toy = Toy()
     toy.table.loc[toy.table["part"] == "validation", "label"] = 1
-    with pytest.raises(CohortError, match=r"toy, validation part: found 6 scans with the labels \[1\]"):
+    with pytest.raises(
+        CohortError, match=r"toy, validation part: found 6 scans with the labels \[1\]"
+    ):
         training.fit(toy_model(), toy, **OPTIONS)
 
 
@@ -165,7 +195,11 @@ def test_a_trial_is_saved_with_its_record_last(tmp_path):
     source = tmp_path / "prepared.h5"
     source.write_bytes(b"x")
     record = training.save(tmp_path / "trial-0", model, history, {"width": 2}, [source])
-    assert sorted(path.name for path in (tmp_path / "trial-0").iterdir()) == ["history.tsv", "provenance.json", "weights.npz"]
+    assert sorted(path.name for path in (tmp_path / "trial-0").iterdir()) == [
+        "history.tsv",
+        "provenance.json",
+        "weights.npz",
+    ]
     best = history[history["best"]].iloc[0]
     assert record["val_accuracy"] == best["val_accuracy"]
     assert record["best_epoch"] == best["epoch"]
@@ -180,10 +214,14 @@ def test_permuted_labels_leave_nothing_to_learn(permuted):
     does not. benchmarks/permutation.py does the same with simulated scans and the real network."""
     toy, model = Toy(300, 200), toy_model()
     if permuted:
-        toy.table["label"] = pd.array(np.random.default_rng(3).permutation(toy.table["label"]), "Int64")
+        toy.table["label"] = pd.array(
+            np.random.default_rng(3).permutation(toy.table["label"]), "Int64"
+        )
     training.fit(model, toy, **{**OPTIONS, "epochs": 10})
     rows = toy.rows("holdout")
-    low, high = statistics.auc_interval(toy.table["label"].to_numpy(int)[rows], training.predict(model, toy, rows), level=0.99)
+    low, high = statistics.auc_interval(
+        toy.table["label"].to_numpy(int)[rows], training.predict(model, toy, rows), level=0.99
+    )
     assert (low <= 0.5 <= high) == permuted
 
 

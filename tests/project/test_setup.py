@@ -23,7 +23,10 @@ ROOT = Path(msxai.ROOT)
 BIN = Path(sys.executable).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
-PINS = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)(?: ; ([^\\]+?))? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M)
+PINS = re.compile(
+    r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)(?: ; ([^\\]+?))? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
+    re.M,
+)
 
 
 def name(text):
@@ -33,9 +36,15 @@ def name(text):
 def locked(file):
     """Name to version and marker; a pin without a hash, or a line that is no pin, fails here."""
     text = (ROOT / file).read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "--hash=sha256:"))]
+    lines = [
+        line
+        for line in text.splitlines()
+        if line.strip() and not line.lstrip().startswith(("#", "--hash=sha256:"))
+    ]
     pins = PINS.findall(text)
-    assert len(lines) == len(pins), f"{file}: {set(lines) - {line for line in lines if any(line.startswith(pin[0]) for pin in pins)}}"
+    assert len(lines) == len(pins), (
+        f"{file}: {set(lines) - {line for line in lines if any(line.startswith(pin[0]) for pin in pins)}}"
+    )
     found = {}
     for package, version, marker, _ in pins:
         found.setdefault(name(package), []).append((Version(version), marker))
@@ -49,7 +58,9 @@ def locked(file):
 def test_a_lock_names_no_place(file):
     text = (ROOT / file).read_text(encoding="utf-8")
     assert "://" not in text
-    assert not re.search(r"(?m)^\s*-|(?: |=|-r )/|@ ", re.sub(r"(?m)^    --hash=.*$|^#.*$", "", text))
+    assert not re.search(
+        r"(?m)^\s*-|(?: |=|-r )/|@ ", re.sub(r"(?m)^    --hash=.*$|^#.*$", "", text)
+    )
 
 
 def test_the_lock_satisfies_pyproject():
@@ -58,7 +69,9 @@ def test_the_lock_satisfies_pyproject():
         wanted = Requirement(text)
         versions = [version for version, _ in lock.get(name(wanted.name), [])]
         assert versions, f"{text} is not in the lock: make lock"
-        assert all(version in wanted.specifier for version in versions), f"{text}, locked {versions}: make lock"
+        assert all(version in wanted.specifier for version in versions), (
+            f"{text}, locked {versions}: make lock"
+        )
 
 
 def test_what_is_installed_is_what_is_locked():
@@ -66,7 +79,11 @@ def test_what_is_installed_is_what_is_locked():
 
     for file in ("requirements.lock", "innvestigate.lock"):
         for package, pins in locked(file).items():
-            here = [pin for pin, marker in pins if not marker or Requirement(f"{package} ; {marker}").marker.evaluate()]
+            here = [
+                pin
+                for pin, marker in pins
+                if not marker or Requirement(f"{package} ; {marker}").marker.evaluate()
+            ]
             assert len(here) < 2, package
             if here:
                 assert Version(version(package)) == here[0], f"{package}: make setup"
@@ -82,8 +99,14 @@ def test_conda_reads_the_same_lock():
     plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
     assert pip == ["-r requirements.lock"]  # no version is written twice
-    assert [entry for entry in plain if entry.startswith("python")] == ["python" + PROJECT["requires-python"]]
-    assert {re.split("[<>=]", entry)[0] for entry in plain} <= {"python", "pip", "make"}  # nothing that the lock decides
+    assert [entry for entry in plain if entry.startswith("python")] == [
+        "python" + PROJECT["requires-python"]
+    ]
+    assert {re.split("[<>=]", entry)[0] for entry in plain} <= {
+        "python",
+        "pip",
+        "make",
+    }  # nothing that the lock decides
 
 
 def test_the_setup_script_takes_the_pythons_of_pyproject():
@@ -100,7 +123,9 @@ def test_one_version_and_licence():
 
 def test_the_package_is_found_from_any_folder(tmp_path):
     code = "import msxai; print(msxai.ROOT)"
-    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert Path(found.stdout.strip()) == ROOT
 
 
@@ -137,12 +162,21 @@ def bare(tmp_path):
             return file
 
         def python(self, command, version="3.12", runs=True, venv=True):
-            return self.stub(command, VERSION.format(version, int(not runs), int(not venv)) + MAKES_VENV)
+            return self.stub(
+                command, VERSION.format(version, int(not runs), int(not venv)) + MAKES_VENV
+            )
 
         def setup(self, *make, **variables):
             environment = {"PATH": str(self.path), "HOME": "/nonexistent", **variables}
             command = [shutil.which("make"), "--no-print-directory", *(make or ["setup"])]
-            return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60)
+            return subprocess.run(
+                command,
+                cwd=self.folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
 
         @property
         def stamp(self):
@@ -155,7 +189,13 @@ def bare(tmp_path):
 
     it = Bare()
     it.path.mkdir()
-    for file in ("Makefile", "requirements.lock", "innvestigate.lock", "tools/setup.sh", "tools/run.sh"):
+    for file in (
+        "Makefile",
+        "requirements.lock",
+        "innvestigate.lock",
+        "tools/setup.sh",
+        "tools/run.sh",
+    ):
         (it.folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, it.folder / file)
     for tool in (
@@ -192,7 +232,12 @@ def one_message(result, bare, *words):
 
 
 def test_no_python_at_all(bare):
-    one_message(bare.setup(), bare, "no Python 3.11, 3.12 or 3.13 runs here", "PYTHON=/path/to/python3.12 make setup")
+    one_message(
+        bare.setup(),
+        bare,
+        "no Python 3.11, 3.12 or 3.13 runs here",
+        "PYTHON=/path/to/python3.12 make setup",
+    )
 
 
 def test_a_python_that_fails_is_passed_over(bare):
@@ -213,7 +258,11 @@ def test_too_old_and_too_new_are_passed_over(bare):
 def test_a_named_python_that_is_too_old(bare):
     old = bare.python("old", "3.9", runs=False)
     bare.python("python3.12")
-    one_message(bare.setup(PYTHON=str(old)), bare, f"PYTHON={old} is Python 3.9; 3.11, 3.12 or 3.13 is needed")
+    one_message(
+        bare.setup(PYTHON=str(old)),
+        bare,
+        f"PYTHON={old} is Python 3.9; 3.11, 3.12 or 3.13 is needed",
+    )
 
 
 @pytest.mark.parametrize("broken", [True, False])
@@ -226,7 +275,12 @@ def test_a_named_python_that_does_not_run(bare, broken):
 @pytest.mark.parametrize("named", [True, False])
 def test_a_missing_venv_module(bare, named):
     stub = bare.python("python3.12", venv=False)
-    one_message(bare.setup(**({"PYTHON": str(stub)} if named else {})), bare, "no venv module", "apt-get install python3.12-venv")
+    one_message(
+        bare.setup(**({"PYTHON": str(stub)} if named else {})),
+        bare,
+        "no venv module",
+        "apt-get install python3.12-venv",
+    )
 
 
 def test_a_python_without_venv_is_passed_over(bare):
@@ -237,7 +291,13 @@ def test_a_python_without_venv_is_passed_over(bare):
 
 def test_a_failing_install(bare):
     bare.python("python3.12")
-    one_message(bare.setup(PIP_RC="1"), bare, "ERROR: no route to the index", "make setup", ".venv/setup.log")
+    one_message(
+        bare.setup(PIP_RC="1"),
+        bare,
+        "ERROR: no route to the index",
+        "make setup",
+        ".venv/setup.log",
+    )
     assert len(bare.calls) == 1
     assert bare.setup().returncode == 0  # and the next call tries again
     assert bare.stamp.exists()
@@ -247,11 +307,17 @@ def test_setup_once_and_again_when_a_lock_changes(bare):
     bare.python("python3.12")
     assert bare.setup().returncode == 0
     calls = bare.calls
-    assert ["--require-hashes --no-deps -r requirements.lock" in calls[0], "--ignore-requires-python" in calls[1]] == [True, True]
+    assert [
+        "--require-hashes --no-deps -r requirements.lock" in calls[0],
+        "--ignore-requires-python" in calls[1],
+    ] == [True, True]
     assert "--editable ." in calls[2]
     again = bare.setup()
     assert (again.returncode, again.stdout, bare.calls) == (0, "", calls)
-    for path in (bare.folder / "requirements.lock", bare.folder / "Makefile"):  # a checkout's new times are no change
+    for path in (
+        bare.folder / "requirements.lock",
+        bare.folder / "Makefile",
+    ):  # a checkout's new times are no change
         os.utime(path)
     bare.setup()
     assert bare.calls == calls
@@ -279,7 +345,9 @@ def test_an_interrupted_setup_goes_on_with_its_own_python(bare):
     assert ".venv/bin/python (Python 3.12)" in bare.setup().stdout
     assert marker.exists()
     bare.stamp.unlink()
-    assert bare.setup(PYTHON=str(bare.path / "python3.13")).returncode == 0  # another version asked for: all of it anew
+    assert (
+        bare.setup(PYTHON=str(bare.path / "python3.13")).returncode == 0
+    )  # another version asked for: all of it anew
     assert not marker.exists()
 
 
@@ -298,7 +366,16 @@ def test_a_moved_checkout_is_set_up_anew(bare):
 def test_make_alone_lists_the_targets(bare):
     listed = bare.setup("help").stdout
     assert listed == bare.setup("--").stdout
-    for target in ("setup", "test", "figures", "run", "lab", "lint", "clean", "proof-generalisation"):
+    for target in (
+        "setup",
+        "test",
+        "figures",
+        "run",
+        "lab",
+        "lint",
+        "clean",
+        "proof-generalisation",
+    ):
         assert f"make {target} " in listed
 
 
@@ -316,7 +393,9 @@ def test_make_run_refuses_before_any_work(bare, variables, word):
     result = bare.setup("run", **variables)
     assert result.returncode != 0
     assert word in result.stderr
-    assert len([line for line in result.stderr.splitlines() if not line.startswith("make: ***")]) == 1
+    assert (
+        len([line for line in result.stderr.splitlines() if not line.startswith("make: ***")]) == 1
+    )
     assert not (bare.folder / ".venv").exists()
 
 
@@ -331,7 +410,13 @@ def test_make_run_keeps_to_its_own_folder(bare):
     snakemake.write_text('#!/bin/sh\nfor word; do echo "[$word]"; done\n', encoding="utf-8")
     snakemake.chmod(0o755)
     called = bare.setup("run", COHORT="data/my study/", PATIENTS="RR MS", HOLDOUT="0.2,0.2").stdout
-    for word in ("cohort=data/my study", "results=runs/my study-demo", "patients=RR MS", "holdout=0.2,0.2", "workflow/demo.yaml"):
+    for word in (
+        "cohort=data/my study",
+        "results=runs/my study-demo",
+        "patients=RR MS",
+        "holdout=0.2,0.2",
+        "workflow/demo.yaml",
+    ):
         assert f"[{word}]" in called
     assert "controls" not in called
     assert not (bare.folder / "figures").exists()
@@ -341,7 +426,12 @@ def test_make_run_keeps_to_its_own_folder(bare):
 
 
 def test_ruff():
-    result = subprocess.run([BIN / "ruff", "check", "--output-format=concise", "."], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(
+        [BIN / "ruff", "check", "--output-format=concise", "."],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == 0, result.stdout
 
 
@@ -353,16 +443,46 @@ def test_layers():
 def test_size_of_the_package():
     """Thin: the series under 3,000 lines; what is beside its main line (LRP, any cohort, judging heatmaps, ...) has budgets of its own."""
     package = ROOT / "msxai"
-    lines = {path.relative_to(package).with_suffix("").as_posix(): code_lines(path) for path in package.rglob("*.py")}
+    lines = {
+        path.relative_to(package).with_suffix("").as_posix(): code_lines(path)
+        for path in package.rglob("*.py")
+    }
     lrp = sum(lines.pop(name) for name in ("lrp", "graph", "rules", "attribution", "incremental"))
-    any_cohort = ("adni", "bids", "tables", "confounds", "quality_control", "registration", "alignment", "brain_extraction",
-                  "derivatives", "atlases")  # fmt: skip
+    any_cohort = (
+        "adni",
+        "bids",
+        "tables",
+        "confounds",
+        "quality_control",
+        "registration",
+        "alignment",
+        "brain_extraction",
+        "derivatives",
+        "atlases",
+    )
     cohorts = sum(lines.pop(name, 0) for name in any_cohort)
-    judged = ("quality", "reference_maps", "sanity", "faithfulness", "augmented", "explainers", "states", "trust", "figures/quality",
-              "pairs")  # fmt: skip
+    judged = (
+        "quality",
+        "reference_maps",
+        "sanity",
+        "faithfulness",
+        "augmented",
+        "explainers",
+        "states",
+        "trust",
+        "figures/quality",
+        "pairs",
+    )
     quality = sum(lines.pop(name, 0) for name in judged)
     judges = sum(lines.pop(name) for name in ("baselines", "comparison"))
-    by_region = ("regions", "region_statistics", "region_tables", "permutation", "figures/regions", "figures/methods")
+    by_region = (
+        "regions",
+        "region_statistics",
+        "region_tables",
+        "permutation",
+        "figures/regions",
+        "figures/methods",
+    )
     regions = sum(lines.pop(name) for name in by_region)
     filled = sum(lines.pop(name, 0) for name in ("lesions", "filling", "counterfactuals"))
     results = sum(lines.pop(name, 0) for name in ("report", "claims"))
@@ -382,13 +502,29 @@ def code_lines(path):
     """Lines with a token that is neither comment nor docstring."""
     text = path.read_text(encoding="utf-8")
     scopes = [
-        node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     first = [node.body[0] for node in scopes if ast.get_docstring(node) is not None]
     documented = {line for node in first for line in range(node.lineno, node.end_lineno + 1)}
-    layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER, tokenize.ENCODING}
-    tokens = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type not in layout]
-    return len({line for token in tokens for line in range(token.start[0], token.end[0] + 1)} - documented)
+    layout = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+        tokenize.ENCODING,
+    }
+    tokens = [
+        token
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type not in layout
+    ]
+    return len(
+        {line for token in tokens for line in range(token.start[0], token.end[0] + 1)} - documented
+    )
 
 
 def test_code_lines_are_counted(tmp_path):
@@ -404,7 +540,18 @@ def test_code_lines_are_counted(tmp_path):
 
 
 def test_there_are_notebooks():
-    assert [path.stem.split("_")[0] for path in SCRIPTS] == ["01", "01b", "02", "03", "04", "05", "06", "07", "08", "09"]
+    assert [path.stem.split("_")[0] for path in SCRIPTS] == [
+        "01",
+        "01b",
+        "02",
+        "03",
+        "04",
+        "05",
+        "06",
+        "07",
+        "08",
+        "09",
+    ]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -412,12 +559,17 @@ def test_a_pair_is_one(script):
     pair = script.with_suffix(".ipynb")
     assert pair.is_file(), "make pairs"
     text, notebook = jupytext.read(script), jupytext.read(pair)
-    cells = [[(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in one.cells] for one in (text, notebook)]
+    cells = [
+        [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in one.cells]
+        for one in (text, notebook)
+    ]
     assert cells[0] == cells[1], "after an edit of the .py: make pairs"
     for cell in notebook.cells:
         assert not cell.get("outputs"), f"{pair.name} has outputs: nbstripout {pair}"
         assert cell.get("execution_count") is None
-    assert "language_info" not in notebook.metadata, "a kernel's version does not belong into the repository: nbstripout"
+    assert "language_info" not in notebook.metadata, (
+        "a kernel's version does not belong into the repository: nbstripout"
+    )
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -427,8 +579,19 @@ def test_a_notebook_is_calls_in_short_cells(script):
     assert len(tagged) == 1
     for cell in cells:
         nodes = list(ast.walk(ast.parse(cell.source)))
-        assert not any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda) for node in nodes), cell.source
-        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-        assert not [text for text in texts if re.match(r"(/|~|[A-Za-z]:[\\/])\S", text)], cell.source
+        assert not any(
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda)
+            for node in nodes
+        ), cell.source
+        texts = [
+            node.value
+            for node in nodes
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        assert not [text for text in texts if re.match(r"(/|~|[A-Za-z]:[\\/])\S", text)], (
+            cell.source
+        )
         assert cell in tagged or len(cell.source.splitlines()) <= 15, cell.source
-    assert not any(isinstance(node, ast.Assign) for node in ast.parse(tagged[0].source).body)  # each parameter is annotated
+    assert not any(
+        isinstance(node, ast.Assign) for node in ast.parse(tagged[0].source).body
+    )  # each parameter is annotated

@@ -1,11 +1,13 @@
-"""msxai.faithfulness on functions whose answer is known, and the fill of simulated lesions."""
+"""msxai.quality.faithfulness on functions whose answer is known, and the fill of simulated lesions."""
 
 import keras
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from msxai import faithfulness, images, phantom
+from msxai.data import images
+from msxai.data.synthetic import phantom
+from msxai.quality import faithfulness
 
 SHAPE = (12, 13, 11)
 
@@ -27,8 +29,12 @@ def test_lesions_are_filled_as_lesions():
     """Where half of the neighbours are lesion too, their median is lesion; the fill is normal-appearing white matter."""
     scan = phantom.simulate("ms", "MS", 3, 4, volume=30000)
     volume = images.normalise(scan.image.astype("float32"), scan.brain, "zscore")
-    usual, found = (faithfulness.fill(volume, scan.brain, mask=mask) for mask in (None, scan.lesions))
-    white = (scan.classes == 1 + list(phantom.anatomy.CLASSES).index("white matter")) & ~ndimage.binary_dilation(scan.lesions, iterations=3)
+    usual, found = (
+        faithfulness.fill(volume, scan.brain, mask=mask) for mask in (None, scan.lesions)
+    )
+    white = (
+        scan.classes == 1 + list(phantom.anatomy.CLASSES).index("white matter")
+    ) & ~ndimage.binary_dilation(scan.lesions, iterations=3)
     level, spread = np.median(volume[white]), volume[white].std()
     core = ndimage.binary_erosion(scan.lesions, iterations=2)
     assert core.sum() > 100
@@ -49,9 +55,15 @@ def test_deletion_and_insertion_of_a_logit_that_is_known(rng):
 
     steps = (0.005, 0.01, 0.02)
     assert faithfulness.exchanged(logit, volume, other, brain, weights, steps).tolist() == [5, 0, 0]
-    assert faithfulness.exchanged(logit, other, volume, brain, weights, steps).tolist() == [5, 10, 10]
+    assert faithfulness.exchanged(logit, other, volume, brain, weights, steps).tolist() == [
+        5,
+        10,
+        10,
+    ]
     maps = {"right": weights, "inverted": -weights, "noise": rng.random(brain.shape)}
-    table = faithfulness.compare(logit, volume, brain, maps, other, orders=20, steps=steps).set_index("map")
+    table = faithfulness.compare(
+        logit, volume, brain, maps, other, orders=20, steps=steps
+    ).set_index("map")
     chance = 10 * np.mean(steps)  # what random orders exchange
     assert table.loc["right", "deletion"] == pytest.approx((5 + 10 + 10) / 3 - chance, abs=0.2)
     assert table.loc["right", "insertion"] == pytest.approx((5 + 10 + 10) / 3 - chance, abs=0.2)
@@ -63,7 +75,16 @@ def test_deletion_and_insertion_of_a_logit_that_is_known(rng):
 
 def test_the_logit_of_a_model(rng):
     layers = keras.layers
-    model = keras.Sequential([keras.Input((*SHAPE, 1)), layers.Conv3D(2, 3, activation="elu"), layers.MaxPooling3D(2), layers.Flatten(),
-                              layers.Dense(1)])  # fmt: skip
+    model = keras.Sequential(
+        [
+            keras.Input((*SHAPE, 1)),
+            layers.Conv3D(2, 3, activation="elu"),
+            layers.MaxPooling3D(2),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
     volume = rng.normal(size=SHAPE)
-    assert faithfulness.logit_of(model)(volume) == pytest.approx(float(model.predict(volume[None, ..., None], verbose=0)[0, 0]), rel=1e-5)
+    assert faithfulness.logit_of(model)(volume) == pytest.approx(
+        float(model.predict(volume[None, ..., None], verbose=0)[0, 0]), rel=1e-5
+    )

@@ -1,42 +1,33 @@
-"""msxai.explainers on five small scans made by hand: with masks, with masks of some scans, and with none."""
+"""msxai.quality.league on five small scans made by hand: with masks, with masks of some scans, and with none."""
 
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_network import with_weights
+from support.networks import with_weights
+from support.small_cohort import Cohort
 
-from msxai import attribution, augmented, explainers, figures, images, lrp, network, quality, reference_maps
-from msxai.errors import CohortError, ParameterError
+from msxai import lrp
+from msxai.base.errors import CohortError, ParameterError
+from msxai.lrp import gradients, tta
+from msxai.model import network
+from msxai.quality import league, localisation, reference_maps
+from msxai.report import figures
 
-OPTIONS = {"rules": ["epsilon", "epsilon_plus"], "methods": ["gradient"], "epsilon": 1e-3, "examined": ["epsilon", "brightness"],
-           "checked": 2, "width": 1, "seed": 0, "threads": 1}  # fmt: skip
-USUAL = explainers.NEVER | {"training on permuted labels": "no such networks were given (make quality has one)"}
-
-
-class Cohort:
-    """As much of `msxai.prepared.Prepared` as is used: a small brain, a bright lesion in all but the last scan; masks for `known` rows."""
-
-    name, synthetic = "by hand", True
-
-    def __init__(self, known=(0, 1, 2, 3, 4), label=(1, 1, 1, 0, 0)):
-        rng = np.random.default_rng(0)
-        self.inside = np.zeros(images.SHAPE, bool)
-        self.inside[30:62, 40:72, 30:60] = True
-        self.masks = np.zeros((5, *images.SHAPE), bool)
-        for row in range(4):
-            self.masks[row, 40 : 43 + row, 50:54, 40:44] = True
-        self.images = np.where(self.inside, rng.normal(size=self.masks.shape) + 6 * self.masks, 0).astype("float32")
-        self.has_lesions = np.isin(np.arange(5), known)
-        self.masks[~self.has_lesions] = False
-        names = [f"sub-{row}" for row in range(5)]
-        self.table = pd.DataFrame({"participant_id": names, "session_id": "", "label": pd.array(label, "Int64")})
-        self.parts = {"training": [0, 3], "validation": [1, 2], "holdout": [1, 2, 3, 4]}
-        self.image, self.lesions, self.brain = self.images.__getitem__, self.masks.__getitem__, lambda row: self.inside
-
-    def rows(self, part):
-        return np.array(self.parts[part])
+OPTIONS = {
+    "rules": ["epsilon", "epsilon_plus"],
+    "methods": ["gradient"],
+    "epsilon": 1e-3,
+    "examined": ["epsilon", "brightness"],
+    "checked": 2,
+    "width": 1,
+    "seed": 0,
+    "threads": 1,
+}
+USUAL = league.NEVER | {
+    "training on permuted labels": "no such networks were given (make quality has one)"
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +41,9 @@ def weights(tmp_path_factory):
 
 def run(cohort, weights, **more):
     tuned, words = reference_maps.attempt(cohort)
-    return explainers.compare(cohort, cohort.rows("holdout"), weights, tuned, **{**OPTIONS, **more}), words
+    return league.compare(
+        cohort, cohort.rows("holdout"), weights, tuned, **{**OPTIONS, **more}
+    ), words
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +61,22 @@ def test_with_masks_all_is_measured(full):
     assert found.scores["consistency"].notna().groupby(found.scores["map"]).all().to_dict() == {
         name: name not in reference_maps.NAMES for name in names
     }
-    league = explainers.league(found)
-    assert set(league["map"]) == names
-    assert league.set_index("map").loc["brightness", "auprc"] > 0.9
-    summary = explainers.summary(found).set_index("map")
+    ranking = league.league(found)
+    assert set(ranking["map"]) == names
+    assert ranking.set_index("map").loc["brightness", "auprc"] > 0.9
+    summary = league.summary(found).set_index("map")
     assert summary.loc["brightness", "dose"] > 0.9, "bright lesions of 48, 64, 80 and 96 voxels"
-    assert summary.loc["epsilon", ["deletion", "insertion", "contrast", "consistency"]].notna().all()
+    assert (
+        summary.loc["epsilon", ["deletion", "insertion", "contrast", "consistency"]].notna().all()
+    )
     assert summary.loc["gradient", ["deletion", "insertion"]].isna().all(), "not asked for"
     assert summary.loc["brightness", ["deletion", "insertion"]].notna().all()
-    assert set(found.faithfulness["participant_id"]) == {"sub-1", "sub-3"}, "two scans, evenly spread"
-    assert set(found.checks["map"]) == set(found.cascades["map"]) == {"epsilon"}, "brightness depends on no network"
+    assert set(found.faithfulness["participant_id"]) == {"sub-1", "sub-3"}, (
+        "two scans, evenly spread"
+    )
+    assert set(found.checks["map"]) == set(found.cascades["map"]) == {"epsilon"}, (
+        "brightness depends on no network"
+    )
     assert set(found.cascades["participant_id"]) == {"sub-1", "sub-3"}
     row, maps = found.example
     assert row == 2, "of the patients 1 and 2 the one in the upper middle"
@@ -88,52 +87,85 @@ def test_a_map_is_the_mean_over_the_networks_of_what_each_way_gives_alone(full, 
     cohort, (row, maps) = Cohort(), full[0].example
     models, volume = [network.restore(path) for path in weights], cohort.image(row)[None, ..., None]
     for rule in OPTIONS["rules"]:
-        alone = [lrp.explain(model, volume, rule, 1e-3, threads=1).relevance[0, ..., 0] for model in models]
+        alone = [
+            lrp.explain(model, volume, rule, 1e-3, threads=1).relevance[0, ..., 0]
+            for model in models
+        ]
         np.testing.assert_array_equal(maps[rule], np.mean(alone, axis=0))
-    alone = [attribution.explain(model, volume, "gradient").relevance[0, ..., 0] for model in models]
-    np.testing.assert_allclose(maps["gradient"], np.mean(alone, axis=0), atol=1e-6 * np.abs(alone).max())
+    alone = [gradients.explain(model, volume, "gradient").relevance[0, ..., 0] for model in models]
+    np.testing.assert_allclose(
+        maps["gradient"], np.mean(alone, axis=0), atol=1e-6 * np.abs(alone).max()
+    )
     score = full[0].scores.set_index(["map", "participant_id"]).loc[("epsilon", "sub-2")]
-    expected = quality.measure(maps["epsilon"], cohort.lesions(2), cohort.brain(2))
+    expected = localisation.measure(maps["epsilon"], cohort.lesions(2), cohort.brain(2))
     assert score[list(expected)].to_dict() == pytest.approx(expected)
 
 
 def test_controls_are_the_same_maps_of_networks_that_have_learnt_nothing(full, weights):
     found, _ = run(Cohort(), weights[:1], permuted=weights[:1], examined=[])
     assert "training on permuted labels" not in found.left_out
-    table = explainers.controls(found).set_index(["control", "map", "measure"])
+    table = league.controls(found).set_index(["control", "map", "measure"])
     assert set(table.index.get_level_values("map")) == {"epsilon", "epsilon_plus", "gradient"}
-    assert set(table.index.get_level_values("control")) == set(explainers.CONTROLS)
+    assert set(table.index.get_level_values("control")) == set(league.CONTROLS)
     same = table.loc["permuted labels"]
     assert (same["difference"] == 0).all(), "the same network stands on both sides"
     cohort, model = Cohort(), reference_maps.untrained(OPTIONS["width"], OPTIONS["seed"])
-    alone = [quality.auprc(lrp.explain(model, cohort.image(row)[None, ..., None], "epsilon_plus", threads=1).relevance[0, ..., 0],
-                           cohort.lesions(row), cohort.brain(row)) for row in (1, 2, 3)]  # fmt: skip
+    alone = [
+        localisation.auprc(
+            lrp.explain(
+                model, cohort.image(row)[None, ..., None], "epsilon_plus", threads=1
+            ).relevance[0, ..., 0],
+            cohort.lesions(row),
+            cohort.brain(row),
+        )
+        for row in (1, 2, 3)
+    ]
     one = table.loc[("untrained", "epsilon_plus", "auprc")]
     assert one["value"] == pytest.approx(np.mean(alone))
     trained = found.scores.query("map == 'epsilon_plus'")["auprc"].to_numpy()
     assert one["difference"] == pytest.approx(np.mean(trained - alone))
     assert one["difference_low"] <= one["difference"] <= one["difference_high"]
     assert one["subjects"] == 3
-    assert explainers.controls(run(Cohort(known=()), weights[:1], examined=[])[0]).empty
-    assert set(explainers.controls(full[0])["control"]) == {"untrained"}
+    assert league.controls(run(Cohort(known=()), weights[:1], examined=[])[0]).empty
+    assert set(league.controls(full[0])["control"]) == {"untrained"}
 
 
 def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, weights, tmp_path):
     found, words = run(Cohort(known=()), weights)
     assert "left out: what needs lesion masks" in words
-    assert {"league", "dose", "scores against lesions", "baselines edges and prior", *USUAL} == set(found.left_out)
-    assert explainers.league(found).empty
+    assert {"league", "dose", "scores against lesions", "baselines edges and prior", *USUAL} == set(
+        found.left_out
+    )
+    assert league.league(found).empty
     assert set(found.scores["participant_id"]) == {"sub-1", "sub-2"}, "the patients are judged"
-    assert set(found.scores["map"]) == {"epsilon", "epsilon_plus", "gradient", "random", "untrained", "brightness"}
+    assert set(found.scores["map"]) == {
+        "epsilon",
+        "epsilon_plus",
+        "gradient",
+        "random",
+        "untrained",
+        "brightness",
+    }
     assert "auprc" not in found.scores
-    summary, other = (explainers.summary(one).set_index("map") for one in (found, full[0]))
+    summary, other = (league.summary(one).set_index("map") for one in (found, full[0]))
     assert summary["dose"].isna().all()
     assert summary.loc["epsilon", ["deletion", "insertion", "consistency"]].notna().all()
-    assert summary.loc["epsilon", "contrast"] == pytest.approx(other.loc["epsilon", "contrast"]), "as with masks: it needs none"
+    assert summary.loc["epsilon", "contrast"] == pytest.approx(other.loc["epsilon", "contrast"]), (
+        "as with masks: it needs none"
+    )
     (tmp_path / "league.tsv").write_text("of an earlier run")
-    tables = {"scores": found.scores, "league": explainers.league(found), "summary": explainers.summary(found)}
-    explainers.save(tmp_path, tables, {}, weights, found.left_out)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["left_out.tsv", "provenance.json", "scores.tsv", "summary.tsv"]
+    tables = {
+        "scores": found.scores,
+        "league": league.league(found),
+        "summary": league.summary(found),
+    }
+    league.save(tmp_path, tables, {}, weights, found.left_out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "left_out.tsv",
+        "provenance.json",
+        "scores.tsv",
+        "summary.tsv",
+    ]
     record = json.loads((tmp_path / "provenance.json").read_text())
     assert record["left_out"] == found.left_out
     assert pd.read_csv(tmp_path / "left_out.tsv", sep="\t")["what"].tolist() == list(found.left_out)
@@ -147,28 +179,40 @@ def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, we
 
 def test_masks_of_some_scans_are_used_and_the_others_counted(weights):
     found, _ = run(Cohort(known=(0, 1, 3)), weights)
-    assert found.left_out == USUAL | {"scores against lesions: some scans": "2 of 4 scans have no lesion mask"}
+    assert found.left_out == USUAL | {
+        "scores against lesions: some scans": "2 of 4 scans have no lesion mask"
+    }
     assert set(found.scores["participant_id"]) == {"sub-1", "sub-3"}
-    assert explainers.league(found)["subjects"].eq(2).all()
+    assert league.league(found)["subjects"].eq(2).all()
     assert found.example[0] == 1, "the patient whose lesions are known"
-    holdout, _ = run(Cohort(known=(1, 2)), weights)  # no mask in the training part: nothing to tune baselines on
+    holdout, _ = run(
+        Cohort(known=(1, 2)), weights
+    )  # no mask in the training part: nothing to tune baselines on
     assert "auprc" in holdout.scores
-    assert explainers.league(holdout).empty
-    assert set(holdout.left_out) == {"league", "baselines edges and prior", "scores against lesions: some scans", *USUAL}
+    assert league.league(holdout).empty
+    assert set(holdout.left_out) == {
+        "league",
+        "baselines edges and prior",
+        "scores against lesions: some scans",
+        *USUAL,
+    }
 
 
 def test_one_network_or_one_class_is_said(weights):
     found, _ = run(Cohort(label=(1,) * 5), weights[:1], examined=[])
-    why = {"contrast": "it takes scans of patients and of controls", "consistency": "it takes two networks"}
+    why = {
+        "contrast": "it takes scans of patients and of controls",
+        "consistency": "it takes two networks",
+    }
     assert found.left_out == USUAL | why
-    assert explainers.summary(found)[["contrast", "consistency", "deletion"]].isna().all(axis=None)
+    assert league.summary(found)[["contrast", "consistency", "deletion"]].isna().all(axis=None)
 
 
 def test_few_scans_are_spread_evenly(full):
     assert full[0].judged == [1, 2, 3]
-    assert explainers.few(full[0].judged, 2) == [1, 3]
-    assert explainers.few(full[0].judged, 9) == [1, 2, 3]
-    assert explainers.few([], 2) == []
+    assert league.few(full[0].judged, 2) == [1, 3]
+    assert league.few(full[0].judged, 9) == [1, 2, 3]
+    assert league.few([], 2) == []
 
 
 def test_bad_input(weights):
@@ -184,8 +228,13 @@ def test_maps_over_copies_of_every_network_and_control_but_not_of_the_baselines(
     options = {"rules": names[:1], "methods": names[1:], "examined": []}
     plain, found = (run(cohort, weights, copies=copies, **options)[0] for copies in (1, 2))
     models = [network.restore(path) for path in weights]
-    each = [augmented.maps(model, cohort.image(2), names, copies=2, threads=1) for model in models]
+    each = [tta.maps(model, cohort.image(2), names, copies=2, threads=1) for model in models]
     for name in names:
-        np.testing.assert_allclose(found.example[1][name], np.mean([one[name] for one in each], axis=0), rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(
+            found.example[1][name],
+            np.mean([one[name] for one in each], axis=0),
+            rtol=1e-5,
+            atol=1e-9,
+        )
     assert not np.isclose(found.controls["auprc"], plain.controls["auprc"], rtol=1e-6).any()
     np.testing.assert_array_equal(found.example[1]["brightness"], plain.example[1]["brightness"])

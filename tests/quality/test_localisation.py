@@ -1,4 +1,4 @@
-"""msxai.quality on maps made by hand: perfect, inverted, random, shifted by one voxel; scikit-learn and slow versions as oracles."""
+"""msxai.quality.localisation on maps made by hand: perfect, inverted, random, shifted by one voxel; scikit-learn and slow versions as oracles."""
 
 import itertools
 
@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from msxai import quality
-from msxai.errors import ParameterError
+from msxai.base.errors import ParameterError
+from msxai.quality import localisation
 
 SHAPE = (20, 22, 18)
 
@@ -32,51 +32,60 @@ def lesions(brain):
 
 
 def test_a_perfect_map(lesions, brain):
-    found = quality.measure(lesions.astype(float), lesions, brain)
-    assert all(found[name] == 1 for name in quality.MEASURES), found
+    found = localisation.measure(lesions.astype(float), lesions, brain)
+    assert all(found[name] == 1 for name in localisation.MEASURES), found
     assert found["prevalence"] == 73 / brain.sum()
     assert found["positive"] == 73
 
 
 def test_only_what_is_asked_for(lesions, brain, rng):
     relevance = rng.normal(size=SHAPE) + lesions
-    found, some = (quality.measure(relevance, lesions, brain, names=names) for names in (None, ("rra", "auprc")))
-    assert list(found) == [*quality.MEASURES, "prevalence", "positive"]
+    found, some = (
+        localisation.measure(relevance, lesions, brain, names=names)
+        for names in (None, ("rra", "auprc"))
+    )
+    assert list(found) == [*localisation.MEASURES, "prevalence", "positive"]
     assert some == {name: found[name] for name in ("rra", "auprc", "prevalence", "positive")}
     with pytest.raises(ParameterError, match="Did you mean rra"):
-        quality.measure(relevance, lesions, brain, names=["rrra"])
+        localisation.measure(relevance, lesions, brain, names=["rrra"])
 
 
 def test_an_inverted_map(lesions, brain):
-    found = quality.measure(np.where(lesions, -1.0, 1.0), lesions, brain)
+    found = localisation.measure(np.where(lesions, -1.0, 1.0), lesions, brain)
     assert found["rma"] == found["rra"] == found["sensitivity"] == 0
-    touching = quality._grown(lesions, 1) & ~lesions
-    assert found["pointing"] == touching.sum() / (~lesions).sum()  # every voxel outside is a maximum; those that touch a lesion count
-    assert found["auprc"] == pytest.approx(found["prevalence"])  # all voxels below the threshold come in at once
+    touching = localisation._grown(lesions, 1) & ~lesions
+    assert (
+        found["pointing"] == touching.sum() / (~lesions).sum()
+    )  # every voxel outside is a maximum; those that touch a lesion count
+    assert found["auprc"] == pytest.approx(
+        found["prevalence"]
+    )  # all voxels below the threshold come in at once
     assert found["best_dice"] == 0
-    without_tolerance = quality.pointing(np.where(lesions, -1.0, 1.0), lesions, tolerance=0)
+    without_tolerance = localisation.pointing(np.where(lesions, -1.0, 1.0), lesions, tolerance=0)
     assert without_tolerance == 0
 
 
 def test_a_random_map_scores_chance(brain, rng):
     lesions = np.zeros(SHAPE, bool)
     lesions[brain] = rng.random(brain.sum()) < 0.2
-    found = [quality.measure(rng.random(SHAPE) * brain, lesions, brain) for _ in range(40)]
+    found = [localisation.measure(rng.random(SHAPE) * brain, lesions, brain) for _ in range(40)]
     prevalence = found[0]["prevalence"]
     for name in ("rma", "rra", "auprc"):
         assert np.mean([one[name] for one in found]) == pytest.approx(prevalence, abs=0.01)
-    assert np.mean([one["best_dice"] for one in found]) == pytest.approx(2 * prevalence / (1 + prevalence), abs=0.01)
+    assert np.mean([one["best_dice"] for one in found]) == pytest.approx(
+        2 * prevalence / (1 + prevalence), abs=0.01
+    )
 
 
 def test_a_constant_map_is_chance_however_ties_fall(lesions, brain):
-    found = quality.measure(np.ones(SHAPE), lesions, brain)
+    found = localisation.measure(np.ones(SHAPE), lesions, brain)
     assert found["rra"] == pytest.approx(73 / lesions.size)
     assert found["rma"] == pytest.approx(73 / lesions.size)
     assert found["auprc"] == pytest.approx(found["prevalence"])
 
 
 def test_a_map_without_positive_relevance(lesions, brain):
-    found = quality.measure(-np.ones(SHAPE), lesions, brain)
+    found = localisation.measure(-np.ones(SHAPE), lesions, brain)
     assert np.isnan(found["rma"])
     assert found["pointing"] == found["sensitivity"] == found["best_dice"] == 0
     assert found["rra"] == pytest.approx(73 / lesions.size)
@@ -84,25 +93,25 @@ def test_a_map_without_positive_relevance(lesions, brain):
 
 def test_a_map_shifted_by_one_voxel(lesions, brain):
     shifted = np.roll(lesions, 1, axis=0).astype(float)
-    found = quality.measure(shifted, lesions, brain)
+    found = localisation.measure(shifted, lesions, brain)
     overlap = (3 * 16 + 4) / 73  # 3 of 4 layers, 1 of 2, none of the single voxel
     assert found["rma"] == pytest.approx(overlap)
     assert found["rra"] == pytest.approx(overlap)
     assert found["best_dice"] == pytest.approx(overlap)
     assert found["pointing"] == 1  # each voxel lies in a lesion or touches it
     assert found["sensitivity"] == 1
-    assert quality.pointing(shifted, lesions, tolerance=0) == pytest.approx(overlap)
-    assert quality.lesion_sensitivity(shifted, lesions, tolerance=0) == pytest.approx(2 / 3)
-    assert quality.pointing(np.roll(lesions, 3, axis=2).astype(float), lesions) < 1
+    assert localisation.pointing(shifted, lesions, tolerance=0) == pytest.approx(overlap)
+    assert localisation.lesion_sensitivity(shifted, lesions, tolerance=0) == pytest.approx(2 / 3)
+    assert localisation.pointing(np.roll(lesions, 3, axis=2).astype(float), lesions) < 1
 
 
 def test_relevance_outside_the_brain_counts_against_mass_and_rank(lesions, brain):
     outside = lesions.astype(float)
     outside[0] = 2
-    assert quality.rma(outside, lesions) == pytest.approx(73 / (73 + 2 * SHAPE[1] * SHAPE[2]))
-    assert quality.rra(outside, lesions) == 0
-    assert quality.pointing(outside, lesions) == 0
-    assert quality.auprc(outside, lesions, brain) == 1  # inside the brain alone
+    assert localisation.rma(outside, lesions) == pytest.approx(73 / (73 + 2 * SHAPE[1] * SHAPE[2]))
+    assert localisation.rra(outside, lesions) == 0
+    assert localisation.pointing(outside, lesions) == 0
+    assert localisation.auprc(outside, lesions, brain) == 1  # inside the brain alone
 
 
 def test_auprc_and_dice_are_scikit_learns(brain, rng):
@@ -111,16 +120,31 @@ def test_auprc_and_dice_are_scikit_learns(brain, rng):
     for levels in (5, 1000):  # with and without ties
         relevance = np.round(levels * (rng.normal(size=SHAPE) + lesions)) / levels
         clipped, truth = np.maximum(relevance, 0)[brain], lesions[brain]
-        assert quality.auprc(relevance, lesions, brain) == pytest.approx(average_precision_score(truth, clipped))
-        slow = max(f1_score(truth, clipped >= one) for one in np.unique(clipped[clipped > 0])[:: 1 if levels == 5 else 50])
-        assert quality.best_dice(relevance, lesions, brain) == pytest.approx(slow, abs=0 if levels == 5 else 0.01)
-        assert quality.dice_at(relevance, lesions, brain, 1.0) == pytest.approx(f1_score(truth, relevance[brain] >= 1))
+        assert localisation.auprc(relevance, lesions, brain) == pytest.approx(
+            average_precision_score(truth, clipped)
+        )
+        slow = max(
+            f1_score(truth, clipped >= one)
+            for one in np.unique(clipped[clipped > 0])[:: 1 if levels == 5 else 50]
+        )
+        assert localisation.best_dice(relevance, lesions, brain) == pytest.approx(
+            slow, abs=0 if levels == 5 else 0.01
+        )
+        assert localisation.dice_at(relevance, lesions, brain, 1.0) == pytest.approx(
+            f1_score(truth, relevance[brain] >= 1)
+        )
 
 
 def test_rank_accuracy_is_the_mean_over_the_orders_of_ties():
-    relevance, lesions = np.array([3.0, 2, 2, 2, 1, 0]), np.array([True, True, False, False, True, False])
-    slow = [np.mean([lesions[place] for place in [0, *order[:2]]]) for order in itertools.permutations([1, 2, 3])]
-    assert quality.rra(relevance, lesions) == pytest.approx(np.mean(slow))
+    relevance, lesions = (
+        np.array([3.0, 2, 2, 2, 1, 0]),
+        np.array([True, True, False, False, True, False]),
+    )
+    slow = [
+        np.mean([lesions[place] for place in [0, *order[:2]]])
+        for order in itertools.permutations([1, 2, 3])
+    ]
+    assert localisation.rra(relevance, lesions) == pytest.approx(np.mean(slow))
 
 
 def test_lesion_sensitivity_counts_marks_until_the_second_miss(lesions):
@@ -130,56 +154,68 @@ def test_lesion_sensitivity_counts_marks_until_the_second_miss(lesions):
     relevance[12, 12, 12] = 8  # hits the second
     relevance[15, 8, 4] = 7  # the second miss: here it ends
     relevance[5, 17, 5] = 6  # hits the third, too late
-    assert quality.lesion_sensitivity(relevance, lesions) == pytest.approx(2 / 3)
-    assert quality.lesion_sensitivity(relevance, lesions, false_positives=0) == pytest.approx(1 / 3)
-    assert quality.lesion_sensitivity(relevance, lesions, false_positives=2) == 1
+    assert localisation.lesion_sensitivity(relevance, lesions) == pytest.approx(2 / 3)
+    assert localisation.lesion_sensitivity(relevance, lesions, false_positives=0) == pytest.approx(
+        1 / 3
+    )
+    assert localisation.lesion_sensitivity(relevance, lesions, false_positives=2) == 1
     plateau = np.where(lesions, 1.0, 0.0)
     plateau[4:8, 4:8, 4:8] = np.linspace(1, 2, 64).reshape(4, 4, 4)
-    assert quality.lesion_sensitivity(plateau, lesions) == 1
-    assert quality.lesion_sensitivity(np.ones(SHAPE), lesions) == 0  # one plateau, one mark, in the middle of the grid
+    assert localisation.lesion_sensitivity(plateau, lesions) == 1
+    assert (
+        localisation.lesion_sensitivity(np.ones(SHAPE), lesions) == 0
+    )  # one plateau, one mark, in the middle of the grid
 
 
 def test_values_that_are_no_numbers_are_refused(lesions, brain):
     relevance = np.zeros(SHAPE)
     relevance[0, 0, 0] = np.nan
     with pytest.raises(ParameterError, match="1 voxels that are no number"):
-        quality.measure(relevance, lesions, brain)
+        localisation.measure(relevance, lesions, brain)
     with pytest.raises(ParameterError, match="an empty mask"):
-        quality.measure(np.zeros(SHAPE), np.zeros(SHAPE, bool), brain)
+        localisation.measure(np.zeros(SHAPE), np.zeros(SHAPE, bool), brain)
     with pytest.raises(ParameterError, match="one grid"):
-        quality.measure(np.zeros((2, 2, 2)), lesions, brain)
+        localisation.measure(np.zeros((2, 2, 2)), lesions, brain)
 
 
 def test_decoys_and_lesions_told_apart(lesions, brain, rng):
     spots = np.zeros(SHAPE, bool)
     spots[15:17, 4:8, 4:8] = True
     share = 32 / brain.sum()
-    perfect = quality.decoys(lesions.astype(float), lesions, spots, brain)
+    perfect = localisation.decoys(lesions.astype(float), lesions, spots, brain)
     assert perfect == {"decoy_auc": 1, "decoy_ratio": 0}
-    fooled = quality.decoys(spots - 1.0 * lesions, lesions, spots, brain)
+    fooled = localisation.decoys(spots - 1.0 * lesions, lesions, spots, brain)
     assert fooled == {"decoy_auc": 0, "decoy_ratio": pytest.approx(1 / share)}
-    blind = quality.decoys(1.0 * brain, lesions, spots, brain)
+    blind = localisation.decoys(1.0 * brain, lesions, spots, brain)
     assert blind == {"decoy_auc": 0.5, "decoy_ratio": pytest.approx(1)}
-    noise = [quality.decoys(rng.random(SHAPE) * brain, lesions, spots, brain) for _ in range(60)]
+    noise = [
+        localisation.decoys(rng.random(SHAPE) * brain, lesions, spots, brain) for _ in range(60)
+    ]
     for name, chance in (("decoy_auc", 0.5), ("decoy_ratio", 1)):
         assert np.mean([one[name] for one in noise]) == pytest.approx(chance, abs=0.05)
-    shifted = quality.decoys(np.roll(lesions, 1, axis=0).astype(float), lesions, spots, brain)
+    shifted = localisation.decoys(np.roll(lesions, 1, axis=0).astype(float), lesions, spots, brain)
     overlap = (3 * 16 + 4) / 73  # as above; the rest of the lesions ties with all decoys
     assert shifted == {"decoy_auc": pytest.approx(overlap + (1 - overlap) / 2), "decoy_ratio": 0}
     relevance = rng.normal(size=SHAPE) + 0.5 * lesions  # half of it negative, which counts as 0
     truth = np.where(lesions, 1, 0)[lesions | spots]
     expected = roc_auc_score(truth, np.maximum(relevance, 0)[lesions | spots])
-    assert quality.decoys(relevance, lesions, spots, brain)["decoy_auc"] == pytest.approx(expected)
+    assert localisation.decoys(relevance, lesions, spots, brain)["decoy_auc"] == pytest.approx(
+        expected
+    )
 
 
 def test_decoys_of_controls_and_scans_without_any(lesions, brain):
     none = np.zeros(SHAPE, bool)
-    found = quality.decoys(1.0 * brain, none, lesions, brain)
+    found = localisation.decoys(1.0 * brain, none, lesions, brain)
     assert np.isnan(found["decoy_auc"])
     assert found["decoy_ratio"] == pytest.approx(1)
-    assert all(np.isnan(value) for value in quality.decoys(1.0 * brain, lesions, none, brain).values())
-    assert np.isnan(quality.decoys(-1.0 * brain, none, lesions, brain)["decoy_ratio"])
-    both = quality.decoys(1.0 * lesions, lesions, lesions, brain)  # a lesion's voxel is no decoy: none is left
+    assert all(
+        np.isnan(value) for value in localisation.decoys(1.0 * brain, lesions, none, brain).values()
+    )
+    assert np.isnan(localisation.decoys(-1.0 * brain, none, lesions, brain)["decoy_ratio"])
+    both = localisation.decoys(
+        1.0 * lesions, lesions, lesions, brain
+    )  # a lesion's voxel is no decoy: none is left
     assert all(np.isnan(value) for value in both.values())
 
 
@@ -188,18 +224,18 @@ def test_decoys_of_controls_and_scans_without_any(lesions, brain):
 
 def test_the_interval_of_a_mean_covers_and_leaves_missing_values_out(rng):
     values = rng.normal(0, 1, 60)
-    mean, low, high = quality.mean_interval(values)
+    mean, low, high = localisation.mean_interval(values)
     exact = stats.t.interval(0.95, 59, values.mean(), stats.sem(values))
     assert mean == pytest.approx(values.mean())
     assert (low, high) == pytest.approx(exact, abs=0.06)
-    assert quality.mean_interval([*values, np.nan]) == quality.mean_interval(values)
-    assert np.isnan(quality.mean_interval([np.nan])).all()
+    assert localisation.mean_interval([*values, np.nan]) == localisation.mean_interval(values)
+    assert np.isnan(localisation.mean_interval([np.nan])).all()
 
 
 def test_the_interval_of_a_correlation(rng):
     first = rng.normal(size=200)
     second = first + rng.normal(size=200)
-    value, low, high = quality.correlation_interval(first, second)
+    value, low, high = localisation.correlation_interval(first, second)
     assert value == pytest.approx(np.corrcoef(first, second)[0, 1])
     exact = stats.pearsonr(first, second).confidence_interval()
     assert (low, high) == pytest.approx(exact, abs=0.03)
@@ -207,12 +243,23 @@ def test_the_interval_of_a_correlation(rng):
 
 def test_the_league_takes_the_strongest_baseline_and_pairs_subjects():
     subjects = [f"sub-{number}" for number in range(8)]
-    level = np.linspace(0.1, 0.8, 8)  # subjects differ far more than maps do: only a paired difference tells
-    scores = pd.concat([
-        pd.DataFrame({"map": name, "participant_id": subjects, "auprc": level + more, "rra": level - more})
-        for name, more in (("weak", 0.0), ("strong", 0.02), ("rule", 0.05))
-    ])  # fmt: skip
-    table = quality.league(scores, ["weak", "strong"]).set_index("map")
+    level = np.linspace(
+        0.1, 0.8, 8
+    )  # subjects differ far more than maps do: only a paired difference tells
+    scores = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "map": name,
+                    "participant_id": subjects,
+                    "auprc": level + more,
+                    "rra": level - more,
+                }
+            )
+            for name, more in (("weak", 0.0), ("strong", 0.02), ("rule", 0.05))
+        ]
+    )
+    table = localisation.league(scores, ["weak", "strong"]).set_index("map")
     assert list(table.index) == ["rule", "strong", "weak"]
     rule = table.loc["rule"]
     assert rule["auprc_strongest"] == "strong"
@@ -229,13 +276,15 @@ def test_the_league_takes_the_strongest_baseline_and_pairs_subjects():
 
 def test_consistency_and_contrast(brain, rng):
     first = rng.normal(size=SHAPE)
-    assert quality.consistency(first, np.exp(first), brain) == pytest.approx(1)
-    assert quality.consistency(first, -first, brain) == pytest.approx(-1)
-    assert abs(quality.consistency(first, rng.normal(size=SHAPE), brain)) < 0.05
+    assert localisation.consistency(first, np.exp(first), brain) == pytest.approx(1)
+    assert localisation.consistency(first, -first, brain) == pytest.approx(-1)
+    assert abs(localisation.consistency(first, rng.normal(size=SHAPE), brain)) < 0.05
     moved = np.where(brain, first, 100 * rng.normal(size=SHAPE))
-    assert quality.consistency(first, moved, brain) == 1  # what lies outside the brain does not count
-    assert quality.class_contrast(first, 2 * first + 1, brain) == pytest.approx(1)
-    assert quality.class_contrast(first, -first, brain) == pytest.approx(-1)
+    assert (
+        localisation.consistency(first, moved, brain) == 1
+    )  # what lies outside the brain does not count
+    assert localisation.class_contrast(first, 2 * first + 1, brain) == pytest.approx(1)
+    assert localisation.class_contrast(first, -first, brain) == pytest.approx(-1)
 
 
 def test_dice_takes_no_threshold_of_zero():
@@ -244,4 +293,6 @@ def test_dice_takes_no_threshold_of_zero():
     lesions[:10] = True
     relevance = np.zeros(SHAPE)
     relevance[0, 0, 0] = 1
-    assert quality.best_dice(relevance, lesions, brain) == pytest.approx(2 / (1 + lesions.sum()))
+    assert localisation.best_dice(relevance, lesions, brain) == pytest.approx(
+        2 / (1 + lesions.sum())
+    )

@@ -6,44 +6,73 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from test_network import with_weights
+from support.networks import with_weights
 
-from msxai import attribution, evaluation, images, integrity, lrp, network, states
-from msxai.errors import ParameterError
-from msxai.results import Results
+from msxai import lrp
+from msxai.base import provenance, tsv
+from msxai.base.errors import ParameterError
+from msxai.base.results import Results
+from msxai.data import images
+from msxai.lrp import gradients
+from msxai.model import network
+from msxai.quality import model_states
 
 
 def test_rank_accuracy_by_hand():
     brain = np.array([1, 1, 1, 1, 1, 1, 1, 0], bool)
     lesions = np.array([1, 0, 1, 0, 1, 0, 0, 1], bool)  # three in the brain, one outside
-    assert states.rank_accuracy(np.array([5.0, 4, 3, 2, 1, 0, -9, 99]), lesions, brain) == pytest.approx(2 / 3)
-    assert states.rank_accuracy(np.array([5.0, 1, 4, 1, 3, 1, 1, 0]), lesions, brain) == 1
-    assert states.rank_accuracy(np.array([-5.0, 1, -4, 1, -3, 1, 1, 0]), lesions, brain) == 0
-    assert states.rank_accuracy(np.ones(8), lesions, brain) == pytest.approx(3 / 7), "a map that says nothing: chance"
+    assert model_states.rank_accuracy(
+        np.array([5.0, 4, 3, 2, 1, 0, -9, 99]), lesions, brain
+    ) == pytest.approx(2 / 3)
+    assert model_states.rank_accuracy(np.array([5.0, 1, 4, 1, 3, 1, 1, 0]), lesions, brain) == 1
+    assert model_states.rank_accuracy(np.array([-5.0, 1, -4, 1, -3, 1, 1, 0]), lesions, brain) == 0
+    assert model_states.rank_accuracy(np.ones(8), lesions, brain) == pytest.approx(3 / 7), (
+        "a map that says nothing: chance"
+    )
     # the highest is a lesion; of four equal voxels, one a lesion, two are in
-    assert states.rank_accuracy(np.array([5.0, 1, 1, 1, 0, 1, 0, 0]), lesions, brain) == pytest.approx((1 + 2 / 4) / 3)
-    assert np.isnan(states.rank_accuracy(np.ones(8), lesions & False, brain))
+    assert model_states.rank_accuracy(
+        np.array([5.0, 1, 1, 1, 0, 1, 0, 0]), lesions, brain
+    ) == pytest.approx((1 + 2 / 4) / 3)
+    assert np.isnan(model_states.rank_accuracy(np.ones(8), lesions & False, brain))
 
 
 def shares(**subjects):
     """State ("tuned", "random") to shares of subjects in that order; chance .01."""
-    names = {"tuned": states.TUNED, "random": states.RANDOM}
-    return pd.DataFrame([
-        {"state": names[state], "method": "lrp", "participant_id": f"sub-{number}", "trial": 0, "share": share, "chance": 0.01}
-        for state, values in subjects.items() for number, share in enumerate(values)
-    ])  # fmt: skip
+    names = {"tuned": model_states.TUNED, "random": model_states.RANDOM}
+    return pd.DataFrame(
+        [
+            {
+                "state": names[state],
+                "method": "lrp",
+                "participant_id": f"sub-{number}",
+                "trial": 0,
+                "share": share,
+                "chance": 0.01,
+            }
+            for state, values in subjects.items()
+            for number, share in enumerate(values)
+        ]
+    )
 
 
 def test_summary_of_two_subjects_is_by_hand():
-    found = states.summary(shares(tuned=[0.2, 0.6], random=[0.1, 0.4])).set_index("state")
-    row = found.loc[states.TUNED]
-    assert row[["subjects", "share", "low", "high", "chance"]].tolist() == pytest.approx([2, 0.4, 0.2, 0.6, 0.01])
-    assert row[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx([0.15, 0.1, 0.2]), "paired"
-    assert found.loc[states.RANDOM, ["share", "low", "high"]].tolist() == pytest.approx([0.25, 0.1, 0.4])
-    assert found.loc[states.RANDOM, ["difference", "difference_low"]].isna().all()
+    found = model_states.summary(shares(tuned=[0.2, 0.6], random=[0.1, 0.4])).set_index("state")
+    row = found.loc[model_states.TUNED]
+    assert row[["subjects", "share", "low", "high", "chance"]].tolist() == pytest.approx(
+        [2, 0.4, 0.2, 0.6, 0.01]
+    )
+    assert row[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx(
+        [0.15, 0.1, 0.2]
+    ), "paired"
+    assert found.loc[model_states.RANDOM, ["share", "low", "high"]].tolist() == pytest.approx(
+        [0.25, 0.1, 0.4]
+    )
+    assert found.loc[model_states.RANDOM, ["difference", "difference_low"]].isna().all()
     more = pd.concat([shares(tuned=[0.2, 0.6]), shares(tuned=[0.4]).assign(trial=1)])
-    assert states.summary(more)["share"].tolist() == pytest.approx([0.45]), "trials of a subject are averaged first"
-    assert states.summary(more)["networks"].tolist() == [2]
+    assert model_states.summary(more)["share"].tolist() == pytest.approx([0.45]), (
+        "trials of a subject are averaged first"
+    )
+    assert model_states.summary(more)["networks"].tolist() == [2]
 
 
 class Two:
@@ -51,7 +80,13 @@ class Two:
 
     def __init__(self):
         self.images = np.random.default_rng(0).normal(size=(3, *images.SHAPE)).astype("float32")
-        self.table = pd.DataFrame({"participant_id": ["sub-0", "sub-1", "sub-2"], "session_id": "", "label": pd.array([1, 1, 0], "Int64")})
+        self.table = pd.DataFrame(
+            {
+                "participant_id": ["sub-0", "sub-1", "sub-2"],
+                "session_id": "",
+                "label": pd.array([1, 1, 0], "Int64"),
+            }
+        )
 
     def image(self, row):
         return self.images[row]
@@ -69,17 +104,37 @@ class Two:
 
 def test_shares_and_maps_of_networks_of_width_2(tmp_path):
     scans, folder = Two(), tmp_path / "methods"
-    models = {states.TUNED: [with_weights(2, images.SHAPE, 0)], states.RANDOM: [with_weights(2, images.SHAPE, seed) for seed in (1, 2)]}
-    made, table = states.write(folder, scans, [0, 1, 2], models, {"variant": "pretrained"}, [], {"x": "y"}, methods=("lrp", "gradient"))
-    pd.testing.assert_frame_equal(states.read(folder)[1], table, check_dtype=False, rtol=1e-8)
+    models = {
+        model_states.TUNED: [with_weights(2, images.SHAPE, 0)],
+        model_states.RANDOM: [with_weights(2, images.SHAPE, seed) for seed in (1, 2)],
+    }
+    made, table = model_states.write(
+        folder,
+        scans,
+        [0, 1, 2],
+        models,
+        {"variant": "pretrained"},
+        [],
+        {"x": "y"},
+        methods=("lrp", "gradient"),
+    )
+    pd.testing.assert_frame_equal(model_states.read(folder)[1], table, check_dtype=False, rtol=1e-8)
     assert len(table) == 2 * 2 * 3
     assert set(table["participant_id"]) == {"sub-0", "sub-1"}
     brain, lesions = scans.brain(1), scans.lesions(1)
     for (state, networks), method in itertools.product(models.items(), ("lrp", "gradient")):
-        mine = table[(table["state"] == state) & (table["method"] == method) & (table["participant_id"] == "sub-1")]
+        mine = table[
+            (table["state"] == state)
+            & (table["method"] == method)
+            & (table["participant_id"] == "sub-1")
+        ]
         maps, volume = [], scans.images[1][None, ..., None]
         for model, share in zip(networks, mine["share"], strict=True):
-            found = lrp.explain(model, volume, "epsilon") if method == "lrp" else attribution.explain(model, volume, "gradient")
+            found = (
+                lrp.explain(model, volume, "epsilon")
+                if method == "lrp"
+                else gradients.explain(model, volume, "gradient")
+            )
             values = found.relevance[0, ..., 0]
             maps.append(values)
             ranked = (np.abs(values) if method == "gradient" else values)[brain]
@@ -88,78 +143,101 @@ def test_shares_and_maps_of_networks_of_width_2(tmp_path):
         assert mine["path"].nunique() == 1
         stored = images.load(folder / mine["path"].iloc[0])
         np.testing.assert_allclose(stored.get_fdata(), np.mean(maps, 0), rtol=1e-4, atol=1e-7)
-    assert table.loc[table["participant_id"] == "sub-0", "path"].isna().all(), "only the scan with the largest lesions is kept"
+    assert table.loc[table["participant_id"] == "sub-0", "path"].isna().all(), (
+        "only the scan with the largest lesions is kept"
+    )
     assert len(list(folder.glob("*.nii.gz"))) == 4
-    assert table.loc[table["participant_id"] == "sub-0", "chance"].unique() == pytest.approx([64 / 40**3])
-    stored = evaluation.read_table(folder, "methods")
+    assert table.loc[table["participant_id"] == "sub-0", "chance"].unique() == pytest.approx(
+        [64 / 40**3]
+    )
+    stored = tsv.read(folder / "methods.tsv")
     assert stored["share"].to_numpy() == pytest.approx(made["share"].to_numpy())
     record = json.loads((folder / "provenance.json").read_text())
     assert record["left_out"] == {"x": "y"}
-    assert set(record["outputs"].values()) == {integrity.sha256(folder / f"{name}.tsv") for name in ("methods", "scans")}
+    assert set(record["outputs"].values()) == {
+        provenance.sha256(folder / f"{name}.tsv") for name in ("methods", "scans")
+    }
 
 
 def test_without_lesions_nothing_is_explained_and_it_says_why(tmp_path):
-    made, table = states.write(tmp_path / "methods", Two(), [2], {states.TUNED: []}, {}, [])
+    made, table = model_states.write(
+        tmp_path / "methods", Two(), [2], {model_states.TUNED: []}, {}, []
+    )
     assert made.empty
     assert table.empty
     record = json.loads((tmp_path / "methods" / "provenance.json").read_text())
     assert record["left_out"] == {"attribution methods": "no scan has a lesion in its mask"}
-    assert states.read(tmp_path / "methods")[2] == "no scan has a lesion in its mask."
-    assert states.read(tmp_path / "nothing")[2] == "07_explanation_quality has not run."
+    assert model_states.read(tmp_path / "methods")[2] == "no scan has a lesion in its mask."
+    assert model_states.read(tmp_path / "nothing")[2] == "07_explanation_quality has not run."
 
 
 def test_an_unknown_method_is_named_with_the_nearest(tmp_path):
     with pytest.raises(ParameterError, match="gradient"):
-        states.write(tmp_path / "methods", Two(), [0], {}, {}, [], methods=("gradiant",))
+        model_states.write(tmp_path / "methods", Two(), [0], {}, {}, [], methods=("gradiant",))
 
 
 @pytest.fixture
 def where(tmp_path):
     """A fine-tuning of two trials from a pre-trained network, and one from scratch; the pre-training is kept."""
     results = Results(str(tmp_path / "results"))
-    for number, (variant, trial, start) in enumerate([("pretraining", 0, ""), ("pretrained", 0, "best"), ("pretrained", 1, "best"),
-                                                      ("scratch", 0, "scratch")]):  # fmt: skip
+    for number, (variant, trial, start) in enumerate(
+        [
+            ("pretraining", 0, ""),
+            ("pretrained", 0, "best"),
+            ("pretrained", 1, "best"),
+            ("scratch", 0, "scratch"),
+        ]
+    ):
         folder = results.trial(variant, trial)
         network.save_weights(with_weights(2, images.SHAPE, number), folder / "weights.npz")
         more = {"val_accuracy": 0.9, "val_loss": 0.3} if variant == "pretraining" else {}
         run = {"cohort": "toy", "start": start, "variant": variant}
-        integrity.write_json(folder / "provenance.json", integrity.provenance(run, [], [folder / "weights.npz"], **more))
+        provenance.write_json(
+            folder / "provenance.json",
+            provenance.provenance(run, [], [folder / "weights.npz"], **more),
+        )
     return results
 
 
 def test_states_are_the_networks_they_are_called(where):
-    models, files, left_out = states.networks(where, "pretrained", 2, "toy", seed=3)
+    models, files, left_out = model_states.networks(where, "pretrained", 2, "toy", seed=3)
     assert not left_out
-    assert [len(models[state]) for state in states.STATES] == [2, 1, 2]
-    assert [path.parent for path in files] == [where.trial("pretrained", 0), where.trial("pretrained", 1), where.trial("pretraining", 0)]
+    assert [len(models[state]) for state in model_states.STATES] == [2, 1, 2]
+    assert [path.parent for path in files] == [
+        where.trial("pretrained", 0),
+        where.trial("pretrained", 1),
+        where.trial("pretraining", 0),
+    ]
 
     def kernel(model):
         return network.weights(model)["conv1/kernel"]
 
-    for number, model in enumerate([*models[states.PRETRAINED], *models[states.TUNED]]):
+    for number, model in enumerate([*models[model_states.PRETRAINED], *models[model_states.TUNED]]):
         np.testing.assert_array_equal(kernel(model), kernel(with_weights(2, images.SHAPE, number)))
-    one, other = map(kernel, models[states.RANDOM])
+    one, other = map(kernel, models[model_states.RANDOM])
     assert one.shape == other.shape == (3, 3, 3, 1, 2)
     assert not np.array_equal(one, other)
-    again, _, _ = states.networks(where, "pretrained", 1, "toy", seed=3)
-    np.testing.assert_array_equal(one, kernel(again[states.RANDOM][0]))
+    again, _, _ = model_states.networks(where, "pretrained", 1, "toy", seed=3)
+    np.testing.assert_array_equal(one, kernel(again[model_states.RANDOM][0]))
 
 
 def test_without_a_pretraining_that_state_is_left_out(where):
-    models, _, left_out = states.networks(where, "scratch", 1, "toy")
-    assert set(models) == {states.TUNED, states.RANDOM}
-    assert "random weights" in left_out[states.PRETRAINED]
+    models, _, left_out = model_states.networks(where, "scratch", 1, "toy")
+    assert set(models) == {model_states.TUNED, model_states.RANDOM}
+    assert "random weights" in left_out[model_states.PRETRAINED]
     (where.trial("pretraining", 0) / "provenance.json").unlink()
-    models, _, left_out = states.networks(where, "pretrained", 1, "toy")
-    assert set(models) == {states.TUNED, states.RANDOM}
-    assert "02_pretraining" in left_out[states.PRETRAINED]
+    models, _, left_out = model_states.networks(where, "pretrained", 1, "toy")
+    assert set(models) == {model_states.TUNED, model_states.RANDOM}
+    assert "02_pretraining" in left_out[model_states.PRETRAINED]
 
 
 def test_of_a_weights_file_alone_nothing_is_compared_and_the_figure_says_why(where, tmp_path):
-    models, files, left_out = states.networks(where, "pretrained", 2, "toy", weights="mine.npz")
+    models, files, left_out = model_states.networks(
+        where, "pretrained", 2, "toy", weights="mine.npz"
+    )
     assert (models, files) == ({}, [])
-    states.write(tmp_path / "methods", Two(), [0], models, {}, files, left_out)
-    summary, scans, reason = states.read(tmp_path / "methods")
+    model_states.write(tmp_path / "methods", Two(), [0], models, {}, files, left_out)
+    summary, scans, reason = model_states.read(tmp_path / "methods")
     assert summary.empty
     assert scans.empty
     assert "one weights file was given" in reason

@@ -1,18 +1,18 @@
-"""msxai.reference_maps on a small cohort made by hand, where it is known what each baseline should choose."""
+"""msxai.quality.reference_maps on a small cohort made by hand, where it is known what each baseline should choose."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from msxai import quality, reference_maps
-from msxai.errors import CohortError
+from msxai.base.errors import CohortError
+from msxai.quality import localisation, reference_maps
 
 SHAPE = (24, 24, 24)
 
 
 class Cohort:
-    """As much of `msxai.prepared.Prepared` as the baselines use: bright lesions always at one place, noise, one subject without any."""
+    """As much of `msxai.data.prepared.Prepared` as the baselines use: bright lesions always at one place, noise, one subject without any."""
 
     name = "by hand"
 
@@ -25,9 +25,15 @@ class Cohort:
                 mask[x : x + 3, y : y + 3, z : z + 3] = True
         self.inside = np.zeros(SHAPE, bool)
         self.inside[3:21, 3:21, 3:21] = True
-        self.images = np.where(self.inside, 100 + 10 * rng.normal(size=(count, *SHAPE)) + 50 * self.masks, 0).astype("float32")
+        self.images = np.where(
+            self.inside, 100 + 10 * rng.normal(size=(count, *SHAPE)) + 50 * self.masks, 0
+        ).astype("float32")
         self.has_lesions = np.ones(count, bool)
-        self.image, self.lesions, self.brain = self.images.__getitem__, self.masks.__getitem__, lambda row: self.inside
+        self.image, self.lesions, self.brain = (
+            self.images.__getitem__,
+            self.masks.__getitem__,
+            lambda row: self.inside,
+        )
         self.parts = {"training": np.arange(count // 2), "validation": np.arange(count // 2, count)}
 
     def rows(self, part):
@@ -39,11 +45,17 @@ def test_choices_are_made_on_validation_subjects_and_the_prior_from_training_sub
     tuned = reference_maps.tune(cohort)
     assert 1.5 < tuned.threshold < 3.01  # the noise reaches 1.5, lesions begin at about 3
     found = {(kind, one): score for (kind, one), score in tuned.scores.items()}
-    assert found["threshold", tuned.threshold] == max(score for (kind, _), score in found.items() if kind == "threshold")
-    assert found["edges", tuned.edges] == max(score for (kind, _), score in found.items() if kind == "edges")
+    assert found["threshold", tuned.threshold] == max(
+        score for (kind, _), score in found.items() if kind == "threshold"
+    )
+    assert found["edges", tuned.edges] == max(
+        score for (kind, _), score in found.items() if kind == "edges"
+    )
     mean = cohort.masks[1:4].mean(0)
     expected = reference_maps.ndimage.gaussian_filter(mean, tuned.blur) if tuned.blur else mean
-    assert np.allclose(tuned.prior, expected)  # row 0 has no lesions, rows from 4 on are not for the prior
+    assert np.allclose(
+        tuned.prior, expected
+    )  # row 0 has no lesions, rows from 4 on are not for the prior
     cohort.masks[4:] = np.roll(cohort.masks[4:], 5, axis=1)
     assert np.allclose(reference_maps.tune(cohort).prior.sum(), tuned.prior.sum(), rtol=0.1)
     assert reference_maps.tune(cohort).scores["blur", 0.0] < tuned.scores["blur", 0.0] / 2
@@ -60,8 +72,12 @@ def test_brightness_keeps_the_order_and_its_mass_lies_above_the_threshold(rng):
     assert bright[brain].mean() == pytest.approx(0, abs=1e-9)
     assert bright[brain].std() == pytest.approx(1)
     found = reference_maps.brightness(bright, brain, 2.0)
-    assert (np.argsort(found[brain], kind="stable") == np.argsort(bright[brain], kind="stable")).all()
-    assert quality.auprc(found, cohort.lesions(1), brain) == pytest.approx(quality.auprc(bright - bright.min(), cohort.lesions(1), brain))
+    assert (
+        np.argsort(found[brain], kind="stable") == np.argsort(bright[brain], kind="stable")
+    ).all()
+    assert localisation.auprc(found, cohort.lesions(1), brain) == pytest.approx(
+        localisation.auprc(bright - bright.min(), cohort.lesions(1), brain)
+    )
     assert found[bright > 2].sum() / found.sum() > 0.99
     assert (found[~brain] == 0).all()
 
@@ -75,7 +91,9 @@ def test_edges_lie_where_the_intensity_changes(kind):
     assert (found[11:13, 5:19, 5:19] > 0).all()
     assert (found[4:10] == 0).all()  # the border of the brain is none
     assert (found[14:20] == 0).all()
-    assert reference_maps.edges(np.where(brain, 5.0, 0), brain, kind, 1.0) == pytest.approx(0, abs=1e-9)
+    assert reference_maps.edges(np.where(brain, 5.0, 0), brain, kind, 1.0) == pytest.approx(
+        0, abs=1e-9
+    )
 
 
 def test_all_maps_of_a_scan_and_no_two_alike():
@@ -83,13 +101,17 @@ def test_all_maps_of_a_scan_and_no_two_alike():
     cohort = Cohort()
     tuned = reference_maps.tune(cohort)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reference_maps.lrp, "explain", lambda model, volumes, **options: SimpleNamespace(relevance=0 * volumes))
+        patch.setattr(
+            reference_maps.lrp,
+            "explain",
+            lambda model, volumes, **options: SimpleNamespace(relevance=0 * volumes),
+        )
         found = reference_maps.maps(cohort, 5, tuned, model)
         again = reference_maps.maps(cohort, 5, tuned, model)
     assert tuple(found) == reference_maps.NAMES
     assert (found["random"] == again["random"]).all()
     assert all(one.shape == SHAPE for one in found.values())
-    assert quality.auprc(found["brightness"], cohort.lesions(5), cohort.inside) > 0.9
+    assert localisation.auprc(found["brightness"], cohort.lesions(5), cohort.inside) > 0.9
 
 
 def test_untrained_networks_differ_by_their_seed():

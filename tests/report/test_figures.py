@@ -8,46 +8,14 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
+from support.pictures import BRAIN, MARKS, Scans, overlays, rendered, words
 
-from msxai import figures, images, integrity, statistics
+from msxai.base import provenance, statistics
+from msxai.data import images
+from msxai.report import figures
 
-MARKS = {"synthetic": True}
-BRAIN = np.zeros(images.SHAPE, bool)
 BRAIN[14:82, 16:98, 10:84] = True
 VOXEL = abs(np.linalg.det(images.AFFINE[:3, :3]))
-
-
-class Scans:
-    """Five scans, three patients and two controls, with boxes for lesions; reads like `msxai.prepared.Prepared`."""
-
-    affine = images.AFFINE
-
-    def __init__(self, masks=True):
-        names = [f"sub-{number}" for number in range(5)]
-        label = pd.array([1, 1, 1, 0, 0], "Int64")
-        part = ["training", "training", "holdout", "training", "holdout"]
-        people = {"age": [30.0, 40, 50, 20, 60], "sex": list("FFMMF"), "edss": [1.0, np.nan, 3, np.nan, np.nan]}
-        group = ["MS"] * 3 + ["HC"] * 2
-        self.table = pd.DataFrame({"participant_id": names, "session_id": "", "group": group, "label": label, "part": part, **people})
-        self.has_lesions = np.full(5, masks)
-
-    def image(self, row):
-        ramp = np.indices(images.SHAPE).sum(0) / 100 + row
-        return np.where(BRAIN, ramp, 0).astype("float32")
-
-    def brain(self, row):
-        return BRAIN
-
-    def lesions(self, row):
-        mask = np.zeros(images.SHAPE, bool)
-        if self.has_lesions[row] and row != 4:
-            mask[60:64, 50:54, 40 : 42 + row] = True
-        return mask
-
-    def row(self, participant, session=""):
-        return int(participant[-1])
 
 
 def relevance(row):
@@ -65,33 +33,79 @@ def heatmaps(tmp_path_factory):
         path = folder / f"{entry['participant_id']}_statmap.nii.gz"
         nib.Nifti1Image(relevance(row), images.AFFINE).to_filename(path)
         logit = [2.0, 0.5, -1, 0.2, -3][row]
-        rows.append({**entry[["participant_id", "session_id", "group", "label"]], "logit": logit, "probability": 1 / (1 + np.exp(-logit)),
-                     "path": str(path), "sha256": integrity.sha256(path)})  # fmt: skip
+        rows.append(
+            {
+                **entry[["participant_id", "session_id", "group", "label"]],
+                "logit": logit,
+                "probability": 1 / (1 + np.exp(-logit)),
+                "path": str(path),
+                "sha256": provenance.sha256(path),
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def predictions(trials=2):
     rng = np.random.default_rng(0)
     label = np.repeat([1, 0], [13, 10])
-    rows = [pd.DataFrame({"variant": variant, "trial": trial, "participant_id": np.arange(23), "label": label,
-                          "score": 1 / (1 + np.exp(-rng.normal(shift * (label - 0.5), 1)))})
-            for variant, shift in (("pretrained", 3), ("scratch", 1)) for trial in range(trials)]  # fmt: skip
-    return pd.concat([*rows, rows[0].assign(variant="lesion load", score=label * 0.8)], ignore_index=True)
+    rows = [
+        pd.DataFrame(
+            {
+                "variant": variant,
+                "trial": trial,
+                "participant_id": np.arange(23),
+                "label": label,
+                "score": 1 / (1 + np.exp(-rng.normal(shift * (label - 0.5), 1))),
+            }
+        )
+        for variant, shift in (("pretrained", 3), ("scratch", 1))
+        for trial in range(trials)
+    ]
+    return pd.concat(
+        [*rows, rows[0].assign(variant="lesion load", score=label * 0.8)], ignore_index=True
+    )
 
 
 def history(epochs, offset):
     epoch = np.arange(epochs)
     loss = 1 / (1 + epoch) + offset
-    return pd.DataFrame({"epoch": epoch, "loss": loss, "accuracy": 1 - loss / 3, "val_loss": loss + 0.1, "val_accuracy": 0.9 - loss / 3,
-                         "best": epoch == epochs - 1})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "epoch": epoch,
+            "loss": loss,
+            "accuracy": 1 - loss / 3,
+            "val_loss": loss + 0.1,
+            "val_accuracy": 0.9 - loss / 3,
+            "best": epoch == epochs - 1,
+        }
+    )
 
 
 def audit():
     """Two scans, two trials, logits of both signs: dense keeps a tenth of the logit by its bias, conv1 a fifth of it by the stabiliser."""
-    rows = [{"participant_id": scan, "session_id": "", "trial": trial, "layer": layer, "rule": "epsilon", "arriving": arriving * logit,
-             "passed": passed * logit, "bias": bias * logit, "stabiliser": lost * logit}
-            for scan, trial, logit in (("sub-0", 0, 3.0), ("sub-0", 1, 1.0), ("sub-1", 0, -2.0), ("sub-1", 1, -4.0))
-            for layer, arriving, passed, bias, lost in (("dense", 1, 0.9, 0.1, 0), ("conv1", 0.9, 0.7, 0, 0.2))]  # fmt: skip
+    rows = [
+        {
+            "participant_id": scan,
+            "session_id": "",
+            "trial": trial,
+            "layer": layer,
+            "rule": "epsilon",
+            "arriving": arriving * logit,
+            "passed": passed * logit,
+            "bias": bias * logit,
+            "stabiliser": lost * logit,
+        }
+        for scan, trial, logit in (
+            ("sub-0", 0, 3.0),
+            ("sub-0", 1, 1.0),
+            ("sub-1", 0, -2.0),
+            ("sub-1", 1, -4.0),
+        )
+        for layer, arriving, passed, bias, lost in (
+            ("dense", 1, 0.9, 0.1, 0),
+            ("conv1", 0.9, 0.7, 0, 0.2),
+        )
+    ]
     return pd.DataFrame(rows)
 
 
@@ -100,53 +114,67 @@ def kernels():
 
 
 DRAW = {
-    "cohort": lambda heat, **marks: figures.cohort_table(Scans().table, np.arange(5) * 1e4, statistics.paper_results(), **marks),
+    "cohort": lambda heat, **marks: figures.cohort_table(
+        Scans().table, np.arange(5) * 1e4, statistics.paper_results(), **marks
+    ),
     "lesions": lambda heat, **marks: figures.lesion_distribution(Scans(), **marks),
     "no lesions": lambda heat, **marks: figures.lesion_distribution(Scans(masks=False), **marks),
-    "curves": lambda heat, **marks: figures.training_curves({0: history(4, 0), 1: history(6, 0.2)}, "Pre-training", **marks),
+    "curves": lambda heat, **marks: figures.training_curves(
+        {0: history(4, 0), 1: history(6, 0.2)}, "Pre-training", **marks
+    ),
     "filters": lambda heat, **marks: figures.first_filters(*kernels(), **marks),
-    "results": lambda heat, **marks: figures.results_table(statistics.score_table(predictions()), statistics.paper_results(), **marks),
+    "results": lambda heat, **marks: figures.results_table(
+        statistics.score_table(predictions()), statistics.paper_results(), **marks
+    ),
     "roc": lambda heat, **marks: figures.roc(predictions(), **marks),
     "individual": lambda heat, **marks: figures.individual(Scans(), heat, "", **marks),
-    "positive": lambda heat, **marks: figures.individual(Scans(), heat, "HC", positive=True, **marks),
+    "positive": lambda heat, **marks: figures.individual(
+        Scans(), heat, "HC", positive=True, **marks
+    ),
     "no individual": lambda heat, **marks: figures.individual(Scans(), heat, "AD", **marks),
     "heatmap": lambda heat, **marks: figures.heatmap(Scans(), 1, heat.iloc[1], **marks),
     "average": lambda heat, **marks: average(heat, heat["label"] == 1, heat["label"] == 0, **marks),
-    "half average": lambda heat, **marks: average(heat, heat["label"] == 1, heat["label"] == 7, **marks),
-    "no average": lambda heat, **marks: average(heat, heat["label"] == 7, heat["label"] == 7, **marks),
+    "half average": lambda heat, **marks: average(
+        heat, heat["label"] == 1, heat["label"] == 7, **marks
+    ),
+    "no average": lambda heat, **marks: average(
+        heat, heat["label"] == 7, heat["label"] == 7, **marks
+    ),
     "audit": lambda heat, **marks: figures.audit(audit(), **marks),
     "no audit": lambda heat, **marks: figures.audit(audit().iloc[:0], **marks),
-    "scan": lambda heat, **marks: figures.show_scan(Scans().image(0), BRAIN, Scans().lesions(0), **marks),
-    "view": lambda heat, **marks: (figures.view_heatmap(heat["path"][0], heat["path"][0], **marks), None),
+    "scan": lambda heat, **marks: figures.show_scan(
+        Scans().image(0), BRAIN, Scans().lesions(0), **marks
+    ),
+    "view": lambda heat, **marks: (
+        figures.view_heatmap(heat["path"][0], heat["path"][0], **marks),
+        None,
+    ),
 }
-CLINICAL = {"individual", "positive", "no individual", "heatmap", "average", "half average", "no average", "audit", "no audit", "view"}
+CLINICAL = {
+    "individual",
+    "positive",
+    "no individual",
+    "heatmap",
+    "average",
+    "half average",
+    "no average",
+    "audit",
+    "no audit",
+    "view",
+}
 
 
 def average(heat, first, second, **marks):
     groups = {"true positives": heat[first], "true negatives": heat[second]}
-    return figures.average(groups, figures.mean_anatomy(Scans(), range(5)), "Mean heatmaps", **marks)
+    return figures.average(
+        groups, figures.mean_anatomy(Scans(), range(5)), "Mean heatmaps", **marks
+    )
 
 
 @pytest.fixture(scope="module")
 def drawn(heatmaps):
     """Each figure with its source, drawn once."""
     return {name: draw(heatmaps, **MARKS) for name, draw in DRAW.items()}
-
-
-def rendered(figure):
-    """Draw the figure; its pixels (RGB, from the top) and the texts that were drawn (tick labels outside the limits are not)."""
-    texts = []
-    with pytest.MonkeyPatch.context() as patch:
-        original = Text.draw
-        patch.setattr(Text, "draw", lambda self, renderer: (texts.append(self), original(self, renderer))[1])
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-    shown = [text for text in texts if text.get_visible() and text.get_text().strip()]
-    return np.asarray(canvas.buffer_rgba())[..., :3].astype(int), shown
-
-
-def words(figure):
-    return " ".join(text.get_text() for text in figure.findobj(Text)).replace("\n", " ")
 
 
 @pytest.mark.parametrize("name", DRAW)
@@ -160,8 +188,13 @@ def test_no_text_covers_another_or_leaves_the_figure(drawn, name):
         assert box.x1 <= figure.bbox.x1, text
         assert box.y1 <= figure.bbox.y1, text
     for (first, one), (second, other) in itertools.combinations(boxes, 2):
-        width, height = min(one.x1, other.x1) - max(one.x0, other.x0), min(one.y1, other.y1) - max(one.y0, other.y0)
-        assert not (width > 1 and height > 1), f"{first!r} and {second!r} overlap by {width:.0f}x{height:.0f} pixels"
+        width, height = (
+            min(one.x1, other.x1) - max(one.x0, other.x0),
+            min(one.y1, other.y1) - max(one.y0, other.y0),
+        )
+        assert not (width > 1 and height > 1), (
+            f"{first!r} and {second!r} overlap by {width:.0f}x{height:.0f} pixels"
+        )
 
 
 @pytest.mark.parametrize("name", DRAW)
@@ -171,7 +204,10 @@ def test_each_figure_says_what_it_is(drawn, name):
     assert ("Not for clinical use" in words(figure)) == (name in CLINICAL)
 
 
-@pytest.mark.parametrize("name", ["cohort", "curves", "filters", "results", "roc", "no lesions", "no average", "audit", "view"])
+@pytest.mark.parametrize(
+    "name",
+    ["cohort", "curves", "filters", "results", "roc", "no lesions", "no average", "audit", "view"],
+)
 def test_real_data_are_not_called_synthetic(heatmaps, name):
     assert "ynthetic" not in words(DRAW[name](heatmaps, synthetic=False)[0])
 
@@ -186,13 +222,30 @@ def test_figures_are_closed_and_leave_the_style_alone(heatmaps):
 def test_cohort_table_by_hand(drawn):
     figure, source = drawn["cohort"]
     found = source.set_index(["quantity", "part", "group"])
-    assert found.loc[("age", "all", "MS"), ["n", "mean", "sd", "min", "max"]].tolist() == [3, 40, 10, 30, 50]
+    assert found.loc[("age", "all", "MS"), ["n", "mean", "sd", "min", "max"]].tolist() == [
+        3,
+        40,
+        10,
+        30,
+        50,
+    ]
     assert found.loc[("edss", "all", "MS"), ["n", "missing", "mean"]].tolist() == [2, 1, 2]
     assert found.loc[("lesion_volume", "training", "MS"), "mean"] == 5000
     assert found.loc[("subjects", "holdout", "HC"), "n"] == 1
-    assert found.loc[("lesion_volume", "paper", "MS"), ["mean", "sd", "min", "max"]].tolist() == [7283, 8091, 121, 47466]
+    assert found.loc[("lesion_volume", "paper", "MS"), ["mean", "sd", "min", "max"]].tolist() == [
+        7283,
+        8091,
+        121,
+        47466,
+    ]
     said = words(figure)
-    for text in ("40.0 ± 10.0", "1.0–3.0 (n=2)", "2 / 1", "7,283 ± 8,091", "Cohort: 5 subjects, 5 scans"):
+    for text in (
+        "40.0 ± 10.0",
+        "1.0–3.0 (n=2)",
+        "2 / 1",
+        "7,283 ± 8,091",
+        "Cohort: 5 subjects, 5 scans",
+    ):
         assert text in said
     assert "Scans" not in said, "as many as subjects"
 
@@ -202,7 +255,11 @@ def test_cohort_table_counts_a_subject_once_and_leaves_rows_out_with_a_reason():
     table = pd.concat([table, table.iloc[:2].assign(session_id="ses-2")], ignore_index=True)
     figure, source = figures.cohort_table(table, None, None, **MARKS)
     found = source.set_index(["quantity", "part", "group"])["n"]
-    assert (found["subjects", "all", "AD"], found["scans", "all", "AD"], found["sex", "all", "AD"]) == (3, 5, 3)
+    assert (
+        found["subjects", "all", "AD"],
+        found["scans", "all", "AD"],
+        found["sex", "all", "AD"],
+    ) == (3, 5, 3)
     for reason in ("Age (years): left out", "EDSS: left out", "Lesion volume (mm³): left out"):
         assert reason in words(figure)
     assert "paper" not in set(source["part"])
@@ -210,15 +267,25 @@ def test_cohort_table_counts_a_subject_once_and_leaves_rows_out_with_a_reason():
 
 def test_cohort_without_groups_is_still_described():
     table = Scans().table.assign(group=None, label=pd.array([None] * 5, "Int64"), part="holdout")
-    assert figures.cohort_table(table, None, statistics.paper_results(), **MARKS)[1].query("quantity == 'subjects'")["n"].tolist() == [5, 5]
+    assert figures.cohort_table(table, None, statistics.paper_results(), **MARKS)[1].query(
+        "quantity == 'subjects'"
+    )["n"].tolist() == [5, 5]
 
 
 def test_lesion_distribution_by_hand(drawn):
     figure, source = drawn["lesions"]
     # z = 4 mm is voxel 40: all three patients and one of the two controls have their box there; voxel 47 (z = 18 mm) has none
     assert set(source["z_mm"]) == {round(images.AFFINE[2, 3] + 40 * images.AFFINE[2, 2], 1)}
-    assert source.groupby("group")["value"].agg(["size", "min", "max"]).loc["MS"].tolist() == [16, 100, 100]
-    assert source.groupby("group")["value"].agg(["size", "min", "max"]).loc["HC"].tolist() == [16, 50, 50]
+    assert source.groupby("group")["value"].agg(["size", "min", "max"]).loc["MS"].tolist() == [
+        16,
+        100,
+        100,
+    ]
+    assert source.groupby("group")["value"].agg(["size", "min", "max"]).loc["HC"].tolist() == [
+        16,
+        50,
+        50,
+    ]
     corner = nib.affines.apply_affine(images.AFFINE, [60, 50, 40])
     assert source[["x_mm", "y_mm"]].min().tolist() == pytest.approx(corner[:2].tolist(), abs=0.06)
     assert "n = 3" in words(figure)
@@ -227,7 +294,9 @@ def test_lesion_distribution_by_hand(drawn):
 def test_left_of_the_picture_is_the_left_of_the_brain(drawn):
     figure, _ = drawn["lesions"]
     pixels, shown = rendered(figure)
-    axes = next(text.axes for text in shown if text.get_text() == "z=4")  # the boxes of all lesions lie there, at x > 0
+    axes = next(
+        text.axes for text in shown if text.get_text() == "z=4"
+    )  # the boxes of all lesions lie there, at x > 0
     sides = {text.get_text(): text.get_window_extent().x0 for text in axes.texts}
     assert sides["L"] < sides["R"]
     box = axes.get_window_extent()
@@ -243,8 +312,13 @@ def test_training_curves_by_hand(drawn):
     assert mean[0] == pytest.approx(1.1)
     assert mean[5] == pytest.approx(1 / 6 + 0.2), "the first trial has stopped"
     lines = figure.axes[0].lines
-    assert sorted(line.get_linewidth() for line in lines if line.get_marker() == "None") == [0.6] * 4 + [2] * 2
-    assert {line.get_xdata()[0] for line in lines if line.get_marker() == "None"} == {1}, "the first epoch is 1"
+    assert (
+        sorted(line.get_linewidth() for line in lines if line.get_marker() == "None")
+        == [0.6] * 4 + [2] * 2
+    )
+    assert {line.get_xdata()[0] for line in lines if line.get_marker() == "None"} == {1}, (
+        "the first epoch is 1"
+    )
     kept = next(line for line in lines if line.get_marker() == "o")
     assert kept.get_xdata().tolist() == [4, 6]
     assert "1 trial " in words(figures.training_curves({0: history(3, 0)}, **MARKS)[0]) + " "
@@ -253,10 +327,14 @@ def test_training_curves_by_hand(drawn):
 def test_first_filters_stand_where_the_note_says(drawn):
     figure, source = drawn["filters"]
     trained, untrained = kernels()
-    picture = np.asarray(figure.axes[0].images[0].get_array())[::-1].T  # from the top left, x to the right
+    picture = np.asarray(figure.axes[0].images[0].get_array())[
+        ::-1
+    ].T  # from the top left, x to the right
     place = picture[13 : 13 + 11, 0:3]  # second column, first row: kernel 1
     assert place[4:7] == pytest.approx(trained[:, ::-1, 1, 0, 1]), "its middle slice, y upwards"
-    assert figure.axes[0].images[0].get_clim() == pytest.approx((-np.abs(kernels()).max(), np.abs(kernels()).max()))
+    assert figure.axes[0].images[0].get_clim() == pytest.approx(
+        (-np.abs(kernels()).max(), np.abs(kernels()).max())
+    )
     row = source.query("x == 1 and y == 0 and z == 2 and filter == 6").iloc[0]
     assert (row["after"], row["before"]) == (trained[1, 0, 2, 0, 6], untrained[1, 0, 2, 0, 6])
 
@@ -276,7 +354,9 @@ def test_results_table_shows_the_scores_beside_the_papers(drawn):
     expected = "{mean:.1f} ({min:.1f}–{max:.1f}) [{low:.1f}–{high:.1f}]".format(**one)
     assert expected in words(figure)
     assert "13 patients and 10 controls" in words(figure)
-    assert f"100.0 [{found.loc[('lesion load', 'auc'), 'low']:.1f}–100.0]" in words(figure), "one trial has no range"
+    assert f"100.0 [{found.loc[('lesion load', 'auc'), 'low']:.1f}–100.0]" in words(figure), (
+        "one trial has no range"
+    )
 
 
 def test_roc_shows_the_band_of_the_trials(drawn):
@@ -307,28 +387,33 @@ def test_individual_heatmaps_name_their_files_and_slices(drawn, heatmaps):
     # five scans by probability 0, 1, 3, 2, 4; four equal steps of rank 0, 1.33, 2.67, 4
     assert source["participant_id"].tolist() == ["sub-0", "sub-1", "sub-2", "sub-4"]
     assert source["sha256"].tolist() == heatmaps["sha256"].iloc[[0, 1, 2, 4]].tolist()
-    assert source["lesion_volume"].tolist() == pytest.approx([32 * VOXEL, 48 * VOXEL, 64 * VOXEL, 0])
+    assert source["lesion_volume"].tolist() == pytest.approx(
+        [32 * VOXEL, 48 * VOXEL, 64 * VOXEL, 0]
+    )
     assert "sub-0: probability 0.88, mean logit +2.00, lesions" in words(figure)
     brain = np.concatenate([np.abs(relevance(row))[BRAIN] for row in (0, 1, 2, 4)])
     assert source["threshold"].tolist() == pytest.approx([np.quantile(brain, 0.95)] * 4, rel=1e-4)
-    assert source["full_colour"].tolist() == pytest.approx([np.quantile(brain, 0.999)] * 4, rel=1e-4)
+    assert source["full_colour"].tolist() == pytest.approx(
+        [np.quantile(brain, 0.999)] * 4, rel=1e-4
+    )
     for axis, low, high in (("x", 60, 66), ("y", 50, 56), ("z", 40, 50)):
         number = "xyz".index(axis)
-        at = (np.array(source[f"{axis}_mm"].iloc[0].split(), float) - images.AFFINE[number, 3]) / images.AFFINE[number, number]
+        at = (
+            np.array(source[f"{axis}_mm"].iloc[0].split(), float) - images.AFFINE[number, 3]
+        ) / images.AFFINE[number, number]
         assert len(at) == 5
         assert (np.diff(at) * images.AFFINE[number, number] > 8).all()
-        assert ((at.round() >= low) & (at.round() < high)).any(), "a slice through the box of most relevance"
+        assert ((at.round() >= low) & (at.round() < high)).any(), (
+            "a slice through the box of most relevance"
+        )
         assert f"{axis}={source[f'{axis}_mm'].iloc[0].split()[0]}" in words(figure)
 
 
-def overlays(figure, colours):
-    """Limits of the maps drawn over the anatomy, and what they show."""
-    pictures = [image for axes in figure.axes for image in axes.images if image.get_cmap().name == colours]
-    return [(image.get_clim(), np.ma.compressed(image.get_array())) for image in pictures]
-
-
 def test_net_relevance_is_symmetric_and_positive_relevance_positive(drawn):
-    net, positive = overlays(drawn["heatmap"][0], figures.SYMMETRIC), overlays(drawn["positive"][0], figures.POSITIVE)
+    net, positive = (
+        overlays(drawn["heatmap"][0], figures.SYMMETRIC),
+        overlays(drawn["positive"][0], figures.POSITIVE),
+    )
     assert len(net) == 15
     assert len(positive) == 30
     top = drawn["heatmap"][1]["full_colour"].iloc[0]
@@ -338,17 +423,25 @@ def test_net_relevance_is_symmetric_and_positive_relevance_positive(drawn):
     assert min(np.abs(shown).min() for _, shown in net if shown.size) >= low * (1 - 1e-6)
     assert all(limits[0] == 0 for limits, _ in positive)
     sizes = np.concatenate([relevance(row)[BRAIN].clip(0) for row in (3, 4)])
-    assert drawn["positive"][1]["threshold"].tolist() == pytest.approx([np.quantile(sizes, 0.95)] * 2, rel=1e-4)
+    assert drawn["positive"][1]["threshold"].tolist() == pytest.approx(
+        [np.quantile(sizes, 0.95)] * 2, rel=1e-4
+    )
     assert min(shown.min() for _, shown in positive if shown.size) >= 0
 
 
 def test_audit_by_hand(drawn):
     source = drawn["audit"][1].set_index(["layer", "trial"])
     for trial in ("all", "0", "1"):
-        assert source.loc[("dense", trial), ["passed", "bias", "stabiliser"]].tolist() == pytest.approx([0.9, 0.1, 0])
-        assert source.loc[("conv1", trial), ["passed", "bias", "stabiliser"]].tolist() == pytest.approx([0.7, 0, 0.2])
+        assert source.loc[
+            ("dense", trial), ["passed", "bias", "stabiliser"]
+        ].tolist() == pytest.approx([0.9, 0.1, 0])
+        assert source.loc[
+            ("conv1", trial), ["passed", "bias", "stabiliser"]
+        ].tolist() == pytest.approx([0.7, 0, 0.2])
     kept = audit()
-    kept.loc[kept["participant_id"] == "sub-1", ["passed", "bias", "stabiliser"]] *= -1  # relevance against its logit
+    kept.loc[
+        kept["participant_id"] == "sub-1", ["passed", "bias", "stabiliser"]
+    ] *= -1  # relevance against its logit
     source = figures.audit(kept, **MARKS)[1].set_index(["layer", "trial"])
     assert source.loc[("conv1", "all"), "passed"] == pytest.approx(0.7 * (4 - 6) / 10)
     assert source.loc[("conv1", "0"), "passed"] == pytest.approx(0.7 * (3 - 2) / 5)
@@ -356,10 +449,16 @@ def test_audit_by_hand(drawn):
 
 def test_average_heatmaps_by_hand(drawn):
     figure, source = drawn["average"]
-    colours = {text.get_text().split("\n")[1]: text.get_color() for text in figure.texts if text.get_text().startswith("true")}
+    colours = {
+        text.get_text().split("\n")[1]: text.get_color()
+        for text in figure.texts
+        if text.get_text().startswith("true")
+    }
     assert colours == {"positives": figures.PATIENT, "negatives": figures.CONTROL}
     net = [np.mean([relevance(row) for row in rows], axis=0) for rows in ((0, 1, 2), (3, 4))]
-    positive = [np.mean([relevance(row).clip(0) for row in rows], axis=0) for rows in ((0, 1, 2), (3, 4))]
+    positive = [
+        np.mean([relevance(row).clip(0) for row in rows], axis=0) for rows in ((0, 1, 2), (3, 4))
+    ]
     for flag, maps in ((False, net), (True, positive)):
         sizes = np.concatenate([np.abs(values)[BRAIN] for values in maps])
         rows = source[source["positive"] == flag]
@@ -381,14 +480,18 @@ def test_what_cannot_be_drawn_is_said(drawn):
 def test_a_map_of_zeros_can_be_drawn(heatmaps, tmp_path):
     path = tmp_path / "zero_statmap.nii.gz"
     nib.Nifti1Image(np.zeros(images.SHAPE, "float32"), images.AFFINE).to_filename(path)
-    figure, source = figures.heatmap(Scans(masks=False), 4, heatmaps.iloc[4].replace(heatmaps["path"][4], str(path)), **MARKS)
+    figure, source = figures.heatmap(
+        Scans(masks=False), 4, heatmaps.iloc[4].replace(heatmaps["path"][4], str(path)), **MARKS
+    )
     assert "no lesion mask" in words(figure)
     middle = images.AFFINE[2, 3] + images.AFFINE[2, 2] * 9
     assert all(float(mm) > middle for mm in source["z_mm"][0].split()), "slices of the brain"
 
 
 def test_interactive_view_needs_no_network(heatmaps):
-    html = figures.view_heatmap(heatmaps["path"][0], heatmaps["path"][0], interactive=True, **MARKS).get_standalone()
+    html = figures.view_heatmap(
+        heatmaps["path"][0], heatmaps["path"][0], interactive=True, **MARKS
+    ).get_standalone()
     assert "Not for clinical use" in html
     assert "Synthetic" in html
     assert 'src="http' not in html
@@ -399,18 +502,25 @@ def test_save_writes_all_files_with_their_hashes(drawn, tmp_path):
     figure, source = drawn["roc"]
     record = {"parameters": {"seed": 1}, "outputs": {}}
     paths = figures.save(figure, tmp_path / "new", "fig06_roc", source, record, svg=True)
-    assert [path.name for path in paths] == [f"fig06_roc.{ending}" for ending in ("png", "svg", "tsv", "json")]
+    assert [path.name for path in paths] == [
+        f"fig06_roc.{ending}" for ending in ("png", "svg", "tsv", "json")
+    ]
     assert sorted((tmp_path / "new").iterdir()) == sorted(paths)
-    assert pd.read_csv(paths[2], sep="\t", na_values="n/a")["mean"].to_numpy() == pytest.approx(source["mean"], rel=1e-5)
+    assert pd.read_csv(paths[2], sep="\t", na_values="n/a")["mean"].to_numpy() == pytest.approx(
+        source["mean"], rel=1e-5
+    )
     content = json.loads(paths[3].read_text())
-    assert content["outputs"] == {path.name: integrity.sha256(path) for path in paths[:3]}
+    assert content["outputs"] == {path.name: provenance.sha256(path) for path in paths[:3]}
     assert content["parameters"] == {"seed": 1}
     assert record["outputs"] == {}
     before = [path.read_bytes() for path in paths]
     figures.save(figure, tmp_path / "new", "fig06_roc", source, record, svg=True)
     assert [path.read_bytes() for path in paths] == before, "the same figure, the same bytes"
     assert not figures.save(figure, tmp_path, "map", source, record)[0].with_suffix(".svg").exists()
-    assert figures.save(drawn["individual"][0], tmp_path, "fig07", source, record)[0].stat().st_size < 9e5
+    assert (
+        figures.save(drawn["individual"][0], tmp_path, "fig07", source, record)[0].stat().st_size
+        < 9e5
+    )
 
 
 def test_save_leaves_nothing_half_written(drawn, tmp_path, monkeypatch):

@@ -4,26 +4,53 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from test_figures import MARKS, Scans
-from test_figures_regions import words
+from support.pictures import MARKS, Scans, words
 
-from msxai import figures, images, states
+from msxai.data import images
+from msxai.quality import model_states
+from msxai.report import figures
 
 
 @pytest.fixture
 def saved(tmp_path):
     """Two methods on two states; maps of sub-0 that are highest at the one corner or the other of its brain."""
-    shares = {("lrp", states.TUNED): (0.4, 0.3, 0.5, 0.1), ("lrp", states.RANDOM): (0.2, 0.1, 0.3, np.nan),
-              ("gradient", states.TUNED): (0.2, 0.1, 0.3, -0.1), ("gradient", states.RANDOM): (0.21, 0.1, 0.3, np.nan)}  # fmt: skip
+    shares = {
+        ("lrp", model_states.TUNED): (0.4, 0.3, 0.5, 0.1),
+        ("lrp", model_states.RANDOM): (0.2, 0.1, 0.3, np.nan),
+        ("gradient", model_states.TUNED): (0.2, 0.1, 0.3, -0.1),
+        ("gradient", model_states.RANDOM): (0.21, 0.1, 0.3, np.nan),
+    }
     summary, scans = [], []
     for number, ((method, state), (share, low, high, difference_low)) in enumerate(shares.items()):
-        summary.append({"state": state, "method": method, "subjects": 2, "networks": 3, "share": share, "low": low, "high": high,
-                        "chance": 0.05, "difference_low": difference_low})  # fmt: skip
-        image = nib.Nifti1Image(np.indices(images.SHAPE).sum(0).astype("float32") * (-1) ** number, images.AFFINE)
+        summary.append(
+            {
+                "state": state,
+                "method": method,
+                "subjects": 2,
+                "networks": 3,
+                "share": share,
+                "low": low,
+                "high": high,
+                "chance": 0.05,
+                "difference_low": difference_low,
+            }
+        )
+        image = nib.Nifti1Image(
+            np.indices(images.SHAPE).sum(0).astype("float32") * (-1) ** number, images.AFFINE
+        )
         image.set_sform(images.AFFINE, 4)
         nib.save(image, tmp_path / f"{number}.nii.gz")
-        scans += [{"state": state, "method": method, "participant_id": f"sub-{one}", "session_id": "", "share": share,
-                   "path": f"{number}.nii.gz" if one == 0 else np.nan} for one in (1, 0)]  # fmt: skip
+        scans += [
+            {
+                "state": state,
+                "method": method,
+                "participant_id": f"sub-{one}",
+                "session_id": "",
+                "share": share,
+                "path": f"{number}.nii.gz" if one == 0 else np.nan,
+            }
+            for one in (1, 0)
+        ]
     return pd.DataFrame(summary), pd.DataFrame(scans), tmp_path
 
 
@@ -31,20 +58,32 @@ def test_methods_by_hand(saved):
     summary, scans, folder = saved
     figure, source = figures.methods(Scans(), summary, scans, folder, **MARKS)
     assert source.equals(summary)
-    lrp, gradient = [axes for axes in figure.axes if [label.get_text() for label in axes.get_yticklabels()] == list(states.STATES[::2])]
+    lrp, gradient = [
+        axes
+        for axes in figure.axes
+        if [label.get_text() for label in axes.get_yticklabels()] == list(model_states.STATES[::2])
+    ]
     dots = [line.get_xdata()[0] for line in lrp.lines if line.get_marker() == "o"]
     assert dots == [0.4, 0.2]
     assert [list(line.get_xdata()) for line in lrp.lines[:1]] == [[0.3, 0.5]]
     assert [text.get_text() for text in lrp.texts] == ["+"]
     assert not gradient.texts, "no mark where the interval of the difference reaches 0"
     said = words(figure)
-    for text in ("Maps of sub-0", "mean of 2 subjects", "fine-tuned 3, random weights 3", "LRP (epsilon)", "not for clinical"):
+    for text in (
+        "Maps of sub-0",
+        "mean of 2 subjects",
+        "fine-tuned 3, random weights 3",
+        "LRP (epsilon)",
+        "not for clinical",
+    ):
         assert text.lower() in said.lower(), text
     assert "Synthetic" in said
 
 
 def test_without_lesions_the_figure_says_why(saved):
     summary, scans, folder = saved
-    figure, source = figures.methods(Scans(), summary.iloc[:0], scans.iloc[:0], folder, "no masks came with it", **MARKS)
+    figure, source = figures.methods(
+        Scans(), summary.iloc[:0], scans.iloc[:0], folder, "no masks came with it", **MARKS
+    )
     assert "no masks came with it" in words(figure)
     assert "no masks came with it" in source.iloc[0, 0]

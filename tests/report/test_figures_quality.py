@@ -5,10 +5,12 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from test_figures import MARKS, Scans, overlays, rendered, words
+from support.pictures import MARKS, Scans, overlays, rendered, words
 
-from msxai import figures, images, quality
-from msxai.figures.slices import OUTLINE
+from msxai.data import images
+from msxai.quality import localisation
+from msxai.report import figures
+from msxai.report.figures.slices import OUTLINE
 
 
 @pytest.fixture(scope="module")
@@ -17,30 +19,58 @@ def scores():
     rows = []
     for name, level in {"rule": 0.5, "brightness": 0.4, "random": 0.1}.items():
         for number, more in ((0, 0.0), (2, 0.1)):
-            rows.append({"map": name, "participant_id": f"sub-{number}", "session_id": "", "auprc": level + more,
-                         "rma": np.nan if name == "random" else level, "rra": level + more + 0.1 * (name == "rule")})  # fmt: skip
+            rows.append(
+                {
+                    "map": name,
+                    "participant_id": f"sub-{number}",
+                    "session_id": "",
+                    "auprc": level + more,
+                    "rma": np.nan if name == "random" else level,
+                    "rra": level + more + 0.1 * (name == "rule"),
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def clear(figure):
     """Fails where a text covers another or leaves the figure."""
     boxes = [(text.get_text(), text.get_window_extent()) for text in rendered(figure)[1]]
-    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for _, box in boxes)
+    assert all(
+        box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+        for _, box in boxes
+    )
     for (first, one), (second, other) in itertools.combinations(boxes, 2):
-        width, height = min(one.x1, other.x1) - max(one.x0, other.x0), min(one.y1, other.y1) - max(one.y0, other.y0)
+        width, height = (
+            min(one.x1, other.x1) - max(one.x0, other.x0),
+            min(one.y1, other.y1) - max(one.y0, other.y0),
+        )
         assert not (width > 1 and height > 1), f"{first!r} and {second!r} overlap"
 
 
 def test_the_league_by_hand(scores):
-    table = quality.league(scores, ["brightness", "random"])
+    table = localisation.league(scores, ["brightness", "random"])
     figure, source = figures.league(table, **MARKS)
     assert source is table
     cells = [text.get_text() for text in figure.axes[0].texts]
-    assert cells[cells.index("rule") :][:6] == ["rule", "0.550\n(0.50, 0.60)", "0.500\n(0.50, 0.50)", "0.650\n(0.60, 0.70)",
-                                                "+0.100\n(+0.10, +0.10)\nbrightness", "+0.200\n(+0.20, +0.20)\nbrightness"]  # fmt: skip
-    assert cells[cells.index("brightness (baseline)") :][4:6] == ["–", "–"], "a baseline is not compared with itself"
-    assert cells[cells.index("random (baseline)") :][2] == "–", "a map without positive relevance has no mass"
-    assert cells.index("rule") < cells.index("brightness (baseline)") < cells.index("random (baseline)"), "the best comes first"
+    assert cells[cells.index("rule") :][:6] == [
+        "rule",
+        "0.550\n(0.50, 0.60)",
+        "0.500\n(0.50, 0.50)",
+        "0.650\n(0.60, 0.70)",
+        "+0.100\n(+0.10, +0.10)\nbrightness",
+        "+0.200\n(+0.20, +0.20)\nbrightness",
+    ]
+    assert cells[cells.index("brightness (baseline)") :][4:6] == ["–", "–"], (
+        "a baseline is not compared with itself"
+    )
+    assert cells[cells.index("random (baseline)") :][2] == "–", (
+        "a map without positive relevance has no mass"
+    )
+    assert (
+        cells.index("rule")
+        < cells.index("brightness (baseline)")
+        < cells.index("random (baseline)")
+    ), "the best comes first"
     said = words(figure)
     assert "2 subjects with lesions" in said
     assert "Synthetic" in said
@@ -48,36 +78,83 @@ def test_the_league_by_hand(scores):
 
 
 def test_a_league_that_is_left_out_says_why():
-    named = figures.league(pd.DataFrame(), why="no lesion masks came with it", synthetic=False, variant="scratch")[0]
+    named = figures.league(
+        pd.DataFrame(), why="no lesion masks came with it", synthetic=False, variant="scratch"
+    )[0]
     assert any(text.get_text() == "Explanation quality: scratch" for text in named.texts)
-    figure, source = figures.league(pd.DataFrame(), why="no lesion masks came with it", synthetic=False)
+    figure, source = figures.league(
+        pd.DataFrame(), why="no lesion masks came with it", synthetic=False
+    )
     assert "Left out: no lesion masks came with it." in words(figure)
     assert "no lesion masks" in source.iloc[0, 0]
     assert "ynthetic" not in words(figure)
 
 
 def test_the_checks_by_hand():
-    summary = pd.DataFrame([
-        {"map": "rule", "dose": 0.5, "dose_low": 0.4, "dose_high": 0.6, "consistency": 0.2, "consistency_low": 0.1, "consistency_high": 0.3,
-         "deletion": 1.5, "deletion_low": 1.0, "deletion_high": 2.0, "deletion_p": 0.004, "contrast": 0.9, "insertion": np.nan},
-        {"map": "brightness", "dose": 0.7, "dose_low": 0.6, "dose_high": 0.8, "deletion": 0.5, "deletion_low": 0.4, "deletion_high": 0.6},
-        {"map": "not examined", "dose": 0.1, "dose_low": 0.0, "dose_high": 0.2},
-    ])  # fmt: skip
+    summary = pd.DataFrame(
+        [
+            {
+                "map": "rule",
+                "dose": 0.5,
+                "dose_low": 0.4,
+                "dose_high": 0.6,
+                "consistency": 0.2,
+                "consistency_low": 0.1,
+                "consistency_high": 0.3,
+                "deletion": 1.5,
+                "deletion_low": 1.0,
+                "deletion_high": 2.0,
+                "deletion_p": 0.004,
+                "contrast": 0.9,
+                "insertion": np.nan,
+            },
+            {
+                "map": "brightness",
+                "dose": 0.7,
+                "dose_low": 0.6,
+                "dose_high": 0.8,
+                "deletion": 0.5,
+                "deletion_low": 0.4,
+                "deletion_high": 0.6,
+            },
+            {"map": "not examined", "dose": 0.1, "dose_low": 0.0, "dose_high": 0.2},
+        ]
+    )
     one = {"map": "rule", "low": 0.1, "high": 0.3, "subjects": 8, "expected": ""}
-    table = pd.DataFrame([{**one, "check": "randomised: SSIM", "value": 0.2, "reference": 0.95},
-                          {**one, "check": "conservation error", "value": 3e-7, "reference": np.nan}])  # fmt: skip
+    table = pd.DataFrame(
+        [
+            {**one, "check": "randomised: SSIM", "value": 0.2, "reference": 0.95},
+            {**one, "check": "conservation error", "value": 3e-7, "reference": np.nan},
+        ]
+    )
     figure, source = figures.checks(summary, table, variant="scratch", **MARKS)
     cells = [text.get_text() for text in figure.axes[0].texts]
     row = cells[cells.index("rule") :][:14]
-    assert row == ["rule", "1.50 (1.00, 2.00)\np = 0.004", "–", "–", "0.20 (0.10, 0.30)\n[0.95]", "–", "–", "–", "–", "3e-07", "–",
-                   "0.20 (0.10, 0.30)", "0.50 (0.40, 0.60)", "0.90"]  # fmt: skip
+    assert row == [
+        "rule",
+        "1.50 (1.00, 2.00)\np = 0.004",
+        "–",
+        "–",
+        "0.20 (0.10, 0.30)\n[0.95]",
+        "–",
+        "–",
+        "–",
+        "–",
+        "3e-07",
+        "–",
+        "0.20 (0.10, 0.30)",
+        "0.50 (0.40, 0.60)",
+        "0.90",
+    ]
     assert cells[cells.index("brightness") :][1] == "0.50 (0.40, 0.60)"
     assert "not examined" not in cells
     said = words(figure)
     assert "These on 8 subjects" in said
     assert "Synthetic" in said
     assert "scratch" in said
-    assert source.set_index("map").loc["rule", ["randomised: SSIM", "randomised: SSIM, reference"]].tolist() == [0.2, 0.95]
+    assert source.set_index("map").loc[
+        "rule", ["randomised: SSIM", "randomised: SSIM, reference"]
+    ].tolist() == [0.2, 0.95]
     assert source.set_index("map").loc["rule", "deletion_p"] == 0.004
     clear(figure)
     nothing, _ = figures.checks(summary.assign(deletion=np.nan), pd.DataFrame(), synthetic=False)
@@ -94,7 +171,9 @@ def maps():
 
 
 def test_the_contest_by_hand(scores):
-    other = scores.assign(participant_id="sub-2", session_id="02", auprc=0.99)  # another visit of the same subject
+    other = scores.assign(
+        participant_id="sub-2", session_id="02", auprc=0.99
+    )  # another visit of the same subject
     figure, source = figures.contest(Scans(), 2, maps(), pd.concat([other, scores]), **MARKS)
     assert source["map"].tolist() == ["rule", "brightness", "random"]
     said = words(figure)
@@ -113,8 +192,12 @@ def test_the_contest_by_hand(scores):
     assert (np.abs(pixels - green).sum(-1) < 60).any(), "the lesion is outlined"
     shown = overlays(figure, figures.POSITIVE)
     assert shown, "the maps are drawn"
-    assert max(values.max(initial=0) for _, values in shown) == pytest.approx(1), "a map of few voxels too"
-    assert all(limits == (0, 1) and (values >= 0).all() for limits, values in shown), "each on its own scale, positive part alone"
+    assert max(values.max(initial=0) for _, values in shown) == pytest.approx(1), (
+        "a map of few voxels too"
+    )
+    assert all(limits == (0, 1) and (values >= 0).all() for limits, values in shown), (
+        "each on its own scale, positive part alone"
+    )
 
 
 def test_without_a_mask_the_maps_are_shown_without_scores(scores):

@@ -3,33 +3,52 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.text import Text
+from support.pictures import words
 
-from msxai import figures
-from msxai.figures.regions import summary
+from msxai.report import figures
+from msxai.report.figures.regions import summary
 
 MARKS = {"synthetic": True}
 
 
 def table(values, atlas="tracts", sign="positive"):
     """Region to values of four subjects, two patients (1, 2) and two controls (3, 4)."""
-    rows = [{"participant_id": f"sub-{number}", "session_id": "", "label": int(number < 3), "atlas": atlas, "region": region, "sign": sign,
-             "sum": value, "density": value / 10, "share": value / 100, "volume": value}
-            for region, four in values.items() for number, value in enumerate(four, 1)]  # fmt: skip
+    rows = [
+        {
+            "participant_id": f"sub-{number}",
+            "session_id": "",
+            "label": int(number < 3),
+            "atlas": atlas,
+            "region": region,
+            "sign": sign,
+            "sum": value,
+            "density": value / 10,
+            "share": value / 100,
+            "volume": value,
+        }
+        for region, four in values.items()
+        for number, value in enumerate(four, 1)
+    ]
     return pd.DataFrame(rows)
 
 
 def both(values, atlas="tracts"):
-    return pd.concat([table(values, atlas), table({name: [-v for v in four] for name, four in values.items()}, atlas, "net")])
+    return pd.concat(
+        [
+            table(values, atlas),
+            table({name: [-v for v in four] for name, four in values.items()}, atlas, "net"),
+        ]
+    )
 
 
 def p_values(atlas="tracts"):
-    return pd.DataFrame([{"atlas": atlas, "region": name, "sign": sign, "measure": "sum", "p_fwe": p}
-                         for sign in ("net", "positive") for name, p in (("A", 0.01), ("B", 0.5))])  # fmt: skip
-
-
-def words(figure):
-    return " ".join(text.get_text() for text in figure.findobj(Text)).replace("\n", " ")
+    return pd.DataFrame(
+        [
+            {"atlas": atlas, "region": name, "sign": sign, "measure": "sum", "p_fwe": p}
+            for sign in ("net", "positive")
+            for name, p in (("A", 0.01), ("B", 0.5))
+        ]
+    )
 
 
 def value(source, **where):
@@ -45,10 +64,19 @@ VALUES = {"A": [1.0, 3, 5, 5], "B": [10.0, 20, 0, 0]}
 def test_means_and_intervals_of_subjects_by_hand():
     found = summary(table(VALUES), "sum")
     row = value(found, region="A", label=1)
-    assert row[["subjects", "mean", "low", "high"]].tolist() == [2, 2, 1, 3], "of two subjects a resample is one, the other, or both"
+    assert row[["subjects", "mean", "low", "high"]].tolist() == [2, 2, 1, 3], (
+        "of two subjects a resample is one, the other, or both"
+    )
     assert value(found, region="A", label=0)[["mean", "low", "high"]].tolist() == [5, 5, 5]
-    again = pd.concat([table(VALUES), table(VALUES).query("participant_id == 'sub-1'").assign(session_id="ses-2", sum=7.0)])
-    assert value(summary(again, "sum"), region="A", label=1)["mean"] == 3.5, "visits of a subject are averaged first"
+    again = pd.concat(
+        [
+            table(VALUES),
+            table(VALUES).query("participant_id == 'sub-1'").assign(session_id="ses-2", sum=7.0),
+        ]
+    )
+    assert value(summary(again, "sum"), region="A", label=1)["mean"] == 3.5, (
+        "visits of a subject are averaged first"
+    )
 
 
 def test_lesion_volumes_by_hand():
@@ -63,11 +91,18 @@ def test_tracts_by_hand():
     figure, source = figures.tracts(both(VALUES), p_values(), **MARKS)
     assert value(source, region="B", label=1, sign="positive", measure="density")["mean"] == 1.5
     assert value(source, region="B", label=1, sign="net", measure="sum")["mean"] == -15
-    assert [axes.get_title() for axes in figure.axes] == ["net, absolute", "net, by size", "positive, absolute", "positive, by size"]
+    assert [axes.get_title() for axes in figure.axes] == [
+        "net, absolute",
+        "net, by size",
+        "positive, absolute",
+        "positive, by size",
+    ]
     bars = figure.axes[2].containers
     assert [patch.get_width() for patch in bars[1].patches] == [15, 2]
     for axes in figure.axes:
-        assert [text.get_position()[1] for text in axes.texts] == [1], "a star at A, the second, alone"
+        assert [text.get_position()[1] for text in axes.texts] == [1], (
+            "a star at A, the second, alone"
+        )
 
 
 def test_areas_by_hand():
@@ -85,14 +120,20 @@ def test_with_without_by_hand():
     assert value(source, region="B", lesions="filled", sign="positive")["mean"] == 7.5
     assert figure.axes[2].xaxis_inverted()
     assert not figure.axes[3].xaxis_inverted()
-    assert [patch.get_width() for patch in figure.axes[3].containers[-1].patches or figure.axes[3].patches] == [7.5, 1]
+    assert [
+        patch.get_width()
+        for patch in figure.axes[3].containers[-1].patches or figure.axes[3].patches
+    ] == [7.5, 1]
 
 
-@pytest.mark.parametrize("draw", [
-    lambda empty: figures.lesion_volumes(empty, "make atlases", **MARKS),
-    lambda empty: figures.tracts(empty, empty, "make atlases", **MARKS),
-    lambda empty: figures.with_without(empty, empty, empty, "make atlases", **MARKS),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda empty: figures.lesion_volumes(empty, "make atlases", **MARKS),
+        lambda empty: figures.tracts(empty, empty, "make atlases", **MARKS),
+        lambda empty: figures.with_without(empty, empty, empty, "make atlases", **MARKS),
+    ],
+)
 def test_without_an_atlas_the_figure_says_why(draw):
     figure, source = draw(table(VALUES).iloc[:0])
     assert "make atlases" in words(figure)

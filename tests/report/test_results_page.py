@@ -13,13 +13,21 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from msxai import claims, report, statistics
-from msxai.results import Results
+from msxai.base import statistics
+from msxai.base.results import Results
+from msxai.report import claims, results_page
 
 NASTY = '<script>document.title = "broken in"</script>"\'&'
 SUBJECTS = 8  # of each group
 REGIONS = {
-    "tracts": ["Posterior corona radiata", "Corpus callosum", "Posterior thalamic radiation", "Fornix", "External capsule", "Tapetum"],
+    "tracts": [
+        "Posterior corona radiata",
+        "Corpus callosum",
+        "Posterior thalamic radiation",
+        "Fornix",
+        "External capsule",
+        "Tapetum",
+    ],
     "areas": ["Thalamus Proper", "Cuneus", "Precuneus"],
 }
 PEOPLE = [(f"sub-{number:02}", int(number < SUBJECTS)) for number in range(2 * SUBJECTS)]
@@ -34,7 +42,7 @@ def scores(variants, trials=2):
     rows = []
     for number, variant in enumerate(variants):
         row = {"variant": variant, "trials": trials, "patients": 13, "controls": 10}
-        for place, measure in enumerate(report.MEASURES):
+        for place, measure in enumerate(results_page.MEASURES):
             value = 0.5 + 0.041 * number + 0.0123 * place
             row |= {measure: value, f"{measure}_min": value - 0.03, f"{measure}_max": value + 0.02}
             row |= {f"{measure}_low": value - 0.2, f"{measure}_high": value + 0.1}
@@ -49,10 +57,27 @@ def compared(sign=1.0, part="holdout"):
     for variant in ("pretrained", "lesion-filled"):
         value = 0.5 + 0.312 * sign
         rows.append(
-            {"variant": variant, "measure": "auc", "reference": "", "value": value, "low": value - 0.1, "high": value + 0.1, **same}
+            {
+                "variant": variant,
+                "measure": "auc",
+                "reference": "",
+                "value": value,
+                "low": value - 0.1,
+                "high": value + 0.1,
+                **same,
+            }
         )
     for reference in ("scratch", "lesion load"):
-        value, row = 0.217 * sign, {"variant": "pretrained", "measure": "auc_difference", "reference": reference, "p": 0.0123, **same}
+        value, row = (
+            0.217 * sign,
+            {
+                "variant": "pretrained",
+                "measure": "auc_difference",
+                "reference": reference,
+                "p": 0.0123,
+                **same,
+            },
+        )
         rows.append({**row, "value": value, "low": value - 0.1, "high": value + 0.1})
     return pd.DataFrame(rows)
 
@@ -63,7 +88,13 @@ def predictions(sign=1.0):
     for variant, effect in (("pretrained", 2.0 * (sign > 0)), ("lesion-filled", 2.0 * (sign < 0))):
         for number in range(80):
             logit = rng.normal() + effect * (number % 2)
-            row = {"variant": variant, "trial": 0, "participant_id": f"sub-{number:03}", "session_id": "", "label": number % 2}
+            row = {
+                "variant": variant,
+                "trial": 0,
+                "participant_id": f"sub-{number:03}",
+                "session_id": "",
+                "label": number % 2,
+            }
             rows.append({**row, "logit": logit, "score": 1 / (1 + np.exp(-logit))})
     return pd.DataFrame(rows)
 
@@ -72,16 +103,36 @@ def regions(sign=1.0, moved=0.0, lesions=True):
     """Relevance and lesion volumes; patients exceed controls, and relevance goes with lesion volume, on the side of `sign`."""
     rng, relevance, volumes = np.random.default_rng(1 + (moved != 0)), [], []
     for name, label in PEOPLE:
-        about = {"participant_id": name, "session_id": "", "group": "MS" if label else "HC", "label": label}
+        about = {
+            "participant_id": name,
+            "session_id": "",
+            "group": "MS" if label else "HC",
+            "label": label,
+        }
         for atlas, names in REGIONS.items():
             for place, region in enumerate(names):
                 free = place == 5 or rng.random() < 0.2
                 volume = 0.0 if free or not label else rng.uniform(50, 500)
-                density = 0.5 + 0.01 * rng.normal() + sign * label * (0.1 + volume / 1000) + 0.3 * sign * (region == "Thalamus Proper")
+                density = (
+                    0.5
+                    + 0.01 * rng.normal()
+                    + sign * label * (0.1 + volume / 1000)
+                    + 0.3 * sign * (region == "Thalamus Proper")
+                )
                 share = 0.1 + 0.005 * rng.normal() + moved * (region in claims.MOVED)
                 row = {**about, "atlas": atlas, "region": region}
-                relevance.append({**row, "sign": "positive", "sum": 10 * density, "density": density, "share": share})
-                relevance.append({**row, "sign": "net", "sum": -99.0, "density": -99.0, "share": -99.0})  # never to be read
+                relevance.append(
+                    {
+                        **row,
+                        "sign": "positive",
+                        "sum": 10 * density,
+                        "density": density,
+                        "share": share,
+                    }
+                )
+                relevance.append(
+                    {**row, "sign": "net", "sum": -99.0, "density": -99.0, "share": -99.0}
+                )  # never to be read
                 if atlas == "tracts":
                     volumes.append({**row, "volume": volume, "lesions": 1})
     return pd.DataFrame(relevance), pd.DataFrame(volumes if lesions else [])
@@ -89,8 +140,15 @@ def regions(sign=1.0, moved=0.0, lesions=True):
 
 def league(sign=1.0):
     value = 0.234 * sign
-    difference = {"auprc_difference": value, "auprc_difference_low": value - 0.1, "auprc_difference_high": value + 0.1}
-    return [{"map": "epsilon", "subjects": 9, "auprc_strongest": "brightness", **difference}, {"map": "brightness", "subjects": 9}]
+    difference = {
+        "auprc_difference": value,
+        "auprc_difference_low": value - 0.1,
+        "auprc_difference_high": value + 0.1,
+    }
+    return [
+        {"map": "epsilon", "subjects": 9, "auprc_strongest": "brightness", **difference},
+        {"map": "brightness", "subjects": 9},
+    ]
 
 
 def notebook(folder, name="04_evaluation"):
@@ -98,7 +156,10 @@ def notebook(folder, name="04_evaluation"):
     folder.mkdir(parents=True, exist_ok=True)
     asks = '<script src="https://example.org/a.js"></script><b>shown</b>'
     output = nbformat.v4.new_output("display_data", {"text/html": asks})
-    cells = [nbformat.v4.new_markdown_cell("# Evaluated"), nbformat.v4.new_code_cell("scores", outputs=[output], execution_count=1)]
+    cells = [
+        nbformat.v4.new_markdown_cell("# Evaluated"),
+        nbformat.v4.new_code_cell("scores", outputs=[output], execution_count=1),
+    ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / f"{name}.ipynb")
 
 
@@ -114,7 +175,13 @@ def _picture():
 def fill(folder, sign=1.0, cohort="toy", synthetic=True, executed=False):
     """A results folder with everything."""
     where = Results(str(folder))
-    save(scores(["pretrained", "scratch", "lesion-filled", "lesion load", "linear SVM", "brain shape"]), where.evaluation(), "scores")
+    save(
+        scores(
+            ["pretrained", "scratch", "lesion-filled", "lesion load", "linear SVM", "brain shape"]
+        ),
+        where.evaluation(),
+        "scores",
+    )
     save(compared(sign), where.evaluation(), "comparison")
     save(predictions(sign), where.evaluation(), "predictions")
     save([{"what": "age, sex, site", "reason": "ages are missing"}], where.evaluation(), "left_out")
@@ -124,16 +191,42 @@ def fill(folder, sign=1.0, cohort="toy", synthetic=True, executed=False):
         save(volumes, where.regions(variant), "lesions")
     save(league(sign), where.quality("pretrained"), "league")
     for number in range(2):
-        save({"epoch": [0, 1], "val_accuracy": [0.5, 0.71 + 0.02 * number]}, where.trial("pretraining", number), "history")
-    rows = [("all", "MS", 41), ("training", "MS", 21), ("validation", "MS", 8), ("holdout", "MS", 12)]
-    rows = [{"quantity": "subjects", "part": part, "group": group, "mean": count} for part, group, count in rows]
-    rows.append({"quantity": "lesion_volume", "part": "all", "group": "MS", "mean": 5432.1, "sd": 321.4, "min": 12.3, "max": 9876.5})
+        save(
+            {"epoch": [0, 1], "val_accuracy": [0.5, 0.71 + 0.02 * number]},
+            where.trial("pretraining", number),
+            "history",
+        )
+    rows = [
+        ("all", "MS", 41),
+        ("training", "MS", 21),
+        ("validation", "MS", 8),
+        ("holdout", "MS", 12),
+    ]
+    rows = [
+        {"quantity": "subjects", "part": part, "group": group, "mean": count}
+        for part, group, count in rows
+    ]
+    rows.append(
+        {
+            "quantity": "lesion_volume",
+            "part": "all",
+            "group": "MS",
+            "mean": 5432.1,
+            "sd": 321.4,
+            "min": 12.3,
+            "max": 9876.5,
+        }
+    )
     save(rows, where.figures(), "fig01_cohort")
-    for number in report.ITEMS:
+    for number in results_page.ITEMS:
         (where.figures() / f"fig{number:02}_toy.png").write_bytes(_picture())
     if executed:
         notebook(where.folder / "notebooks")
-    record = {"parameters": {"cohort": cohort}, "written": "2026-11-25T12:00:00+00:00", "commit": "abc"}
+    record = {
+        "parameters": {"cohort": cohort},
+        "written": "2026-11-25T12:00:00+00:00",
+        "commit": "abc",
+    }
     (where.evaluation() / "provenance.json").write_text(json.dumps(record))
     where.record(cohort).parent.mkdir(parents=True)
     where.record(cohort).write_text(json.dumps({"synthetic": synthetic}))
@@ -160,10 +253,20 @@ def text_of(page):
 def test_a_verdict_by_hand():
     assert claims.verdict(0.01, 0.4) == "holds"
     assert claims.verdict(-0.4, -0.01) == "does not hold"
-    assert claims.verdict(-0.01, 0.4) == claims.verdict(0.0, 0.4) == claims.verdict(-0.4, 0.0) == "cannot be told"
+    assert (
+        claims.verdict(-0.01, 0.4)
+        == claims.verdict(0.0, 0.4)
+        == claims.verdict(-0.4, 0.0)
+        == "cannot be told"
+    )
     assert claims.verdict(0.45, 0.9, null=0.5) == "cannot be told"
     assert claims.verdict(0.51, 0.9, null=0.5) == "holds"
-    assert claims.verdict(np.nan, np.nan) == claims.verdict(0.3, 0.3) == claims.verdict(0.3, np.inf) == "cannot be told"
+    assert (
+        claims.verdict(np.nan, np.nan)
+        == claims.verdict(0.3, 0.3)
+        == claims.verdict(0.3, np.inf)
+        == "cannot be told"
+    )
 
 
 def test_verdicts_follow_the_numbers(tmp_path):
@@ -196,7 +299,9 @@ def test_a_null_cohort_holds_little(where):
     rng = np.random.default_rng(5)
     for _ in range(12):
         for name in ("relevance", "relevance_filled"):
-            found[name] = found[name].assign(density=rng.normal(size=len(found[name])), share=rng.normal(size=len(found[name])))
+            found[name] = found[name].assign(
+                density=rng.normal(size=len(found[name])), share=rng.normal(size=len(found[name]))
+            )
         table = claims.table(found).iloc[-9:]
         held, tested = held + (table["verdict"] == "holds").sum(), tested + len(table)
     assert tested == 12 * 9
@@ -208,18 +313,39 @@ def test_regions_by_hand(where):
     found = claims.read(where)
     table = claims.table(found).set_index("claim")
     rows = found["relevance"].query("sign == 'positive' and label == 1 and atlas == 'areas'")
-    own = rows[rows["region"] == "Thalamus Proper"].sort_values("participant_id")["density"].to_numpy()
-    other = rows[rows["region"] != "Thalamus Proper"].groupby("participant_id")["density"].mean().sort_index().to_numpy()
+    own = (
+        rows[rows["region"] == "Thalamus Proper"]
+        .sort_values("participant_id")["density"]
+        .to_numpy()
+    )
+    other = (
+        rows[rows["region"] != "Thalamus Proper"]
+        .groupby("participant_id")["density"]
+        .mean()
+        .sort_index()
+        .to_numpy()
+    )
     difference = own - other
     half = stats.t.ppf(0.975, SUBJECTS - 1) * difference.std(ddof=1) / np.sqrt(SUBJECTS)
     row = table.loc["The thalamus carries relevance."]
-    assert (row["value"], row["low"], row["high"]) == pytest.approx((difference.mean(), difference.mean() - half, difference.mean() + half))
+    assert (row["value"], row["low"], row["high"]) == pytest.approx(
+        (difference.mean(), difference.mean() - half, difference.mean() + half)
+    )
     dense, volumes = (
-        found[name].query("atlas == 'tracts' and label == 1 and sign == 'positive'" if name == "relevance" else "label == 1")
+        found[name].query(
+            "atlas == 'tracts' and label == 1 and sign == 'positive'"
+            if name == "relevance"
+            else "label == 1"
+        )
         for name in ("relevance", "lesions")
     )
     both = dense.merge(volumes[["participant_id", "region", "volume"]])
-    controls = found["relevance"].query("atlas == 'tracts' and label == 0 and sign == 'positive'").groupby("region")["density"].mean()
+    controls = (
+        found["relevance"]
+        .query("atlas == 'tracts' and label == 0 and sign == 'positive'")
+        .groupby("region")["density"]
+        .mean()
+    )
     free = both[both["volume"] == 0]
     excess = (free["density"] - free["region"].map(controls)).groupby(free["participant_id"]).mean()
     row = table.loc["White matter without lesions carries relevance."]
@@ -232,10 +358,12 @@ def test_regions_by_hand(where):
 
 def test_an_empty_folder_says_what_is_missing(tmp_path):
     where = Results(str(tmp_path))
-    page = text_of(report.write(where))
+    page = text_of(results_page.write(where))
     assert set(claims.table(claims.read(where))["verdict"]) == {"not tested"}
-    for number in report.ITEMS:
-        assert re.search(rf'id="item-{number}">.*?</h3><p class="reason">Left out: [^<]+\.</p>', page), number
+    for number in results_page.ITEMS:
+        assert re.search(
+            rf'id="item-{number}">.*?</h3><p class="reason">Left out: [^<]+\.</p>', page
+        ), number
     assert "04_evaluation has not run" in page
     assert "06_region_relevance has not run for pretrained." in page
     assert "Not recorded whether these subjects are synthetic" in page
@@ -244,12 +372,36 @@ def test_an_empty_folder_says_what_is_missing(tmp_path):
 
 
 MISSING = {
-    "no JHU atlas": (lambda where: _without(where, "relevance", "atlas == 'tracts'"), "no tracts in the regions tables", 7),
-    "no lesion masks": (lambda where: (where.regions("pretrained") / "lesions.tsv").unlink(), "no scan has a lesion mask.", 2),
-    "few subjects": (lambda where: _without(where, "relevance", "participant_id > 'sub-11'"), "fewer than 5 subjects of a group.", 2),
-    "no filled network": (lambda where: shutil.rmtree(where.regions("lesion-filled")), "no regions tables of lesion-filled", 1),
-    "no quality": (lambda where: shutil.rmtree(where.folder / "quality"), "07_explanation_quality has not run", 1),
-    "no thalamus": (lambda where: _without(where, "relevance", "region == 'Thalamus Proper'"), "no region Thalamus Proper", 1),
+    "no JHU atlas": (
+        lambda where: _without(where, "relevance", "atlas == 'tracts'"),
+        "no tracts in the regions tables",
+        7,
+    ),
+    "no lesion masks": (
+        lambda where: (where.regions("pretrained") / "lesions.tsv").unlink(),
+        "no scan has a lesion mask.",
+        2,
+    ),
+    "few subjects": (
+        lambda where: _without(where, "relevance", "participant_id > 'sub-11'"),
+        "fewer than 5 subjects of a group.",
+        2,
+    ),
+    "no filled network": (
+        lambda where: shutil.rmtree(where.regions("lesion-filled")),
+        "no regions tables of lesion-filled",
+        1,
+    ),
+    "no quality": (
+        lambda where: shutil.rmtree(where.folder / "quality"),
+        "07_explanation_quality has not run",
+        1,
+    ),
+    "no thalamus": (
+        lambda where: _without(where, "relevance", "region == 'Thalamus Proper'"),
+        "no region Thalamus Proper",
+        1,
+    ),
 }
 
 
@@ -265,17 +417,21 @@ def test_a_missing_piece_leaves_out_its_claims_and_says_why(where, name):
     spoil(where)
     table = claims.table(claims.read(where))
     left_out = table[table["verdict"] == "not tested"]
-    assert left_out["reason"].str.contains(words, regex=False).sum() == len(left_out), left_out["reason"].tolist()
+    assert left_out["reason"].str.contains(words, regex=False).sum() == len(left_out), left_out[
+        "reason"
+    ].tolist()
     assert 1 <= len(left_out) <= count
-    report.write(where)
+    results_page.write(where)
 
 
 def test_items_without_figure_give_the_reason(where):
     for number in (3, 11, 13, 14):
         (where.figures() / f"fig{number:02}_toy.png").unlink()
     _without(where, "relevance", "atlas == 'tracts'")
-    page = text_of(report.write(where))
-    said = dict(re.findall(r'id="item-(\d+)">[^<]+</h3><p class="reason">Left out: ([^<]+)</p>', page))
+    page = text_of(results_page.write(where))
+    said = dict(
+        re.findall(r'id="item-(\d+)">[^<]+</h3><p class="reason">Left out: ([^<]+)</p>', page)
+    )
     assert set(said) == {"3", "11", "13", "14"}
     assert said["3"] == said["11"] == said["13"] == "the tracts&#x27; atlas (JHU) is not here."
     assert said["14"] == "its tables are there; 08_figures has not drawn it."
@@ -285,51 +441,80 @@ def test_items_without_figure_give_the_reason(where):
 
 
 def test_each_number_stands_beside_the_papers(where):
-    page = text_of(report.write(where))
-    table = scores(["pretrained", "scratch", "lesion-filled", "lesion load", "linear SVM", "brain shape"]).set_index("variant")
-    paper = statistics.paper_results().query("section == 'holdout'").set_index(["variant", "quantity"])["mean"]
-    rows = {variant: re.search(rf"<tr><td>{variant}<small>.*?</tr>", page).group() for variant in table.index}
+    page = text_of(results_page.write(where))
+    table = scores(
+        ["pretrained", "scratch", "lesion-filled", "lesion load", "linear SVM", "brain shape"]
+    ).set_index("variant")
+    paper = (
+        statistics.paper_results()
+        .query("section == 'holdout'")
+        .set_index(["variant", "quantity"])["mean"]
+    )
+    rows = {
+        variant: re.search(rf"<tr><td>{variant}<small>.*?</tr>", page).group()
+        for variant in table.index
+    }
     for variant, row in rows.items():
         cells = re.findall(r'<td class="number( paper)?">(.*?)</td>', row)
         assert len(cells) == 8
-        for place, measure in enumerate(report.MEASURES):
-            value, least, most, low, high = (100 * table.at[variant, measure + end] for end in ("", "_min", "_max", "_low", "_high"))
-            assert cells[2 * place] == ("", f"{value:.1f} ({least:.1f}–{most:.1f})<small>[{low:.1f}–{high:.1f}]</small>")
+        for place, measure in enumerate(results_page.MEASURES):
+            value, least, most, low, high = (
+                100 * table.at[variant, measure + end]
+                for end in ("", "_min", "_max", "_low", "_high")
+            )
+            assert cells[2 * place] == (
+                "",
+                f"{value:.1f} ({least:.1f}–{most:.1f})<small>[{low:.1f}–{high:.1f}]</small>",
+            )
             printed = f"{paper[variant, measure]:.1f}" if (variant, measure) in paper.index else "–"
             assert cells[2 * place + 1][1].split(" ")[0] == printed
     assert "+21.7 [+11.7 to +31.7]" in page
     assert "0.217 [0.117 to 0.317]" in page
     assert "72 ± 1.41<small>best epoch of 2 trials</small>" in page
     assert "5,432 ± 321 (12.30–9,876)" in page
-    assert '<td>MS: training and validation</td><td>subjects</td><td class="number">29</td><td class="number">63</td>' in page
+    assert (
+        '<td>MS: training and validation</td><td>subjects</td><td class="number">29</td><td class="number">63</td>'
+        in page
+    )
     assert "Left out: age, sex, site, as ages are missing" in page
 
 
 def test_all_items_are_there_with_their_pictures(where):
-    page = text_of(report.write(where))
-    assert page.count('src="data:image/png;base64,') == len(report.ITEMS) == 14
-    for number, title in report.ITEMS.items():
-        assert f'id="item-{number}">{number} · {title}</h3><figure><img alt="fig{number:02}_toy"' in page
+    page = text_of(results_page.write(where))
+    assert page.count('src="data:image/png;base64,') == len(results_page.ITEMS) == 14
+    for number, title in results_page.ITEMS.items():
+        assert (
+            f'id="item-{number}">{number} · {title}</h3><figure><img alt="fig{number:02}_toy"'
+            in page
+        )
 
 
 def test_synthetic_is_said_only_where_it_is(tmp_path):
-    page = text_of(report.write(fill(tmp_path / "a")))
-    assert "Synthetic: simulated subjects, no data of patients. Research software. Not for clinical use." in page
+    page = text_of(results_page.write(fill(tmp_path / "a")))
+    assert (
+        "Synthetic: simulated subjects, no data of patients. Research software. Not for clinical use."
+        in page
+    )
     assert "Whether any claim holds for people" in page
-    page = text_of(report.write(fill(tmp_path / "b", synthetic=False)))
+    page = text_of(results_page.write(fill(tmp_path / "b", synthetic=False)))
     assert "ynthetic" not in page
     assert "Not for clinical use." in page
 
 
 def test_the_pages_load_nothing_from_elsewhere(where):
     notebook(where.folder / "notebooks")
-    index = report.write(where)
+    index = results_page.write(where)
     executed = index.parent / "04_evaluation.html"
     assert "<b>shown</b>" in text_of(executed)
     for page in (index, executed):
-        assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=\"(?!data:)[^\"]", text_of(page))
+        assert not re.search(
+            r"<(script|link|img|iframe)[^>]*(src|href)=\"(?!data:)[^\"]", text_of(page)
+        )
         assert "Content-Security-Policy" in text_of(page)[:400]
-        assert "Synthetic: simulated subjects, no data of patients. Research software. Not for clinical use." in text_of(page)
+        assert (
+            "Synthetic: simulated subjects, no data of patients. Research software. Not for clinical use."
+            in text_of(page)
+        )
     assert 'href="04_evaluation.html"' in text_of(index)
 
 
@@ -338,22 +523,39 @@ def test_links_between_notebooks_lead_to_their_pages_or_nowhere(where):
     folder = where.folder / "notebooks"
     folder.mkdir()
     text = "[first](01_data_preparation.ipynb) [next](05_lrp_heatmaps.ipynb) [missing](06_region_relevance.ipynb)"
-    for name in ("01_data_preparation_toy", "05_lrp_heatmaps_a", "05_lrp_heatmaps_b", "09_results_page", "05_lrp_heatmaps_a.ipynb.source"):
-        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)]), folder / f"{name}.ipynb")
-    index = report.write(where)
+    for name in (
+        "01_data_preparation_toy",
+        "05_lrp_heatmaps_a",
+        "05_lrp_heatmaps_b",
+        "09_results_page",
+        "05_lrp_heatmaps_a.ipynb.source",
+    ):
+        nbformat.write(
+            nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)]),
+            folder / f"{name}.ipynb",
+        )
+    index = results_page.write(where)
     page = text_of(index.parent / "01_data_preparation_toy.html")
-    assert '<a href="01_data_preparation_toy.html">first</a> <a href="05_lrp_heatmaps_a.html">next</a> missing' in page
+    assert (
+        '<a href="01_data_preparation_toy.html">first</a> <a href="05_lrp_heatmaps_a.html">next</a> missing'
+        in page
+    )
     pages = {path.name for path in index.parent.glob("*.html")}
-    assert pages == {"index.html", "01_data_preparation_toy.html", "05_lrp_heatmaps_a.html", "05_lrp_heatmaps_b.html"}
+    assert pages == {
+        "index.html",
+        "01_data_preparation_toy.html",
+        "05_lrp_heatmaps_a.html",
+        "05_lrp_heatmaps_b.html",
+    }
 
 
 def test_all_or_nothing(where, monkeypatch):
-    index = report.write(where)
+    index = results_page.write(where)
     (index.parent / "notes.txt").write_text("mine")
     index.write_text("old")
-    monkeypatch.setattr(report, "_limits", lambda _: 1 / 0)
+    monkeypatch.setattr(results_page, "_limits", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        report.write(where)
+        results_page.write(where)
     assert index.read_text() == "old"
     assert sorted(path.name for path in index.parent.iterdir()) == ["index.html", "notes.txt"]
 
@@ -367,7 +569,7 @@ def test_a_browser_opens_the_page(tmp_path, browse):
     save([{"what": NASTY, "reason": NASTY}], where.evaluation(), "left_out")
     record = json.loads((where.evaluation() / "provenance.json").read_text())
     (where.evaluation() / "provenance.json").write_text(json.dumps({**record, "commit": NASTY}))
-    index = report.write(where, tmp_path / "pages")
+    index = results_page.write(where, tmp_path / "pages")
     dom = browse(index, f"--screenshot={tmp_path / 'page.png'}", "--window-size=1300,4000")
     assert "<title>Results: toy</title>" in dom
     assert "<script" not in dom

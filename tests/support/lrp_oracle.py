@@ -30,7 +30,9 @@ def windows(shape, size, strides, padding):
 
 
 def places(x, size, options):
-    return windows(x.shape[:3], tuple(size), options.get("strides", (1, 1, 1)), options.get("padding", "valid"))
+    return windows(
+        x.shape[:3], tuple(size), options.get("strides", (1, 1, 1)), options.get("padding", "valid")
+    )
 
 
 def away(x, epsilon):
@@ -52,7 +54,11 @@ def shares(rule, x, v, bias, z, low_high):
         return share - options["beta"] * minus / away(minus.sum(0) + np.minimum(bias, 0), epsilon)
     if name == "gamma":
         g = options["gamma"]
-        parts = np.where(z >= 0, above * (v + g * up) + below * (v + g * down), above * (v + g * down) + below * (v + g * up))
+        parts = np.where(
+            z >= 0,
+            above * (v + g * up) + below * (v + g * down),
+            above * (v + g * down) + below * (v + g * up),
+        )
         offset = bias + g * np.where(z >= 0, np.maximum(bias, 0), np.minimum(bias, 0))
         return parts / away(parts.sum(0) + offset, epsilon)
     if name == "flat":
@@ -65,9 +71,10 @@ def shares(rule, x, v, bias, z, low_high):
 
 
 ACTIVATIONS = {
-    "elu": lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1), "relu": lambda x: np.maximum(x, 0),
+    "elu": lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1),
+    "relu": lambda x: np.maximum(x, 0),
     "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
-}  # fmt: skip
+}
 
 
 def compute(values, kind, source, *rest):
@@ -77,13 +84,17 @@ def compute(values, kind, source, *rest):
         kernel, bias, options, _ = rest
         where, shape = places(x, kernel.shape[:3], options)
         padded = np.vstack([x.reshape(-1, x.shape[3]), np.zeros(x.shape[3])])
-        return (padded[where].reshape(len(where), -1) @ kernel.reshape(-1, kernel.shape[4]) + bias).reshape(*shape, -1)
+        return (
+            padded[where].reshape(len(where), -1) @ kernel.reshape(-1, kernel.shape[4]) + bias
+        ).reshape(*shape, -1)
     if kind == "dense":
         return x @ rest[0] + rest[1]
     if kind in ("max", "mean"):
         where, shape = places(x, rest[0], {"strides": rest[1], "padding": rest[2]})
         padded = np.vstack([x.reshape(-1, x.shape[3]), np.full(x.shape[3], np.nan)])
-        return (np.nanmax if kind == "max" else np.nanmean)(padded[where], axis=1).reshape(*shape, -1)
+        return (np.nanmax if kind == "max" else np.nanmean)(padded[where], axis=1).reshape(
+            *shape, -1
+        )
     if kind == "act":
         return ACTIVATIONS[rest[0]](x)
     return x.ravel() if kind == "flatten" else x + values[rest[0]]
@@ -108,11 +119,22 @@ def explain(nodes, volume, target=0):
             kernel, bias, options, rule = rest
             (where, _), count = places(x, kernel.shape[:3], options), len(bias)
             into, rows = passed.reshape(-1, x.shape[3]), x.reshape(-1, x.shape[3])
-            weights, z, r = kernel.reshape(-1, x.shape[3], count), z.reshape(-1, count), r.reshape(-1, count)
+            weights, z, r = (
+                kernel.reshape(-1, x.shape[3], count),
+                z.reshape(-1, count),
+                r.reshape(-1, count),
+            )
             for output in np.flatnonzero(r.any(axis=1)):
                 real = where[output] >= 0
                 voxels = where[output][real]
-                share = shares(rule, rows[voxels].ravel(), weights[real].reshape(-1, count), bias, z[output], (x.min(), x.max()))
+                share = shares(
+                    rule,
+                    rows[voxels].ravel(),
+                    weights[real].reshape(-1, count),
+                    bias,
+                    z[output],
+                    (x.min(), x.max()),
+                )
                 into[voxels] += (share @ r[output]).reshape(len(voxels), -1)
         elif kind == "dense":
             passed += shares(rest[2], x, rest[0], rest[1], z, (x.min(), x.max())) @ r
@@ -122,9 +144,16 @@ def explain(nodes, volume, target=0):
             for output, channel in np.argwhere(r):
                 voxels = where[output][where[output] >= 0]
                 if kind == "max":
-                    into[voxels[np.argmax(rows[voxels, channel])], channel] += r[output, channel]  # the first of equal ones
+                    into[voxels[np.argmax(rows[voxels, channel])], channel] += r[
+                        output, channel
+                    ]  # the first of equal ones
                 else:
-                    into[voxels, channel] += rows[voxels, channel] / len(voxels) * r[output, channel] / away(z[output, channel], rest[3])
+                    into[voxels, channel] += (
+                        rows[voxels, channel]
+                        / len(voxels)
+                        * r[output, channel]
+                        / away(z[output, channel], rest[3])
+                    )
         elif kind == "add":
             relevance[rest[0]] += values[rest[0]] * r / away(z, rest[1])
             passed = x * r / away(z, rest[1])

@@ -5,16 +5,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import tables
-from .errors import CohortError
-from .parameters import one_of
+from msxai.base.errors import CohortError
+from msxai.base.parameters import one_of
+from msxai.data.cohorts import tables
 
 # Names of columns in the archive's tables of collections and of its advanced search, in ADNIMERGE, and in the lists of standardised scans
 # that the paper used, without case and punctuation; of several in one table the first of each line counts
 SYNONYMS = {
     "image_id": ("imagedataid", "imageid", "imageuid"),
     "subject": ("subject", "subjectid", "ptid"),
-    "diagnosis": ("dx", "diagnosis", "group", "researchgroup", "dxbl"),  # that of the visit before that of the enrolment
+    "diagnosis": (
+        "dx",
+        "diagnosis",
+        "group",
+        "researchgroup",
+        "dxbl",
+    ),  # that of the visit before that of the enrolment
     "visit": ("visit", "viscode", "visitcode"),
     "date": ("acqdate", "scandate", "studydate", "examdate"),
     "age": ("age",),
@@ -43,8 +49,10 @@ def find_tables(folder: Path) -> list[Path]:
     return found
 
 
-def read(folder: Path, modality: str, series: str, conversions: str, missing: str) -> tuple[pd.DataFrame, list[str]]:
-    """One row a scan with group, label and site, and what was left out; see `msxai.cohort.from_adni`."""
+def read(
+    folder: Path, modality: str, series: str, conversions: str, missing: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """One row a scan with group, label and site, and what was left out; see `msxai.data.cohorts.cohort.from_adni`."""
     one_of("conversions", conversions, CHOICES)
     one_of("missing", missing, CHOICES)
     paths = find_tables(folder)
@@ -60,21 +68,35 @@ def read(folder: Path, modality: str, series: str, conversions: str, missing: st
     def keep(rows, mask, why):
         if not mask.all():
             left = rows[~mask]
-            notes.append(f"{len(left)} images of {left['subject'].nunique()} subjects left out: {why}")
+            notes.append(
+                f"{len(left)} images of {left['subject'].nunique()} subjects left out: {why}"
+            )
         return rows[mask]
 
     rows = _told(paths)
     known = set(rows["image_id"])
     rows = keep(rows, rows["image_id"].notna(), "no image's number in the table")
-    rows = keep(rows, rows["modality"].fillna("MRI").str.upper().str.startswith("MR"), "another modality than MRI")
+    rows = keep(
+        rows,
+        rows["modality"].fillna("MRI").str.upper().str.startswith("MR"),
+        "another modality than MRI",
+    )
     flair = rows["description"].fillna("").str.contains("flair", case=False)
     flairs = rows[flair] if modality != "FLAIR" else rows[:0]
     rows = keep(rows, flair == (modality == "FLAIR"), f"not {modality}")
     if series:
-        rows = keep(rows, rows["description"].fillna("").map(_plain).str.contains(_plain(series)), f"no {series!r} in the description")
+        rows = keep(
+            rows,
+            rows["description"].fillna("").map(_plain).str.contains(_plain(series)),
+            f"no {series!r} in the description",
+        )
     rows = keep(rows, rows["diagnosis"].notna(), "no diagnosis")
     counts = rows.loc[rows["diagnosis"].isin(EXCLUDED), "diagnosis"].value_counts()
-    rows = keep(rows, ~rows["diagnosis"].isin(EXCLUDED), ", ".join(f"{name} ({count})" for name, count in counts.items()))
+    rows = keep(
+        rows,
+        ~rows["diagnosis"].isin(EXCLUDED),
+        ", ".join(f"{name} ({count})" for name, count in counts.items()),
+    )
     rows = rows.assign(group=rows["diagnosis"].map(GROUPS))
     other = rows[rows["group"].isna()]
     if len(other):
@@ -104,13 +126,27 @@ def read(folder: Path, modality: str, series: str, conversions: str, missing: st
         )
     rows = keep(rows, ~absent, "no file")
     rows = rows.iloc[rows["image_id"].astype(int).argsort(kind="stable")]
-    rows = keep(rows, ~rows.duplicated(["subject", "session_id"]), "a second image of one visit (the lowest image number is kept)")
+    rows = keep(
+        rows,
+        ~rows.duplicated(["subject", "session_id"]),
+        "a second image of one visit (the lowest image number is kept)",
+    )
     if not len(rows):
-        raise CohortError(folder, f"no {modality} scan of AD or CN ({'; '.join(notes)})", "at least one", "See what was left out.")
+        raise CohortError(
+            folder,
+            f"no {modality} scan of AD or CN ({'; '.join(notes)})",
+            "at least one",
+            "See what was left out.",
+        )
     for image, subject in zip(rows["image_id"], rows["subject"], strict=True):
         named = set(_SUBJECT.findall(str(files[image].relative_to(folder)))) - {subject}
         if named:
-            raise CohortError(files[image], f"a scan of {named.pop()}", f"{subject}, as the table says of I{image}", "Mend one of them.")
+            raise CohortError(
+                files[image],
+                f"a scan of {named.pop()}",
+                f"{subject}, as the table says of I{image}",
+                "Mend one of them.",
+            )
     beside = {(row.subject, row.session_id): files.get(row.image_id) for row in flairs.itertuples()}
     unknown = len(set(files) - known)
     if unknown:
@@ -134,23 +170,45 @@ def _told(paths) -> pd.DataFrame:
     for path in paths:
         table = tables.read(path)
         names = {_plain(name): name for name in reversed(table.columns)}
-        taken = {column: next((names[name] for name in known if name in names), None) for column, known in SYNONYMS.items()}
-        rows = pd.DataFrame({column: table[name] if name else None for column, name in taken.items()}, dtype=object)
+        taken = {
+            column: next((names[name] for name in known if name in names), None)
+            for column, known in SYNONYMS.items()
+        }
+        rows = pd.DataFrame(
+            {column: table[name] if name else None for column, name in taken.items()}, dtype=object
+        )
         wrong = rows.loc[~rows["subject"].fillna("").str.fullmatch(_SUBJECT.pattern), "subject"]
         if len(wrong):
-            raise CohortError(f"{path}, column {taken['subject']}", repr(wrong.iloc[0]), "subjects like 002_S_0413", "Mend the table.")
+            raise CohortError(
+                f"{path}, column {taken['subject']}",
+                repr(wrong.iloc[0]),
+                "subjects like 002_S_0413",
+                "Mend the table.",
+            )
         found.append(rows.assign(table=str(path)))
     rows = pd.concat(found, ignore_index=True)
     rows["image_id"] = rows["image_id"].str.extract(r"^\s*I?0*(\d+)(?:\.0)?\s*$", expand=False)
     # "MCI to Dementia" is the diagnosis of a visit at which it changed: the later one holds
-    rows["diagnosis"] = rows["diagnosis"].str.strip().str.upper().str.replace(r"^.* TO ", "", regex=True)
+    rows["diagnosis"] = (
+        rows["diagnosis"].str.strip().str.upper().str.replace(r"^.* TO ", "", regex=True)
+    )
     image = rows["image_id"].map(lambda number: f"I{number}")
-    rows["session_id"] = "ses-" + rows["visit"].map(_session).fillna(rows["date"].str.replace(r"\W", "", regex=True)).fillna(image)
+    rows["session_id"] = "ses-" + rows["visit"].map(_session).fillna(
+        rows["date"].str.replace(r"\W", "", regex=True)
+    ).fillna(image)
     for number, same in rows[rows.duplicated("image_id", keep=False)].groupby("image_id"):
         if same["subject"].nunique() > 1 or same["diagnosis"].nunique() > 1:
-            told = sorted({f"{row.subject} {row.diagnosis} ({Path(row.table).name})" for row in same.itertuples()})
+            told = sorted(
+                {
+                    f"{row.subject} {row.diagnosis} ({Path(row.table).name})"
+                    for row in same.itertuples()
+                }
+            )
             raise CohortError(
-                f"{same['table'].iloc[0]}, image I{number}", " and ".join(told), "one subject and diagnosis", "Mend one of them."
+                f"{same['table'].iloc[0]}, image I{number}",
+                " and ".join(told),
+                "one subject and diagnosis",
+                "Mend one of them.",
             )
     return rows[rows["image_id"].isna() | ~rows.duplicated("image_id")]
 
@@ -161,7 +219,11 @@ def _session(visit) -> str | float:
         return visit
     plain = _plain(visit)
     month = re.fullmatch(r"m0*(\d+)", plain) or re.search(r"month0*(\d+)", plain)
-    return f"m{int(month[1]):02}" if month else plain.replace("screening", "sc").replace("baseline", "bl").removesuffix("visit")
+    return (
+        f"m{int(month[1]):02}"
+        if month
+        else plain.replace("screening", "sc").replace("baseline", "bl").removesuffix("visit")
+    )
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -173,6 +235,11 @@ def _files(folder: Path) -> dict[str, Path]:
             continue
         number = numbers[-1].lstrip("0")
         if number in found:
-            raise CohortError(path, f"a second file of image I{number}, beside {found[number]}", "one file an image", "Keep one.")
+            raise CohortError(
+                path,
+                f"a second file of image I{number}, beside {found[number]}",
+                "one file an image",
+                "Keep one.",
+            )
         found[number] = path
     return found

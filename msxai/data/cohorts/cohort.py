@@ -8,12 +8,23 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from . import adni, bids, tables
-from .errors import CohortError
-from .parameters import located, one_of
+from msxai.base.errors import CohortError
+from msxai.base.parameters import located, one_of
+from msxai.data.cohorts import adni, bids, tables
 
 FILES = ("image", "brain_mask", "lesion_mask", "flair")
-COLUMNS = ("participant_id", "session_id", *FILES, "group", "label", "age", "sex", "site", "scanner", "edss")
+COLUMNS = (
+    "participant_id",
+    "session_id",
+    *FILES,
+    "group",
+    "label",
+    "age",
+    "sex",
+    "site",
+    "scanner",
+    "edss",
+)
 
 
 @dataclass(frozen=True)
@@ -81,16 +92,22 @@ def open_cohort(
         return from_images(images, lesion_masks, Path(name).name, modality)
     path = located(str(source))
     if path.suffix in (".yaml", ".yml"):
-        return from_yaml(path, modality=modality, patients=patients, controls=controls, label_column=label_column)
+        return from_yaml(
+            path, modality=modality, patients=patients, controls=controls, label_column=label_column
+        )
     if _kind(path) == "adni":
         return from_adni(path, modality)
-    return (from_table if _kind(path) == "table" else from_bids)(path, modality, patients, controls, label_column)
+    return (from_table if _kind(path) == "table" else from_bids)(
+        path, modality, patients, controls, label_column
+    )
 
 
 def _kind(path: Path) -> str:
     if path.suffix in (".csv", ".tsv"):
         return "table"
-    return "adni" if not (path / "participants.tsv").is_file() and adni.find_tables(path) else "bids"
+    return (
+        "adni" if not (path / "participants.tsv").is_file() and adni.find_tables(path) else "bids"
+    )
 
 
 def from_yaml(path, **given) -> Cohort:
@@ -120,8 +137,14 @@ def from_yaml(path, **given) -> Cohort:
         one_of(f"in {path}", key, SETTINGS[kind])
     if kind == "adni":
         given = {"modality": "T1w"}
-    settings = {**given, **{key: value for key, value in told.items() if key not in ("kind", "path")}}
-    return replace({"bids": from_bids, "adni": from_adni, "table": from_table}[kind](source, **settings), name=path.stem)
+    settings = {
+        **given,
+        **{key: value for key, value in told.items() if key not in ("kind", "path")},
+    }
+    return replace(
+        {"bids": from_bids, "adni": from_adni, "table": from_table}[kind](source, **settings),
+        name=path.stem,
+    )
 
 
 def _told(path: Path) -> dict[str, str]:
@@ -131,14 +154,24 @@ def _told(path: Path) -> dict[str, str]:
     try:  # all values as text: patients: NO or controls: 0 are names of groups
         told = yaml.load(path.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
     except (ValueError, yaml.YAMLError) as error:
-        raise CohortError(path, f"no YAML ({' '.join(str(error).split())})", "lines like `path: scans.csv`", "Mend the line.") from error
+        raise CohortError(
+            path,
+            f"no YAML ({' '.join(str(error).split())})",
+            "lines like `path: scans.csv`",
+            "Mend the line.",
+        ) from error
     told = told if isinstance(told, dict) else {}
     for key, value in told.items():
         one_of(f"in {path}", key, list(dict.fromkeys(sum(SETTINGS.values(), ()))))
         if not isinstance(value, str):
             raise CohortError(f"{path}, key {key}", repr(value), "one text", "Mend the line.")
     if not told.get("path"):
-        raise CohortError(path, "no path in it", "lines like `path: scans.csv`", "Name the cohort's folder or table.")
+        raise CohortError(
+            path,
+            "no path in it",
+            "lines like `path: scans.csv`",
+            "Name the cohort's folder or table.",
+        )
     return told
 
 
@@ -147,10 +180,20 @@ def watched(source) -> list[Path]:
     path = located(str(source))
     if path.suffix in (".yaml", ".yml"):
         return [path, *watched(path.parent / Path(_told(path)["path"]).expanduser())]
-    return [path] if path.is_file() else [*filter(Path.is_file, [path / "participants.tsv"])] or adni.find_tables(path)
+    return (
+        [path]
+        if path.is_file()
+        else [*filter(Path.is_file, [path / "participants.tsv"])] or adni.find_tables(path)
+    )
 
 
-def from_table(path, modality: str = "FLAIR", patients: str = "MS", controls: str = "HC", label_column: str = "group") -> Cohort:
+def from_table(
+    path,
+    modality: str = "FLAIR",
+    patients: str = "MS",
+    controls: str = "HC",
+    label_column: str = "group",
+) -> Cohort:
     """Read a table of scans.
 
     Parameters
@@ -169,29 +212,61 @@ def from_table(path, modality: str = "FLAIR", patients: str = "MS", controls: st
     """
     path = located(str(path))
     rows = tables.read(path)
-    tables.need(rows, ("participant_id", "image", label_column), path, "Add it, or name yours with the parameter label_column.")
-    rows["participant_id"] = tables.identifiers(rows["participant_id"], "sub", f"{path}, column participant_id")
+    tables.need(
+        rows,
+        ("participant_id", "image", label_column),
+        path,
+        "Add it, or name yours with the parameter label_column.",
+    )
+    rows["participant_id"] = tables.identifiers(
+        rows["participant_id"], "sub", f"{path}, column participant_id"
+    )
     if "session_id" in rows:
         told = rows["session_id"].notna()
-        rows.loc[told, "session_id"] = tables.identifiers(rows.loc[told, "session_id"], "ses", f"{path}, column session_id")
+        rows.loc[told, "session_id"] = tables.identifiers(
+            rows.loc[told, "session_id"], "ses", f"{path}, column session_id"
+        )
     groups = rows.groupby("participant_id")[label_column].nunique(dropna=False)
     if (groups > 1).any():
         found = f"two groups of {groups.index[groups > 1][0]}"
-        raise CohortError(f"{path}, column {label_column}", found, "one group a subject", "Mend the table, or leave the subject out.")
+        raise CohortError(
+            f"{path}, column {label_column}",
+            found,
+            "one group a subject",
+            "Mend the table, or leave the subject out.",
+        )
     if rows["image"].isna().any():
         found = f"no path for {rows.loc[rows['image'].isna(), 'participant_id'].iloc[0]}"
-        raise CohortError(f"{path}, column image", found, "a scan in each row", "Fill it in, or remove the row.")
+        raise CohortError(
+            f"{path}, column image", found, "a scan in each row", "Fill it in, or remove the row."
+        )
     for column in FILES:
         if column in rows:
             rows[column] = [
-                None if pd.isna(told) else tables.existing(path.parent / Path(told).expanduser(), f"{path}, column {column}", "the table")
+                None
+                if pd.isna(told)
+                else tables.existing(
+                    path.parent / Path(told).expanduser(), f"{path}, column {column}", "the table"
+                )
                 for told in rows[column]
             ]
     rows = tables.label(rows, label_column, patients, controls, path)
-    return Cohort(path.stem, _complete(rows, path), _synthetic(path.parent), modality, tuple(_unlabelled(rows)))
+    return Cohort(
+        path.stem,
+        _complete(rows, path),
+        _synthetic(path.parent),
+        modality,
+        tuple(_unlabelled(rows)),
+    )
 
 
-def from_adni(folder, modality: str = "T1w", series: str = "", conversions: str = "error", missing: str = "error") -> Cohort:
+def from_adni(
+    folder,
+    modality: str = "T1w",
+    series: str = "",
+    conversions: str = "error",
+    missing: str = "error",
+) -> Cohort:
     """Read ADNI as downloaded: the archive's tables of images (CSV) in a folder, the scans somewhere below it.
 
     Alzheimer's disease (AD, Dementia) against controls (CN, NL); MCI of any kind, SMC and images without a diagnosis are left out, and
@@ -238,11 +313,20 @@ def from_images(images, lesion_masks=(), name: str = "scans", modality: str = "F
         Another number of masks than of images, a missing file, or two images of one name.
     """
     if lesion_masks and len(lesion_masks) != len(images):
-        raise CohortError("parameter lesion_masks", f"{len(lesion_masks)} masks", f"{len(images)}, one for each of images", "Or give none.")
+        raise CohortError(
+            "parameter lesion_masks",
+            f"{len(lesion_masks)} masks",
+            f"{len(images)}, one for each of images",
+            "Or give none.",
+        )
     rows = []
     for index, path in enumerate(map(located, images)):
         stem = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(f"_{modality}")
-        mask = tables.existing(located(lesion_masks[index]), "parameter lesion_masks") if lesion_masks else None
+        mask = (
+            tables.existing(located(lesion_masks[index]), "parameter lesion_masks")
+            if lesion_masks
+            else None
+        )
         rows.append(
             {
                 "participant_id": f"sub-{stem.replace('_', '').replace('-', '')}",
@@ -253,7 +337,13 @@ def from_images(images, lesion_masks=(), name: str = "scans", modality: str = "F
     return Cohort(name, _complete(pd.DataFrame(rows), "parameter images"), False, modality)
 
 
-def from_bids(folder, modality: str = "FLAIR", patients: str = "MS", controls: str = "HC", label_column: str = "group") -> Cohort:
+def from_bids(
+    folder,
+    modality: str = "FLAIR",
+    patients: str = "MS",
+    controls: str = "HC",
+    label_column: str = "group",
+) -> Cohort:
     """Read a BIDS dataset.
 
     Scans are sub-*/[ses-*/]anat/*_<modality>.nii[.gz]; masks stand under derivatives/*/ at the same place as
@@ -280,28 +370,46 @@ def from_bids(folder, modality: str = "FLAIR", patients: str = "MS", controls: s
     folder = located(str(folder))
     rows, notes = bids.read(folder, modality, patients, controls, label_column)
     table = _complete(rows, folder / "participants.tsv")
-    return Cohort(folder.name, table, _synthetic(folder), modality, tuple(notes + _unlabelled(rows)))
+    return Cohort(
+        folder.name, table, _synthetic(folder), modality, tuple(notes + _unlabelled(rows))
+    )
 
 
 def _unlabelled(rows: pd.DataFrame) -> list[str]:
     count = rows.loc[rows["label"].isna(), "participant_id"].nunique()
-    return [f"{count} participants without a group: prepared, neither trained on nor scored"] if count else []
+    return (
+        [f"{count} participants without a group: prepared, neither trained on nor scored"]
+        if count
+        else []
+    )
 
 
 def _synthetic(folder: Path) -> bool:
     path = folder / "dataset_description.json"
     try:
-        return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8-sig")).get("Synthetic", False))
+        return path.is_file() and bool(
+            json.loads(path.read_text(encoding="utf-8-sig")).get("Synthetic", False)
+        )
     except (ValueError, AttributeError) as error:
-        raise CohortError(path, f"no description ({error})", "a JSON object", "Mend or remove it.") from error
+        raise CohortError(
+            path, f"no description ({error})", "a JSON object", "Mend or remove it."
+        ) from error
 
 
 def _complete(table: pd.DataFrame, where) -> pd.DataFrame:
     """All columns, in order, with their types."""
-    twice = table.loc[table.duplicated([column for column in ("participant_id", "session_id") if column in table]), "participant_id"]
+    twice = table.loc[
+        table.duplicated(
+            [column for column in ("participant_id", "session_id") if column in table]
+        ),
+        "participant_id",
+    ]
     if len(twice):
         raise CohortError(
-            where, f"two scans of {twice.iloc[0]}", "each scan once", "Remove one, or tell the visits apart by their sessions."
+            where,
+            f"two scans of {twice.iloc[0]}",
+            "each scan once",
+            "Remove one, or tell the visits apart by their sessions.",
         )
     table = table.reindex(columns=COLUMNS)
     table["session_id"] = table["session_id"].fillna("")
@@ -310,7 +418,12 @@ def _complete(table: pd.DataFrame, where) -> pd.DataFrame:
         numbers = pd.to_numeric(table[column], errors="coerce")
         wrong = table.loc[~np.isfinite(numbers.astype(float)) & table[column].notna(), column]
         if len(wrong):
-            raise CohortError(f"{where}, column {column}", repr(wrong.iloc[0]), "a number or n/a", "Mend the table.")
+            raise CohortError(
+                f"{where}, column {column}",
+                repr(wrong.iloc[0]),
+                "a number or n/a",
+                "Mend the table.",
+            )
         table[column] = numbers.astype(float)
     for column in FILES:
         table[column] = [None if pd.isna(value) else str(value) for value in table[column]]

@@ -34,8 +34,13 @@ def table(cohort_table: pd.DataFrame) -> pd.DataFrame:
             if variable in NUMBERS:
                 rows.append((variable, "", group, len(told), told.mean(), told.std()))
             else:
-                rows += [(variable, level, group, count, np.nan, np.nan) for level, count in told.value_counts().sort_index().items()]
-            rows.append((variable, "missing", group, int(members[variable].isna().sum()), np.nan, np.nan))
+                rows += [
+                    (variable, level, group, count, np.nan, np.nan)
+                    for level, count in told.value_counts().sort_index().items()
+                ]
+            rows.append(
+                (variable, "missing", group, int(members[variable].isna().sum()), np.nan, np.nan)
+            )
     return pd.DataFrame(rows, columns=["variable", "level", "group", "n", "mean", "sd"])
 
 
@@ -64,7 +69,11 @@ def balance(cohort_table: pd.DataFrame) -> pd.DataFrame:
             note = f"all have the same ({known[variable].iloc[0]})"
         elif variable in NUMBERS:
             spread = np.sqrt((patients.var() + controls.var()) / 2)
-            size, note = ((patients.mean() - controls.mean()) / spread, "") if spread else (np.nan, "no spread within the groups")
+            size, note = (
+                ((patients.mean() - controls.mean()) / spread, "")
+                if spread
+                else (np.nan, "no spread within the groups")
+            )
             p = stats.ttest_ind(patients, controls, equal_var=False).pvalue if spread else np.nan
         else:
             counts = pd.crosstab(known[variable], known["label"]).to_numpy()
@@ -89,11 +98,17 @@ def warnings(cohort_table: pd.DataFrame) -> list[str]:
         subjects = _subjects(cohort_table, variable, once=False).dropna(subset=["label", variable])
         groups = subjects.groupby("group")["participant_id"].nunique()
         if len(groups) == 1:
-            said.append(f"{variable} is known of {groups.index[0]} only: whether the groups differ in it cannot be told.")
+            said.append(
+                f"{variable} is known of {groups.index[0]} only: whether the groups differ in it cannot be told."
+            )
             continue
         if variable in ("site", "scanner"):
             alone = subjects.groupby(variable).filter(lambda rows: rows["label"].nunique() == 1)
-            counts = alone.groupby([variable, "group"])["participant_id"].nunique().sort_values(ascending=False, kind="stable")
+            counts = (
+                alone.groupby([variable, "group"])["participant_id"]
+                .nunique()
+                .sort_values(ascending=False, kind="stable")
+            )
             if len(counts):
                 named = [f"{level} ({count} {group})" for (level, group), count in counts.items()]
                 said.append(
@@ -103,16 +118,23 @@ def warnings(cohort_table: pd.DataFrame) -> list[str]:
                 )
         size, limit = effects.loc[variable, "size"], SMD if variable in NUMBERS else CRAMER
         if abs(size) > limit:
-            said.append(f"{variable} differs between the groups ({effects.loc[variable, 'effect']} {size:.2f}, beyond {limit}).")
+            said.append(
+                f"{variable} differs between the groups ({effects.loc[variable, 'effect']} {size:.2f}, beyond {limit})."
+            )
     return said
 
 
 def _subjects(cohort_table: pd.DataFrame, variable: str, once: bool = True) -> pd.DataFrame:
     """participant_id, group, label and the variable: the first visit that tells it, or all that differ."""
     found = cohort_table.sort_values(["participant_id", "session_id"], kind="stable")
-    found = found.reindex(columns=list(dict.fromkeys(["participant_id", "group", "label", variable])))
+    found = found.reindex(
+        columns=list(dict.fromkeys(["participant_id", "group", "label", variable]))
+    )
     found["group"] = found["group"].fillna("unknown")
     if once:
         return found.groupby("participant_id", as_index=False).first()
-    told = found[found[variable].notna() | ~found["participant_id"].isin(found.loc[found[variable].notna(), "participant_id"])]
+    told = found[
+        found[variable].notna()
+        | ~found["participant_id"].isin(found.loc[found[variable].notna(), "participant_id"])
+    ]
     return told.drop_duplicates()

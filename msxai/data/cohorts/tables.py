@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .errors import CohortError
+from msxai.base.errors import CohortError
 
 _UNKNOWN = ["n/a", "N/A", "NA", "nan", "NaN"]  # what statistics programs write for an empty cell
 
@@ -27,7 +27,9 @@ def read(path) -> pd.DataFrame:
     """
     path = Path(path)
     if not path.is_file():
-        raise CohortError(path, "no such file", "a table", "Check the path, or see data/README.md for the layout.")
+        raise CohortError(
+            path, "no such file", "a table", "Check the path, or see data/README.md for the layout."
+        )
     # quotes mean nothing in BIDS tables, and a lone one would swallow the rows that follow
     form = {"sep": "\t", "quoting": csv.QUOTE_NONE, "na_values": _UNKNOWN[:1]}
     try:
@@ -35,11 +37,22 @@ def read(path) -> pd.DataFrame:
             first = path.read_text(encoding="utf-8-sig").partition("\n")[0]
             form = {"sep": max(",;\t", key=first.count), "na_values": _UNKNOWN}
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header: pandas would shift or cut them
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False, **form)
+            warnings.simplefilter(
+                "error", pd.errors.ParserWarning
+            )  # rows longer than the header: pandas would shift or cut them
+            table = pd.read_csv(
+                path,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                index_col=False,
+                **form,
+            )
     except (ValueError, pd.errors.ParserWarning) as error:  # no table, or no text
         form = "tab-separated" if path.suffix == ".tsv" else "comma-separated"
-        raise CohortError(path, f"no table ({error})", f"{form} text in UTF-8", "Save it as such.") from error
+        raise CohortError(
+            path, f"no table ({error})", f"{form} text in UTF-8", "Save it as such."
+        ) from error
     return table.apply(lambda column: column.where(column.str.strip() != ""))
 
 
@@ -47,9 +60,19 @@ def need(table: pd.DataFrame, columns, path, mend: str) -> None:
     """Refuse a table that lacks one of the columns, or any rows."""
     for column in columns:
         if column not in table:
-            raise CohortError(f"{path}, column {column}", f"only the columns {', '.join(table.columns)}", "this column", mend)
+            raise CohortError(
+                f"{path}, column {column}",
+                f"only the columns {', '.join(table.columns)}",
+                "this column",
+                mend,
+            )
     if not len(table):
-        raise CohortError(f"{path}, column {columns[0]}", "no rows", "one row a participant or scan", "Fill it in.")
+        raise CohortError(
+            f"{path}, column {columns[0]}",
+            "no rows",
+            "one row a participant or scan",
+            "Fill it in.",
+        )
 
 
 def label(table: pd.DataFrame, column: str, patients: str, controls: str, path) -> pd.DataFrame:
@@ -61,7 +84,12 @@ def label(table: pd.DataFrame, column: str, patients: str, controls: str, path) 
         Patients and controls have one name, or a value is neither.
     """
     if patients == controls:
-        raise CohortError("parameters patients, controls", f"{patients!r} for both", "two names", "Name the groups of the label column.")
+        raise CohortError(
+            "parameters patients, controls",
+            f"{patients!r} for both",
+            "two names",
+            "Name the groups of the label column.",
+        )
     other = sorted(set(table[column].dropna()) - {patients, controls})
     if other:
         raise CohortError(
@@ -76,7 +104,12 @@ def label(table: pd.DataFrame, column: str, patients: str, controls: str, path) 
 def existing(path: Path, where, start: str = "the checkout") -> Path:
     """Return `path` where it is a file; `where` and `start` (of relative paths) are for the error."""
     if not path.is_file():
-        raise CohortError(where, f"{path}, which is not there", "a file", f"Check the path; a relative one starts at {start}.")
+        raise CohortError(
+            where,
+            f"{path}, which is not there",
+            "a file",
+            f"Check the path; a relative one starts at {start}.",
+        )
     return path
 
 
@@ -92,9 +125,19 @@ def identifiers(values: pd.Series, prefix: str, where) -> pd.Series:
     clean = plain.str.replace(r"[^A-Za-z0-9]", "", regex=True)
     if clean.isna().any() or clean.eq("").any():
         found = values[clean.isna() | clean.eq("")].iloc[0]
-        raise CohortError(where, "a row without identifier" if pd.isna(found) else repr(found), "letters and digits", "Fill it in.")
+        raise CohortError(
+            where,
+            "a row without identifier" if pd.isna(found) else repr(found),
+            "letters and digits",
+            "Fill it in.",
+        )
     for _, spellings in plain.groupby(clean):
         if spellings.nunique() > 1:
             found = " and ".join(sorted(spellings.unique())[:2])
-            raise CohortError(where, found, "identifiers that differ in letters or digits", "Rename one: other characters do not count.")
+            raise CohortError(
+                where,
+                found,
+                "identifiers that differ in letters or digits",
+                "Rename one: other characters do not count.",
+            )
     return f"{prefix}-" + clean

@@ -15,8 +15,8 @@ from nilearn import datasets
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from . import images
-from .errors import RegistrationError
+from msxai.base.errors import RegistrationError
+from msxai.data import images
 
 SETTINGS = {
     "spacing": 2.0,  # mm, of the copies that are registered; 1 mm took four times as long (Dice of the mapped mask .951 and .952)
@@ -41,11 +41,17 @@ def without_bias(image) -> nib.Nifti1Image:
     coarse = _to_ants(np.maximum(values, 0), copy.affine)
     rounds = {"iters": SETTINGS["n4_iterations"], "tol": 1e-6}
     field = _ants().n4_bias_field_correction(
-        coarse, mask=_to_ants(head, copy.affine), shrink_factor=2, convergence=rounds, return_bias_field=True
+        coarse,
+        mask=_to_ants(head, copy.affine),
+        shrink_factor=2,
+        convergence=rounds,
+        return_bias_field=True,
     )
     field = field.numpy()
     field = np.clip(field / field[head].mean(), 0.1, 10)
-    return images.with_space_of(image, values_of(image) / sample(field, copy.affine, image, "nearest"))
+    return images.with_space_of(
+        image, values_of(image) / sample(field, copy.affine, image, "nearest")
+    )
 
 
 def align(image, own, fixed, target, grid, rigid: bool) -> np.ndarray:
@@ -59,12 +65,17 @@ def align(image, own, fixed, target, grid, rigid: bool) -> np.ndarray:
         values = values * (sample(own, image.affine, copy) >= 0.5)
     near = ndimage.distance_transform_edt(~target) * SETTINGS["spacing"] <= SETTINGS["margin"]
     moving, still, mask = _to_ants(values, copy.affine), _to_ants(fixed, grid), _to_ants(near, grid)
-    settings = {"aff_random_sampling_rate": SETTINGS["sampling"], "aff_iterations": tuple(SETTINGS["iterations"])}
+    settings = {
+        "aff_random_sampling_rate": SETTINGS["sampling"],
+        "aff_iterations": tuple(SETTINGS["iterations"]),
+    }
     with tempfile.TemporaryDirectory() as folder:
 
         def step(kind, start, **more) -> np.ndarray:  # from the target's space to the scan's
             _ants().write_transform(_to_itk(start), f"{folder}/start.mat")
-            found = _ants().registration(still, moving, kind, [f"{folder}/start.mat"], f"{folder}/{kind}", **settings, **more)
+            found = _ants().registration(
+                still, moving, kind, [f"{folder}/start.mat"], f"{folder}/{kind}", **settings, **more
+            )
             return _from_itk(_ants().read_transform(found["fwdtransforms"][0]))
 
         try:
@@ -72,15 +83,23 @@ def align(image, own, fixed, target, grid, rigid: bool) -> np.ndarray:
             if rigid:
                 return np.linalg.inv(step("Rigid", start, mask=mask))
             found = step("Affine", step("Rigid", start), mask=mask)
-            if not plausible(found):  # the scalp taken for the brain, as where a head is small: once more, from a smaller one
+            if not plausible(
+                found
+            ):  # the scalp taken for the brain, as where a head is small: once more, from a smaller one
                 middle = nib.affines.apply_affine(grid, np.argwhere(target).mean(axis=0))
                 smaller = np.eye(4)
-                smaller[:3, :3], smaller[:3, 3] = SETTINGS["smaller"] * np.eye(3), (1 - SETTINGS["smaller"]) * middle
+                smaller[:3, :3], smaller[:3, 3] = (
+                    SETTINGS["smaller"] * np.eye(3),
+                    (1 - SETTINGS["smaller"]) * middle,
+                )
                 again = step("Affine", start @ smaller, mask=mask)
                 found = again if plausible(again) else found
         except RuntimeError as error:
             raise RegistrationError(
-                "scan", f"a registration that stopped ({error})", "an alignment", "Look at the scan; or give a brain mask."
+                "scan",
+                f"a registration that stopped ({error})",
+                "an alignment",
+                "Look at the scan; or give a brain mask.",
             ) from error
         return np.linalg.inv(found)
 
@@ -107,13 +126,17 @@ def values_of(image) -> np.ndarray:
 def sample(values, affine, image, mode: str = "constant") -> np.ndarray:
     """`values`, whose voxels lie where `affine` says, at the voxels of `image`; linear, float32."""
     step = np.linalg.inv(affine) @ image.affine
-    return ndimage.affine_transform(np.asarray(values, "float32"), step[:3, :3], step[:3, 3], image.shape, order=1, mode=mode)
+    return ndimage.affine_transform(
+        np.asarray(values, "float32"), step[:3, :3], step[:3, 3], image.shape, order=1, mode=mode
+    )
 
 
 def copy_of(image, spacing: float | None = None) -> nib.Nifti1Image:
     """The image's field of view with cubic voxels along right, anterior, superior: no flips, obliqueness or shear to care for."""
     spacing = spacing or SETTINGS["spacing"]
-    corners = np.array(np.meshgrid(*[[-0.5, length - 0.5] for length in image.shape], indexing="ij")).reshape(3, -1)
+    corners = np.array(
+        np.meshgrid(*[[-0.5, length - 0.5] for length in image.shape], indexing="ij")
+    ).reshape(3, -1)
     corners = image.affine[:3, :3] @ corners + image.affine[:3, 3:]
     low, high = corners.min(axis=1), corners.max(axis=1)
     affine = np.diag([spacing] * 3 + [1.0])
@@ -121,7 +144,9 @@ def copy_of(image, spacing: float | None = None) -> nib.Nifti1Image:
     empty = nib.Nifti1Image(np.zeros(np.ceil((high - low) / spacing).astype(int), "uint8"), affine)
     # voxels smaller than the copy's are averaged, not skipped
     blur = np.maximum(spacing / np.linalg.norm(image.affine[:3, :3], axis=0) - 1, 0) / 2.355
-    return nib.Nifti1Image(sample(ndimage.gaussian_filter(values_of(image), blur), image.affine, empty), affine)
+    return nib.Nifti1Image(
+        sample(ndimage.gaussian_filter(values_of(image), blur), image.affine, empty), affine
+    )
 
 
 @functools.cache
@@ -139,7 +164,10 @@ def _to_ants(values, affine):
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     direction = LPS[:3, :3] @ (affine[:3, :3] / spacing)
     return _ants().from_numpy(
-        np.asarray(values, "float32"), origin=(LPS @ affine)[:3, 3].tolist(), spacing=spacing.tolist(), direction=direction
+        np.asarray(values, "float32"),
+        origin=(LPS @ affine)[:3, 3].tolist(),
+        spacing=spacing.tolist(),
+        direction=direction,
     )
 
 
@@ -152,15 +180,29 @@ def _start(values, affine, still, mask, target, grid, folder) -> np.ndarray:
     here = grid[:3, :3] @ np.argwhere(target).mean(axis=0) + grid[:3, 3]
     moving, near, best = _to_ants(values, affine), mask.numpy() > 0, (-np.inf, None)
     fixed = still.numpy()[near]
-    for turn in [(0, 0, 0), *(sign * np.eye(3)[axis] * SETTINGS["start_angle"] for axis in range(3) for sign in (1, -1))]:
+    for turn in [
+        (0, 0, 0),
+        *(
+            sign * np.eye(3)[axis] * SETTINGS["start_angle"]
+            for axis in range(3)
+            for sign in (1, -1)
+        ),
+    ]:
         matrix = np.eye(4)
         matrix[:3, :3] = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
         matrix[:3, 3] = there - matrix[:3, :3] @ here
         _ants().write_transform(_to_itk(matrix), f"{folder}/candidate.mat")
         found = _ants().registration(
-            still, moving, "Rigid", [f"{folder}/candidate.mat"], f"{folder}/coarse", aff_random_sampling_rate=0.5,
-            aff_iterations=(200,), aff_shrink_factors=(4,), aff_smoothing_sigmas=(2,),
-        )  # fmt: skip
+            still,
+            moving,
+            "Rigid",
+            [f"{folder}/candidate.mat"],
+            f"{folder}/coarse",
+            aff_random_sampling_rate=0.5,
+            aff_iterations=(200,),
+            aff_shrink_factors=(4,),
+            aff_smoothing_sigmas=(2,),
+        )
         score = _mutual_information(fixed, found["warpedmovout"].numpy()[near])
         if score > best[0]:
             best = score, _from_itk(_ants().read_transform(found["fwdtransforms"][0]))
@@ -178,13 +220,22 @@ def _mutual_information(one, other) -> float:
 def _to_itk(matrix):
     """An affine of RAS points as antspyx's transform (of LPS points)."""
     turned = LPS @ matrix @ LPS
-    return _ants().create_ants_transform(transform_type="AffineTransform", precision="float", dimension=3, matrix=turned[:3, :3],
-                                         offset=turned[:3, 3])  # fmt: skip
+    return _ants().create_ants_transform(
+        transform_type="AffineTransform",
+        precision="float",
+        dimension=3,
+        matrix=turned[:3, :3],
+        offset=turned[:3, 3],
+    )
 
 
 def _from_itk(transform) -> np.ndarray:
     """The inverse of `_to_itk`; ITK turns about a centre."""
-    matrix, values, centre = np.eye(4), np.array(transform.parameters), np.array(transform.fixed_parameters)
+    matrix, values, centre = (
+        np.eye(4),
+        np.array(transform.parameters),
+        np.array(transform.fixed_parameters),
+    )
     matrix[:3, :3] = values[:9].reshape(3, 3)
     matrix[:3, 3] = values[9:] + centre - matrix[:3, :3] @ centre
     return LPS @ matrix @ LPS

@@ -4,7 +4,8 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from . import alignment, images
+from msxai.data import images
+from msxai.data.registration import alignment
 
 SETTINGS = {
     "band": 8.0,  # mm outside the mapped mask that may be brain; 95 % of a published mask's edge were within 8 mm of the mapped one's
@@ -21,7 +22,9 @@ def extracted(image) -> bool:
     values = alignment.values_of(copy)
     brain = images.brain_mask(values)
     far = ndimage.distance_transform_edt(~brain) * alignment.SETTINGS["spacing"] > 6
-    volume = brain.sum() * alignment.SETTINGS["spacing"] ** 3 / 1e6  # litres; raw heads have 2.2 and more, extracted brains 1.0 to 1.95
+    volume = (
+        brain.sum() * alignment.SETTINGS["spacing"] ** 3 / 1e6
+    )  # litres; raw heads have 2.2 and more, extracted brains 1.0 to 1.95
     return bool(volume < 2.1 and (values[far] != 0).mean() < 1e-3)
 
 
@@ -54,9 +57,14 @@ def refined(image, mask) -> np.ndarray:
     if not mask.any():
         return mask
     voxel = np.linalg.norm(image.affine[:3, :3], axis=0)
-    margin, beyond = (np.ceil(SETTINGS[name] / voxel).astype(int) + 1 for name in ("band", "closing"))
+    margin, beyond = (
+        np.ceil(SETTINGS[name] / voxel).astype(int) + 1 for name in ("band", "closing")
+    )
     extent = ndimage.find_objects(mask.astype("uint8"))[0]
-    box = tuple(slice(max(one.start - more, 0), one.stop + more) for one, more in zip(extent, margin, strict=True))
+    box = tuple(
+        slice(max(one.start - more, 0), one.stop + more)
+        for one, more in zip(extent, margin, strict=True)
+    )
     values, inside = alignment.values_of(image)[box], mask[box]
 
     def dilated(one, by: str) -> np.ndarray:
@@ -68,8 +76,12 @@ def refined(image, mask) -> np.ndarray:
     if not count:
         return np.zeros_like(mask)
     brain = tissue & dilated(parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]), "opening")
-    wide = np.pad(brain, [(more, more) for more in beyond])  # else closing would fill up to where the field of view ends
-    brain |= ~dilated(~dilated(wide, "closing"), "closing")[tuple(slice(more, -more) for more in beyond)]
+    wide = np.pad(
+        brain, [(more, more) for more in beyond]
+    )  # else closing would fill up to where the field of view ends
+    brain |= ~dilated(~dilated(wide, "closing"), "closing")[
+        tuple(slice(more, -more) for more in beyond)
+    ]
     found = np.zeros_like(mask)
     found[box] = ndimage.binary_fill_holes(zone & dilated(brain, "rim"))
     return found

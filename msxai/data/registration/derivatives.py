@@ -6,13 +6,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from . import images, integrity, registration
-from .alignment import LPS
-from .errors import RegistrationError
-from .registration import Registration, parameters_of
+from msxai.base import provenance
+from msxai.base.errors import RegistrationError
+from msxai.data import images
+from msxai.data.registration import registration
+from msxai.data.registration.alignment import LPS
+from msxai.data.registration.registration import Registration, parameters_of
 
 
-def registered(source, folder, entities: str, *, modality: str, brain=None, partner=None, mode: str = "auto") -> Registration:
+def registered(
+    source, folder, entities: str, *, modality: str, brain=None, partner=None, mode: str = "auto"
+) -> Registration:
     """A scan's registration: read where an earlier run has kept it for these very files and parameters, else made and kept.
 
     Parameters
@@ -24,7 +28,7 @@ def registered(source, folder, entities: str, *, modality: str, brain=None, part
     brain : path, optional
         The scan's own brain mask.
     modality, partner, mode
-        See `msxai.registration.register`.
+        See `msxai.data.registration.registration.register`.
 
     Raises
     ------
@@ -33,11 +37,15 @@ def registered(source, folder, entities: str, *, modality: str, brain=None, part
     """
     image, mask = images.load(source), None if brain is None else images.load(brain)
     sources = [Path(path) for path in (source, brain) if path is not None]
-    known = load(folder, entities, image, parameters_of(modality, mode, mask, partner), sources=sources)
+    known = load(
+        folder, entities, image, parameters_of(modality, mode, mask, partner), sources=sources
+    )
     if known is not None:
         return known
     try:
-        found = registration.register(image, modality=modality, brain=mask, partner=partner, mode=mode)
+        found = registration.register(
+            image, modality=modality, brain=mask, partner=partner, mode=mode
+        )
     except RegistrationError as error:
         where = brain if error.where == "brain mask" else source
         raise RegistrationError(where, error.found, error.expected, error.mend) from error
@@ -66,15 +74,22 @@ def save(registration: Registration, folder, entities: str, *, sources=()) -> Pa
     modality = registration.record["parameters"]["modality"]
     image, mask, transform, record = _paths(folder, entities, modality)
     record.unlink(missing_ok=True)
-    files = {mask: registration.brain} | ({image: registration.image} if registration.route == "full" else {})
+    files = {mask: registration.brain} | (
+        {image: registration.image} if registration.route == "full" else {}
+    )
     for path, content in files.items():
-        with integrity.replacing(path) as draft:
+        with provenance.replacing(path) as draft:
             nib.save(content, draft)
-    with integrity.replacing(transform) as draft:
+    with provenance.replacing(transform) as draft:
         draft.write_text(_itk(registration.matrix), encoding="ascii")
     about = {key: value for key, value in registration.record.items() if key != "parameters"}
     about |= {"route": registration.route, "matrix": registration.matrix.tolist()}
-    integrity.write_json(record, integrity.provenance(registration.record["parameters"], sources, [*files, transform], **about))
+    provenance.write_json(
+        record,
+        provenance.provenance(
+            registration.record["parameters"], sources, [*files, transform], **about
+        ),
+    )
     return record
 
 
@@ -88,7 +103,7 @@ def load(folder, entities: str, image, parameters: dict, *, sources=()) -> Regis
     image : nibabel.Nifti1Image
         The source scan.
     parameters : dict
-        What `msxai.registration.parameters_of` gives for this call.
+        What `msxai.data.registration.registration.parameters_of` gives for this call.
     """
     changed, mask, transform, path = _paths(folder, entities, parameters["modality"])
     try:
@@ -96,8 +111,10 @@ def load(folder, entities: str, image, parameters: dict, *, sources=()) -> Regis
         files = [mask, transform, *([changed] if record["route"] == "full" else [])]
         current = (
             record["parameters"] == json.loads(json.dumps(parameters))
-            and record["inputs"] == {integrity.relative(source): integrity.sha256(source) for source in sources}
-            and record["outputs"] == {integrity.relative(file): integrity.sha256(file) for file in files}
+            and record["inputs"]
+            == {provenance.relative(source): provenance.sha256(source) for source in sources}
+            and record["outputs"]
+            == {provenance.relative(file): provenance.sha256(file) for file in files}
         )
     except (OSError, ValueError, KeyError):
         return None
@@ -110,10 +127,18 @@ def load(folder, entities: str, image, parameters: dict, *, sources=()) -> Regis
 
 def describe(folder, cohort: str, synthetic: bool) -> None:
     """Write the dataset_description.json of a folder of registrations, which makes it a BIDS derivative."""
-    integrity.write_json(Path(folder) / "dataset_description.json", {
-        "Name": f"Registrations of {cohort} to MNI152", "BIDSVersion": "1.10.0", "DatasetType": "derivative", "Synthetic": bool(synthetic),
-        "GeneratedBy": [{"Name": "msxai.registration", "Version": integrity.__version__}],
-    })  # fmt: skip
+    provenance.write_json(
+        Path(folder) / "dataset_description.json",
+        {
+            "Name": f"Registrations of {cohort} to MNI152",
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "derivative",
+            "Synthetic": bool(synthetic),
+            "GeneratedBy": [
+                {"Name": "msxai.data.registration.registration", "Version": provenance.__version__}
+            ],
+        },
+    )
 
 
 def _paths(folder, entities: str, modality: str) -> tuple[Path, Path, Path, Path]:

@@ -9,9 +9,10 @@ import numpy as np
 from nilearn import datasets
 from scipy import ndimage
 
-from . import alignment, brain_extraction, images
-from .errors import RegistrationError
-from .parameters import one_of
+from msxai.base.errors import RegistrationError
+from msxai.base.parameters import one_of
+from msxai.data import images
+from msxai.data.registration import alignment, brain_extraction
 
 MODES = ("auto", "none", "affine", "full")
 MODALITIES = ("FLAIR", "T1w")
@@ -20,7 +21,9 @@ SETTINGS = {
     "same_size": 0.90,  # Dice with the template's brain from which a scan on the MNI grid counts as registered
 }
 LEAST_DICE = 0.90  # with the template's brain; below it a registration is flagged
-_BOX = np.array([[-91.5, -126.5, -72.5], [90.5, 91.5, 109.5]])  # mm, field of view of the MNI grids (182x218x182 of 1 mm)
+_BOX = np.array(
+    [[-91.5, -126.5, -72.5], [90.5, 91.5, 109.5]]
+)  # mm, field of view of the MNI grids (182x218x182 of 1 mm)
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,15 @@ class Registration:
     record: dict
 
 
-def register(image, *, modality: str, brain=None, partner: Registration | None = None, mode: str = "auto") -> Registration:
+def register(
+    image, *, modality: str, brain=None, partner: Registration | None = None, mode: str = "auto"
+) -> Registration:
     """Find a scan's way into MNI152 space; the same result each time.
 
     Parameters
     ----------
     image : nibabel.Nifti1Image
-        Three axes, finite voxels (`msxai.images.load`).
+        Three axes, finite voxels (`msxai.data.images.load`).
     modality : {"FLAIR", "T1w"}
     brain : nibabel.Nifti1Image, optional
         The scan's own brain mask, on any grid of the same space; without it the brain is found.
@@ -77,16 +82,30 @@ def register(image, *, modality: str, brain=None, partner: Registration | None =
     image = nib.Nifti1Image(np.asarray(image.dataobj, "float32"), image.affine, image.header)
     values = np.asarray(image.dataobj)
     if np.ptp(values) == 0 or not (values > 0).any():
-        raise RegistrationError("scan", "the same value in all voxels, or none above 0", "a head or a brain", "Look at the scan.")
+        raise RegistrationError(
+            "scan",
+            "the same value in all voxels, or none above 0",
+            "a head or a brain",
+            "Look at the scan.",
+        )
     extracted = brain_extraction.extracted(image)
     own = None if brain is None else _like(brain, image) >= 0.5
     if own is None and (extracted or mode in ("none", "affine")):
         own = images.brain_mask(values)
     if own is not None and not own.any():
-        raise RegistrationError("brain mask", "no voxel inside the scan", "a mask that overlaps the scan", "Is it in the same space?")
+        raise RegistrationError(
+            "brain mask",
+            "no voxel inside the scan",
+            "a mask that overlaps the scan",
+            "Is it in the same space?",
+        )
     route = {"none": "resampled"}.get(mode, mode)
     if mode == "auto":
-        same = extracted and _on_mni_grid(image) and brain_extraction.overlap(own, image.affine) >= SETTINGS["same_size"]
+        same = (
+            extracted
+            and _on_mni_grid(image)
+            and brain_extraction.overlap(own, image.affine) >= SETTINGS["same_size"]
+        )
         route = "resampled" if same else "affine" if extracted else "full"
     matrix = np.eye(4)
     if route == "full":
@@ -119,7 +138,7 @@ def in_mni_space(image, values, brain) -> bool:
 
 
 def place(image, matrix) -> nib.Nifti1Image:
-    """The same voxels with an affine that leads to MNI152: one interpolation takes them to the model's grid (`msxai.images.to_grid`).
+    """The same voxels with an affine that leads to MNI152: one interpolation takes them to the model's grid (`msxai.data.images.to_grid`).
 
     Parameters
     ----------
@@ -137,13 +156,15 @@ def place(image, matrix) -> nib.Nifti1Image:
 
 
 def summary(registration: Registration) -> dict:
-    """Route, matrix, scales, Dice and flags, as `msxai.prepared` keeps them for each scan; JSON types."""
+    """Route, matrix, scales, Dice and flags, as `msxai.data.prepared` keeps them for each scan; JSON types."""
     record = registration.record
     told = {"route": registration.route, "matrix": np.asarray(registration.matrix).tolist()}
     return told | {"scales": record["scale"], "dice": record["dice"], "flags": record["flags"]}
 
 
-def parameters_of(modality: str, mode: str, brain=None, partner: Registration | None = None) -> dict:
+def parameters_of(
+    modality: str, mode: str, brain=None, partner: Registration | None = None
+) -> dict:
     """What decides a registration besides the files, JSON types; part of its record."""
     return {
         "modality": modality,
@@ -158,7 +179,11 @@ def parameters_of(modality: str, mode: str, brain=None, partner: Registration | 
 def _checked(route, image, brain, matrix, parameters) -> Registration:
     """The result with what tells whether it can be trusted."""
     scale = np.linalg.norm(np.linalg.inv(matrix)[:3, :3], axis=0)
-    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) <= 0 or not ((scale > 0.4) & (scale < 1.6)).all():
+    if (
+        not np.isfinite(matrix).all()
+        or np.linalg.det(matrix[:3, :3]) <= 0
+        or not ((scale > 0.4) & (scale < 1.6)).all()
+    ):
         raise RegistrationError(
             "scan",
             f"a transform of scale {np.round(scale, 2).tolist()}",
@@ -171,12 +196,21 @@ def _checked(route, image, brain, matrix, parameters) -> Registration:
     )
     if dice < 0.3:
         raise RegistrationError(
-            "scan", f"a brain that overlaps the template's with Dice {dice:.2f}", "at least .3", "Look at it; give a brain mask."
+            "scan",
+            f"a brain that overlaps the template's with Dice {dice:.2f}",
+            "at least .3",
+            "Look at it; give a brain mask.",
         )
-    flags = [f"Dice {dice:.3f} with the template's brain is below {LEAST_DICE:.2f}"] if dice < LEAST_DICE else []
+    flags = (
+        [f"Dice {dice:.3f} with the template's brain is below {LEAST_DICE:.2f}"]
+        if dice < LEAST_DICE
+        else []
+    )
     low, high = alignment.SCALES
     if not alignment.plausible(np.linalg.inv(matrix)):
-        flags.append(f"scale {', '.join(f'{value:.2f}' for value in scale)} is outside {low:.2f} to {high:.2f}")
+        flags.append(
+            f"scale {', '.join(f'{value:.2f}' for value in scale)} is outside {low:.2f} to {high:.2f}"
+        )
     record = {
         "parameters": parameters,
         "dice": round(float(dice), 4),
@@ -184,12 +218,17 @@ def _checked(route, image, brain, matrix, parameters) -> Registration:
         "volume": round(volume, 1),
         "flags": flags,
     }
-    return Registration(route, image, images.with_space_of(image, brain.astype("uint8")), matrix, record)
+    return Registration(
+        route, image, images.with_space_of(image, brain.astype("uint8")), matrix, record
+    )
 
 
 def _on_mni_grid(image) -> bool:
     """Whether the field of view is that of the MNI grids (1 or 2 mm, or the model's), within 2.5 mm."""
-    ends = image.affine[:3, :3] @ np.array([[-0.5] * 3, np.array(image.shape) - 0.5]).T + image.affine[:3, 3:]
+    ends = (
+        image.affine[:3, :3] @ np.array([[-0.5] * 3, np.array(image.shape) - 0.5]).T
+        + image.affine[:3, 3:]
+    )
     return bool(np.abs(np.sort(ends, axis=1).T - _BOX).max() <= 2.5)
 
 
@@ -204,6 +243,10 @@ def _like(mask, image) -> np.ndarray:
 
 
 def _partner(partner: Registration) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `msxai.alignment.template`, of the subject's own FLAIR."""
+    """As `msxai.data.registration.alignment.template`, of the subject's own FLAIR."""
     copy = alignment.copy_of(partner.image)
-    return alignment.values_of(copy), alignment.sample(alignment.values_of(partner.brain), partner.brain.affine, copy) >= 0.5, copy.affine
+    return (
+        alignment.values_of(copy),
+        alignment.sample(alignment.values_of(partner.brain), partner.brain.affine, copy) >= 0.5,
+        copy.affine,
+    )

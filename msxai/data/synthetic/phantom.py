@@ -15,10 +15,11 @@ from joblib import Parallel, delayed
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from . import anatomy, integrity
-from .errors import CohortError, StaleInputError
-from .images import AFFINE, SHAPE
-from .parameters import located
+from msxai.base import provenance
+from msxai.base.errors import CohortError, StaleInputError
+from msxai.base.parameters import located
+from msxai.data.images import AFFINE, SHAPE
+from msxai.data.synthetic import template
 
 VOXEL = float(np.linalg.det(AFFINE[:3, :3]))  # mm3
 SIZE = np.diag(AFFINE)[:3]
@@ -28,10 +29,13 @@ LICENCE = (
     "FreeSurfer's software licence)"
 )
 COLUMNS = {
-    "participant_id": "Participant", "age": "Age at the (first) scan, years", "sex": "F or M",
-    "group": "MS or AD (patients), HC (controls)", "site": "Simulated scanner: differs in noise and bias field alone",
+    "participant_id": "Participant",
+    "age": "Age at the (first) scan, years",
+    "sex": "F or M",
+    "group": "MS or AD (patients), HC (controls)",
+    "site": "Simulated scanner: differs in noise and bias field alone",
     "edss": "Expanded Disability Status Scale, 0-6.5; n/a for controls and where missing",
-}  # fmt: skip
+}
 PATIENTS = {"ms": "MS", "ad": "AD"}
 MODALITY = {"ms": "FLAIR", "ad": "T1w"}
 SUBJECTS = {"ms": 147, "ad": 92}
@@ -51,14 +55,23 @@ ATROPHY = {
     "AD": {"ventricle": 0.45, "hippocampus": -0.50, "cortex": -0.12},
     "HC": {},
 }
-# Widening of sulci (units of msxai.anatomy's template) a year of age and in patients; the spread between subjects is .3. In AD, where its
+# Widening of sulci (units of msxai.data.synthetic.template's template) a year of age and in patients; the spread between subjects is .3. In AD, where its
 # cortex thins, so much that a linear SVM on voxels reaches AUC .87 with 200 subjects; on ADNI one reached 81 % sensitivity at 95 %
 # specificity (Cuingnet et al. 2011, NeuroImage 56:766, doi:10.1016/j.neuroimage.2010.06.013)
 WIDENING = {"age": 0.006, "MS": 0.04, "AD": 1.2, "HC": 0.0}
 DIFFUSE = 0.002  # brighter normal-appearing white matter in MS
 SPREAD = {"ventricle": 0.65, "hippocampus": 0.45, "thalamus": 0.25, "cortex": 0.15}
-AGEING = {"ventricle": 0.025, "hippocampus": -0.008, "thalamus": -0.005, "cortex": -0.006}  # mm a year
-SITES = {"site-1": (1.0, 1.0), "site-2": (1.25, 0.8), "site-3": (0.85, 1.25)}  # factor of noise and of bias field, the same in both groups
+AGEING = {
+    "ventricle": 0.025,
+    "hippocampus": -0.008,
+    "thalamus": -0.005,
+    "cortex": -0.006,
+}  # mm a year
+SITES = {
+    "site-1": (1.0, 1.0),
+    "site-2": (1.25, 0.8),
+    "site-3": (0.85, 1.25),
+}  # factor of noise and of bias field, the same in both groups
 
 
 @dataclass
@@ -71,7 +84,7 @@ class Subject:
         0 outside the brain; an arbitrary gain, as scanners have.
     brain, lesions : ndarray of bool, same shape
     classes : ndarray of uint8, same shape
-        1 + index in `msxai.anatomy.CLASSES` of the prevailing tissue, 0 outside the brain: what a perfect segmentation would say.
+        1 + index in `msxai.data.synthetic.template.CLASSES` of the prevailing tissue, 0 outside the brain: what a perfect segmentation would say.
     covariates : dict
         kind, group, age (years), site, volume (mm3, the lesion volume that was asked for).
     """
@@ -105,12 +118,22 @@ def find(cohort: str, subjects: int | None = None, seed: int = 0, jobs: int = 1)
         return cohort
     if kind not in PATIENTS:
         raise CohortError(
-            "parameter cohort", repr(cohort), "phantom-ms... or phantom-ad..., or the folder of a BIDS dataset", "Mend the name."
+            "parameter cohort",
+            repr(cohort),
+            "phantom-ms... or phantom-ad..., or the folder of a BIDS dataset",
+            "Mend the name.",
         )
     return str(ensure_cohort(kind, located("data") / cohort, subjects, seed, jobs))
 
 
-def ensure_cohort(kind: str, folder, subjects: int | None = None, seed: int = 0, jobs: int = 1, progress: bool = True) -> Path:
+def ensure_cohort(
+    kind: str,
+    folder,
+    subjects: int | None = None,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: bool = True,
+) -> Path:
     """Write an embedded cohort unless `folder` already holds exactly this one, by the same version of the generator.
 
     Parameters
@@ -130,7 +153,12 @@ def ensure_cohort(kind: str, folder, subjects: int | None = None, seed: int = 0,
     """
     folder = Path(folder)
     if folder.exists() and _known(folder) is None:
-        raise StaleInputError(folder, "something that is no embedded cohort", "nothing, or an embedded cohort", "Rename that folder.")
+        raise StaleInputError(
+            folder,
+            "something that is no embedded cohort",
+            "nothing, or an embedded cohort",
+            "Rename that folder.",
+        )
     if not is_current(folder, kind, subjects, seed):
         write_cohort(kind, folder, subjects, seed, jobs, progress)
     return folder
@@ -141,7 +169,14 @@ def is_current(folder, kind: str, subjects: int | None = None, seed: int = 0) ->
     return _known(folder) == _generator(kind, subjects or SUBJECTS[kind], seed)
 
 
-def write_cohort(kind: str, folder, subjects: int | None = None, seed: int = 0, jobs: int = 1, progress: bool = True) -> None:
+def write_cohort(
+    kind: str,
+    folder,
+    subjects: int | None = None,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: bool = True,
+) -> None:
     """Simulate a cohort and write it as a BIDS dataset, all or nothing; the same bytes for the same seed.
 
     Parameters
@@ -167,37 +202,60 @@ def write_cohort(kind: str, folder, subjects: int | None = None, seed: int = 0, 
         raise CohortError("parameter kind", repr(kind), "ms or ad", "Mend the name.")
     subjects = SUBJECTS[kind] if subjects is None else subjects
     if subjects < 4:
-        raise CohortError("parameter subjects", repr(subjects), "at least 4 (two in each group)", "Ask for more subjects.")
+        raise CohortError(
+            "parameter subjects",
+            repr(subjects),
+            "at least 4 (two in each group)",
+            "Ask for more subjects.",
+        )
     people = _people(kind, subjects, np.random.default_rng([seed, 0]))
     seeds = np.random.SeedSequence([seed, 1]).spawn(subjects)
-    with integrity.replacing(folder) as draft:
+    with provenance.replacing(folder) as draft:
         draft.mkdir(parents=True)
         description = {
-            "Name": f"msxai embedded cohort ({kind})", "BIDSVersion": "1.10.0", "DatasetType": "raw", "Synthetic": True, "License": LICENCE,
-            "GeneratedBy": [{"Name": "msxai.phantom", "Version": integrity.__version__}], "Generator": _generator(kind, subjects, seed),
-        }  # fmt: skip
-        integrity.write_json(draft / "dataset_description.json", description)
-        integrity.write_json(draft / "derivatives" / "masks" / "dataset_description.json", description | {"DatasetType": "derivative"})
+            "Name": f"msxai embedded cohort ({kind})",
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "raw",
+            "Synthetic": True,
+            "License": LICENCE,
+            "GeneratedBy": [
+                {"Name": "msxai.data.synthetic.phantom", "Version": provenance.__version__}
+            ],
+            "Generator": _generator(kind, subjects, seed),
+        }
+        provenance.write_json(draft / "dataset_description.json", description)
+        provenance.write_json(
+            draft / "derivatives" / "masks" / "dataset_description.json",
+            description | {"DatasetType": "derivative"},
+        )
         told = people.drop(columns=["visits", "volume"])
         told.to_csv(draft / "participants.tsv", sep="\t", index=False, na_rep="n/a")
-        integrity.write_json(draft / "participants.json", {name: {"Description": COLUMNS[name]} for name in told})
+        provenance.write_json(
+            draft / "participants.json", {name: {"Description": COLUMNS[name]} for name in told}
+        )
         rows = list(zip(people.to_dict("records"), seeds, strict=True))
-        work = Parallel(jobs, return_as="generator")(delayed(_write_subject)(draft, kind, *row) for row in rows)
-        for _ in tqdm(work, total=subjects, desc=f"simulating {kind}", unit="subject", disable=not progress):
+        work = Parallel(jobs, return_as="generator")(
+            delayed(_write_subject)(draft, kind, *row) for row in rows
+        )
+        for _ in tqdm(
+            work, total=subjects, desc=f"simulating {kind}", unit="subject", disable=not progress
+        ):
             pass
 
 
 def _known(folder) -> dict | None:
     """What the embedded cohort in a folder was made from; None where the folder holds none."""
     try:
-        return json.loads((Path(folder) / "dataset_description.json").read_text(encoding="utf-8"))["Generator"]
+        return json.loads((Path(folder) / "dataset_description.json").read_text(encoding="utf-8"))[
+            "Generator"
+        ]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _generator(kind: str, subjects: int, seed: int) -> dict:
     """What decides a cohort's bytes."""
-    source = [integrity.sha256(Path(module)) for module in (__file__, anatomy.__file__)]
+    source = [provenance.sha256(Path(module)) for module in (__file__, template.__file__)]
     return {"kind": kind, "subjects": subjects, "seed": seed, "source": source}
 
 
@@ -206,18 +264,26 @@ def _people(kind: str, subjects: int, rng) -> pd.DataFrame:
     patients = round(subjects * SHARE[kind])
     group = np.array([PATIENTS[kind]] * patients + ["HC"] * (subjects - patients))
     mean, spread, low, high = AGE[kind]
-    table = pd.DataFrame({
-        "participant_id": [f"sub-{number:03}" for number in rng.permutation(subjects) + 1],
-        "age": np.clip(rng.normal(mean, spread, subjects), low, high).round(1),
-        "sex": rng.choice(["F", "M"], subjects, p=[0.62, 0.38] if kind == "ms" else [0.5, 0.5]),
-        "group": group,
-        "site": rng.choice(list(SITES), subjects),
-        "visits": rng.choice([1, 2, 3], subjects, p=[0.45, 0.35, 0.2]) if kind == "ad" else 0,
-        "volume": 0.0,
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "participant_id": [f"sub-{number:03}" for number in rng.permutation(subjects) + 1],
+            "age": np.clip(rng.normal(mean, spread, subjects), low, high).round(1),
+            "sex": rng.choice(["F", "M"], subjects, p=[0.62, 0.38] if kind == "ms" else [0.5, 0.5]),
+            "group": group,
+            "site": rng.choice(list(SITES), subjects),
+            "visits": rng.choice([1, 2, 3], subjects, p=[0.45, 0.35, 0.2]) if kind == "ad" else 0,
+            "volume": 0.0,
+        }
+    )
     if kind == "ms":
         table["volume"] = [_volume(name, rng) for name in group]  # mm3
-        edss = np.clip(2.63 + 0.45 * (np.log(np.maximum(table["volume"], 1)) - VOLUME["MS"][0]) + rng.normal(0, 1.4, subjects), 0, 6.5)
+        edss = np.clip(
+            2.63
+            + 0.45 * (np.log(np.maximum(table["volume"], 1)) - VOLUME["MS"][0])
+            + rng.normal(0, 1.4, subjects),
+            0,
+            6.5,
+        )
         table["edss"] = np.where(group == "MS", (2 * edss).round() / 2, np.nan)
         table.loc[rng.choice(patients, min(5, patients // 4), replace=False), "edss"] = np.nan
     return table.sort_values("participant_id", ignore_index=True)
@@ -245,11 +311,22 @@ def _write_subject(folder: Path, kind: str, person: dict, seed) -> None:
     else:
         sessions = [""]
     for session, year, visit in zip(sessions, years, visit_seeds, strict=True):
-        about = {"age": person["age"] + year, "site": person["site"], "volume": person["volume"], "years": year}
+        about = {
+            "age": person["age"] + year,
+            "site": person["site"],
+            "volume": person["volume"],
+            "years": year,
+        }
         found = simulate(kind, person["group"], brain_seed, visit, **about)
-        place, stem = "/".join(filter(None, [name, session, "anat"])), "_".join(filter(None, [name, session]))
+        place, stem = (
+            "/".join(filter(None, [name, session, "anat"])),
+            "_".join(filter(None, [name, session])),
+        )
         masks = f"derivatives/masks/{place}/{stem}"
-        files = {f"{place}/{stem}_{modality}": found.image, f"{masks}_desc-brain_mask": found.brain.astype("uint8")}
+        files = {
+            f"{place}/{stem}_{modality}": found.image,
+            f"{masks}_desc-brain_mask": found.brain.astype("uint8"),
+        }
         if kind == "ms":
             files[f"{masks}_label-lesion_mask"] = found.lesions.astype("uint8")
         for path, values in files.items():
@@ -263,7 +340,16 @@ def _write_subject(folder: Path, kind: str, person: dict, seed) -> None:
 
 
 def simulate(
-    kind: str, group: str, seed=0, visit=0, *, age=None, site="site-1", volume=None, years: float = 0.0, decoys: bool = True
+    kind: str,
+    group: str,
+    seed=0,
+    visit=0,
+    *,
+    age=None,
+    site="site-1",
+    volume=None,
+    years: float = 0.0,
+    decoys: bool = True,
 ) -> Subject:
     """Simulate one scan.
 
@@ -291,34 +377,55 @@ def simulate(
     age = AGE[kind][0] if age is None else age
     if volume is None:
         volume = _volume(group, np.random.default_rng(seed)) if kind == "ms" else 0.0
-    atlas, rng, again = anatomy.template(), np.random.default_rng(seed), np.random.default_rng(visit)
+    atlas, rng, again = (
+        template.template(),
+        np.random.default_rng(seed),
+        np.random.default_rng(visit),
+    )
     flat = tuple(atlas.voxels.T)
     where = _coordinates(kind, group, age, years, rng, again)
     brain = np.zeros(SHAPE, bool)
-    brain[flat] = ndimage.map_coordinates(atlas.brain.astype("float32"), where, order=1, prefilter=False) >= 0.5
+    brain[flat] = (
+        ndimage.map_coordinates(atlas.brain.astype("float32"), where, order=1, prefilter=False)
+        >= 0.5
+    )
 
-    contrast = anatomy.FLAIR if kind == "ms" else anatomy.T1
+    contrast = template.FLAIR if kind == "ms" else template.T1
     contrast = contrast * (1 + rng.normal(0, 0.012, len(contrast)))
     if group == "MS":
         contrast[1] *= 1 + rng.normal(DIFFUSE, 0.01)
     wider = rng.normal(0.5, 0.3) + WIDENING["age"] * (age - 60)  # sulci
     wider = wider + WIDENING[group] * (1 + 0.15 * years) * (1 if kind == "ms" else atlas.alzheimer)
     wider = np.clip(wider, -0.3, 2) * atlas.sulci
-    painted = np.tensordot(contrast.astype("float32"), atlas.classes, 1) + wider * (contrast[0] - contrast[2])
-    painted *= 1 + 0.06 * _field((14, 16, 14), rng) * atlas.cortex + 0.015 * _field((16, 18, 16), rng)
-    painted += 0.13 * np.maximum(_field((18, 20, 18), rng), 0) * atlas.rim * atlas.cortex  # edges, brighter here and there
+    painted = np.tensordot(contrast.astype("float32"), atlas.classes, 1) + wider * (
+        contrast[0] - contrast[2]
+    )
+    painted *= (
+        1 + 0.06 * _field((14, 16, 14), rng) * atlas.cortex + 0.015 * _field((16, 18, 16), rng)
+    )
+    painted += (
+        0.13 * np.maximum(_field((18, 20, 18), rng), 0) * atlas.rim * atlas.cortex
+    )  # edges, brighter here and there
     cap = abs(rng.normal(0, 0.12)) + 0.003 * max(age - 30, 0)
     if kind == "ms":
-        painted += cap * np.exp(-atlas.ventricle_distance / 1.5) * atlas.classes[1]  # periventricular rim and caps of either group
+        painted += (
+            cap * np.exp(-atlas.ventricle_distance / 1.5) * atlas.classes[1]
+        )  # periventricular rim and caps of either group
     image = np.zeros(SHAPE, "float32")
     image[flat] = ndimage.map_coordinates(painted, where, order=1, prefilter=False)
     nearest = tuple(np.clip(np.rint(where).astype(int), 0, np.array(SHAPE)[:, None] - 1))
     lesions = np.zeros(SHAPE, bool)
     if kind == "ms":
         ground = _Ground(brain, nearest)
-        _decoys(image if decoys else image.copy(), ground, rng)  # the same random numbers either way
+        _decoys(
+            image if decoys else image.copy(), ground, rng
+        )  # the same random numbers either way
         lesions = _lesions(image, ground, volume, rng)
-    prevailing = np.where((atlas.prevailing == 3) & (atlas.classes[0] + wider > atlas.classes[2] - wider), np.uint8(1), atlas.prevailing)
+    prevailing = np.where(
+        (atlas.prevailing == 3) & (atlas.classes[0] + wider > atlas.classes[2] - wider),
+        np.uint8(1),
+        atlas.prevailing,
+    )
     classes = np.zeros(SHAPE, "uint8")
     classes[flat] = brain[flat] * prevailing[nearest]
     covariates = {"kind": kind, "group": group, "age": age, "site": site, "volume": volume}
@@ -327,7 +434,7 @@ def simulate(
 
 def _coordinates(kind, group, age, years, rng, again) -> np.ndarray:
     """Where in the template each voxel of the subject comes from: one composed field, float32 of shape (3, n)."""
-    atlas = anatomy.template()
+    atlas = template.template()
     voxels, flat = atlas.voxels, tuple(atlas.voxels.T)
     middle = (np.array(SHAPE) - 1) / 2
     turn = _rotation(rng.normal(0, 1.5, 3) + again.normal(0, 0.7, 3))
@@ -336,10 +443,14 @@ def _coordinates(kind, group, age, years, rng, again) -> np.ndarray:
     where = (where + rng.normal(0, 0.7, 3) + again.normal(0, 0.5, 3)) / SIZE + middle
     for name, growth in atlas.growth.items():
         amount = ATROPHY[group].get(name, 0) * (1 + 0.15 * years) + rng.normal(0, SPREAD[name])
-        amount += AGEING[name] * (age - AGE[kind][0]) + (0.9 if kind == "ad" and name == "ventricle" else 0)
+        amount += AGEING[name] * (age - AGE[kind][0]) + (
+            0.9 if kind == "ad" and name == "ventricle" else 0
+        )
         where += np.float32(amount) * growth
     for axis in range(3):
-        where[:, axis] += (1.1 * _field((7, 8, 7), rng)[flat] + 0.35 * _field((14, 16, 14), rng)[flat]) / SIZE[axis]
+        where[:, axis] += (
+            1.1 * _field((7, 8, 7), rng)[flat] + 0.35 * _field((14, 16, 14), rng)[flat]
+        ) / SIZE[axis]
     return where.T.astype("float32")
 
 
@@ -370,7 +481,7 @@ class _Ground:
     """Where lesions may lie in a subject: per voxel of the brain its distance to the ventricles, and white matter."""
 
     def __init__(self, brain, nearest):
-        atlas = anatomy.template()
+        atlas = template.template()
         flat = tuple(atlas.voxels.T)
         inside = brain[flat]
         self.distance = np.full(SHAPE, 99, "float32")
@@ -387,16 +498,23 @@ def _blob(ground: _Ground, seed, count: int, rng) -> tuple[tuple, np.ndarray]:
     """An irregular region of `count` voxels round a seed: its box, and its soft fraction (at least .5 in exactly these voxels)."""
     reach = int(np.ceil(1.4 * (3 * count / (4 * np.pi)) ** (1 / 3) * 1.6)) + 2
     box = tuple(slice(max(center - reach, 0), center + reach + 1) for center in seed)
-    sides = [np.arange(*side.indices(length)) - center for side, length, center in zip(box, SHAPE, seed, strict=True)]
+    sides = [
+        np.arange(*side.indices(length)) - center
+        for side, length, center in zip(box, SHAPE, seed, strict=True)
+    ]
     offsets = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1) * SIZE
     axes = _rotation(rng.uniform(0, 180, 3)) * np.exp(rng.normal(0, 0.22, 3))
     cost = np.linalg.norm(offsets @ axes, axis=-1)
-    cost *= 1 + 0.25 * ndimage.gaussian_filter(rng.standard_normal(cost.shape), 0.9, mode="wrap") * 3
+    cost *= (
+        1 + 0.25 * ndimage.gaussian_filter(rng.standard_normal(cost.shape), 0.9, mode="wrap") * 3
+    )
     cost += 0.6 * np.abs(ground.distance[box] - ground.distance[seed])
     cost += 3.0 * (1 - ground.white[box]) + np.where(ground.tissue[box] > 0.5, 0, 1e3)
     cost = cost.astype("float32")
     order = np.partition(cost.ravel(), min(count, cost.size - 1))
-    border = (np.partition(cost.ravel(), count - 1)[count - 1] + order[min(count, cost.size - 1)]) / 2
+    border = (
+        np.partition(cost.ravel(), count - 1)[count - 1] + order[min(count, cost.size - 1)]
+    ) / 2
     soft = 1.6 + 0.5 * rng.random()
     return box, np.where(cost < 500, np.clip(0.5 + (border - cost) / (2 * soft), 0, 1), 0)
 
@@ -409,15 +527,25 @@ def _lesions(image, ground: _Ground, volume: float, rng) -> np.ndarray:
         return fraction > 0.5
     count = max(1, min(total, round(np.exp(1.15 + 0.45 * np.log(total) + rng.normal(0, 0.4)))))
     sizes = rng.standard_normal(count)
-    sizes = np.exp(1.6 * sizes + 2.0 * np.maximum(sizes - 1.6, 0))  # most are tiny, two thirds of the volume lie in a few
+    sizes = np.exp(
+        1.6 * sizes + 2.0 * np.maximum(sizes - 1.6, 0)
+    )  # most are tiny, two thirds of the volume lie in a few
     sizes = np.sort(np.maximum(1, np.round(sizes / sizes.sum() * total)).astype(int))[::-1]
     level = 1.341 + rng.normal(0, 0.02)
-    weights = ground.likely * (PLACE / np.maximum(np.histogram(ground.at, DISTANCE, weights=ground.likely)[0], 1))[
-        np.clip(np.searchsorted(DISTANCE, ground.at, "right") - 1, 0, len(PLACE) - 1)]  # fmt: skip
+    weights = (
+        ground.likely
+        * (PLACE / np.maximum(np.histogram(ground.at, DISTANCE, weights=ground.likely)[0], 1))[
+            np.clip(np.searchsorted(DISTANCE, ground.at, "right") - 1, 0, len(PLACE) - 1)
+        ]
+    )
     seeds = ground.voxels[rng.choice(len(ground.voxels), len(sizes), p=weights / weights.sum())]
     for seed, size in zip(map(tuple, seeds), sizes, strict=True):
         box, soft = _blob(ground, seed, int(size), rng)
-        bright[box] = np.where(soft > fraction[box], level - 0.012 * np.log(size / 20) + rng.normal(0, 0.07), bright[box])
+        bright[box] = np.where(
+            soft > fraction[box],
+            level - 0.012 * np.log(size / 20) + rng.normal(0, 0.07),
+            bright[box],
+        )
         fraction[box] = np.maximum(fraction[box], soft)
     image += fraction * (bright - image) * (image < bright)
     return fraction >= 0.5
@@ -426,7 +554,9 @@ def _lesions(image, ground: _Ground, volume: float, rng) -> np.ndarray:
 def _decoys(image, ground: _Ground, rng) -> None:
     """Paint bright spots that are no lesions: grey matter, edges, vessels; in either group alike."""
     weights = 0.1 + 0.9 * (1 - ground.white[tuple(ground.voxels.T)])
-    seeds = ground.voxels[rng.choice(len(ground.voxels), rng.poisson(12), p=weights / weights.sum())]
+    seeds = ground.voxels[
+        rng.choice(len(ground.voxels), rng.poisson(12), p=weights / weights.sum())
+    ]
     for seed in map(tuple, seeds):
         box, soft = _blob(ground, seed, int(rng.integers(1, 9)), rng)
         image[box] += soft * np.maximum(rng.normal(1.32, 0.08) - image[box], 0)
@@ -438,5 +568,8 @@ def _scan(image, brain, site: str, rng) -> np.ndarray:
     image = ndimage.gaussian_filter(image, 0.35 + 0.1 * rng.random())
     image *= np.exp(0.035 * bias * _field((5, 5, 5), rng))
     level = 0.03 * noise
-    image = np.hypot(image + level * rng.standard_normal(SHAPE, "float32"), level * rng.standard_normal(SHAPE, "float32"))
+    image = np.hypot(
+        image + level * rng.standard_normal(SHAPE, "float32"),
+        level * rng.standard_normal(SHAPE, "float32"),
+    )
     return np.where(brain, np.clip(image * rng.uniform(350, 900), 0, 32000), 0).astype("int16")

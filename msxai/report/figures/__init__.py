@@ -4,20 +4,47 @@ Maps are in neurological convention (the left of the picture is the left of the 
 to draw says so in words. Patients and controls keep one pair of colours, safe for colour-blind readers, through all figures.
 """
 
-from .cohort import cohort_table, lesion_distribution, show_scan
-from .comparison import calibration, compared, counterfactual
-from .heatmaps import audit, average, heatmap, individual, view_heatmap
-from .methods import methods
-from .page import CONTROL, NOTICE, PATIENT, SYNTHETIC, save
-from .quality import checks, contest, league
-from .regions import areas, lesion_volumes, tracts, with_without
-from .results import results_table, roc
-from .slices import POSITIVE, SYMMETRIC, mean_anatomy
-from .training import first_filters, training_curves
+from msxai.report.figures.cohort import cohort_table, lesion_distribution, show_scan
+from msxai.report.figures.comparison import calibration, compared, counterfactual
+from msxai.report.figures.heatmaps import audit, average, heatmap, individual, view_heatmap
+from msxai.report.figures.methods import methods
+from msxai.report.figures.quality import checks, contest, league
+from msxai.report.figures.regions import areas, lesion_volumes, tracts, with_without
+from msxai.report.figures.results import results_table, roc
+from msxai.report.figures.sheet import CONTROL, NOTICE, PATIENT, SYNTHETIC, save
+from msxai.report.figures.slices import POSITIVE, SYMMETRIC, mean_anatomy
+from msxai.report.figures.training import first_filters, training_curves
 
 __all__ = [
-    "CONTROL", "NOTICE", "PATIENT", "POSITIVE", "SYMMETRIC", "SYNTHETIC", "areas", "audit", "average", "calibration", "checks",
-    "cohort_table", "compared", "contest", "counterfactual", "first_filters", "heatmap", "individual", "league", "lesion_distribution",
-    "lesion_volumes", "mean_anatomy", "methods", "results_table", "roc", "save", "show_scan", "tracts", "training_curves", "view_heatmap",
+    "CONTROL",
+    "NOTICE",
+    "PATIENT",
+    "POSITIVE",
+    "SYMMETRIC",
+    "SYNTHETIC",
+    "areas",
+    "audit",
+    "average",
+    "calibration",
+    "checks",
+    "cohort_table",
+    "compared",
+    "contest",
+    "counterfactual",
+    "first_filters",
+    "heatmap",
+    "individual",
+    "league",
+    "lesion_distribution",
+    "lesion_volumes",
+    "mean_anatomy",
+    "methods",
+    "results_table",
+    "roc",
+    "save",
+    "show_scan",
+    "tracts",
+    "training_curves",
+    "view_heatmap",
     "with_without",
-]  # fmt: skip
+]

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from .. import statistics
-from . import page
-from .page import CONTROL, PATIENT
+from msxai.base import statistics
+from msxai.report.figures import sheet
+from msxai.report.figures.sheet import CONTROL, PATIENT
 
 GROUPS = {1: ("patients", PATIENT, -0.2), 0: ("controls", CONTROL, 0.2)}
 SCALES = {"sum": "relevance (logit)", "density": "relevance per voxel (logit)"}
@@ -33,12 +33,22 @@ def summary(table: pd.DataFrame, value: str, seed: int = 0) -> pd.DataFrame:
         wide = group.pivot_table(value, "participant_id", "region", sort=False)
         weights = statistics.bootstrap_weights(np.zeros(len(wide)), seed) / len(wide)
         low, high = np.quantile(weights @ wide.to_numpy(), [0.025, 0.975], axis=0)
-        rows.append(pd.DataFrame({"region": wide.columns, "label": int(label), "subjects": len(wide), "mean": wide.mean().to_numpy(),
-                                  "low": low, "high": high}))  # fmt: skip
+        rows.append(
+            pd.DataFrame(
+                {
+                    "region": wide.columns,
+                    "label": int(label),
+                    "subjects": len(wide),
+                    "mean": wide.mean().to_numpy(),
+                    "low": low,
+                    "high": high,
+                }
+            )
+        )
     return pd.concat(rows, ignore_index=True)
 
 
-@page.drawn
+@sheet.drawn
 def lesion_volumes(table: pd.DataFrame, reason: str = "", seed: int = 0, *, synthetic: bool):
     """Lesion volume of each white-matter tract: violins of subjects, patients and controls.
 
@@ -55,48 +65,70 @@ def lesion_volumes(table: pd.DataFrame, reason: str = "", seed: int = 0, *, synt
     """
     title, table = "Lesion volume by white-matter tract", table[table["atlas"] == "tracts"]
     if table.empty:
-        return page.words(title, f"Nothing to draw: {reason or 'no scan has a lesion mask.'}", synthetic)
+        return sheet.words(
+            title, f"Nothing to draw: {reason or 'no scan has a lesion mask.'}", synthetic
+        )
     source = summary(table, "volume", seed)
     names = _order(source)
-    notes = ["Violins and dots: subjects, on a scale of log(1 + mm³). Black: mean with 95 % interval (bootstrap of subjects)."]
-    figure, bottom = page.sheet(8.5, 0.27 * len(names) + 0.7, title, notes, synthetic)
-    axes = page.place(figure, 2.6, bottom + 0.5, 4.6, 0.27 * len(names))
+    notes = [
+        "Violins and dots: subjects, on a scale of log(1 + mm³). Black: mean with 95 % interval (bootstrap of subjects)."
+    ]
+    figure, bottom = sheet.sheet(8.5, 0.27 * len(names) + 0.7, title, notes, synthetic)
+    axes = sheet.place(figure, 2.6, bottom + 0.5, 4.6, 0.27 * len(names))
     _violins(axes, table, "volume", names, np.log1p)
-    _means(axes, source.assign(**{name: np.log1p(source[name]) for name in ("mean", "low", "high")}), names, "black")
+    _means(
+        axes,
+        source.assign(**{name: np.log1p(source[name]) for name in ("mean", "low", "high")}),
+        names,
+        "black",
+    )
     ticks = np.array([0, 10, 100, 1000, 10000])
     axes.set_xticks(np.log1p(ticks), [f"{tick:,}" for tick in ticks])
     _finish(axes, names, "lesion volume (mm³)", source, legend=True)
     return figure, source
 
 
-@page.drawn
-def tracts(table: pd.DataFrame, tests: pd.DataFrame, reason: str = "", seed: int = 0, *, synthetic: bool):
+@sheet.drawn
+def tracts(
+    table: pd.DataFrame, tests: pd.DataFrame, reason: str = "", seed: int = 0, *, synthetic: bool
+):
     """Relevance by white-matter tract, patients and controls: net (as the original showed) and positive, absolute and by size.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        `msxai.regions.relevance`; the rows of atlas "tracts" are drawn.
+        `msxai.regions.regional_relevance.relevance`; the rows of atlas "tracts" are drawn.
     tests : pandas.DataFrame
-        `msxai.region_statistics.compare`.
+        `msxai.regions.region_statistics.compare`.
     reason, seed, synthetic
         As in `lesion_volumes`.
     """
     title, table = "Relevance by white-matter tract", table[table["atlas"] == "tracts"]
     if table.empty:
-        return page.words(title, f"Nothing to draw: {reason}", synthetic, notice=True)
+        return sheet.words(title, f"Nothing to draw: {reason}", synthetic, notice=True)
     panels = [(sign, measure) for sign in ("net", "positive") for measure in SCALES]
     source = pd.concat(
-        [summary(table[table["sign"] == sign], measure, seed).assign(sign=sign, measure=measure) for sign, measure in panels]
+        [
+            summary(table[table["sign"] == sign], measure, seed).assign(sign=sign, measure=measure)
+            for sign, measure in panels
+        ]
     )
     source = _with_p(source, tests, "tracts")
     names = _order(source[(source["sign"] == "positive") & (source["measure"] == "sum")])
-    notes = [BARS, "★: patients and controls differ at family-wise p < .05 (permuted labels, max-T over all tracts)."]
+    notes = [
+        BARS,
+        "★: patients and controls differ at family-wise p < .05 (permuted labels, max-T over all tracts).",
+    ]
     height = 0.25 * len(names)
-    figure, bottom = page.sheet(12.2, height + 0.9, title, notes, synthetic, notice=True)
+    figure, bottom = sheet.sheet(12.2, height + 0.9, title, notes, synthetic, notice=True)
     for at, (sign, measure) in enumerate(panels):
-        axes = page.place(
-            figure, 2.3 + 2.15 * at, bottom + 0.5, 1.85, height, title=f"{sign}, {'absolute' if measure == 'sum' else 'by size'}"
+        axes = sheet.place(
+            figure,
+            2.3 + 2.15 * at,
+            bottom + 0.5,
+            1.85,
+            height,
+            title=f"{sign}, {'absolute' if measure == 'sum' else 'by size'}",
         )
         part = source[(source["sign"] == sign) & (source["measure"] == measure)]
         _bars(axes, part, names)
@@ -104,7 +136,7 @@ def tracts(table: pd.DataFrame, tests: pd.DataFrame, reason: str = "", seed: int
     return figure, source
 
 
-@page.drawn
+@sheet.drawn
 def areas(table: pd.DataFrame, tests: pd.DataFrame, seed: int = 0, *, synthetic: bool):
     """Relevance by grey-matter area: dots (mean with interval) and, beside them, violins of subjects; positive relevance.
 
@@ -115,41 +147,57 @@ def areas(table: pd.DataFrame, tests: pd.DataFrame, seed: int = 0, *, synthetic:
     """
     title, table = "Relevance by grey-matter area", table[table["atlas"] == "areas"]
     if table.empty:
-        return page.words(title, "Nothing to draw: no heatmap.", synthetic, notice=True)
+        return sheet.words(title, "Nothing to draw: no heatmap.", synthetic, notice=True)
     panels = [("net", "sum"), ("positive", "sum")]
     source = pd.concat(
-        [summary(table[table["sign"] == sign], measure, seed).assign(sign=sign, measure=measure) for sign, measure in panels]
+        [
+            summary(table[table["sign"] == sign], measure, seed).assign(sign=sign, measure=measure)
+            for sign, measure in panels
+        ]
     )
     source = _with_p(source, tests, "areas")
     names = _order(source[source["sign"] == "positive"])
-    notes = [f"{len(names)} areas of Neuromorphometrics without side that are grey matter; the paper counts 69.",
-             "Dots: mean of subjects with 95 % interval (bootstrap of subjects within each group). Violins: subjects, positive relevance.",
-             "★: patients and controls differ at family-wise p < .05 (permuted labels, max-T over all areas)."]  # fmt: skip
+    notes = [
+        f"{len(names)} areas of Neuromorphometrics without side that are grey matter; the paper counts 69.",
+        "Dots: mean of subjects with 95 % interval (bootstrap of subjects within each group). Violins: subjects, positive relevance.",
+        "★: patients and controls differ at family-wise p < .05 (permuted labels, max-T over all areas).",
+    ]
     height = 0.17 * len(names)
-    figure, bottom = page.sheet(10.5, height + 0.9, title, notes, synthetic, notice=True)
+    figure, bottom = sheet.sheet(10.5, height + 0.9, title, notes, synthetic, notice=True)
     for at, (sign, measure) in enumerate(panels):
-        axes = page.place(figure, 2.4 + 2.35 * at, bottom + 0.5, 2.1, height, title=f"{sign}: mean")
+        axes = sheet.place(
+            figure, 2.4 + 2.35 * at, bottom + 0.5, 2.1, height, title=f"{sign}: mean"
+        )
         part = source[source["sign"] == sign]
         _means(axes, part, names)
         _finish(axes, names, SCALES[measure], part, named=at == 0)
-    axes = page.place(figure, 2.4 + 2.35 * 2, bottom + 0.5, 2.1, height, title="positive: subjects")
+    axes = sheet.place(
+        figure, 2.4 + 2.35 * 2, bottom + 0.5, 2.1, height, title="positive: subjects"
+    )
     _violins(axes, table[table["sign"] == "positive"], "sum", names)
     _finish(axes, names, SCALES["sum"], source.assign(p_fwe=1.0), named=False, legend=True)
     return figure, source
 
 
-@page.drawn
+@sheet.drawn
 def with_without(
-    table: pd.DataFrame, filled: pd.DataFrame, tests: pd.DataFrame, reason: str = "", seed: int = 0, top: int = 12, *, synthetic: bool
+    table: pd.DataFrame,
+    filled: pd.DataFrame,
+    tests: pd.DataFrame,
+    reason: str = "",
+    seed: int = 0,
+    top: int = 12,
+    *,
+    synthetic: bool,
 ):
     """Patients' relevance with lesions (left) and with the lesions filled (right), mirrored bars over the top tracts.
 
     Parameters
     ----------
     table, filled : pandas.DataFrame
-        `msxai.regions.relevance` of the variant on untouched and of that on lesion-filled scans, the same subjects.
+        `msxai.regions.regional_relevance.relevance` of the variant on untouched and of that on lesion-filled scans, the same subjects.
     tests : pandas.DataFrame
-        `msxai.permutation.paired` of their differences for net and positive: sign, region, p_fwe, over all tracts.
+        `msxai.base.permutation.paired` of their differences for net and positive: sign, region, p_fwe, over all tracts.
     reason, seed, synthetic
         As in `lesion_volumes`.
     top : int
@@ -157,13 +205,26 @@ def with_without(
         are over all tracts.
     """
     title = "Relevance with and without lesions, patients"
-    table, filled = (one[(one["atlas"] == "tracts") & (one["label"] == 1)] if len(one) else one for one in (table, filled))
+    table, filled = (
+        one[(one["atlas"] == "tracts") & (one["label"] == 1)] if len(one) else one
+        for one in (table, filled)
+    )
     if not len(table) or not len(filled):
-        return page.words(title, f"Nothing to draw: {reason}", synthetic, notice=True)
-    parts = [summary(one[one["sign"] == sign], "sum", seed).assign(sign=sign, lesions=name)
-             for sign in ("net", "positive") for name, one in (("with", table), ("filled", filled))]  # fmt: skip
-    source = pd.concat(parts).merge(tests[["sign", "region", "p_fwe"]], on=["sign", "region"], how="left")
-    best = source[source["sign"] == "positive"].groupby("region")["mean"].sum().sort_values(ascending=False)
+        return sheet.words(title, f"Nothing to draw: {reason}", synthetic, notice=True)
+    parts = [
+        summary(one[one["sign"] == sign], "sum", seed).assign(sign=sign, lesions=name)
+        for sign in ("net", "positive")
+        for name, one in (("with", table), ("filled", filled))
+    ]
+    source = pd.concat(parts).merge(
+        tests[["sign", "region", "p_fwe"]], on=["sign", "region"], how="left"
+    )
+    best = (
+        source[source["sign"] == "positive"]
+        .groupby("region")["mean"]
+        .sum()
+        .sort_values(ascending=False)
+    )
     names = list(best.index[:top])
     notes = [
         BARS,
@@ -171,17 +232,41 @@ def with_without(
         "★: the paired difference has family-wise p < .05 (signs flipped, max-T over all tracts).",
     ]
     height = 0.27 * len(names)
-    figure, bottom = page.sheet(9, height + 0.9, title, notes, synthetic, notice=True)
+    figure, bottom = sheet.sheet(9, height + 0.9, title, notes, synthetic, notice=True)
     for at, sign in enumerate(("net", "positive")):
         part = source[source["sign"] == sign]
-        for side, (name, colour) in enumerate((("with", PATIENT), ("filled", "#777777"))):  # each grows from the middle
-            axes = page.place(figure, 2.4 + 3.3 * at + 1.65 * side, bottom + 0.5, 1.35, height, title=f"{sign}, {name}")
+        for side, (name, colour) in enumerate(
+            (("with", PATIENT), ("filled", "#777777"))
+        ):  # each grows from the middle
+            axes = sheet.place(
+                figure,
+                2.4 + 3.3 * at + 1.65 * side,
+                bottom + 0.5,
+                1.35,
+                height,
+                title=f"{sign}, {name}",
+            )
             rows = part[part["lesions"] == name].set_index("region").loc[names]
             error = np.c_[rows["mean"] - rows["low"], rows["high"] - rows["mean"]].T.clip(0)
-            axes.barh(np.arange(len(names)), rows["mean"], 0.7, color=colour, xerr=error, error_kw={"lw": 0.7})
+            axes.barh(
+                np.arange(len(names)),
+                rows["mean"],
+                0.7,
+                color=colour,
+                xerr=error,
+                error_kw={"lw": 0.7},
+            )
             axes.axvline(0, color="black", lw=0.5)
-            axes.set_xlim(min(part["low"].min(), 0) * 1.05, max(part["high"].max(), 0) * 1.05 + 1e-12)
-            _finish(axes, names, SCALES["sum"], part if side else part.assign(p_fwe=1.0), named=not at + side)
+            axes.set_xlim(
+                min(part["low"].min(), 0) * 1.05, max(part["high"].max(), 0) * 1.05 + 1e-12
+            )
+            _finish(
+                axes,
+                names,
+                SCALES["sum"],
+                part if side else part.assign(p_fwe=1.0),
+                named=not at + side,
+            )
             if not side:
                 axes.invert_xaxis()
     return figure, source
@@ -207,7 +292,15 @@ def _bars(axes, part: pd.DataFrame, names: list) -> None:
     for label, (name, colour, shift) in GROUPS.items():
         rows = _rows(part, names, label)
         error = np.c_[rows["mean"] - rows["low"], rows["high"] - rows["mean"]].T.clip(0)
-        axes.barh(np.arange(len(names)) + shift, rows["mean"], 0.38, color=colour, xerr=error, error_kw={"lw": 0.7}, label=name)
+        axes.barh(
+            np.arange(len(names)) + shift,
+            rows["mean"],
+            0.38,
+            color=colour,
+            xerr=error,
+            error_kw={"lw": 0.7},
+            label=name,
+        )
     axes.axvline(0, color="black", lw=0.5)
 
 
@@ -215,7 +308,9 @@ def _means(axes, part: pd.DataFrame, names: list, colour=None) -> None:
     for label, (name, own, shift) in GROUPS.items():
         rows, places = _rows(part, names, label), np.arange(len(names)) + shift
         axes.hlines(places, rows["low"], rows["high"], color=colour or own, lw=1)
-        axes.plot(rows["mean"], places, "o", ms=2.5, color=colour or own, label=None if colour else name)
+        axes.plot(
+            rows["mean"], places, "o", ms=2.5, color=colour or own, label=None if colour else name
+        )
 
 
 def _violins(axes, table: pd.DataFrame, value: str, names: list, scale=np.asarray) -> None:
@@ -225,7 +320,13 @@ def _violins(axes, table: pd.DataFrame, value: str, names: list, scale=np.asarra
             continue
         wide = scale(rows.pivot_table(value, "participant_id", "region")[names].to_numpy(float))
         if len(wide) > 1:
-            drawn = axes.violinplot(wide, np.arange(len(names)) + shift, orientation="horizontal", widths=0.4, showextrema=False)
+            drawn = axes.violinplot(
+                wide,
+                np.arange(len(names)) + shift,
+                orientation="horizontal",
+                widths=0.4,
+                showextrema=False,
+            )
             for body in drawn["bodies"]:
                 body.set(facecolor=colour, alpha=0.35)
         places = np.repeat(np.arange(len(names))[None] + shift, len(wide), 0)
@@ -233,7 +334,9 @@ def _violins(axes, table: pd.DataFrame, value: str, names: list, scale=np.asarra
         axes.plot([], [], "s", ms=5, color=colour, label=name)
 
 
-def _finish(axes, names: list, quantity: str, source: pd.DataFrame, named: bool = True, legend: bool = False) -> None:
+def _finish(
+    axes, names: list, quantity: str, source: pd.DataFrame, named: bool = True, legend: bool = False
+) -> None:
     """Names at the left, the first on top, and a star at the right of each that differs."""
     axes.set_yticks(range(len(names)), names if named else [""] * len(names), fontsize=6.5)
     axes.set(ylim=(len(names) - 0.4, -0.6))
@@ -243,5 +346,16 @@ def _finish(axes, names: list, quantity: str, source: pd.DataFrame, named: bool 
         axes.legend(loc="upper left", bbox_to_anchor=(1.05, 1.0))
     else:
         axes.xaxis.get_major_locator().set_params(nbins=3)
-    for name in sorted(set(source.loc[source["p_fwe"] < 0.05, "region"]) & set(names)) if "p_fwe" in source else ():
-        axes.text(1.0, names.index(name), "★", transform=axes.get_yaxis_transform(), fontsize=6, va="center")
+    for name in (
+        sorted(set(source.loc[source["p_fwe"] < 0.05, "region"]) & set(names))
+        if "p_fwe" in source
+        else ()
+    ):
+        axes.text(
+            1.0,
+            names.index(name),
+            "★",
+            transform=axes.get_yaxis_transform(),
+            fontsize=6,
+            va="center",
+        )

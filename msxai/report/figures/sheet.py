@@ -11,19 +11,29 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from .. import integrity
+from msxai.base import provenance
+from msxai.base.notices import NOTICE, SYNTHETIC
 
 PATIENT, CONTROL = "#D55E00", "#0072B2"  # Okabe, Ito 2008
 PAIR = PATIENT, CONTROL
 STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "svg.hashsalt": "msxai",
-}  # fmt: skip
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "svg.hashsalt": "msxai",
+}
 DPI = 150
-SYNTHETIC, NOTICE = "Synthetic: simulated subjects, no data of patients.", "Research software. Not for clinical use."
 
 
-def save(figure, folder, stem: str, source: pd.DataFrame, provenance: dict, svg: bool = False) -> list[Path]:
+def save(
+    figure, folder, stem: str, source: pd.DataFrame, record: dict, svg: bool = False
+) -> list[Path]:
     """Write a figure, its numbers and where it comes from, each file whole or not at all.
 
     Parameters
@@ -34,8 +44,8 @@ def save(figure, folder, stem: str, source: pd.DataFrame, provenance: dict, svg:
         Name without ending, e.g. ``fig06_roc``.
     source : pandas.DataFrame
         What the figure shows, written as .tsv.
-    provenance : dict
-        From `msxai.integrity.provenance`; its ``outputs`` become the files written here.
+    record : dict
+        From `msxai.base.provenance.provenance`; its ``outputs`` become the files written here.
     svg : bool
         Write .svg too: charts, not maps.
 
@@ -47,13 +57,17 @@ def save(figure, folder, stem: str, source: pd.DataFrame, provenance: dict, svg:
     folder = Path(folder)
     paths = [folder / f"{stem}.{ending}" for ending in (("png", "svg") if svg else ("png",))]
     for path in paths:
-        with integrity.replacing(path) as draft, plt.rc_context(STYLE):
-            figure.savefig(draft, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
+        with provenance.replacing(path) as draft, plt.rc_context(STYLE):
+            figure.savefig(
+                draft,
+                dpi=DPI,
+                metadata={"Date": None} if path.suffix == ".svg" else {"Software": None},
+            )
     paths.append(folder / f"{stem}.tsv")
-    with integrity.replacing(paths[-1]) as draft:
+    with provenance.replacing(paths[-1]) as draft:
         source.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-    outputs = {integrity.relative(path): integrity.sha256(path) for path in paths}
-    integrity.write_json(folder / f"{stem}.json", {**provenance, "outputs": outputs})
+    outputs = {provenance.relative(path): provenance.sha256(path) for path in paths}
+    provenance.write_json(folder / f"{stem}.json", {**record, "outputs": outputs})
     return [*paths, folder / f"{stem}.json"]
 
 
@@ -81,7 +95,9 @@ def drawn(function):
     return draw
 
 
-def sheet(width: float, body: float, title: str, notes: list, synthetic: bool, notice: bool = False):
+def sheet(
+    width: float, body: float, title: str, notes: list, synthetic: bool, notice: bool = False
+):
     """A figure with title and notes and `body` inches in between; returns it and where the body begins (inches)."""
     titles = textwrap.wrap(title, int(width / 0.092))
     lines = [line for note in notes for line in textwrap.wrap(note, int(width / 0.0625))]
@@ -122,7 +138,15 @@ def grid(lines: list[list[str]], width: float, title: str, notes: list, syntheti
     widths = [0.25 + 0.066 * longest, *[width] * (len(lines[0]) - 1)]
     heights = [0.22 + 0.14 * max(cell.count("\n") for cell in line) for line in lines]
     figure, bottom = sheet(sum(widths) + 0.2, sum(heights) + 0.1, title, notes, synthetic)
-    axes = place(figure, 0.1, bottom, sum(widths), sum(heights) + 0.1, xlim=(0, sum(widths)), ylim=(0, sum(heights) + 0.1))
+    axes = place(
+        figure,
+        0.1,
+        bottom,
+        sum(widths),
+        sum(heights) + 0.1,
+        xlim=(0, sum(widths)),
+        ylim=(0, sum(heights) + 0.1),
+    )
     axes.axis("off")
     edges = np.concatenate([[0], np.cumsum(widths)])
     y = sum(heights) + 0.05
@@ -133,11 +157,24 @@ def grid(lines: list[list[str]], width: float, title: str, notes: list, syntheti
             if column == 0:
                 axes.text(0, y + height / 2, cell, va="center")
             elif cell:
-                last = column + 1 + len(list(itertools.takewhile(lambda other: not other, line[column + 1 :])))
+                last = (
+                    column
+                    + 1
+                    + len(list(itertools.takewhile(lambda other: not other, line[column + 1 :])))
+                )
                 middle = (edges[column] + edges[last]) / 2
-                axes.text(middle, y + height / 2, cell, ha="center", va="center", fontweight="bold" if index < 2 else None)
+                axes.text(
+                    middle,
+                    y + height / 2,
+                    cell,
+                    ha="center",
+                    va="center",
+                    fontweight="bold" if index < 2 else None,
+                )
                 if index == 0:
-                    axes.plot([edges[column] + 0.06, edges[last] - 0.06], [y, y], color="black", lw=0.5)
+                    axes.plot(
+                        [edges[column] + 0.06, edges[last] - 0.06], [y, y], color="black", lw=0.5
+                    )
         if index == 1:
             axes.axhline(y, color="black", lw=0.7)
     axes.axhline(y, color="black", lw=1)

@@ -10,11 +10,15 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from nilearn import plotting
 
-from .. import images
-from . import page
+from msxai.data import images
+from msxai.report.figures import sheet
 
 OUTLINE = "#4DFF88"
-SYMMETRIC, POSITIVE, FREQUENCY = "cold_hot", "hot", "plasma"  # nilearn's and matplotlib's; dark at 0, as the backdrop is
+SYMMETRIC, POSITIVE, FREQUENCY = (
+    "cold_hot",
+    "hot",
+    "plasma",
+)  # nilearn's and matplotlib's; dark at 0, as the backdrop is
 AXIAL = (-24, -10, 4, 18, 32, 46, 60)  # mm
 HOW = "MNI coordinates in mm; left of the picture = left of the brain (L)."
 SIGN = ("Net", "Positive")
@@ -23,8 +27,12 @@ BACKDROP = {"vmin": 0, "vmax": 1, "dim": 0, "colorbar": False, "black_bg": True,
 _BRAIN = {"x": 146, "y": 180, "z": 152}  # mm, about: what a row of slices needs in height
 
 
-Scale = namedtuple("Scale", "cmap threshold low high label")  # colours; values of a size below `threshold` are not drawn
-Row = namedtuple("Row", "label colour backdrop values axis cuts scale outline", defaults=[None])  # a row of slices of one map
+Scale = namedtuple(
+    "Scale", "cmap threshold low high label"
+)  # colours; values of a size below `threshold` are not drawn
+Row = namedtuple(
+    "Row", "label colour backdrop values axis cuts scale outline", defaults=[None]
+)  # a row of slices of one map
 
 
 def mean_anatomy(prepared, rows) -> np.ndarray:
@@ -36,28 +44,54 @@ def mean_anatomy(prepared, rows) -> np.ndarray:
     return backdrop(image, brain >= len(rows) / 2)
 
 
-def sheet(blocks: list, titles: list, width: float, title: str, notes: list, synthetic: bool, notice: bool = False, columns: int = 2):
+def slice_sheet(
+    blocks: list,
+    titles: list,
+    width: float,
+    title: str,
+    notes: list,
+    synthetic: bool,
+    notice: bool = False,
+    columns: int = 2,
+):
     """Draw blocks of rows of slices, each block under its title; one colour bar for all, or one a block where their scales differ."""
     columns = min(columns, len(blocks))
     left, right, gap = 0.75 if blocks[0][0].label else 0.1, 0.95, 0.15
     across = (width - left - right - gap * (columns - 1)) / columns
     high, wide = {"x": "z", "y": "z", "z": "y"}, {"x": "y", "y": "x", "z": "x"}
-    heights = [across / len(row.cuts) * _BRAIN[high[row.axis]] / _BRAIN[wide[row.axis]] for row in blocks[0]]
+    heights = [
+        across / len(row.cuts) * _BRAIN[high[row.axis]] / _BRAIN[wide[row.axis]]
+        for row in blocks[0]
+    ]
     head = 0.24 if any(titles) else 0.05
     high = head + sum(heights)
     body = high * -(-len(blocks) // columns) + 0.05
-    figure, bottom = page.sheet(width, body, title, notes, synthetic, notice)
+    figure, bottom = sheet.sheet(width, body, title, notes, synthetic, notice)
     several = len({rows[0].scale for rows in blocks}) > 1
     for index, (rows, name) in enumerate(zip(blocks, titles, strict=True)):
         below, at = divmod(index, columns)
         x, y = left + at * (across + gap), bottom + body - below * high - head
-        page.text(figure, x, y + 0.08, name)
+        sheet.text(figure, x, y + 0.08, name)
         if several:
-            colour_bar(figure, rows[0].scale, width - right + 0.1, y - sum(heights) + 0.1, sum(heights) - 0.2)
+            colour_bar(
+                figure,
+                rows[0].scale,
+                width - right + 0.1,
+                y - sum(heights) + 0.1,
+                sum(heights) - 0.2,
+            )
         for row, height in zip(rows, heights, strict=True):
             y -= height
-            page.text(figure, x - 0.08, y + height / 2, row.label, ha="right", va="center", color=row.colour or "black")
-            draw_row(row, page.place(figure, x, y, across, height))
+            sheet.text(
+                figure,
+                x - 0.08,
+                y + height / 2,
+                row.label,
+                ha="right",
+                va="center",
+                color=row.colour or "black",
+            )
+            draw_row(row, sheet.place(figure, x, y, across, height))
     if not several:
         colour_bar(figure, blocks[0][0].scale, width - right + 0.1, bottom + body / 2 - 0.9, 1.8)
     return figure
@@ -66,9 +100,17 @@ def sheet(blocks: list, titles: list, width: float, title: str, notes: list, syn
 def draw_row(row: Row, axes) -> None:
     """Draw slices of one map over the anatomy into axes."""
     scale = row.scale
-    display = plotting.plot_anat(nifti(row.backdrop), display_mode=row.axis, cut_coords=list(row.cuts), axes=axes, **BACKDROP)
+    display = plotting.plot_anat(
+        nifti(row.backdrop), display_mode=row.axis, cut_coords=list(row.cuts), axes=axes, **BACKDROP
+    )
     if np.abs(row.values).max() > scale.threshold:
-        display.add_overlay(nifti(row.values), threshold=scale.threshold, cmap=scale.cmap, vmin=scale.low, vmax=scale.high)
+        display.add_overlay(
+            nifti(row.values),
+            threshold=scale.threshold,
+            cmap=scale.cmap,
+            vmin=scale.low,
+            vmax=scale.high,
+        )
     if row.outline is not None and row.outline.any():
         display.add_contours(nifti(row.outline), levels=[0.5], colors=[OUTLINE], linewidths=0.5)
     display.annotate(left_right=row.axis != "x", size=6)
@@ -79,7 +121,7 @@ def colour_bar(figure, scale: Scale, left: float, bottom: float, height: float) 
     power = int(np.floor(np.log10(scale.high))) if scale.high < 0.01 else 0
     factor = 10.0**-power
     colours = ScalarMappable(Normalize(scale.low * factor, scale.high * factor), scale.cmap)
-    bar = figure.colorbar(colours, cax=page.place(figure, left, bottom, 0.12, height))
+    bar = figure.colorbar(colours, cax=sheet.place(figure, left, bottom, 0.12, height))
     bar.set_label((f"$10^{{{power}}}$ " if power else "") + scale.label, fontsize=7)
     bar.ax.tick_params(labelsize=7, length=2)
     bar.outline.set_linewidth(0.4)
@@ -88,10 +130,24 @@ def colour_bar(figure, scale: Scale, left: float, bottom: float, height: float) 
 def relevance_scale(maps, brains, positive: bool) -> Scale:
     """Colours that the highest 5 % of brain voxels of all `maps` get, full at the highest .1 %."""
     maps = list(maps)
-    sizes = np.concatenate([np.abs(values[brain]) for values, brain in itertools.zip_longest(maps, brains, fillvalue=brains[0])])
-    threshold, top = (max(float(value), 1e-12) for value in np.quantile(sizes if len(sizes) else [0], [0.95, 0.999]))
+    sizes = np.concatenate(
+        [
+            np.abs(values[brain])
+            for values, brain in itertools.zip_longest(maps, brains, fillvalue=brains[0])
+        ]
+    )
+    threshold, top = (
+        max(float(value), 1e-12)
+        for value in np.quantile(sizes if len(sizes) else [0], [0.95, 0.999])
+    )
     top = max(top, threshold)
-    return Scale(POSITIVE if positive else SYMMETRIC, threshold, 0.0 if positive else -top, top, "logit per voxel")
+    return Scale(
+        POSITIVE if positive else SYMMETRIC,
+        threshold,
+        0.0 if positive else -top,
+        top,
+        "logit per voxel",
+    )
 
 
 def threshold_note(scale: Scale) -> str:

@@ -1,0 +1,1 @@
+"""What all boxes stand on: errors, parameters, provenance, where results lie, tables, statistics."""

@@ -1,0 +1,55 @@
+"""The one way in which the package writes and reads its own tables of results: tab-separated, `n/a` for what is missing."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from msxai.base import provenance
+
+__all__ = ["read", "write"]
+
+MISSING = "n/a"
+
+
+def write(table: pd.DataFrame, path, float_format: str | None = None) -> Path:
+    """Write a table whole or not at all.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Its index is not written.
+    path : path
+        File to write, by convention ``*.tsv``.
+    float_format : str, optional
+        As in `pandas.DataFrame.to_csv`, e.g. ``"%.6g"``; by default every digit.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+    """
+    path = Path(path)
+    with provenance.replacing(path) as draft:
+        table.to_csv(draft, sep="\t", index=False, na_rep=MISSING, float_format=float_format)
+    return path
+
+
+def read(path) -> pd.DataFrame:
+    """Read a table as `write` wrote it.
+
+    Parameters
+    ----------
+    path : path
+        A tab-separated file; where it does not exist, that step had nothing for it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Cells ``n/a`` are missing values; ``session_id`` is text ("01" keeps its zero). Empty where there is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return pd.DataFrame()
+    return pd.read_csv(
+        path, sep="\t", na_values=MISSING, keep_default_na=False, dtype={"session_id": str}
+    )

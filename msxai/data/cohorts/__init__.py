@@ -1,0 +1,1 @@
+"""Who is in a study: tables, BIDS and ADNI folders, splits, confounds."""

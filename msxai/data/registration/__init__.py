@@ -1,0 +1,1 @@
+"""From a raw scan to MNI space: brain, affine transform, derivatives."""

@@ -1,0 +1,1 @@
+"""The embedded cohorts: an anatomy to deform and people to draw."""

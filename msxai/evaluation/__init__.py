@@ -1,0 +1,1 @@
+"""How well networks and baselines classify, and how they compare."""

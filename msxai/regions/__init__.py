@@ -1,0 +1,1 @@
+"""Atlases, relevance and lesions by region, and the tests of both."""

@@ -1,0 +1,84 @@
+"""Five scans to draw, and what a figure shows: its pixels, its maps, its words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from msxai.data import images
+
+MARKS = {"synthetic": True}
+
+
+BRAIN = np.zeros(images.SHAPE, bool)
+
+
+class Scans:
+    """Five scans, three patients and two controls, with boxes for lesions; reads like `msxai.data.prepared.Prepared`."""
+
+    affine = images.AFFINE
+
+    def __init__(self, masks=True):
+        names = [f"sub-{number}" for number in range(5)]
+        label = pd.array([1, 1, 1, 0, 0], "Int64")
+        part = ["training", "training", "holdout", "training", "holdout"]
+        people = {
+            "age": [30.0, 40, 50, 20, 60],
+            "sex": list("FFMMF"),
+            "edss": [1.0, np.nan, 3, np.nan, np.nan],
+        }
+        group = ["MS"] * 3 + ["HC"] * 2
+        self.table = pd.DataFrame(
+            {
+                "participant_id": names,
+                "session_id": "",
+                "group": group,
+                "label": label,
+                "part": part,
+                **people,
+            }
+        )
+        self.has_lesions = np.full(5, masks)
+
+    def image(self, row):
+        ramp = np.indices(images.SHAPE).sum(0) / 100 + row
+        return np.where(BRAIN, ramp, 0).astype("float32")
+
+    def brain(self, row):
+        return BRAIN
+
+    def lesions(self, row):
+        mask = np.zeros(images.SHAPE, bool)
+        if self.has_lesions[row] and row != 4:
+            mask[60:64, 50:54, 40 : 42 + row] = True
+        return mask
+
+    def row(self, participant, session=""):
+        return int(participant[-1])
+
+
+def rendered(figure):
+    """Draw the figure; its pixels (RGB, from the top) and the texts that were drawn (tick labels outside the limits are not)."""
+    texts = []
+    with pytest.MonkeyPatch.context() as patch:
+        original = Text.draw
+        patch.setattr(
+            Text, "draw", lambda self, renderer: (texts.append(self), original(self, renderer))[1]
+        )
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    shown = [text for text in texts if text.get_visible() and text.get_text().strip()]
+    return np.asarray(canvas.buffer_rgba())[..., :3].astype(int), shown
+
+
+def overlays(figure, colours):
+    """Limits of the maps drawn over the anatomy, and what they show."""
+    pictures = [
+        image for axes in figure.axes for image in axes.images if image.get_cmap().name == colours
+    ]
+    return [(image.get_clim(), np.ma.compressed(image.get_array())) for image in pictures]
+
+
+def words(figure):
+    return " ".join(text.get_text() for text in figure.findobj(Text)).replace("\n", " ")
