@@ -64,5 +64,5 @@ if __name__ == "__main__":
     figure, _ = figures.counterfactual(table, synthetic=True)
     weights = [folder / "weights.npz" for trials in trained(where).values() for folder, _ in trials]
     settings = {"cohort": COHORT, "subjects": SUBJECTS, "seed": SEED}
-    record = provenance.provenance(settings, weights, seconds=round(seconds))
+    record = provenance.record(settings, weights, seconds=round(seconds))
     figures.save(figure, HERE, "counterfactual", table, record)

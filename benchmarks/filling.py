@@ -142,5 +142,5 @@ if __name__ == "__main__":
         table.round(4).to_csv(draft, sep="\t", index=False)
     settings = {"subjects": SUBJECTS, "sites": SITES, "trees": TREES, "seed": SEED}
     provenance.write_json(
-        place / "filling.json", provenance.provenance(settings, result=table.to_dict("records"))
+        place / "filling.json", provenance.record(settings, result=table.to_dict("records"))
     )

@@ -125,7 +125,7 @@ if __name__ == "__main__":
     table.to_csv(HERE / "generalisation.tsv", sep="\t", index=False, float_format="%.4g")
     maps.to_csv(HERE / "relevance.tsv", sep="\t", index=False, float_format="%.4g")
     outputs = [HERE / "generalisation.tsv", HERE / "relevance.tsv"]
-    record = provenance.provenance(
+    record = provenance.record(
         {"results": where.given, "seeds": SEEDS}, [*used, *paths], outputs
     )
     provenance.write_json(HERE / "generalisation.json", record)

@@ -574,7 +574,7 @@ def write(where: Results, scores: pd.DataFrame, about: dict, files: list) -> Non
         name: {key: one[key] for key in ("backend", "commit", "best_epoch", "val_accuracy")}
         for name, one in records.items()
     }
-    record = provenance.provenance(
+    record = provenance.record(
         settings, files, synthetic=True, result=about, tables=tables, networks=trained
     )
     figures.save(picture(table)[0], here.parent, here.stem, table, record)

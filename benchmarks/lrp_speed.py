@@ -177,5 +177,5 @@ if __name__ == "__main__":
     settings = {"rounds": int(grouped.size().min()), "width": WIDTH, "threads": THREADS}
     provenance.write_json(
         HERE / "lrp_speed.json",
-        provenance.provenance(settings, outputs=[HERE / "lrp_speed.tsv"], ratios=result),
+        provenance.record(settings, outputs=[HERE / "lrp_speed.tsv"], ratios=result),
     )

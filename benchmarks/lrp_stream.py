@@ -87,5 +87,5 @@ if __name__ == "__main__":
     settings = {"width": 64, "threads": THREADS, "rule": "epsilon"}
     provenance.write_json(
         HERE / "lrp_stream.json",
-        provenance.provenance(settings, outputs=[HERE / "lrp_stream.tsv"], result=result),
+        provenance.record(settings, outputs=[HERE / "lrp_stream.tsv"], result=result),
     )

@@ -99,5 +99,5 @@ if __name__ == "__main__":
     print(result)
     settings = {"subjects": SUBJECTS, "seed": SEED, "width": WIDTH, "epochs": EPOCHS}
     provenance.write_json(
-        Path(__file__).parent / "permutation.json", provenance.provenance(settings, result=result)
+        Path(__file__).parent / "permutation.json", provenance.record(settings, result=result)
     )

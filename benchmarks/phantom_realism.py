@@ -278,7 +278,7 @@ if __name__ == "__main__":
     lesions.to_csv(
         here / "phantom_lesions.tsv", sep="\t", index_label="measure", float_format="%.4g"
     )
-    record = provenance.provenance(
+    record = provenance.record(
         {"seeds": seeds},
         outputs=[here / f"phantom_{name}" for name in ("realism.tsv", "lesions.tsv", "realism.md")],
     )

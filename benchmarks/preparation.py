@@ -169,5 +169,5 @@ if __name__ == "__main__":
     outputs = [HERE / "preparation.tsv"]
     provenance.write_json(
         HERE / "preparation.json",
-        provenance.provenance({"jobs": JOBS, "visits": VISITS}, outputs=outputs, result=result),
+        provenance.record({"jobs": JOBS, "visits": VISITS}, outputs=outputs, result=result),
     )

@@ -110,7 +110,7 @@ if __name__ == "__main__":
         "permutations": PERMUTATIONS,
         "level": LEVEL,
     }
-    record = provenance.provenance(
+    record = provenance.record(
         settings, null=rows, planted=effects, planted_region=name, left_out=found.left_out
     )
     provenance.write_json(Path(__file__).parent / "region_null.json", record)

@@ -437,5 +437,5 @@ if __name__ == "__main__":
         "result": result,
         "tables": {file.name: provenance.sha256(file)},
     }
-    record = provenance.provenance(settings, used, **about)
+    record = provenance.record(settings, used, **about)
     figures.save(figure, here.parent, here.stem, summary, record)

@@ -234,5 +234,5 @@ if __name__ == "__main__":
     with provenance.replacing(file) as draft:
         table.round(4).to_csv(draft, sep="\t", index=False, na_rep="n/a")
     provenance.write_json(
-        file.with_suffix(".json"), provenance.provenance(settings, outputs=[file], result=result)
+        file.with_suffix(".json"), provenance.record(settings, outputs=[file], result=result)
     )

@@ -125,5 +125,5 @@ if __name__ == "__main__":
     )
     print(result)
     settings = {"widths": WIDTHS, "threads": THREADS, "steps": STEPS, "batch_size": BATCH}
-    record = provenance.provenance(settings, outputs=[HERE / "training_speed.tsv"], ratios=result)
+    record = provenance.record(settings, outputs=[HERE / "training_speed.tsv"], ratios=result)
     provenance.write_json(HERE / "training_speed.json", record)

@@ -177,7 +177,7 @@ if __name__ == "__main__":
         {key: value for key, value in one.items() if key in ("route", "dice", "scales")}
         for one in map(json.loads, cohorts["as it is"].table["registration"])
     ]
-    record = provenance.provenance(
+    record = provenance.record(
         settings,
         used,
         [HERE / f"{name}.tsv" for name in tables],

@@ -71,7 +71,7 @@ def data(where: Results, jobs: int, subjects: int, further: int) -> None:
     prepare(source, split, where.prepared(COHORT), parameters=about, jobs=jobs, **chosen)
     outputs = [where.prepared(COHORT), where.split(COHORT)]
     provenance.write_json(
-        where.record(COHORT), provenance.provenance(about, outputs=outputs, synthetic=True)
+        where.record(COHORT), provenance.record(about, outputs=outputs, synthetic=True)
     )
     filled_cohort.write(
         where,
@@ -286,7 +286,7 @@ def measure(results: str, jobs: int, trials: int = TRIALS) -> None:
         "synthetic": True,
         "result": about,
     }
-    record = provenance.provenance(
+    record = provenance.record(
         {
             "results": where.given,
             "kinds": KINDS,

@@ -122,7 +122,7 @@ quality_control.show(quality)
 # %%
 outputs = [where.prepared(cohort), where.split(cohort)]
 more = {"synthetic": source.synthetic, "notes": source.notes, "left_out": prepared.left_out}
-provenance.write_json(where.record(cohort), provenance.provenance(run, outputs=outputs, **more))
+provenance.write_json(where.record(cohort), provenance.record(run, outputs=outputs, **more))
 
 # %% [markdown]
 # ## Does anyone stand on two sides?

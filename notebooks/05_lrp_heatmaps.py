@@ -68,7 +68,7 @@ print(f"{len(rows)} scans, {len(trained)} trial(s)")
 table = heatmaps.write(where.heatmaps(variant), prepared, rows, trained, rule=rule, epsilon=epsilon, engine=engine, threads=threads,
                        copies=copies)  # fmt: skip
 outputs, sources = [where.heatmaps(variant) / "heatmaps.tsv"], [where.prepared(cohort), prepared.path, *trained]
-provenance.write_json(where.heatmaps(variant) / "provenance.json", provenance.provenance(run, sources, outputs))
+provenance.write_json(where.heatmaps(variant) / "provenance.json", provenance.record(run, sources, outputs))
 table.drop(columns=["path", "sha256"])
 
 # %% [markdown]

@@ -89,7 +89,7 @@ for what, why in found.left_out.items():
 
 # %%
 figure, source = figures.league(ranking, synthetic=prepared.synthetic, why=found.left_out.get("league", ""), variant=variant)
-record = provenance.provenance(run, [where.prepared(cohort), *trained, *unlearnt])
+record = provenance.record(run, [where.prepared(cohort), *trained, *unlearnt])
 figures.save(figure, place, "fig_league", source, record, svg=True)
 figure
 

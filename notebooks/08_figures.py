@@ -56,7 +56,7 @@ predictions, scores = prediction.read(evaluated)
 table, known = heatmaps.read(explained), region_tables.read(where.require_regions(variant, cohort)[0])
 missing = known["left_out"]
 inputs = [*where.regions(variant).glob("*.tsv"), where.prepared(cohort), *evaluated.glob("*.tsv"), explained / "heatmaps.tsv"]
-options = {"folder": where.figures(), "provenance": provenance.provenance(run, inputs)}
+options = {"folder": where.figures(), "provenance": provenance.record(run, inputs)}
 synthetic = {"synthetic": prepared.synthetic}
 
 # %% [markdown]
@@ -225,5 +225,5 @@ figure
 
 # %%
 drawn = sorted(where.figures().glob("fig*.*"))
-provenance.write_json(where.figures() / "provenance.json", provenance.provenance(run, inputs, drawn))
+provenance.write_json(where.figures() / "provenance.json", provenance.record(run, inputs, drawn))
 print(*sorted({path.stem for path in drawn}), sep="\n")

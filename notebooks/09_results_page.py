@@ -52,5 +52,5 @@ claimed[["claim", "verdict", "value", "low", "high", "reason"]]
 # %%
 page = results_page.write(where, variant=variant, filled=filled)
 sources = [path for name in ("evaluation", "figures") for path in sorted((where.folder / name).glob("*.tsv"))]
-provenance.write_json(page.with_name("provenance.json"), provenance.provenance(run, sources, [page]))
+provenance.write_json(page.with_name("provenance.json"), provenance.record(run, sources, [page]))
 print(provenance.relative(page))

@@ -69,7 +69,7 @@ def relative(path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
 
 
-def provenance(parameters: dict, inputs=(), outputs=(), **more) -> dict:
+def record(parameters: dict, inputs=(), outputs=(), **more) -> dict:
     """What made a result: parameters, hashes of the files read and written, versions, commit.
 
     Parameters

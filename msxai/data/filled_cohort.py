@@ -100,7 +100,7 @@ def write(
     more = {"synthetic": untouched.synthetic, "left_out": reason}
     provenance.write_json(
         record,
-        provenance.provenance(parameters, [untouched.path, where.split(cohort)], outputs, **more),
+        provenance.record(parameters, [untouched.path, where.split(cohort)], outputs, **more),
     )
     return (None if reason else Prepared(path, where.split(cohort))), reason
 

@@ -161,7 +161,7 @@ def save(
     weights = [folder / "weights.npz" for trials in trained.values() for folder, _ in trials]
     inputs = [where.prepared(cohort), *{one.path for one in (filled or {}).values()}, *weights]
     provenance.write_json(
-        folder / "provenance.json", provenance.provenance(parameters, inputs, files)
+        folder / "provenance.json", provenance.record(parameters, inputs, files)
     )
 
 

@@ -280,7 +280,7 @@ def save(folder, model: keras.Model, history: pd.DataFrame, parameters: dict, in
     with provenance.replacing(files[1]) as draft:
         history.to_csv(draft, sep="\t", index=False)
     best = history[history["best"]].iloc[0]
-    record = provenance.provenance(
+    record = provenance.record(
         parameters,
         inputs,
         files,

@@ -386,5 +386,5 @@ def save(folder, tables: dict, parameters: dict, inputs, left_out: dict | None =
     for path, table in zip(files, tables.values(), strict=True):
         with provenance.replacing(path) as draft:
             table.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
-    record = provenance.provenance(parameters, inputs, files, left_out=left_out or {})
+    record = provenance.record(parameters, inputs, files, left_out=left_out or {})
     provenance.write_json(folder / "provenance.json", record)

@@ -245,7 +245,7 @@ def write(
             table.to_csv(
                 draft / f"{name}.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.9g"
             )
-    record = provenance.provenance(
+    record = provenance.record(
         parameters, inputs, [folder / f"{name}.tsv" for name in tables], left_out=left_out
     )
     provenance.write_json(folder / "provenance.json", record)

@@ -121,7 +121,7 @@ def write(
     ]
     outputs = [*(folder / f"{name}.tsv" for name in tables), folder / "notes.json"]
     provenance.write_json(
-        folder / "provenance.json", provenance.provenance(parameters, inputs, outputs)
+        folder / "provenance.json", provenance.record(parameters, inputs, outputs)
     )
     return {**tables, "notes": notes}
 

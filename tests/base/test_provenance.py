@@ -48,7 +48,7 @@ def trial(tmp_path):
     folder = where.trial("pretraining", 0)
     folder.mkdir(parents=True)
     (folder / "weights.npz").write_bytes(b"weights")
-    record = provenance.provenance(
+    record = provenance.record(
         {"width": 16, "cohort": "phantom-ad"},
         [],
         [folder / "weights.npz"],
@@ -96,7 +96,7 @@ def test_the_best_start_is_the_trial_of_highest_validation_accuracy(trial):
         folder = trial.trial("pretraining", number)
         folder.mkdir(exist_ok=True)
         (folder / "weights.npz").write_bytes(b"weights")
-        record = provenance.provenance(
+        record = provenance.record(
             {"width": 16}, [], [folder / "weights.npz"], val_accuracy=accuracy, val_loss=loss
         )
         provenance.write_json(folder / "provenance.json", record)

@@ -573,7 +573,7 @@ def made(study, tmp_path):
     prepare(cohort, split, where.prepared("study"))
     outputs = [where.prepared("study"), where.split("study")]
     provenance.write_json(
-        where.record("study"), provenance.provenance({"cohort": "study"}, outputs=outputs)
+        where.record("study"), provenance.record({"cohort": "study"}, outputs=outputs)
     )
     return where
 

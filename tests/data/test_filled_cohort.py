@@ -42,7 +42,7 @@ def make(folder, drop=()):
     outputs = [where.prepared("small"), where.split("small")]
     provenance.write_json(
         where.record("small"),
-        provenance.provenance({"cohort": "small", "normalisation": "zscore"}, outputs=outputs),
+        provenance.record({"cohort": "small", "normalisation": "zscore"}, outputs=outputs),
     )
     return where
 

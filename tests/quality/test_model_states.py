@@ -194,7 +194,7 @@ def where(tmp_path):
         run = {"cohort": "toy", "start": start, "variant": variant}
         provenance.write_json(
             folder / "provenance.json",
-            provenance.provenance(run, [], [folder / "weights.npz"], **more),
+            provenance.record(run, [], [folder / "weights.npz"], **more),
         )
     return results
 

@@ -86,7 +86,7 @@ def save(registration: Registration, folder, entities: str, *, sources=()) -> Pa
     about |= {"route": registration.route, "matrix": registration.matrix.tolist()}
     provenance.write_json(
         record,
-        provenance.provenance(
+        provenance.record(
             registration.record["parameters"], sources, [*files, transform], **about
         ),
     )

@@ -45,7 +45,7 @@ def save(
     source : pandas.DataFrame
         What the figure shows, written as .tsv.
     record : dict
-        From `msxai.base.provenance.provenance`; its ``outputs`` become the files written here.
+        From `msxai.base.provenance.record`; its ``outputs`` become the files written here.
     svg : bool
         Write .svg too: charts, not maps.
 
