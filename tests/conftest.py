@@ -1,20 +1,28 @@
-"""What all tests share: where the real scans are, one TensorFlow thread, a seeded generator."""
+"""What all tests share: settings of hypothesis and TensorFlow, a seeded generator, the real scans, a browser."""
 
 import os
 import shutil
 import subprocess
+import sys
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from support.real_scans import SHARED
 
-
-def pytest_collection_modifyitems(items):
-    """The workflow's tests, which take longest, first: of two processes none is left with them at the end."""
-    items.sort(key=lambda item: item.path.stem != "test_workflow")
+# The one profile of hypothesis. No deadline and no check of speed: a loaded machine is slow.
+# The examples are the same in each run: whether a change is right does not depend on luck.
+settings.register_profile(
+    "msxai",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("msxai")
 
 
 @pytest.fixture
@@ -31,11 +39,19 @@ def open_ms():
     return folder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
+@pytest.fixture(scope="session")
+def one_thread():
+    """TensorFlow with one thread, seeded once. Tests that import TensorFlow in their body ask for it by name."""
     from msxai.model import network
 
     network.configure(0, 1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_with_tensorflow(request):
+    """The same wherever the test's module has imported TensorFlow: the import takes 7 s, other tests do without it."""
+    if "tensorflow" in sys.modules:
+        request.getfixturevalue("one_thread")
 
 
 @pytest.fixture(scope="session")

@@ -437,7 +437,7 @@ def test_the_brain_is_the_largest_part_without_holes():
 VALUES = hnp.arrays("float32", (4, 5, 6), elements=st.floats(-1000, 3000, width=32))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(VALUES, hnp.arrays(bool, (4, 5, 6)), st.sampled_from(images.NORMALISATIONS))
 def test_normalise_keeps_its_input_and_meets_its_definition(values, mask, how):
     before, mask_before = values.copy(), mask.copy()

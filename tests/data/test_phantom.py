@@ -267,7 +267,7 @@ def test_b_splines_are_smooth_and_add_up_to_one():
     assert np.abs(np.diff(field, axis=0)).max() < 1
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.floats(0, 45000), st.integers(0, 1000))
 def test_lesion_volume_is_what_was_asked_for(volume, seed):
     subject = phantom.simulate("ms", "MS", seed, volume=volume)

@@ -237,7 +237,7 @@ def test_one_file_under_two_names_in_two_parts(toy, tmp_path):
     assert not (tmp_path / "out.h5").exists()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.sampled_from(["images", "brain", "lesions"]), st.integers(0, 5), st.integers(0, 95))
 def test_verify_notices_one_changed_voxel(toy, tmp_path_factory, name, row, place):
     path = tmp_path_factory.mktemp("flip") / "toy.h5"

@@ -43,7 +43,7 @@ def _counts(table, split):
     return found
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     tables(),
     st.tuples(st.integers(0, 2), st.integers(0, 2)),
@@ -67,7 +67,7 @@ def test_subjects_stay_together_and_strata_are_exact(table, holdout, validation,
     assert {part for label, part in found if label is None} <= {"holdout"}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tables(), st.integers(0, 100), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(table, seed, random):
     order = list(range(len(table)))
@@ -91,7 +91,7 @@ def test_every_subject_can_be_held_out():
     assert set.union(*held) == set(table["participant_id"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(8, 60), st.integers(8, 60), st.floats(0.05, 0.5), st.floats(0.05, 0.5))
 def test_shares_hold_out_the_rounded_number(controls, patients, first, second):
     table = _table([0] * controls + [1] * patients, [1] * (controls + patients))
@@ -306,7 +306,7 @@ def _opened(folder, rows):
     return open_cohort(folder / "mine.csv").table
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     people(),
     st.sampled_from([(2, 2), (0.2, 0.2), (0, 0), "A", ["B"]]),
@@ -347,7 +347,7 @@ def _labels(rows):
     return {f"sub-{row[0].removeprefix('sub-')}": row[2] for row in rows}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["AD", "CN", "MCI"]), st.integers(1, 4)), min_size=10, max_size=30

@@ -35,7 +35,7 @@ def plan():
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_the_output_is_that_of_the_whole(plan, seed):
     rng = np.random.default_rng(seed)

@@ -93,7 +93,7 @@ def test_forwards_and_backwards_equal_the_loops(seed, channels, filters, threads
         )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.tuples(*[st.integers(5, 14)] * 3), st.data())
 def test_any_shape_and_any_box_of_zeros(shape, data):
     edges = [
