@@ -60,7 +60,7 @@ pairs: setup ## make or update the notebooks' .ipynb from their .py (no outputs)
 
 lock: ## resolve both locks anew (needs uv)
 	@command -v $(UV) >/dev/null || { echo "lock: uv is needed. To get it: python3 -m pip install uv, then: make lock (or UV=/path/to/uv make lock)" >&2; exit 1; }
-	$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade -o requirements.lock
+	$(UV) pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade -o requirements.lock
 	echo innvestigate==2.1.2 | $(UV) pip compile - --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate -o innvestigate.lock
 
 clean: ## remove runs/ (results; cohorts, figures and .venv stay)
