@@ -24,8 +24,58 @@ _SIZE = np.array([182, 218, 182]) / SHAPE
 AFFINE = np.diag([*_SIZE, 1.0])
 AFFINE[:3, 3] = np.array([-91.5, -126.5, -72.5]) + _SIZE / 2
 
+# A voxel and the 26 that touch it by a face, an edge or a corner, for `scipy.ndimage`
+NEIGHBOURHOOD_26 = np.ones((3, 3, 3), bool)
+
 INTERPOLATIONS = ("linear", "continuous")
 NORMALISATIONS = ("zscore", "max", "minmax")
+
+
+def voxel_volume(affine) -> float:
+    """Volume of a voxel (mm3).
+
+    Parameters
+    ----------
+    affine : array of shape (4, 4)
+        From voxel indices to millimetres.
+
+    Examples
+    --------
+    >>> round(voxel_volume(AFFINE), 3)
+    6.873
+    """
+    return abs(float(np.linalg.det(np.asarray(affine)[:3, :3])))
+
+
+VOXEL_VOLUME = voxel_volume(AFFINE)  # mm3, on the model's grid
+
+
+def shifted(values, steps) -> np.ndarray:
+    """Shift an array by whole voxels; what enters from outside is 0.
+
+    Parameters
+    ----------
+    values : array
+    steps : sequence of int, one for each axis
+        Voxels; positive towards higher indices.
+
+    Examples
+    --------
+    >>> shifted(np.array([1, 2, 3]), [1])
+    array([0, 1, 2])
+    """
+    values = np.asarray(values)
+    source = []
+    target = []
+    for step, length in zip(steps, values.shape, strict=True):
+        overlap = max(length - abs(step), 0)
+        start = max(-step, 0)
+        source.append(slice(start, start + overlap))
+        start = max(step, 0)
+        target.append(slice(start, start + overlap))
+    moved = np.zeros_like(values)
+    moved[tuple(target)] = values[tuple(source)]
+    return moved
 
 
 def load(path) -> nib.Nifti1Image:
