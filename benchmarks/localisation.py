@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from msxai.base import provenance
 from msxai.base.results import Results
+from msxai.data import images
 from msxai.data.prepared import Prepared
 from msxai.lrp import rules, tta
 from msxai.model import network
@@ -139,7 +140,7 @@ def bound(cohort, tuned, rows, seed: int = 0):
 
 def fewer(image, lesions, seed: int = 0) -> list:
     """The scan with lesions filled, in a random order, until of their volume the shares `LEFT` are left: (voxels left, scan)."""
-    numbers, count = ndimage.label(lesions, localisation.NEIGHBOURS)
+    numbers, count = ndimage.label(lesions, images.NEIGHBOURHOOD_26)
     sizes, order = np.bincount(numbers.ravel())[1:], np.random.default_rng(seed).permutation(count)
     without = faithfulness.healed(image, lesions, seed)
     nearest = numbers[
@@ -357,7 +358,7 @@ def run(
 
 
 def _sizes(lesions) -> np.ndarray:
-    return np.bincount(ndimage.label(lesions, localisation.NEIGHBOURS)[0].ravel())[1:]
+    return np.bincount(ndimage.label(lesions, images.NEIGHBOURHOOD_26)[0].ravel())[1:]
 
 
 def _large(target, least: int) -> np.ndarray:

@@ -165,7 +165,7 @@ def lesion_shapes(masks):
     """Sizes (voxels), counts, totals and places of lesions of masks on the model's grid, each with its distance to the ventricles."""
     sizes, counts, totals, places = [], [], [], []
     for mask, distance in masks:
-        parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
+        parts, count = ndimage.label(mask, images.NEIGHBOURHOOD_26)
         sizes.extend(np.bincount(parts.ravel())[1:])
         counts.append(count)
         totals.append(mask.sum())

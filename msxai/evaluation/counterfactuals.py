@@ -148,7 +148,7 @@ def predict(
         for trial, (folder, _) in enumerate(trials)
     }
     others, found = matched(prepared, rows, seed), []
-    voxel = abs(np.linalg.det(prepared.affine[:3, :3]))
+    voxel = images.voxel_volume(prepared.affine)
     known = known.assign(session_id=known["session_id"].fillna("")).set_index(KEYS[:-1])["logit"]
     for row in tqdm(rows, desc="filling", unit="scan"):
         old, about = prepared.image(row), prepared.table.iloc[row]

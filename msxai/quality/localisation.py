@@ -22,8 +22,7 @@ from scipy import ndimage, stats
 from msxai.base import statistics
 from msxai.base.errors import ParameterError
 from msxai.base.parameters import one_of
-
-NEIGHBOURS = np.ones((3, 3, 3), bool)  # a voxel and the 26 that touch it
+from msxai.data.images import NEIGHBOURHOOD_26
 
 
 def positive(relevance) -> np.ndarray:
@@ -68,7 +67,7 @@ class Target:
     @cached_property
     def labels(self) -> tuple[np.ndarray, int]:
         """Number of each voxel's lesion (26-connected), 0 outside; and how many there are."""
-        return ndimage.label(self.lesions, NEIGHBOURS)
+        return ndimage.label(self.lesions, NEIGHBOURHOOD_26)
 
 
 def rma(relevance, lesions, brain=None) -> float:
@@ -388,7 +387,8 @@ def league(scores: pd.DataFrame, baselines, seed: int = 0, n: int = 2000) -> pd.
 def _marks(values) -> np.ndarray:
     """Local maxima above 0 among 27 voxels, shape (marks, 3); of a plateau the voxel nearest to its centre, or a flat map would hit all."""
     peaks, count = ndimage.label(
-        (values == ndimage.maximum_filter(values, 3, mode="constant")) & (values > 0), NEIGHBOURS
+        (values == ndimage.maximum_filter(values, 3, mode="constant")) & (values > 0),
+        NEIGHBOURHOOD_26,
     )
     voxels = np.argwhere(peaks)
     which = peaks[tuple(voxels.T)]
@@ -409,4 +409,8 @@ def box(mask, margin: int) -> tuple:
 
 def _grown(mask, voxels: int) -> np.ndarray:
     """A mask and what lies within `voxels` of it, corners included."""
-    return ndimage.binary_dilation(mask, NEIGHBOURS, voxels) if voxels else np.asarray(mask, bool)
+    return (
+        ndimage.binary_dilation(mask, NEIGHBOURHOOD_26, voxels)
+        if voxels
+        else np.asarray(mask, bool)
+    )

@@ -275,7 +275,7 @@ def _on_grid(name: str, image, table, notes: list) -> Atlas:
         mode="grid-constant",
     )
     numbers = 1 + pd.factorize(table.group)[0]
-    voxel = abs(np.linalg.det(image.affine[:3, :3]))
+    voxel = images.voxel_volume(image.affine)
     count, there = (
         np.bincount(array.ravel(), minlength=table.label.max() + 1)[table.label]
         for array in (source, labels)

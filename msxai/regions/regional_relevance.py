@@ -16,7 +16,6 @@ from msxai.regions import atlases
 SIGNS = ("net", "positive", "negative")
 MEASURES = ("sum", "density", "share")
 CHUNK = 16  # maps in memory at a time
-VOXEL = abs(float(np.linalg.det(images.AFFINE[:3, :3])))  # mm3
 SCAN = ["participant_id", "session_id", "group", "label"]
 PAPER_AREAS = 69
 
@@ -180,10 +179,12 @@ def lesions(masks, regions: Regions, names=("tracts", "zones")) -> pd.DataFrame:
     kept = np.flatnonzero(regions.table["atlas"].isin(names))
     tables = []
     for scan, mask in enumerate(masks):
-        number, count = ndimage.label(mask, np.ones((3, 3, 3)))
+        number, count = ndimage.label(mask, images.NEIGHBOURHOOD_26)
         here = number.ravel()[regions.voxels]
         inside = here > 0
-        volume = np.bincount(regions.codes[inside], minlength=len(regions.table)) * VOXEL
+        volume = (
+            np.bincount(regions.codes[inside], minlength=len(regions.table)) * images.VOXEL_VOLUME
+        )
         pairs = np.unique(regions.codes[inside] * (count + 1) + here[inside]) // (count + 1)
         touched = np.bincount(pairs, minlength=len(regions.table))
         tables.append(

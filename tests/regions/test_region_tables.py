@@ -146,10 +146,10 @@ def test_every_number_of_a_tiny_cohort(written):
     assert set(made["lesions"]["participant_id"]) == {f"sub-{one:02}" for one in range(6)}
     row = pick(made["lesions"], participant_id="sub-05", region="T")
     assert row[["label", "volume", "lesions"]].tolist() == pytest.approx(
-        [1, 6 * regional_relevance.VOXEL, 1]
+        [1, 6 * images.VOXEL_VOLUME, 1]
     )
     assert pick(made["lesions"], participant_id="sub-05", region="Z")["volume"] == pytest.approx(
-        4 * regional_relevance.VOXEL
+        4 * images.VOXEL_VOLUME
     )
 
     def r(covariate, region="A", group="patients", sign="positive"):

@@ -120,10 +120,10 @@ def test_lesions_count_for_every_region_they_touch(two):
     found = regional_relevance.lesions([mask, ~mask & False], two, ("areas", "tracts")).set_index(
         ["scan", "region"]
     )
-    assert found.loc[(0, "A")].tolist() == ["areas", pytest.approx(3 * regional_relevance.VOXEL), 1]
+    assert found.loc[(0, "A")].tolist() == ["areas", pytest.approx(3 * images.VOXEL_VOLUME), 1]
     assert found.loc[(0, "T")].tolist() == [
         "tracts",
-        pytest.approx(4 * regional_relevance.VOXEL),
+        pytest.approx(4 * images.VOXEL_VOLUME),
         2,
     ]
     assert found.loc[(1, "T"), "volume"] == 0

@@ -96,7 +96,7 @@ def _individuals(prepared, table, title, positive, synthetic, rows=None):
         )
         name = " ".join(filter(None, [scan["participant_id"], scan["session_id"]]))
         volume = (
-            lesions.sum() * abs(np.linalg.det(prepared.affine[:3, :3]))
+            lesions.sum() * images.voxel_volume(prepared.affine)
             if prepared.has_lesions[row]
             else np.nan
         )

@@ -75,9 +75,7 @@ def contest(prepared, row: int, maps: dict, scores: pd.DataFrame, *, synthetic: 
             else name
         )
     volume = (
-        f"lesions {lesions.sum() * abs(np.linalg.det(images.AFFINE[:3, :3])):,.0f} mm³"
-        if known
-        else "no lesion mask"
+        f"lesions {lesions.sum() * images.VOXEL_VOLUME:,.0f} mm³" if known else "no lesion mask"
     )
     outline = (
         "Green: outline of the lesion mask."
