@@ -1,0 +1,34 @@
+"""TensorFlow starts without notices; what native code writes before a failure is still shown."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from msxai.base import quiet_tensorflow
+
+
+def test_tensorflow_starts_without_notices():
+    environment = dict(os.environ)
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    code = "import msxai; import tensorflow; tensorflow.config.list_physical_devices()"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stderr == ""
+    assert run.stdout == ""
+
+
+def test_what_was_held_back_is_shown_when_the_block_fails(capfd):
+    with pytest.raises(ImportError), quiet_tensorflow.held_back_stderr():
+        os.write(2, b"no such library\n")
+        raise ImportError
+    assert "no such library" in capfd.readouterr().err
+
+
+def test_what_was_held_back_is_dropped_when_the_block_ends_well(capfd):
+    with quiet_tensorflow.held_back_stderr():
+        os.write(2, b"a notice\n")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
