@@ -12,4 +12,4 @@ while [ "$fold" -lt "$folds" ]; do
     "$@" --config "results=$target" "fold=$fold" -- "$target/evaluation/provenance.json" || exit 1
     fold=$((fold + 1))
 done
-.venv/bin/python -c "import sys; from msxai import comparison; print(comparison.gather(sys.argv[1], int(sys.argv[2])))" "$results" "$folds"
+.venv/bin/python -c "import sys; from msxai.evaluation import comparison; print(comparison.gather(sys.argv[1], int(sys.argv[2])))" "$results" "$folds"

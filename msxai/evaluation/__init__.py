@@ -1,1 +1,1 @@
-"""How well networks and baselines classify, and how they compare."""
+"""How well networks and baselines classify, how they compare, and whether they need the lesions."""

@@ -1,17 +1,19 @@
-"""What simpler machines make of the same subjects: scikit-learn pipelines that the networks must be held against.
+"""Classifiers simpler than the networks, on the same subjects: what a network has to beat.
 
-Each sees one thing of a scan (`views`) and is fitted on the training and validation part; what it may choose is chosen there, by
-stratified cross-validation that keeps a subject's scans together. The holdout is scored, and never read for anything else.
+Each baseline sees one `views` of a scan: its lesion volume, its voxels, the outline of its brain,
+the subject's covariates, or the features of a network's last convolution. Baselines are fitted on
+the training and validation part. What has to be selected is selected there, by a stratified
+cross-validation that keeps the scans of a subject together. The holdout is scored and used for
+nothing else.
 """
 
 import warnings
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import special
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
@@ -25,148 +27,236 @@ from tqdm.auto import tqdm
 from msxai.base import statistics
 from msxai.evaluation import prediction
 
-LESION_LOAD, FEATURES = "lesion load", "{} features + SVM"
+__all__ = [
+    "BASELINES",
+    "COVARIATES",
+    "FEATURES",
+    "FOLDS",
+    "LESION_LOAD",
+    "Baseline",
+    "Fitted",
+    "cross_validate",
+    "fit",
+    "inner_products",
+    "predict",
+    "views",
+]
+
+LESION_LOAD = "lesion load"
+FEATURES = "{} features + SVM"
 FOLDS = 5  # of each inner cross-validation, fewer where a group has fewer subjects
 COVARIATES = ("age", "sex", "site", "scanner")
 
 
-class Machine(NamedTuple):
-    """A baseline: what it sees, its pipeline, and what the inner cross-validation chooses from (nothing where it is empty)."""
+@dataclass(frozen=True)
+class Baseline:
+    """A classifier that is not a network.
+
+    Attributes
+    ----------
+    view : str
+        What it sees of a scan, a key of `views`.
+    estimator : sklearn.base.BaseEstimator
+        Not fitted.
+    grid : dict
+        Parameter to the values that the inner cross-validation selects from; empty where nothing is
+        selected.
+    """
 
     view: str
-    pipeline: object
+    estimator: BaseEstimator
     grid: dict
 
 
-def _c(*powers, step: str = "svc") -> dict:
-    return {f"{step}__C": [10.0**power for power in powers]}
+def _powers_of_ten(first: int, last: int) -> list[float]:
+    """Return 10^first, ..., 10^last."""
+    return [10.0**power for power in range(first, last + 1)]
 
 
-# The volume enters as log(1 + mm3), unlike in the paper: on the raw scale the kernel forgets what a volume beyond the training part's
-# means, and the baseline would be weaker than it is.
-_LOAD = make_pipeline(FunctionTransformer(np.log1p), StandardScaler(), SVC(kernel="rbf", C=10.0))
-_COVARIATES = make_column_transformer(
-    (
-        make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()),
-        make_column_selector(dtype_include="number"),
+def _lesion_load_svm() -> BaseEstimator:
+    """Return the support vector machine on lesion volume (RBF kernel, C = 10, as in the paper).
+
+    Unlike in the paper the volume enters as log(1 + mm3). On the raw scale the kernel has no
+    information about volumes beyond those of the training part, and the baseline would be weaker
+    than it is.
+    """
+    logarithm = FunctionTransformer(np.log1p)
+    return make_pipeline(logarithm, StandardScaler(), SVC(kernel="rbf", C=10.0))
+
+
+def _covariates_regression() -> BaseEstimator:
+    """Return the logistic regression on age, sex, site and scanner."""
+    numbers = make_pipeline(SimpleImputer(add_indicator=True), StandardScaler())
+    categories = OneHotEncoder(handle_unknown="ignore")
+    columns = make_column_transformer(
+        (numbers, make_column_selector(dtype_include="number")),
+        (categories, make_column_selector(dtype_exclude="number")),
+    )
+    return make_pipeline(columns, LogisticRegression(max_iter=1000))
+
+
+BASELINES = {
+    LESION_LOAD: Baseline(
+        view="lesion volumes",
+        estimator=_lesion_load_svm(),
+        grid={},
     ),
-    (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_exclude="number")),
-)
-_GRAM, _LINEAR = SVC(kernel="precomputed"), make_pipeline(StandardScaler(), SVC(kernel="linear"))
-MACHINES = {
-    LESION_LOAD: Machine("lesion volumes", _LOAD, {}),
-    "linear SVM": Machine("voxels", clone(_GRAM).set_params(C=1e-3), {}),
-    "linear SVM, C selected": Machine(
-        "voxels", _GRAM, {"C": [10.0**power for power in range(-7, 0)]}
+    "linear SVM": Baseline(
+        view="voxels",
+        estimator=SVC(kernel="precomputed", C=1e-3),
+        grid={},
     ),
-    "brain shape": Machine("brain masks", _GRAM, {"C": [10.0**power for power in range(-7, 0)]}),
-    "age, sex, site": Machine(
-        "covariates",
-        make_pipeline(_COVARIATES, LogisticRegression(max_iter=1000)),
-        _c(-2, -1, 0, 1, 2, step="logisticregression"),
+    "linear SVM, C selected": Baseline(
+        view="voxels",
+        estimator=SVC(kernel="precomputed"),
+        grid={"C": _powers_of_ten(-7, -1)},
+    ),
+    "brain shape": Baseline(
+        view="brain masks",
+        estimator=SVC(kernel="precomputed"),
+        grid={"C": _powers_of_ten(-7, -1)},
+    ),
+    "age, sex, site": Baseline(
+        view="covariates",
+        estimator=_covariates_regression(),
+        grid={"logisticregression__C": _powers_of_ten(-2, 2)},
     ),
 }
-"""Name to baseline; `fit` adds one a variant: an SVM on what its network's last convolution says."""
+"""Name to baseline. `fit` adds one for each variant of the network (`FEATURES`)."""
+
+_ON_FEATURES = Baseline(
+    view="features",
+    estimator=make_pipeline(StandardScaler(), SVC(kernel="linear")),
+    grid={"svc__C": _powers_of_ten(-5, 0)},
+)
 
 
 @dataclass
 class Fitted:
-    """Baselines fitted on the training and validation part.
+    """Baselines fitted on the training and validation part of a cohort.
 
     Attributes
     ----------
     prepared : msxai.data.prepared.Prepared
     rows : ndarray of int
-        The scans they were fitted on.
-    machines : dict
-        (name, trial) to a fitted scikit-learn estimator; trial 0 where there is one only.
+        The scans that they were fitted on.
+    classifiers : dict
+        (name, trial) to a fitted scikit-learn estimator; trial 0 where there is only one.
     left_out : dict
         Name to the reason, a sentence each.
     chosen : pandas.DataFrame
-        variant, trial, parameter, value: what the inner cross-validation chose.
+        variant, trial, parameter, value: what the inner cross-validation selected.
     """
 
     prepared: object
     rows: np.ndarray
-    machines: dict = field(default_factory=dict)
+    classifiers: dict = field(default_factory=dict)
     left_out: dict = field(default_factory=dict)
     chosen: pd.DataFrame | None = None
 
 
-def kernel(prepared, rows, other, others, what: str = "image", block: int = 128) -> np.ndarray:
-    """Inner products of scans, voxel by voxel: all that a linear SVM needs, at 1/1,000 of the size of the voxels.
+def inner_products(
+    prepared,
+    rows,
+    reference,
+    reference_rows,
+    what: str = "image",
+    block: int = 128,
+) -> np.ndarray:
+    """Return the inner products of scans, voxel by voxel.
+
+    A linear SVM needs nothing else, and they take 1/1,000 of the memory of the voxels.
 
     Parameters
     ----------
-    prepared, other : msxai.data.prepared.Prepared
-    rows, others : sequence of int
+    prepared, reference : msxai.data.prepared.Prepared
+    rows, reference_rows : sequence of int
         Scans of each.
     what : {"image", "brain"}
-        The normalised scan, or its binarised brain mask (nothing but shape).
+        The normalised scan, or its binary brain mask (shape alone).
     block : int
-        Scans of `other` that are held at a time, which bounds memory.
+        Scans of `reference` that are in memory at a time.
 
     Returns
     -------
-    ndarray of shape (len(rows), len(others)), float64
-        Over the voxels in the brain of any scan of the block that is held.
+    ndarray of shape (len(rows), len(reference_rows)), float64
+        Sums over the voxels inside the brain of any reference scan of the block.
     """
-    out = np.empty((len(rows), len(others)))
-    for first in range(0, len(others), block):
-        held = others[first : first + block]
-        inside = np.any([other.brain(row) for row in held], axis=0)
-        matrix = np.stack([getattr(other, what)(row)[inside] for row in held]).astype(
-            "float32", copy=False
-        )
-        for index, row in enumerate(tqdm(rows, desc=f"inner products ({what})", unit="scan")):
-            out[index, first : first + len(held)] = matrix @ getattr(prepared, what)(row)[
-                inside
-            ].astype("float32", copy=False)
-    return out
+    products = np.empty((len(rows), len(reference_rows)))
+    for first in range(0, len(reference_rows), block):
+        members = reference_rows[first : first + block]
+        inside = np.any([reference.brain(member) for member in members], axis=0)
+        voxels = np.stack([_voxels(reference, member, what, inside) for member in members])
+        columns = slice(first, first + len(members))
+        progress = tqdm(rows, desc=f"inner products ({what})", unit="scan")
+        for index, row in enumerate(progress):
+            products[index, columns] = voxels @ _voxels(prepared, row, what, inside)
+    return products
 
 
-def views(prepared, rows, other=None, others=None) -> tuple[dict, dict]:
-    """What baselines see of scans.
+def _voxels(prepared, row: int, what: str, inside) -> np.ndarray:
+    """Return the values of a scan or of its brain mask inside a mask, float32."""
+    volume = prepared.image(row) if what == "image" else prepared.brain(row)
+    return volume[inside].astype("float32", copy=False)
+
+
+def views(prepared, rows, reference=None, reference_rows=None) -> tuple[dict, dict]:
+    """Return what the baselines see of scans.
 
     Parameters
     ----------
     prepared : msxai.data.prepared.Prepared
     rows : sequence of int
         Scans of it.
-    other, others
-        Cohort and scans that the machines were fitted on, for inner products; by default these scans themselves.
+    reference, reference_rows : optional
+        Cohort and scans that the baselines were fitted on, for inner products and the columns of
+        covariates. By default the same scans.
 
     Returns
     -------
-    found : dict
-        View to an array of shape (len(rows), ...) or a table.
+    values : dict
+        View to an array of shape (len(rows), ...) or a table of len(rows) rows.
     missing : dict
-        View to the reason why it is not there.
+        View to the reason why it does not exist.
     """
-    other, others = (prepared, rows) if other is None else (other, others)
-    found, missing = {}, {}
+    if reference is None:
+        reference = prepared
+        reference_rows = rows
+    values = {}
+    missing = {}
     if prepared.has_lesions[rows].all():
-        found["lesion volumes"] = prepared.lesion_volumes(rows)[:, None]
+        values["lesion volumes"] = prepared.lesion_volumes(rows)[:, None]
     else:
         missing["lesion volumes"] = "the cohort has scans without a lesion mask"
-    for view, what in ("voxels", "image"), ("brain masks", "brain"):
-        found[view] = kernel(prepared, rows, other, others, what)
-    table = prepared.table.iloc[rows].reset_index(drop=True)
-    told = [
-        name
-        for name in COVARIATES
-        if name in other.table and other.table[name].iloc[others].nunique() > 1
-    ]
-    if told:
-        # a category that nobody has told is one of its own; a column of the other cohort that this one lacks is unknown
-        table = table.reindex(columns=told)
-        numbers = {name: pd.to_numeric(table[name]) for name in told if name == "age"}
-        found["covariates"] = table.fillna("unknown").astype(str).assign(**numbers)
+    values["voxels"] = inner_products(prepared, rows, reference, reference_rows, "image")
+    values["brain masks"] = inner_products(prepared, rows, reference, reference_rows, "brain")
+    columns = _informative_covariates(reference, reference_rows)
+    if columns:
+        values["covariates"] = _covariates(prepared, rows, columns)
     else:
-        missing["covariates"] = (
-            f"the cohort tells neither {', '.join(COVARIATES[:-1])} nor {COVARIATES[-1]}, or all have the same"
-        )
-    return found, missing
+        names = f"{', '.join(COVARIATES[:-1])} or {COVARIATES[-1]}"
+        missing["covariates"] = f"the cohort has no column {names} with more than one value"
+    return values, missing
+
+
+def _informative_covariates(prepared, rows) -> list[str]:
+    """Return the covariates that differ between scans."""
+    table = prepared.table
+    present = [name for name in COVARIATES if name in table]
+    return [name for name in present if table[name].iloc[rows].nunique() > 1]
+
+
+def _covariates(prepared, rows, columns: list[str]) -> pd.DataFrame:
+    """Return covariates of scans: age as a number, the rest as text.
+
+    A missing entry is the category "unknown", also where the whole column is missing in this
+    cohort.
+    """
+    table = prepared.table.iloc[rows].reset_index(drop=True).reindex(columns=columns)
+    text = table.fillna("unknown").astype(str)
+    if "age" in columns:
+        text["age"] = pd.to_numeric(table["age"])
+    return text
 
 
 def fit(prepared, features: dict | None = None, seed: int = 0) -> Fitted:
@@ -176,52 +266,60 @@ def fit(prepared, features: dict | None = None, seed: int = 0) -> Fitted:
     ----------
     prepared : msxai.data.prepared.Prepared
     features : dict, optional
-        Variant to what its networks make of *all* scans of the cohort, from `msxai.evaluation.prediction.features`: adds one baseline a variant.
-        Their training part was the network's too, so the inner cross-validation chooses there with less care than it does elsewhere.
+        Variant to the features of *all* scans of the cohort, from
+        `msxai.evaluation.prediction.features`; adds one baseline for each variant. The network was
+        trained on the same training part, so the features fit it too well and the selection by
+        inner cross-validation is less cautious than for the other baselines.
     seed : int
         Of the inner folds.
+
+    Returns
+    -------
+    Fitted
     """
-    rows = np.sort(
-        np.concatenate([prepared.rows("training"), prepared.rows("validation")]).astype(int)
-    )
-    out, chosen = Fitted(prepared, rows), []
-    labels, groups = (
-        prepared.table["label"].iloc[rows].to_numpy(float),
-        prepared.table["participant_id"].iloc[rows].to_numpy(),
-    )
     features = features or {}
-    names = [*MACHINES, *(FEATURES.format(variant) for variant in features)]
-    counts = [len(set(groups[labels == label])) for label in (0, 1)]
-    if min(counts) < 2:
-        reason = f"the training part has {counts[1]} patients and {counts[0]} controls: two of each are needed"
-        out.left_out = dict.fromkeys(names, reason)
-        return out
-    seen, missing = views(prepared, rows)
-    work = {
-        (name, 0): (machine.pipeline, machine.grid, seen.get(machine.view))
-        for name, machine in MACHINES.items()
-    }
+    parts = [prepared.rows("training"), prepared.rows("validation")]
+    rows = np.sort(np.concatenate(parts).astype(int))
+    labels, subjects = _labels_and_subjects(prepared, rows)
+    fitted = Fitted(prepared, rows)
+    controls, patients = _group_sizes(labels, subjects)
+    if min(controls, patients) < 2:
+        names = [*BASELINES, *(FEATURES.format(variant) for variant in features)]
+        reason = (
+            f"the training part has {patients} patients and {controls} controls; "
+            "at least two of each are needed"
+        )
+        fitted.left_out = dict.fromkeys(names, reason)
+        return fitted
+
+    values, missing = views(prepared, rows)
+    tasks = []
+    for name, baseline in BASELINES.items():
+        if baseline.view in missing:
+            fitted.left_out[name] = missing[baseline.view]
+        else:
+            tasks.append((name, 0, baseline, values[baseline.view]))
     for variant, trials in features.items():
-        work |= {
-            (FEATURES.format(variant), trial): (_LINEAR, _c(*range(-5, 1)), one[rows])
-            for trial, one in enumerate(trials)
-        }
-    for (name, trial), (pipeline, grid, values) in work.items():
-        if values is None:
-            out.left_out[name] = missing[MACHINES[name].view]
-            continue
-        found, best = _select(pipeline, grid, values, labels.astype(int), groups, seed)
-        out.machines[name, trial] = found
-        chosen += [
-            {"variant": name, "trial": trial, "parameter": key, "value": value}
-            for key, value in best.items()
-        ]
-    out.chosen = pd.DataFrame(chosen, columns=["variant", "trial", "parameter", "value"])
-    return out
+        name = FEATURES.format(variant)
+        for trial, features_of_trial in enumerate(trials):
+            tasks.append((name, trial, _ON_FEATURES, features_of_trial[rows]))
+
+    selections = []
+    for name, trial, baseline, seen in tasks:
+        classifier, selected = _select(baseline, seen, labels, subjects, seed)
+        fitted.classifiers[name, trial] = classifier
+        for parameter, value in selected.items():
+            entry = {"variant": name, "trial": trial, "parameter": parameter, "value": value}
+            selections.append(entry)
+    fitted.chosen = pd.DataFrame(selections, columns=["variant", "trial", "parameter", "value"])
+    return fitted
 
 
 def predict(
-    fitted: Fitted, prepared, rows, features: dict | None = None
+    fitted: Fitted,
+    prepared,
+    rows,
+    features: dict | None = None,
 ) -> tuple[pd.DataFrame, dict]:
     """Score scans by fitted baselines.
 
@@ -238,37 +336,42 @@ def predict(
     Returns
     -------
     predictions : pandas.DataFrame
-        As from `msxai.evaluation.prediction.predict`, without logit. The score is the logistic function of the machine's signed distance: above .5
-        where it says patient; no calibrated probability but in logistic regression.
+        As from `msxai.evaluation.prediction.predict`, without logit. The score is the logistic
+        function of the signed distance to the decision boundary: above 0.5 where the baseline
+        decides for patient. Only that of the logistic regression is a probability.
     left_out : dict
-        Name to the reason, with those of `fitted`.
+        Name to the reason, together with those of `fitted`.
     """
-    found, missing = (
-        views(prepared, rows, fitted.prepared, fitted.rows) if fitted.machines else ({}, {})
-    )
-    tables, left_out = [], dict(fitted.left_out)
-    for (name, trial), machine in fitted.machines.items():
-        if name in MACHINES:
-            seen = found.get(MACHINES[name].view)
-            if seen is None:
-                left_out[name] = missing[MACHINES[name].view]
+    left_out = dict(fitted.left_out)
+    if not fitted.classifiers:
+        return pd.DataFrame(), left_out
+    values, missing = views(prepared, rows, fitted.prepared, fitted.rows)
+    trials_by_name = {
+        FEATURES.format(variant): trials for variant, trials in (features or {}).items()
+    }
+    tables = []
+    for (name, trial), classifier in fitted.classifiers.items():
+        if name not in BASELINES:
+            seen = trials_by_name[name][trial][rows]
+        elif BASELINES[name].view in missing:
+            left_out[name] = missing[BASELINES[name].view]
+            continue
         else:
-            variant = next(
-                variant for variant in features or {} if FEATURES.format(variant) == name
-            )
-            seen = features[variant][trial][rows]
-        if seen is not None:
-            score = special.expit(machine.decision_function(seen))
-            tables.append(prediction.about(prepared, rows, name, trial).assign(score=score))
-    return (pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()), left_out
+            seen = values[BASELINES[name].view]
+        table = prediction.identifiers(prepared, rows, name, trial)
+        tables.append(table.assign(score=_score(classifier, seen)))
+    if not tables:
+        return pd.DataFrame(), left_out
+    return pd.concat(tables, ignore_index=True), left_out
 
 
 def cross_validate(
     prepared, seed: int = 0, folds: int = 5, repeats: int = 5
 ) -> tuple[pd.DataFrame, dict]:
-    """Repeated stratified cross-validation of all baselines on all labelled scans, with the choice of each inside its own folds.
+    """Cross-validate all baselines on all labelled scans, with each selection inside its fold.
 
-    Networks' features are not among them: their network has seen the labels of the training part.
+    Baselines on a network's features are left out, because their network has seen the labels of the
+    training part.
 
     Parameters
     ----------
@@ -276,94 +379,101 @@ def cross_validate(
     seed : int
         Of the first repeat's folds.
     folds, repeats : int
-        Fewer folds where a group has fewer subjects.
+        There are fewer folds where a group has too few subjects.
 
     Returns
     -------
     scores : pandas.DataFrame
-        variant, repeat, fold, training, tested (subjects), then each of `msxai.base.statistics.MEASURES`; one row a fold.
+        One row a baseline and fold: variant, repeat, fold, training, tested (numbers of subjects),
+        then each of `msxai.base.statistics.MEASURES`.
     left_out : dict
         Name to the reason.
     """
-    rows = np.flatnonzero(prepared.table["label"].notna())
-    labels, groups = (
-        prepared.table["label"].iloc[rows].to_numpy(int),
-        prepared.table["participant_id"].iloc[rows].to_numpy(),
-    )
     if not repeats:
-        return pd.DataFrame(), dict.fromkeys(MACHINES, "no cross-validation was asked for")
-    folds = (
-        min(folds, *(len(set(groups[labels == label])) // 2 for label in (0, 1)))
-        if len(rows)
-        else 0
-    )
+        reason = "no cross-validation was requested"
+        return pd.DataFrame(), dict.fromkeys(BASELINES, reason)
+    rows = np.flatnonzero(prepared.table["label"].notna())
+    labels, subjects = _labels_and_subjects(prepared, rows)
+    smallest_group = min(_group_sizes(labels, subjects))
+    folds = min(folds, smallest_group // 2)
     if folds < 2:
-        return pd.DataFrame(), dict.fromkeys(
-            MACHINES, "cross-validation needs four patients and four controls"
-        )
-    seen, missing = views(prepared, rows)
-    left_out = {
-        name: missing[machine.view] for name, machine in MACHINES.items() if machine.view in missing
-    }
+        reason = "cross-validation needs four patients and four controls"
+        return pd.DataFrame(), dict.fromkeys(BASELINES, reason)
+    values, missing = views(prepared, rows)
+    left_out = {}
+    for name, baseline in BASELINES.items():
+        if baseline.view in missing:
+            left_out[name] = missing[baseline.view]
     scores = []
     for repeat in tqdm(range(repeats), desc="cross-validation", unit="repeat"):
-        outer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
-        for fold, (train, test) in enumerate(outer.split(rows, labels, groups)):
-            for name, (view, pipeline, grid) in MACHINES.items():
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
+        for fold, (train, test) in enumerate(splitter.split(rows, labels, subjects)):
+            numbers = {
+                "repeat": repeat,
+                "fold": fold,
+                "training": len(set(subjects[train])),
+                "tested": len(set(subjects[test])),
+            }
+            for name, baseline in BASELINES.items():
                 if name in left_out:
                     continue
-                known = _part(pipeline, seen[view], train, train)
-                machine, _ = _select(pipeline, grid, known, labels[train], groups[train], seed)
-                found = special.expit(
-                    machine.decision_function(_part(pipeline, seen[view], test, train))
-                )
-                sizes = {"training": len(set(groups[train])), "tested": len(set(groups[test]))}
-                row = {"variant": name, "repeat": repeat, "fold": fold, **sizes}
-                scores.append(
-                    row
-                    | {
-                        key: function(labels[test], found)
-                        for key, function in statistics.MEASURES.items()
-                    }
-                )
+                seen = values[baseline.view]
+                fitted_on = _subset(baseline, seen, train, train)
+                classifier, _ = _select(baseline, fitted_on, labels[train], subjects[train], seed)
+                tested_on = _subset(baseline, seen, test, train)
+                measures = _measures(labels[test], _score(classifier, tested_on))
+                scores.append({"variant": name, **numbers, **measures})
     return pd.DataFrame(scores), left_out
 
 
-def lesion_load_svm(volumes, labels, test_volumes) -> np.ndarray:
-    """Baseline: lesion volume alone through a support vector machine (RBF kernel, C = 10, as in the paper), on the scale of log(1 + mm3).
+def _measures(labels, scores) -> dict:
+    """Return each of `msxai.base.statistics.MEASURES`."""
+    return {name: function(labels, scores) for name, function in statistics.MEASURES.items()}
 
-    Parameters
-    ----------
-    volumes, labels : array_like of shape (n,)
-        Of the scans to fit on; mm3, 1 patient and 0 control.
-    test_volumes : array_like of shape (m,)
-        Of the scans to score; mm3.
+
+def _labels_and_subjects(prepared, rows) -> tuple[np.ndarray, np.ndarray]:
+    """Return label and participant_id of scans."""
+    table = prepared.table.iloc[rows]
+    return table["label"].to_numpy(int), table["participant_id"].to_numpy()
+
+
+def _group_sizes(labels, subjects) -> tuple[int, int]:
+    """Return the numbers of controls and of patients (subjects, not scans)."""
+    controls = len(set(subjects[labels == 0]))
+    patients = len(set(subjects[labels == 1]))
+    return controls, patients
+
+
+def _score(classifier, values) -> np.ndarray:
+    """Return the logistic function of the signed distance to the decision boundary."""
+    return special.expit(classifier.decision_function(values))
+
+
+def _select(baseline: Baseline, values, labels, subjects, seed: int):
+    """Fit a baseline, with its parameters selected by the AUC of inner folds.
 
     Returns
     -------
-    ndarray of shape (m,)
-        Logistic function of the signed distance: above .5 where the machine says patient. No calibrated probability.
+    classifier : sklearn.base.BaseEstimator
+    selected : dict
+        Parameter to value. Of equally good ones the first is taken, which regularises most.
     """
-    machine = clone(_LOAD).fit(np.reshape(volumes, (-1, 1)), labels)
-    return special.expit(machine.decision_function(np.reshape(test_volumes, (-1, 1))))
-
-
-def _select(pipeline, grid: dict, seen, labels, groups, seed: int):
-    """The pipeline fitted, and what was chosen by the AUC of inner folds; among equals the first, which is the most regularised one."""
-    folds = min(FOLDS, *(len(set(groups[labels == label])) for label in (0, 1)))
+    estimator = clone(baseline.estimator)
+    folds = min(FOLDS, *_group_sizes(labels, subjects))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        if not grid or folds < 2:
-            return clone(pipeline).fit(seen, labels), {}
+        if not baseline.grid or folds < 2:
+            return estimator.fit(values, labels), {}
         inner = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        search = GridSearchCV(clone(pipeline), grid, scoring="roc_auc", cv=inner).fit(
-            seen, labels, groups=groups
-        )
+        search = GridSearchCV(estimator, baseline.grid, scoring="roc_auc", cv=inner)
+        search.fit(values, labels, groups=subjects)
     return search.best_estimator_, search.best_params_
 
 
-def _part(pipeline, seen, rows, columns):
-    """Rows of a view; of inner products those with `columns`, the scans that the machine is fitted on."""
-    if getattr(pipeline, "kernel", "") == "precomputed":
-        return seen[np.ix_(rows, columns)]
-    return seen.iloc[rows] if isinstance(seen, pd.DataFrame) else seen[rows]
+def _subset(baseline: Baseline, values, rows, fitted_on):
+    """Return rows of a view; of inner products only those with the scans of the fit."""
+    if getattr(baseline.estimator, "kernel", "") == "precomputed":
+        return values[np.ix_(rows, fitted_on)]
+    if isinstance(values, pd.DataFrame):
+        return values.iloc[rows]
+    return values[rows]

@@ -1,27 +1,81 @@
-"""Classifiers set beside each other on the same subjects: paired differences, calibration, and what folds of a cross-validation tell."""
+"""Classifiers compared on the same subjects: paired differences, calibration, cross-validation.
 
-import itertools
+Each variant counts as one classifier. The score of a subject is the mean over its scans and the
+trials of the variant.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from msxai.base import provenance, statistics, tsv
+from msxai.base import statistics, tsv
 from msxai.base.errors import MissingStepError
 from msxai.base.results import Results
 from msxai.data.cohorts import splits
 
+__all__ = ["brier", "calibration", "corrected_interval", "folds", "gather", "table"]
+
+_TABLE = [
+    "variant",
+    "measure",
+    "reference",
+    "patients",
+    "controls",
+    "value",
+    "low",
+    "high",
+    "p",
+]
+_CALIBRATION = ["variant", "bin", "n", "score", "patients", "low", "high"]
+_FOLDS = ["variant", "measure", "reference", "folds", "value", "sd", "low", "high"]
+_SMALLEST_BIN = 5  # scans
+
 
 def brier(labels, scores, weights=None):
-    """Mean squared difference of score and label, 0 at best, .25 for a score of .5 throughout; parameters as in `statistics.auc`.
+    """Mean squared difference of score and label: 0 at best, 0.25 where every score is 0.5.
+
+    Parameters
+    ----------
+    labels, scores, weights
+        See `msxai.base.statistics.auc`.
 
     References
     ----------
-    Brier 1950, Monthly Weather Review 78:1-3, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2.
+    Brier 1950, Monthly Weather Review 78:1-3,
+    doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2.
+
+    Examples
+    --------
+    >>> round(float(brier([1, 0], [0.8, 0.4])), 2)
+    0.1
     """
     errors = (np.asarray(scores, float) - np.asarray(labels)) ** 2
     weights = np.ones(len(errors)) if weights is None else np.asarray(weights, float)
     return (weights * errors).sum(-1) / weights.sum(-1)
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Scores of all variants for the same subjects.
+
+    Attributes
+    ----------
+    labels : ndarray of int, shape (subjects,)
+    scores : pandas.DataFrame of shape (subjects, variants)
+    """
+
+    labels: np.ndarray
+    scores: pd.DataFrame
+
+    @property
+    def counts(self) -> dict:
+        """Number of patients and of controls."""
+        patients = int((self.labels == 1).sum())
+        controls = int((self.labels == 0).sum())
+        return {"patients": patients, "controls": controls}
 
 
 def table(
@@ -30,96 +84,100 @@ def table(
     seed: int = 0,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """AUC and Brier score of each variant with intervals over subjects, and its paired differences to the references.
+    """Return AUC and Brier score of each variant, and its paired differences to the references.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        As in `statistics.score_table`. A subject's score is the mean over its scans and the variant's trials: one classifier a variant.
+        As in `msxai.base.statistics.score_table`.
     references : sequence of str
-        Variants to compare with; those that are not there are passed over.
+        Variants to compare with. Those that do not occur in `predictions` are skipped.
     seed : int
         Of the bootstrap.
     level : float
-        Coverage.
+        Coverage of the intervals over subjects.
 
     Returns
     -------
     pandas.DataFrame
-        variant, measure, reference, patients, controls, value, low, high, p. Measures: auc (DeLong; where the groups are separated wholly,
-        Newcombe), brier (bootstrap), auc_difference (variant less reference, paired DeLong, two-sided p; no correction for the number of
-        comparisons; without interval where DeLong finds no variance). NaN where a group has fewer than two subjects.
+        variant, measure, reference, patients, controls, value, low, high, p. Measures:
+
+        - auc: interval by DeLong; by Newcombe where the scores separate the groups completely.
+        - brier: interval by bootstrap.
+        - auc_difference: variant minus reference, paired DeLong with a two-sided p, not corrected
+          for the number of comparisons. Without interval where DeLong finds no variance.
+
+        NaN where a group has fewer than two subjects.
     """
-    known = predictions.dropna(subset=["label"])
-    names = list(dict.fromkeys(known["variant"]))
-    wide = known.pivot_table(
-        index=["participant_id", "label"], columns="variant", values="score"
+    labelled = predictions.dropna(subset=["label"])
+    wide = labelled.pivot_table(
+        index=["participant_id", "label"],
+        columns="variant",
+        values="score",
     ).dropna()
-    labels, rows = wide.index.get_level_values("label").to_numpy(int), []
-    counts = {"patients": int((labels == 1).sum()), "controls": int((labels == 0).sum())}
-    enough = min(counts.values(), default=0) >= 2
-    for name in names:
-        scores = wide[name].to_numpy()
-        row = {"variant": name, "reference": "", **counts}
+    labels = wide.index.get_level_values("label").to_numpy(int)
+    subjects = _Scores(labels, wide)
+    enough = min(subjects.counts.values()) >= 2
+    rows = []
+    for variant in labelled["variant"].unique():
         if not enough:
-            rows.append(row | {"measure": "auc"})
+            rows.append(_row(subjects, variant, "auc"))
             continue
-        interval = statistics.auc_interval(labels, scores, level)
-        rows.append(
-            row
-            | {
-                "measure": "auc",
-                "value": statistics.auc(labels, scores),
-                "low": interval[0],
-                "high": interval[1],
-            }
-        )
-        low, high = statistics.bootstrap_interval(brier, labels, scores, seed, level=level)
-        rows.append(
-            row | {"measure": "brier", "value": brier(labels, scores), "low": low, "high": high}
-        )
-        for other in references:
-            if other in wide and other != name:
-                value, low, high, p = statistics.auc_difference(
-                    labels, scores, wide[other].to_numpy(), level
-                )
-                low, high = (
-                    (np.nan, np.nan) if np.isnan(p) else (low, high)
-                )  # no variance: nothing can be said, least of all for sure
-                rows.append(
-                    row
-                    | {
-                        "measure": "auc_difference",
-                        "reference": other,
-                        "value": value,
-                        "low": low,
-                        "high": high,
-                        "p": p,
-                    }
-                )
-    columns = [
-        "variant",
-        "measure",
-        "reference",
-        "patients",
-        "controls",
-        "value",
-        "low",
-        "high",
-        "p",
-    ]
-    return pd.DataFrame(rows).reindex(columns=columns)
+        rows.append(_auc(subjects, variant, level))
+        rows.append(_brier(subjects, variant, seed, level))
+        for reference in references:
+            if reference in wide and reference != variant:
+                rows.append(_auc_difference(subjects, variant, reference, level))
+    return pd.DataFrame(rows).reindex(columns=_TABLE)
+
+
+def _row(subjects: _Scores, variant: str, measure: str, reference: str = "") -> dict:
+    """Return the first columns of a row."""
+    names = {"variant": variant, "measure": measure, "reference": reference}
+    return names | subjects.counts
+
+
+def _auc(subjects: _Scores, variant: str, level: float) -> dict:
+    scores = subjects.scores[variant].to_numpy()
+    row = _row(subjects, variant, "auc")
+    row["value"] = statistics.auc(subjects.labels, scores)
+    row["low"], row["high"] = statistics.auc_interval(subjects.labels, scores, level)
+    return row
+
+
+def _brier(subjects: _Scores, variant: str, seed: int, level: float) -> dict:
+    scores = subjects.scores[variant].to_numpy()
+    row = _row(subjects, variant, "brier")
+    row["value"] = brier(subjects.labels, scores)
+    row["low"], row["high"] = statistics.bootstrap_interval(
+        brier, subjects.labels, scores, seed, level=level
+    )
+    return row
+
+
+def _auc_difference(subjects: _Scores, variant: str, reference: str, level: float) -> dict:
+    difference, low, high, p = statistics.auc_difference(
+        subjects.labels,
+        subjects.scores[variant].to_numpy(),
+        subjects.scores[reference].to_numpy(),
+        level,
+    )
+    row = _row(subjects, variant, "auc_difference", reference)
+    row |= {"value": difference, "p": p}
+    if not np.isnan(p):  # without variance there is no evidence of equality
+        row |= {"low": low, "high": high}
+    return row
 
 
 def calibration(predictions: pd.DataFrame, bins: int = 10, level: float = 0.95) -> pd.DataFrame:
-    """Calibration curve: in bins of equally many scans, the share of patients beside the mean score.
+    """Return the calibration curve: share of patients and mean score, in bins of equal counts.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        As in `statistics.score_table`; a scan's score is the mean over the variant's trials.
+        As in `msxai.base.statistics.score_table`. The score of a scan is the mean over trials.
     bins : int
-        At most; no bin holds fewer than five scans.
+        At most; no bin has fewer than five scans.
     level : float
         Coverage of the exact intervals.
 
@@ -129,129 +187,140 @@ def calibration(predictions: pd.DataFrame, bins: int = 10, level: float = 0.95) 
         variant, bin, n, score (mean), patients (share), low, high.
     """
     rows = []
-    for variant, found in predictions.dropna(subset=["label"]).groupby("variant", sort=False):
-        labels, _, trials = statistics.trial_scores(found)
-        scores = trials.mean(0)
-        order = np.lexsort(
-            (labels, scores)
-        )  # equal scores in one order, whatever that of the table
-        for number, members in enumerate(np.array_split(order, max(1, min(bins, len(order) // 5)))):
-            low, high = statistics.exact_interval(labels[members].sum(), len(members), level)
-            rows.append(
-                {
-                    "variant": variant,
-                    "bin": number,
-                    "n": len(members),
-                    "score": scores[members].mean(),
-                    "patients": labels[members].mean(),
-                    "low": low,
-                    "high": high,
-                }
-            )
-    return pd.DataFrame(rows, columns=["variant", "bin", "n", "score", "patients", "low", "high"])
+    labelled = predictions.dropna(subset=["label"])
+    for variant, table_of_variant in labelled.groupby("variant", sort=False):
+        labels, _, trials = statistics.trial_scores(table_of_variant)
+        scores = trials.mean(axis=0)
+        # The label breaks ties, so that the order does not depend on that of the table.
+        order = np.lexsort((labels, scores))
+        count = max(1, min(bins, len(order) // _SMALLEST_BIN))
+        for number, members in enumerate(np.array_split(order, count)):
+            patients = labels[members].sum()
+            low, high = statistics.exact_interval(patients, len(members), level)
+            row = {
+                "variant": variant,
+                "bin": number,
+                "n": len(members),
+                "score": scores[members].mean(),
+                "patients": labels[members].mean(),
+                "low": low,
+                "high": high,
+            }
+            rows.append(row)
+    return pd.DataFrame(rows, columns=_CALIBRATION)
 
 
 def corrected_interval(
-    values, training: float, tested: float, level: float = 0.95
+    values,
+    training: float,
+    tested: float,
+    level: float = 0.95,
 ) -> tuple[float, float, float]:
-    """Mean over folds with an interval that allows for training parts that overlap: the corrected resampled t test.
+    """Mean over folds, with an interval that allows for overlapping training parts.
+
+    This is the corrected resampled t test: the variance over k folds is multiplied by
+    1/k + tested/training instead of 1/k.
 
     Parameters
     ----------
     values : array_like of shape (folds,)
-        One score, or one paired difference, a fold; of all repeats together.
+        One score, or one paired difference, for each fold of all repeats.
     training, tested : float
-        Subjects that a fold trains on and tests on.
+        Number of subjects that a fold trains on and tests on.
     level : float
         Coverage.
 
     Returns
     -------
     mean, low, high : float
-        NaN bounds for a single fold.
+        The bounds are NaN for a single fold.
 
     References
     ----------
-    Nadeau, Bengio 2003, Machine Learning 52:239-281, doi:10.1023/A:1024068626366; for repeated folds Bouckaert, Frank 2004,
-    doi:10.1007/978-3-540-24775-3_3.
+    Nadeau, Bengio 2003, Machine Learning 52:239-281, doi:10.1023/A:1024068626366.
+    For repeated folds: Bouckaert, Frank 2004, doi:10.1007/978-3-540-24775-3_3.
     """
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
-    if len(values) < 2:
-        return (float(values.mean()) if len(values) else np.nan), np.nan, np.nan
-    error = np.sqrt((1 / len(values) + tested / training) * values.var(ddof=1))
-    half = stats.t.isf((1 - level) / 2, len(values) - 1) * error
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+    if not len(values):
+        return np.nan, np.nan, np.nan
+    mean = float(values.mean())
+    if len(values) == 1:
+        return mean, np.nan, np.nan
+    inflation = 1 / len(values) + tested / training
+    error = np.sqrt(inflation * values.var(ddof=1))
+    quantile = stats.t.isf((1 - level) / 2, len(values) - 1)
+    half = float(quantile * error)
+    return mean, mean - half, mean + half
 
 
 def folds(
-    scores: pd.DataFrame, reference: str = "lesion load", level: float = 0.95
+    scores: pd.DataFrame,
+    reference: str = "lesion load",
+    level: float = 0.95,
 ) -> pd.DataFrame:
-    """What a (repeated) cross-validation tells of each variant.
+    """Return means and intervals over the folds of a (repeated) cross-validation.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        variant, repeat, fold, training, tested (subjects), and each of `statistics.MEASURES`; one row a fold
-        (`msxai.evaluation.baselines.cross_validate`).
+        One row a variant and fold: variant, repeat, fold, training, tested (numbers of subjects),
+        and each of `msxai.base.statistics.MEASURES`, as from
+        `msxai.evaluation.baselines.cross_validate`.
     reference : str
-        Variant that the AUC of each other one is compared with, fold by fold, where it is there.
+        Variant whose AUC is subtracted from that of each other variant, fold by fold. Skipped
+        where it does not occur.
     level : float
         Coverage.
 
     Returns
     -------
     pandas.DataFrame
-        variant, measure (one of the measures, or auc_difference), reference, folds, value, sd (over folds), low, high
-        (`corrected_interval`).
+        variant, measure (of `msxai.base.statistics.MEASURES`, or auc_difference), reference,
+        folds, value, sd (over folds), low, high (`corrected_interval`).
     """
-    rows = []
     if scores.empty:
-        return pd.DataFrame(
-            columns=["variant", "measure", "reference", "folds", "value", "sd", "low", "high"]
-        )
-    paired = scores.set_index(["repeat", "fold"])
-    other = paired.loc[paired["variant"] == reference, "auc"]
-    for variant, measure in itertools.product(
-        dict.fromkeys(scores["variant"]), [*statistics.MEASURES, "auc_difference"]
-    ):
-        found = paired[paired["variant"] == variant]
-        if measure == "auc_difference" and (variant == reference or other.empty):
-            continue
-        values = (
-            found["auc"] - other.reindex(found.index)
-            if measure == "auc_difference"
-            else found[measure]
-        )
-        value, low, high = corrected_interval(
-            values, found["training"].mean(), found["tested"].mean(), level
-        )
-        floor = -1 if measure == "auc_difference" else 0
-        low, high = np.clip([low, high], floor, 1)  # Student's t knows no bounds
-        rows.append(
-            {
+        return pd.DataFrame(columns=_FOLDS)
+    by_fold = scores.set_index(["repeat", "fold"])
+    reference_auc = by_fold.loc[by_fold["variant"] == reference, "auc"]
+    rows = []
+    for variant in scores["variant"].unique():
+        folds_of_variant = by_fold[by_fold["variant"] == variant]
+        training = folds_of_variant["training"].mean()
+        tested = folds_of_variant["tested"].mean()
+        columns = {("", measure): folds_of_variant[measure] for measure in statistics.MEASURES}
+        if variant != reference and len(reference_auc):
+            differences = folds_of_variant["auc"] - reference_auc.reindex(folds_of_variant.index)
+            columns[reference, "auc_difference"] = differences
+        for (subtracted, measure), values in columns.items():
+            value, low, high = corrected_interval(values, training, tested, level)
+            smallest = -1 if measure == "auc_difference" else 0
+            row = {
                 "variant": variant,
                 "measure": measure,
-                "reference": reference if measure == "auc_difference" else "",
-                "folds": len(found),
+                "reference": subtracted,
+                "folds": len(folds_of_variant),
                 "value": value,
                 "sd": values.std(),
-                "low": low,
-                "high": high,
+                # Student's t has no bounds, a score has.
+                "low": np.clip(low, smallest, 1),
+                "high": np.clip(high, smallest, 1),
             }
-        )
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
 def gather(results: str, count: int) -> pd.DataFrame:
-    """Bring the folds of a cross-validation together: predictions.tsv, folds.tsv and, last, cross_validation.tsv in the results folder.
+    """Collect the folds of a cross-validation of the networks.
+
+    Writes predictions.tsv, folds.tsv and, last, cross_validation.tsv into the results folder.
 
     Parameters
     ----------
     results : str
-        The folder; its folds are the results folders ``fold-0``, ``fold-1``, ...
+        The folder. Its folds are the results folders ``fold-0``, ``fold-1``, ...
     count : int
-        How many.
+        Number of folds.
 
     Returns
     -------
@@ -263,38 +332,43 @@ def gather(results: str, count: int) -> pd.DataFrame:
     MissingStepError
         A fold was not evaluated.
     """
-    where, tables, rows = Results(results), [], []
+    folder = Results(results).folder
+    predictions_of_folds = []
+    scores = []
     for number in range(count):
-        folder = where.folder / f"fold-{number}"
-        predictions = tsv.read(folder / "evaluation" / "predictions.tsv")
+        fold_folder = folder / f"fold-{number}"
+        predictions = tsv.read(fold_folder / "evaluation" / "predictions.tsv")
         if predictions.empty:
             raise MissingStepError(
-                f"{results}/{folder.name}/evaluation",
+                f"{results}/{fold_folder.name}/evaluation",
                 "no predictions",
-                "those of this fold",
+                "the predictions of this fold",
                 "Run make cv.",
             )
-        parts = pd.concat(splits.read(path) for path in (folder / "prepared").glob("*_split.tsv"))
-        held = set(predictions["participant_id"])
-        parts = parts[parts["participant_id"].isin(held) | (parts["part"] != "holdout")]
-        sizes = {
-            "training": parts.loc[parts["part"] != "holdout", "participant_id"].nunique(),
-            "tested": len(held),
-        }
-        tables.append(predictions.assign(fold=number))
-        for variant, found in predictions.groupby("variant", sort=False):
-            labels, _, trials = statistics.trial_scores(found)
-            scores = {
-                name: np.mean([measure(labels, one) for one in trials])
-                for name, measure in statistics.MEASURES.items()
-            }
-            rows.append({"variant": variant, "repeat": 0, "fold": number, **sizes, **scores})
-    found = folds(pd.DataFrame(rows))
-    for name, table in {
-        "predictions": pd.concat(tables),
-        "folds": pd.DataFrame(rows),
-        "cross_validation": found,
-    }.items():
-        with provenance.replacing(where.folder / f"{name}.tsv") as draft:
-            table.to_csv(draft, sep="\t", index=False, na_rep="n/a")
-    return found
+        predictions_of_folds.append(predictions.assign(fold=number))
+        numbers = {"repeat": 0, "fold": number, **_sizes(fold_folder, predictions)}
+        for variant, table_of_variant in predictions.groupby("variant", sort=False):
+            scores.append({"variant": variant, **numbers, **_mean_scores(table_of_variant)})
+    scores = pd.DataFrame(scores)
+    summary = folds(scores)
+    tsv.write(pd.concat(predictions_of_folds), folder / "predictions.tsv")
+    tsv.write(scores, folder / "folds.tsv")
+    tsv.write(summary, folder / "cross_validation.tsv")
+    return summary
+
+
+def _sizes(fold_folder: Path, predictions: pd.DataFrame) -> dict:
+    """Return the numbers of subjects that a fold trained on and tested on."""
+    split_files = (fold_folder / "prepared").glob("*_split.tsv")
+    parts = pd.concat([splits.read(path) for path in split_files])
+    training = parts.loc[parts["part"] != "holdout", "participant_id"].nunique()
+    return {"training": training, "tested": predictions["participant_id"].nunique()}
+
+
+def _mean_scores(predictions: pd.DataFrame) -> dict:
+    """Return each measure of one variant, mean over trials."""
+    labels, _, trials = statistics.trial_scores(predictions)
+    means = {}
+    for name, function in statistics.MEASURES.items():
+        means[name] = np.mean([function(labels, scores) for scores in trials])
+    return means

@@ -1,4 +1,7 @@
-"""Scores of trained networks on a part of a cohort, and on further simulated subjects; the tables of 04_evaluation."""
+"""Scores of trained networks: on a part of a cohort, and on further simulated subjects.
+
+Also writes and reads the tables of 04_evaluation.
+"""
 
 import numpy as np
 import pandas as pd
@@ -6,11 +9,22 @@ import pandas as pd
 from msxai.base import provenance, tsv
 from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import open_cohort
-from msxai.data.prepared import Prepared, prepare
+from msxai.data.prepared import PreparationOptions, Prepared, prepare
 from msxai.data.synthetic import phantom
 from msxai.model import network, training
 
-FURTHER_SEED = 1001  # as in benchmarks/generalisation.py
+__all__ = [
+    "FURTHER_SEED",
+    "TABLES",
+    "features",
+    "further",
+    "identifiers",
+    "predict",
+    "read",
+    "save",
+]
+
+FURTHER_SEED = 1001  # as in benchmarks/generalisation.py; no cohort for training has it
 TABLES = (
     "predictions",
     "scores",
@@ -27,7 +41,9 @@ TABLES = (
 
 
 def features(prepared, rows, trained: dict, filled: dict | None = None) -> dict:
-    """What the last convolution of each trained network says of scans; `predict` and the baselines of `msxai.evaluation.baselines` take it.
+    """Return the features of scans: the output of the last convolution of each trained network.
+
+    `predict` and the baselines of `msxai.evaluation.baselines` take them.
 
     Parameters
     ----------
@@ -36,67 +52,78 @@ def features(prepared, rows, trained: dict, filled: dict | None = None) -> dict:
     rows : sequence of int
         Which scans.
     trained : dict
-        Variant to a list of (folder, record) as `msxai.base.results.Results.require_trial` gives them, one a trial.
+        Variant to a list of (folder, record), one for each trial, as
+        `msxai.base.results.Results.require_trial` returns them.
     filled : dict, optional
-        Variant to the same scans with their lesions filled (`msxai.data.filled_cohort.arrays`), of those variants that see them so.
+        Variant to the same scans with their lesions filled (`msxai.data.filled_cohort.arrays`),
+        for the variants that were trained on such scans.
 
     Returns
     -------
     dict
-        Variant to a list of arrays, one a trial, float32 of shape (scans of `prepared`, features); rows not asked for are NaN.
+        Variant to a list of arrays, one for each trial: float32 of shape
+        (scans of `prepared`, features). Rows of other scans are NaN.
     """
-    found = {}
+    filled = filled or {}
+    by_variant = {}
     for variant, trials in trained.items():
-        found[variant] = []
+        scans = filled.get(variant, prepared)
+        by_variant[variant] = []
         for folder, _ in trials:
-            some = training.outputs(
-                network.features(network.restore(folder / "weights.npz"))[0],
-                (filled or {}).get(variant, prepared),
-                rows,
-            )
-            found[variant].append(np.full((len(prepared.table), some.shape[1]), np.nan, "float32"))
-            found[variant][-1][rows] = some
-    return found
+            net = network.restore(folder / "weights.npz")
+            convolutions, _ = network.features(net)
+            values = training.outputs(convolutions, scans, rows)
+            shape = (len(prepared.table), values.shape[1])
+            features_of_trial = np.full(shape, np.nan, "float32")
+            features_of_trial[rows] = values
+            by_variant[variant].append(features_of_trial)
+    return by_variant
 
 
-def predict(prepared, rows, trained: dict, known: dict | None = None) -> pd.DataFrame:
+def predict(prepared, rows, trained: dict, precomputed: dict | None = None) -> pd.DataFrame:
     """Predict scans by every trial of every variant.
 
     Parameters
     ----------
     prepared, rows, trained
         As in `features`.
-    known : dict, optional
-        From `features`, of these rows at least; without it the networks are run here.
+    precomputed : dict, optional
+        From `features`, at least of these rows. Without it the networks are run here.
 
     Returns
     -------
     pandas.DataFrame
-        variant, trial, participant_id, session_id, label, logit, score (probability of the patient class).
+        variant, trial, participant_id, session_id, label, logit, score (probability of the
+        patient class).
     """
-    known, tables = known or features(prepared, rows, trained), []
+    if precomputed is None:
+        precomputed = features(prepared, rows, trained)
+    tables = []
     for variant, trials in trained.items():
         for trial, (folder, _) in enumerate(trials):
-            logits = network.features(network.restore(folder / "weights.npz"))[1](
-                known[variant][trial][rows]
-            )
-            tables.append(
-                about(prepared, rows, variant, trial).assign(
-                    logit=logits, score=network.probability(logits)
-                )
-            )
+            net = network.restore(folder / "weights.npz")
+            _, last_layer = network.features(net)
+            logits = last_layer(precomputed[variant][trial][rows])
+            table = identifiers(prepared, rows, variant, trial)
+            table["logit"] = logits
+            table["score"] = network.probability(logits)
+            tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 
 def further(
-    where, prepared, cohort: str, subjects: int, jobs: int = 2
+    where,
+    prepared,
+    cohort: str,
+    subjects: int,
+    jobs: int = 2,
 ) -> tuple[Prepared | None, str]:
-    """Simulate and prepare further subjects that no training has seen, so that intervals can tell something.
+    """Simulate and prepare further subjects that no training has seen, for narrower intervals.
 
     Parameters
     ----------
     where : msxai.base.results.Results
-        Their arrays are kept there, as those of the cohort ``<cohort>-further``.
+        Their arrays are written there, as those of the cohort ``<cohort>-further``.
     prepared : msxai.data.prepared.Prepared
         The embedded cohort, prepared alike.
     cohort : str
@@ -112,69 +139,88 @@ def further(
     left_out : str
         Empty, or the reason.
     """
-    if not subjects:
-        return None, "further subjects: left out, as none were asked for"
-    if not (cohort.startswith("phantom-") and prepared.synthetic):
-        return (
-            None,
-            "further subjects: left out, as only an embedded cohort can be simulated further",
-        )
-    if prepared.normalisation == "voxelwise":
-        return (
-            None,
-            "further subjects: left out, as a voxel-wise z-score belongs to the cohort that it was taken from",
-        )
-    name, kind = f"{cohort}-further", cohort.removeprefix("phantom-").split("-")[0]
-    options = {"normalisation": prepared.normalisation, "interpolation": prepared.interpolation}
+    reason = _reason_against_further(prepared, cohort, subjects)
+    if reason:
+        return None, f"further subjects: left out, {reason}"
+    name = f"{cohort}-further"
+    kind = cohort.removeprefix("phantom-").split("-")[0]
     folder = phantom.find(name, subjects, FURTHER_SEED, jobs)
     source = open_cohort(folder, prepared.modality, phantom.PATIENTS[kind], "HC")
     split = source.table[["participant_id", "session_id"]].assign(part="holdout")
     splits.write(split, where.split(name))
-    prepare(source, split, where.prepared(name), jobs=jobs, **options)
+    options = PreparationOptions(
+        normalisation=prepared.normalisation, interpolation=prepared.interpolation
+    )
+    prepare(source, split, where.prepared(name), options, jobs=jobs)
     return Prepared(where.prepared(name), where.split(name)), ""
 
 
+def _reason_against_further(prepared, cohort: str, subjects: int) -> str:
+    """Return why no further subjects can be simulated; empty where they can."""
+    if not subjects:
+        return "because none were requested"
+    if not (cohort.startswith("phantom-") and prepared.synthetic):
+        return "because only an embedded cohort can be simulated"
+    if prepared.normalisation == "voxelwise":
+        return "because a voxel-wise z-score is valid only for the cohort it was computed from"
+    return ""
+
+
 def save(
-    where, tables: dict, parameters: dict, cohort: str, trained: dict, filled: dict | None = None
+    where,
+    tables: dict,
+    parameters: dict,
+    cohort: str,
+    trained: dict,
+    filled: dict | None = None,
 ) -> None:
-    """Write the tables of an evaluation, predictions and scores among them, and, last, provenance.json.
+    """Write the tables of an evaluation and, last, provenance.json.
 
     Parameters
     ----------
     where : msxai.base.results.Results
     tables : dict
-        Name without ending to a table; an empty one is not written, and one of an earlier run is taken away.
+        Name (of `TABLES`) to a table. An empty table is not written, and that of an earlier run is
+        removed.
     parameters : dict
-        The notebook's.
+        Of the notebook.
     cohort : str
     trained, filled : dict
         As in `features`.
     """
-    folder, files = where.evaluation(), []
+    folder = where.evaluation()
     (folder / "provenance.json").unlink(missing_ok=True)
+    outputs = []
     for name in TABLES:
-        path, table = folder / f"{name}.tsv", tables.get(name)
+        path = folder / f"{name}.tsv"
+        table = tables.get(name)
         if table is None or table.empty:
             path.unlink(missing_ok=True)
-            continue
-        files.append(tsv.write(table, path))
-    weights = [folder / "weights.npz" for trials in trained.values() for folder, _ in trials]
-    inputs = [where.prepared(cohort), *{one.path for one in (filled or {}).values()}, *weights]
-    provenance.write_json(
-        folder / "provenance.json", provenance.record(parameters, inputs, files)
-    )
+        else:
+            outputs.append(tsv.write(table, path))
+    filled_files = {scans.path for scans in (filled or {}).values()}
+    inputs = [where.prepared(cohort), *filled_files]
+    for trials in trained.values():
+        inputs += [trial_folder / "weights.npz" for trial_folder, _ in trials]
+    record = provenance.record(parameters, inputs, outputs)
+    provenance.write_json(folder / "provenance.json", record)
 
 
 def read(folder) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predictions and scores as `save` wrote them."""
+    """Read predictions and scores as `save` wrote them."""
     return tsv.read(folder / "predictions.tsv"), tsv.read(folder / "scores.tsv")
 
 
-def about(prepared, rows, variant: str, trial: int) -> pd.DataFrame:
-    """The columns that all predictions begin with: variant, trial, participant_id, session_id, label."""
-    table = prepared.table.iloc[rows][["participant_id", "session_id", "label"]].reset_index(
-        drop=True
-    )
+def identifiers(prepared, rows, variant: str, trial: int) -> pd.DataFrame:
+    """Return the first columns of all predictions, one row a scan.
+
+    Returns
+    -------
+    pandas.DataFrame
+        variant, trial, participant_id, session_id, label.
+    """
+    columns = ["participant_id", "session_id", "label"]
+    table = prepared.table.iloc[rows][columns].reset_index(drop=True)
     table.insert(0, "trial", trial)
     table.insert(0, "variant", variant)
     return table

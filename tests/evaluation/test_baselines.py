@@ -3,11 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special
+from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import SVC
 
 from msxai.base.results import Results
 from msxai.data import images
+from msxai.data.prepared import Prepared
 from msxai.evaluation import baselines, prediction
 from msxai.model import network
 
@@ -18,6 +21,7 @@ class Toy:
     """Forty subjects, every second a patient: larger lesions, brighter scans, wider brains; ages that tell nothing."""
 
     name, synthetic, affine = "toy", True, images.AFFINE
+    lesion_volumes = Prepared.lesion_volumes
 
     def __init__(self, seed=0, masks=True, covariates=True):
         rng = np.random.default_rng(seed)
@@ -78,7 +82,7 @@ def test_every_baseline_scores_every_scan(toy, fitted, features):
     found, left_out = baselines.predict(fitted, toy, toy.rows("holdout"), features)
     assert left_out == {}
     assert found.groupby("variant", sort=False).size().to_dict() == {
-        **dict.fromkeys(baselines.MACHINES, 10),
+        **dict.fromkeys(baselines.BASELINES, 10),
         "scratch features + SVM": 20,
     }
     assert found["score"].between(0, 1).all()
@@ -138,9 +142,9 @@ def test_inner_products_are_those_of_all_voxels(toy):
         )
         expected = first @ second.T
         near = {"rtol": 0, "atol": 1e-5 * np.abs(expected).max()}  # float32 sums
-        np.testing.assert_allclose(baselines.kernel(toy, rows, toy, others, what), expected, **near)
+        np.testing.assert_allclose(baselines.inner_products(toy, rows, toy, others, what), expected, **near)
         np.testing.assert_allclose(
-            baselines.kernel(toy, rows, toy, others, what, block=2), expected, **near
+            baselines.inner_products(toy, rows, toy, others, what, block=2), expected, **near
         )
 
 
@@ -166,7 +170,7 @@ def test_another_cohort_is_scored_by_the_same_machines(toy, fitted):
     features = {"scratch": [np.zeros((N, 8), "float32")] * 2}
     found, left_out = baselines.predict(fitted, other, other.rows("all"), features)
     assert left_out == {}
-    assert len(found) == N * (len(baselines.MACHINES) + 2)
+    assert len(found) == N * (len(baselines.BASELINES) + 2)
     rows = found[found["variant"] == "lesion load"]
     assert roc_auc_score(rows["label"].astype(int), rows["score"]) > 0.9
 
@@ -178,7 +182,9 @@ def test_what_is_missing_is_left_out_with_its_reason():
     assert set(found["variant"]) == {"linear SVM", "linear SVM, C selected", "brain shape"}
     assert left_out == {
         "lesion load": "the cohort has scans without a lesion mask",
-        "age, sex, site": "the cohort tells neither age, sex, site nor scanner, or all have the same",
+        "age, sex, site": (
+            "the cohort has no column age, sex, site or scanner with more than one value"
+        ),
     }
     assert fitted.left_out == left_out
     _, skipped = baselines.cross_validate(bare, folds=2, repeats=1)
@@ -202,9 +208,9 @@ def test_a_training_part_of_one_group_fits_nothing(features):
     assert found.empty
     assert (
         left_out["lesion load"]
-        == "the training part has 0 patients and 30 controls: two of each are needed"
+        == "the training part has 0 patients and 30 controls; at least two of each are needed"
     )
-    assert set(left_out) == {*baselines.MACHINES, "scratch features + SVM"}
+    assert set(left_out) == {*baselines.BASELINES, "scratch features + SVM"}
 
 
 def test_cross_validation_tests_every_subject_once_a_repeat_and_keeps_subjects_together():
@@ -214,7 +220,7 @@ def test_cross_validation_tests_every_subject_once_a_repeat_and_keeps_subjects_t
     ]  # two scans each
     found, left_out = baselines.cross_validate(twice, folds=5, repeats=2)
     assert left_out == {}
-    assert len(found) == 2 * 5 * len(baselines.MACHINES)
+    assert len(found) == 2 * 5 * len(baselines.BASELINES)
     one = found[found["variant"] == "lesion load"]
     assert (one["training"] + one["tested"] == 20).all(), "subjects, on one side each"
     assert one.groupby("repeat")["tested"].sum().tolist() == [20, 20]
@@ -237,19 +243,33 @@ def test_the_networks_features_give_its_logits(tmp_path):
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_lesion_load_svm_ranks_by_volume_and_cuts_at_one_half():
+def test_lesion_load_ranks_by_volume_and_cuts_at_one_half():
+    """The estimator of the product, against one made by hand from logarithm, z-score and SVM."""
     rng = np.random.default_rng(0)
-    volumes = np.concatenate(
-        [np.r_[np.zeros(20), rng.lognormal(5, 1, 20)], rng.lognormal(8.5, 1, 40)]
-    )
+    of_controls = np.concatenate([np.zeros(20), rng.lognormal(5, 1, 20)])
+    of_patients = rng.lognormal(8.5, 1, 40)
+    volumes = np.concatenate([of_controls, of_patients])
     labels = np.repeat([0, 1], 40)
-    scores = baselines.lesion_load_svm(volumes, labels, [0, 100, 1000, 5000, 40_000])
+    tested = np.array([0, 100, 1000, 5000, 40_000])
+    estimator = clone(baselines.BASELINES[baselines.LESION_LOAD].estimator)
+    estimator.fit(volumes[:, None], labels)
+    scores = special.expit(estimator.decision_function(tested[:, None]))
     assert ((scores > 0) & (scores < 1)).all()
     assert (scores[:2] < 0.5).all()
     assert (scores[3:] > 0.5).all()
-    log = np.log(1 + volumes)
-    machine = SVC(C=10, gamma=1).fit(((log - log.mean()) / log.std())[:, None], labels)
-    expected = machine.decision_function(
-        (np.log([[1], [101], [1001], [5001], [40_001]]) - log.mean()) / log.std()
-    )
+    logarithms = np.log(1 + volumes)
+    mean = logarithms.mean()
+    spread = logarithms.std()
+    by_hand = SVC(C=10, gamma=1).fit(((logarithms - mean) / spread)[:, None], labels)
+    expected = by_hand.decision_function(((np.log(1 + tested) - mean) / spread)[:, None])
     assert np.log(scores / (1 - scores)) == pytest.approx(expected)
+
+
+def test_lesion_load_scores_what_its_estimator_says_of_the_volumes(toy, fitted, features):
+    predictions, _ = baselines.predict(fitted, toy, toy.rows("holdout"), features)
+    estimator = clone(baselines.BASELINES[baselines.LESION_LOAD].estimator)
+    volumes = toy.lesion_volumes(range(N))[:, None]
+    estimator.fit(volumes[:30], toy.table["label"].iloc[:30].to_numpy(int))
+    expected = special.expit(estimator.decision_function(volumes[30:]))
+    scores = predictions.loc[predictions["variant"] == baselines.LESION_LOAD, "score"]
+    assert scores.to_numpy() == pytest.approx(expected)

@@ -197,7 +197,7 @@ def test_what_is_missing_is_said(scans):
     nothing.__dict__.update(scans.__dict__, has_lesions=np.zeros(7, bool))
     for some, more, words in (
         (nothing, {}, "two patients and two controls"),
-        (scans, {"wanted": False}, "not asked for"),
+        (scans, {"wanted": False}, "not requested"),
     ):
         found, reason = counterfactuals.predict(some, range(7), {}, known(scans, net), **more)
         assert found.empty
@@ -252,8 +252,8 @@ def test_the_figure_shows_each_change_with_its_interval(predicted):
         in text.replace("\n", " ")
     )
     figure, _ = figures.counterfactual(
-        table.iloc[:0], synthetic=False, left_out="it was not asked for"
+        table.iloc[:0], synthetic=False, left_out="it was not requested"
     )
-    assert "it was not asked for" in " ".join(
+    assert "it was not requested" in " ".join(
         one.get_text() for axes in figure.axes for one in axes.texts
     )

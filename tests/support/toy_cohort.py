@@ -5,12 +5,14 @@ import numpy as np
 import pandas as pd
 
 from msxai.data import images
+from msxai.data.prepared import Prepared
 
 
 class Toy:
     """Six subjects on the model's grid; patients' lesions are larger."""
 
     name, synthetic, affine, parameters = "toy", True, images.AFFINE, {"filling": "noise"}
+    lesion_volumes = Prepared.lesion_volumes
 
     def __init__(self, folder, masks=True):
         rng = np.random.default_rng(0)
