@@ -14,18 +14,22 @@
 # %% [markdown]
 # # 04 · Evaluation
 #
-# All trials of all variants on scans that no training has read, beside simpler machines and beside the paper.
+# Do the networks distinguish patients from controls on scans that no training has seen? Are they
+# better than lesion volume alone? Do their scores depend on the lesions?
 #
 # | | |
 # |---|---|
-# | reads | `<results>/prepared/<cohort>.h5`, `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
-# | writes | `<results>/evaluation/`: predictions, scores, comparisons, cross-validation (TSV) and, last, `provenance.json` |
+# | reads | `<results>/prepared/<cohort>.h5` |
+# | | `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
+# | writes | `<results>/evaluation/`: tables (TSV) and, last, `provenance.json` |
 # | takes | about 8 minutes on one core, most of it for the further subjects |
 #
-# With 23 holdout subjects an interval of balanced accuracy is wider than most differences: read the intervals, not the means. The
-# validation part selects, the holdout only reports.
+# The holdout has 23 subjects. A 95 % CI of balanced accuracy is then wider than most differences:
+# read the intervals, not the means. The validation part selects, the holdout only reports.
+# Methods and sources: [docs/evaluation.md](../docs/evaluation.md).
 
 # %%
+import matplotlib.pyplot as plt
 import pandas as pd
 
 from msxai.base import parameters, provenance, statistics
@@ -33,7 +37,7 @@ from msxai.base.results import Results
 from msxai.data import filled_cohort
 from msxai.data.prepared import Prepared
 from msxai.evaluation import baselines, comparison, counterfactuals, prediction
-from msxai.model import network
+from msxai.model import network, training
 from msxai.report import figures
 
 # %% tags=["parameters"]
@@ -41,8 +45,8 @@ cohort: str = "phantom-ms"  # the fine-tuning cohort, as in 01_data_preparation
 results: str = "runs/demo"  # folder of all results
 variants: list = ["pretrained", "scratch", "lesion-filled"]  # variants of 03_fine_tuning
 trials: int = 2  # trials of each variant
-part: str = "holdout"  # part of the split that is reported on
-further: int = 200  # embedded cohorts only: further subjects to simulate and report on; 0 for none
+split_part: str = "holdout"  # part of the split that is reported on
+n_further_subjects: int = 200  # embedded cohorts only: subjects to simulate in addition; 0: none
 counterfactual: bool = True  # predict again with lesions, and with sham sites, filled
 folds: int = 5  # of the baselines' cross-validation over all subjects
 repeats: int = 5  # of that cross-validation; 0 for none
@@ -55,44 +59,86 @@ run = parameters.check(globals())
 where = Results(results)
 network.configure(seed, threads)
 prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
-trained = {variant: [where.require_trial(variant, trial, cohort=cohort, width=width) for trial in range(trials)] for variant in variants}
+rows = prepared.rows(split_part)
+trained = {}
+for variant in variants:
+    trained[variant] = [
+        where.require_trial(variant, trial, cohort=cohort, width=width) for trial in range(trials)
+    ]
 
 # %% [markdown]
-# A variant that was trained on scans with their lesions filled is shown scans with their lesions filled.
+# A variant that was trained on scans with their lesions filled is tested on such scans.
 
 # %%
 filled = filled_cohort.arrays(where, cohort, trained)
-print(*(f"{variant}: {provenance.relative(one.path)}" for variant, one in filled.items()), sep="\n")
+for variant, filled_scans in filled.items():
+    print(f"{variant}: {provenance.relative(filled_scans.path)}")
+
+# %% [markdown]
+# ## One subject by hand
+# A network gives one logit $f(x)$ for a scan $x$. Its score is the probability of the patient
+# class, $\sigma(f(x)) = 1 / (1 + e^{-f(x)})$. A score above 0.5 means patient. Here is the first
+# patient of the reported part, seen by the first trial of the first variant.
+
+# %%
+patients_first = prepared.table.iloc[rows].sort_values("label", ascending=False, kind="stable")
+row = patients_first.index[0]
+folder, record = trained[variants[0]][0]
+net = network.restore(folder / "weights.npz")
+logit = training.predict(net, filled.get(variants[0], prepared), [row])[0]
+print(f"{prepared.table['participant_id'][row]} ({prepared.table['group'][row]})")
+print(f"logit {logit:.3f}, score {network.probability(logit):.3f}")
 
 # %% [markdown]
 # ## Baselines
-# Lesion load is the mandatory one: a support vector machine on one number a subject. Others see all voxels, the outline of the brain
-# alone, age, sex and site, or what a trained network's last convolution says. All are fitted on the training and validation part, and
-# what they choose is chosen there, by an inner cross-validation.
+# Each baseline is a classifier that sees less than the network:
+#
+# | baseline | sees | classifier |
+# |---|---|---|
+# | lesion load | log(1 + lesion volume) | SVM, RBF kernel, C = 10 |
+# | linear SVM | all voxels | SVM, C = 0.001 or selected |
+# | brain shape | the brain mask | linear SVM |
+# | age, sex, site | covariates | logistic regression |
+# | features + SVM | the network's last convolution | linear SVM |
+#
+# Lesion load is mandatory: it reaches the paper's network on the paper's holdout. All baselines are
+# fitted on the training and validation part, and an inner cross-validation selects their
+# parameters there. What to look for: a selected C inside the range that was tried.
 
 # %%
-rows = prepared.rows(part)
 features = prediction.features(prepared, prepared.rows("all"), trained, filled)
 fitted = baselines.fit(prepared, features, seed=seed)
 fitted.chosen
 
 # %% [markdown]
 # ## Predictions
-# Probability of the patient class, from each trial's best weights by validation, and the baselines' scores.
+# Scores of each trial, with its best weights by validation, and of the baselines.
 
 # %%
-scored, left_out = baselines.predict(fitted, prepared, rows, features)
-predictions = pd.concat([prediction.predict(prepared, rows, trained, features), scored], ignore_index=True)
-print(*(f"{name}: left out, as {reason}" for name, reason in left_out.items()), sep="\n")
+network_predictions = prediction.predict(prepared, rows, trained, features)
+baseline_predictions, left_out = baselines.predict(fitted, prepared, rows, features)
+predictions = pd.concat([network_predictions, baseline_predictions], ignore_index=True)
+for name, reason in left_out.items():
+    print(f"{name}: left out, because {reason}")
 predictions.head()
 
 # %% [markdown]
 # ## Results
-# Mean over trials, range over trials (how much the seed matters), 95 % interval over subjects (how much the sample matters).
+# Balanced accuracy is the mean of sensitivity and specificity. AUC is the probability that a
+# patient's score is above a control's, with ties counting half:
+#
+# $$\mathrm{AUC} = \frac{1}{n_1 n_0} \sum_{i \in \text{patients}} \sum_{j \in \text{controls}}
+# [s_i > s_j] + \tfrac{1}{2} [s_i = s_j]$$
+#
+# Each number is a mean over trials. The range over trials shows how much the seed matters. The
+# 95 % CI over subjects shows how much the sample matters. **What to look for:** an interval of AUC
+# above 0.5, and a narrow range over trials. **A bad one:** the range over trials includes 0.5. The
+# result then depends on the seed of the training.
 
 # %%
 scores = statistics.score_table(predictions, seed=seed)
-figure, _ = figures.results_table(scores, statistics.paper_results(), synthetic=prepared.synthetic)
+paper = statistics.paper_results()
+figure, _ = figures.results_table(scores, paper, synthetic=prepared.synthetic)
 figure
 
 # %%
@@ -101,47 +147,110 @@ figure
 
 # %% [markdown]
 # ## Further subjects
-# A simulated cohort can be asked for more subjects than the paper had: the same networks and machines on them.
+# A simulated cohort can have more subjects than the paper had. The same networks and baselines are
+# tested on them; nothing is fitted again. Intervals become narrower by the square root of the
+# number of subjects.
 
 # %%
-more, reason = prediction.further(where, prepared, cohort, further)
+further, reason = prediction.further(where, prepared, cohort, n_further_subjects)
+print(reason or f"{len(further.table)} further subjects")
+
+# %%
 predictions_further = pd.DataFrame(columns=predictions.columns)
-if more is not None:
-    seen = prediction.features(more, more.rows("all"), trained, filled_cohort.further(where, more, cohort, trained))
-    scored, _ = baselines.predict(fitted, more, more.rows("all"), seen)
-    predictions_further = pd.concat([prediction.predict(more, more.rows("all"), trained, seen), scored], ignore_index=True)
-print(reason or f"{len(more.table)} further subjects")
+if further is not None:
+    further_rows = further.rows("all")
+    filled_further = filled_cohort.further(where, further, cohort, trained)
+    features_further = prediction.features(further, further_rows, trained, filled_further)
+    by_networks = prediction.predict(further, further_rows, trained, features_further)
+    by_baselines, _ = baselines.predict(fitted, further, further_rows, features_further)
+    predictions_further = pd.concat([by_networks, by_baselines], ignore_index=True)
 
 # %% [markdown]
-# ## Compared
-# One classifier a variant, the mean of its trials: AUC and Brier score, and paired differences to lesion load and to the network from
-# scratch (DeLong).
+# ## Comparison
+# Each variant is now one classifier: a subject's score is the mean over trials. Two classifiers are
+# compared on the same subjects by the paired test of DeLong et al. (1988,
+# [doi:10.2307/2531595](https://doi.org/10.2307/2531595)):
+#
+# $$z = \frac{\mathrm{AUC}_1 - \mathrm{AUC}_2}
+# {\sqrt{\mathrm{var}_1 + \mathrm{var}_2 - 2\,\mathrm{cov}_{12}}}$$
+#
+# **What to look for:** an interval of the difference to lesion load above 0. **A bad one:** it
+# includes 0, so that lesion volume alone may explain the result. The p values are not corrected for
+# the number of comparisons.
 
 # %%
-sets = {part: predictions, "further": predictions_further}
-compared = pd.concat([comparison.table(table, seed=seed).assign(part=name) for name, table in sets.items()], ignore_index=True)
-calibrated = pd.concat([comparison.calibration(table).assign(part=name) for name, table in sets.items()], ignore_index=True)
+sets = {split_part: predictions, "further": predictions_further}
+comparisons = [comparison.table(table, seed=seed).assign(part=name) for name, table in sets.items()]
+compared = pd.concat(comparisons, ignore_index=True)
 figure, _ = figures.compared(compared, synthetic=prepared.synthetic)
 figure
 
+# %% [markdown]
+# ## Calibration
+# Of subjects with a score near 0.8, 80 % should be patients. The Brier score, the mean of
+# $(s_i - y_i)^2$, measures this together with the discrimination (Brier 1950). **What to look
+# for:** points on the diagonal. **A bad one:** a flat curve; the network is then overconfident.
+# The score of an SVM is not a probability, so its curve need not lie on the diagonal.
+
 # %%
+calibrations = [comparison.calibration(table).assign(part=name) for name, table in sets.items()]
+calibrated = pd.concat(calibrations, ignore_index=True)
 figure, _ = figures.calibration(calibrated, synthetic=prepared.synthetic)
 figure
 
 # %% [markdown]
-# ## Lesions filled
-# Would the networks still know the patients? All lesions are filled with what the white matter around looks like; beside it, as a check
-# of the filling itself, white matter without lesions, at mirrored sites in either group. On the further subjects, or on the part reported
-# on; without variants that were trained on filled scans, and see no others.
+# ## Lesion filling as a counterfactual
+# Does a network still distinguish patients from controls when the lesions are gone? All lesions are
+# filled with white matter as it looks nearby. As a control, normal-appearing white matter is filled
+# at sham sites, which are mirrored lesions, in both groups. The further subjects are used, or the
+# reported part where there are none. Variants that were trained on filled scans are left out.
 
 # %%
-tested, known = (prepared, predictions) if more is None else (more, predictions_further)
-subjects = rows if more is None else more.rows("all")
-whole = {variant: found for variant, found in trained.items() if variant not in filled}  # trained on scans with their lesions
-without, missing = counterfactuals.predict(tested, subjects, whole, known, seed=seed, wanted=counterfactual)
-refilled = counterfactuals.table(without)
-left_out |= {"counterfactual": missing} if missing else {}
-figure, _ = figures.counterfactual(refilled, synthetic=prepared.synthetic, left_out=missing)
+if further is None:
+    tested = prepared
+    tested_rows = rows
+    untouched = predictions
+else:
+    tested = further
+    tested_rows = further_rows
+    untouched = predictions_further
+trained_on_originals = {variant: trained[variant] for variant in variants if variant not in filled}
+
+# %%
+counterfactual_predictions, reason_no_filling = counterfactuals.predict(
+    tested, tested_rows, trained_on_originals, untouched, seed=seed, wanted=counterfactual
+)
+if reason_no_filling:
+    left_out["counterfactual"] = reason_no_filling
+    print(f"lesions filled: left out, because {reason_no_filling}")
+
+# %% [markdown]
+# One scan by hand: the slice with most lesion voxels, as it is, with its lesions filled, and with
+# sham sites filled.
+
+# %%
+if not reason_no_filling:
+    example = tested.first_with_lesions()
+    versions = {"untouched": tested.image(example)}
+    for change in ("filled", "sham"):
+        versions[change], replaced = counterfactuals.changed(tested, example, change, seed=seed)
+        print(f"{change}: {replaced} voxels replaced")
+    axial = tested.lesions(example).sum(axis=(0, 1)).argmax()
+    figure, axes = plt.subplots(1, 3, figsize=(9, 4))
+    for panel, (change, values) in zip(axes, versions.items(), strict=True):
+        panel.imshow(values[:, :, axial].T, cmap="gray", origin="lower")
+        panel.set(title=change, xticks=[], yticks=[])
+
+# %% [markdown]
+# **What to look for:** filling lowers the patients' logits and the AUC, and sham filling changes
+# neither. **A bad one:** filling changes nothing, because the score then depends on something else.
+# Or sham filling changes as much, because the network then reacts to the filling itself.
+
+# %%
+refilled = counterfactuals.table(counterfactual_predictions)
+figure, _ = figures.counterfactual(
+    refilled, synthetic=prepared.synthetic, left_out=reason_no_filling
+)
 figure
 
 # %%
@@ -149,19 +258,40 @@ refilled.round(3)
 
 # %% [markdown]
 # ## Cross-validation of the baselines
-# Over all subjects, with the choice inside each fold; intervals allow for training parts that overlap. The networks' own
-# cross-validation is a profile: `make cv`.
+# Over all subjects, with the selection inside each fold. Training parts of different folds overlap,
+# so that the standard error is corrected (Nadeau and Bengio 2003,
+# [doi:10.1023/A:1024068626366](https://doi.org/10.1023/A:1024068626366)):
+#
+# $$\mathrm{SE}^2 = \left(\frac{1}{k} + \frac{n_\text{test}}{n_\text{train}}\right) s^2$$
+#
+# **What to look for:** an AUC near that on the holdout. **A bad one:** the AUC on the holdout lies
+# outside the interval, so that the holdout is easier or harder than the cohort. `make cv`
+# cross-validates the networks.
 
 # %%
-by_fold, missing = baselines.cross_validate(prepared, seed, folds, repeats)
+by_fold, _ = baselines.cross_validate(prepared, seed, folds, repeats)
 cross_validated = comparison.folds(by_fold)
 cross_validated[cross_validated["measure"].isin(["auc", "auc_difference"])]
 
+# %% [markdown]
+# ## Tables
+
 # %%
-reasons = pd.DataFrame({"what": list(left_out), "reason": list(left_out.values())})
-tables = {"predictions": predictions, "scores": scores, "predictions_further": predictions_further, "comparison": compared,
-          "scores_further": statistics.score_table(predictions_further, seed=seed), "calibration": calibrated, "folds": by_fold,
-          "cross_validation": cross_validated, "chosen": fitted.chosen, "counterfactual": refilled, "left_out": reasons}  # fmt: skip
+tables = {
+    "predictions": predictions,
+    "scores": scores,
+    "predictions_further": predictions_further,
+    "scores_further": statistics.score_table(predictions_further, seed=seed),
+    "comparison": compared,
+    "calibration": calibrated,
+    "folds": by_fold,
+    "cross_validation": cross_validated,
+    "chosen": fitted.chosen,
+    "counterfactual": refilled,
+}
+
+# %%
+tables["left_out"] = pd.DataFrame(left_out.items(), columns=["what", "reason"])
 prediction.save(where, tables, run, cohort, trained, filled)
 
 # %% [markdown]

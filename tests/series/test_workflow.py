@@ -331,7 +331,8 @@ def test_a_bad_parameter_fails_the_run_and_the_executed_notebook_is_kept(
 
 def test_make_quality_judges_every_rule_and_method():
     """Two names say what another name says too."""
-    from msxai.lrp import gradients, rules
+    from msxai import lrp
+    from msxai.lrp import rules
     from msxai.quality import reference_maps
 
     config = yaml.safe_load((msxai.ROOT / "workflow" / "quality.yaml").read_text())
@@ -340,7 +341,7 @@ def test_make_quality_judges_every_rule_and_method():
         {"alpha1_beta0": "z_plus", "alpha_beta": "alpha2_beta1"},
     )
     assert set(options["rules"]) == set(rules.NAMES) - set(same)
-    assert set(options["methods"]) == set(gradients.METHODS)
+    assert set(options["methods"]) == set(lrp.METHODS)
     assert set(options["examined"]) == {
         *options["rules"],
         *options["methods"],
@@ -492,7 +493,7 @@ def test_a_cohort_without_masks_ages_or_edss_runs(series, tmp_path):
         assert found.returncode == 0, found.stderr[-3000:]
         if notebook == "04_evaluation":
             assert (
-                "lesion load: left out, as the cohort has scans without a lesion mask"
+                "lesion load: left out, because the cohort has scans without a lesion mask"
                 in series.executed.read_text()
             )
     assert {path.stem[:5] for path in (results / "figures").glob("fig*.png")} == {
@@ -642,7 +643,7 @@ def test_a_foreign_cohort_runs_by_parameters_alone(series, tmp_path):
         f"fig{item:02}" for item in ITEMS
     }
     assert (
-        "lesion load: left out, as the cohort has scans without a lesion mask"
+        "lesion load: left out, because the cohort has scans without a lesion mask"
         in (results / "notebooks" / "04_evaluation.ipynb").read_text()
     )
     assert not json.loads((results / "figures" / "provenance.json").read_text()).get(
