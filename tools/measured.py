@@ -1,0 +1,706 @@
+"""Writes docs/measured.md from the committed tables, and says how old each proof is.
+
+Usage: python tools/measured.py [--check]
+
+Every number of the page is read from a file under benchmarks/ or figures/, so that the page cannot
+differ from them. `--check` writes nothing and exits with 1 where the page on disk is another one.
+For each proof it prints how many commits have changed the package or the script since then.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from msxai.base import tsv
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "measured.md"
+BENCHMARKS = ROOT / "benchmarks"
+DEMO = ROOT / "figures" / "demo"
+QUALITY = ROOT / "figures" / "quality"
+
+INTRODUCTION = """\
+# Measured
+
+<!-- Written by tools/measured.py from the committed tables: edit that, then run `make docs`. -->
+
+All numbers on this page come from simulated subjects unless the section says otherwise. They show
+how the method behaves. They say nothing about people.
+
+"95 % CI" columns hold the two ends of a 95 % confidence interval. A difference whose interval
+includes 0 cannot be distinguished from no difference. Each section names the file that holds its
+numbers and the command that makes the file anew. Each proof trained its own networks. Networks
+differ from one training to the next, so the same measure can differ between sections."""
+
+VARIANT_NAMES = {
+    "scratch": "from scratch",
+    "pretrained": "pre-trained on AD",
+    "lesion-filled": "trained on lesion-filled scans",
+    "pairs": "trained in pairs",
+}
+LADDER_NAMES = {
+    "brightness": "none: brightness of the scan",
+    "voxel classifier trained with masks": "classifier of voxels, trained with masks",
+    "demo's network, pre-trained, epsilon": "pre-trained on AD, epsilon",
+}
+LADDER = [
+    "demo's network, pre-trained, epsilon",
+    "from scratch, epsilon",
+    "from scratch, epsilon_gamma",
+    "from scratch, as many scans as in pairs, epsilon_gamma",
+    "in pairs, epsilon",
+    "in pairs, epsilon_gamma",
+    "in pairs, epsilon_gamma, 8 copies",
+    "in pairs, epsilon_gamma, mean of 4",
+    "in pairs, epsilon_gamma, mean of 4, 8 copies",
+    "in pairs, epsilon_half_gamma_box, mean of 4, 8 copies",
+    "brightness",
+    "voxel classifier trained with masks",
+]
+
+
+@dataclass
+class Section:
+    """One section of the page: a heading, sentences and tables, and where its numbers come from."""
+
+    title: str
+    blocks: list
+    files: list
+    command: str
+
+    def markdown(self) -> str:
+        """Return the section as Markdown."""
+        links = []
+        for path in self.files:
+            name = path.relative_to(ROOT).as_posix()
+            links.append(f"[{name}](../{name})")
+        source = f"Numbers: {', '.join(links)}. To make them anew: `{self.command}`."
+        return "\n\n".join([f"## {self.title}", *self.blocks, source])
+
+
+def number(value, digits: int = 2) -> str:
+    """Write a number with a leading zero; "n/a" where it is missing, no minus before 0."""
+    if pd.isna(value):
+        return "n/a"
+    text = f"{value:.{digits}f}"
+    is_negative_zero = float(text) == 0 and text.startswith("-")
+    return text[1:] if is_negative_zero else text
+
+
+def markdown_table(header: list, rows: list) -> str:
+    """Write a table; columns of numbers are aligned to the right."""
+    alignments = ["---:" if _is_number(cell) else "---" for cell in rows[0]]
+    lines = ["| " + " | ".join(header) + " |", "|" + "|".join(alignments) + "|"]
+    for row in rows:
+        cells = [str(cell) for cell in row]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _is_number(cell) -> bool:
+    return re.fullmatch(r"-?[\d.]+", str(cell)) is not None
+
+
+def with_interval(row, name: str) -> list:
+    """Return a value and the two ends of its interval as cells."""
+    return [number(row[name]), number(row[f"{name}_low"]), number(row[f"{name}_high"])]
+
+
+def read_json(path: Path) -> dict:
+    """Read a proof's record."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def classification() -> Section:
+    """AUCs of networks and baselines on subjects that no network was trained on."""
+    comparison_file = DEMO / "fig05b_comparison.tsv"
+    generalisation_file = BENCHMARKS / "generalisation.tsv"
+    permutation_file = BENCHMARKS / "permutation.json"
+    counterfactual_file = BENCHMARKS / "counterfactual.tsv"
+    comparison = tsv.read(comparison_file)
+    further = comparison[comparison["part"] == "further"]
+    aucs = further[further["measure"] == "auc"]
+    rows = []
+    for row in aucs.to_dict("records"):
+        name = VARIANT_NAMES.get(row["variant"], row["variant"])
+        if row["variant"] == "lesion load":
+            name = "lesion load, SVM (the paper's baseline)"
+        if row["variant"] == "lesion-filled":
+            name = "trained on lesion-filled scans, tested on them"
+        rows.append([name, number(row["value"]), number(row["low"]), number(row["high"])])
+    generalisation = tsv.read(generalisation_file).set_index("what")
+    volume = generalisation.loc["MS: lesion load"]
+    rows.append(["lesion volume itself", *_value_and_ends(volume)])
+    counterfactual = tsv.read(counterfactual_file)
+    is_pairs = (counterfactual["variant"] == "pairs") & (counterfactual["change"] == "untouched")
+    pairs = counterfactual[is_pairs].iloc[0]
+    rows.append(["network trained in pairs, 4 trials", *with_interval(pairs, "auc")])
+    header = ["classifier", "AUC", "95 % CI, from", "95 % CI, to"]
+
+    difference = generalisation.loc["MS: pretrained - scratch"]
+    pretraining = generalisation.loc["AD: pretraining"]
+    permutation = read_json(permutation_file)["result"]
+    other_rows = [
+        ["AUC, pre-trained minus from scratch, paired", *_value_and_ends(difference)],
+        ["AUC of the pre-training itself, AD or control", *_value_and_ends(pretraining)],
+        [
+            "AUC with labels permuted before the split (99 % CI)",
+            number(permutation["auc"]),
+            number(permutation["low_99"]),
+            number(permutation["high_99"]),
+        ],
+    ]
+    blocks = [
+        "Task: MS or control, 200 simulated subjects (103 patients, 97 controls), none of them "
+        "trained on. Networks have width 16. Networks are means of 2 trials unless the row says "
+        "otherwise.",
+        markdown_table(header, rows),
+        markdown_table(["measure", "value", "CI, from", "CI, to"], other_rows),
+        "Pre-training on AD lowers the AUC here, unlike in the paper. Lesion load alone beats "
+        "every network.",
+    ]
+    files = [comparison_file, generalisation_file, permutation_file, counterfactual_file]
+    command = "make figures && make proof-generalisation proof-permutation proof-counterfactual"
+    return Section("MS or control on further subjects", blocks, files, command)
+
+
+def _value_and_ends(row) -> list:
+    return [number(row["value"]), number(row["low"]), number(row["high"])]
+
+
+def holdout() -> Section:
+    """The paper's results table, ours and theirs, in two tables."""
+    file = DEMO / "fig05_results.tsv"
+    results = tsv.read(file)
+    measures = ["balanced_accuracy", "sensitivity", "specificity", "auc"]
+    header = [
+        "classifier",
+        "balanced accuracy (%)",
+        "sensitivity (%)",
+        "specificity (%)",
+        "AUC (%)",
+    ]
+    ours, paper = [], []
+    for variant, group in results.groupby("variant", sort=False):
+        by_measure = group.set_index("measure")
+        name = VARIANT_NAMES.get(variant, variant)
+        ours.append([name] + [number(by_measure.loc[key, "mean"], 1) for key in measures])
+        in_paper = [by_measure.loc[key, "paper_mean"] for key in measures]
+        if not pd.isna(in_paper).all():
+            paper.append([name] + [number(value, 1) for value in in_paper])
+    blocks = [
+        "The demo's holdout part has 23 simulated subjects, as many as the paper's. Means over 2 "
+        "trials (baselines have 1):",
+        markdown_table(header, ours),
+        "The paper's own numbers, on real patients, means over 10 trials:",
+        markdown_table(header, paper),
+    ]
+    return Section("The paper's results table", blocks, [file], "make figures")
+
+
+def without_lesions() -> Section:
+    """What networks lose when lesions, or other sites, are filled."""
+    file = BENCHMARKS / "counterfactual.tsv"
+    table = tsv.read(file)
+    auc_rows, difference_rows = [], []
+    change_names = {
+        "untouched": "as they are",
+        "filled": "lesions filled",
+        "sham": "normal-appearing white matter filled",
+    }
+    for row in table.to_dict("records"):
+        name = VARIANT_NAMES[row["variant"]]
+        change = change_names[row["change"]]
+        if row["change"] != "filled" or row["reference"] == "untouched":
+            auc_rows.append([name, change, *with_interval(row, "auc")])
+        if row["reference"] == "untouched":
+            ends = [number(row[f"auc_difference{end}"], 3) for end in ("", "_low", "_high")]
+            difference_rows.append([name, f"{change} minus as they are", *ends])
+    blocks = [
+        "200 simulated subjects, explained on the page [Lesion filling](lesion-filling.md). AUC of "
+        "the same networks on three versions of the same scans:",
+        markdown_table(["network", "scans", "AUC", "95 % CI, from", "95 % CI, to"], auc_rows),
+        "Paired differences:",
+        markdown_table(
+            ["network", "difference", "in AUC", "95 % CI, from", "95 % CI, to"], difference_rows
+        ),
+        "With their lesions filled, patients can hardly be distinguished from controls. Filling as "
+        "much white matter elsewhere changes nothing. So the networks use the lesions.",
+        "![AUC and change of the logit after filling](../benchmarks/counterfactual.png)",
+    ]
+    return Section(
+        "The same scans without their lesions", blocks, [file], "make proof-counterfactual"
+    )
+
+
+def filling() -> Section:
+    """Can filled white matter be distinguished from untouched?"""
+    file = BENCHMARKS / "filling.tsv"
+    fillings = {"noise": "ours: texture of the neighbourhood", "constant": "the paper's: one value"}
+    rows = []
+    for row in tsv.read(file).to_dict("records"):
+        ends = [number(row[name]) for name in ("auc", "low_95", "high_95")]
+        rows.append([fillings[row["filling"]], row["sites"], *ends])
+    blocks = [
+        "A classifier of small patches tries to distinguish filled from untouched white matter. "
+        "0.5 is chance: the filling cannot be detected.",
+        markdown_table(["filling", "sites", "AUC", "95 % CI, from", "95 % CI, to"], rows),
+    ]
+    return Section("Can the filling be detected?", blocks, [file], "make proof-filling")
+
+
+def shortcuts() -> Section:
+    """Planted shortcuts, detected by the heatmaps alone."""
+    file = BENCHMARKS / "shortcut.tsv"
+    table = tsv.read(file)
+    cohorts = {
+        "stripe": "shortcut planted: stripe",
+        "edge": "shortcut planted: edge",
+        "none": "no shortcut",
+        "harmless stripe": "stripe in both groups alike",
+        "harmless edge": "edge in both groups alike",
+    }
+    rows = []
+    for cohort, name in cohorts.items():
+        flags = table.loc[table["cohort"] == cohort, "flagged"]
+        rows.append([name, len(flags), int(flags.sum())])
+    blocks = [
+        "Small networks were trained on simulated cohorts. In some of them a mark that has nothing "
+        "to do with the disease goes with the patients. Heatmaps alone decide whether a cohort is "
+        "flagged.",
+        markdown_table(["cohorts", "number", "flagged"], rows),
+        "The design is the fourth one. The three before it failed. One flagged 16 of 20 planted "
+        "shortcuts and no clean cohort; one was stopped after 3 false alarms; one flagged 17 of 20 "
+        "and no clean cohort.",
+    ]
+    return Section("Planted shortcuts", blocks, [file], "make proof-shortcut")
+
+
+def ladder() -> Section:
+    """What makes a heatmap find lesions, on 100 further patients."""
+    file = BENCHMARKS / "localisation.tsv"
+    table = tsv.read(file).set_index("map")
+    auprc_rows, other_rows, difference_rows = [], [], []
+    for key in LADDER:
+        row = table.loc[key]
+        name = LADDER_NAMES.get(key, key)
+        auprc_rows.append([name, *with_interval(row, "auprc")])
+        other_rows.append([name, *(number(row[measure]) for measure in ("rra", "rma", "pointing"))])
+    compared = {
+        "AUPRC": "auprc_difference",
+        "relevance rank accuracy": "rra_difference",
+        "relevance mass accuracy": "rma_difference",
+    }
+    for key in (
+        "in pairs, epsilon_gamma, mean of 4",
+        "in pairs, epsilon_gamma, mean of 4, 8 copies",
+    ):
+        for measure, column in compared.items():
+            difference_rows.append([key, measure, *with_interval(table.loc[key], column)])
+    density_file = BENCHMARKS / "relevance.tsv"
+    ratios = tsv.read(density_file)["ratio"]
+    ends = [number(value, 1) for value in (ratios.median(), ratios.min(), ratios.max())]
+    density = [len(ratios), *ends]
+    blocks = [
+        "100 simulated patients that nothing was trained or tuned on. A row names the training, "
+        "the LRP rule, how many networks the map is the mean of (1 unless given), and over how "
+        "many shifted and mirrored copies of the scan. The measures are explained on the page "
+        "[Explanation quality](explanation-quality.md). AUPRC is the area under the "
+        "precision-recall curve of the map for the lesion mask.",
+        markdown_table(["map", "AUPRC", "95 % CI, from", "95 % CI, to"], auprc_rows),
+        markdown_table(
+            ["map", "relevance rank accuracy", "relevance mass accuracy", "pointing game"],
+            other_rows,
+        ),
+        "Difference to the brightness of the scan, the strongest reference map:",
+        markdown_table(
+            ["map", "measure", "difference", "95 % CI, from", "95 % CI, to"], difference_rows
+        ),
+        "The rule of the paper on the demo's network hardly finds lesions. Training in pairs, the "
+        "rule epsilon_gamma, copies and the mean over networks each help. In pairs means: the "
+        "network sees each patient next to the same scan with its lesions filled. This needs the "
+        "lesion masks of the training part. Networks by labels were trained on two cores by "
+        "TensorFlow, networks in pairs on a GPU by PyTorch, with the same package and settings.",
+        "![AUPRC of each map](../benchmarks/localisation.png)",
+        "Positive relevance per voxel inside lesions, divided by that outside. Demo's pre-trained "
+        "network, epsilon, patients that it recognises:",
+        markdown_table(["patients", "median", "smallest", "largest"], [density]),
+    ]
+    command = "make quality && make proof-localisation proof-generalisation"
+    return Section("Do heatmaps find the lesions?", blocks, [file, density_file], command)
+
+
+TARGET_NAMES = {
+    "rma": "relevance mass accuracy",
+    "rra": "relevance rank accuracy",
+    "auprc": "AUPRC",
+    "best_dice": "best Dice over thresholds",
+    "pointing": "pointing game",
+    "sensitivity": "share of lesions that the map hits",
+    "deletion, insertion": "deletion and insertion, the larger p",
+    "conservation without biases": "conservation error of a network without biases",
+    "randomisation, rank": "rank correlation after new weights",
+    "randomisation, SSIM": "similarity (SSIM) after new weights",
+    "seed consistency": "correlation between two trainings",
+    "class contrast": "relevance in controls over that in patients",
+    "dose": "correlation with lesion volume",
+}
+
+
+def targets() -> Section:
+    """The targets that the project set itself."""
+    file = BENCHMARKS / "targets.tsv"
+    rows = []
+    for row in tsv.read(file).to_dict("records"):
+        target = re.sub(r"(?<!\d)\.(\d)", r"0.\1", row["target"])
+        numbers = re.findall(r"-?\d[\d.]*(?:e-\d+)?", row["reached"])
+        has_interval = " to " in row["reached"]
+        value = numbers[0] if has_interval else max(numbers, key=float)
+        low, high = numbers[1:] if has_interval else ("", "")
+        holds = "yes" if row["holds"] else "no"
+        rows.append([TARGET_NAMES[row["measure"]], target, value, low, high, holds])
+    blocks = [
+        "Targets that the project set itself, for networks trained in pairs. The file says which "
+        "map each row is measured on and what limits it.",
+        markdown_table(
+            ["measure", "target", "reached", "95 % CI, from", "95 % CI, to", "holds"], rows
+        ),
+    ]
+    return Section("Targets", blocks, [file], "make proof-localisation")
+
+
+def league() -> Section:
+    """Rules and methods on the demo's own holdout scans."""
+    blocks = [
+        "Every rule and method was run on the 21 holdout scans with lesions (13 patients and 8 "
+        "controls), for three networks. The tables show three rules; the files hold all of them, "
+        "further checks and reference maps. Difference: AUPRC of the rule minus AUPRC of the "
+        "brightness of the scan."
+    ]
+    rows, files = [], []
+    for variant in ("pretrained", "scratch", "pairs"):
+        file = QUALITY / variant / "league.tsv"
+        files.append(file)
+        table = tsv.read(file).set_index("map")
+        for rule in ("epsilon", "epsilon_gamma", "epsilon_half_gamma_box"):
+            difference = with_interval(table.loc[rule], "auprc_difference")
+            auprc = number(table.loc[rule, "auprc"])
+            rows.append([VARIANT_NAMES[variant], rule, auprc, *difference])
+    header = ["network", "rule", "AUPRC", "difference", "95 % CI, from", "95 % CI, to"]
+    blocks.append(markdown_table(header, rows))
+    controls_file = QUALITY / "pairs" / "controls.tsv"
+    files.append(controls_file)
+    controls = tsv.read(controls_file)
+    control_names = {"untrained": "random weights", "permuted": "trained on permuted labels"}
+    is_gamma = (controls["map"] == "epsilon_gamma") & (controls["measure"] == "auprc")
+    control_rows = []
+    for row in controls[is_gamma].to_dict("records"):
+        name = control_names.get(row["control"], row["control"])
+        control_rows.append([name, number(row["value"])])
+    trained = controls.loc[is_gamma, "trained"].iloc[0]
+    control_rows.append(["trained in pairs", number(trained)])
+    blocks.append("The same rule, epsilon_gamma, on networks that learnt nothing:")
+    blocks.append(markdown_table(["network", "AUPRC"], control_rows))
+    return Section("Rules and methods side by side", blocks, files, "make quality")
+
+
+def search() -> Section:
+    """Which rule: chosen on one part of the simulated brains, reported on another."""
+    file = BENCHMARKS / "search.json"
+    record = read_json(file)
+    rows = []
+    for network, result in record["result"]["test"].items():
+        if network == "all":
+            continue
+        difference = result["less_strongest_baseline"]["auprc"]
+        ends = [number(difference[name]) for name in ("auprc", "auprc_low", "auprc_high")]
+        rows.append([network, result["rule"], *ends])
+    blocks = [
+        "Other simulated brains, with lesions of varied size, contrast, number and place, and with "
+        "decoys. For each network the rule was chosen on 12 brains and is reported on 16 others. "
+        "Difference: AUPRC of the chosen rule minus AUPRC of the brightness of the scan.",
+        markdown_table(
+            ["network", "chosen rule", "difference", "95 % CI, from", "95 % CI, to"], rows
+        ),
+        "No rule is above brightness here. The rule that won over all four kinds of network, "
+        "epsilon_half_gamma_box (gamma 0.5), is the default of `msxai.lrp.explain`. The 16 brains "
+        "had been looked at once before the last rules and the networks in pairs were added. The "
+        "paper's figures keep epsilon. The reports of widths 8 and 32 rest on one training each.",
+        "![AUPRC by rule and network](../benchmarks/search.png)",
+    ]
+    files = [file, BENCHMARKS / "search.tsv", BENCHMARKS / "search_factors.tsv"]
+    return Section("Which rule?", blocks, files, "make quality && make proof-search")
+
+
+def transfer() -> Section:
+    """Networks of simulated scans on two real patients."""
+    file = BENCHMARKS / "transfer.tsv"
+    table = tsv.read(file)
+    rows = []
+    for variant in ("pretrained", "scratch", "pairs"):
+        for patient in ("sub-patient07", "sub-patient19"):
+            is_row = (table["variant"] == variant) & (table["participant_id"] == patient)
+            maps = table[is_row].set_index("map")
+            rules = maps[maps["kind"] == "rule"]
+            rows.append(
+                [
+                    VARIANT_NAMES[variant],
+                    patient.removeprefix("sub-"),
+                    number(maps.loc["epsilon", "auprc"]),
+                    number(rules["auprc"].max()),
+                    number(maps.loc["brightness", "auprc"]),
+                    f"{int(rules['pointing'].sum())}",
+                ]
+            )
+    blocks = [
+        "**Real scans.** Two patients with MS (Lesjak et al. 2017), explained by networks that "
+        "have seen simulated scans only. Six LRP rules were run. The last column counts the rules "
+        "whose highest voxel lies in a lesion or within one voxel of it.",
+        markdown_table(
+            [
+                "network",
+                "patient",
+                "AUPRC, epsilon",
+                "AUPRC, best rule",
+                "AUPRC, brightness",
+                "rules that hit (of 6)",
+            ],
+            rows,
+        ),
+        "Brightness is far ahead in one patient. In the other patient two rules of the networks in "
+        "pairs are ahead of it. Two patients show that the method runs on real scans. They do not "
+        "show how well it works.",
+    ]
+    return Section("Two real patients", blocks, [file], "make proof-transfer")
+
+
+def region_tests() -> Section:
+    """False positives of the tests of regions."""
+    file = BENCHMARKS / "region_null.json"
+    record = read_json(file)
+    rows = []
+    for row in record["null"]:
+        rate = row["false_positives"] / row["of"]
+        rows.append([row["atlas"], row["sign"], row["regions"], row["of"], number(rate, 3)])
+    planted = []
+    for row in record["planted"]:
+        planted.append([number(row["effect_sd"], 0), number(row["p_fwe"], 4)])
+    blocks = [
+        "Groups were drawn at random, so that no region differs. The nominal rate of false "
+        "positives is 0.05 for each atlas.",
+        markdown_table(["atlas", "relevance", "regions", "random groups", "false positives"], rows),
+        f"An effect was planted in one region ({record['planted_region']}):",
+        markdown_table(["effect (SD)", "corrected p of that region"], planted),
+    ]
+    return Section("Tests of regions", blocks, [file], "make proof-regions")
+
+
+def explanation_speed() -> Section:
+    """Time and memory of LRP."""
+    file = BENCHMARKS / "lrp_speed.tsv"
+    table = tsv.read(file).set_index(["engine", "rule", "volumes", "batch"])
+    names = {
+        ("msxai", "epsilon"): "msxai, epsilon",
+        ("gradient", "gradient"): "TensorFlow, plain gradient",
+        ("innvestigate", "epsilon"): "iNNvestigate, epsilon",
+    }
+    volumes = {"scan": "simulated scan", "dense": "noise without empty voxels"}
+    rows = []
+    for kind, volume in volumes.items():
+        for (engine, rule), name in names.items():
+            row = table.loc[(engine, rule, kind, 1)]
+            rows.append([name, volume, number(row["median"], 3), number(row["memory_gb"])])
+    stream_file = BENCHMARKS / "lrp_stream.json"
+    stream = read_json(stream_file)["result"]
+    memory_rows = [
+        ["after the first 50 volumes", number(stream["memory_gb_first_blocks"][0])],
+        ["after 1,000 volumes", number(stream["memory_gb_last_block"])],
+    ]
+    blocks = [
+        "The paper's network, width 64, one volume of 96 x 114 x 96 voxels, 2 threads, medians "
+        "of 7 in one alternating run. Only ratios within the table mean something.",
+        markdown_table(["engine", "volume", "time (s)", "peak memory (GB)"], rows),
+        "1,000 volumes explained one after the other, from NIfTI to NIfTI:",
+        markdown_table(["when", "memory (GB)"], memory_rows),
+        "![Time of each engine](../benchmarks/lrp_speed.png)",
+    ]
+    command = "make proof-lrp-speed proof-lrp-stream"
+    return Section("Time and memory of LRP", blocks, [file, stream_file], command)
+
+
+def training_speed() -> Section:
+    """Training of the fast network and of the plain one, round by round."""
+    file = BENCHMARKS / "training_speed.tsv"
+    table = tsv.read(file)
+    rows, medians = [], []
+    for width, of_width in table.groupby("width"):
+        speeds = of_width.pivot_table(index="round", columns="network", values="volumes_per_second")
+        ratios = speeds["fast"] / speeds["plain"]
+        memory = of_width.groupby("network")["memory_gb"].max()
+        medians.append(
+            [
+                width,
+                number(ratios.median()),
+                number(ratios.min()),
+                number(ratios.max()),
+                number(memory["fast"]),
+                number(memory["plain"]),
+            ]
+        )
+        for index, ratio in ratios.items():
+            rows.append([width, index + 1, number(ratio)])
+    blocks = [
+        "The fast network computes a convolution only where the pooling after it keeps a value. "
+        "The plain network is the same one built of Keras layers. Batches of 4, 2 threads, five "
+        "rounds, each with both networks.",
+        markdown_table(
+            [
+                "width",
+                "speed-up, median of rounds",
+                "smallest",
+                "largest",
+                "memory, fast (GB)",
+                "memory, plain (GB)",
+            ],
+            medians,
+        ),
+        "The machine changed its speed between rounds, hence the spread. The losses of both "
+        "networks differ by rounding alone.",
+        markdown_table(["width", "round", "speed-up"], rows),
+    ]
+    return Section("Time and memory of training", blocks, [file], "make proof-training-speed")
+
+
+def preparation() -> Section:
+    """Time and memory of data preparation by number of scans."""
+    file = BENCHMARKS / "preparation.tsv"
+    rows = []
+    for row in tsv.read(file).to_dict("records"):
+        a_scan = row["seconds"] / row["scans"]
+        cells = [int(row["scans"]), number(row["seconds"], 0), number(a_scan, 3)]
+        rows.append([*cells, number(row["peak_memory_gb"])])
+    blocks = [
+        "Scans of 1 mm, three visits a subject, 2 processes. Memory does not grow with the number "
+        "of scans.",
+        markdown_table(["scans", "time (s)", "time a scan (s)", "peak memory (GB)"], rows),
+    ]
+    return Section("Data preparation", blocks, [file], "make proof-preparation")
+
+
+def simulated_cohorts() -> Section:
+    """How real the simulated cohorts are: a pointer, since the proof writes its own page."""
+    file = BENCHMARKS / "phantom_realism.tsv"
+    table = tsv.read(file)
+    names = {
+        "auprc_small": "AUPRC of brightness, lesions 0.08 to 0.2 % of the brain",
+        "auprc_large": "AUPRC of brightness, lesions 0.5 to 1 % of the brain",
+        "lesion_z": "z-score of lesions",
+        "auc_lesion_load": "AUC of lesion load, MS or control",
+        "auc_tissues": "AUC of tissue volumes and means, MS or control",
+        "auc_hippocampus_ventricle": "AUC of hippocampal and ventricular volume, AD or control",
+    }
+    rows = []
+    for column, name in names.items():
+        values = table[column]
+        rows.append([name, number(values.mean()), number(values.min()), number(values.max())])
+    blocks = [
+        "Four cohorts, each of another seed. The file `benchmarks/phantom_realism.md` compares "
+        "them with real scans.",
+        markdown_table(["measure", "mean", "smallest", "largest"], rows),
+    ]
+    return Section("How real are the simulated cohorts?", blocks, [file], "make proof-phantom")
+
+
+SECTIONS = [
+    classification,
+    holdout,
+    without_lesions,
+    filling,
+    shortcuts,
+    ladder,
+    targets,
+    league,
+    search,
+    transfer,
+    region_tests,
+    explanation_speed,
+    training_speed,
+    preparation,
+    simulated_cohorts,
+]
+
+
+def proofs() -> list:
+    """Return name, commit and date of each committed proof."""
+    records = []
+    for path in sorted(BENCHMARKS.glob("*.json")):
+        record = read_json(path)
+        records.append((path.stem, record["commit"], record["written"][:10]))
+    return records
+
+
+def proofs_section() -> str:
+    """Return the table of proofs: at which commit each was run."""
+    rows = []
+    for name, commit, date in proofs():
+        has_changes = "yes" if commit.endswith("+changes") else "no"
+        rows.append([f"`benchmarks/{name}.json`", f"`{commit[:7]}`", has_changes, date])
+    header = ["record", "commit", "uncommitted changes", "date"]
+    return "\n\n".join(
+        [
+            "## When each proof was run",
+            "A proof belongs to the commit that it was run at. `make docs` prints how many commits "
+            "have changed the package or the proof's script since then.",
+            markdown_table(header, rows),
+        ]
+    )
+
+
+def page() -> str:
+    """Return the whole page as Markdown."""
+    parts = [INTRODUCTION]
+    for section in SECTIONS:
+        parts.append(section().markdown())
+    parts.append(proofs_section())
+    return "\n\n".join(parts) + "\n"
+
+
+def commits_since(commit: str, script: str) -> str:
+    """Count the commits after `commit` that changed the package or the script."""
+    hash_only = commit.removesuffix("+changes")
+    command = ["git", "rev-list", "--count", f"{hash_only}..HEAD", "--", "msxai", script]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() if answer.returncode == 0 else "unknown number of"
+
+
+def print_ages():
+    """Print how many commits have changed what each proof depends on since it was run."""
+    for name, commit, date in proofs():
+        count = commits_since(commit, f"benchmarks/{name}.py")
+        print(f"benchmarks/{name}.json: run {date}; {count} commits of code since")
+
+
+def main() -> int:
+    """Write the page, or check it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    options = parser.parse_args()
+    text = page()
+    if options.check:
+        is_current = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text
+        if not is_current:
+            print("docs/measured.md differs from the committed tables. To mend it: make docs")
+        return 0 if is_current else 1
+    PAGE.write_text(text, encoding="utf-8")
+    print_ages()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
