@@ -68,7 +68,7 @@ prepared.table.groupby(["part", "group"])["participant_id"].agg(scans="size", su
 
 # %%
 model = network.build(width, dropout=dropout, fast=True)
-weights = where.start(start, width=width, normalisation=normalisation)
+weights = where.initial_weights(start, width=width, normalisation=normalisation)
 if weights:
     network.load_weights(model, weights)
 print(f"{variant}: starts from {weights.relative_to(weights.parents[2]) if weights else 'random weights'}")

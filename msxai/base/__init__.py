@@ -1,1 +1,1 @@
-"""What all boxes stand on: errors, parameters, provenance, where results lie, tables, statistics."""
+"""What all boxes use: errors, parameters, provenance, the results folder, tables, statistics."""

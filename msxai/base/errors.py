@@ -1,57 +1,81 @@
-"""One error type per kind of bad input; each message says where, what was found, what was expected and how to mend it."""
+"""One error type for each kind of bad input; every message has the same four parts."""
+
+__all__ = [
+    "CohortError",
+    "EngineError",
+    "ImageError",
+    "MissingAtlasError",
+    "MissingStepError",
+    "MsxaiError",
+    "ParameterError",
+    "RegistrationError",
+    "SplitError",
+    "StaleInputError",
+]
 
 
 class MsxaiError(Exception):
     """Base of all errors that a user can mend.
 
+    The parts of the message are kept as the attributes ``where``, ``found``, ``expected`` and
+    ``mend``.
+
     Parameters
     ----------
     where : str or pathlib.Path
         The file, column or parameter at fault.
-    found : str
+    actual : str
         What is there.
     expected : str
         What should be there.
     mend : str
-        What to do about it, a full sentence or command.
+        What to do about it, a full sentence or a command.
+
+    Examples
+    --------
+    >>> print(MsxaiError("table.tsv, column age", "'old'", "a number", "Mend the table."))
+    table.tsv, column age: found 'old'; expected a number. Mend the table.
     """
 
-    def __init__(self, where, found: str, expected: str, mend: str):
-        self.where, self.found, self.expected, self.mend = str(where), found, expected, mend
-        super().__init__(f"{where}: found {found}; expected {expected}. {mend}")
+    def __init__(self, where, actual: str, expected: str, mend: str):
+        self.where = str(where)
+        self.found = actual
+        self.expected = expected
+        self.mend = mend
+        super().__init__(f"{where}: found {actual}; expected {expected}. {mend}")
 
 
 class ParameterError(MsxaiError):
-    """A notebook's parameter is misspelt, of a wrong type or out of range."""
+    """A notebook's parameter is misspelt, has the wrong type or is out of range."""
 
 
 class CohortError(MsxaiError):
-    """A cohort's folder or table: missing file or column, unknown label, duplicate participant."""
+    """A cohort's folder or table lacks a file or column, or holds a wrong label or row."""
 
 
 class ImageError(MsxaiError):
-    """An image file that cannot be used as it is: truncated, empty, not NIfTI, 4D, without a space, not finite."""
+    """An image file is truncated, empty, not NIfTI, 4D, without a space or not finite."""
 
 
 class RegistrationError(MsxaiError):
-    """A scan finds no way into MNI152 space: no head or brain in it, or a registration that ends nowhere."""
+    """A scan cannot be registered to MNI152: it shows no head or brain, or no transform fits."""
 
 
 class SplitError(MsxaiError):
-    """A subject stands on two sides of a split, or a part of it is empty."""
+    """A subject is on two sides of a split, or a part of the split is empty."""
 
 
 class MissingStepError(MsxaiError):
-    """An earlier notebook has not run yet."""
+    """An earlier notebook has not been run yet."""
 
 
 class StaleInputError(MsxaiError):
-    """A result of an earlier notebook was made with other parameters or from other data, or was changed since."""
+    """An earlier notebook's result has other parameters or other data, or was changed since."""
 
 
 class MissingAtlasError(MsxaiError):
-    """An atlas's file is not here; what needs it can be left out with this message as the reason."""
+    """An atlas file is missing; the message is the reason for leaving out what needs it."""
 
 
 class EngineError(MsxaiError):
-    """A layer that LRP is not defined for, or the innvestigate process failed."""
+    """LRP is not defined for a layer, or the iNNvestigate process failed."""

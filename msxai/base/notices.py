@@ -1,4 +1,4 @@
-"""The two sentences that stand on every figure, page and sidecar."""
+"""The two sentences that every figure, page and sidecar carries."""
 
 __all__ = ["NOTICE", "SYNTHETIC"]
 

@@ -1,7 +1,7 @@
-"""Where "is this a parameter of the notebook, and may it have this value?" is decided.
+"""Checks a notebook's parameters: their names, types and choices.
 
-papermill only warns of a parameter that a notebook does not have, and passes any type. Each notebook therefore calls `check` right
-after its tagged cell.
+papermill only warns of a parameter that a notebook does not have, and passes any type. Each
+notebook therefore calls `check` right after its cell of parameters.
 """
 
 import ast
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from msxai import ROOT
 from msxai.base.errors import ParameterError
+
+__all__ = ["check", "located", "one_of"]
 
 _KINDS = {
     bool: "true or false",
@@ -21,86 +23,115 @@ _KINDS = {
 
 
 def check(namespace: dict) -> dict:
-    """Check the parameters of the calling notebook, whoever set them (papermill, Snakemake, a person in JupyterLab).
+    """Check the parameters of the calling notebook, set by papermill, Snakemake or a person.
 
     Parameters
     ----------
     namespace : dict
-        The notebook's ``globals()``. Its parameters are the annotated names (``width: int = 16``); whole numbers given for a
-        ``float`` are made floats there.
+        The notebook's ``globals()``. Its parameters are the annotated names (``width: int = 16``).
+        A whole number given for a ``float`` becomes a float there.
 
     Returns
     -------
     dict
-        Name to value, in the order of the tagged cell.
+        Name to value, in the order of the cell of parameters.
 
     Raises
     ------
     ParameterError
-        A name that the notebook does not have (with the nearest one that it has), or a value of a wrong type.
+        A name that the notebook does not have (with the nearest name that it has), or a value of
+        a wrong type.
     """
     kinds = namespace.get("__annotations__", {})
-    history = namespace.get("In", [])
-    injected = (
-        history[-2] if len(history) > 1 and history[-2].lstrip().startswith("# Parameters") else ""
-    )
-    for name in _assigned(injected):
+    for name in _assigned_names(_injected_cell(namespace)):
         if name not in kinds:
             raise ParameterError(
                 f"parameter {name}",
                 "a name that this notebook does not have",
                 f"one of {', '.join(kinds)}",
-                _nearest(name, kinds),
+                _suggestion(name, kinds),
             )
     values = {}
     for name, kind in kinds.items():
-        value = namespace[name]
-        if kind is float and type(value) is int:
-            value = namespace[name] = float(value)
-        if type(value) is not kind:
-            raise ParameterError(
-                f"parameter {name}",
-                f"{value!r} ({type(value).__name__})",
-                f"{_KINDS[kind]} ({kind.__name__})",
-                f"Pass a value such as the default in the notebook's parameters cell, e.g. papermill -p {name} VALUE.",
-            )
-        values[name] = value
+        values[name] = _typed(name, namespace[name], kind)
+    namespace.update(values)
     return values
 
 
 def one_of(name: str, value, choices):
-    """Return `value` where it is one of `choices`; else a `ParameterError` with the nearest one."""
+    """Return `value` if it is one of `choices`.
+
+    Parameters
+    ----------
+    name : str
+        The parameter's name, for the error.
+    value : object
+    choices : iterable of str
+
+    Raises
+    ------
+    ParameterError
+        `value` is not one of `choices`; the message suggests the nearest one.
+
+    Examples
+    --------
+    >>> one_of("rule", "epsilon", ["z", "epsilon"])
+    'epsilon'
+    """
     if value in choices:
         return value
     raise ParameterError(
         f"parameter {name}",
         repr(value),
         f"one of {', '.join(choices)}",
-        _nearest(str(value), choices),
+        _suggestion(str(value), choices),
     )
 
 
 def located(path: str) -> Path:
-    """`path` as a `Path`; a relative one starts at the checkout, so that a notebook does the same from any working folder."""
+    """Return `path` as a `Path`; a relative one starts at the checkout.
+
+    A notebook therefore does the same from any working folder.
+    """
     return ROOT / Path(path).expanduser()
 
 
-def _assigned(source: str) -> list[str]:
-    """Names that a cell assigns, in order."""
-    nodes = ast.walk(ast.parse(source))
-    return [
-        target.id
-        for node in nodes
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    ]
+def _injected_cell(namespace: dict) -> str:
+    """Return the source of the cell that papermill added before the calling one, or nothing."""
+    history = namespace.get("In", [])
+    if len(history) < 2:
+        return ""
+    previous = history[-2]
+    return previous if previous.lstrip().startswith("# Parameters") else ""
 
 
-def _nearest(name: str, names) -> str:
-    near = difflib.get_close_matches(name, list(names), 1, 0.5)
-    return (
-        f"Did you mean {near[0]}?"
-        if near
-        else "See the notebook's parameters cell for what each one means."
+def _assigned_names(source: str) -> list[str]:
+    """Return the names that a cell assigns, in order."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return names
+
+
+def _typed(name: str, value, kind: type):
+    """Return a parameter's value as its type; refuse another type."""
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is kind:
+        return value
+    example = f"papermill -p {name} VALUE"
+    raise ParameterError(
+        f"parameter {name}",
+        f"{value!r} ({type(value).__name__})",
+        f"{_KINDS[kind]} ({kind.__name__})",
+        f"Pass a value such as the default in the notebook's cell of parameters, e.g. {example}.",
     )
+
+
+def _suggestion(name: str, names) -> str:
+    """Return the question whether the nearest of `names` was meant."""
+    nearest = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    if nearest:
+        return f"Did you mean {nearest[0]}?"
+    return "See the notebook's cell of parameters for what each one means."

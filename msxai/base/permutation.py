@@ -1,8 +1,10 @@
-"""Is a region really different? Permutation of subjects with the maximum over all regions, and the false discovery rate.
+"""Permutation tests of all regions at once, and the false discovery rate.
 
-Every region of a family enters, none is chosen first: a test on the subjects that chose the region would find what it was made to find.
-The p values of a family are by single-step max-T (Westfall, Young 1993, Resampling-Based Multiple Testing; Nichols, Holmes 2002, Hum Brain
-Mapp 15:1, doi:10.1002/hbm.1058), which asks only that subjects are exchangeable where no region differs, whatever regions have in common.
+Every region of a family enters the test. No region is selected first, because a test on the
+subjects that selected it would be circular. The p values of a family are by single-step max-T
+(Westfall, Young 1993, Resampling-Based Multiple Testing; Nichols, Holmes 2002, Hum Brain Mapp 15:1,
+doi:10.1002/hbm.1058). It assumes only that subjects are exchangeable under the null hypothesis,
+however the regions are correlated.
 """
 
 from itertools import chain, combinations, product
@@ -12,46 +14,56 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-CHUNK = 2000  # permutations at a time
-TIE = 1e-9  # two statistics that differ by less, relative to the larger, are the same but for rounding
+__all__ = ["correlations", "paired", "two_groups"]
+
+_CHUNK = 2000  # permutations at a time
+_TIE = 1e-9  # statistics whose relative difference is smaller differ by rounding only
+_COLUMNS = ["difference", "t", "p", "p_fwe", "p_fdr"]
+_FEWEST_SUBJECTS = 5  # of a correlation
 
 
 def two_groups(values, labels, n: int = 10000, seed: int = 0) -> pd.DataFrame:
-    """Compare patients and controls, region by region, by permuting who is a patient.
+    """Compare patients and controls in each region by permuting the labels of subjects.
 
     Parameters
     ----------
     values : array_like of shape (subjects, regions)
-        One row a subject; subjects with several scans are averaged first.
+        One row a subject; average the scans of a subject first.
     labels : array_like of shape (subjects,)
         1 patient, 0 control; at least two of each.
     n : int
-        Permutations. Where there are no more than that in all, each is taken once and p is exact; else they are drawn, and the observed
-        labelling counts as one of them (Phipson, Smyth 2010, doi:10.2202/1544-6115.1585).
+        Number of permutations. If there are no more than `n` labellings, each is taken once and p
+        is exact. Otherwise they are drawn, and the observed labelling counts as one of them
+        (Phipson, Smyth 2010, doi:10.2202/1544-6115.1585).
     seed : int
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------
     pandas.DataFrame
-        One row a region: difference (patients less controls), t (Welch), p (two-sided), p_fwe (max-T), p_fdr (Benjamini, Hochberg
-        1995). A region without any spread has t = 0 and p = 1.
+        One row a region: difference (mean of patients minus mean of controls), t (Welch),
+        p (two-sided), p_fwe (max-T), p_fdr (Benjamini, Hochberg 1995). A region without any spread
+        has t = 0 and p = 1.
+
+    Examples
+    --------
+    >>> table = two_groups([[5.0], [6.0], [7.0], [1.0], [2.0], [3.0]], [1, 1, 1, 0, 0, 0])
+    >>> table[["difference", "p"]].to_numpy().tolist()
+    [[4.0, 0.1]]
     """
-    values, labels = np.asarray(values, float), np.asarray(labels, int)
-    scaled = _scaled(values)
-    patients = int(labels.sum())
-    if comb(len(labels), patients) <= n:
-        chosen = np.fromiter(
-            chain.from_iterable(combinations(range(len(labels)), patients)), int
-        ).reshape(-1, patients)
-        drawn = np.zeros((len(chosen), len(labels)), int)
-        np.put_along_axis(drawn, chosen, 1, axis=1)
-        drawn = drawn[(drawn != labels).any(axis=1)]
-    else:
-        drawn = np.random.default_rng(seed).permuted(np.tile(labels, (n, 1)), axis=1)
-    table = _counted(_welch(scaled, labels[None])[0], lambda part: _welch(scaled, part), drawn)
-    difference = values[labels == 1].mean(0) - values[labels == 0].mean(0)
-    return table.assign(difference=difference)[["difference", "t", "p", "p_fwe", "p_fdr"]]
+    values = np.asarray(values, float)
+    labels = np.asarray(labels, int)
+    scaled = _scaled(values, centre=True)
+    observed = _welch_t(scaled, labels[None])[0]
+
+    def statistic(labellings):
+        return _welch_t(scaled, labellings)
+
+    table = _p_values(observed, statistic, _labellings(labels, n, seed))
+    patient_mean = values[labels == 1].mean(axis=0)
+    control_mean = values[labels == 0].mean(axis=0)
+    table["difference"] = patient_mean - control_mean
+    return table[_COLUMNS]
 
 
 def paired(values, n: int = 10000, seed: int = 0) -> pd.DataFrame:
@@ -60,7 +72,7 @@ def paired(values, n: int = 10000, seed: int = 0) -> pd.DataFrame:
     Parameters
     ----------
     values : array_like of shape (subjects, regions)
-        Differences, one condition less the other.
+        Differences, one condition minus the other.
     n, seed
         As in `two_groups`; there are 2^subjects flips.
 
@@ -71,17 +83,19 @@ def paired(values, n: int = 10000, seed: int = 0) -> pd.DataFrame:
     """
     values = np.asarray(values, float)
     scaled = _scaled(values, centre=False)
-    if 2 ** len(values) <= n:
-        signs = np.array(list(product([1, -1], repeat=len(values))))[1:]
-    else:
-        signs = np.random.default_rng(seed).choice([1, -1], (n, len(values)))
-    ones = np.ones((1, len(values)), int)
-    table = _counted(_one_sample(scaled, ones)[0], lambda part: _one_sample(scaled, part), signs)
-    return table.assign(difference=values.mean(0))[["difference", "t", "p", "p_fwe", "p_fdr"]]
+    no_flip = np.ones((1, len(values)), int)
+    observed = _one_sample_t(scaled, no_flip)[0]
+
+    def statistic(signs):
+        return _one_sample_t(scaled, signs)
+
+    table = _p_values(observed, statistic, _sign_flips(len(values), n, seed))
+    table["difference"] = values.mean(axis=0)
+    return table[_COLUMNS]
 
 
 def correlations(values, covariate, level: float = 0.95) -> pd.DataFrame:
-    """Spearman's rank correlation of each region with a covariate, with its interval.
+    """Correlate each region with a covariate by Spearman's rank correlation, with its interval.
 
     Parameters
     ----------
@@ -89,79 +103,135 @@ def correlations(values, covariate, level: float = 0.95) -> pd.DataFrame:
     covariate : array_like of shape (subjects,) or (subjects, regions)
         NaN where unknown: those subjects are left out.
     level : float
-        Coverage of the interval: Fisher's z with the variance (1 + r^2 / 2) / (n - 3) (Bonett, Wright 2000, Psychometrika 65:23,
-        doi:10.1007/BF02294183).
+        Coverage of the interval: Fisher's z with the variance (1 + r^2 / 2) / (n - 3)
+        (Bonett, Wright 2000, Psychometrika 65:23, doi:10.1007/BF02294183).
 
     Returns
     -------
     pandas.DataFrame
-        One row a region: n, r, low, high, p (two-sided), p_fdr (Benjamini-Hochberg). NaN where fewer than five subjects are left or one
-        of the two does not vary.
+        One row a region: n, r, low, high, p (two-sided), p_fdr (Benjamini-Hochberg). NaN where
+        fewer than five subjects have both values or one of the two does not vary.
     """
     values = np.asarray(values, float)
-    covariates = np.broadcast_to(
-        np.reshape(np.asarray(covariate, float), (len(values), -1)), values.shape
-    )
+    covariates = np.reshape(np.asarray(covariate, float), (len(values), -1))
+    covariates = np.broadcast_to(covariates, values.shape)
     rows = []
-    for value, other in zip(values.T, covariates.T, strict=True):
-        known = np.isfinite(value) & np.isfinite(other)
-        row = {"n": int(known.sum()), "r": np.nan, "low": np.nan, "high": np.nan, "p": np.nan}
-        if row["n"] >= 5 and np.ptp(value[known]) > 0 and np.ptp(other[known]) > 0:
-            r, p = stats.spearmanr(value[known], other[known])
-            half = stats.norm.isf((1 - level) / 2) * np.sqrt((1 + r**2 / 2) / (row["n"] - 3))
-            z = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
-            row |= {"r": r, "low": np.tanh(z - half), "high": np.tanh(z + half), "p": p}
-        rows.append(row)
+    for region in range(values.shape[1]):
+        rows.append(_correlation(values[:, region], covariates[:, region], level))
     table = pd.DataFrame(rows)
-    return table.assign(p_fdr=_fdr(table["p"].to_numpy()))
+    table["p_fdr"] = _false_discovery_rate(table["p"].to_numpy())
+    return table
 
 
-def _scaled(values, centre: bool = True) -> np.ndarray:
-    """Each region in units of its own size: products of large and small numbers would lose digits."""
-    moved = values - values.mean(0) if centre else values
-    size = np.sqrt((moved**2).mean(0))
-    still = size <= 1e-12 * np.abs(values).max(0)
-    return np.where(still, 0, moved / np.where(still, 1, size))
+def _correlation(region_values, covariate, level: float) -> dict:
+    """Return one row of `correlations`."""
+    complete = np.isfinite(region_values) & np.isfinite(covariate)
+    x = region_values[complete]
+    y = covariate[complete]
+    row = {"n": len(x), "r": np.nan, "low": np.nan, "high": np.nan, "p": np.nan}
+    if len(x) < _FEWEST_SUBJECTS or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return row
+    r, p = stats.spearmanr(x, y)
+    variance = (1 + r**2 / 2) / (len(x) - 3)
+    half_width = stats.norm.isf((1 - level) / 2) * np.sqrt(variance)
+    z = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
+    row["r"] = r
+    row["low"] = np.tanh(z - half_width)
+    row["high"] = np.tanh(z + half_width)
+    row["p"] = p
+    return row
 
 
-def _welch(values, labels) -> np.ndarray:
-    """Welch's t of every labelling (rows of `labels`) and region."""
-    squares, parts = values**2, []
-    for group in labels, 1 - labels:
-        n = group.sum(1)[:, None]
-        mean = group @ values / n
-        parts.append((mean, np.maximum(group @ squares / n - mean**2, 0) / (n - 1)))
-    return _ratio(parts[0][0] - parts[1][0], np.sqrt(parts[0][1] + parts[1][1]))
+def _labellings(labels, n: int, seed: int) -> np.ndarray:
+    """Return the labellings to compare with the observed one, one a row."""
+    n_patients = int(labels.sum())
+    if comb(len(labels), n_patients) > n:
+        copies = np.tile(labels, (n, 1))
+        return np.random.default_rng(seed).permuted(copies, axis=1)
+    choices = combinations(range(len(labels)), n_patients)
+    patients = np.fromiter(chain.from_iterable(choices), int).reshape(-1, n_patients)
+    labellings = np.zeros((len(patients), len(labels)), int)
+    np.put_along_axis(labellings, patients, 1, axis=1)
+    differs = (labellings != labels).any(axis=1)
+    return labellings[differs]
 
 
-def _one_sample(values, signs) -> np.ndarray:
-    mean = signs @ values / len(values)
-    return _ratio(mean, np.sqrt(np.maximum((values**2).mean(0) - mean**2, 0) / (len(values) - 1)))
+def _sign_flips(n_subjects: int, n: int, seed: int) -> np.ndarray:
+    """Return the signs to compare with no flip at all, one row a flip."""
+    if 2**n_subjects > n:
+        return np.random.default_rng(seed).choice([1, -1], (n, n_subjects))
+    flips = list(product([1, -1], repeat=n_subjects))
+    return np.array(flips[1:])  # the first has no flip
+
+
+def _scaled(values, centre: bool) -> np.ndarray:
+    """Return each region in units of its own root mean square, its mean removed if `centre`.
+
+    Products of large and small numbers would lose digits.
+    """
+    shifted = values - values.mean(axis=0) if centre else values
+    magnitude = np.sqrt((shifted**2).mean(axis=0))
+    constant = magnitude <= 1e-12 * np.abs(values).max(axis=0)
+    return np.where(constant, 0, shifted / np.where(constant, 1, magnitude))
+
+
+def _welch_t(values, labellings) -> np.ndarray:
+    """Return Welch's t of every labelling (a row of `labellings`) and region."""
+    patient_mean, patient_error = _mean_and_squared_error(values, labellings)
+    control_mean, control_error = _mean_and_squared_error(values, 1 - labellings)
+    return _ratio(patient_mean - control_mean, np.sqrt(patient_error + control_error))
+
+
+def _mean_and_squared_error(values, members) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the squared standard error of each group (a row of `members`)."""
+    n = members.sum(axis=1)[:, None]
+    mean = members @ values / n
+    variance = members @ values**2 / n - mean**2
+    return mean, np.maximum(variance, 0) / (n - 1)
+
+
+def _one_sample_t(values, signs) -> np.ndarray:
+    """Return the one-sample t of every flip (a row of `signs`) and region."""
+    n = len(values)
+    mean = signs @ values / n
+    variance = np.maximum((values**2).mean(axis=0) - mean**2, 0)
+    return _ratio(mean, np.sqrt(variance / (n - 1)))
 
 
 def _ratio(difference, error) -> np.ndarray:
-    """0 where nothing differs; very large, not infinite, where the groups differ without any spread."""
-    return np.where(np.abs(difference) < 1e-12, 0, difference / np.maximum(error, 1e-9))
+    """Return difference / error: 0 without a difference; without error large, not infinite."""
+    ratio = difference / np.maximum(error, 1e-9)
+    return np.where(np.abs(difference) < 1e-12, 0, ratio)
 
 
-def _counted(observed, statistic, drawn) -> pd.DataFrame:
-    """How often the observed statistics are reached by those of `drawn` and by themselves."""
-    size, above, above_max = (
-        np.abs(observed) * (1 - TIE),
-        np.ones(len(observed)),
-        np.ones(len(observed)),
-    )
-    for start in range(0, len(drawn), CHUNK):
-        found = np.abs(statistic(drawn[start : start + CHUNK]))
-        above += (found >= size).sum(0)
-        above_max += (found.max(1)[:, None] >= size).sum(0)
-    p, family = above / (len(drawn) + 1), above_max / (len(drawn) + 1)
-    return pd.DataFrame({"t": observed, "p": p, "p_fwe": family, "p_fdr": _fdr(p)})
+def _p_values(observed, statistic, permutations) -> pd.DataFrame:
+    """Count how often the observed statistics are reached, by themselves included.
+
+    Parameters
+    ----------
+    observed : ndarray of shape (regions,)
+    statistic : callable
+        Takes rows of `permutations`, returns shape (rows, regions).
+    permutations : ndarray of shape (permutations, subjects)
+    """
+    threshold = np.abs(observed) * (1 - _TIE)
+    reached = np.ones(len(observed))
+    reached_by_maximum = np.ones(len(observed))
+    for start in range(0, len(permutations), _CHUNK):
+        permuted = np.abs(statistic(permutations[start : start + _CHUNK]))
+        maximum = permuted.max(axis=1)[:, None]
+        reached += (permuted >= threshold).sum(axis=0)
+        reached_by_maximum += (maximum >= threshold).sum(axis=0)
+    total = len(permutations) + 1
+    p = reached / total
+    columns = {"t": observed, "p": p, "p_fwe": reached_by_maximum / total}
+    return pd.DataFrame(columns | {"p_fdr": _false_discovery_rate(p)})
 
 
-def _fdr(p) -> np.ndarray:
-    """Benjamini-Hochberg over the p that are known."""
-    out, known = np.full(len(p), np.nan), np.isfinite(p)
-    if known.any():
-        out[known] = stats.false_discovery_control(p[known])
-    return out
+def _false_discovery_rate(p) -> np.ndarray:
+    """Adjust p by Benjamini-Hochberg over all p that are not NaN."""
+    finite = np.isfinite(p)
+    adjusted = np.full(len(p), np.nan)
+    if finite.any():
+        adjusted[finite] = stats.false_discovery_control(p[finite])
+    return adjusted

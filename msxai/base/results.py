@@ -1,4 +1,4 @@
-"""Where each result is stored below a results folder (``runs/<profile>``), and which notebook and command make it."""
+"""Where each result lies in a results folder (``runs/<profile>``), and which notebook makes it."""
 
 from pathlib import Path
 
@@ -6,91 +6,120 @@ from msxai.base import provenance
 from msxai.base.errors import MissingStepError
 from msxai.base.parameters import located, one_of
 
-PREPARATION, PRETRAINING, FINE_TUNING = "01_data_preparation", "02_pretraining", "03_fine_tuning"
-FILLING = "01b_lesion_filling"
-EVALUATION, HEATMAPS, REGIONS = "04_evaluation", "05_lrp_heatmaps", "06_region_relevance"
+__all__ = ["Results", "cohort_name"]
+
+_PREPARATION = "01_data_preparation"
+_FILLING = "01b_lesion_filling"
+_PRETRAINING = "02_pretraining"
+_FINE_TUNING = "03_fine_tuning"
+_EVALUATION = "04_evaluation"
+_HEATMAPS = "05_lrp_heatmaps"
+_REGIONS = "06_region_relevance"
+
+_RECORD = "provenance.json"  # written last by every notebook from 02 on
 
 
 class Results:
     """The layout of one results folder.
 
+    Methods named after a result return its path. Methods ``require_...`` also check that the result
+    exists, is whole and fits this run.
+
     Parameters
     ----------
     folder : str
         The folder as given in a notebook's parameters; a relative one starts at the checkout.
+
+    Attributes
+    ----------
+    given : str
+        `folder` as given.
+    folder : pathlib.Path
+
+    Examples
+    --------
+    >>> Results("/results").trial("scratch", 3).as_posix()
+    '/results/finetuning/scratch/trial-3'
     """
 
     def __init__(self, folder: str):
-        self.given, self.folder = folder, located(folder)
+        self.given = folder
+        self.folder = located(folder)
 
     def prepared(self, cohort: str, filling: str = "none") -> Path:
-        """Arrays of a cohort, HDF5, from 01_data_preparation; with its lesions filled from 01b_lesion_filling."""
+        """Return the HDF5 file of a cohort's arrays, from 01_data_preparation.
+
+        With a `filling` other than "none": the arrays with lesions filled, from 01b_lesion_filling.
+        """
         return self._arrays(filling) / f"{cohort_name(cohort)}.h5"
 
     def split(self, cohort: str) -> Path:
-        """The one split of a cohort that every later step reads, TSV, from 01_data_preparation."""
-        return self.folder / "prepared" / f"{cohort_name(cohort)}_split.tsv"
+        """Return the TSV of the one split that every later step reads, from 01_data_preparation."""
+        return self._arrays("none") / f"{cohort_name(cohort)}_split.tsv"
 
     def record(self, cohort: str, filling: str = "none") -> Path:
-        """What made a cohort's arrays, JSON, written last by 01_data_preparation or 01b_lesion_filling."""
+        """Return the JSON record of a cohort's arrays; 01 (or 01b if filled) writes it last."""
         return self._arrays(filling) / f"{cohort_name(cohort)}.json"
 
-    def _arrays(self, filling: str) -> Path:
-        return (
-            self.folder / "prepared"
-            if filling == "none"
-            else self.folder / "lesion-filled" / filling
-        )
-
     def registration(self, cohort: str) -> Path:
-        """Transforms and brain masks of registered scans as BIDS derivatives, from 01_data_preparation."""
+        """Return the BIDS derivative of transforms and brain masks, from 01_data_preparation."""
         return self.folder / "derivatives" / f"registration-{cohort_name(cohort)}"
 
     def quality_control(self, cohort: str) -> Path:
-        """qc.html, qc.tsv and qc.json of a cohort, from 01_data_preparation."""
+        """Return the folder of qc.html, qc.tsv and qc.json, from 01_data_preparation."""
         return self.folder / "quality-control" / cohort_name(cohort)
 
     def trial(self, variant: str, trial: int) -> Path:
-        """One training: weights.npz, history.tsv, provenance.json; the variant "pretraining" is 02's, any other 03's."""
-        return (
-            self.folder / "pretraining"
-            if variant == "pretraining"
-            else self.folder / "finetuning" / variant
-        ) / f"trial-{trial}"
+        """Return the folder of one training: weights.npz, history.tsv, provenance.json.
+
+        The variant "pretraining" is made by 02_pretraining, any other by 03_fine_tuning.
+        """
+        if variant == "pretraining":
+            return self._pretraining() / f"trial-{trial}"
+        return self.folder / "finetuning" / variant / f"trial-{trial}"
 
     def evaluation(self) -> Path:
-        """predictions.tsv, scores.tsv, provenance.json from 04_evaluation."""
+        """Return the folder of predictions.tsv, scores.tsv, provenance.json, from 04_evaluation."""
         return self.folder / "evaluation"
 
     def heatmaps(self, variant: str) -> Path:
-        """Heatmaps of a variant as a BIDS derivative with heatmaps.tsv and provenance.json from 05_lrp_heatmaps."""
+        """Return the BIDS derivative of a variant's heatmaps, from 05_lrp_heatmaps."""
         return self.folder / "heatmaps" / variant
 
     def quality(self, variant: str, choice: str = "quality") -> Path:
-        """Explanation quality of a variant: scores.tsv, league.tsv, summary.tsv, figures, provenance.json from 07_explanation_quality."""
+        """Return the folder of a variant's explanation quality, from 07_explanation_quality."""
         return self.folder / choice / variant
 
     def states(self, variant: str) -> Path:
-        """Maps of several methods on networks in several states, methods.tsv, scans.tsv, provenance.json from 07_explanation_quality."""
+        """Return the folder of maps by network state and method, from 07_explanation_quality."""
         return self.folder / "states" / variant
 
     def regions(self, variant: str) -> Path:
-        """Tables of regions of a variant's heatmaps and provenance.json from 06_region_relevance."""
+        """Return the folder of a variant's tables of regions, from 06_region_relevance."""
         return self.folder / "regions" / variant
 
     def figures(self) -> Path:
-        """Figures from 08_figures."""
+        """Return the folder of figures, from 08_figures."""
         return self.folder / "figures"
 
     def command(self, notebook: str, **parameters) -> str:
-        """The command that makes a missing result by hand."""
+        """Return the command that makes a missing result by hand."""
         options = "".join(
             f" -p {name} {value}" for name, value in {"results": self.given, **parameters}.items()
         )
-        return f".venv/bin/papermill notebooks/{notebook}.ipynb {self.given}/{notebook}.ipynb{options}   (or: make figures)"
+        run = f".venv/bin/papermill notebooks/{notebook}.ipynb {self.given}/{notebook}.ipynb"
+        return f"{run}{options}   (or: make figures)"
 
     def require_prepared(self, cohort: str, filling: str = "none", **expected) -> Path:
-        """Path of a cohort's arrays, whole and made with the `expected` parameters; with its lesions filled unless `filling` is "none".
+        """Return the path of a cohort's arrays after checking them.
+
+        Parameters
+        ----------
+        cohort : str
+        filling : str
+            "none", or the filling of the lesions.
+        **expected
+            Parameters that the arrays must have been made with.
 
         Raises
         ------
@@ -98,33 +127,17 @@ class Results:
             See `msxai.base.provenance.require`.
         """
         if filling != "none":
-            untouched, command = (
-                self.require_prepared(cohort, **expected),
-                self.command(FILLING, cohort=cohort, filling=filling),
-            )
-            record = provenance.require(
-                self.record(cohort, filling), FILLING, command, cohort=cohort, filling=filling
-            )
-            if record["left_out"]:
-                raise MissingStepError(
-                    provenance.relative(self.record(cohort, filling)),
-                    f"no arrays, as {record['left_out']}",
-                    "scans with their lesions filled",
-                    "Leave this variant out.",
-                )
-            provenance.unchanged(record, untouched, command)
-            provenance.untouched(record, self.prepared(cohort, filling), command)
-            return self.prepared(cohort, filling)
-        command = self.command(PREPARATION, cohort=cohort)
+            return self._require_filled(cohort, filling, **expected)
+        command = self.command(_PREPARATION, cohort=cohort)
         record = provenance.require(
-            self.record(cohort), PREPARATION, command, cohort=cohort, **expected
+            self.record(cohort), _PREPARATION, command, cohort=cohort, **expected
         )
-        for path in (self.prepared(cohort), self.split(cohort)):
-            provenance.untouched(record, path, command)
+        provenance.check_output(record, self.prepared(cohort), command)
+        provenance.check_output(record, self.split(cohort), command)
         return self.prepared(cohort)
 
     def require_trial(self, variant: str, trial: int, **expected) -> tuple[Path, dict]:
-        """Folder and record of one training made with the `expected` parameters.
+        """Return the folder and the record of one training made with the `expected` parameters.
 
         Raises
         ------
@@ -132,40 +145,41 @@ class Results:
             See `msxai.base.provenance.require`.
         """
         folder = self.trial(variant, trial)
-        notebook = PRETRAINING if variant == "pretraining" else FINE_TUNING
-        command = self.command(
-            notebook, **({"variant": variant} if notebook == FINE_TUNING else {}), trial=trial
-        )
-        record = provenance.require(folder / "provenance.json", notebook, command, **expected)
-        provenance.untouched(record, folder / "weights.npz", command)
+        if variant == "pretraining":
+            notebook = _PRETRAINING
+            command = self.command(notebook, trial=trial)
+        else:
+            notebook = _FINE_TUNING
+            command = self.command(notebook, variant=variant, trial=trial)
+        record = provenance.require(folder / _RECORD, notebook, command, **expected)
+        provenance.check_output(record, folder / "weights.npz", command)
         return folder, record
 
     def require_evaluation(self, cohort: str) -> tuple[Path, dict]:
-        """Folder and record of the evaluation of a cohort, made from the arrays as they are now.
+        """Return the folder and the record of the evaluation, made from the arrays as they are now.
 
         Raises
         ------
         MissingStepError, StaleInputError
             See `msxai.base.provenance.require`.
         """
-        return self._require_made(
-            self.evaluation(), ("predictions.tsv", "scores.tsv"), EVALUATION, cohort
-        )
+        files = ("predictions.tsv", "scores.tsv")
+        return self._require_made(self.evaluation(), files, _EVALUATION, cohort)
 
     def require_heatmaps(self, variant: str, cohort: str) -> tuple[Path, dict]:
-        """Folder and record of a variant's heatmaps, made from the arrays as they are now.
+        """Return the folder and the record of heatmaps, made from the arrays as they are now.
 
         Raises
         ------
         MissingStepError, StaleInputError
             See `msxai.base.provenance.require`.
         """
-        return self._require_made(
-            self.heatmaps(variant), ("heatmaps.tsv",), HEATMAPS, cohort, variant=variant
-        )
+        files = ("heatmaps.tsv",)
+        folder = self.heatmaps(variant)
+        return self._require_made(folder, files, _HEATMAPS, cohort, variant=variant)
 
     def require_regions(self, variant: str, cohort: str) -> tuple[Path, dict]:
-        """Folder and record of the tables of regions of a variant's heatmaps, made from the arrays as they are now.
+        """Return the folder and the record of tables of regions, made from the present arrays.
 
         Raises
         ------
@@ -173,53 +187,113 @@ class Results:
             See `msxai.base.provenance.require`.
         """
         files = ("relevance.tsv", "tests.tsv", "lesions.tsv")
-        return self._require_made(self.regions(variant), files, REGIONS, cohort, variant=variant)
+        folder = self.regions(variant)
+        return self._require_made(folder, files, _REGIONS, cohort, variant=variant)
 
-    def _require_made(
-        self, folder: Path, files, notebook: str, cohort: str, **more
-    ) -> tuple[Path, dict]:
-        command = self.command(notebook, cohort=cohort, **more)
-        record = provenance.require(
-            folder / "provenance.json", notebook, command, cohort=cohort, **more
-        )
-        for name in files:
-            provenance.untouched(record, folder / name, command)
-        provenance.unchanged(record, self.prepared(cohort), command)
-        return folder, record
-
-    def start(self, start: str, **expected) -> Path | None:
-        """Weights that a fine-tuning starts from.
+    def initial_weights(self, start: str, **expected) -> Path | None:
+        """Return the weights file that a fine-tuning starts from; None for random weights.
 
         Parameters
         ----------
         start : str
-            "scratch" (none), "best" (the pre-training trial of highest validation accuracy, then lowest loss), "trial-N" of the
-            pre-training, or a weights file (.npz).
+            "scratch" (random weights), "best" (the pre-training trial of highest validation
+            accuracy, then lowest loss), "trial-N" of the pre-training, or a weights file (.npz).
         **expected
             Parameters that the pre-training must have been made with.
+
+        Raises
+        ------
+        ParameterError
+            No such start.
+        MissingStepError, StaleInputError
+            See `msxai.base.provenance.require`.
         """
         if start == "scratch":
             return None
         if start.endswith(".npz"):
             return located(start)
-        there = sorted(
-            record.parent.name
-            for record in self.trial("pretraining", 0).parent.glob("trial-*/provenance.json")
-        )
+        trials = sorted(path.parent.name for path in self._pretraining().glob(f"trial-*/{_RECORD}"))
         if not start.startswith("trial-"):
-            one_of("start", start, ["best", "scratch", *there])
-        trials = [
-            name.removeprefix("trial-")
-            for name in (there or ["trial-0"] if start == "best" else [start])
-        ]
-        records = [self.require_trial("pretraining", trial, **expected) for trial in trials]
-        return (
-            max(records, key=lambda item: (item[1]["val_accuracy"], -item[1]["val_loss"]))[0]
-            / "weights.npz"
+            one_of("start", start, ["best", "scratch", *trials])
+        if start != "best":
+            trials = [start]
+        if not trials:
+            trials = ["trial-0"]  # its error names the command that makes it
+        return self._best_trial(trials, **expected) / "weights.npz"
+
+    def _arrays(self, filling: str) -> Path:
+        if filling == "none":
+            return self.folder / "prepared"
+        return self.folder / "lesion-filled" / filling
+
+    def _pretraining(self) -> Path:
+        return self.folder / "pretraining"
+
+    def _best_trial(self, trials: list[str], **expected) -> Path:
+        """Return the pre-training of highest validation accuracy, then lowest loss."""
+        trainings = []
+        for name in trials:
+            trial = name.removeprefix("trial-")
+            trainings.append(self.require_trial("pretraining", trial, **expected))
+
+        def rank(training):
+            _, record = training
+            return record["val_accuracy"], -record["val_loss"]
+
+        folder, _ = max(trainings, key=rank)
+        return folder
+
+    def _require_filled(self, cohort: str, filling: str, **expected) -> Path:
+        """Return the path of a cohort's arrays with lesions filled after checking them."""
+        original = self.require_prepared(cohort, **expected)
+        command = self.command(_FILLING, cohort=cohort, filling=filling)
+        record_path = self.record(cohort, filling)
+        record = provenance.require(record_path, _FILLING, command, cohort=cohort, filling=filling)
+        if record["left_out"]:
+            raise MissingStepError(
+                provenance.relative(record_path),
+                f"no arrays, as {record['left_out']}",
+                "scans with their lesions filled",
+                "Leave this variant out.",
+            )
+        filled = self.prepared(cohort, filling)
+        provenance.check_input(record, original, command)
+        provenance.check_output(record, filled, command)
+        return filled
+
+    def _require_made(
+        self, folder: Path, files, notebook: str, cohort: str, **parameters
+    ) -> tuple[Path, dict]:
+        """Return a result's folder and record after checking its files and the cohort's arrays."""
+        command = self.command(notebook, cohort=cohort, **parameters)
+        record = provenance.require(
+            folder / _RECORD, notebook, command, cohort=cohort, **parameters
         )
+        for name in files:
+            provenance.check_output(record, folder / name, command)
+        provenance.check_input(record, self.prepared(cohort), command)
+        return folder, record
 
 
 def cohort_name(cohort: str) -> str:
-    """The name of a cohort in results: the last part of its folder, table or YAML without the ending, or the embedded cohort's name."""
+    """Return the name of a cohort in results.
+
+    Parameters
+    ----------
+    cohort : str
+        A folder, a table (.csv, .tsv), a YAML, or the name of an embedded cohort.
+
+    Returns
+    -------
+    str
+        The last part of the path, without the ending of a table or YAML.
+
+    Examples
+    --------
+    >>> cohort_name("study/scans.csv")
+    'scans'
+    """
     path = Path(cohort)
-    return path.stem if path.suffix in (".yaml", ".yml", ".csv", ".tsv") else path.name
+    if path.suffix in (".yaml", ".yml", ".csv", ".tsv"):
+        return path.stem
+    return path.name

@@ -18,11 +18,10 @@ from msxai.base import provenance, statistics
 from msxai.base.errors import MissingStepError
 from msxai.base.parameters import one_of
 from msxai.data import images
-from msxai.lrp import gradients
 from msxai.model import network
 from msxai.quality import localisation
 
-METHODS = ("lrp", *gradients.METHODS)
+METHODS = ("lrp", *lrp.METHODS)
 QUICK = (
     "lrp",
     "gradient",
@@ -124,7 +123,7 @@ def networks(
     files, left_out = [folder / "weights.npz" for folder, _ in found], {}
     models = {TUNED: [network.restore(path) for path in files]}
     try:
-        start = where.start(found[0][1]["parameters"]["start"])
+        start = where.initial_weights(found[0][1]["parameters"]["start"])
         if start is None:
             left_out[PRETRAINED] = f"the variant {variant} starts from random weights"
         else:
@@ -150,7 +149,6 @@ def write(
     methods=QUICK,
     shown: int = 1,
     seed=0,
-    options=None,
 ):
     """Explain scans with lesions by every method on every network; write maps, methods.tsv, scans.tsv and, last, provenance.json.
 
@@ -175,8 +173,6 @@ def write(
         Of how many scans the maps are kept, those of the largest lesion volume; mean over a state's networks, on the model's grid.
     seed : int
         Of the bootstrap.
-    options : dict, optional
-        Method to its options (`msxai.lrp.gradients.explain`, `msxai.lrp.explain`, whose rule is epsilon here unless it is named).
 
     Returns
     -------
@@ -210,10 +206,7 @@ def write(
             )
             for method in methods:
                 for state, networks in models.items():
-                    maps = [
-                        _explained(one, volume, method, (options or {}).get(method, {}))
-                        for one in networks
-                    ]
+                    maps = [_explained(one, volume, method) for one in networks]
                     path = _name(scan, method, state) if row in kept else None
                     if path:
                         image = nib.Nifti1Image(np.mean(maps, 0, dtype="float32"), images.AFFINE)
@@ -322,11 +315,10 @@ def _interval(values: pd.Series, weights) -> tuple:
     return values.mean(), *np.quantile(weights @ values.to_numpy(), [0.025, 0.975])
 
 
-def _explained(model, volume, method: str, options: dict) -> np.ndarray:
+def _explained(model, volume, method: str) -> np.ndarray:
     volumes = np.asarray(volume, "float32")[None, ..., None]
-    if method == "lrp":
-        return lrp.explain(model, volumes, **{"rule": "epsilon"} | options).relevance[0, ..., 0]
-    return gradients.explain(model, volumes, method, **options).relevance[0, ..., 0]
+    rule_or_method = "epsilon" if method == "lrp" else method
+    return lrp.explain(model, volumes, rule_or_method).relevance[0, ..., 0]
 
 
 def _name(scan: pd.Series, method: str, state: str) -> str:

@@ -18,7 +18,10 @@ def run_cells():
     shell = InteractiveShell()
 
     def run(*cells):
-        for cell in [*cells, "from msxai import parameters\nrun = parameters.check(globals())"]:
+        for cell in [
+            *cells,
+            "from msxai.base import parameters\nrun = parameters.check(globals())",
+        ]:
             result = shell.run_cell(cell, store_history=True)
         result.raise_error()
         return shell.user_ns["run"]

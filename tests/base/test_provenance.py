@@ -100,10 +100,10 @@ def test_the_best_start_is_the_trial_of_highest_validation_accuracy(trial):
             {"width": 16}, [], [folder / "weights.npz"], val_accuracy=accuracy, val_loss=loss
         )
         provenance.write_json(folder / "provenance.json", record)
-    assert trial.start("best", width=16).parent.name == "trial-2"
-    assert trial.start("trial-1", width=16).parent.name == "trial-1"
-    assert trial.start("scratch") is None
+    assert trial.initial_weights("best", width=16).parent.name == "trial-2"
+    assert trial.initial_weights("trial-1", width=16).parent.name == "trial-1"
+    assert trial.initial_weights("scratch") is None
     with pytest.raises(StaleInputError, match="width"):
-        trial.start("best", width=8)
+        trial.initial_weights("best", width=8)
     with pytest.raises(ParameterError, match=r"found 'bets'; .*Did you mean best"):
-        trial.start("bets")
+        trial.initial_weights("bets")
