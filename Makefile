@@ -1,9 +1,11 @@
 # `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test figures quality smoke cv run lab lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
+PYTEST := $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+TESTED = $(if $(BOX),tests/$(BOX) $(wildcard msxai/$(BOX)),tests msxai)
 UV ?= uv
 PROFILE ?= demo
 SCHEDULER ?= local
@@ -25,8 +27,11 @@ setup: ## make .venv from the locks ($PYTHON, else the first of 3.13, 3.12, 3.11
 atlases: ## JHU white-matter labels out of Debian's mricron-data into data/atlases, without root ([DEB=/path/to/mricron-data_all.deb])
 	@DEB='$(DEB)' sh tools/atlases.sh
 
-test: setup ## all tests, with the linters among them, file by file in two processes
-	$(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: setup ## what shows that a change is right: tests, examples, linters, the series once on a tiny cohort (at most 10 minutes). BOX=lrp: one box
+	$(PYTEST) -m "not long" $(TESTED)
+
+test-long: setup ## the tests that take longer, each marked with the reason (at most 45 minutes). BOX=lrp: one box
+	$(PYTEST) -m long $(TESTED)
 
 figures: setup ## the paper's main figures for the embedded synthetic cohort, into figures/demo (about 25 minutes)
 	@sh tools/atlases.sh || echo "figures: going on without JHU's tracts; what needs them is left out and says so" >&2
@@ -51,9 +56,16 @@ run: ## the series on a cohort of your own: COHORT=data/mine [PROFILE=demo|paper
 lab: setup ## JupyterLab in notebooks/
 	cd notebooks && ../.venv/bin/jupyter lab
 
-lint: setup ## ruff and the layers between the modules
+docs: setup ## build the manual, site/index.html, without the network; a broken link is an error
+	$(PY) tools/measured.py
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
+	@echo "docs: open site/index.html"
+
+lint: setup ## ruff, the format, the layers between the modules, how easily the package reads
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
+	$(PY) tools/readability.py
 
 pairs: setup ## make or update the notebooks' .ipynb from their .py (no outputs)
 	$(PY) tools/pairs.py

@@ -1,12 +1,12 @@
-"""What all tests share: settings of hypothesis and TensorFlow, a seeded generator, the real scans, a browser."""
+"""What all tests share: hypothesis, markers, a seeded generator, the real scans, a browser."""
 
 import os
 import shutil
 import subprocess
-import sys
 
-os.environ.setdefault("MPLBACKEND", "Agg")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As `msxai.model.network` does, and before a test file imports TensorFlow: without oneDNN the
+# gradient of tied maxima goes to all of them.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import numpy as np
 import pytest
@@ -24,6 +24,20 @@ settings.register_profile(
 )
 settings.load_profile("msxai")
 
+FIRST = ("tests/series/", "tests/data/test_registration.py")
+"""Files that take longest start first: of two processes none is left with them at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the numerical tests, ask the long ones for a reason, start with the longest files."""
+    for item in items:
+        if item.nodeid.startswith(("tests/model/", "tests/lrp/")):
+            item.add_marker("numerical")
+        for marker in item.iter_markers("long"):
+            if not marker.kwargs.get("reason"):
+                raise pytest.UsageError(f"{item.nodeid}: expected long(reason='...')")
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
 
 @pytest.fixture
 def rng():
@@ -40,33 +54,17 @@ def open_ms():
 
 
 @pytest.fixture(scope="session")
-def one_thread():
-    """TensorFlow with one thread, seeded once. Tests that import TensorFlow in their body ask for it by name."""
-    from msxai.model import network
-
-    network.configure(0, 1)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread_with_tensorflow(request):
-    """The same wherever the test's module has imported TensorFlow: the import takes 7 s, other tests do without it."""
-    if "tensorflow" in sys.modules:
-        request.getfixturevalue("one_thread")
-
-
-@pytest.fixture(scope="session")
 def browse(tmp_path_factory):
-    """Open a page in a headless browser and return its document as the page's scripts have left it."""
-    program = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if program is None:
+    """Open a page in a headless browser and return the document that its scripts have made."""
+    browsers = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+    browsers = [path for path in browsers if path]
+    if not browsers:
         pytest.skip("no chromium here to open the page with (apt-get install chromium)")
     profile = tmp_path_factory.mktemp("profile")
 
     def run(page, *options):
         command = [
-            program,
+            browsers[0],
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
