@@ -214,8 +214,10 @@ def cohort(seed: int, parts: dict, controls: int, conditions=None, others: int =
             own, group = (seed, place, number), "MS" if number < patients else "HC"
             rng, mean, spread, youngest, oldest = np.random.default_rng(own), *phantom.AGE["ms"]
             about = {
-                "age": float(np.clip(rng.normal(mean, spread), youngest, oldest)),
-                "site": str(rng.choice(list(phantom.SITES))),
+                "session": phantom.Session(
+                    age=float(np.clip(rng.normal(mean, spread), youngest, oldest)),
+                    site=str(rng.choice(list(phantom.SITES))),
+                ),
                 "volume": float(np.exp(rng.uniform(low, high))) if group == "MS" else 0.0,
             }
             pair = paired(group, (*own, 0), (*own, 1), **about)

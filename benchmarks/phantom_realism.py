@@ -69,9 +69,8 @@ def _one(kind, person, seed):
         person["group"],
         brain,
         visit,
-        age=person["age"],
-        site=person["site"],
         volume=person["volume"],
+        session=phantom.Session(age=person["age"], site=person["site"]),
     )
 
 

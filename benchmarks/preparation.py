@@ -25,7 +25,7 @@ from scipy import ndimage
 from msxai.base import provenance
 from msxai.data import images
 from msxai.data.cohorts.cohort import Cohort
-from msxai.data.prepared import prepare
+from msxai.data.prepared import PreparationOptions, prepare
 from msxai.data.synthetic import phantom
 
 HERE, VISITS, JOBS, ROUNDS = Path(__file__).parent, 3, 2, 5
@@ -110,8 +110,8 @@ def measure(table, folder):
             Cohort("many", table, True, "T1w"),
             split,
             folder / "many.h5",
+            PreparationOptions(registration="auto"),
             jobs=JOBS,
-            register="auto",
         )
     finally:
         done.set()

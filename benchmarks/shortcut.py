@@ -80,7 +80,7 @@ def simulated(seed: int, count: int) -> list:
             (seed, number),
             (seed, number, 1),
             volume=volume,
-            site=sites[number // 2 % len(sites)],
+            session=phantom.Session(site=sites[number // 2 % len(sites)]),
         )
         for number, volume in enumerate(volumes)
     ]
@@ -139,7 +139,9 @@ def measure(subjects, seed: int, kind: str, size=SIZE, epochs=EPOCHS) -> dict:
             epochs=epochs,
             verbose=0,
         )
-        explained = lrp.explain(model, scans, "epsilon", 1e-3, batch_size=20, compiled=False)
+        explained = lrp.explain(
+            model, scans, "epsilon", computation=lrp.Computation(batch_size=20, compiled=False)
+        )
         relevance.append(explained.relevance[..., 0])
         logits = explained.logits[left_out]
         aucs.append(statistics.auc(labels[left_out], logits))

@@ -23,7 +23,7 @@ from msxai.base.results import Results
 from msxai.data import lesion_filling
 from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import open_cohort
-from msxai.data.prepared import Prepared, prepare
+from msxai.data.prepared import PreparationOptions, Prepared, prepare
 from msxai.lrp import heatmaps, rules
 from msxai.model import network
 from msxai.quality import league, localisation, reference_maps
@@ -57,8 +57,7 @@ def real(where, name="real", alter=None) -> Prepared:
         cohort,
         splits.make(cohort.table, (0, 0), 0.15, 0),
         path,
-        register="auto",
-        derivatives=where.registration("real"),
+        PreparationOptions(registration="auto", derivatives=where.registration("real")),
         alter=alter,
     )
     return Prepared(path)
@@ -74,7 +73,10 @@ def moved(models, cohorts: dict) -> pd.DataFrame:
                 cohort.brain(row),
                 cohort.image(row)[None, ..., None],
             )
-            found = [lrp.explain(model, image, "epsilon", 1e-3, threads=2) for model in models]
+            found = [
+                lrp.explain(model, image, "epsilon", computation=lrp.Computation(threads=2))
+                for model in models
+            ]
             relevance, logits = (
                 np.mean([one.relevance[0, ..., 0] for one in found], axis=0),
                 [float(one.logits[0]) for one in found],
@@ -143,10 +145,7 @@ if __name__ == "__main__":
             cohorts["as it is"],
             [0, 1],
             paths,
-            rule="epsilon",
-            epsilon=1e-3,
-            engine="msxai",
-            threads=2,
+            heatmaps.Settings(rule="epsilon", computation=lrp.Computation(threads=2)),
         )
         flags.append(
             heatmaps.read_trust(place).drop(columns="session_id").assign(variant=folder.name)

@@ -32,12 +32,12 @@ from msxai.base.results import Results
 from msxai.data import filled_cohort
 from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import open_cohort
-from msxai.data.prepared import Prepared, prepare
+from msxai.data.prepared import PreparationOptions, Prepared, prepare
 from msxai.data.synthetic import phantom
 from msxai.evaluation import prediction
-from msxai.lrp import rules, tta
+from msxai.lrp import rules
 from msxai.model import network, pairs, training
-from msxai.quality import localisation, reference_maps
+from msxai.quality import localisation, reference_maps, scan_maps
 
 COHORT, GAMMA, DEFAULT = "phantom-ms", "epsilon_gamma", rules.DEFAULT
 KINDS = {"width-16": (16, 0.1), "width-64": (64, 0.1)}  # name: filters, dropout
@@ -68,7 +68,14 @@ def data(where: Results, jobs: int, subjects: int, further: int) -> None:
     splits.write(split, where.split(COHORT))
     chosen = {name: how[name] for name in ("normalisation", "interpolation")}
     about = chosen | {"cohort": COHORT, "registration": "none"}
-    prepare(source, split, where.prepared(COHORT), parameters=about, jobs=jobs, **chosen)
+    prepare(
+        source,
+        split,
+        where.prepared(COHORT),
+        PreparationOptions(**chosen),
+        parameters=about,
+        jobs=jobs,
+    )
     outputs = [where.prepared(COHORT), where.split(COHORT)]
     provenance.write_json(
         where.record(COHORT), provenance.record(about, outputs=outputs, synthetic=True)
@@ -152,7 +159,7 @@ def measured(path, rows, weights: dict, tuned) -> tuple[list, list, list]:
         )
         for kind, several in models.items():
             each = [
-                tta.maps(
+                scan_maps.of_scan(
                     model, image, sorted({rule for rule, _ in ROWS.values()}), copies=1, threads=1
                 )
                 for model in several

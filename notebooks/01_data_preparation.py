@@ -32,7 +32,7 @@ from msxai.base.results import Results
 from msxai.data import quality_control
 from msxai.data.cohorts import confounds, splits
 from msxai.data.cohorts.cohort import open_cohort
-from msxai.data.prepared import Prepared, leaks, prepare
+from msxai.data.prepared import PreparationOptions, Prepared, leaks, prepare
 from msxai.data.synthetic import phantom
 from msxai.report import figures
 
@@ -103,8 +103,14 @@ split.merge(source.table).groupby(["part", "group"], dropna=False)["participant_
 # its own brain mask, in the same way in both training stages.
 
 # %%
-prepare(source, split, where.prepared(cohort), normalisation=normalisation, interpolation=interpolation, register=registration,
-        derivatives=where.registration(cohort), on_error=on_error, parameters=run, jobs=jobs)  # fmt: skip
+options = PreparationOptions(
+    normalisation=normalisation,
+    interpolation=interpolation,
+    registration=registration,
+    derivatives=where.registration(cohort),
+    on_error=on_error,
+)
+prepare(source, split, where.prepared(cohort), options, parameters=run, jobs=jobs)
 prepared = Prepared(where.prepared(cohort), where.split(cohort))
 for scan in prepared.left_out:
     print("LEFT OUT:", scan["participant_id"], scan["session_id"], scan["reason"])

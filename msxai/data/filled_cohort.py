@@ -16,7 +16,7 @@ from msxai.base.errors import ParameterError
 from msxai.base.parameters import one_of
 from msxai.data import images, lesion_filling
 from msxai.data.cohorts.cohort import Cohort
-from msxai.data.prepared import Prepared, prepare
+from msxai.data.prepared import PreparationOptions, Prepared, prepare
 
 
 @dataclass(frozen=True)
@@ -145,14 +145,17 @@ def prepared_filled(
     source = Cohort(
         untouched.name, table.drop(columns=added), untouched.synthetic, untouched.modality
     )
+    options = PreparationOptions(
+        normalisation=untouched.normalisation,
+        interpolation=untouched.interpolation,
+        registration=untouched.parameters.get("registration", "none"),
+        derivatives=derivatives,
+    )
     prepare(
         source,
         table[["participant_id", "session_id", "part"]],
         path,
-        normalisation=untouched.normalisation,
-        interpolation=untouched.interpolation,
-        register=untouched.parameters.get("registration", "none"),
-        derivatives=derivatives,
+        options,
         alter=Matched(str(untouched.path), donors, filling, seed),
         parameters={"filling": filling},
         jobs=jobs,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -28,16 +29,56 @@ STORE = {
 }  # without the shuffle filter: .56 MB a scan in place of .98, and faster
 
 
+@dataclass(frozen=True)
+class PreparationOptions:
+    """How scans are brought onto the model's grid.
+
+    Parameters
+    ----------
+    normalisation : {"zscore", "max", "voxelwise"}
+        "zscore" and "max" as in `msxai.data.images.normalise`. "voxelwise": min-max of each scan,
+        then the z-score of each voxel over the training part, as the paper does before
+        pre-training.
+    interpolation : {"linear", "continuous"}
+        See `msxai.data.images.to_grid`.
+    registration : {"auto", "none", "affine", "full"}
+        See `msxai.data.registration.registration.register`. A scan that is not in MNI space gets
+        there, with its masks, by one interpolation.
+    derivatives : path, optional
+        Folder where transforms and brain masks of registered scans are kept (BIDS) and found again
+        by a later run; needed unless `registration` is "none".
+    on_error : {"stop", "leave out"}
+        What happens at a scan that cannot be used: the preparation ends, or the scan is left out
+        and named (`Prepared.left_out`).
+
+    Raises
+    ------
+    ParameterError
+        An unknown value.
+    """
+
+    normalisation: str = "zscore"
+    interpolation: str = "linear"
+    registration: str = "none"
+    derivatives: str | Path | None = None
+    on_error: str = "stop"
+
+    def __post_init__(self):
+        one_of("normalisation", self.normalisation, NORMALISATIONS)
+        one_of("interpolation", self.interpolation, images.INTERPOLATIONS)
+        one_of("registration", self.registration, registration.MODES)
+        one_of("on_error", self.on_error, ON_ERROR)
+
+
+DEFAULT_OPTIONS = PreparationOptions()
+
+
 def prepare(
     cohort: Cohort,
     split: pd.DataFrame,
     path,
+    options: PreparationOptions = DEFAULT_OPTIONS,
     *,
-    normalisation: str = "zscore",
-    interpolation: str = "linear",
-    register: str = "none",
-    derivatives=None,
-    on_error: str = "stop",
     alter=None,
     parameters=None,
     jobs: int = 1,
@@ -51,16 +92,8 @@ def prepare(
         Of the same scans (`msxai.data.cohorts.splits.make`).
     path : path
         HDF5 file to write: images float32 (N, 96, 114, 96), brain and lesions bool of the same shape, the table, hashes, provenance.
-    normalisation : {"zscore", "max", "voxelwise"}
-        "zscore" and "max" as in `msxai.data.images.normalise`. "voxelwise": min-max of each scan, then the z-score of each voxel over the
-        training part, as the paper does before pre-training.
-    interpolation : {"linear", "continuous"}
-    register : {"auto", "none", "affine", "full"}
-        See `msxai.data.registration.registration.register`. A scan that is not in MNI space gets there, with its masks, by one interpolation.
-    derivatives : path, optional
-        Where transforms and brain masks of registered scans are kept (BIDS) and found again by a later run; needed unless "none".
-    on_error : {"stop", "leave out"}
-        What a scan that cannot be used does: end the preparation, or be left out and named (`Prepared.left_out`).
+    options : PreparationOptions
+        Normalisation, interpolation, registration, and what happens at a scan that cannot be used.
     alter : callable, optional
         ``alter(scan, lesions, row)`` gives another scan of the same grid before it is resampled (`msxai.data.lesion_filling.Filler`), from the scan
         in MNI152 space by its affine, its lesion mask or None, and its row of the cohort's table as a dict. Must survive pickling.
@@ -76,10 +109,6 @@ def prepare(
     SplitError
         The split is of other scans, or one file stands under two subjects in different parts.
     """
-    one_of("normalisation", normalisation, NORMALISATIONS)
-    one_of("interpolation", interpolation, images.INTERPOLATIONS)
-    one_of("registration", register, registration.MODES)
-    one_of("on_error", on_error, ON_ERROR)
     table = cohort.table.merge(
         splits.check(split), on=["participant_id", "session_id"], how="left", validate="1:1"
     )
@@ -90,8 +119,7 @@ def prepare(
             "one part for each scan",
             "Run 01_data_preparation from its first cell.",
         )
-    one = "minmax" if normalisation == "voxelwise" else normalisation
-    settings = (cohort.modality, one, interpolation, register, derivatives, alter, on_error)
+    settings = (cohort.modality, options, alter)
     work = Parallel(jobs, return_as="generator")(
         delayed(_attempt)(row, *settings) for row in table.to_dict("records")
     )
@@ -121,9 +149,9 @@ def prepare(
         for store in stores.values():
             store.resize(len(table), axis=0)
         if not table["registration"].str.contains('"route": "resampled"').all():
-            describe(derivatives, cohort.name, cohort.synthetic)
+            describe(options.derivatives, cohort.name, cohort.synthetic)
         _same_scan_twice(table)
-        if normalisation == "voxelwise":
+        if options.normalisation == "voxelwise":
             _zscore_voxels(stores["images"], np.flatnonzero(table["part"] == "training"))
         file.create_dataset(
             "sha256", data=[_digest(stores, row).encode() for row in range(len(table))]
@@ -132,8 +160,8 @@ def prepare(
             name=cohort.name,
             synthetic=cohort.synthetic,
             modality=cohort.modality,
-            normalisation=normalisation,
-            interpolation=interpolation,
+            normalisation=options.normalisation,
+            interpolation=options.interpolation,
             left_out=json.dumps(left_out),
             parameters=json.dumps(parameters or {}),
         )
@@ -143,12 +171,14 @@ def prepare(
         file.attrs["affine"] = images.AFFINE
 
 
-def _attempt(row: dict, *settings) -> tuple[dict, dict] | ImageError | RegistrationError:
+def _attempt(
+    row: dict, modality: str, options: PreparationOptions, alter
+) -> tuple[dict, dict] | ImageError | RegistrationError:
     """What `_scan` gives, or its error where the scan may be left out; runs in a worker."""
     try:
-        return _scan(row, *settings[:-1])
+        return _scan(row, modality, options, alter)
     except (ImageError, RegistrationError) as error:
-        if settings[-1] == "stop":
+        if options.on_error == "stop":
             raise
         return error
 
@@ -156,13 +186,15 @@ def _attempt(row: dict, *settings) -> tuple[dict, dict] | ImageError | Registrat
 def _scan(
     row: dict,
     modality: str,
-    normalisation: str,
-    interpolation: str,
-    register: str,
-    derivatives,
+    options: PreparationOptions,
     alter,
 ) -> tuple[dict, dict]:
     """Arrays of one scan; hashes of its files, and its registration as JSON."""
+    interpolation = options.interpolation
+    normalisation = options.normalisation
+    if normalisation == "voxelwise":
+        normalisation = "minmax"
+    register = options.registration
     scan = images.load(row["image"])
     told = np.asarray(scan.dataobj)[np.asarray(scan.dataobj) != 0]
     if not len(told) or np.ptp(told) == 0:  # resampling would give its edge other values
@@ -185,7 +217,7 @@ def _scan(
     if register in ("affine", "full") or (
         register == "auto" and not registration.in_mni_space(scan, values, brain)
     ):
-        found = _register(row, modality, register, derivatives)
+        found = _register(row, modality, register, options.derivatives)
         scan, way = registration.place(found.image, found.matrix), registration.summary(found)
         masks = {name: registration.place(mask, found.matrix) for name, mask in masks.items()}
         values, brain = (

@@ -12,10 +12,12 @@ from msxai.base import statistics
 from msxai.base.errors import ParameterError
 from msxai.data.synthetic import phantom
 
+SESSION = phantom.Session(age=40, site="site-2")
+
 
 @pytest.fixture(scope="module")
 def pair():
-    return controlled_pairs.paired("MS", 11, 12, volume=9000, age=40, site="site-2")
+    return controlled_pairs.paired("MS", 11, 12, volume=9000, session=SESSION)
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +110,8 @@ def test_so_many_lesions(pair):
 
 def test_without_decoys_all_else_is_the_same(pair):
     full, bare = pair
-    about = {"age": 40, "site": "site-2"}
     without = [
-        phantom.simulate("ms", "MS", 11, 12, volume=volume, decoys=False, **about)
+        phantom.simulate("ms", "MS", 11, 12, volume=volume, session=SESSION, decoys=False)
         for volume in (9000, 0)
     ]
     assert (without[0].lesions == full.lesions).all()

@@ -35,9 +35,8 @@ def make(folder, drop=()):
         source,
         split,
         where.prepared("small"),
+        prepared.PreparationOptions(registration="auto", derivatives=where.registration("small")),
         parameters={"registration": "auto"},
-        register="auto",
-        derivatives=where.registration("small"),
     )
     outputs = [where.prepared("small"), where.split("small")]
     provenance.write_json(

@@ -241,7 +241,8 @@ def test_template_fills_the_brain():
 def test_disease_and_age_change_what_they_should():
     def volumes(kind, group, age):
         classes = [
-            phantom.simulate(kind, group, seed, age=age, volume=0).classes for seed in range(3)
+            phantom.simulate(kind, group, seed, volume=0, session=phantom.Session(age)).classes
+            for seed in range(3)
         ]
         return {
             name: np.mean([(one == 1 + index).sum() for one in classes])

@@ -149,7 +149,7 @@ def test_memory_does_not_grow_with_the_cohort(tmp_path):
 
 def test_voxelwise_against_numpy(toy, tmp_path):
     _, cohort, split = toy
-    prepared.prepare(cohort, split, tmp_path / "v.h5", normalisation="voxelwise")
+    prepared.prepare(cohort, split, tmp_path / "v.h5", prepared.PreparationOptions("voxelwise"))
     scans = np.stack([nib.load(path).get_fdata() for path in cohort.table["image"]])
     low, high = (
         pick(scans, axis=(1, 2, 3), keepdims=True) for pick in (np.min, np.max)
@@ -214,7 +214,7 @@ def test_a_constant_scan_is_named(tmp_path):
 @pytest.mark.parametrize("given", [{"normalisation": "zscor"}, {"interpolation": "cubic"}])
 def test_a_name_that_is_none(toy, tmp_path, given):
     with pytest.raises(ParameterError, match="expected one of"):
-        prepared.prepare(toy[1], toy[2], tmp_path / "out.h5", **given)
+        prepared.prepare(toy[1], toy[2], tmp_path / "out.h5", prepared.PreparationOptions(**given))
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,12 @@ def write(folder, name, values, brain, lesions, affine=images.AFFINE, qform=None
 def prepare(folder, rows, name="toy", **options):
     table = pd.DataFrame(rows).astype({"label": "Int64"})
     split = table[["participant_id", "session_id"]].assign(part="training")
-    prepared.prepare(Cohort(name, table, True, "FLAIR"), split, folder / "toy.h5", **options)
+    prepared.prepare(
+        Cohort(name, table, True, "FLAIR"),
+        split,
+        folder / "toy.h5",
+        prepared.PreparationOptions(**options),
+    )
     return Prepared(folder / "toy.h5")
 
 
@@ -134,9 +139,9 @@ def planted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     rows = []
     for seed in range(GOOD):
-        one = phantom.simulate(
-            "ms", ("MS", "HC")[seed % 2], 1000 + seed, 2000 + seed, site=f"site-{1 + seed % 3}"
-        )
+        session = phantom.Session(site=f"site-{1 + seed % 3}")
+        group = ("MS", "HC")[seed % 2]
+        one = phantom.simulate("ms", group, 1000 + seed, 2000 + seed, session=session)
         rows.append(write(folder, f"good{seed:02}", one.image, one.brain, one.lesions))
     for seed, name in enumerate([*FAULTS, "left-right"]):
         one = phantom.simulate("ms", "MS", 3000 + seed, 4000 + seed)

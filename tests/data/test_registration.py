@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +16,7 @@ from msxai.base.errors import ImageError, ParameterError, RegistrationError
 from msxai.data import images, prepared, quality_control
 from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import Cohort, from_images
-from msxai.data.prepared import Prepared
+from msxai.data.prepared import PreparationOptions, Prepared
 from msxai.data.registration import alignment, brain_extraction, derivatives, registration
 from msxai.data.synthetic import phantom, template
 from msxai.regions import atlases
@@ -392,14 +393,14 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(registration, "register", register)
     table = pd.DataFrame(rows).astype({"label": "Int64"})
     split = table[["participant_id", "session_id"]].assign(part="training")
-    options = {"register": "auto", "derivatives": tmp_path / "derivatives"}
+    options = PreparationOptions(registration="auto", derivatives=tmp_path / "derivatives")
     return Cohort("small", table, True, "FLAIR"), split, tmp_path, options, calls
 
 
 def test_registered_scans_and_masks_reach_the_grid_together(small):
     """As the matrix takes the scan back to the model's grid voxel by voxel, nothing is interpolated."""
     cohort, split, folder, options, _ = small
-    prepared.prepare(cohort, split, folder / "small.h5", normalisation="max", **options)
+    prepared.prepare(cohort, split, folder / "small.h5", replace(options, normalisation="max"))
     found = Prepared(folder / "small.h5")
     for row in range(3):
         one = phantom.simulate("ms", "MS", row, row)
@@ -434,8 +435,7 @@ def test_quality_control_sees_a_wrong_registration(tmp_path, monkeypatch, wrong,
         cohort,
         splits.make(cohort.table),
         tmp_path / "one.h5",
-        register="auto",
-        derivatives=tmp_path / "derivatives",
+        PreparationOptions(registration="auto", derivatives=tmp_path / "derivatives"),
     )
     found = quality_control.measure(Prepared(tmp_path / "one.h5")).iloc[0]
     assert found["route"] == "full"
@@ -453,30 +453,30 @@ def test_an_interrupted_preparation_goes_on_where_it_stopped(small, monkeypatch)
 
     monkeypatch.setattr(registration, "register", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        prepared.prepare(cohort, split, folder / "small.h5", **options)
+        prepared.prepare(cohort, split, folder / "small.h5", options)
     assert not (folder / "small.h5").exists()
     monkeypatch.setattr(registration, "register", given)
-    prepared.prepare(cohort, split, folder / "small.h5", **options)
+    prepared.prepare(cohort, split, folder / "small.h5", options)
     assert len(calls) == len(set(calls)) == 3
-    prepared.prepare(cohort, split, folder / "again.h5", **options)
+    prepared.prepare(cohort, split, folder / "again.h5", options)
     assert len(calls) == 3
     mask = folder / "derivatives/sub-2/anat/sub-2_space-FLAIR_desc-brain_mask.nii.gz"
     mask.write_bytes(
         mask.read_bytes()[:-40]
     )  # a kept file that is no longer what was written is made again
-    prepared.prepare(cohort, split, folder / "again.h5", **options)
+    prepared.prepare(cohort, split, folder / "again.h5", options)
     assert len(calls) == 4
     values = nib.load(folder / "0_image.nii.gz")
     nib.save(
         nib.Nifti1Image(np.asarray(values.dataobj) + 1, None, values.header),
         folder / "0_image.nii.gz",
     )  # so is one of a new scan
-    prepared.prepare(cohort, split, folder / "again.h5", **options)
+    prepared.prepare(cohort, split, folder / "again.h5", options)
     assert len(calls) == 5
     monkeypatch.setitem(
         brain_extraction.SETTINGS, "rim", 2.0
     )  # and all of them, where they would be made in another way
-    prepared.prepare(cohort, split, folder / "again.h5", **options)
+    prepared.prepare(cohort, split, folder / "again.h5", options)
     assert len(calls) == 8
 
 
@@ -484,9 +484,9 @@ def test_a_bad_scan_is_left_out_only_when_asked(small):
     cohort, split, folder, options, _ = small
     (folder / "1_image.nii.gz").write_bytes(b"")
     with pytest.raises(ImageError, match="1_image"):
-        prepared.prepare(cohort, split, folder / "small.h5", **options)
+        prepared.prepare(cohort, split, folder / "small.h5", options)
     assert not (folder / "small.h5").exists()
-    prepared.prepare(cohort, split, folder / "small.h5", on_error="leave out", **options)
+    prepared.prepare(cohort, split, folder / "small.h5", replace(options, on_error="leave out"))
     found = Prepared(folder / "small.h5")
     assert found.table["participant_id"].tolist() == ["sub-0", "sub-2"]
     assert [
@@ -497,4 +497,4 @@ def test_a_bad_scan_is_left_out_only_when_asked(small):
     for name in ("0", "2"):
         (folder / f"{name}_image.nii.gz").write_bytes(b"")
     with pytest.raises(ImageError):  # nothing is left
-        prepared.prepare(cohort, split, folder / "small.h5", on_error="leave out", **options)
+        prepared.prepare(cohort, split, folder / "small.h5", replace(options, on_error="leave out"))

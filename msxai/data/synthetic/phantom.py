@@ -74,6 +74,28 @@ SITES = {
 }  # factor of noise and of bias field, the same in both groups
 
 
+@dataclass(frozen=True)
+class Session:
+    """When and where a subject is scanned.
+
+    Parameters
+    ----------
+    age : float, optional
+        Years; ventricles grow and cortex thins with it. Default: the cohort's mean.
+    site : str
+        One of SITES.
+    years : float
+        Since the first visit; patients' atrophy goes on.
+    """
+
+    age: float | None = None
+    site: str = "site-1"
+    years: float = 0.0
+
+
+DEFAULT_SESSION = Session()
+
+
 @dataclass
 class Subject:
     """One simulated scan.
@@ -311,13 +333,14 @@ def _write_subject(folder: Path, kind: str, person: dict, seed) -> None:
     else:
         sessions = [""]
     for session, year, visit in zip(sessions, years, visit_seeds, strict=True):
-        about = {
-            "age": person["age"] + year,
-            "site": person["site"],
-            "volume": person["volume"],
-            "years": year,
-        }
-        found = simulate(kind, person["group"], brain_seed, visit, **about)
+        found = simulate(
+            kind,
+            person["group"],
+            brain_seed,
+            visit,
+            volume=person["volume"],
+            session=Session(age=person["age"] + year, site=person["site"], years=year),
+        )
         place, stem = (
             "/".join(filter(None, [name, session, "anat"])),
             "_".join(filter(None, [name, session])),
@@ -345,10 +368,8 @@ def simulate(
     seed=0,
     visit=0,
     *,
-    age=None,
-    site="site-1",
-    volume=None,
-    years: float = 0.0,
+    volume: float | None = None,
+    session: Session = DEFAULT_SESSION,
     decoys: bool = True,
 ) -> Subject:
     """Simulate one scan.
@@ -359,14 +380,10 @@ def simulate(
     group : {"MS", "AD", "HC"}
     seed, visit : int or numpy.random.SeedSequence
         Of the anatomy, and of what differs between two visits (position, noise, bias field).
-    age : float, optional
-        Years; ventricles grow and cortex thins with it. Default: the cohort's mean.
-    site : str
-        One of SITES.
     volume : float, optional
         Lesion volume (mm3); 0 for none. Default: drawn for the group.
-    years : float
-        Since the first visit; patients' atrophy goes on.
+    session : Session
+        Age, site and years since the first visit.
     decoys : bool
         Whether the bright spots that are no lesions are painted; all else of a scan is the same either way.
 
@@ -374,7 +391,8 @@ def simulate(
     -------
     Subject
     """
-    age = AGE[kind][0] if age is None else age
+    site, years = session.site, session.years
+    age = AGE[kind][0] if session.age is None else session.age
     if volume is None:
         volume = _volume(group, np.random.default_rng(seed)) if kind == "ms" else 0.0
     atlas, rng, again = (
