@@ -1,9 +1,9 @@
-"""Writes docs/measured.md from the committed tables, and says how old each proof is.
+"""Writes docs/measured.md and README's results from the committed tables; says how old proofs are.
 
 Usage: python tools/measured.py [--check]
 
-Every number of the page is read from a file under benchmarks/ or figures/, so that the page cannot
-differ from them. `--check` writes nothing and exits with 1 where the page on disk is another one.
+Every number is read from a file under benchmarks/ or figures/, so that the texts cannot differ from
+them. `--check` writes nothing and exits with 1 where a text on disk is another one.
 For each proof it prints how many commits have changed the package or the script since then.
 """
 
@@ -21,6 +21,7 @@ from msxai.base import tsv
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "measured.md"
+README = ROOT / "README.md"
 BENCHMARKS = ROOT / "benchmarks"
 DEMO = ROOT / "figures" / "demo"
 QUALITY = ROOT / "figures" / "quality"
@@ -671,6 +672,37 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def headline() -> str:
+    """Return the five rows of results that README shows."""
+    counterfactual = tsv.read(BENCHMARKS / "counterfactual.tsv")
+    by_scan = counterfactual[counterfactual["variant"] == "scratch"].set_index("change")
+    as_they_are = by_scan.loc["untouched"]
+    is_filled = by_scan["reference"] == "untouched"
+    filled = by_scan[is_filled].loc["filled"]
+    volume = tsv.read(BENCHMARKS / "generalisation.tsv").set_index("what").loc["MS: lesion load"]
+    maps = tsv.read(BENCHMARKS / "localisation.tsv").set_index("map")
+    best = maps.loc["in pairs, epsilon_gamma, mean of 4, 8 copies"]
+    rows = [
+        ["MS or control, network from scratch: AUC", *with_interval(as_they_are, "auc")],
+        ["the same scans with their lesions filled: AUC", *with_interval(filled, "auc")],
+        ["MS or control, lesion volume alone: AUC", *_value_and_ends(volume)],
+        ["heatmaps find lesions, best training and rule: AUPRC", *with_interval(best, "auprc")],
+        [
+            "brightness of the scan finds lesions: AUPRC",
+            *with_interval(maps.loc["brightness"], "auprc"),
+        ],
+    ]
+    return markdown_table(["result", "value", "95 % CI, from", "95 % CI, to"], rows)
+
+
+def readme(text: str) -> str:
+    """Return README with its rows of results as the tables have them."""
+    start, end = "<!-- headline: written by tools/measured.py -->", "<!-- end of headline -->"
+    before, rest = text.split(start)
+    _, after = rest.split(end)
+    return f"{before}{start}\n\n{headline()}\n\n{end}{after}"
+
+
 def commits_since(commit: str, script: str) -> str:
     """Count the commits after `commit` that changed the package or the script."""
     hash_only = commit.removesuffix("+changes")
@@ -687,17 +719,23 @@ def print_ages():
 
 
 def main() -> int:
-    """Write the page, or check it."""
+    """Write the page and README's rows, or check them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
     options = parser.parse_args()
-    text = page()
+    readme_now = README.read_text(encoding="utf-8")
+    wanted = {PAGE: page(), README: readme(readme_now)}
     if options.check:
-        is_current = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text
-        if not is_current:
-            print("docs/measured.md differs from the committed tables. To mend it: make docs")
-        return 0 if is_current else 1
-    PAGE.write_text(text, encoding="utf-8")
+        stale = []
+        for path, text in wanted.items():
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                stale.append(path.relative_to(ROOT).as_posix())
+        if stale:
+            names = " and ".join(stale)
+            print(f"{names}: numbers differ from the committed tables. To mend it: make docs")
+        return 1 if stale else 0
+    for path, text in wanted.items():
+        path.write_text(text, encoding="utf-8")
     print_ages()
     return 0
 
