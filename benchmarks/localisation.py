@@ -30,9 +30,16 @@ from msxai.base import provenance
 from msxai.base.results import Results
 from msxai.data import images
 from msxai.data.prepared import Prepared
-from msxai.lrp import rules, tta
+from msxai.lrp import rules
 from msxai.model import network
-from msxai.quality import faithfulness, league, localisation, model_randomisation, reference_maps
+from msxai.quality import (
+    faithfulness,
+    league,
+    localisation,
+    model_randomisation,
+    reference_maps,
+    scan_maps,
+)
 from msxai.report import figures
 from msxai.report.figures import sheet
 
@@ -73,7 +80,9 @@ def explained(models: dict, image) -> dict:
     for variant, copies in sorted({(variant, copies) for variant, _, copies in wanted}):
         names = sorted(rule for one, rule, count in wanted if (one, count) == (variant, copies))
         for model in models[variant]:
-            for rule, one in tta.maps(model, image, names, copies=copies, threads=1).items():
+            for rule, one in scan_maps.of_scan(
+                model, image, names, copies=copies, threads=1
+            ).items():
                 found.setdefault((variant, rule, copies), []).append(one)
     return found
 
@@ -83,7 +92,7 @@ def mean_of(models, image) -> np.ndarray:
     _, rule, count, copies = LADDER[BEST]
     return np.mean(
         [
-            tta.maps(model, image, [rule], copies=copies, threads=1)[rule]
+            scan_maps.of_scan(model, image, [rule], copies=copies, threads=1)[rule]
             for model in models[:count]
         ],
         axis=0,

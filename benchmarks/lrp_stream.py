@@ -47,7 +47,9 @@ def measure(count, width, block):
     with tempfile.TemporaryDirectory() as name:
         paths = list(islice(cycle(write_scans(Path(name))), count))
         start = time.perf_counter()
-        for index, found in enumerate(lrp.stream(model, paths, "epsilon", threads=THREADS)):
+        computation = lrp.Computation(threads=THREADS)
+        explanations = lrp.stream(model, paths, "epsilon", computation=computation)
+        for index, found in enumerate(explanations):
             path = Path(name) / "relevance.nii"
             nib.save(nib.Nifti1Image(found.relevance[0, ..., 0], images.AFFINE), path)
             total = nib.load(path).get_fdata().sum()

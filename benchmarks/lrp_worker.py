@@ -34,7 +34,10 @@ def make_msxai():
     def bound(rule):
         return lambda volumes: (
             lrp.explain(
-                model, volumes, rule, 1e-3, batch_size=len(volumes), threads=THREADS
+                model,
+                volumes,
+                rule,
+                computation=lrp.Computation(batch_size=len(volumes), threads=THREADS),
             ).relevance
         )
 

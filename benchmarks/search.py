@@ -32,7 +32,7 @@ from msxai.data import images
 from msxai.data.prepared import Prepared
 from msxai.lrp import rules
 from msxai.model import network
-from msxai.quality import localisation, reference_maps
+from msxai.quality import localisation, reference_maps, scan_maps
 from msxai.report import figures
 from msxai.report.figures import sheet
 
@@ -136,7 +136,7 @@ def by_rules(paths, candidates):
     def maps(image, case):
         for model in models:
             for name, one in lrp.explain_each(
-                model, image[None, ..., None], candidates, threads=1
+                model, image[None, ..., None], candidates, computation=lrp.Computation(threads=1)
             ).items():
                 yield name, one.relevance[0, ..., 0]
 
@@ -154,9 +154,7 @@ def by_baselines(tuned, untrained):
         yield "random", np.random.default_rng(list(case.brain.encode())).random(brain.shape) * brain
         yield (
             "untrained",
-            lrp.explain(untrained, image[None, ..., None], "epsilon", threads=1).relevance[
-                0, ..., 0
-            ],
+            scan_maps.of_scan(untrained, image, ["epsilon"], threads=1)["epsilon"],
         )
 
     return maps

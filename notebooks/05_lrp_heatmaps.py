@@ -28,6 +28,7 @@
 # Pictures are in neurological convention: the left of the picture is the left of the brain.
 
 # %%
+from msxai import lrp
 from msxai.base import parameters, provenance
 from msxai.base.results import Results
 from msxai.data.prepared import Prepared
@@ -65,8 +66,13 @@ print(f"{len(rows)} scans, {len(trained)} trial(s)")
 # `relevance` is the sum of a map, `conserved` what part of the logit it is; biases and the stabiliser absorb the rest.
 
 # %%
-table = heatmaps.write(where.heatmaps(variant), prepared, rows, trained, rule=rule, epsilon=epsilon, engine=engine, threads=threads,
-                       copies=copies)  # fmt: skip
+settings = heatmaps.Settings(
+    rule=rule,
+    epsilon=epsilon,
+    copies=copies,
+    computation=lrp.Computation(engine=engine, threads=threads),
+)
+table = heatmaps.write(where.heatmaps(variant), prepared, rows, trained, settings)
 outputs, sources = [where.heatmaps(variant) / "heatmaps.tsv"], [where.prepared(cohort), prepared.path, *trained]
 provenance.write_json(where.heatmaps(variant) / "provenance.json", provenance.record(run, sources, outputs))
 table.drop(columns=["path", "sha256"])

@@ -44,7 +44,7 @@ width: int = 16  # filters of each convolution: of the untrained network
 part: str = "holdout"  # part of the split that is measured; the baselines are tuned on training and validation
 rules: list = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_half_gamma_box",
                "epsilon_gamma"]  # LRP rules and composites  # fmt: skip
-methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # other ways of explaining (msxai.lrp.gradients)
+methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # other ways of explaining (msxai.lrp.METHODS)
 examined: list = ["epsilon", "epsilon_half_gamma_box",
                   "brightness"]  # maps that are examined: deletion and insertion, new weights, conservation, jitter  # fmt: skip
 checked: int = 8  # scans that they are examined on

@@ -1,9 +1,29 @@
-"""Layer-wise relevance propagation and other ways of explaining: which voxels made the logit what it is."""
+"""Layer-wise relevance propagation (LRP) and other ways to explain: which voxels made the logit what it is.
+
+explain, explain_each, stream   the one verb, for one way to explain, several, or batch by batch
+Explanation, Computation        what comes back, and how it is computed
+Gradient ... Occlusion          methods besides LRP, with their options; METHODS lists them by name
+quick                           the same methods with fewer steps, for comparisons of many maps
+
+Rules and composites of LRP: `msxai.lrp.rules`.
+"""
 
 import lazy_loader
 
 # Lazily, because iNNvestigate's process (`msxai.lrp.innvestigate`) must not import Keras 3.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submod_attrs={"engine": ["Explanation", "explain", "explain_each", "stream"]},
+    submod_attrs={
+        "engine": ["explain", "explain_each", "stream"],
+        "explanation": ["AUDIT", "ENGINES", "Computation", "Explanation"],
+        "gradients": [
+            "Gradient",
+            "GuidedBackpropagation",
+            "InputXGradient",
+            "IntegratedGradients",
+            "SmoothGrad",
+        ],
+        "methods": ["METHODS", "quick"],
+        "occlusion": ["Occlusion"],
+    },
 )

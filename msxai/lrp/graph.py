@@ -368,7 +368,51 @@ def read(model: keras.Model, dtype: str = "float32") -> Graph:
     return graph
 
 
-def forward(plan: Graph, batch, fused: dict) -> tuple[list, dict]:
+@dataclass(frozen=True)
+class ForwardPass:
+    """What a network computed for a batch of scans.
+
+    Attributes
+    ----------
+    plan : Graph
+    fused : dict
+        `plan.fused` where `msxai.model.kernels` computed those layers; else empty.
+    values : list
+        Value of each node; None for a convolution that was computed with its pooling.
+    winners : dict
+        Place of a max pooling to the place of the winner in each window, 0 to 26 for 3^3.
+    """
+
+    plan: Graph
+    fused: dict
+    values: list
+    winners: dict
+
+    @property
+    def scan(self) -> np.ndarray:
+        """The first scan of the batch, shape (X, Y, Z, C)."""
+        return self.values[0][0]
+
+    @property
+    def output(self) -> np.ndarray:
+        """Logits of the output units, shape (N, K)."""
+        return ops.convert_to_numpy(self.values[-1])
+
+    def is_fused_convolution(self, place: int) -> bool:
+        """Whether a node is a convolution that was computed with its pooling."""
+        return place in self.fused.values()
+
+    def sources(self, place: int) -> list[int]:
+        """Places of the nodes that a node reads; of a fused pooling those that its convolution reads."""
+        place = self.fused.get(place, place)
+        return self.plan.nodes[place].inputs
+
+    def of(self, scan) -> "ForwardPass":
+        """The same for another scan of shape (X, Y, Z, C)."""
+        return forward(self.plan, scan[None], self.fused)
+
+
+def forward(plan: Graph, batch, fused: dict) -> ForwardPass:
     """Compute a batch.
 
     Parameters
@@ -377,23 +421,24 @@ def forward(plan: Graph, batch, fused: dict) -> tuple[list, dict]:
     batch : ndarray of shape (N, X, Y, Z, C)
     fused : dict
         `plan.fused`, with N = 1, to use `msxai.model.kernels`; else {}.
-
-    Returns
-    -------
-    values : list
-        Value of each node (None for a convolution that is computed with its pooling).
-    winners : dict
-        Place of a max pooling to the place of the winner in each window, 0 to 26 for 3^3.
     """
-    values, winners = [None] * len(plan.nodes), {}
+    values = [None] * len(plan.nodes)
+    winners = {}
     for place, node in enumerate(plan.nodes):
         if node.kind == "input":
             values[place] = batch
         elif place not in fused.values():  # its pooling computes it
-            values[place], won = value(plan, place, values, fused)
-            if won is not None:
-                winners[place] = won
-    return values, winners
+            values[place], places = value(plan, place, values, fused)
+            if places is not None:
+                winners[place] = places
+    return ForwardPass(plan, fused, values, winners)
+
+
+def accumulate(arriving: dict, place: int, values) -> None:
+    """Add what arrives at a node to what has arrived there from other nodes."""
+    if place in arriving:
+        values = arriving[place] + values
+    arriving[place] = values
 
 
 def value(plan: Graph, place: int, values: list, fused: dict) -> tuple:

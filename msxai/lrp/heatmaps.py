@@ -7,6 +7,7 @@ trials on). ``audit.tsv``: what each layer kept, scan by scan. ``trust.tsv``: th
 """
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nibabel as nib
@@ -14,12 +15,13 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from msxai import lrp
 from msxai.base import provenance
 from msxai.base.parameters import located
 from msxai.data import images
 from msxai.data.registration import registration
-from msxai.lrp import trust_warnings, tta
-from msxai.lrp.engine import AUDIT
+from msxai.lrp import trust_warnings
+from msxai.lrp.explanation import AUDIT, Computation
 from msxai.model import network
 
 CHUNK = {
@@ -30,18 +32,26 @@ TRUST = ("Flag", "Value", "Limit", "Flagged")  # of trust.tsv, by their names in
 NOTICE = "Research software. Not for clinical use."
 
 
-def write(
-    folder,
-    prepared,
-    rows,
-    weights,
-    *,
-    rule: str,
-    epsilon: float,
-    engine: str,
-    threads: int,
-    copies: int = 1,
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Settings:
+    """How scans are explained: arguments of `msxai.lrp.explain` of the same names.
+
+    Attributes
+    ----------
+    rule : str
+        A rule or composite of LRP by name.
+    epsilon : float
+    copies : int
+    computation : msxai.lrp.Computation
+    """
+
+    rule: str
+    epsilon: float = 1e-3
+    copies: int = 1
+    computation: Computation = field(default_factory=Computation)
+
+
+def write(folder, prepared, rows, weights, settings: Settings) -> pd.DataFrame:
     """Explain scans by every trial and write the mean heatmap of each scan; all or nothing.
 
     Parameters
@@ -54,10 +64,7 @@ def write(
         Which scans.
     weights : sequence of path
         One weights file (.npz) a trial.
-    rule, epsilon, engine, threads
-        See `msxai.lrp.explain`.
-    copies : int
-        Shifted and mirrored copies of a scan that its map, logits and audit are the mean over; see `msxai.lrp.tta`.
+    settings : Settings
 
     Returns
     -------
@@ -66,23 +73,17 @@ def write(
         mean over trials), relevance (sum of the mean map, in logits), conserved (relevance / logit), path
         (below `folder`), own_path (the map in the scan's own space), sha256. Written as heatmaps.tsv too.
     """
-    folder, table, audits, trusted, size = Path(folder), [], [], [], CHUNK.get(engine, 1)
+    folder, table, audits, trusted = Path(folder), [], [], []
+    rule, engine = settings.rule, settings.computation.engine
     models = [network.restore(path) for path in weights]
-    options = {
-        "rule": rule,
-        "epsilon": epsilon,
-        "engine": engine,
-        "threads": threads,
-        "copies": copies,
-    }
-    distance, limits, source = _known(models, weights[0], options, size)
+    distance, limits, source = _known(models, weights[0], settings)
     common = {
         "Rule": rule,
-        "Epsilon": epsilon,
+        "Epsilon": settings.epsilon,
         "Engine": engine,
         "Target": "logit of the patient class",
         "Units": "logit per voxel",
-        "Copies": copies,
+        "Copies": settings.copies,
         "WeightsSHA256": [provenance.sha256(path) for path in weights],
         "LesionFilling": prepared.parameters.get("filling", "none"),
     }
@@ -96,7 +97,7 @@ def write(
         provenance.replacing(folder) as draft,
         tqdm(total=len(rows), desc="explaining", unit="scan") as bar,
     ):
-        for chunk, found in _explained(models, prepared, rows, options, size):
+        for chunk, found in _explained(models, prepared, rows, settings):
             for index, row in enumerate(chunk):
                 maps, logits = _of(found, index)
                 scan_row, mean = prepared.table.iloc[row], maps.mean(0)
@@ -180,11 +181,25 @@ def write(
     return table
 
 
-def _explained(models, prepared, rows, options: dict, size: int):
+def _explained(models, prepared, rows, settings: Settings):
     """Yield some rows at a time, and their explanations, one a network."""
+    size = CHUNK[settings.computation.engine]
     for chunk in np.array_split(rows, range(size, len(rows), size)):
         volumes = np.stack([prepared.image(row) for row in chunk])[..., None]
-        yield chunk, [tta.explain(model, volumes, **options) for model in models]
+        yield (
+            chunk,
+            [
+                lrp.explain(
+                    model,
+                    volumes,
+                    settings.rule,
+                    epsilon=settings.epsilon,
+                    copies=settings.copies,
+                    computation=settings.computation,
+                )
+                for model in models
+            ],
+        )
 
 
 def _of(found, index: int) -> tuple[np.ndarray, list]:
@@ -194,7 +209,7 @@ def _of(found, index: int) -> tuple[np.ndarray, list]:
     ]
 
 
-def _known(models, weights, options: dict, size: int) -> tuple:
+def _known(models, weights, settings: Settings) -> tuple:
     """Distance from the training part, limits by the validation part, and where these come from; None, {} where they are not at hand."""
     cohort, why = trust_warnings.reference(weights)
     parts = {part: cohort.rows(part) if cohort else [] for part in ("training", "validation")}
@@ -207,7 +222,7 @@ def _known(models, weights, options: dict, size: int) -> tuple:
     )
     values = [
         trust_warnings.measure(*_of(found, index), cohort.brain(row))
-        for chunk, found in _explained(models, cohort, rows, options, size)
+        for chunk, found in _explained(models, cohort, rows, settings)
         for index, row in enumerate(chunk)
     ]
     far = distance(trust_warnings.features(models, cohort, rows))

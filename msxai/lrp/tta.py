@@ -1,134 +1,169 @@
-"""Maps as the mean over copies of a scan that were shifted and mirrored, each map moved back: no training, `copies` times the work.
+"""Test-time augmentation: the mean map over shifted and mirrored copies of a scan.
 
-Relevance sits where a network's poolings happen to fall on a scan; the mean over shifts by a few voxels depends on it less. Of Grad-CAM the
-same is known as augmented Grad-CAM (Morbidelli et al. 2020, doi:10.1109/ICASSP40776.2020.9054416). A brain mirrored left to right is as
-good a scan to a network that was trained on mirrored ones (`msxai.model.training.augment`).
+Relevance sits where the poolings of a network happen to fall on a scan. A mean over shifts by a few
+voxels depends on that less: each copy is explained, its map is moved back, and the maps are
+averaged. No training is needed, and the work grows with the number of copies. For Grad-CAM the same
+is called augmented Grad-CAM (Morbidelli et al. 2020, doi:10.1109/ICASSP40776.2020.9054416). Every
+other copy is mirrored from left to right, as the scans in training are
+(`msxai.model.training.augment`).
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
 
-import keras
 import numpy as np
-from scipy import ndimage
 from scipy.stats import qmc
 
 from msxai.base.errors import ParameterError
-from msxai.lrp import engine, gradients
+from msxai.data import images
+from msxai.lrp.explanation import AUDIT, Explanation
+
+__all__ = ["REACH", "Move", "mean_over_copies", "moved", "moved_back", "moves"]
 
 REACH = 4  # voxels along each axis: more than a pooling of 3 spans
+_SUMS = AUDIT[3:]  # the columns of the audit that are numbers
 
 
-def moves(copies: int, reach: int = REACH) -> list[tuple[tuple[int, int, int], bool]]:
-    """Shifts (voxels along x, y, z) spread evenly over -`reach`..`reach`, and whether to mirror: every other one; the first is no move.
+class Move(NamedTuple):
+    """How a copy of a scan differs from the scan."""
+
+    step: tuple[int, int, int]  # voxels along x, y, z
+    mirrored: bool  # along x, before the shift
+
+
+def moves(copies: int, reach: int = REACH) -> list[Move]:
+    """Moves of the copies of a scan, spread evenly; the first one changes nothing.
+
+    The points are those of the Halton sequence (Halton 1960, doi:10.1007/BF01386213) without
+    scrambling, so that more copies add to those of fewer.
+
+    Parameters
+    ----------
+    copies : int
+        Number of moves.
+    reach : int
+        Largest shift along each axis (voxels).
 
     Raises
     ------
     ParameterError
         Fewer than one copy, or a negative reach.
+
+    Examples
+    --------
+    >>> moves(2)
+    [Move(step=(0, 0, 0), mirrored=False), Move(step=(-1, -3, -3), mirrored=True)]
     """
-    for name, value, least in (("copies", copies, 1), ("reach", reach, 0)):
-        if value < least:
-            raise ParameterError(
-                name, f"{value}", f"{least} or more", "Leave it out for the usual value."
-            )
-    half, *points = (
-        qmc.Halton(4, scramble=False).random(copies).T
-    )  # of the first, every other point lies in the upper half
-    steps = np.floor(np.transpose(points) * (2 * reach + 1)).astype(int) - reach
+    _at_least("copies", copies, 1)
+    _at_least("reach", reach, 0)
+    points = qmc.Halton(4, scramble=False).random(copies)
+    mirrored = points[:, 0] >= 0.5  # every other point
+    steps = np.floor(points[:, 1:] * (2 * reach + 1)).astype(int) - reach
     steps[0] = 0
     return [
-        (tuple(map(int, step)), bool(one >= 0.5)) for step, one in zip(steps, half, strict=True)
+        Move(step=tuple(step.tolist()), mirrored=bool(flag))
+        for step, flag in zip(steps, mirrored, strict=True)
     ]
 
 
 def moved(values, step, mirrored: bool) -> np.ndarray:
-    """A volume of shape (X, Y, Z), mirrored along x where asked, then shifted; voxels shifted in from outside are 0."""
-    return ndimage.shift(values[::-1] if mirrored else values, step, order=0)
+    """Mirror a volume along x where asked, then shift it; what enters from outside is 0.
+
+    Parameters
+    ----------
+    values : ndarray of shape (X, Y, Z)
+    step : sequence of int
+        Voxels along x, y, z.
+    mirrored : bool
+    """
+    if mirrored:
+        values = values[::-1]
+    return images.shifted(values, step)
 
 
 def moved_back(values, step, mirrored: bool) -> np.ndarray:
-    """The inverse of `moved`, but for what was shifted out: 0."""
-    values = ndimage.shift(values, [-one for one in step], order=0)
-    return values[::-1] if mirrored else values
+    """The inverse of `moved`; what had been shifted out is 0."""
+    backwards = [-count for count in step]
+    values = images.shifted(values, backwards)
+    if mirrored:
+        values = values[::-1]
+    return values
 
 
-def explain(
-    model: keras.Model, volumes, copies: int = 1, reach: int = REACH, **options
-) -> engine.Explanation:
-    """As `msxai.lrp.explain`, the mean over `moves` of relevance, logits and audit: each copy's account balances, and so does their mean.
+def mean_over_copies(
+    explain: Callable[[np.ndarray], dict[str, Explanation]], scans, copies: int
+) -> dict[str, Explanation]:
+    """Explain each copy of the scans; the mean of relevance, logits and audit.
 
-    Parameters
-    ----------
-    model, volumes, options
-        Of `msxai.lrp.explain`; volumes of shape (N, X, Y, Z, 1).
-    copies, reach : int
-        See `moves`; with one copy it is `msxai.lrp.explain`.
-
-    Raises
-    ------
-    ParameterError, EngineError
-        As `moves` and `msxai.lrp.explain`.
-    """
-    relevance = logits = numbers = 0
-    for step, mirrored in moves(copies, reach):
-        one = engine.explain(
-            model,
-            np.stack([moved(volume[..., 0], step, mirrored)[..., None] for volume in volumes]),
-            **options,
-        )
-        relevance += (
-            np.stack(
-                [moved_back(each[..., 0], step, mirrored)[..., None] for each in one.relevance]
-            )
-            / copies
-        )
-        logits, numbers = (
-            logits + one.logits / copies,
-            numbers + one.audit[engine.AUDIT[3:]] / copies,
-        )
-    return dataclasses.replace(
-        one, relevance=relevance, logits=logits, audit=one.audit.assign(**numbers)
-    )
-
-
-def maps(
-    model: keras.Model,
-    volume,
-    names,
-    epsilon: float = 1e-3,
-    *,
-    copies: int = 4,
-    reach: int = REACH,
-    threads: int = 0,
-) -> dict:
-    """As `msxai.lrp.gradients.maps`, the mean over `moves`.
+    The account of each copy balances, so that the account of the mean balances too.
 
     Parameters
     ----------
-    model, volume, names, epsilon, threads
-        See `msxai.lrp.gradients.maps`.
-    copies, reach : int
-        See `moves`; with one copy it is the plain map.
+    explain : callable
+        Scans to explanations by name; called once for each copy.
+    scans : ndarray of shape (N, X, Y, Z, C)
+    copies : int
+        See `moves`.
 
     Returns
     -------
     dict
-        Name to float array of shape (X, Y, Z), in the order of `names`.
+        Name to the mean `Explanation`.
 
     Raises
     ------
     ParameterError
-        As `moves` and `msxai.lrp.gradients.maps`.
+        See `moves`.
     """
-    found = {}
-    for step, mirrored in moves(copies, reach):
-        one = gradients.maps(
-            model,
-            np.ascontiguousarray(moved(volume, step, mirrored)),
-            names,
-            epsilon,
-            threads=threads,
+    means = {}
+    for move in moves(copies):
+        explanations = explain(_move_all(moved, scans, move))
+        for name, explanation in explanations.items():
+            if name not in means:
+                means[name] = _Mean(copies)
+            means[name].add(explanation, move)
+    return {name: mean.explanation() for name, mean in means.items()}
+
+
+class _Mean:
+    """A mean that grows copy by copy, so that not all copies are held at once."""
+
+    def __init__(self, copies: int):
+        self.copies = copies
+        self.relevance = 0
+        self.logits = 0
+        self.sums = 0
+        self.last = None
+
+    def add(self, explanation: Explanation, move: Move) -> None:
+        """Add one copy's share."""
+        relevance = _move_all(moved_back, explanation.relevance, move)
+        self.relevance = self.relevance + relevance / self.copies
+        self.logits = self.logits + explanation.logits / self.copies
+        self.sums = self.sums + explanation.audit[_SUMS] / self.copies
+        self.last = explanation
+
+    def explanation(self) -> Explanation:
+        """The mean of all copies."""
+        audit = self.last.audit.assign(**self.sums)
+        return dataclasses.replace(
+            self.last, relevance=self.relevance, logits=self.logits, audit=audit
         )
-        for name, values in one.items():
-            found[name] = found.get(name, 0) + moved_back(values, step, mirrored) / copies
-    return found
+
+
+def _move_all(move_one: Callable, volumes, move: Move) -> np.ndarray:
+    """Apply `moved` or `moved_back` to each channel of arrays of shape (N, X, Y, Z, C)."""
+    result = np.empty_like(volumes)
+    for index in np.ndindex(len(volumes), volumes.shape[-1]):
+        scan, channel = index
+        volume = volumes[scan, ..., channel]
+        result[scan, ..., channel] = move_one(volume, move.step, move.mirrored)
+    return result
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ParameterError(
+            name, f"{value}", f"{least} or more", "Leave it out for the usual value."
+        )

@@ -160,9 +160,8 @@ def logit_of(model: keras.Model, threads: int = 1):
 
     def logit(volume) -> float:
         with kernels.threads(threads):
-            values, _ = graph.forward(
-                plan, np.ascontiguousarray(volume[None, ..., None], "float32"), fused
-            )
-        return float(keras.ops.convert_to_numpy(values[-1])[0, 0])
+            batch = np.ascontiguousarray(volume[None, ..., None], "float32")
+            output = graph.forward(plan, batch, fused).output
+        return float(output[0, 0])
 
     return logit

@@ -8,9 +8,14 @@ from tqdm.auto import tqdm
 
 from msxai.base import provenance
 from msxai.base.parameters import one_of
-from msxai.lrp import tta
 from msxai.model import network
-from msxai.quality import faithfulness, localisation, model_randomisation, reference_maps
+from msxai.quality import (
+    faithfulness,
+    localisation,
+    model_randomisation,
+    reference_maps,
+    scan_maps,
+)
 
 UNTRAINED, PERMUTED = CONTROLS = ("untrained", "permuted labels")
 CONTROLLED = ("auprc", "rma", "rra")  # measures of the controls
@@ -89,7 +94,7 @@ def compare(
     tuned : msxai.quality.reference_maps.Tuned or None
         None: baselines that need no lesion masks only.
     rules, methods : sequence of str
-        Of `msxai.lrp.rules.NAMES` and `msxai.lrp.gradients.METHODS`.
+        Of `msxai.lrp.rules.NAMES` and `msxai.lrp.METHODS`.
     epsilon : float
         Of the epsilon rule.
     examined : sequence of str
@@ -134,9 +139,7 @@ def compare(
             name: ("method" if name in methods else "rule", np.mean(each, axis=0))
             for name, each in found.items()
         }
-        rest = reference_maps.maps(
-            prepared, row, tuned, controls[UNTRAINED][0], seed, rule="epsilon", **options
-        )
+        rest = reference_maps.maps(prepared, row, tuned, controls[UNTRAINED][0], seed, **options)
         maps |= {name: ("baseline", values) for name, values in rest.items()}
         brains = brains + brain
         label = None if pd.isna(scan["label"]) else int(scan["label"])
@@ -262,8 +265,8 @@ def _example(prepared, judged) -> int:
 
 
 def explained(models, image, names, **options) -> dict:
-    """Maps of one scan of shape (X, Y, Z): name to a map of each network; `options` of `msxai.lrp.tta.maps`."""
-    found = [tta.maps(model, image, names, **options) for model in models]
+    """Maps of one scan of shape (X, Y, Z): name to a map of each network; `options` of `msxai.quality.scan_maps.of_scan`."""
+    found = [scan_maps.of_scan(model, image, names, **options) for model in models]
     return {name: [one[name] for one in found] for name in names} if found else {}
 
 

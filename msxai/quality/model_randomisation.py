@@ -11,8 +11,7 @@ import pandas as pd
 from scipy import ndimage, stats
 
 from msxai import lrp
-from msxai.lrp import gradients
-from msxai.quality import localisation
+from msxai.quality import localisation, scan_maps
 
 JITTERS = {
     "half a voxel": (0.5, 0.0),
@@ -86,13 +85,13 @@ def cascade(
     volume : ndarray of shape (X, Y, Z)
     brain : ndarray of bool, same shape
     names : sequence of str
-        Rules and methods, see `msxai.lrp.gradients.maps`.
+        Rules and methods, see `msxai.quality.scan_maps.of_scan`.
     seed : int
         Of the new weights.
     original : dict, optional
         Maps of the trained network, where they are at hand.
     **options
-        For `msxai.lrp.gradients.maps`: epsilon, threads.
+        For `msxai.quality.scan_maps.of_scan`: epsilon, threads.
 
     Returns
     -------
@@ -100,11 +99,11 @@ def cascade(
         One row a map and step: map, layer ("" before any), ssim and rank (Spearman) with the map of the trained network over the brain,
         complexity (entropy of the map) and emprt (complexity relative to the trained network's, less 1).
     """
-    original = original or gradients.maps(model, volume, names, **options)
+    original = original or scan_maps.of_scan(model, volume, names, **options)
     before = {name: complexity(original[name], brain) for name in names}
     rows = [(name, "", 1.0, 1.0, before[name]) for name in names]
     for layer, one in randomised(model, seed):
-        for name, found in gradients.maps(one, volume, names, **options).items():
+        for name, found in scan_maps.of_scan(one, volume, names, **options).items():
             alike = (
                 ssim(original[name], found, brain),
                 localisation.consistency(original[name], found, brain),
@@ -139,7 +138,8 @@ def bias_free(model: keras.Model) -> keras.Model:
 
 def conservation(explanation: lrp.Explanation) -> np.ndarray:
     """|sum(R) - f(x)| / |f(x)| of each volume, shape (N,)."""
-    return np.abs(explanation.conserved - 1)
+    total = explanation.relevance.sum(axis=(1, 2, 3, 4), dtype=float)
+    return np.abs(total / explanation.logits - 1)
 
 
 def moved(values, shift: float, degrees: float, back: bool = False) -> np.ndarray:
@@ -174,9 +174,9 @@ def jitter(
         (map, name of `JITTERS`) to Spearman's correlation over the brain of the map with that of the moved scan, moved back; and to the
         ceiling, the same of the map moved there and back, which interpolation alone leaves.
     """
-    original, found = original or gradients.maps(model, volume, names, **options), {}
+    original, found = original or scan_maps.of_scan(model, volume, names, **options), {}
     for jitter, move in JITTERS.items():
-        for name, there in gradients.maps(model, moved(volume, *move), names, **options).items():
+        for name, there in scan_maps.of_scan(model, moved(volume, *move), names, **options).items():
             back = (moved(one, *move, back=True) for one in (there, moved(original[name], *move)))
             found[name, jitter] = tuple(
                 localisation.consistency(original[name], one, brain) for one in back
@@ -196,7 +196,7 @@ def checks(
     rows : sequence of int
         A few scans: each takes some ten explanations a map.
     names : sequence of str
-        Rules and methods, see `msxai.lrp.gradients.maps`.
+        Rules and methods, see `msxai.quality.scan_maps.of_scan`.
     epsilon, seed, threads
         Of the epsilon rule; of the new weights and the bootstrap; of the kernels.
 
@@ -215,11 +215,11 @@ def checks(
         [],
         [],
     )
-    ruled = [name for name in names if name not in gradients.METHODS]
+    ruled = [name for name in names if name not in lrp.METHODS]
     for row in rows:
         volume, brain = prepared.image(row), prepared.brain(row)
         who = {name: prepared.table[name].iloc[row] for name in ("participant_id", "session_id")}
-        original = gradients.maps(model, volume, names, **options)
+        original = scan_maps.of_scan(model, volume, names, **options)
         steps = cascade(model, volume, brain, names, seed, original, **options)
         cascades.append(steps.assign(**who))
         last, values, references = (
@@ -236,13 +236,23 @@ def checks(
             }
             references[name, "randomised: SSIM"] = ssim(original[name], shuffled, brain)
         plain = (
-            lrp.explain_each(model, volume[None, ..., None], ruled, epsilon, threads=threads)
+            lrp.explain_each(
+                model,
+                volume[None, ..., None],
+                ruled,
+                epsilon=epsilon,
+                computation=lrp.Computation(threads=threads),
+            )
             if ruled
             else {}
         )
         exact = (
             lrp.explain_each(
-                free, volume[None, ..., None], ruled, 1e-9, dtype="float64", threads=threads
+                free,
+                volume[None, ..., None],
+                ruled,
+                epsilon=1e-9,
+                computation=lrp.Computation(dtype="float64", threads=threads),
             )
             if ruled
             else {}

@@ -15,10 +15,9 @@ import keras
 import numpy as np
 from scipy import ndimage
 
-from msxai import lrp
 from msxai.base.errors import CohortError
 from msxai.model import network
-from msxai.quality import localisation
+from msxai.quality import localisation, scan_maps
 
 NAMES = ("random", "untrained", "edges", "brightness", "prior")
 EDGES = tuple(
@@ -129,7 +128,13 @@ def attempt(prepared) -> tuple[Tuned | None, str]:
 
 
 def maps(
-    prepared, row: int, tuned: Tuned | None, model: keras.Model, seed: int = 0, **options
+    prepared,
+    row: int,
+    tuned: Tuned | None,
+    model: keras.Model,
+    seed: int = 0,
+    rule: str = "epsilon",
+    **options,
 ) -> dict:
     """Baselines of one scan, name to float array of shape (X, Y, Z).
 
@@ -143,15 +148,15 @@ def maps(
         From `untrained`.
     seed : int
         Of the random map, with `row`.
+    rule : str
+        Rule of LRP of the untrained network's map.
     **options
-        For `msxai.lrp.explain`: rule, epsilon, threads.
+        For `msxai.quality.scan_maps.of_scan`: epsilon, threads.
     """
     brain, bright = prepared.brain(row), zscore(prepared, row)
     found = {
         "random": np.random.default_rng([seed, row]).random(brain.shape) * brain,
-        "untrained": lrp.explain(model, prepared.image(row)[None, ..., None], **options).relevance[
-            0, ..., 0
-        ],
+        "untrained": scan_maps.of_scan(model, prepared.image(row), [rule], **options)[rule],
     }
     if tuned is None:
         return found | {"brightness": brightness(bright, brain, 0.0)}

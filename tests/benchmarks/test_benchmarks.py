@@ -95,9 +95,7 @@ def test_what_filling_moves_is_measured_by_hand():
     assert table.loc["as it is", "rank_with_before"] == pytest.approx(1)
     assert table.loc["filled", "rank_with_before"] < 1
     assert table.loc["filled", ["in_lesions", "positive_in_lesions"]].tolist() == [0, 0]
-    found = [
-        lrp.explain(model, before.image(0)[None, ..., None], "epsilon", 1e-3) for model in models
-    ]
+    found = [lrp.explain(model, before.image(0)[None, ..., None], "epsilon") for model in models]
     assert table.loc["as it is", "logit"] == pytest.approx(
         np.mean([one.logits[0] for one in found])
     )
@@ -173,7 +171,10 @@ def test_rules_are_searched_on_one_part_and_reported_on_the_other(search):
     image, slow = images.normalise(case.subject.image, case.subject.brain), []
     for path in nets["narrow"]:
         found = lrp.explain(
-            network.restore(path), image[None, ..., None], "epsilon", 1e-3, threads=1
+            network.restore(path),
+            image[None, ..., None],
+            "epsilon",
+            computation=lrp.Computation(threads=1),
         ).relevance[0, ..., 0]
         slow.append(
             average_precision_score(

@@ -15,7 +15,7 @@ from msxai.base import provenance
 from msxai.base.results import Results
 from msxai.data import images
 from msxai.evaluation import prediction
-from msxai.lrp import heatmaps
+from msxai.lrp import heatmaps, tta
 from msxai.model import network
 
 
@@ -79,7 +79,7 @@ def written(tmp_path, where, monkeypatch):
     """Heatmaps of the holdout by two trials; the engine is stood in for by the scan itself times 1 and 3."""
     toy, factor = Toy(tmp_path), iter([1, 3])
 
-    def explain(model, volumes, rule, epsilon, engine, threads):
+    def explain(model, volumes, rule, *, epsilon, copies, computation):
         logits = volumes.sum(axis=(1, 2, 3, 4))
         audit = pd.DataFrame(
             {
@@ -93,15 +93,17 @@ def written(tmp_path, where, monkeypatch):
             }
         )
         return lrp.Explanation(
-            volumes * np.float32(next(factor)), logits, audit, rule, epsilon, engine
+            volumes * np.float32(next(factor)), logits, audit, rule, epsilon, computation.engine
         )
 
     monkeypatch.setattr(lrp, "explain", explain)
     weights = [where.trial("scratch", trial) / "weights.npz" for trial in (0, 1)]
-    options = {"rule": "epsilon", "epsilon": 1e-3, "engine": "innvestigate", "threads": 1}
+    settings = heatmaps.Settings(
+        rule="epsilon", computation=lrp.Computation(engine="innvestigate", threads=1)
+    )
     return (
         toy,
-        heatmaps.write(where.heatmaps("scratch"), toy, toy.rows("holdout"), weights, **options),
+        heatmaps.write(where.heatmaps("scratch"), toy, toy.rows("holdout"), weights, settings),
         where.heatmaps("scratch"),
         weights,
     )
@@ -154,21 +156,25 @@ def test_the_audit_of_all_scans_and_trials_is_kept(written):
 def test_heatmaps_over_copies_lie_on_the_scan(tmp_path, where, monkeypatch):
     """An engine whose map is the scan itself: moved, explained and moved back, it is the scan again, but at the edges."""
 
-    def explain(model, volumes, rule, **options):
-        audit = pd.DataFrame(
-            {
-                "volume": range(len(volumes)),
-                "layer": "dense",
-                "rule": rule,
-                **dict.fromkeys(lrp.AUDIT[3:], 1.0),
-            }
-        )
-        return lrp.Explanation(volumes, np.ones(len(volumes)), audit, rule, 1e-3, "msxai")
+    def explain(model, scans, rule, *, copies, **options):
+        def explain_copy(volumes):
+            audit = pd.DataFrame(
+                {
+                    "volume": range(len(volumes)),
+                    "layer": "dense",
+                    "rule": rule,
+                    **dict.fromkeys(lrp.AUDIT[3:], 1.0),
+                }
+            )
+            logits = np.ones(len(volumes))
+            return {"map": lrp.Explanation(volumes, logits, audit, rule, 1e-3, "msxai")}
+
+        return tta.mean_over_copies(explain_copy, scans, copies)["map"]
 
     monkeypatch.setattr(lrp, "explain", explain)
     toy, folder = Toy(tmp_path), where.heatmaps("scratch")
-    options = {"rule": "epsilon", "epsilon": 1e-3, "engine": "msxai", "threads": 1, "copies": 3}
-    heatmaps.write(folder, toy, [4], [where.trial("scratch", 0) / "weights.npz"], **options)
+    settings = heatmaps.Settings(rule="epsilon", copies=3, computation=lrp.Computation(threads=1))
+    heatmaps.write(folder, toy, [4], [where.trial("scratch", 0) / "weights.npz"], settings)
     path = heatmaps.read(folder)["path"][0]
     assert json.loads(Path(path.replace(".nii.gz", ".json")).read_text())["Copies"] == 3
     found, expected = (
@@ -193,10 +199,9 @@ def test_a_failing_engine_leaves_no_heatmaps(tmp_path, where, monkeypatch):
             toy,
             [4],
             [where.trial("scratch", 0) / "weights.npz"],
-            rule="epsilon",
-            epsilon=1e-3,
-            engine="innvestigate",
-            threads=1,
+            heatmaps.Settings(
+                rule="epsilon", computation=lrp.Computation(engine="innvestigate", threads=1)
+            ),
         )
     assert not list((tmp_path / "results" / "heatmaps").iterdir())
 

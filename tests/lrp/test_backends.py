@@ -12,7 +12,8 @@ import pytest
 SCRIPT = """
 import sys
 import keras, numpy as np
-from msxai import lrp, network
+from msxai import lrp
+from msxai.model import network
 assert keras.backend.backend() == sys.argv[3]
 with np.load(sys.argv[1]) as file:
     model = network.build(2, tuple(file["volume"].shape[1:4]))
@@ -20,7 +21,7 @@ with np.load(sys.argv[1]) as file:
         if layer.weights:
             layer.set_weights([file[f"{layer.name}/kernel"], file[f"{layer.name}/bias"]])
     jobs = [(rule, compiled) for rule in sys.argv[5:] for compiled in ((False,) if sys.argv[4] == "plain" else (False, True))]
-    found = [lrp.explain(model, file["volume"], rule, compiled=compiled).relevance for rule, compiled in jobs]
+    found = [lrp.explain(model, file["volume"], rule, computation=lrp.Computation(compiled=compiled)).relevance for rule, compiled in jobs]
 np.save(sys.argv[2], np.stack(found))
 """
 RULES = ("epsilon", "alpha2_beta1", "epsilon_gamma_box", "epsilon_plus_flat")

@@ -15,6 +15,7 @@ from msxai.data.images import SHAPE
 from msxai.lrp import rules
 from msxai.model import network
 
+FLOAT64 = lrp.Computation(dtype="float64")
 ORACLE = {
     "epsilon": ("epsilon", {"stabiliser": 1e-2}),
     "z": ("z", {}),
@@ -34,10 +35,12 @@ def test_every_rule_through_every_layer_equals_the_oracle(name):
     volume = np.random.default_rng(1).normal(size=(11, 9, 10, 2))
     for target in (0, 1):
         expected, logit = lrp_oracle.explain(nodes, volume, target)
-        found = lrp.explain(model, volume[None], name, 1e-2, target, dtype="float64")
+        found = lrp.explain(
+            model, volume[None], name, epsilon=1e-2, target=target, computation=FLOAT64
+        )
         assert found.logits[0] == pytest.approx(logit, rel=1e-9)
         assert distance(found.relevance[0], expected) < 1e-6
-        found = lrp.explain(model, volume[None], name, 1e-2, target)
+        found = lrp.explain(model, volume[None], name, epsilon=1e-2, target=target)
         assert found.relevance.dtype == np.float32
         assert distance(found.relevance[0], expected) < 1e-4
 
@@ -62,7 +65,13 @@ def test_composites_equal_the_oracle_with_and_without_kernels(name, compiled):
     epsilon = 1e-2 if name == "epsilon" else 1e-3
     expected, logit = lrp_oracle.explain(nodes, volume)
     for dtype, tolerance in (("float64", 1e-6), ("float32", 1e-4)):
-        found = lrp.explain(model, volume[None], name, epsilon, dtype=dtype, compiled=compiled)
+        found = lrp.explain(
+            model,
+            volume[None],
+            name,
+            epsilon=epsilon,
+            computation=lrp.Computation(dtype=dtype, compiled=compiled),
+        )
         assert found.logits[0] == pytest.approx(logit, rel=tolerance)
         assert distance(found.relevance[0], expected) < tolerance
         audit, size = found.audit, np.abs(found.relevance).sum()
@@ -106,7 +115,7 @@ def test_residual_sums_and_batch_normalisation_equal_the_oracle():
     volume = np.random.default_rng(3).normal(size=(6, 6, 6, 1))
     expected, logit = lrp_oracle.explain(nodes, volume)
     assert float(model(volume[None].astype("float32"))[0, 0]) == pytest.approx(logit, rel=1e-4)
-    found = lrp.explain(model, volume[None], "epsilon", dtype="float64")
+    found = lrp.explain(model, volume[None], "epsilon", computation=FLOAT64)
     assert distance(found.relevance[0], expected) < 1e-6
     np.testing.assert_allclose(
         found.audit["arriving"],
@@ -133,7 +142,7 @@ def noise(count=1, seed=6):
 def test_relevance_is_conserved_without_biases():
     model, volume = bias_free(), noise()
     kept = [
-        float(lrp.explain(model, volume, "epsilon", epsilon).conserved[0])
+        float(lrp.explain(model, volume, "epsilon", epsilon=epsilon).conserved[0])
         for epsilon in (1e-1, 1e-2, 1e-3, 1e-4, 1e-6)
     ]
     assert kept == sorted(kept)
@@ -163,7 +172,10 @@ def test_relevance_kept_by_the_full_network_as_measured_before():
                 layer.set_weights([rng.uniform(-limit, limit, shape), np.zeros(shape[-1])])
         volume = rng.normal(size=(1, *SHAPE, 1)).astype("float32")
         kept.append(
-            [lrp.explain(model, volume, "epsilon", epsilon).conserved[0] for epsilon in measured]
+            [
+                lrp.explain(model, volume, "epsilon", epsilon=epsilon).conserved[0]
+                for epsilon in measured
+            ]
         )
     for found, (known, tolerance) in zip(np.median(kept, axis=0), measured.values(), strict=True):
         assert found == pytest.approx(known, abs=tolerance)
@@ -172,9 +184,14 @@ def test_relevance_kept_by_the_full_network_as_measured_before():
 def test_a_batch_equals_its_volumes_one_by_one():
     model, volumes = with_weights(2, SMALL), noise(3)
     for compiled in (True, False):
-        together = lrp.explain(model, volumes, batch_size=3, compiled=compiled)
+        together = lrp.explain(
+            model, volumes, computation=lrp.Computation(batch_size=3, compiled=compiled)
+        )
         alone = [
-            lrp.explain(model, volumes[index : index + 1], compiled=compiled) for index in range(3)
+            lrp.explain(
+                model, volumes[index : index + 1], computation=lrp.Computation(compiled=compiled)
+            )
+            for index in range(3)
         ]
         for index, one in enumerate(alone):
             assert distance(together.relevance[index], one.relevance[0]) < 1e-5
@@ -197,7 +214,7 @@ def test_several_rules_from_one_forward_pass_are_those_one_by_one():
         np.testing.assert_array_equal(found[name].relevance, alone.relevance)
         assert found[name].rule == rule
     np.testing.assert_array_equal(
-        found["strong"].relevance, lrp.explain(model, volumes, "epsilon", 0.1).relevance
+        found["strong"].relevance, lrp.explain(model, volumes, "epsilon", epsilon=0.1).relevance
     )
     named = lrp.explain_each(model, volumes, ["epsilon", "z_plus"])
     assert list(named) == ["epsilon", "z_plus"]
@@ -215,9 +232,10 @@ def test_a_mirrored_model_explains_the_mirrored_volume_by_the_mirrored_map(axis)
         other.set_weights(
             [np.flip(value, axis - 1) if value.ndim == 5 else value for value in one.get_weights()]
         )
-    found = lrp.explain(mirrored, np.flip(volume, axis), dtype="float64").relevance
+    found = lrp.explain(mirrored, np.flip(volume, axis), computation=FLOAT64).relevance
     assert (
-        distance(np.flip(found, axis), lrp.explain(model, volume, dtype="float64").relevance) < 1e-9
+        distance(np.flip(found, axis), lrp.explain(model, volume, computation=FLOAT64).relevance)
+        < 1e-9
     )
 
 
@@ -267,7 +285,12 @@ def test_ties_of_the_pooling_go_to_the_first_and_conserve():
     expected = np.zeros((8, 8, 8))
     expected[::3, ::3, ::3][:2, :2, :2] = 1
     for compiled in (True, False):
-        found = lrp.explain(model, np.ones((1, 8, 8, 8, 1), "float32"), "z", compiled=compiled)
+        found = lrp.explain(
+            model,
+            np.ones((1, 8, 8, 8, 1), "float32"),
+            "z",
+            computation=lrp.Computation(compiled=compiled),
+        )
         np.testing.assert_allclose(found.relevance[0, ..., 0], expected, atol=1e-6)
 
 
@@ -293,7 +316,10 @@ def test_volumes_from_nifti_files(tmp_path):
 
 def test_streaming_gives_the_same_batch_by_batch():
     model, volumes = with_weights(2, SMALL), noise(3)
-    whole, parts = lrp.explain(model, volumes), list(lrp.stream(model, volumes, batch_size=2))
+    whole, parts = (
+        lrp.explain(model, volumes),
+        list(lrp.stream(model, volumes, computation=lrp.Computation(batch_size=2))),
+    )
     assert [len(part.logits) for part in parts] == [2, 1]
     np.testing.assert_allclose(
         np.concatenate([part.relevance for part in parts]), whole.relevance, rtol=1e-5, atol=1e-8

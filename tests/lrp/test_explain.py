@@ -75,7 +75,9 @@ def oracle(weights, volume, epsilon):
 def test_epsilon_equals_the_oracle(rule, epsilon, engine, tolerance):
     model = with_weights(2, SMALL, seed=3)
     volumes = np.random.default_rng(4).normal(size=(2, *SMALL, 1)).astype("float32")
-    found = lrp.explain(model, volumes, rule, epsilon, engine=engine)
+    found = lrp.explain(
+        model, volumes, rule, epsilon=epsilon, computation=lrp.Computation(engine=engine)
+    )
     assert found.relevance.dtype == np.float32
     for index, volume in enumerate(volumes):
         logit, relevance = oracle(network.weights(model), volume, epsilon)
@@ -87,7 +89,7 @@ def test_epsilon_equals_the_oracle(rule, epsilon, engine, tolerance):
 
 def test_an_unknown_rule_names_the_nearest():
     with pytest.raises(ParameterError, match="Did you mean epsilon"):
-        lrp.explain(None, [], rule="epsilom")
+        lrp.explain(None, [], "epsilom")
 
 
 def test_a_failed_engine_says_what_it_printed(monkeypatch):
@@ -96,14 +98,24 @@ def test_a_failed_engine_says_what_it_printed(monkeypatch):
     model.get_layer("dense").set_weights([np.full((1, 1), np.nan), np.zeros(1)])
     monkeypatch.setattr("msxai.model.network.weights", lambda model: {"conv1/bias": np.zeros(1)})
     with pytest.raises(EngineError, match="KeyError"):
-        lrp.explain(model, np.zeros((1, *SMALL, 1), "float32"), "epsilon", engine="innvestigate")
+        lrp.explain(
+            model,
+            np.zeros((1, *SMALL, 1), "float32"),
+            "epsilon",
+            computation=lrp.Computation(engine="innvestigate"),
+        )
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_in_float64_the_engine_is_exact_and_its_audit_adds_up(compiled):
     model = with_weights(2, SMALL, seed=3)
     volumes = np.random.default_rng(4).normal(size=(2, *SMALL, 1))
-    found = lrp.explain(model, volumes, "epsilon", dtype="float64", compiled=compiled, batch_size=2)
+    found = lrp.explain(
+        model,
+        volumes,
+        "epsilon",
+        computation=lrp.Computation(dtype="float64", compiled=compiled, batch_size=2),
+    )
     for index, volume in enumerate(volumes):
         _, relevance = oracle(network.weights(model), volume, 1e-3)
         assert np.linalg.norm(found.relevance[index] - relevance) < 1e-9 * np.linalg.norm(relevance)

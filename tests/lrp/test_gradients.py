@@ -1,4 +1,4 @@
-"""msxai.lrp.gradients against TensorFlow's own gradients, closed forms, and what the methods promise."""
+"""Methods besides LRP against TensorFlow's own gradients, closed forms, and what the methods promise."""
 
 import keras
 import numpy as np
@@ -10,7 +10,8 @@ from support.networks import SMALL, with_weights
 
 from msxai import lrp
 from msxai.base.errors import ParameterError
-from msxai.lrp import gradients
+
+FLOAT64 = lrp.Computation(dtype="float64")
 
 
 def gradient_of(model, volume, target=0):
@@ -46,12 +47,12 @@ def test_gradients_equal_tensorflows():
             model, volume, target
         )  # TensorFlow takes the ELU's derivative from its rounded output: 2e-4 off in the first
         assert (
-            distance(gradients.explain(model, [volume], "gradient", target).relevance[0], expected)
+            distance(lrp.explain(model, [volume], "gradient", target=target).relevance[0], expected)
             < 1e-3
         )
         assert (
             distance(
-                gradients.explain(model, [volume], "input_x_gradient", target).relevance[0],
+                lrp.explain(model, [volume], "input_x_gradient", target=target).relevance[0],
                 volume * expected,
             )
             < 1e-3
@@ -71,12 +72,13 @@ def test_integrated_gradients_add_up_to_the_difference_from_the_baseline():
     )
     volume = np.random.default_rng(3).normal(size=(6, 6, 6, 1))
     for baseline in (0.0, 0.5):
-        found = gradients.explain(
-            model, [volume], "integrated_gradients", baseline=baseline, steps=64, dtype="float64"
+        found = lrp.explain(
+            model,
+            [volume],
+            lrp.IntegratedGradients(baseline=baseline, steps=64),
+            computation=FLOAT64,
         )
-        flat = gradients.explain(
-            model, [np.full_like(volume, baseline)], "gradient", dtype="float64"
-        )
+        flat = lrp.explain(model, [np.full_like(volume, baseline)], "gradient", computation=FLOAT64)
         assert found.relevance.sum() == pytest.approx(found.logits[0] - flat.logits[0], rel=1e-3)
 
 
@@ -91,21 +93,21 @@ def test_on_a_linear_network_all_say_weight_or_weight_times_intensity():
     weights = model.layers[-1].get_weights()[0].reshape(6, 6, 6, 1)
     for method in ("gradient", "smoothgrad", "guided_backpropagation"):
         np.testing.assert_allclose(
-            gradients.explain(model, [volume], method).relevance[0], weights, rtol=1e-4
+            lrp.explain(model, [volume], method).relevance[0], weights, rtol=1e-4
         )
     for method in ("input_x_gradient", "integrated_gradients"):
         np.testing.assert_allclose(
-            gradients.explain(model, [volume], method).relevance[0],
+            lrp.explain(model, [volume], method).relevance[0],
             weights * volume,
             rtol=1e-4,
             atol=1e-7,
         )
-    found = gradients.explain(model, [volume], "occlusion", size=1, dtype="float64")
+    found = lrp.explain(model, [volume], lrp.Occlusion(size=1), computation=FLOAT64)
     np.testing.assert_allclose(found.relevance[0], (weights * volume), rtol=1e-6, atol=1e-9)
-    found = gradients.explain(model, [volume], "occlusion", size=2, dtype="float64").relevance[0]
+    found = lrp.explain(model, [volume], lrp.Occlusion(size=2), computation=FLOAT64).relevance[0]
     np.testing.assert_allclose(found[:2, :2, :2], (weights * volume)[:2, :2, :2].sum(), rtol=1e-6)
     np.testing.assert_allclose(
-        lrp.explain(model, [volume], "z", dtype="float64").relevance[0] * 1.0,
+        lrp.explain(model, [volume], "z", computation=FLOAT64).relevance[0] * 1.0,
         weights * volume,
         rtol=1e-5,
         atol=1e-8,
@@ -126,8 +128,8 @@ def test_guided_backpropagation_hands_back_positive_values_only():
         model.set_weights(
             [np.full((1, 1, 1, 1, 1), v1), np.zeros(1), np.full((1, 1), v2), np.zeros(1)]
         )
-        found = gradients.explain(
-            model, np.full((1, 1, 1, 1, 1), x), "guided_backpropagation", dtype="float64"
+        found = lrp.explain(
+            model, np.full((1, 1, 1, 1, 1), x), "guided_backpropagation", computation=FLOAT64
         ).relevance.item()
         assert found == pytest.approx(v1 * v2 * min(1, np.exp(v1 * x)) if v2 > 0 else 0)
 
@@ -138,14 +140,14 @@ def test_smoothgrad_is_seeded_and_without_noise_the_gradient():
         np.random.default_rng(6).normal(size=(1, *SMALL, 1)).astype("float32"),
     )
     one, same, other = (
-        gradients.explain(model, volume, "smoothgrad", steps=2, seed=seed).relevance
+        lrp.explain(model, volume, lrp.SmoothGrad(samples=2, seed=seed)).relevance
         for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(one, same)
     assert distance(other, one) > 1e-3
-    plain = gradients.explain(model, volume, "gradient").relevance
+    plain = lrp.explain(model, volume, "gradient").relevance
     assert (
-        distance(gradients.explain(model, volume, "smoothgrad", steps=1, noise=0).relevance, plain)
+        distance(lrp.explain(model, volume, lrp.SmoothGrad(samples=1, noise=0)).relevance, plain)
         < 1e-6
     )
 
@@ -153,32 +155,34 @@ def test_smoothgrad_is_seeded_and_without_noise_the_gradient():
 def test_bad_options_are_refused():
     model, volume = linear(), np.zeros((1, 6, 6, 6, 1))
     with pytest.raises(ParameterError, match="Did you mean gradient"):
-        gradients.explain(model, volume, "gradients")
+        lrp.explain(model, volume, "gradients")
+    with pytest.raises(ParameterError, match="samples: found 0"):
+        lrp.SmoothGrad(samples=0)
     with pytest.raises(ParameterError, match="steps: found 0"):
-        gradients.explain(model, volume, "smoothgrad", steps=0)
+        lrp.IntegratedGradients(steps=0)
+    with pytest.raises(ParameterError, match="size: found 0"):
+        lrp.Occlusion(size=0)
+    with pytest.raises(ParameterError, match="stride: found 0"):
+        lrp.Occlusion(stride=0)
     with pytest.raises(ParameterError, match="target: found 4"):
-        gradients.explain(model, volume, target=4)
+        lrp.explain(model, volume, "input_x_gradient", target=4)
 
 
-def test_maps_are_those_of_rules_and_methods_alone():
-    model, volume = (
-        with_weights(2, SMALL, seed=3),
-        np.random.default_rng(0).normal(size=SMALL).astype("float32"),
-    )
-    names = ["gradient", "epsilon", "smoothgrad", "epsilon_half_gamma_box"]
-    found = gradients.maps(model, volume, names, 0.1, threads=1)
-    assert list(found) == names
-    volumes = volume[None, ..., None]
-    np.testing.assert_array_equal(
-        found["epsilon"], lrp.explain(model, volumes, "epsilon", 0.1).relevance[0, ..., 0]
-    )
-    np.testing.assert_array_equal(
-        found["epsilon_half_gamma_box"],
-        lrp.explain(model, volumes, epsilon=0.1).relevance[0, ..., 0],
-    )
-    few = gradients.explain(
-        model, volumes, "smoothgrad", **gradients.FASTER["smoothgrad"]
-    ).relevance[0, ..., 0]
-    np.testing.assert_array_equal(found["smoothgrad"], few)
+def test_several_maps_are_those_of_rules_and_methods_alone():
+    model = with_weights(2, SMALL, seed=3)
+    scans = np.random.default_rng(0).normal(size=(1, *SMALL, 1)).astype("float32")
+    names = ["gradient", "epsilon", "smoothgrad", "epsilon_half_gamma_box", "input_x_gradient"]
+    together = lrp.explain_each(model, scans, lrp.quick(names), epsilon=0.1)
+    assert list(together) == names
+    alone = {
+        "gradient": lrp.explain(model, scans, "gradient"),
+        "epsilon": lrp.explain(model, scans, "epsilon", epsilon=0.1),
+        "epsilon_half_gamma_box": lrp.explain(model, scans, epsilon=0.1),
+        "smoothgrad": lrp.explain(model, scans, lrp.SmoothGrad(samples=8)),
+        "input_x_gradient": lrp.explain(model, scans, "input_x_gradient"),
+    }
+    for name, explanation in alone.items():
+        np.testing.assert_array_equal(together[name].relevance, explanation.relevance)
+        np.testing.assert_array_equal(together[name].logits, explanation.logits)
     with pytest.raises(ParameterError, match="gradient"):
-        gradients.maps(model, volume, ["gradiend"])
+        lrp.explain_each(model, scans, ["gradiend"])

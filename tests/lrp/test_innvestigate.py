@@ -38,7 +38,9 @@ def test_both_engines_agree_where_innvestigate_is_right(network_and_scan, name, 
     model, volume = network_and_scan
     twin = TWINS[name]
     ours = lrp.explain(model, volume, {"convolution": twin, "dense": twin}).relevance
-    theirs = lrp.explain(model, volume, name, engine="innvestigate").relevance
+    theirs = lrp.explain(
+        model, volume, name, computation=lrp.Computation(engine="innvestigate")
+    ).relevance
     assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
 
 
@@ -57,7 +59,8 @@ def test_its_alpha_beta_differs_because_of_biases_alone(monkeypatch, rule):
             if layer.weights and biases == "without":
                 layer.set_weights([layer.get_weights()[0], np.zeros(layer.bias.shape)])
         ours, theirs = (
-            lrp.explain(model, volume, rule, engine=engine).relevance for engine in lrp.ENGINES
+            lrp.explain(model, volume, rule, computation=lrp.Computation(engine=engine)).relevance
+            for engine in lrp.ENGINES
         )
         distance[biases] = np.linalg.norm(ours - theirs) / np.linalg.norm(ours)
     assert distance["without"] <= 1e-4

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from keras import layers
 from support.networks import SMALL, with_weights
 
-from msxai.lrp import gradients, graph, occlusion
+from msxai import lrp
+from msxai.lrp import graph, occlusion
 
 SHAPE = (44, 47, 38)
 
@@ -48,38 +49,36 @@ def test_the_output_is_that_of_the_whole(plan, seed):
     after = before.copy()
     inside = (0, *(slice(*one) for one in box))
     after[inside] = rng.normal(size=after[inside].shape)
-    values = graph.forward(plan, before, plan.fused)[0]
-    kept = [np.array(one) if one is not None else None for one in values]
-    expected = np.array(graph.forward(plan, after, plan.fused)[0][-1])
+    first = graph.forward(plan, before, plan.fused)
+    copies = [None if value is None else np.array(value) for value in first.values]
+    expected = graph.forward(plan, after, plan.fused).output
     np.testing.assert_allclose(
-        occlusion.output(plan, values, after, box), expected, rtol=1e-4, atol=1e-5
+        occlusion.output_after_change(first, after[0], box), expected, rtol=1e-4, atol=1e-5
     )
-    assert all(
-        (one == np.array(other)).all()
-        for one, other in zip(kept, values, strict=True)
-        if one is not None
-    ), "nothing is written"
+    for copy, value in zip(copies, first.values, strict=True):
+        if copy is not None:
+            assert (copy == np.array(value)).all(), "nothing is written"
 
 
 def test_what_no_cell_sees_changes_nothing(plan):
     """38 voxels: 12 cells of the first pooling, of which the second drops the last; it alone sees voxel 37."""
     before = np.random.default_rng(1).normal(size=(1, *SHAPE, 1)).astype("float32")
-    after, values = before.copy(), graph.forward(plan, before, plan.fused)[0]
+    after = before.copy()
     after[:, :, :, -1] = 9
-    found = occlusion.output(plan, values, after, [(0, 44), (0, 47), (37, 38)])
-    np.testing.assert_allclose(found, np.array(values[-1]), rtol=1e-5)
-    np.testing.assert_allclose(
-        found, np.array(graph.forward(plan, after, plan.fused)[0][-1]), rtol=1e-5
-    )
+    first = graph.forward(plan, before, plan.fused)
+    output = occlusion.output_after_change(first, after[0], [(0, 44), (0, 47), (37, 38)])
+    np.testing.assert_allclose(output, first.output, rtol=1e-5)
+    np.testing.assert_allclose(output, graph.forward(plan, after, plan.fused).output, rtol=1e-5)
 
 
-def test_occlusion_is_that_of_whole_passes(monkeypatch):
+def test_occlusion_is_that_of_whole_passes():
     model = with_weights(2, SMALL, seed=4)
     volume = np.random.default_rng(2).normal(size=(1, *SMALL, 1)).astype("float32")
     volume[:, :24] = 0
-    fast = gradients.explain(model, volume, "occlusion", size=24).relevance
-    monkeypatch.setattr(gradients, "_fused", lambda plan: {})
-    slow = gradients.explain(model, volume, "occlusion", size=24).relevance
+    cubes = lrp.Occlusion(size=24)
+    whole = lrp.Computation(compiled=False)
+    fast = lrp.explain(model, volume, cubes).relevance
+    slow = lrp.explain(model, volume, cubes, computation=whole).relevance
     np.testing.assert_allclose(fast, slow, atol=1e-5 * np.abs(slow).max())
     assert (fast[:, :24] == 0).all()
     assert np.abs(fast[:, 24:]).max() > 0

@@ -190,17 +190,22 @@ def test_the_flags_stand_in_every_sidecar(tmp_path, monkeypatch):
     for trial, path in enumerate(paths):
         network.save_weights(with_weights(1, images.SHAPE, seed=trial), path)
 
-    def explain(model, volumes, rule, epsilon, engine, threads):
+    def explain(model, volumes, rule, *, epsilon, copies, computation):
         audit = pd.DataFrame({"volume": range(len(volumes)), **dict.fromkeys(lrp.AUDIT[1:], 0.0)})
         return lrp.Explanation(
-            np.abs(volumes), np.abs(volumes).sum(axis=(1, 2, 3, 4)), audit, rule, epsilon, engine
+            np.abs(volumes),
+            np.abs(volumes).sum(axis=(1, 2, 3, 4)),
+            audit,
+            rule,
+            epsilon,
+            computation.engine,
         )
 
     monkeypatch.setattr(lrp, "explain", explain)
-    options = {"rule": "epsilon", "epsilon": 1e-3, "engine": "msxai", "threads": 1}
+    settings = heatmaps.Settings(rule="epsilon", computation=lrp.Computation(threads=1))
     for known, reference in ((True, (toy, "")), (False, (None, "not at hand"))):
         monkeypatch.setattr(trust_warnings, "reference", lambda weights, found=reference: found)
-        heatmaps.write(tmp_path / "maps", toy, toy.rows("holdout"), paths, **options)
+        heatmaps.write(tmp_path / "maps", toy, toy.rows("holdout"), paths, settings)
         table = heatmaps.read_trust(tmp_path / "maps")
         assert (
             table.groupby("participant_id")["flag"].apply(list).tolist()

@@ -1,13 +1,14 @@
 """msxai.lrp.tta: moves and their inverse, and maps whose answer is known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.networks import with_weights
 
 from msxai import lrp
 from msxai.base.errors import ParameterError
 from msxai.data import images
-from msxai.lrp import gradients, tta
+from msxai.lrp import tta
 
 INSIDE = (slice(9, -9),) * 3
 
@@ -41,44 +42,59 @@ def test_a_move_and_its_inverse(volume):
         assert (tta.moved_back(tta.moved(volume, *move), *move) == volume).all()
 
 
-def test_a_map_that_follows_the_scan_stays_and_one_that_sticks_to_the_grid_is_spread(
-    volume, monkeypatch
-):
-    monkeypatch.setattr(
-        tta.attribution,
-        "maps",
-        lambda model, volume, names, *more, **options: dict.fromkeys(names, volume),
-    )
-    np.testing.assert_allclose(
-        tta.maps(None, volume, ["same"], copies=6)["same"], volume, rtol=1e-5, atol=1e-7
-    )
-    grid = np.zeros(volume.shape)
-    grid[15, 15, 15] = 1
-    monkeypatch.setattr(
-        tta.attribution,
-        "maps",
-        lambda model, volume, names, *more, **options: dict.fromkeys(names, grid),
-    )
-    found = tta.maps(None, volume, ["grid"], copies=6)["grid"]
-    assert found.sum() == pytest.approx(1)
-    assert np.count_nonzero(found) == 6
+def explanation_of(relevance):
+    audit = pd.DataFrame(columns=lrp.AUDIT)
+    return lrp.Explanation(relevance, np.ones(1), audit, "epsilon", 1e-3, "msxai")
+
+
+def test_a_map_that_follows_the_scan_stays_and_one_that_sticks_to_the_grid_is_spread(volume):
+    scans = volume[None, ..., None]
+    grid = np.zeros(scans.shape)
+    grid[0, 15, 15, 15] = 1
+
+    def explain(moved):
+        return {"same": explanation_of(moved), "grid": explanation_of(grid)}
+
+    means = tta.mean_over_copies(explain, scans, copies=6)
+    np.testing.assert_allclose(means["same"].relevance, scans, rtol=1e-5, atol=1e-7)
+    spread = means["grid"].relevance
+    assert spread.sum() == pytest.approx(1)
+    assert np.count_nonzero(spread) == 6
+
+
+def test_each_channel_is_moved(rng):
+    scans = rng.normal(size=(2, 9, 9, 9, 3))
+    seen = []
+
+    def explain(moved):
+        seen.append(moved)
+        return {"same": explanation_of(moved)}
+
+    tta.mean_over_copies(explain, scans, copies=2)
+    step, mirrored = tta.moves(2)[1]
+    for index in np.ndindex(2, 3):
+        expected = tta.moved(scans[index[0], ..., index[1]], step, mirrored)
+        np.testing.assert_array_equal(seen[1][index[0], ..., index[1]], expected)
 
 
 def test_one_copy_is_the_plain_map_and_more_are_the_mean_by_hand(rng):
-    scan = np.zeros(images.SHAPE, "float32")
-    scan[20:70, 20:80, 20:70] = rng.normal(size=(50, 60, 50))
+    scans = np.zeros((1, *images.SHAPE, 1), "float32")
+    scans[0, 20:70, 20:80, 20:70, 0] = rng.normal(size=(50, 60, 50))
     model, names = with_weights(1, images.SHAPE, 0), ["epsilon", "gradient"]
-    plain = gradients.maps(model, scan, names, threads=1)
-    once, twice = (tta.maps(model, scan, names, copies=copies, threads=1) for copies in (1, 2))
+    plain = {name: lrp.explain(model, scans, name).relevance for name in names}
+    once = lrp.explain_each(model, scans, names, copies=1)
+    twice = lrp.explain_each(model, scans, names, copies=2)
     step, mirrored = tta.moves(2)[1]
     assert mirrored
-    other = gradients.maps(model, np.roll(scan[::-1], step, (0, 1, 2)), names, threads=1)
+    moved = np.roll(scans[:, ::-1], step, (1, 2, 3))
+    inner = (0, *(slice(8, -8),) * 3)
     for name in names:
-        np.testing.assert_array_equal(once[name], plain[name])
-        back = np.roll(other[name], [-one for one in step], (0, 1, 2))[::-1]
+        np.testing.assert_array_equal(once[name].relevance, plain[name])
+        other = lrp.explain(model, moved, name).relevance
+        back = np.roll(other, [-count for count in step], (1, 2, 3))[:, ::-1]
         np.testing.assert_allclose(
-            twice[name][8:-8, 8:-8, 8:-8],
-            ((plain[name] + back) / 2)[8:-8, 8:-8, 8:-8],
+            twice[name].relevance[inner],
+            ((plain[name] + back) / 2)[inner],
             rtol=1e-5,
             atol=1e-9,
         )
@@ -87,12 +103,12 @@ def test_one_copy_is_the_plain_map_and_more_are_the_mean_by_hand(rng):
 def test_an_explanation_over_copies_is_the_mean_of_the_explanations_of_each_by_hand(rng):
     scans = np.zeros((2, *images.SHAPE, 1), "float32")
     scans[:, 20:70, 20:80, 20:70] = rng.normal(size=(2, 50, 60, 50, 1))
-    model, options = with_weights(1, images.SHAPE, 0), {"rule": "epsilon", "threads": 1}
+    model = with_weights(1, images.SHAPE, 0)
     step, mirrored = tta.moves(2)[1]
     assert mirrored
-    plain = lrp.explain(model, scans, **options)
-    other = lrp.explain(model, np.roll(scans[:, ::-1], step, (1, 2, 3)), **options)
-    once, twice = (tta.explain(model, scans, copies, **options) for copies in (1, 2))
+    plain = lrp.explain(model, scans, "epsilon")
+    other = lrp.explain(model, np.roll(scans[:, ::-1], step, (1, 2, 3)), "epsilon")
+    once, twice = (lrp.explain(model, scans, "epsilon", copies=copies) for copies in (1, 2))
     np.testing.assert_array_equal(once.relevance, plain.relevance)
     assert once.audit.equals(plain.audit)
     np.testing.assert_allclose(twice.logits, (plain.logits + other.logits) / 2, rtol=1e-6)

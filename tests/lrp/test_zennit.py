@@ -42,7 +42,7 @@ def test_composites_agree_with_zennit(model, name, dtype):
             "low": low,
             "high": high,
         }  # zennit's are given, ours by default the volume's own
-    found = lrp.explain(model, STORED["volume"], rule, 1e-3, dtype=dtype)
+    found = lrp.explain(model, STORED["volume"], rule, computation=lrp.Computation(dtype=dtype))
     assert found.logits[0] == pytest.approx(STORED["logit"][0, 0], rel=1e-5)
     assert np.linalg.norm(found.relevance[0, ..., 0] - STORED[name]) <= 1e-4 * np.linalg.norm(
         STORED[name]

@@ -10,9 +10,8 @@ from support.small_cohort import Cohort
 
 from msxai import lrp
 from msxai.base.errors import CohortError, ParameterError
-from msxai.lrp import gradients, tta
 from msxai.model import network
-from msxai.quality import league, localisation, reference_maps
+from msxai.quality import league, localisation, reference_maps, scan_maps
 from msxai.report import figures
 
 OPTIONS = {
@@ -88,11 +87,13 @@ def test_a_map_is_the_mean_over_the_networks_of_what_each_way_gives_alone(full, 
     models, volume = [network.restore(path) for path in weights], cohort.image(row)[None, ..., None]
     for rule in OPTIONS["rules"]:
         alone = [
-            lrp.explain(model, volume, rule, 1e-3, threads=1).relevance[0, ..., 0]
+            lrp.explain(model, volume, rule, computation=lrp.Computation(threads=1)).relevance[
+                0, ..., 0
+            ]
             for model in models
         ]
         np.testing.assert_array_equal(maps[rule], np.mean(alone, axis=0))
-    alone = [gradients.explain(model, volume, "gradient").relevance[0, ..., 0] for model in models]
+    alone = [lrp.explain(model, volume, "gradient").relevance[0, ..., 0] for model in models]
     np.testing.assert_allclose(
         maps["gradient"], np.mean(alone, axis=0), atol=1e-6 * np.abs(alone).max()
     )
@@ -113,7 +114,10 @@ def test_controls_are_the_same_maps_of_networks_that_have_learnt_nothing(full, w
     alone = [
         localisation.auprc(
             lrp.explain(
-                model, cohort.image(row)[None, ..., None], "epsilon_plus", threads=1
+                model,
+                cohort.image(row)[None, ..., None],
+                "epsilon_plus",
+                computation=lrp.Computation(threads=1),
             ).relevance[0, ..., 0],
             cohort.lesions(row),
             cohort.brain(row),
@@ -228,7 +232,9 @@ def test_maps_over_copies_of_every_network_and_control_but_not_of_the_baselines(
     options = {"rules": names[:1], "methods": names[1:], "examined": []}
     plain, found = (run(cohort, weights, copies=copies, **options)[0] for copies in (1, 2))
     models = [network.restore(path) for path in weights]
-    each = [tta.maps(model, cohort.image(2), names, copies=2, threads=1) for model in models]
+    each = [
+        scan_maps.of_scan(model, cohort.image(2), names, copies=2, threads=1) for model in models
+    ]
     for name in names:
         np.testing.assert_allclose(
             found.example[1][name],

@@ -84,8 +84,8 @@ def test_cascade(model, rng):
 def test_a_map_of_the_input_alone_survives_randomisation(model, rng, monkeypatch):
     """An edge map in place of LRP: the check must see that nothing changes."""
     monkeypatch.setattr(
-        model_randomisation.attribution,
-        "maps",
+        model_randomisation.scan_maps,
+        "of_scan",
         lambda model, volume, names, **options: {name: np.abs(volume) for name in names},
     )
     table = model_randomisation.cascade(
@@ -109,11 +109,19 @@ def test_complexity(rng):
 def test_conservation_without_biases(model, rng):
     volumes = rng.normal(size=(2, *SHAPE, 1)).astype("float32")
     free = model_randomisation.bias_free(model)
-    exact = lrp.explain(free, volumes, "epsilon", 1e-9, dtype="float64")
+    exact = lrp.explain(
+        free, volumes, "epsilon", epsilon=1e-9, computation=lrp.Computation(dtype="float64")
+    )
     assert (model_randomisation.conservation(exact) < 1e-4).all()
     assert (
         model_randomisation.conservation(
-            lrp.explain(model, volumes, "epsilon", 1e-9, dtype="float64")
+            lrp.explain(
+                model,
+                volumes,
+                "epsilon",
+                epsilon=1e-9,
+                computation=lrp.Computation(dtype="float64"),
+            )
         )
         > 1e-3
     ).all()  # biases keep some
@@ -204,7 +212,7 @@ def test_checks_are_means_over_subjects(model, monkeypatch):
             for name in names
         }
 
-    monkeypatch.setattr(model_randomisation.attribution, "maps", edges)
+    monkeypatch.setattr(model_randomisation.scan_maps, "of_scan", edges)
     monkeypatch.setattr(model_randomisation.lrp, "explain_each", explained)
     table = model_randomisation.checks(
         model, Three(), [0], ["edges"], epsilon=1e-3, seed=0, threads=1

@@ -13,7 +13,6 @@ from msxai.base import provenance, tsv
 from msxai.base.errors import ParameterError
 from msxai.base.results import Results
 from msxai.data import images
-from msxai.lrp import gradients
 from msxai.model import network
 from msxai.quality import model_states
 
@@ -133,7 +132,7 @@ def test_shares_and_maps_of_networks_of_width_2(tmp_path):
             found = (
                 lrp.explain(model, volume, "epsilon")
                 if method == "lrp"
-                else gradients.explain(model, volume, "gradient")
+                else lrp.explain(model, volume, "gradient")
             )
             values = found.relevance[0, ..., 0]
             maps.append(values)

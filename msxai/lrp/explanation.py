@@ -1,0 +1,115 @@
+"""What an explanation holds, and how it is to be computed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from msxai.base.parameters import one_of
+
+__all__ = ["AUDIT", "DTYPES", "ENGINES", "UNDECIDED", "Computation", "Explanation", "conserved"]
+
+ENGINES = ("msxai", "innvestigate")
+DTYPES = ("float32", "float64")
+AUDIT = ["volume", "layer", "rule", "arriving", "passed", "bias", "stabiliser"]
+UNDECIDED = 0.1  # logit: nearer to 0, the share of it that a map holds says nothing
+
+
+@dataclass(frozen=True)
+class Computation:
+    """Who computes explanations, and how. Results depend on none of it, except for rounding.
+
+    Attributes
+    ----------
+    engine : {"msxai", "innvestigate"}
+        iNNvestigate is the cross-check. It runs in a process of its own, and takes the network of
+        the paper and the rules `msxai.lrp.innvestigate.ANALYZERS` only.
+    batch_size : int
+        Scans at a time. The compiled kernels take scans one by one in any case.
+    threads : int
+        Threads of the kernels and of iNNvestigate; 0 stands for all.
+    dtype : {"float32", "float64"}
+        Of all computation.
+    compiled : bool, optional
+        Whether `msxai.model.kernels` compute the layers that they can. By default they do so where
+        there is no GPU.
+
+    Raises
+    ------
+    ParameterError
+        Unknown engine or dtype, with the nearest one that exists.
+    """
+
+    engine: str = "msxai"
+    batch_size: int = 1
+    threads: int = 0
+    dtype: str = "float32"
+    compiled: bool | None = None
+
+    def __post_init__(self):
+        one_of("engine", self.engine, ENGINES)
+        one_of("dtype", self.dtype, DTYPES)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Relevance, and what it explains.
+
+    Attributes
+    ----------
+    relevance : ndarray of shape (N, X, Y, Z, C), float32 (float64 where asked for)
+        Share of each voxel in the logit, in logits. Gradient, SmoothGrad and guided
+        backpropagation: change of the logit with the voxel's intensity.
+    logits : ndarray of shape (N,)
+        f(x), the explained output unit before any sigmoid or softmax.
+    audit : pandas.DataFrame
+        What each layer did with the relevance: one row for each scan and layer, from the output
+        on. Columns (`AUDIT`): volume (number of the scan), layer, rule, arriving (relevance at the
+        layer's outputs), passed (what it hands to its inputs), bias and stabiliser (what these
+        absorb). arriving = passed + bias + stabiliser. Empty for iNNvestigate and for methods
+        other than LRP.
+    rule : str, dict or method
+        As asked for.
+    epsilon : float
+        Stabiliser of the epsilon rule; NaN for methods other than LRP.
+    engine : str
+        One of `ENGINES`.
+    """
+
+    relevance: np.ndarray
+    logits: np.ndarray
+    audit: pd.DataFrame
+    rule: object
+    epsilon: float
+    engine: str
+
+    @property
+    def conserved(self) -> np.ndarray:
+        """sum(R) / f(x) of each scan; see `conserved`."""
+        total = self.relevance.sum(axis=(1, 2, 3, 4), dtype=float)
+        return conserved(total, self.logits)
+
+
+def conserved(relevance, logits) -> np.ndarray:
+    """Share of the logit that a map holds: sum(R) / f(x).
+
+    1 where biases and the stabiliser absorb nothing. NaN where the logit is nearer to 0 than
+    `UNDECIDED`: a network that is undecided leaves nothing to be shared out, and the quotient of
+    two small numbers says nothing.
+
+    Parameters
+    ----------
+    relevance, logits : array of shape (N,)
+        Sum of each map, and its logit.
+
+    Examples
+    --------
+    >>> conserved([0.9, -0.4], [1.0, 0.05])
+    array([0.9, nan])
+    """
+    relevance = np.asarray(relevance, float)
+    logits = np.asarray(logits, float)
+    decided = np.abs(logits) >= UNDECIDED
+    share = np.full(logits.shape, np.nan)
+    np.divide(relevance, logits, out=share, where=decided)
+    return share
