@@ -1,13 +1,11 @@
-"""Set-up and housekeeping: one truth about versions, clear set-up faults, linters, notebook pairs, the size of the package."""
+"""Set-up and housekeeping: one truth about versions, clear set-up faults, notebook pairs."""
 
 import ast
-import io
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tokenize
 import tomllib
 from pathlib import Path
 
@@ -24,7 +22,8 @@ BIN = Path(sys.executable).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
 PINS = re.compile(
-    r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)(?: ; ([^\\]+?))? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
+    r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)(?: ; ([^\\]+?))? \\\n"
+    r"((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
     re.M,
 )
 
@@ -42,13 +41,14 @@ def locked(file):
         if line.strip() and not line.lstrip().startswith(("#", "--hash=sha256:"))
     ]
     pins = PINS.findall(text)
+    packages = tuple(pin[0] for pin in pins)
     assert len(lines) == len(pins), (
-        f"{file}: {set(lines) - {line for line in lines if any(line.startswith(pin[0]) for pin in pins)}}"
+        f"{file}: {[line for line in lines if not line.startswith(packages)]}"
     )
-    found = {}
+    versions = {}
     for package, version, marker, _ in pins:
-        found.setdefault(name(package), []).append((Version(version), marker))
-    return found
+        versions.setdefault(name(package), []).append((Version(version), marker))
+    return versions
 
 
 # One truth about versions
@@ -123,17 +123,18 @@ def test_one_version_and_licence():
 
 def test_the_package_is_found_from_any_folder(tmp_path):
     code = "import msxai; print(msxai.ROOT)"
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert Path(found.stdout.strip()) == ROOT
+    assert Path(result.stdout.strip()) == ROOT
 
 
 # Set-up faults, with stubs in the place of Python and pip
 
 
 VERSION = 'case "$*" in *version_info*) echo {0}; exit {1};; *ensurepip*) exit {2};; esac\n'
-# A stub of a Python that works: "-m venv DIR" makes DIR/bin/python, a stub too, whose pip notes its arguments and exits with $PIP_RC.
+# A stub of a Python that works: "-m venv DIR" makes DIR/bin/python, a stub too.
+# Its pip notes the arguments and exits with $PIP_RC.
 MAKES_VENV = """
 for last; do :; done
 mkdir -p "$last/bin"
@@ -149,7 +150,7 @@ chmod +x "$last/bin/python"
 
 @pytest.fixture
 def bare(tmp_path):
-    """A checkout without .venv, and a PATH without any Python but the stubs that the test writes there."""
+    """A checkout without .venv, and a PATH whose only Pythons are stubs that the test writes."""
 
     class Bare:
         folder = tmp_path / "a clone"
@@ -369,6 +370,7 @@ def test_make_alone_lists_the_targets(bare):
     for target in (
         "setup",
         "test",
+        "test-long",
         "figures",
         "run",
         "lab",
@@ -400,7 +402,10 @@ def test_make_run_refuses_before_any_work(bare, variables, word):
 
 
 def test_make_run_keeps_to_its_own_folder(bare):
-    """What Snakemake is called with: another cohort's results never go where the demo's are, and no figure is copied."""
+    """Another cohort's results never go where the demo's are, and no figure is copied.
+
+    A stub in the place of Snakemake prints what it is called with.
+    """
     for folder in ("workflow/local", ".venv/bin"):
         (bare.folder / folder).mkdir(parents=True)
     (bare.folder / "workflow/demo.yaml").touch()
@@ -420,120 +425,6 @@ def test_make_run_keeps_to_its_own_folder(bare):
         assert f"[{word}]" in called
     assert "controls" not in called
     assert not (bare.folder / "figures").exists()
-
-
-# Linters
-
-
-def test_ruff():
-    result = subprocess.run(
-        [BIN / "ruff", "check", "--output-format=concise", "."],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout
-
-
-def test_layers():
-    result = subprocess.run([BIN / "lint-imports"], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout
-
-
-def test_size_of_the_package():
-    """Thin: the series under 3,000 lines; what is beside its main line (LRP, any cohort, judging heatmaps, ...) has budgets of its own."""
-    package = ROOT / "msxai"
-    lines = {
-        path.relative_to(package).with_suffix("").as_posix(): code_lines(path)
-        for path in package.rglob("*.py")
-    }
-    lrp = sum(lines.pop(name) for name in ("lrp", "graph", "rules", "attribution", "incremental"))
-    any_cohort = (
-        "adni",
-        "bids",
-        "tables",
-        "confounds",
-        "quality_control",
-        "registration",
-        "alignment",
-        "brain_extraction",
-        "derivatives",
-        "atlases",
-    )
-    cohorts = sum(lines.pop(name, 0) for name in any_cohort)
-    judged = (
-        "quality",
-        "reference_maps",
-        "sanity",
-        "faithfulness",
-        "augmented",
-        "explainers",
-        "states",
-        "trust",
-        "figures/quality",
-        "pairs",
-    )
-    quality = sum(lines.pop(name, 0) for name in judged)
-    judges = sum(lines.pop(name) for name in ("baselines", "comparison"))
-    by_region = (
-        "regions",
-        "region_statistics",
-        "region_tables",
-        "permutation",
-        "figures/regions",
-        "figures/methods",
-    )
-    regions = sum(lines.pop(name) for name in by_region)
-    filled = sum(lines.pop(name, 0) for name in ("lesions", "filling", "counterfactuals"))
-    results = sum(lines.pop(name, 0) for name in ("report", "claims"))
-    simulated = sum(lines.pop(name) for name in ("benchmark", "shortcuts"))
-    assert 0 < sum(lines.values()) < 3000
-    assert simulated < 200
-    assert results < 450
-    assert judges < 400
-    assert regions < 550
-    assert lrp < 800
-    assert cohorts < 1200
-    assert quality < 950
-    assert filled < 400
-
-
-def code_lines(path):
-    """Lines with a token that is neither comment nor docstring."""
-    text = path.read_text(encoding="utf-8")
-    scopes = [
-        node
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-    first = [node.body[0] for node in scopes if ast.get_docstring(node) is not None]
-    documented = {line for node in first for line in range(node.lineno, node.end_lineno + 1)}
-    layout = {
-        tokenize.COMMENT,
-        tokenize.NL,
-        tokenize.NEWLINE,
-        tokenize.INDENT,
-        tokenize.DEDENT,
-        tokenize.ENDMARKER,
-        tokenize.ENCODING,
-    }
-    tokens = [
-        token
-        for token in tokenize.generate_tokens(io.StringIO(text).readline)
-        if token.type not in layout
-    ]
-    return len(
-        {line for token in tokens for line in range(token.start[0], token.end[0] + 1)} - documented
-    )
-
-
-def test_code_lines_are_counted(tmp_path):
-    path = tmp_path / "a.py"
-    path.write_text(
-        '"""Doc.\n\nMore."""\n\n# comment\nx = """a\nb"""\n\n\ndef f():\n    """Doc."""\n    return (\n        1  # one\n    )\n',
-        encoding="utf-8",
-    )
-    assert code_lines(path) == 6
 
 
 # Notebooks
@@ -560,8 +451,8 @@ def test_a_pair_is_one(script):
     assert pair.is_file(), "make pairs"
     text, notebook = jupytext.read(script), jupytext.read(pair)
     cells = [
-        [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in one.cells]
-        for one in (text, notebook)
+        [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in source.cells]
+        for source in (text, notebook)
     ]
     assert cells[0] == cells[1], "after an edit of the .py: make pairs"
     for cell in notebook.cells:

@@ -9,8 +9,13 @@ def filled(model, seed=0):
     """The model with random weights, biases and statistics."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
-        layer.set_weights([rng.normal(0, 0.4, value.shape) ** (2 if "variance" in variable.name else 1) + ("variance" in variable.name)
-                           for variable, value in zip(layer.weights, layer.get_weights(), strict=True)])  # fmt: skip
+        weights = []
+        for variable in layer.weights:
+            values = rng.normal(0, 0.4, variable.shape)
+            if "variance" in variable.name:
+                values = values**2 + 1
+            weights.append(values)
+        layer.set_weights(weights)
     return model
 
 
@@ -18,8 +23,8 @@ def weights_of(model, name):
     return [value.astype(float) for value in model.get_layer(name).get_weights()]
 
 
-def distance(found, expected):
-    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+def distance(values, expected):
+    return np.linalg.norm(values - expected) / np.linalg.norm(expected)
 
 
 def conv(model, name, source, rule, **options):
@@ -29,7 +34,7 @@ def conv(model, name, source, rule, **options):
 
 def chain(rule):
     """A chain of layers of every kind, and the same for the oracle."""
-    model = filled(keras.Sequential([
+    stack = [
         keras.Input((11, 9, 10, 2)),
         layers.Conv3D(3, 3, activation="elu", padding="same", name="a"),
         layers.MaxPooling3D(2, name="p"),
@@ -43,32 +48,52 @@ def chain(rule):
         layers.Flatten(),
         layers.Dense(3, activation="elu", name="d"),
         layers.Dense(2, activation="softmax", name="e"),
-    ]))  # fmt: skip
+    ]
+    model = filled(keras.Sequential(stack))
     first, other = rule
     nodes = [
-        conv(model, "a", 0, first, padding="same"), ("act", 1, "elu"), ("max", 2, (2, 2, 2), (2, 2, 2), "valid"),
-        conv(model, "b", 3, other, strides=(2, 1, 1)), ("act", 4, "leaky_relu"), ("mean", 5, (2, 2, 2), (1, 1, 1), "same", 1e-9),
-        conv(model, "c", 6, other, padding="same", strides=(1, 1, 2)), ("act", 7, "relu"),
-        ("max", 8, (1, 2, 2), (1, 1, 1), "valid"), ("flatten", 9),
-        ("dense", 10, *weights_of(model, "d"), other), ("act", 11, "elu"), ("dense", 12, *weights_of(model, "e"), other),
-    ]  # fmt: skip
+        conv(model, "a", 0, first, padding="same"),
+        ("act", 1, "elu"),
+        ("max", 2, (2, 2, 2), (2, 2, 2), "valid"),
+        conv(model, "b", 3, other, strides=(2, 1, 1)),
+        ("act", 4, "leaky_relu"),
+        ("mean", 5, (2, 2, 2), (1, 1, 1), "same", 1e-9),
+        conv(model, "c", 6, other, padding="same", strides=(1, 1, 2)),
+        ("act", 7, "relu"),
+        ("max", 8, (1, 2, 2), (1, 1, 1), "valid"),
+        ("flatten", 9),
+        ("dense", 10, *weights_of(model, "d"), other),
+        ("act", 11, "elu"),
+        ("dense", 12, *weights_of(model, "e"), other),
+    ]
     return model, nodes
 
 
 def with_pools(rule):
     """Two convolutions with poolings that the kernels take, and the same for the oracle."""
-    model = filled(keras.Sequential([
+    stack = [
         keras.Input((26, 17, 17, 1)),
-        layers.Conv3D(4, 3, name="a"), layers.ELU(), layers.MaxPooling3D(3, name="p"),
-        layers.Conv3D(3, 3, activation="relu", name="b"), layers.MaxPooling3D(3, name="q"),
-        layers.GlobalAveragePooling3D(), layers.Dense(1, activation="sigmoid", name="d"),
-    ]))  # fmt: skip
+        layers.Conv3D(4, 3, name="a"),
+        layers.ELU(),
+        layers.MaxPooling3D(3, name="p"),
+        layers.Conv3D(3, 3, activation="relu", name="b"),
+        layers.MaxPooling3D(3, name="q"),
+        layers.GlobalAveragePooling3D(),
+        layers.Dense(1, activation="sigmoid", name="d"),
+    ]
+    model = filled(keras.Sequential(stack))
     first, other, dense = rule
     nodes = [
-        conv(model, "a", 0, first), ("max", 1, (3, 3, 3), (3, 3, 3), "valid"), ("act", 2, "elu"),
-        conv(model, "b", 3, other), ("max", 4, (3, 3, 3), (3, 3, 3), "valid"), ("act", 5, "relu"),
-        ("mean", 6, (2, 1, 1), (1, 1, 1), "valid", 1e-9), ("flatten", 7), ("dense", 8, *weights_of(model, "d"), dense),
-    ]  # fmt: skip
+        conv(model, "a", 0, first),
+        ("max", 1, (3, 3, 3), (3, 3, 3), "valid"),
+        ("act", 2, "elu"),
+        conv(model, "b", 3, other),
+        ("max", 4, (3, 3, 3), (3, 3, 3), "valid"),
+        ("act", 5, "relu"),
+        ("mean", 6, (2, 1, 1), (1, 1, 1), "valid", 1e-9),
+        ("flatten", 7),
+        ("dense", 8, *weights_of(model, "d"), dense),
+    ]
     return model, nodes
 
 

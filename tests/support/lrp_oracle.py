@@ -1,6 +1,7 @@
 """A slow float64 oracle of LRP: one output position at a time, every rule as its textbook formula.
 
-Shares no code with the package. Nodes are (kind, inputs, options); node 0 is the input of shape (X, Y, Z, C).
+It shares no code with the package. Nodes are (kind, inputs, options).
+Node 0 is the input of shape (X, Y, Z, C).
 """
 
 import functools
@@ -10,7 +11,10 @@ import numpy as np
 
 @functools.lru_cache
 def windows(shape, size, strides, padding):
-    """For each output position the flat places of its voxels in C order of the window, -1 in the padding; and the output's shape."""
+    """Voxels that each output position sees, and the output's shape.
+
+    A voxel is its flat index, in C order of the window; -1 stands for the padding.
+    """
     before, lengths = [], []
     for axis in range(3):
         if padding == "same":
@@ -20,13 +24,13 @@ def windows(shape, size, strides, padding):
             count = (shape[axis] - size[axis]) // strides[axis] + 1
             before.append(0)
         lengths.append(count)
-    found = np.full((np.prod(lengths), np.prod(size)), -1)
+    indices = np.full((np.prod(lengths), np.prod(size)), -1)
     for row, position in enumerate(np.ndindex(*lengths)):
         for column, tap in enumerate(np.ndindex(*size)):
             x, y, z = (position[a] * strides[a] + tap[a] - before[a] for a in range(3))
             if 0 <= x < shape[0] and 0 <= y < shape[1] and 0 <= z < shape[2]:
-                found[row, column] = (x * shape[1] + y) * shape[2] + z
-    return found, tuple(lengths)
+                indices[row, column] = (x * shape[1] + y) * shape[2] + z
+    return indices, tuple(lengths)
 
 
 def places(x, size, options):
@@ -45,7 +49,8 @@ def shares(rule, x, v, bias, z, low_high):
     name, options = rule
     epsilon = options.get("stabiliser", 1e-9)
     x = x[:, None]
-    above, below, up, down = np.maximum(x, 0), np.minimum(x, 0), np.maximum(v, 0), np.minimum(v, 0)
+    above, below = np.maximum(x, 0), np.minimum(x, 0)
+    up, down = np.maximum(v, 0), np.minimum(v, 0)
     if name in ("epsilon", "z"):
         return x * v / away((x * v).sum(0) + bias, epsilon)
     if name == "alpha_beta":
@@ -104,7 +109,8 @@ def explain(nodes, volume, target=0):
     """Relevance of the volume for unit `target` of the last node, and its logit.
 
     Nodes: ("conv", i, kernel, bias, options, rule), ("dense", i, weights, bias, rule),
-    ("max" or "mean", i, size, strides, padding, epsilon), ("act", i, name), ("flatten", i), ("add", i, j, epsilon).
+    ("max" or "mean", i, size, strides, padding, epsilon), ("act", i, name), ("flatten", i),
+    ("add", i, j, epsilon).
     """
     values = [np.asarray(volume, float)]
     for node in nodes:

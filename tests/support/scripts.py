@@ -1,13 +1,13 @@
-"""Scripts of benchmarks/ as modules."""
+"""Scripts of benchmarks/ and tools/ as modules."""
 
 import importlib.util
 
 from msxai import ROOT
 
 
-def script(name):
-    """A script of benchmarks/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+def script(name, folder="benchmarks"):
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

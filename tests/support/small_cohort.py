@@ -7,7 +7,10 @@ from msxai.data import images
 
 
 class Cohort:
-    """As much of `msxai.data.prepared.Prepared` as is used: a small brain, a bright lesion in all but the last scan; masks for `known` rows."""
+    """As much of `msxai.data.prepared.Prepared` as is used, with a small brain.
+
+    All scans but the last have a bright lesion; the rows `known` have a mask.
+    """
 
     name, synthetic = "by hand", True
 

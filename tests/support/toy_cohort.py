@@ -19,11 +19,17 @@ class Toy:
         self.images = rng.normal(size=(6, *images.SHAPE)).astype("float32")
         self.volumes = np.array([1, 100, 2, 200, 3, 300])
         self.has_lesions = np.full(6, masks)
-        self.table = pd.DataFrame({
-            "participant_id": [f"sub-{number}" for number in range(6)], "session_id": "", "label": pd.array([0, 1] * 3, "Int64"),
-            "group": ["HC", "MS"] * 3, "part": ["training"] * 4 + ["holdout"] * 2, "source_sha256": "0",
-            "image": [str(folder / f"scan{number}.nii.gz") for number in range(6)], "registration": '{"route": "resampled", "flags": []}',
-        })  # fmt: skip
+        columns = {
+            "participant_id": [f"sub-{number}" for number in range(6)],
+            "session_id": "",
+            "label": pd.array([0, 1] * 3, "Int64"),
+            "group": ["HC", "MS"] * 3,
+            "part": ["training"] * 4 + ["holdout"] * 2,
+            "source_sha256": "0",
+            "image": [str(folder / f"scan{number}.nii.gz") for number in range(6)],
+            "registration": '{"route": "resampled", "flags": []}',
+        }
+        self.table = pd.DataFrame(columns)
         for path in self.table["image"]:
             image = nib.Nifti1Image(
                 rng.normal(size=(10, 12, 14)).astype("float32"), np.diag([-9.0, 9, 9, 1])
