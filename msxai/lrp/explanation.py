@@ -86,8 +86,22 @@ class Explanation:
     @property
     def conserved(self) -> np.ndarray:
         """sum(R) / f(x) of each scan; see `conserved`."""
-        total = self.relevance.sum(axis=(1, 2, 3, 4), dtype=float)
-        return conserved(total, self.logits)
+        return conserved(self._sums(), self.logits)
+
+    def __str__(self) -> str:
+        """One line for each scan: logit, sum of the map, and the share of the logit that it is."""
+        lines = []
+        for logit, total, share in zip(self.logits, self._sums(), self.conserved, strict=True):
+            text = f"{share:.3f}"
+            if np.isnan(share):
+                text = "cannot be told, because the logit is near 0"
+            lines.append(
+                f"logit {logit:+.3f}, sum of the map {total:+.3f}, share of the logit: {text}"
+            )
+        return "\n".join(lines)
+
+    def _sums(self) -> np.ndarray:
+        return self.relevance.sum(axis=(1, 2, 3, 4), dtype=float)
 
 
 def conserved(relevance, logits) -> np.ndarray:

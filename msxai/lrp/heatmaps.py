@@ -1,12 +1,15 @@
-"""Heatmaps on disk: NIfTI in the scan's own space with a sidecar, laid out as a BIDS derivative; means over trials and over subjects.
+"""Heatmaps on disk: NIfTI in the scan's own space with a sidecar, laid out as a BIDS derivative.
 
-The mean map of a scan that had to be registered is kept on the model's grid (``space-MNI152``), and once more in the scan's own space
-(``space-orig``); any other scan's own space is MNI152. BIDS has agreed on no suffix for relevance. Conventions of this package:
-``desc-lrpEpsilon_stat-relevance_statmap``, the mean over trials, and ``stat-relevanceSD``, the standard deviation over trials (from two
-trials on). ``audit.tsv``: what each layer kept, scan by scan. ``trust.tsv``: the warnings of `msxai.lrp.trust_warnings`, also in each sidecar.
+The mean map of a registered scan is kept on the model's grid (``space-MNI152``), and once more in
+the scan's own space (``space-orig``). The space of any other scan is MNI152. BIDS has no suffix for
+relevance yet. This package writes ``desc-lrpEpsilon_stat-relevance_statmap`` for the mean over
+trials, and from two trials on ``stat-relevanceSD`` for their standard deviation. ``audit.tsv`` says
+what each layer absorbed, scan by scan. ``trust.tsv`` has the warnings of
+`msxai.lrp.trust_warnings`, which also stand in each sidecar.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,20 +19,29 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from msxai import lrp
-from msxai.base import provenance
+from msxai.base import provenance, tsv
+from msxai.base.notices import NOTICE
 from msxai.base.parameters import located
 from msxai.data import images
 from msxai.data.registration import registration
 from msxai.lrp import trust_warnings
-from msxai.lrp.explanation import AUDIT, Computation
+from msxai.lrp.explanation import AUDIT, Computation, Explanation, conserved
 from msxai.model import network
 
-CHUNK = {
-    "msxai": 4,
-    "innvestigate": 32,
-}  # scans explained at a time, 4 MB a scan and trial; innvestigate starts a process each time
-TRUST = ("Flag", "Value", "Limit", "Flagged")  # of trust.tsv, by their names in the sidecars
-NOTICE = "Research software. Not for clinical use."
+__all__ = [
+    "Settings",
+    "mean",
+    "read",
+    "read_audit",
+    "read_trust",
+    "trained",
+    "write",
+    "write_one",
+]
+
+# Scans explained at a time: 4 MB for each scan and trial. iNNvestigate starts a process each time.
+_CHUNK = {"msxai": 4, "innvestigate": 32}
+_TRUST_COLUMNS = ("Flag", "Value", "Limit", "Flagged")  # of trust.tsv, as in the sidecars
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,17 @@ class Settings:
     copies: int = 1
     computation: Computation = field(default_factory=Computation)
 
+    def explain(self, model, scans) -> Explanation:
+        """Explain scans of shape (N, X, Y, Z, 1)."""
+        return lrp.explain(
+            model,
+            scans,
+            self.rule,
+            epsilon=self.epsilon,
+            copies=self.copies,
+            computation=self.computation,
+        )
+
 
 def write(folder, prepared, rows, weights, settings: Settings) -> pd.DataFrame:
     """Explain scans by every trial and write the mean heatmap of each scan; all or nothing.
@@ -63,201 +86,332 @@ def write(folder, prepared, rows, weights, settings: Settings) -> pd.DataFrame:
     rows : sequence of int
         Which scans.
     weights : sequence of path
-        One weights file (.npz) a trial.
+        One weights file (.npz) for each trial.
     settings : Settings
 
     Returns
     -------
     pandas.DataFrame
-        One row a scan: participant_id, session_id, group, label, logit (mean over trials and copies), probability (of a trial's logit,
-        mean over trials), relevance (sum of the mean map, in logits), conserved (relevance / logit), path
-        (below `folder`), own_path (the map in the scan's own space), sha256. Written as heatmaps.tsv too.
+        One row for each scan, also written as heatmaps.tsv: participant_id, session_id, group,
+        label, logit (mean over trials and copies), probability (of a trial's logit, mean over
+        trials), relevance (sum of the mean map, in logits), conserved (relevance / logit, n/a where
+        the logit is near 0: see `msxai.lrp.explanation.conserved`), path (below `folder`),
+        own_path (the map in the scan's own space), sha256.
     """
-    folder, table, audits, trusted = Path(folder), [], [], []
-    rule, engine = settings.rule, settings.computation.engine
     models = [network.restore(path) for path in weights]
-    distance, limits, source = _known(models, weights[0], settings)
-    common = {
-        "Rule": rule,
+    reference = _reference(models, weights[0], settings)
+    distances = reference.distances(models, prepared, rows)
+    with (
+        provenance.replacing(Path(folder)) as draft,
+        tqdm(total=len(rows), desc="explaining", unit="scan") as bar,
+    ):
+        derivative = _Derivative(draft, prepared, weights, settings, reference)
+        for row, maps in _explained(models, prepared, rows, settings):
+            derivative.add(row, maps, distances[row])
+            bar.update()
+        return derivative.finish()
+
+
+def write_one(folder, prepared, row: int, explanation: Explanation) -> pd.Series:
+    """Write the map of one scan by one network, without a sidecar, to look at it.
+
+    Parameters
+    ----------
+    folder : path
+        Where to write.
+    prepared : msxai.data.prepared.Prepared
+    row : int
+        Which scan.
+    explanation : msxai.lrp.Explanation
+        Of that scan alone, by a rule or method that has a name.
+
+    Returns
+    -------
+    pandas.Series
+        A row as of `read`.
+    """
+    maps = _ScanMaps.of([explanation], 0)
+    scan = prepared.table.iloc[row]
+    entry = _entry(scan, str(explanation.rule), maps)
+    entry["path"] = str(Path(folder) / entry["path"])
+    entry["sha256"] = _save_on_grid(entry["path"], maps.mean, scan)
+    entry["own_path"] = _save_in_own_space(entry["path"], maps.mean, scan) or entry["path"]
+    return pd.Series(entry)
+
+
+@dataclass(frozen=True)
+class _ScanMaps:
+    """Explanations of one scan by all networks."""
+
+    relevance: np.ndarray  # (networks, X, Y, Z)
+    logits: list[float]
+    audit: pd.DataFrame  # with the number of the network as trial
+
+    @classmethod
+    def of(cls, explanations: list[Explanation], index: int) -> "_ScanMaps":
+        """Of the scan with this number in explanations by several networks."""
+        audits = []
+        for trial, explanation in enumerate(explanations):
+            audit = explanation.audit
+            audits.append(audit[audit["volume"] == index].assign(trial=trial))
+        relevance = [explanation.relevance[index, ..., 0] for explanation in explanations]
+        return cls(
+            relevance=np.stack(relevance),
+            logits=[float(explanation.logits[index]) for explanation in explanations],
+            audit=pd.concat(audits).drop(columns="volume"),
+        )
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean map over networks."""
+        return self.relevance.mean(0)
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """Standard deviation over networks."""
+        return self.relevance.std(0, ddof=1)
+
+
+def _explained(models, prepared, rows, settings: Settings) -> Iterator[tuple[int, _ScanMaps]]:
+    """Yield each row and its maps; some rows are explained at a time."""
+    size = _CHUNK[settings.computation.engine]
+    for chunk in np.array_split(rows, range(size, len(rows), size)):
+        scans = np.stack([prepared.image(row) for row in chunk])[..., None]
+        explanations = [settings.explain(model, scans) for model in models]
+        for index, row in enumerate(chunk):
+            yield row, _ScanMaps.of(explanations, index)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What the warnings compare a scan with, where the scans of the training are at hand."""
+
+    distance: trust_warnings.Distance | None
+    limits: dict
+    source: str  # where the limits come from, or why there are none
+
+    def distances(self, models, prepared, rows) -> dict:
+        """Row to its distance from the training scans; None where it is not known."""
+        if self.distance is None:
+            return dict.fromkeys(rows)
+        features = trust_warnings.features(models, prepared, rows)
+        return dict(zip(rows, self.distance(features), strict=True))
+
+
+def _reference(models, weights, settings: Settings) -> _Reference:
+    """Distance from the training part and limits by the validation part of a training's cohort."""
+    cohort, why = trust_warnings.reference(weights)
+    if cohort is None:
+        return _Reference(None, {}, why)
+    training = cohort.rows("training")
+    validation = cohort.rows("validation")
+    if not len(training) or not len(validation):
+        return _Reference(None, {}, f"{cohort.name} has no training or no validation part")
+    labels = cohort.table["label"].iloc[training].to_numpy("float", na_value=np.nan)
+    features = trust_warnings.features(models, cohort, training)
+    distance = trust_warnings.Distance(features, labels)
+    values = [
+        trust_warnings.measure(maps.relevance, maps.logits, cohort.brain(row))
+        for row, maps in _explained(models, cohort, validation, settings)
+    ]
+    distances = distance(trust_warnings.features(models, cohort, validation))
+    for measured, value in zip(values, distances, strict=True):
+        measured["out_of_distribution"] = trust_warnings.number(value)
+    share = max(trust_warnings.ALARMS, 1 / (len(validation) + 1))
+    return _Reference(
+        distance,
+        trust_warnings.limits(values),
+        f"{len(validation)} validation scans of {cohort.name}; "
+        f"exceeded by {share:.0%} of scans like them",
+    )
+
+
+class _Derivative:
+    """A BIDS derivative that grows scan by scan."""
+
+    def __init__(self, folder: Path, prepared, weights, settings: Settings, reference: _Reference):
+        self.folder = folder
+        self.prepared = prepared
+        self.rule = settings.rule
+        self.reference = reference
+        self.common = _common_sidecar(prepared, weights, settings)
+        self.entries = []
+        self.flags = []
+        self.audits = []
+
+    def add(self, row: int, maps: _ScanMaps, distance) -> None:
+        """Write the maps of one scan with their sidecars, and remember its rows of the tables."""
+        scan = self.prepared.table.iloc[row]
+        entry = _entry(scan, self.rule, maps)
+        who = {name: entry[name] for name in ("participant_id", "session_id")}
+        flags = self._flags(row, maps, distance)
+        for flag in flags:
+            columns = {name.lower(): flag[name] for name in _TRUST_COLUMNS}
+            self.flags.append(who | columns)
+        self.audits.append(maps.audit.assign(**who))
+        sidecar = self.common | self._sidecar(scan, entry, maps, flags)
+        self._save(scan, entry, maps, sidecar)
+        self.entries.append(entry)
+
+    def finish(self) -> pd.DataFrame:
+        """Write what concerns all scans: the description and the tables."""
+        description = {
+            "Name": f"Heatmaps of {self.prepared.name}",
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": "msxai", "Version": provenance.__version__}],
+            "Notice": NOTICE,
+        }
+        provenance.write_json(self.folder / "dataset_description.json", description)
+        table = pd.DataFrame(self.entries)
+        tsv.write(table, self.folder / "heatmaps.tsv")
+        flags = pd.DataFrame(self.flags)
+        tsv.write(flags, self.folder / "trust.tsv", float_format="%.6g")
+        columns = ["participant_id", "session_id", "trial", *AUDIT[1:]]
+        audit = pd.concat(self.audits)[columns]
+        tsv.write(audit, self.folder / "audit.tsv", float_format="%.9g")
+        return table
+
+    def _flags(self, row: int, maps: _ScanMaps, distance) -> list[dict]:
+        brain = self.prepared.brain(row)
+        values = trust_warnings.measure(maps.relevance, maps.logits, brain)
+        values["out_of_distribution"] = trust_warnings.number(distance)
+        return trust_warnings.flags(values, self.reference.limits, self.reference.source)
+
+    def _sidecar(self, scan: pd.Series, entry: dict, maps: _ScanMaps, flags: list) -> dict:
+        """What a sidecar says of its scan."""
+        sums = maps.relevance.sum(axis=(1, 2, 3), dtype=float)
+        return {
+            "Logits": maps.logits,
+            "MeanLogit": entry["logit"],
+            "SumOfRelevance": entry["relevance"],
+            "SumPerTrial": sums.tolist(),
+            "Trust": flags,
+            "Audit": _account(maps.audit),
+            "Scan": provenance.relative(scan["image"]),
+            "ScanSHA256": scan["source_sha256"],
+            "Synthetic": bool(self.prepared.synthetic),
+            "Notice": NOTICE,
+        }
+
+    def _save(self, scan: pd.Series, entry: dict, maps: _ScanMaps, sidecar: dict) -> None:
+        """Write the mean map, on the grid and in the scan's own space, and the deviation."""
+        of_mean = {"Statistic": "mean over trials"} | sidecar
+        path = self.folder / entry["path"]
+        entry["sha256"] = _save_on_grid(path, maps.mean, scan)
+        _write_sidecar(path, of_mean)
+        own_path = _save_in_own_space(path, maps.mean, scan)
+        if own_path:
+            _write_sidecar(own_path, of_mean)
+            entry["own_path"] = Path(own_path).relative_to(self.folder).as_posix()
+        if len(maps.relevance) > 1:
+            deviation = entry["path"].replace("stat-relevance_", "stat-relevanceSD_")
+            _save_on_grid(self.folder / deviation, maps.deviation, scan)
+            of_deviation = {"Statistic": "standard deviation over trials"} | sidecar
+            _write_sidecar(self.folder / deviation, of_deviation)
+
+
+def _common_sidecar(prepared, weights, settings: Settings) -> dict:
+    """What all sidecars say."""
+    return {
+        "Rule": settings.rule,
         "Epsilon": settings.epsilon,
-        "Engine": engine,
+        "Engine": settings.computation.engine,
         "Target": "logit of the patient class",
         "Units": "logit per voxel",
         "Copies": settings.copies,
         "WeightsSHA256": [provenance.sha256(path) for path in weights],
         "LesionFilling": prepared.parameters.get("filling", "none"),
     }
-    far = (
-        distance(trust_warnings.features(models, prepared, rows))
-        if distance
-        else [None] * len(rows)
-    )
-    far = dict(zip(rows, far, strict=True))
-    with (
-        provenance.replacing(folder) as draft,
-        tqdm(total=len(rows), desc="explaining", unit="scan") as bar,
-    ):
-        for chunk, found in _explained(models, prepared, rows, settings):
-            for index, row in enumerate(chunk):
-                maps, logits = _of(found, index)
-                scan_row, mean = prepared.table.iloc[row], maps.mean(0)
-                scan, entry = images.load(scan_row["image"]), _entry(scan_row, rule, logits, mean)
-                about = {name: entry[name] for name in ("participant_id", "session_id")}
-                values = trust_warnings.measure(maps, logits, prepared.brain(row))
-                values["out_of_distribution"] = trust_warnings.number(far[row])
-                flags = trust_warnings.flags(values, limits, source)
-                trusted += [
-                    {**about, **{name.lower(): one[name] for name in TRUST}} for one in flags
-                ]
-                kept = pd.concat(
-                    [
-                        one.audit[one.audit["volume"] == index].assign(trial=trial)
-                        for trial, one in enumerate(found)
-                    ]
-                )
-                audits.append(kept.drop(columns="volume").assign(**about))
-                more = {
-                    "Logits": logits,
-                    "MeanLogit": entry["logit"],
-                    "SumOfRelevance": entry["relevance"],
-                    "SumPerTrial": maps.sum(axis=(1, 2, 3), dtype=float).tolist(),
-                    "Trust": flags,
-                    "Audit": _account(kept),
-                    "Scan": provenance.relative(scan_row["image"]),
-                    "ScanSHA256": scan_row["source_sha256"],
-                    "Synthetic": bool(prepared.synthetic),
-                    "Notice": NOTICE,
-                }
-                way = json.loads(scan_row["registration"])
-                grid = (
-                    scan
-                    if way["route"] == "resampled"
-                    else nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
-                )
-                entry["sha256"] = _save(
-                    draft / entry["path"],
-                    mean,
-                    grid,
-                    {**common, "Statistic": "mean over trials", **more},
-                )
-                if grid is not scan:
-                    entry["own_path"] = entry["path"].replace("_space-MNI152_", "_space-orig_")
-                    _save(
-                        draft / entry["own_path"],
-                        mean,
-                        scan,
-                        {**common, "Statistic": "mean over trials", **more},
-                        way["matrix"],
-                    )
-                if len(maps) > 1:
-                    path = draft / entry["path"].replace("stat-relevance_", "stat-relevanceSD_")
-                    _save(
-                        path,
-                        maps.std(0, ddof=1),
-                        grid,
-                        {**common, "Statistic": "standard deviation over trials", **more},
-                    )
-                table.append(entry)
-            bar.update(len(chunk))
-        provenance.write_json(
-            draft / "dataset_description.json",
-            {
-                "Name": f"Heatmaps of {prepared.name}",
-                "BIDSVersion": "1.10.0",
-                "DatasetType": "derivative",
-                "GeneratedBy": [{"Name": "msxai", "Version": provenance.__version__}],
-                "Notice": NOTICE,
-            },
-        )
-        table = pd.DataFrame(table)
-        table.to_csv(draft / "heatmaps.tsv", sep="\t", index=False, na_rep="n/a")
-        columns = ["participant_id", "session_id", "trial", *AUDIT[1:]]
-        pd.DataFrame(trusted).to_csv(
-            draft / "trust.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.6g"
-        )
-        pd.concat(audits)[columns].to_csv(
-            draft / "audit.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.9g"
-        )
-    return table
-
-
-def _explained(models, prepared, rows, settings: Settings):
-    """Yield some rows at a time, and their explanations, one a network."""
-    size = CHUNK[settings.computation.engine]
-    for chunk in np.array_split(rows, range(size, len(rows), size)):
-        volumes = np.stack([prepared.image(row) for row in chunk])[..., None]
-        yield (
-            chunk,
-            [
-                lrp.explain(
-                    model,
-                    volumes,
-                    settings.rule,
-                    epsilon=settings.epsilon,
-                    copies=settings.copies,
-                    computation=settings.computation,
-                )
-                for model in models
-            ],
-        )
-
-
-def _of(found, index: int) -> tuple[np.ndarray, list]:
-    """Maps of shape (networks, X, Y, Z) and logits of one volume."""
-    return np.stack([one.relevance[index, ..., 0] for one in found]), [
-        float(one.logits[index]) for one in found
-    ]
-
-
-def _known(models, weights, settings: Settings) -> tuple:
-    """Distance from the training part, limits by the validation part, and where these come from; None, {} where they are not at hand."""
-    cohort, why = trust_warnings.reference(weights)
-    parts = {part: cohort.rows(part) if cohort else [] for part in ("training", "validation")}
-    if not all(map(len, parts.values())):
-        return None, {}, why or f"{cohort.name} has no training or no validation part"
-    labels = cohort.table["label"].iloc[parts["training"]].to_numpy("float", na_value=np.nan)
-    distance, rows = (
-        trust_warnings.Distance(trust_warnings.features(models, cohort, parts["training"]), labels),
-        parts["validation"],
-    )
-    values = [
-        trust_warnings.measure(*_of(found, index), cohort.brain(row))
-        for chunk, found in _explained(models, cohort, rows, settings)
-        for index, row in enumerate(chunk)
-    ]
-    far = distance(trust_warnings.features(models, cohort, rows))
-    values = [
-        one | {"out_of_distribution": trust_warnings.number(other)}
-        for one, other in zip(values, far, strict=True)
-    ]
-    share = max(trust_warnings.ALARMS, 1 / (len(rows) + 1))
-    return (
-        distance,
-        trust_warnings.limits(values),
-        f"{len(rows)} validation scans of {cohort.name}; passed by {share:.0%} of scans like them",
-    )
-
-
-def _save(path, relevance, scan, sidecar: dict, matrix=None) -> str:
-    """Write a map of the model's grid in the scan's space, with its sidecar; its SHA-256. `matrix`: from that space to MNI152."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    found = images.from_grid(
-        relevance, scan if matrix is None else registration.place(scan, np.array(matrix))
-    )
-    nib.save(
-        found if matrix is None else images.with_space_of(scan, np.asarray(found.dataobj)), path
-    )
-    provenance.write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
-    return provenance.sha256(path)
 
 
 def _account(audit: pd.DataFrame) -> list | None:
-    """The audit of a scan for its sidecar, one entry a trial; None where the engine keeps no account."""
-    return [rows[AUDIT[1:]].to_dict("records") for _, rows in audit.groupby("trial")] or None
+    """The audit of a scan for its sidecar, one entry for each trial; None where there is none."""
+    trials = [rows[AUDIT[1:]].to_dict("records") for _, rows in audit.groupby("trial")]
+    return trials or None
+
+
+def _entry(scan: pd.Series, rule: str, maps: _ScanMaps) -> dict:
+    """Row of heatmaps.tsv; `scan` is a row of the cohort's table."""
+    logit = float(np.mean(maps.logits))
+    total = float(maps.mean.sum(dtype=float))
+    (share,) = conserved([total], [logit])
+    path = _path_of(scan, rule)
+    return {
+        "participant_id": scan["participant_id"],
+        "session_id": scan["session_id"],
+        "group": scan["group"],
+        "label": scan["label"],
+        "logit": logit,
+        "probability": float(network.probability(np.array(maps.logits)).mean()),
+        "relevance": total,
+        "conserved": float(share),
+        "path": path,
+        "own_path": path,
+    }
+
+
+def _path_of(scan: pd.Series, rule: str) -> str:
+    """Path of a scan's mean map below the derivative's folder."""
+    words = [word.capitalize() for word in rule.split("_")]
+    description = "lrp" + "".join(words)
+    entities = [scan["participant_id"]]
+    if scan["session_id"]:
+        entities.append(scan["session_id"])
+    name = f"space-MNI152_desc-{description}_stat-relevance_statmap.nii.gz"
+    return "/".join([*entities, "anat", "_".join([*entities, name])])
+
+
+def _save_on_grid(path, relevance, scan: pd.Series) -> str:
+    """Write a map in the space of a scan in MNI152, else on the grid of the model; its SHA-256."""
+    if _is_registered(scan):
+        image = nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
+    else:
+        image = images.load(scan["image"])
+    return _save(path, images.from_grid(relevance, image))
+
+
+def _save_in_own_space(path, relevance, scan: pd.Series) -> str | None:
+    """Write the map of a registered scan in its own space; its path. None for other scans."""
+    if not _is_registered(scan):
+        return None
+    image = images.load(scan["image"])
+    matrix = np.array(json.loads(scan["registration"])["matrix"])
+    placed = images.from_grid(relevance, registration.place(image, matrix))
+    own_path = str(path).replace("_space-MNI152_", "_space-orig_")
+    _save(own_path, images.with_space_of(image, np.asarray(placed.dataobj)))
+    return own_path
+
+
+def _is_registered(scan: pd.Series) -> bool:
+    return json.loads(scan["registration"])["route"] != "resampled"
+
+
+def _save(path, image: nib.Nifti1Image) -> str:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, path)
+    return provenance.sha256(path)
+
+
+def _write_sidecar(path, sidecar: dict) -> None:
+    provenance.write_json(Path(str(path).replace(".nii.gz", ".json")), sidecar)
 
 
 def trained(where, variant: str, trials: int, weights: str, cohort: str) -> list[Path]:
-    """Weights files to explain: the trials of a variant, or the one file `weights` where it is given.
+    """Weights files to explain: the trials of a variant, or the one file that is named.
+
+    Parameters
+    ----------
+    where : msxai.base.results.Results
+    variant : str
+        Variant of 03_fine_tuning.
+    trials : int
+        How many trials of it.
+    weights : str
+        A weights file (.npz) in place of the trials; "" for none.
+    cohort : str
+        The cohort that the variant must have been trained on.
 
     Raises
     ------
@@ -266,59 +420,36 @@ def trained(where, variant: str, trials: int, weights: str, cohort: str) -> list
     """
     if weights:
         return [located(weights)]
-    return [
-        where.require_trial(variant, trial, cohort=cohort)[0] / "weights.npz"
-        for trial in range(trials)
-    ]
-
-
-def _entry(scan: pd.Series, rule: str, logits, relevance) -> dict:
-    """Row of heatmaps.tsv; `scan` is a row of the cohort's table."""
-    subject, session = scan["participant_id"], scan["session_id"]
-    how = "lrp" + "".join(word.capitalize() for word in rule.split("_"))
-    stem = "_".join(
-        filter(None, [subject, session, f"space-MNI152_desc-{how}_stat-relevance_statmap.nii.gz"])
-    )
-    logit, total = float(np.mean(logits)), float(relevance.sum(dtype=float))
-    return {
-        "participant_id": subject,
-        "session_id": session,
-        "group": scan["group"],
-        "label": scan["label"],
-        "logit": logit,
-        "probability": float(network.probability(np.array(logits)).mean()),
-        "relevance": total,
-        "conserved": total / logit,
-        "path": (path := "/".join(filter(None, [subject, session, "anat", stem]))),
-        "own_path": path,
-    }
+    paths = []
+    for trial in range(trials):
+        folder, _ = where.require_trial(variant, trial, cohort=cohort)
+        paths.append(folder / "weights.npz")
+    return paths
 
 
 def read(folder) -> pd.DataFrame:
-    """heatmaps.tsv of a derivative with `path` and `own_path` made absolute."""
-    table = _read(Path(folder) / "heatmaps.tsv")
-    return table.assign(
-        **{
-            name: [str(Path(folder) / path) for path in table[name]]
-            for name in ("path", "own_path")
-        }
-    )
+    """Read heatmaps.tsv of a derivative, with `path` and `own_path` made absolute."""
+    table = tsv.read(Path(folder) / "heatmaps.tsv")
+    for name in ("path", "own_path"):
+        table[name] = [str(Path(folder) / path) for path in table[name]]
+    return table
 
 
 def read_audit(folder) -> pd.DataFrame:
-    """audit.tsv of a derivative: participant_id, session_id, trial, then `msxai.AUDIT` from layer on; empty for innvestigate."""
-    return _read(Path(folder) / "audit.tsv")
+    """Read audit.tsv of a derivative; no rows for innvestigate.
+
+    Columns: participant_id, session_id, trial, then `msxai.lrp.AUDIT` from layer on.
+    """
+    return tsv.read(Path(folder) / "audit.tsv")
 
 
 def read_trust(folder) -> pd.DataFrame:
-    """trust.tsv of a derivative: participant_id, session_id, flag, value, limit, flagged (see `msxai.lrp.trust_warnings.flags`)."""
-    return _read(Path(folder) / "trust.tsv")
+    """Read trust.tsv of a derivative.
 
-
-def _read(path) -> pd.DataFrame:
-    return pd.read_csv(path, sep="\t", na_values="n/a", dtype={"session_id": str}).fillna(
-        {"session_id": ""}
-    )
+    Columns: participant_id, session_id, flag, value, limit, flagged; see
+    `msxai.lrp.trust_warnings.flags`.
+    """
+    return tsv.read(Path(folder) / "trust.tsv")
 
 
 def mean(paths, positive: bool = False) -> np.ndarray:
@@ -329,10 +460,13 @@ def mean(paths, positive: bool = False) -> np.ndarray:
     paths : sequence of path
         Heatmaps; those in another space are resampled.
     positive : bool
-        Set negative relevance of each map to 0 first: the mean of positive relevance, not of net relevance.
+        Set negative relevance of each map to 0 first: the mean of positive relevance, not of net
+        relevance.
     """
     total = np.zeros(images.SHAPE)
     for path in paths:
         relevance = images.to_grid(images.load(path))
-        total += np.maximum(relevance, 0) if positive else relevance
+        if positive:
+            relevance = np.maximum(relevance, 0)
+        total += relevance
     return (total / len(paths)).astype("float32")

@@ -3,6 +3,7 @@
 import keras
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from keras import layers
 from support import lrp_oracle
@@ -139,10 +140,30 @@ def noise(count=1, seed=6):
     return np.random.default_rng(seed).normal(size=(count, *SMALL, 1)).astype("float32")
 
 
+def share_of(explanation):
+    """sum(R) / f(x) of one scan, however small the logit."""
+    return float(explanation.relevance.sum(dtype=float) / explanation.logits[0])
+
+
+def test_the_share_of_a_logit_near_0_cannot_be_told():
+    audit = pd.DataFrame(columns=lrp.AUDIT)
+    relevance = np.full((3, 1, 1, 1, 1), -0.4)
+    explanation = lrp.Explanation(
+        relevance, np.array([0.05, -0.8, -0.05]), audit, "epsilon", 1e-3, "msxai"
+    )
+    assert explanation.conserved == pytest.approx([np.nan, 0.5, np.nan], nan_ok=True)
+    lines = str(explanation).split("\n")
+    assert lines[0] == (
+        "logit +0.050, sum of the map -0.400, "
+        "share of the logit: cannot be told, because the logit is near 0"
+    )
+    assert lines[1].endswith("share of the logit: 0.500")
+
+
 def test_relevance_is_conserved_without_biases():
     model, volume = bias_free(), noise()
     kept = [
-        float(lrp.explain(model, volume, "epsilon", epsilon=epsilon).conserved[0])
+        share_of(lrp.explain(model, volume, "epsilon", epsilon=epsilon))
         for epsilon in (1e-1, 1e-2, 1e-3, 1e-4, 1e-6)
     ]
     assert kept == sorted(kept)
@@ -173,7 +194,7 @@ def test_relevance_kept_by_the_full_network_as_measured_before():
         volume = rng.normal(size=(1, *SHAPE, 1)).astype("float32")
         kept.append(
             [
-                lrp.explain(model, volume, "epsilon", epsilon=epsilon).conserved[0]
+                share_of(lrp.explain(model, volume, "epsilon", epsilon=epsilon))
                 for epsilon in measured
             ]
         )

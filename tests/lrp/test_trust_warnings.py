@@ -223,7 +223,7 @@ def test_the_flags_stand_in_every_sidecar(tmp_path, monkeypatch):
         assert flags["sub-5"]["out_of_distribution"]["Flagged"] is (True if known else None)
         assert flags["sub-5"]["outside_brain"]["Flagged"] is (False if known else None)
         assert flags["sub-5"]["outside_brain"]["LimitFrom"] == (
-            "1 validation scans of toy; passed by 50% of scans like them"
+            "1 validation scans of toy; exceeded by 50% of scans like them"
             if known
             else "not at hand"
         )
