@@ -1,4 +1,4 @@
-# `make` alone lists what there is. Every target that needs Python sets .venv up first (once; again only when a lock changes).
+# `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
 .PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide)
 SHELL := /bin/sh
@@ -18,13 +18,13 @@ export PIP_NO_CACHE_DIR := 1
 $(shell mkdir -p runs/.home)
 endif
 
-help: ## this list
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 28
 
-setup: ## make .venv from the locks ($PYTHON, else the first of 3.13, 3.12, 3.11 that runs)
+setup: ## make .venv from the locks, once (PYTHON=/path/to/python3.12 chooses the Python)
 	@sh tools/setup.sh
 
-atlases: ## JHU white-matter labels out of Debian's mricron-data into data/atlases, without root ([DEB=/path/to/mricron-data_all.deb])
+atlases: ## get the atlas of white-matter tracts into data/atlases (DEB=/path/to/mricron-data_all.deb: from a copy)
 	@DEB='$(DEB)' sh tools/atlases.sh
 
 test: setup ## what shows that a change is right: tests, examples, linters, the series once on a tiny cohort (at most 10 minutes). BOX=lrp: one box
@@ -33,41 +33,41 @@ test: setup ## what shows that a change is right: tests, examples, linters, the 
 test-long: setup ## the tests that take longer, each marked with the reason (at most 45 minutes). BOX=lrp: one box
 	$(PYTEST) -m long $(TESTED)
 
-figures: setup ## the paper's main figures for the embedded synthetic cohort, into figures/demo (about 25 minutes)
+figures: setup ## run the whole series on the simulated cohorts and draw the figures into figures/demo (about 25 minutes)
 	@sh tools/atlases.sh || echo "figures: going on without JHU's tracts; what needs them is left out and says so" >&2
 	$(SNAKEMAKE) --configfile workflow/demo.yaml --workflow-profile workflow/local
 	@mkdir -p figures/demo && rm -f figures/demo/*
 	@for kind in png svg tsv json; do for file in runs/demo/figures/*.$$kind; do [ ! -f "$$file" ] || cp "$$file" figures/demo/ || exit 1; done; done
 	@echo "figures/demo: $$(ls figures/demo | wc -l) files"
 
-quality: setup ## every rule and method against the lesions, for the demo's variants and one trained in pairs, into figures/quality (after make figures)
+quality: setup ## after make figures: test every LRP rule and method, draw into figures/quality (hours)
 	$(SNAKEMAKE) --configfile workflow/demo.yaml workflow/quality.yaml --workflow-profile workflow/local -- leagues
 	@rm -rf figures/quality && mkdir -p figures/quality && cp -R runs/demo/league/. figures/quality
 
-smoke: setup ## the whole series in minutes on a tiny network; its numbers mean nothing
+smoke: setup ## run the whole series on a tiny cohort in minutes; its numbers mean nothing
 	$(SNAKEMAKE) --configfile workflow/smoke.yaml --workflow-profile workflow/local
 
-cv: setup ## cross-validation of the networks on the embedded cohort, five folds, into runs/cv
+cv: setup ## cross-validate the networks on the simulated cohort, five folds, into runs/cv (hours)
 	@sh tools/cv.sh
 
-run: ## the series on a cohort of your own: COHORT=data/mine [PROFILE=demo|paper|smoke] [SCHEDULER=local|slurm] [PATIENTS= CONTROLS= HOLDOUT=] ...
+run: ## run the series on a cohort of your own: COHORT=data/my-study (more: docs/your-cohort.md)
 	@sh tools/run.sh
 
-lab: setup ## JupyterLab in notebooks/
+lab: setup ## open the notebooks in JupyterLab
 	cd notebooks && ../.venv/bin/jupyter lab
 
-docs: setup ## build the manual, site/index.html, without the network; a broken link is an error
+docs: setup ## build the manual, site/index.html, without a network; a broken link is an error
 	$(PY) tools/measured.py
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
 	@echo "docs: open site/index.html"
 
-lint: setup ## ruff, the format, the layers between the modules, how easily the package reads
+lint: setup ## check the format, the imports between boxes, and how easily the package reads
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
 	$(PY) tools/readability.py
 
-pairs: setup ## make or update the notebooks' .ipynb from their .py (no outputs)
+pairs: setup ## write the notebooks' .ipynb from their .py (no outputs)
 	$(PY) tools/pairs.py
 
 lock: ## resolve both locks anew (needs uv)
@@ -75,50 +75,50 @@ lock: ## resolve both locks anew (needs uv)
 	$(UV) pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade -o requirements.lock
 	echo innvestigate==2.1.2 | $(UV) pip compile - --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate -o innvestigate.lock
 
-clean: ## remove runs/ (results; cohorts, figures and .venv stay)
+clean: ## remove runs/ with all results (cohorts, figures and .venv stay)
 	rm -rf runs
 
-proof-phantom: setup ## compare the embedded cohorts with the measured figures of real scans
+proof-phantom: setup ## compare the simulated cohorts with real scans
 	$(PY) benchmarks/phantom_realism.py
 
-proof-preparation: setup ## 921 scans prepared: memory, and time by number of scans
+proof-preparation: setup ## prepare 921 scans: time and memory by number of scans
 	$(PY) benchmarks/preparation.py
 
-proof-filling: setup ## filled white matter beside untouched, for a classifier of patches
+proof-filling: setup ## can a classifier distinguish filled from untouched white matter?
 	$(PY) benchmarks/filling.py
 
-proof-counterfactual: setup ## what the demo's networks say once lesions, or sham sites, are filled
+proof-counterfactual: setup ## what do the demo's networks say when lesions, or other sites, are filled?
 	$(PY) benchmarks/counterfactual.py
 
-proof-generalisation: setup ## the trained networks on further simulated subjects
+proof-generalisation: setup ## test the demo's networks on further simulated subjects
 	$(PY) benchmarks/generalisation.py
 
-proof-permutation: setup ## permuted labels and a planted leak
+proof-permutation: setup ## train on permuted labels, and detect a planted leak
 	$(PY) benchmarks/permutation.py
 
-proof-lrp-speed: setup ## msxai.lrp beside innvestigate and a plain gradient: time and memory
+proof-lrp-speed: setup ## time and memory of LRP, iNNvestigate and a plain gradient
 	$(PY) benchmarks/lrp_speed.py
 
-proof-lrp-stream: setup ## 1,000 volumes explained without growth of memory
+proof-lrp-stream: setup ## explain 1,000 volumes: does memory grow?
 	$(PY) benchmarks/lrp_stream.py
 
-proof-training-speed: setup ## the fast network beside the plain Keras one
+proof-training-speed: setup ## time and memory of the fast network and of plain Keras
 	$(PY) benchmarks/training_speed.py
 
-proof-regions: setup ## tests of regions: false positives where nothing is, a planted effect found
+proof-regions: setup ## tests of regions: rate of false positives, and a planted effect
 	$(PY) benchmarks/region_null.py
 
-proof-transfer: setup ## the demo's networks on two real patients, as they are and with lesions filled (needs ../shared)
+proof-transfer: setup ## the demo's networks on two real patients (needs ../shared)
 	$(PY) benchmarks/transfer.py
 
-proof-localisation: setup ## what makes a heatmap find lesions: training, number of networks and copies, rule (after make quality; about 45 minutes)
+proof-localisation: setup ## after make quality: what makes a heatmap find lesions? (about 45 minutes)
 	$(PY) benchmarks/localisation.py
 
-proof-shortcut: setup ## are shortcuts, planted in 20 cohorts and not in 20, told by the heatmaps alone? (about 10 minutes of one core)
+proof-shortcut: setup ## do heatmaps alone detect planted shortcuts? (about 10 minutes)
 	$(PY) benchmarks/shortcut.py
 
-proof-search: setup ## which rule, epsilon, gamma and width finds lesions: chosen on one part of a benchmark, reported on another (after make quality; about half an hour)
+proof-search: setup ## after make quality: which rule finds lesions best? (about 30 minutes)
 	$(PY) benchmarks/search.py
 
-proof-wide: setup ## the paper's width 64 beside 16, trained in pairs (needs a GPU, and PyTorch in .venv: .venv/bin/python -m pip install torch)
+proof-wide: setup ## compare the paper's width 64 with 16, trained in pairs (needs a GPU and PyTorch in .venv)
 	KERAS_BACKEND=torch $(PY) benchmarks/wide.py
