@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -77,6 +77,9 @@ lock: ## resolve both locks anew (needs uv)
 
 clean: ## remove runs/ with all results (cohorts, figures and .venv stay)
 	rm -rf runs
+
+proof-mutants: setup ## 64 faults planted in the package, one at a time: does a test of the same box fail? (some hours)
+	$(PY) tools/mutants.py --write
 
 proof-phantom: setup ## compare the simulated cohorts with real scans
 	$(PY) benchmarks/phantom_realism.py

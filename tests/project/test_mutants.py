@@ -1,0 +1,94 @@
+"""The mutation check itself: what it plants, how it draws, and that the tests kill faults."""
+
+import ast
+
+import pytest
+from support.scripts import script
+
+TEXT = '''"""A module."""
+
+import numpy as np
+
+__all__ = ["ratio"]
+LIMIT = 0.5
+
+
+def ratio(parts: list[1], total, axis=0):
+    """Doc, 1 < 2."""
+    if total < 0:
+        raise ValueError(f"{total - 1}")
+    values = np.abs(np.asarray(parts)).sum(axis=0) / total
+    values.sort()
+    return -values.T if total > LIMIT and axis == 0 else values
+'''
+
+
+@pytest.fixture(scope="module")
+def mutants():
+    return script("mutants", folder="tools")
+
+
+@pytest.fixture
+def module(tmp_path):
+    path = tmp_path / "msxai" / "base" / "module.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def test_each_fault_is_one_line_of_python(mutants, module):
+    faults = mutants.faults_of(module)
+    for fault in faults:
+        text = mutants.planted(TEXT, fault)
+        assert ast.dump(ast.parse(text)) != ast.dump(ast.parse(TEXT))
+        pairs = zip(TEXT.splitlines(), text.splitlines(), strict=True)
+        changed = [number for number, (old, new) in enumerate(pairs, start=1) if old != new]
+        assert changed == [fault.line]
+        assert fault.box == "base"
+        assert fault.module == "msxai/base/module.py"
+    assert {fault.kind for fault in faults} == {
+        "axis",
+        "and, or",
+        "call left out",
+        "comparison",
+        "constant",
+        "not transposed",
+        "operator",
+        "other function",
+        "sign",
+        "statement left out",
+        "swapped branches",
+        "swapped operands",
+    }
+
+
+def test_no_fault_in_annotations_errors_texts_or_the_list_of_names(mutants, module):
+    lines = {fault.line for fault in mutants.faults_of(module)}
+    assert lines == {6, 9, 11, 13, 14, 15}
+    befores = [fault.before for fault in mutants.faults_of(module, {9})]
+    assert befores == ["0"]
+
+
+def test_the_draw_is_the_same_for_a_seed_and_takes_no_line_twice(mutants, module):
+    faults = mutants.faults_of(module)
+    first = mutants.drawn(faults, 5, seed=3)
+    assert first == mutants.drawn(faults, 5, seed=3)
+    assert first != mutants.drawn(faults, 5, seed=4)
+    assert len({fault.line for fault in first}) == 5
+    assert len({fault.kind for fault in first}) >= 4
+
+
+def test_reasons_that_a_person_wrote_are_kept(mutants, tmp_path):
+    table = tmp_path / "mutants.tsv"
+    assert mutants.reasons(table) == {}
+    table.write_text(
+        "module\tbefore\tafter\tequivalent\nmsxai/base/a.py\t1\t2\tseed\n", encoding="utf-8"
+    )
+    assert mutants.reasons(table) == {("msxai/base/a.py", "1", "2"): "seed"}
+
+
+@pytest.mark.long(reason="runs the tests of base five times, each in a process of its own")
+def test_three_faults_in_base_are_killed(mutants, tmp_path):
+    results = mutants.judged(["base"], number=3, seed=1, jobs=1, folder=tmp_path)
+    assert len(results) == 3
+    assert all(fault.outcome.startswith("killed: ") for fault in results), results
