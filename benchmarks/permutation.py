@@ -63,14 +63,16 @@ if __name__ == "__main__":
         prepared.prepare(cohort, split, path, jobs=2)
         arrays = prepared.Prepared(path)
         model = network.build(WIDTH, dropout=0.1, fast=True)
-        options = {
-            "learning_rate": 1e-3,
-            "decay": 0.0,
-            "batch_size": 4,
-            "epochs": EPOCHS,
-            "patience": EPOCHS,
-        }
-        history = training.fit(model, arrays, **options, seed=SEED, augmentation=True)
+        settings = training.Settings(
+            learning_rate=1e-3,
+            decay=0.0,
+            batch_size=4,
+            epochs=EPOCHS,
+            patience=EPOCHS,
+            seed=SEED,
+            augmentation=True,
+        )
+        history = training.fit(model, arrays, settings)
         rows = arrays.rows("holdout")
         truth, logits = (
             arrays.table["label"].to_numpy(int)[rows],

@@ -36,7 +36,7 @@ from msxai.data.prepared import PreparationOptions, Prepared, prepare
 from msxai.data.synthetic import phantom
 from msxai.evaluation import prediction
 from msxai.lrp import rules
-from msxai.model import network, pairs, training
+from msxai.model import network, pairs, seen_scans, training
 from msxai.quality import localisation, reference_maps, scan_maps
 
 COHORT, GAMMA, DEFAULT = "phantom-ms", "epsilon_gamma", rules.DEFAULT
@@ -102,14 +102,12 @@ def train(where: Results, kind: str, trial: int, epochs: int) -> None:
     filled = Prepared(where.prepared(COHORT, "noise"), where.split(COHORT))
     model = network.build(width, dropout=dropout, fast=True)
     chosen = {name: how[name] for name in ("learning_rate", "decay", "batch_size", "augmentation")}
+    options = training.Settings(**chosen, epochs=epochs, patience=epochs, seed=seed)
     began = time.perf_counter()
     history = training.fit(
         model,
         cohort,
-        epochs=epochs,
-        patience=epochs,
-        seed=seed,
-        **chosen,
+        options,
         **pairs.options(cohort, filled, seed, how["augmentation"]),
     )
     about = chosen | {
@@ -125,6 +123,7 @@ def train(where: Results, kind: str, trial: int, epochs: int) -> None:
         history,
         about,
         [cohort.path, filled.path, where.split(COHORT)],
+        seen_scans.of_cohort(cohort),
     )
 
 

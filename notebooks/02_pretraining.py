@@ -14,21 +14,28 @@
 # %% [markdown]
 # # 02 · Pre-training
 #
-# Trains the network of Eitel et al. 2019 to tell Alzheimer's disease from controls on T1 scans; one trial a run.
+# Can a network learn from T1 scans what distinguishes Alzheimer's disease from controls? Its
+# weights are where 03 can start. One run trains one trial.
 #
 # | | |
 # |---|---|
 # | reads | `<results>/prepared/<cohort>.h5` from [01_data_preparation](01_data_preparation.ipynb) |
-# | writes | `<results>/pretraining/trial-<trial>/weights.npz`, `history.tsv` and, last, `provenance.json` |
+# | writes | `<results>/pretraining/trial-<trial>/`: `weights.npz`, `history.tsv`, |
+# | | `subjects.tsv` (the scans that it has seen) and, last, `provenance.json` |
 # | takes | about 4 minutes on one core in the demo (width 16, 160 scans) |
 #
-# Paper: Adam 1e-3, batches of 8, at most 45 epochs, patience 10 on the validation loss, best weights by validation accuracy, 10 trials.
+# Protocol: Eitel et al. 2019, [doi:10.1016/j.nicl.2019.102003](https://doi.org/10.1016/j.nicl.2019.102003).
+# The paper uses Adam at 1e-3, batches of 8, at most 45 epochs and 10 trials.
 
 # %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
 from msxai.base import parameters
 from msxai.base.results import Results
 from msxai.data.prepared import Prepared
-from msxai.model import network, training
+from msxai.model import network, seen_scans, training
 from msxai.report import figures
 
 # %% tags=["parameters"]
@@ -36,7 +43,7 @@ cohort: str = "phantom-ad"  # the pre-training cohort, as in 01_data_preparation
 results: str = "runs/demo"  # folder of all results
 trial: int = 0  # number of this trial; its seed is seed + trial
 width: int = 16  # filters of each convolution; 64 in the paper
-dropout: float = 0.1  # share of activations dropped after each pooling; .3 in the paper, whose network has four times the filters
+dropout: float = 0.1  # share of activations dropped after each pooling; 0.3 in the paper
 epochs: int = 14  # most epochs; 45 in the paper
 batch_size: int = 4  # scans a batch; 8 in the paper
 learning_rate: float = 1e-3  # of Adam
@@ -51,33 +58,104 @@ threads: int = 1  # of TensorFlow; results depend on it by the order of summatio
 run = parameters.check(globals())
 where = Results(results)
 network.configure(seed + trial, threads)
-prepared = Prepared(where.require_prepared(cohort, normalisation=normalisation), where.split(cohort))
-prepared.table.groupby(["part", "group"])["participant_id"].agg(scans="size", subjects="nunique")
+arrays = where.require_prepared(cohort, normalisation=normalisation)
+prepared = Prepared(arrays, where.split(cohort))
+by_part = prepared.table.groupby(["part", "group"])["participant_id"]
+by_part.agg(scans="size", subjects="nunique")
 
 # %% [markdown]
+# All visits of a subject lie in one part of the split. A subject in two parts would be recognised,
+# and the validation accuracy would be too high.
+#
 # ## The network
-# Four 3x3x3 convolutions, three poolings; the output is the logit of the patient class.
+# Four convolutions of 3×3×3 voxels, three max poolings of 3×3×3, one dense layer. The activation is
+# $\mathrm{ELU}(z) = z$ for $z > 0$, else $e^z - 1$ (Clevert et al. 2016,
+# [arXiv:1511.07289](https://arxiv.org/abs/1511.07289)). The output is one logit $f(x)$ a scan.
 
 # %%
 model = network.build(width, dropout=dropout, fast=True)
-model.summary(line_length=80)
+print(f"{model.count_params()} weights; width 64 has 333,889, as in the paper")
+
+# %% [markdown]
+# ## One scan by hand
+# The first scan of the training part passes through the layers. Each pooling divides the edge by
+# three, so that 96×114×96 voxels end as a few numbers a filter.
+
+# %%
+row = prepared.rows("training")[0]
+scan = prepared.image(row)
+values = scan[np.newaxis, ..., np.newaxis]
+shapes = {"scan": values.shape[1:]}
+for layer in model.layers:
+    values = layer(values, training=False)
+    shapes[layer.name] = tuple(values.shape[1:])
+pd.Series(shapes, name="shape")
+
+# %%
+plt.figure(figsize=(3, 3))
+plt.imshow(scan[:, :, scan.shape[2] // 2].T, cmap="gray", origin="lower")
+plt.axis("off")
+plt.title(f"{prepared.table['participant_id'][row]}, T1, as the network sees it")
+# %% [markdown]
+# The probability of the patient class is $p = 1 / (1 + e^{-f(x)})$. With the label $y$ (1 patient,
+# 0 control) the loss is the cross-entropy $-y \log p - (1 - y) \log(1 - p)$. A network that has
+# learnt nothing says $p \approx 0.5$, a loss of $\log 2 = 0.693$.
+
+# %%
+label = prepared.table["label"][row]
+probability = network.probability(values)[0, 0]
+loss = -np.log(probability if label == 1 else 1 - probability)
+print(f"label {label}, p = {probability:.3f}, loss {loss:.3f} before training")
 
 # %% [markdown]
 # ## Training
-# Batches are streamed from disk; the holdout is not read.
+# Adam (Kingma & Ba 2015, [arXiv:1412.6980](https://arxiv.org/abs/1412.6980)) lowers the mean loss
+# of a batch plus $0.01 \sum w^2$ over the third and fourth convolution. Its rate is
+# $\mathrm{learning\_rate} / (1 + \mathrm{decay} \cdot \mathrm{step})$. The validation part decides
+# when training stops and which epoch's weights remain. The holdout is not read.
 
 # %%
-history = training.fit(model, prepared, learning_rate=learning_rate, decay=decay, batch_size=batch_size, epochs=epochs, patience=patience,
-                       seed=seed + trial, augmentation=augmentation)  # fmt: skip
-record = training.save(where.trial("pretraining", trial), model, history, run, [where.prepared(cohort), where.split(cohort)])
+settings = training.Settings(
+    learning_rate=learning_rate,
+    decay=decay,
+    batch_size=batch_size,
+    epochs=epochs,
+    patience=patience,
+    seed=seed + trial,
+    augmentation=augmentation,
+)
+history = training.fit(model, prepared, settings)
+history.tail()
+
+# %% [markdown]
+# The scans that the network has seen travel with its weights. 03 refuses weights that have seen a
+# scan of its own holdout or validation part.
+
+# %%
+seen = seen_scans.of_cohort(prepared)
+inputs = [where.prepared(cohort), where.split(cohort)]
+folder = where.trial("pretraining", trial)
+record = training.save(folder, model, history, run, inputs, seen)
+seen.head()
 
 # %%
 figure, _ = figures.training_curves({trial: history}, synthetic=prepared.synthetic)
 figure
 
 # %% [markdown]
-# ## Summary
-# These weights are the start of [03_fine_tuning](03_fine_tuning.ipynb).
+# ## What to look for, and what a bad training looks like
+# - Both losses fall, and the validation accuracy rises above 0.5.
+# - A training loss that falls while the validation loss rises is over-fitting. The weights of the
+#   best epoch remain, so that a late rise does no harm.
+# - A loss that stays at 0.69 means that nothing was learnt: more epochs or another learning rate.
+# - A validation accuracy near 1 in the first epochs is suspicious: a subject in two parts, or a
+#   scanner that only one group has ([01_data_preparation](01_data_preparation.ipynb), confounds).
+# - High validation accuracy does not prove a benefit for 03: compare with training from scratch.
 
 # %%
-print(f"trial {trial}: best epoch {record['best_epoch']}, validation accuracy {record['val_accuracy']:.3f}, loss {record['val_loss']:.3f}")
+accuracy = record["val_accuracy"]
+print(f"trial {trial}: weights of epoch {record['best_epoch']}")
+print(f"validation accuracy {accuracy:.3f}, loss {record['val_loss']:.3f}")
+
+# %% [markdown]
+# These weights are the start of [03_fine_tuning](03_fine_tuning.ipynb).

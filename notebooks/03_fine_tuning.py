@@ -14,34 +14,41 @@
 # %% [markdown]
 # # 03 · Fine-tuning
 #
-# Trains the network to tell multiple sclerosis from controls on FLAIR scans; one variant and one trial a run. All layers are trainable.
+# Can the network distinguish multiple sclerosis from controls on FLAIR scans, and does it help to
+# start from the weights of 02? One run trains one trial of one variant. All layers are trained.
 #
 # | | |
 # |---|---|
-# | reads | `<results>/prepared/<cohort>.h5` from [01](01_data_preparation.ipynb), weights from [02_pretraining](02_pretraining.ipynb) |
-# | writes | `<results>/finetuning/<variant>/trial-<trial>/weights.npz`, `history.tsv` and, last, `provenance.json` |
+# | reads | `<results>/prepared/<cohort>.h5` from [01](01_data_preparation.ipynb) |
+# | | weights and `subjects.tsv` from [02_pretraining](02_pretraining.ipynb) |
+# | writes | `<results>/finetuning/<variant>/trial-<trial>/`: `weights.npz`, `history.tsv`, |
+# | | `subjects.tsv` and, last, `provenance.json` |
 # | takes | about 4 minutes on one core in the demo (width 16, 105 training scans) |
 #
-# Paper: Adam 5e-4 / (1 + 2e-3 step), batches of 4, at most 200 epochs, patience 15, flips and shifts along x, 10 trials.
+# Protocol: Eitel et al. 2019, [doi:10.1016/j.nicl.2019.102003](https://doi.org/10.1016/j.nicl.2019.102003).
+# The paper uses Adam at 5e-4 / (1 + 2e-3 step), batches of 4, at most 200 epochs and 10 trials.
 
 # %%
-from msxai.base import parameters
+import matplotlib.pyplot as plt
+import numpy as np
+
+from msxai.base import parameters, provenance
 from msxai.base.results import Results
 from msxai.data.prepared import Prepared
-from msxai.model import network, pairs, training
+from msxai.model import network, pairs, seen_scans, training
 from msxai.report import figures
 
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # the fine-tuning cohort, as in 01_data_preparation
 results: str = "runs/demo"  # folder of all results
 variant: str = "pretrained"  # name of this variant: its results' folder
-start: str = "best"  # best or trial-N (of 02_pretraining), scratch, or a weights file (.npz)
-filling: str = "none"  # noise or constant: train on scans with their lesions filled (01b_lesion_filling)
-beside: str = "none"  # noise or constant: train on each patient beside the same scan with its lesions filled so (msxai.model.pairs)
-permuted: bool = False  # a control: labels permuted over the subjects of training and validation part, by the trial's seed
+initial_weights: str = "best"  # best or trial-N (of 02), scratch, or a weights file (.npz)
+filling: str = "none"  # noise or constant: train on scans with their lesions filled (01b)
+counterfactual_pairs: str = "none"  # noise or constant: pair each patient with the filled scan
+permuted: bool = False  # a control: labels permuted over training and validation part
 trial: int = 0  # number of this trial; its seed is seed + trial
 width: int = 16  # filters of each convolution; 64 in the paper
-dropout: float = 0.1  # share of activations dropped after each pooling; .3 in the paper, whose network has four times the filters
+dropout: float = 0.1  # share of activations dropped after each pooling; 0.3 in the paper
 epochs: int = 28  # most epochs; 200 in the paper
 batch_size: int = 4  # scans a batch
 learning_rate: float = 1e-3  # of Adam; 5e-4 in the paper
@@ -56,42 +63,116 @@ threads: int = 1  # of TensorFlow; results depend on it by the order of summatio
 run = parameters.check(globals())
 where = Results(results)
 network.configure(seed + trial, threads)
-prepared = Prepared(where.require_prepared(cohort, filling, normalisation=normalisation), where.split(cohort))
-filled = Prepared(where.require_prepared(cohort, beside), where.split(cohort)) if beside != "none" else None
+arrays = where.require_prepared(cohort, filling, normalisation=normalisation)
+prepared = Prepared(arrays, where.split(cohort))
 if permuted:
     training.permute_labels(prepared, seed + trial)
-prepared.table.groupby(["part", "group"])["participant_id"].agg(scans="size", subjects="nunique")
+by_part = prepared.table.groupby(["part", "group"])["participant_id"]
+by_part.agg(scans="size", subjects="nunique")
 
 # %% [markdown]
-# ## The start
-# Weights of an earlier training must have the same width and normalisation.
+# ## Initial weights
+# Weights of an earlier training must have the same width and normalisation. They must not have
+# seen a scan by which this network is selected or tested: the list beside the weights is compared
+# with the holdout and the validation part, by subject and by the hash of the file.
 
 # %%
 model = network.build(width, dropout=dropout, fast=True)
-weights = where.initial_weights(start, width=width, normalisation=normalisation)
+weights = where.initial_weights(initial_weights, width=width, normalisation=normalisation)
 if weights:
     network.load_weights(model, weights)
-print(f"{variant}: starts from {weights.relative_to(weights.parents[2]) if weights else 'random weights'}")
+    print(f"{variant}: starts from {provenance.relative(weights)}")
+print(seen_scans.check_initial_weights(weights, prepared))
+
+# %% [markdown]
+# ## One scan by hand
+# Augmentation shows the network other versions of each scan: flipped left-right with probability
+# 0.5, shifted along x by a whole number of voxels between -2 and 2.
+
+# %%
+row = prepared.rows("training")[0]
+scan = prepared.image(row)
+augmented = training.augment(scan, np.random.default_rng(1))
+figure, axes = plt.subplots(1, 2, figsize=(6, 3))
+middle = scan.shape[2] // 2
+for panel, volume, title in zip(axes, [scan, augmented], ["scan", "augmented"], strict=True):
+    panel.imshow(volume[:, :, middle].T, cmap="gray", origin="lower")
+    panel.set_title(title)
+    panel.axis("off")
+
+# %% [markdown]
+# The logit $f(x)$ becomes the probability of the patient class, $p = 1 / (1 + e^{-f(x)})$. The loss
+# of a scan is the cross-entropy $-y \log p - (1 - y) \log(1 - p)$ with its label $y$.
+
+# %%
+logit_before = training.predict(model, prepared, [row])[0]
+probability_before = network.probability(logit_before)
+label = prepared.table["label"][row]
+print(f"{prepared.table['participant_id'][row]}, label {label}, before training:")
+print(f"logit {logit_before:.3f}, p = {probability_before:.3f}")
 
 # %% [markdown]
 # ## Training
-# Best weights by validation; the holdout is not read. In pairs (`beside`) batches have four scans whatever `batch_size` says.
+# The validation part decides when training stops and which epoch's weights remain. The holdout is
+# not read.
+#
+# With `counterfactual_pairs` each batch has a patient $x$, the same scan with its lesions filled
+# $\tilde x$, another patient and a control. The loss adds $\log(1 + e^{f(\tilde x) - f(x)})$: a scan
+# must look more like a patient than its filled version (Burges et al. 2005,
+# [doi:10.1145/1102351.1102363](https://doi.org/10.1145/1102351.1102363)). Its batches have four
+# scans whatever `batch_size` says.
 
 # %%
+filled = None
+if counterfactual_pairs != "none":
+    filled_arrays = where.require_prepared(
+        cohort, counterfactual_pairs, normalisation=normalisation
+    )
+    filled = Prepared(filled_arrays, where.split(cohort))
 in_pairs = pairs.options(prepared, filled, seed + trial, augmentation)
-history = training.fit(model, prepared, learning_rate=learning_rate, decay=decay, batch_size=batch_size, epochs=epochs, patience=patience,
-                       seed=seed + trial, augmentation=augmentation, **in_pairs)  # fmt: skip
-inputs = [prepared.path, where.split(cohort), *([filled.path] if filled else []), *([weights] if weights else [])]
-record = training.save(where.trial(variant, trial), model, history, run, inputs)
+
+# %%
+settings = training.Settings(
+    learning_rate=learning_rate,
+    decay=decay,
+    batch_size=batch_size,
+    epochs=epochs,
+    patience=patience,
+    seed=seed + trial,
+    augmentation=augmentation,
+)
+history = training.fit(model, prepared, settings, **in_pairs)
+history.tail()
+
+# %%
+inputs = [prepared.path, where.split(cohort)]
+if filled:
+    inputs.append(filled.path)
+if weights:
+    inputs.append(weights)
+seen = seen_scans.with_earlier(prepared, weights)
+record = training.save(where.trial(variant, trial), model, history, run, inputs, seen)
 
 # %%
 figure, _ = figures.training_curves({trial: history}, synthetic=prepared.synthetic)
 figure
 
 # %% [markdown]
-# ## Summary
-# When all trials are there: [04_evaluation](04_evaluation.ipynb) and [05_lrp_heatmaps](05_lrp_heatmaps.ipynb).
+# ## What to look for, and what a bad training looks like
+# - Both losses fall. The validation accuracy ends above the share of the larger group.
+# - A training loss that falls while the validation loss rises is over-fitting. The weights of the
+#   best epoch remain.
+# - The validation part is small: one scan changes its accuracy by several per cent. Compare trials
+#   and variants on the holdout and on further subjects (04), not here.
+# - With permuted labels (`permuted`) the validation accuracy stays near 0.5. A higher one means
+#   that subjects lie in two parts of the split.
 
 # %%
-print(f"{variant}, trial {trial}: best epoch {record['best_epoch']}")
+logit_after = training.predict(model, prepared, [row])[0]
+print(f"the scan followed by hand: logit {logit_before:.3f} before, {logit_after:.3f} after")
+print(f"{variant}, trial {trial}: weights of epoch {record['best_epoch']}")
 print(f"validation accuracy {record['val_accuracy']:.3f}, loss {record['val_loss']:.3f}")
+
+# %% [markdown]
+# When all trials are there: [04_evaluation](04_evaluation.ipynb) and
+# [05_lrp_heatmaps](05_lrp_heatmaps.ipynb).

@@ -190,12 +190,12 @@ class Results:
         folder = self.regions(variant)
         return self._require_made(folder, files, _REGIONS, cohort, variant=variant)
 
-    def initial_weights(self, start: str, **expected) -> Path | None:
+    def initial_weights(self, source: str, **expected) -> Path | None:
         """Return the weights file that a fine-tuning starts from; None for random weights.
 
         Parameters
         ----------
-        start : str
+        source : str
             "scratch" (random weights), "best" (the pre-training trial of highest validation
             accuracy, then lowest loss), "trial-N" of the pre-training, or a weights file (.npz).
         **expected
@@ -204,19 +204,19 @@ class Results:
         Raises
         ------
         ParameterError
-            No such start.
+            No such source.
         MissingStepError, StaleInputError
             See `msxai.base.provenance.require`.
         """
-        if start == "scratch":
+        if source == "scratch":
             return None
-        if start.endswith(".npz"):
-            return located(start)
+        if source.endswith(".npz"):
+            return located(source)
         trials = sorted(path.parent.name for path in self._pretraining().glob(f"trial-*/{_RECORD}"))
-        if not start.startswith("trial-"):
-            one_of("start", start, ["best", "scratch", *trials])
-        if start != "best":
-            trials = [start]
+        if not source.startswith("trial-"):
+            one_of("initial_weights", source, ["best", "scratch", *trials])
+        if source != "best":
+            trials = [source]
         if not trials:
             trials = ["trial-0"]  # its error names the command that makes it
         return self._best_trial(trials, **expected) / "weights.npz"

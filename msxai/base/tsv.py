@@ -1,4 +1,4 @@
-"""The one way in which the package writes and reads its own tables of results: tab-separated, `n/a` for what is missing."""
+"""Writes and reads the package's tables of results: tab-separated, "n/a" for missing values."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from msxai.base import provenance
 
 __all__ = ["read", "write"]
 
-MISSING = "n/a"
+_MISSING = "n/a"
 
 
 def write(table: pd.DataFrame, path, float_format: str | None = None) -> Path:
@@ -30,7 +30,7 @@ def write(table: pd.DataFrame, path, float_format: str | None = None) -> Path:
     """
     path = Path(path)
     with provenance.replacing(path) as draft:
-        table.to_csv(draft, sep="\t", index=False, na_rep=MISSING, float_format=float_format)
+        table.to_csv(draft, sep="\t", index=False, na_rep=_MISSING, float_format=float_format)
     return path
 
 
@@ -40,16 +40,16 @@ def read(path) -> pd.DataFrame:
     Parameters
     ----------
     path : path
-        A tab-separated file; where it does not exist, that step had nothing for it.
+        A tab-separated file. If it does not exist, the step had nothing to write.
 
     Returns
     -------
     pandas.DataFrame
-        Cells ``n/a`` are missing values; ``session_id`` is text ("01" keeps its zero). Empty where there is no such file.
+        Cells ``n/a`` are missing values; ``participant_id`` and ``session_id`` are text ("01"
+        keeps its zero). Empty where there is no such file.
     """
     path = Path(path)
     if not path.is_file():
         return pd.DataFrame()
-    return pd.read_csv(
-        path, sep="\t", na_values=MISSING, keep_default_na=False, dtype={"session_id": str}
-    )
+    identifiers = {"participant_id": str, "session_id": str}
+    return pd.read_csv(path, sep="\t", na_values=_MISSING, keep_default_na=False, dtype=identifiers)

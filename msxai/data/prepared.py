@@ -426,26 +426,6 @@ class Prepared:
                 self._file = None
 
 
-def check_apart(training: Prepared, tested: Prepared) -> None:
-    """Refuse two cohorts where one trained on, or selected by, a scan that the other holds out (a pre-training cohort and its successor).
-
-    Raises
-    ------
-    SplitError
-        One file stands in both; it is known by its hash, whatever its name.
-    """
-    seen = training.table[training.table["part"] != "holdout"]
-    for pair in seen.merge(
-        tested.table[tested.table["part"] == "holdout"], on="source_sha256"
-    ).itertuples():
-        raise SplitError(
-            f"{pair.participant_id_x} of {training.name} and {pair.participant_id_y} of {tested.name}",
-            f"the same file in {pair.part_x} and holdout",
-            "no scan trained on before it is tested",
-            f"Take it out of {training.name}.",
-        )
-
-
 def leaks(prepared: Prepared, share: float = 0.5, block: int = 3) -> pd.DataFrame:
     """Pairs of scans in different parts of the split that resemble each other as scans of two persons do not.
 

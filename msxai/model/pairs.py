@@ -1,12 +1,20 @@
-"""Training beside counterfactuals: each patient's scan next to the same scan with its lesions filled.
+"""Training in counterfactual pairs: each patient's scan and the same scan with its lesions filled.
 
-Labels say who is a patient and not why; two persons differ in thousands of voxels, a scan and its filled version in the lesions alone. So
-a batch holds a patient, the same patient filled (which counts as a control: nothing of the disease is left to be seen), another patient,
-and a control, half of the time one that is filled at the sites of a patient's lesions (`msxai.data.filled_cohort`), or the fill itself would tell
-the classes apart. Besides the usual cross-entropy the loss asks that a scan's logit lies above that of its filled version (the logistic
-loss of a pair; Burges et al. 2005, doi:10.1145/1102351.1102363). Counterfactual pairs for training: Kaushik et al. 2020, arXiv:1909.12434.
+Labels say who is a patient and not why; two persons differ in thousands of voxels, a scan and its
+filled version in the lesions alone. So a batch holds four scans:
 
-The lesion masks of the training part are used, by way of the fill; those of other parts are not read.
+1. a patient;
+2. the same patient with lesions filled, which counts as a control because no sign of the disease
+   is left;
+3. another patient;
+4. a control, half of the time filled at the sites of a patient's lesions
+   (`msxai.data.filled_cohort`). Otherwise the fill itself would distinguish the classes.
+
+Besides the cross-entropy the loss asks that a scan's logit lies above that of its filled version:
+the logistic loss of a pair (Burges et al. 2005, doi:10.1145/1102351.1102363). Counterfactual pairs
+for training: Kaushik et al. 2020, arXiv:1909.12434.
+
+The lesion masks of the training part are used, through the fill; those of other parts are not read.
 """
 
 import keras
@@ -16,11 +24,16 @@ from keras import ops
 from msxai.base.errors import CohortError, ParameterError
 from msxai.model.training import Volumes, augment
 
-ORDER = ("patient", "the same, filled", "another patient", "control")  # in a batch
+__all__ = ["ORDER", "Pairs", "loss", "options"]
+
+ORDER = ("patient", "the same, filled", "another patient", "control")
+"""The four scans of a batch."""
+
+_LABELS = np.array([[1], [0], [1], [0]], "float32")  # in `ORDER`
 
 
 class Pairs(Volumes):
-    """Batches of four scans, in the order of `ORDER`; each epoch has every patient twice.
+    """Batches of four scans in the order of `ORDER`; each epoch has every patient twice.
 
     Parameters
     ----------
@@ -42,73 +55,86 @@ class Pairs(Volumes):
     """
 
     def __init__(self, prepared, filled, rows, seed: int, augmentation: bool = False):
-        own = prepared.parameters.get("filling", "none")
-        if own != "none" or prepared.path == filled.path:
-            mend = "Leave filling at none, or beside."
-            raise ParameterError(
-                "parameters filling and beside",
-                f"scans filled by {own}",
-                "untouched scans beside filled ones",
-                mend,
-            )
-        names = [
-            list(one.table[["participant_id", "session_id"]].itertuples(index=False, name=None))
-            for one in (prepared, filled)
-        ]
-        if names[0] != names[1]:
-            found = f"{len(names[1])} scans, of which {len(set(names[0]) & set(names[1]))} are among the {len(names[0])} untouched ones"
-            raise CohortError(
-                f"{filled.name}, filled",
-                found,
-                "the same scans in the same order",
-                "Run 01b_lesion_filling again.",
-            )
+        _require_untouched(prepared, filled)
+        _require_same_scans(prepared, filled)
         self.filled = filled
+        rows = np.asarray(rows)
         labels = prepared.table["label"].to_numpy("float32", na_value=np.nan)[rows]
-        self.groups = [np.asarray(rows)[labels == label] for label in (1, 0)]
-        if not all(map(len, self.groups)):
-            found = f"{len(self.groups[0])} patients and {len(self.groups[1])} controls"
+        self.patients = rows[labels == 1]
+        self.controls = rows[labels == 0]
+        if len(self.patients) == 0 or len(self.controls) == 0:
             raise CohortError(
                 f"{prepared.name}, training part",
-                found,
+                f"{len(self.patients)} patients and {len(self.controls)} controls",
                 "both groups",
                 "Prepare the cohort with more subjects.",
             )
         super().__init__(prepared, rows, len(ORDER), seed, augmentation)
 
     def __len__(self):
-        return len(self.groups[0])
+        return len(self.patients)
 
     def _shuffle(self):
+        """Draw an epoch: `order` has a row a batch, of codes 2 * row, plus 1 where filled."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        patients, controls = self.groups
-        others = np.resize(
-            rng.permutation([2 * row + filled for row in controls for filled in (0, 1)]),
-            len(patients),
-        )
-        self.order = np.stack(
-            [
-                2 * (first := rng.permutation(patients)),
-                2 * first + 1,
-                2 * rng.permutation(patients),
-                others,
-            ],
-            axis=1,
-        )
+        control_codes = []
+        for row in self.controls:
+            control_codes += [2 * row, 2 * row + 1]
+        drawn_controls = rng.permutation(control_codes)
+        first_patients = rng.permutation(self.patients)
+        other_patients = rng.permutation(self.patients)
+        columns = [
+            2 * first_patients,
+            2 * first_patients + 1,
+            2 * other_patients,
+            np.resize(drawn_controls, len(self.patients)),
+        ]
+        self.order = np.stack(columns, axis=1)
 
     def __getitem__(self, index):
         volumes = [self._scan(int(code), index) for code in self.order[index]]
-        return np.stack(volumes)[..., None], np.array([[1], [0], [1], [0]], "float32")
+        return np.stack(volumes)[..., None], _LABELS.copy()
 
     def _scan(self, code: int, index: int):
-        """Scan of row `code` // 2, filled where `code` is odd."""
+        """Return the scan of row `code` // 2, filled where `code` is odd."""
         row = code // 2
-        volume = (self.filled if code % 2 else self.prepared).image(row)
-        return (
-            augment(volume, np.random.default_rng([self.seed, self.epoch, index, row]))
-            if self.augmentation
-            else volume
+        source = self.filled if code % 2 else self.prepared
+        volume = source.image(row)
+        if not self.augmentation:
+            return volume
+        return augment(volume, np.random.default_rng([self.seed, self.epoch, index, row]))
+
+
+def _require_untouched(prepared, filled) -> None:
+    """Refuse a cohort that is filled itself."""
+    filling = prepared.parameters.get("filling", "none")
+    if filling != "none" or prepared.path == filled.path:
+        raise ParameterError(
+            "parameters filling and counterfactual_pairs",
+            f"scans filled by {filling}",
+            "untouched scans, each with its filled version",
+            "Leave filling or counterfactual_pairs at none.",
         )
+
+
+def _require_same_scans(prepared, filled) -> None:
+    """Refuse two cohorts whose rows are not the same scans."""
+    own = _scan_names(prepared)
+    filled_names = _scan_names(filled)
+    if own != filled_names:
+        shared = set(own) & set(filled_names)
+        raise CohortError(
+            f"{filled.name}, filled",
+            f"{len(filled_names)} scans, of which {len(shared)} are among the {len(own)} untouched"
+            " ones",
+            "the same scans in the same order",
+            "Run 01b_lesion_filling again.",
+        )
+
+
+def _scan_names(prepared) -> list[tuple]:
+    table = prepared.table[["participant_id", "session_id"]]
+    return list(table.itertuples(index=False, name=None))
 
 
 def loss(labels, logits):
@@ -116,20 +142,20 @@ def loss(labels, logits):
 
     Parameters
     ----------
-    labels, logits : array of shape (4, 1); for other sizes (validation) the value has no meaning
+    labels, logits : array of shape (4, 1)
+        For other sizes (validation) the value has no meaning.
     """
-    return ops.sum(ops.softplus(logits[1:2] - logits[:1])) + 0.5 * keras.losses.BinaryCrossentropy(
-        from_logits=True
-    )(labels, logits)
+    cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)(labels, logits)
+    pair = ops.sum(ops.softplus(logits[1:2] - logits[:1]))
+    return pair + 0.5 * cross_entropy
 
 
 def options(prepared, filled, seed: int, augmentation: bool) -> dict:
-    """What `msxai.model.training.fit` takes for a training in pairs on the training part; nothing where `filled` is None."""
-    return (
-        {
-            "batches": Pairs(prepared, filled, prepared.rows("training"), seed, augmentation),
-            "loss": loss,
-        }
-        if filled
-        else {}
-    )
+    """Return what `msxai.model.training.fit` takes for a training in pairs on the training part.
+
+    Empty where `filled` is None: a training on labels alone.
+    """
+    if filled is None:
+        return {}
+    batches = Pairs(prepared, filled, prepared.rows("training"), seed, augmentation)
+    return {"batches": batches, "loss": loss}

@@ -1,40 +1,97 @@
-"""Training and prediction: batches streamed from prepared arrays, augmentation, stopping, the best weights, the record.
+"""Training and prediction: batches streamed from disk, augmentation, stopping, the best weights.
 
-Protocol and defaults: Eitel et al. 2019, NeuroImage: Clinical 24:102003, doi:10.1016/j.nicl.2019.102003.
+Protocol and defaults: Eitel et al. 2019, NeuroImage: Clinical 24:102003,
+doi:10.1016/j.nicl.2019.102003.
 """
+
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from msxai.base import provenance
+from msxai.base import provenance, tsv
 from msxai.base.errors import CohortError
-from msxai.model import network
+from msxai.model import network, seen_scans
+
+__all__ = [
+    "BestWeights",
+    "Settings",
+    "Volumes",
+    "augment",
+    "fit",
+    "outputs",
+    "permute_labels",
+    "predict",
+    "save",
+]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    learning_rate, decay : float
+        Adam with learning_rate / (1 + decay * step). The paper: 1e-3 and 0 in pre-training, 5e-4
+        and 2e-3 in fine-tuning.
+    batch_size : int
+        Scans a batch.
+    epochs : int
+        Most epochs.
+    patience : int
+        Epochs without a lower validation loss before training stops.
+    seed : int
+        Of the order of scans and of the augmentation.
+    augmentation : bool
+        Flip and shift training scans (`augment`).
+    """
+
+    learning_rate: float
+    decay: float
+    batch_size: int
+    epochs: int
+    patience: int
+    seed: int
+    augmentation: bool
 
 
 def augment(volume, rng: np.random.Generator, shift: int = 2) -> np.ndarray:
-    """Flip a volume left-right with probability .5 and shift it along x by -`shift`..`shift` voxels; a new array.
+    """Flip a volume left-right with probability 0.5 and shift it along x; a new array.
 
     Parameters
     ----------
     volume : ndarray of shape (X, Y, Z)
         One scan; voxels shifted in from outside are 0.
     rng : numpy.random.Generator
-        Two numbers are drawn from it, whatever they say.
+        Two numbers are drawn from it in any case: the flip, then the shift.
     shift : int
-        Largest shift (voxels).
+        Largest shift to either side (voxels).
+
+    Examples
+    --------
+    >>> volume = np.arange(1.0, 5.0).reshape(4, 1, 1)
+    >>> augment(volume, np.random.default_rng(1)).ravel()
+    array([0., 0., 1., 2.])
     """
-    flip, step = rng.random() < 0.5, int(rng.integers(-shift, shift + 1))
-    out = np.zeros_like(volume)
+    flip = rng.random() < 0.5
+    step = int(rng.integers(-shift, shift + 1))
     source = volume[::-1] if flip else volume
-    size = len(volume) - abs(step)
-    out[max(step, 0) :][:size] = source[max(-step, 0) :][:size]
+    length = len(volume) - abs(step)
+    out = np.zeros_like(volume)
+    if step >= 0:
+        out[step : step + length] = source[:length]
+    else:
+        out[:length] = source[-step : -step + length]
     return out
 
 
 class Volumes(keras.utils.PyDataset):
-    """Batches of one part of a prepared cohort, read as they are needed: memory does not grow with the cohort.
+    """Batches of one part of a prepared cohort, read as they are needed.
+
+    Memory does not grow with the cohort.
 
     Parameters
     ----------
@@ -51,17 +108,20 @@ class Volumes(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, prepared, rows, batch_size: int, seed: int | None = None, augmentation: bool = False
+        self,
+        prepared,
+        rows,
+        batch_size: int,
+        seed: int | None = None,
+        augmentation: bool = False,
     ):
         super().__init__(workers=1, use_multiprocessing=False)
-        self.prepared, self.rows, self.batch_size, self.seed, self.epoch = (
-            prepared,
-            np.asarray(rows),
-            batch_size,
-            seed,
-            0,
-        )
+        self.prepared = prepared
+        self.rows = np.asarray(rows)
+        self.batch_size = batch_size
+        self.seed = seed
         self.augmentation = augmentation
+        self.epoch = 0
         self.labels = prepared.table["label"].to_numpy("float32", na_value=np.nan)
         self.order = self.rows
         self._shuffle()
@@ -70,8 +130,10 @@ class Volumes(keras.utils.PyDataset):
         return -(-len(self.rows) // self.batch_size)
 
     def __getitem__(self, index):
-        rows = self.order[index * self.batch_size :][: self.batch_size]
-        return np.stack([self._volume(row) for row in rows])[..., None], self.labels[rows, None]
+        start = index * self.batch_size
+        rows = self.order[start : start + self.batch_size]
+        volumes = np.stack([self._volume(row) for row in rows])
+        return volumes[..., None], self.labels[rows, None]
 
     def on_epoch_end(self):
         """Begin the next epoch's order and augmentation."""
@@ -80,32 +142,38 @@ class Volumes(keras.utils.PyDataset):
 
     def _shuffle(self):
         if self.seed is not None:
-            self.order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)
+            rng = np.random.default_rng([self.seed, self.epoch])
+            self.order = rng.permutation(self.rows)
 
     def _volume(self, row):
         volume = self.prepared.image(row)
-        return (
-            volume
-            if not self.augmentation
-            else augment(volume, np.random.default_rng([self.seed, self.epoch, row]))
-        )
+        if not self.augmentation:
+            return volume
+        return augment(volume, np.random.default_rng([self.seed, self.epoch, row]))
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keep the weights of the epoch with the highest validation accuracy; among equals the lowest validation loss.
+    """Keep the weights of the epoch with the highest validation accuracy.
 
-    The paper checkpoints on accuracy alone. A small validation part ties often, and the first of the tied epochs is the least trained one.
+    Among equal accuracies the lowest validation loss decides. The paper checkpoints on accuracy
+    alone; a small validation part ties often, and the first of the tied epochs is the least
+    trained one.
     """
 
     def __init__(self):
         super().__init__()
-        self.epoch, self.score, self.weights = None, None, None
+        self.epoch = None
+        self.score = None
+        self.weights = None
 
     def on_epoch_end(self, epoch, logs=None):
         """Compare this epoch with the best so far."""
-        score = (logs["val_accuracy"], -logs.get("val_cross_entropy", logs["val_loss"]))
+        loss = logs.get("val_cross_entropy", logs["val_loss"])
+        score = (logs["val_accuracy"], -loss)
         if self.score is None or score > self.score:
-            self.epoch, self.score, self.weights = epoch, score, self.model.get_weights()
+            self.epoch = epoch
+            self.score = score
+            self.weights = self.model.get_weights()
 
     def on_train_end(self, logs=None):
         """Give the model its best weights back."""
@@ -113,7 +181,7 @@ class BestWeights(keras.callbacks.Callback):
 
 
 class _Progress(keras.callbacks.Callback):
-    """One bar over the epochs, with the validation scores beside it."""
+    """One bar over the epochs that shows the validation scores."""
 
     def on_train_begin(self, logs=None):
         self.bar = tqdm(total=self.params["epochs"], desc="training", unit="epoch")
@@ -133,99 +201,112 @@ class _Progress(keras.callbacks.Callback):
 def fit(
     model: keras.Model,
     prepared,
+    settings: Settings,
     *,
-    learning_rate: float,
-    decay: float,
-    batch_size: int,
-    epochs: int,
-    patience: int,
-    seed: int,
-    augmentation: bool,
     batches: keras.utils.PyDataset | None = None,
     loss=None,
 ) -> pd.DataFrame:
-    """Train on the training part, stop and select on the validation part; the holdout is not read.
+    """Train on the training part, stop and select on the validation part; never read the holdout.
 
     Parameters
     ----------
     model : keras.Model
-        From `msxai.model.network.build`; on return it holds the best weights by validation (`BestWeights`).
+        From `msxai.model.network.build`; on return it holds the best weights by validation
+        (`BestWeights`).
     prepared : msxai.data.prepared.Prepared
         Arrays with their split.
-    learning_rate, decay : float
-        Adam with learning_rate / (1 + decay * step); the paper: 1e-3 and 0, then 5e-4 and 2e-3.
-    batch_size, epochs, patience : int
-        Scans a batch; most epochs; epochs without a lower validation loss before it stops.
-    seed : int
-        Of the order and the augmentation.
-    augmentation : bool
-        Flip and shift training scans (`augment`).
-    batches, loss : optional
-        In place of `Volumes` of the training part (`batch_size`, `seed` and `augmentation` are then not used for it) and of the
-        cross-entropy, which validation is measured by in any case: see `msxai.model.pairs`.
+    settings : Settings
+    batches : keras.utils.PyDataset, optional
+        In place of `Volumes` of the training part, for instance `msxai.model.pairs.Pairs`.
+    loss : callable, optional
+        In place of the cross-entropy; validation is measured by the cross-entropy in any case.
 
     Returns
     -------
     pandas.DataFrame
-        One row an epoch: epoch, accuracy, loss, val_accuracy, val_loss (the cross-entropy, also with another `loss`),
-        learning_rate, best (true in one row).
+        One row an epoch: epoch, accuracy, loss, val_accuracy, val_loss (the cross-entropy, also
+        with another `loss`), learning_rate, best (true in one row).
 
     Raises
     ------
     CohortError
         The training or the validation part lacks one of the two groups.
     """
-    parts = {part: prepared.rows(part) for part in ("training", "validation")}
-    for part, rows in parts.items():
-        found = sorted(map(int, set(prepared.table["label"].iloc[rows].dropna())))
-        if len(found) < 2:
-            raise CohortError(
-                f"{prepared.name}, {part} part",
-                f"{len(rows)} scans with the labels {found}",
-                "scans of both groups",
-                "Prepare the cohort with more subjects or another share of validation (01_data_preparation).",
-            )
-    rate = keras.optimizers.schedules.InverseTimeDecay(learning_rate, 1, decay)
-    metrics, scored = [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)], "val_loss"
-    if loss is not None:
-        metrics, scored = (
-            [*metrics, keras.metrics.BinaryCrossentropy("cross_entropy", from_logits=True)],
-            "val_cross_entropy",
+    _require_both_groups(prepared, "training")
+    _require_both_groups(prepared, "validation")
+    if batches is None:
+        batches = Volumes(
+            prepared,
+            prepared.rows("training"),
+            settings.batch_size,
+            seed=settings.seed,
+            augmentation=settings.augmentation,
         )
-    model.compile(
-        keras.optimizers.Adam(rate),
-        loss or keras.losses.BinaryCrossentropy(from_logits=True),
-        metrics=metrics,
-        jit_compile=False,
-    )
-    best, stop = BestWeights(), keras.callbacks.EarlyStopping(scored, patience=patience, mode="min")
-    training = batches or Volumes(prepared, parts["training"], batch_size, seed, augmentation)
-    history = model.fit(
-        training,
-        validation_data=Volumes(prepared, parts["validation"], batch_size),
-        epochs=epochs,
+    _compile(model, settings, loss)
+    stopping_score = "val_loss" if loss is None else "val_cross_entropy"
+    stop = keras.callbacks.EarlyStopping(stopping_score, patience=settings.patience, mode="min")
+    best = BestWeights()
+    epochs = model.fit(
+        batches,
+        validation_data=Volumes(prepared, prepared.rows("validation"), settings.batch_size),
+        epochs=settings.epochs,
         verbose=0,
         shuffle=False,
         callbacks=[best, stop, _Progress()],
     )
-    table = pd.DataFrame(history.history).rename_axis("epoch").reset_index()
-    if loss is not None:  # of the same kind for every training
-        table = table.drop(columns=["loss", "val_loss"]).rename(
-            columns={"cross_entropy": "loss", "val_cross_entropy": "val_loss"}
-        )
-    steps = (table["epoch"] + 1) * len(training)
-    return table.assign(
-        learning_rate=learning_rate / (1 + decay * steps), best=table["epoch"] == best.epoch
+    history = pd.DataFrame(epochs.history).rename_axis("epoch").reset_index()
+    if loss is not None:
+        history = _with_cross_entropy_as_loss(history)
+    steps = (history["epoch"] + 1) * len(batches)
+    return history.assign(
+        learning_rate=settings.learning_rate / (1 + settings.decay * steps),
+        best=history["epoch"] == best.epoch,
     )
 
 
+def _require_both_groups(prepared, part: str) -> None:
+    """Refuse a part that has scans of one group only."""
+    rows = prepared.rows(part)
+    labels = prepared.table["label"].iloc[rows].dropna()
+    present = sorted(int(label) for label in set(labels))
+    if len(present) < 2:
+        raise CohortError(
+            f"{prepared.name}, {part} part",
+            f"{len(rows)} scans with the labels {present}",
+            "scans of both groups",
+            "Prepare the cohort with more subjects or another share of validation"
+            " (01_data_preparation).",
+        )
+
+
+def _compile(model: keras.Model, settings: Settings, loss) -> None:
+    """Set optimiser, loss and metrics of a model."""
+    rate = keras.optimizers.schedules.InverseTimeDecay(settings.learning_rate, 1, settings.decay)
+    metrics = [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)]
+    if loss is None:
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    else:
+        metrics.append(keras.metrics.BinaryCrossentropy("cross_entropy", from_logits=True))
+    model.compile(keras.optimizers.Adam(rate), loss, metrics=metrics, jit_compile=False)
+
+
+def _with_cross_entropy_as_loss(history: pd.DataFrame) -> pd.DataFrame:
+    """Give a history the same kind of loss that every training has."""
+    own_loss = ["loss", "val_loss"]
+    names = {"cross_entropy": "loss", "val_cross_entropy": "val_loss"}
+    return history.drop(columns=own_loss).rename(columns=names)
+
+
 def permute_labels(prepared, seed: int) -> None:
-    """Permute the labels of a cohort's subjects over training and validation part, in place: a network that learns them learns no disease.
+    """Permute the labels of a cohort's subjects over training and validation part, in place.
+
+    A network that learns them learns no disease.
 
     Parameters
     ----------
     prepared : msxai.data.prepared.Prepared
-        Arrays with their split; all visits of a subject get one label, scans without a label and the holdout keep what they have.
+        Arrays with their split. All visits of a subject get one label; scans without a label and
+        the holdout keep what they have.
     seed : int
 
     References
@@ -233,29 +314,52 @@ def permute_labels(prepared, seed: int) -> None:
     A control of explanations by "data randomisation": Adebayo et al. 2018, arXiv:1810.03292.
     """
     table = prepared.table
-    known = table["part"].isin(["training", "validation"]) & table["label"].notna()
-    labels = table[known].groupby("participant_id", sort=False)["label"].first()
-    drawn = pd.Series(np.random.default_rng(seed).permutation(labels.to_numpy(int)), labels.index)
-    table.loc[known, "label"] = table.loc[known, "participant_id"].map(drawn).astype("Int64")
+    has_label = table["label"].notna()
+    chosen = table["part"].isin(["training", "validation"]) & has_label
+    labels = table[chosen].groupby("participant_id", sort=False)["label"].first()
+    rng = np.random.default_rng(seed)
+    permuted = pd.Series(rng.permutation(labels.to_numpy(int)), labels.index)
+    drawn = table.loc[chosen, "participant_id"].map(permuted)
+    table.loc[chosen, "label"] = drawn.astype("Int64")
 
 
 def predict(model: keras.Model, prepared, rows, batch_size: int = 4) -> np.ndarray:
-    """Logits of scans, in the order of `rows`: ndarray of shape (len(rows),), float32. Positive = patient."""
+    """Compute the logits of scans; positive means patient.
+
+    Returns
+    -------
+    ndarray of shape (len(rows),), float32
+        In the order of `rows`.
+    """
     return outputs(model, prepared, rows, batch_size)[:, 0]
 
 
 def outputs(model: keras.Model, prepared, rows, batch_size: int = 4) -> np.ndarray:
-    """What a model makes of scans, in the order of `rows`: ndarray of shape (len(rows), outputs), float32."""
+    """Compute a model's outputs for scans.
+
+    Returns
+    -------
+    ndarray of shape (len(rows), outputs), float32
+        In the order of `rows`.
+    """
     batches = Volumes(prepared, rows, batch_size)
-    found = [
-        model(batches[index][0], training=False)
-        for index in tqdm(range(len(batches)), desc="predicting", unit="batch")
-    ]
-    return np.concatenate([keras.ops.convert_to_numpy(batch) for batch in found])
+    values = []
+    for index in tqdm(range(len(batches)), desc="predicting", unit="batch"):
+        volumes, _ = batches[index]
+        batch = model(volumes, training=False)
+        values.append(keras.ops.convert_to_numpy(batch))
+    return np.concatenate(values)
 
 
-def save(folder, model: keras.Model, history: pd.DataFrame, parameters: dict, inputs) -> dict:
-    """Write weights.npz, history.tsv and, last, provenance.json with the validation scores of the best epoch.
+def save(
+    folder,
+    model: keras.Model,
+    history: pd.DataFrame,
+    parameters: dict,
+    inputs,
+    seen: pd.DataFrame,
+) -> dict:
+    """Write weights.npz, history.tsv, subjects.tsv and, last, provenance.json.
 
     Parameters
     ----------
@@ -269,21 +373,25 @@ def save(folder, model: keras.Model, history: pd.DataFrame, parameters: dict, in
         The notebook's.
     inputs : iterable of path
         What the training has read.
+    seen : pandas.DataFrame
+        The scans that the network has seen (`msxai.model.seen_scans`).
 
     Returns
     -------
     dict
-        The record.
+        The record, with the validation scores of the best epoch.
     """
-    files = folder / "weights.npz", folder / "history.tsv"
-    network.save_weights(model, files[0])
-    with provenance.replacing(files[1]) as draft:
-        history.to_csv(draft, sep="\t", index=False)
+    weights_path = folder / "weights.npz"
+    network.save_weights(model, weights_path)
+    history_path = folder / "history.tsv"
+    tsv.write(history, history_path)
+    seen_path = folder / seen_scans.LIST
+    tsv.write(seen, seen_path)
     best = history[history["best"]].iloc[0]
     record = provenance.record(
         parameters,
         inputs,
-        files,
+        [weights_path, history_path, seen_path],
         backend=keras.backend.backend(),
         best_epoch=int(best["epoch"]),
         val_accuracy=float(best["val_accuracy"]),

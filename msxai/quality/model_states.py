@@ -1,10 +1,12 @@
-"""Does a heatmap tell what the network has learned? Attribution methods on the fine-tuned, the pre-trained and an untrained network.
+"""Does a map need the training? The same methods on networks in three states of training.
 
-A map that finds lesions as well with random weights shows where the scan is bright, not what was learned (Adebayo et al. 2018,
-arXiv:1810.03292). Such a test can reject a method, not rank methods (Binder et al. 2023, arXiv:2211.12486).
+A map that finds lesions as well with random weights shows where the scan is bright, not what was
+learnt (Adebayo et al. 2018, arXiv:1810.03292). Such a test can reject a method, it cannot rank
+methods (Binder et al. 2023, arXiv:2211.12486).
 """
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
@@ -14,26 +16,41 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from msxai import lrp
-from msxai.base import provenance, statistics
+from msxai.base import provenance, statistics, tsv
 from msxai.base.errors import MissingStepError
 from msxai.base.parameters import one_of
 from msxai.data import images
 from msxai.model import network
 from msxai.quality import localisation
 
+__all__ = [
+    "METHODS",
+    "PRETRAINED",
+    "QUICK",
+    "RANDOM",
+    "SCANS",
+    "STATES",
+    "SUMMARY",
+    "TUNED",
+    "Networks",
+    "networks",
+    "rank_accuracy",
+    "read",
+    "summary",
+    "write",
+]
+
 METHODS = ("lrp", *lrp.METHODS)
-QUICK = (
-    "lrp",
-    "gradient",
-    "input_x_gradient",
-    "guided_backpropagation",
-)  # one pass a map; the others take tens to hundreds
-SIZED = (
-    "gradient",
-    "smoothgrad",
-    "guided_backpropagation",
-)  # slopes: what matters is their size, whatever their sign
-TUNED, PRETRAINED, RANDOM = STATES = ("fine-tuned", "pre-trained only", "random weights")
+QUICK = ("lrp", "gradient", "input_x_gradient", "guided_backpropagation")
+"""Methods that need one pass for a map; the others need tens to hundreds."""
+
+MAGNITUDE = ("gradient", "smoothgrad", "guided_backpropagation")
+"""Gradients: their magnitude matters, whatever their sign."""
+
+TUNED = "fine-tuned"
+PRETRAINED = "pre-trained only"
+RANDOM = "random weights"
+STATES = (TUNED, PRETRAINED, RANDOM)
 SCANS = [
     "state",
     "method",
@@ -59,13 +76,35 @@ SUMMARY = [
     "difference_low",
     "difference_high",
 ]
+_LEFT_OUT = "attribution methods"
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks that are compared.
+
+    Attributes
+    ----------
+    by_state : dict
+        State (of `STATES`) to a list of networks.
+    files : list of path
+        The weights files that they come from.
+    left_out : dict
+        State to the reason.
+    """
+
+    by_state: dict
+    files: list = field(default_factory=list)
+    left_out: dict = field(default_factory=dict)
 
 
 def rank_accuracy(values, lesions, brain) -> float:
-    """Share of lesion voxels among the n highest voxels of the brain, n the number of lesion voxels in it; NaN without any.
+    """Return the share of lesion voxels among the n highest voxels of the brain.
 
-    `msxai.quality.localisation.rra` inside the brain, as slopes lie outside of it too. Of voxels that tie for the last places, and of those that are
-    not positive, each counts by its chance to be among them.
+    n is the number of lesion voxels in the brain; NaN without any. This is the measure rra of
+    `msxai.quality.localisation` inside the brain, because gradients are not 0 outside it. Of
+    voxels that tie for the last ranks, and of those that are not positive, each counts with the
+    probability that it is among the highest.
 
     Parameters
     ----------
@@ -74,15 +113,17 @@ def rank_accuracy(values, lesions, brain) -> float:
 
     References
     ----------
-    Relevance rank accuracy: Arras et al. 2022, Information Fusion 81:14-40, doi:10.1016/j.inffus.2021.11.008.
+    Arras et al. 2022, Information Fusion 81:14-40, doi:10.1016/j.inffus.2021.11.008.
     """
-    return localisation.rra(values[brain], lesions[brain]) if lesions[brain].any() else np.nan
+    if not lesions[brain].any():
+        return np.nan
+    return localisation.measure(values[brain], lesions[brain], names=["rra"])["rra"]
 
 
 def networks(
     where, variant: str, trials: int, cohort: str, seed: int = 0, weights: str = ""
-) -> tuple[dict, list, dict]:
-    """The networks to compare: fine-tuned, as its fine-tuning began, and with random weights.
+) -> Networks:
+    """Load the networks to compare: fine-tuned, before fine-tuning, and with random weights.
 
     Parameters
     ----------
@@ -90,67 +131,67 @@ def networks(
     variant : str
         Of 03_fine_tuning.
     trials : int
-        How many of its trials; as many random networks.
+        Number of its trials, and of random networks.
     cohort : str
     seed : int
         Of the random weights.
     weights : str
-        A weights file in place of the variant's trials: how it was trained is not known, so there is nothing to compare.
-
-    Returns
-    -------
-    models : dict
-        State (of `STATES`) to a list of networks.
-    files : list of path
-        The weights files that they come from.
-    left_out : dict
-        State to the reason.
+        A weights file in place of the variant's trials. Nothing is compared then, because its
+        training is not known.
 
     Raises
     ------
     MissingStepError, StaleInputError
-        The fine-tuning is not there or does not fit: see `msxai.base.results.Results.require_trial`.
+        The fine-tuning is missing or does not fit: see
+        `msxai.base.results.Results.require_trial`.
     """
     if weights:
-        return (
-            {},
-            [],
-            {
-                "attribution methods": "one weights file was given, and how its training began is not known"
-            },
-        )
-    found = [where.require_trial(variant, trial, cohort=cohort) for trial in range(trials)]
-    files, left_out = [folder / "weights.npz" for folder, _ in found], {}
-    models = {TUNED: [network.restore(path) for path in files]}
+        reason = "one weights file was given, and how its training began is not known"
+        return Networks({}, left_out={_LEFT_OUT: reason})
+    folders = []
+    for trial in range(trials):
+        folder, record = where.require_trial(variant, trial, cohort=cohort)
+        folders.append(folder)
+        if trial == 0:
+            source = _initial_weights(record["parameters"])
+    files = [folder / "weights.npz" for folder in folders]
+    by_state = {TUNED: [network.restore(path) for path in files]}
+    left_out = {}
     try:
-        start = where.initial_weights(found[0][1]["parameters"]["start"])
-        if start is None:
+        initial = where.initial_weights(source)
+        if initial is None:
             left_out[PRETRAINED] = f"the variant {variant} starts from random weights"
         else:
-            models[PRETRAINED], files = [network.restore(start)], [*files, start]
+            by_state[PRETRAINED] = [network.restore(initial)]
+            files.append(initial)
     except MissingStepError as error:
         left_out[PRETRAINED] = str(error)
-    models[RANDOM] = []
+    width = by_state[TUNED][0].get_layer("conv1").filters
+    by_state[RANDOM] = []
     for trial in range(trials):
         keras.utils.set_random_seed(seed + trial)
-        models[RANDOM].append(network.build(models[TUNED][0].get_layer("conv1").filters))
-    return models, files, left_out
+        by_state[RANDOM].append(network.build(width))
+    return Networks(by_state, files, left_out)
+
+
+def _initial_weights(parameters: dict) -> str:
+    """Return the initial weights that a fine-tuning was given; older records call them start."""
+    return parameters.get("initial_weights") or parameters["start"]
 
 
 def write(
     folder,
     prepared,
     rows,
-    models: dict,
+    compared: Networks,
     parameters: dict,
-    inputs,
-    left_out=None,
-    *,
     methods=QUICK,
-    shown: int = 1,
-    seed=0,
-):
-    """Explain scans with lesions by every method on every network; write maps, methods.tsv, scans.tsv and, last, provenance.json.
+    seed: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Explain scans with lesions by every method on every network.
+
+    Writes maps of the scan with the largest lesion volume (mean over the networks of a state, on
+    the model's grid), methods.tsv, scans.tsv and, last, provenance.json.
 
     Parameters
     ----------
@@ -158,130 +199,143 @@ def write(
         Replaced as a whole.
     prepared : msxai.data.prepared.Prepared
     rows : sequence of int
-        Which scans; those without a lesion in the brain are passed over.
-    models : dict
-        State to a list of networks (`networks`).
+        Which scans. Those without a lesion in the brain are ignored.
+    compared : Networks
     parameters : dict
-        The notebook's.
-    inputs : iterable of path
-        What the networks and scans come from.
-    left_out : dict, optional
-        From `networks`; kept in provenance.json.
+        Of the notebook.
     methods : sequence of str
         Of `METHODS`.
-    shown : int
-        Of how many scans the maps are kept, those of the largest lesion volume; mean over a state's networks, on the model's grid.
     seed : int
         Of the bootstrap.
 
     Returns
     -------
-    summary, scans : pandas.DataFrame
-        `summary`; and `SCANS`: share (`rank_accuracy`) of each map, chance (the lesions' share of the brain), path of the map, or none.
+    methods : pandas.DataFrame
+        From `summary`.
+    scans : pandas.DataFrame
+        `SCANS`, one row a map: share (`rank_accuracy`), chance (the lesions' share of the brain),
+        path of the map or none.
 
     Raises
     ------
     ParameterError
-        Unknown method, with the nearest known one.
+        Unknown method, with the nearest one that exists.
     """
     for method in methods:
         one_of("method", method, METHODS)
-    folder, left_out, found = Path(folder), dict(left_out or {}), []
-    sizes = {row: int((prepared.lesions(row) & prepared.brain(row)).sum()) for row in rows}
-    rows = [row for row in rows if sizes[row]]
-    kept = sorted(rows, key=lambda row: -sizes[row])[:shown]
-    if not rows:
-        left_out["attribution methods"] = "no scan has a lesion in its mask"
-    with (
-        provenance.replacing(folder) as draft,
-        tqdm(total=len(rows) * len(methods) * len(models), desc="explaining") as bar,
-    ):
+    folder = Path(folder)
+    left_out = dict(compared.left_out)
+    sizes = {}
+    for row in rows:
+        size = int((prepared.lesions(row) & prepared.brain(row)).sum())
+        if size:
+            sizes[row] = size
+    if not sizes:
+        left_out[_LEFT_OUT] = "no scan has a lesion in its mask"
+    largest = max(sizes, key=sizes.get, default=None)
+    total = len(sizes) * len(methods) * len(compared.by_state)
+    shares = []
+    with provenance.replacing(folder) as draft, tqdm(total=total, desc="explaining") as progress:
         draft.mkdir()
-        for row in rows:
-            scan, brain, lesions, volume = (
-                prepared.table.iloc[row],
-                prepared.brain(row),
-                prepared.lesions(row),
-                prepared.image(row),
-            )
+        for row in sizes:
             for method in methods:
-                for state, networks in models.items():
-                    maps = [_explained(one, volume, method) for one in networks]
-                    path = _name(scan, method, state) if row in kept else None
-                    if path:
-                        image = nib.Nifti1Image(np.mean(maps, 0, dtype="float32"), images.AFFINE)
-                        image.set_sform(images.AFFINE, 4)
-                        nib.save(image, draft / path)
-                    for trial, values in enumerate(maps):
-                        share = rank_accuracy(
-                            np.abs(values) if method in SIZED else values, lesions, brain
-                        )
-                        about = {
-                            name: scan[name] for name in ("participant_id", "session_id", "label")
-                        }
-                        found.append(
-                            {
-                                "state": state,
-                                "method": method,
-                                **about,
-                                "trial": trial,
-                                "lesion_voxels": sizes[row],
-                                "share": share,
-                                "chance": sizes[row] / int(brain.sum()),
-                                "path": path,
-                            }
-                        )
-                    bar.update()
-        scans = pd.DataFrame(found, columns=SCANS)
-        tables = {"methods": summary(scans, seed), "scans": scans}
-        for name, table in tables.items():
-            table.to_csv(
-                draft / f"{name}.tsv", sep="\t", index=False, na_rep="n/a", float_format="%.9g"
-            )
-    record = provenance.record(
-        parameters, inputs, [folder / f"{name}.tsv" for name in tables], left_out=left_out
-    )
+                for state, models in compared.by_state.items():
+                    maps = [_explained(model, prepared.image(row), method) for model in models]
+                    path = None
+                    if row == largest:
+                        path = _file_name(prepared.table.iloc[row], method, state)
+                        _save(np.mean(maps, axis=0, dtype="float32"), draft / path)
+                    for trial, relevance in enumerate(maps):
+                        share = _share(prepared, row, method, relevance)
+                        share |= {"state": state, "trial": trial, "path": path}
+                        shares.append(share)
+                    progress.update()
+        scans = pd.DataFrame(shares, columns=SCANS)
+        by_method = summary(scans, seed)
+        tsv.write(by_method, draft / "methods.tsv", float_format="%.9g")
+        tsv.write(scans, draft / "scans.tsv", float_format="%.9g")
+    inputs = [prepared.path, *compared.files]
+    outputs = [folder / "methods.tsv", folder / "scans.tsv"]
+    record = provenance.record(parameters, inputs, outputs, left_out=left_out)
     provenance.write_json(folder / "provenance.json", record)
-    return tables["methods"], scans
+    return by_method, scans
+
+
+def _explained(model, volume, method: str) -> np.ndarray:
+    """Return the map of one scan, shape (X, Y, Z)."""
+    volumes = np.asarray(volume, "float32")[None, ..., None]
+    rule_or_method = "epsilon" if method == "lrp" else method
+    return lrp.explain(model, volumes, rule_or_method).relevance[0, ..., 0]
+
+
+def _share(prepared, row: int, method: str, relevance) -> dict:
+    """Return the columns of `SCANS` that depend on the scan and its map."""
+    brain = prepared.brain(row)
+    lesions = prepared.lesions(row)
+    scan = prepared.table.iloc[row]
+    size = int((lesions & brain).sum())
+    values = np.abs(relevance) if method in MAGNITUDE else relevance
+    return {
+        "method": method,
+        "participant_id": scan["participant_id"],
+        "session_id": scan["session_id"],
+        "label": scan["label"],
+        "lesion_voxels": size,
+        "share": rank_accuracy(values, lesions, brain),
+        "chance": size / int(brain.sum()),
+    }
+
+
+def _save(relevance, path: Path) -> None:
+    """Write a map on the model's grid as NIfTI in MNI space."""
+    image = nib.Nifti1Image(relevance, images.AFFINE)
+    image.set_sform(images.AFFINE, 4)
+    nib.save(image, path)
+
+
+def _file_name(scan: pd.Series, method: str, state: str) -> str:
+    """Return the BIDS name of a map."""
+    words = f"{method} {state}".replace("_", " ").replace("-", " ").split()
+    description = "".join(word.capitalize() for word in words)
+    entities = [scan["participant_id"]]
+    if scan["session_id"]:
+        entities.append(scan["session_id"])
+    entities += ["space-MNI152", f"desc-{description}", "stat-relevance", "statmap.nii.gz"]
+    return "_".join(entities)
 
 
 def read(folder) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """Tables as `write` wrote them, and why they are empty where they are."""
+    """Read the tables of `write`.
+
+    Returns
+    -------
+    methods, scans : pandas.DataFrame
+    reason : str
+        Why they are empty; empty where they are not.
+    """
     folder = Path(folder)
-    if not (folder / "provenance.json").is_file():
-        return (
-            pd.DataFrame(columns=SUMMARY),
-            pd.DataFrame(columns=SCANS),
-            "07_explanation_quality has not run.",
-        )
-    tables = (
-        pd.read_csv(
-            folder / f"{name}.tsv",
-            sep="\t",
-            na_values="n/a",
-            keep_default_na=False,
-            dtype={"session_id": str},
-        )
-        for name in ("methods", "scans")
-    )
-    left_out = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["left_out"]
-    return (
-        *tables,
-        f"{left_out['attribution methods']}." if "attribution methods" in left_out else "",
-    )
+    record = folder / "provenance.json"
+    if not record.is_file():
+        reason = "07_explanation_quality has not run."
+        return pd.DataFrame(columns=SUMMARY), pd.DataFrame(columns=SCANS), reason
+    left_out = json.loads(record.read_text(encoding="utf-8"))["left_out"]
+    reason = f"{left_out[_LEFT_OUT]}." if _LEFT_OUT in left_out else ""
+    return tsv.read(folder / "methods.tsv"), tsv.read(folder / "scans.tsv"), reason
 
 
 def summary(scans: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Mean share over subjects, and its paired difference to that of random weights, each with a 95 % bootstrap interval of subjects.
+    """Return the mean share over subjects, and its paired difference to that of random weights.
 
-    The interval is over subjects only: one untrained network may find more lesions than another by its draw, so compare with several.
+    The 95 % intervals are over subjects only. One untrained network may find more lesions than
+    another by chance, so compare with several.
 
     Parameters
     ----------
     scans : pandas.DataFrame
-        state, method, participant_id, trial, share, chance; networks and visits of a subject are averaged first.
+        state, method, participant_id, trial, share, chance. Networks and visits of a subject are
+        averaged first.
     seed : int
-        Of the bootstrap, the same resamples for all.
+        Of the bootstrap, with the same resamples for all.
 
     Returns
     -------
@@ -289,50 +343,32 @@ def summary(scans: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         `SUMMARY`, one row a state and method; no difference for random weights.
     """
     rows = []
-    for method, mine in scans.groupby("method", sort=False):
-        wide = mine.pivot_table("share", "participant_id", "state")
-        chance = mine.groupby("participant_id")["chance"].mean().mean()
-        weights = statistics.bootstrap_weights(np.zeros(len(wide)), seed) / len(wide)
-        for state, networks in mine.groupby("state", sort=False)["trial"].nunique().items():
+    for method, of_method in scans.groupby("method", sort=False):
+        by_subject = of_method.pivot_table("share", "participant_id", "state")
+        chance = of_method.groupby("participant_id")["chance"].mean().mean()
+        subjects = len(by_subject)
+        weights = statistics.bootstrap_weights(np.zeros(subjects), seed) / subjects
+        counts = of_method.groupby("state", sort=False)["trial"].nunique()
+        for state, count in counts.items():
             row = {
                 "state": state,
                 "method": method,
-                "subjects": len(wide),
-                "networks": networks,
+                "subjects": subjects,
+                "networks": count,
                 "chance": chance,
             }
-            row |= dict(zip(("share", "low", "high"), _interval(wide[state], weights), strict=True))
-            if state != RANDOM and RANDOM in wide:
-                bounds = _interval(wide[state] - wide[RANDOM], weights)
-                row |= dict(
-                    zip(("difference", "difference_low", "difference_high"), bounds, strict=True)
-                )
+            shares = by_subject[state]
+            row["share"], row["low"], row["high"] = _interval(shares, weights)
+            if state != RANDOM and RANDOM in by_subject:
+                difference, low, high = _interval(shares - by_subject[RANDOM], weights)
+                row["difference"] = difference
+                row["difference_low"] = low
+                row["difference_high"] = high
             rows.append(row)
     return pd.DataFrame(rows, columns=SUMMARY)
 
 
-def _interval(values: pd.Series, weights) -> tuple:
-    return values.mean(), *np.quantile(weights @ values.to_numpy(), [0.025, 0.975])
-
-
-def _explained(model, volume, method: str) -> np.ndarray:
-    volumes = np.asarray(volume, "float32")[None, ..., None]
-    rule_or_method = "epsilon" if method == "lrp" else method
-    return lrp.explain(model, volumes, rule_or_method).relevance[0, ..., 0]
-
-
-def _name(scan: pd.Series, method: str, state: str) -> str:
-    how = "".join(
-        word.capitalize()
-        for word in f"{method} {state}".replace("_", " ").replace("-", " ").split()
-    )
-    return "_".join(
-        filter(
-            None,
-            [
-                scan["participant_id"],
-                scan["session_id"],
-                f"space-MNI152_desc-{how}_stat-relevance_statmap.nii.gz",
-            ],
-        )
-    )
+def _interval(values: pd.Series, weights) -> tuple[float, float, float]:
+    """Return the mean and its 95 % interval over resamples."""
+    low, high = np.quantile(weights @ values.to_numpy(), [0.025, 0.975])
+    return values.mean(), low, high

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msxai.base import provenance
+from msxai.base import provenance, tsv
 from msxai.base.errors import (
     CohortError,
     ImageError,
@@ -26,7 +26,8 @@ from msxai.base.results import Results
 from msxai.data import images
 from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import open_cohort
-from msxai.data.prepared import Prepared, check_apart, prepare
+from msxai.data.prepared import Prepared, prepare
+from msxai.model import seen_scans
 
 AFFINE = np.array([[-9.0, 0, 0, 90], [0, 9, 0, -126], [0, 0, 9, -72], [0, 0, 0, 1]])
 SHAPE = (21, 25, 21)
@@ -612,12 +613,16 @@ def flipped_arrays(where):
 
 
 def pretrained_on_the_holdout(where):
-    first, second = Prepared(where.prepared("study")), Prepared(where.prepared("study"))
-    held = second.table["part"] == "holdout"
-    first.table.loc[held, ["participant_id", "part"]] = [
-        ["sub-other", "training"]
-    ] * held.sum()  # known by the file, not by the name
-    return lambda: check_apart(first, second)
+    """Another subject's name and dataset, and the same file: the hash tells."""
+    first = Prepared(where.prepared("study"))
+    second = Prepared(where.prepared("study"))
+    held_out = first.table["part"] == "holdout"
+    first.name = "other-study"
+    first.table.loc[held_out, "participant_id"] = "sub-other"
+    first.table.loc[held_out, "part"] = "training"
+    weights = where.folder.parent / "mine.npz"
+    tsv.write(seen_scans.of_cohort(first), weights.with_suffix(".tsv"))
+    return lambda: seen_scans.check_initial_weights(weights, second)
 
 
 def other_parameters(where):
@@ -639,8 +644,8 @@ READ = {
     flipped_arrays: (StaleInputError, "study.h5", "another content"),
     pretrained_on_the_holdout: (
         SplitError,
-        "sub-other of study and",
-        "the same file in training and holdout",
+        "mine.npz",
+        "seen as sub-other of other-study (training)",
     ),
     other_parameters: (StaleInputError, "study.json", "normalisation"),
     cut_record: (StaleInputError, "study.h5", "another content"),
@@ -655,10 +660,14 @@ def test_what_was_changed_since_is_one_error(made, spoil):
     assert files(made.folder) == before
 
 
-def test_apart_cohorts_pass(made):
-    check_apart(
-        Prepared(made.prepared("study")), Prepared(made.prepared("study"))
-    )  # the same split: nobody held out was trained on
+def test_apart_cohorts_pass(made, tmp_path):
+    """The same split of the same files: nobody held out was trained on."""
+    first = Prepared(made.prepared("study"))
+    first.table["part"] = first.table["part"].replace("validation", "holdout")
+    second = Prepared(made.prepared("study"))
+    second.table["part"] = second.table["part"].replace("validation", "training")
+    tsv.write(seen_scans.of_cohort(first), tmp_path / "mine.tsv")
+    assert seen_scans.check_initial_weights(tmp_path / "mine.npz", second).startswith("None of")
 
 
 def test_hundred_of_hundred_flipped_bytes_are_caught(made):

@@ -1,4 +1,4 @@
-"""Training in pairs on toy volumes: what stands in a batch, the loss against numpy, what a network learns from it."""
+"""Training in pairs on toy volumes: the batches, the loss against numpy, what a network learns."""
 
 import keras
 import numpy as np
@@ -119,15 +119,15 @@ def test_the_loss_is_cross_entropy_and_the_logistic_loss_of_the_pair(rng):
 
 def test_the_network_learns_the_lesion_and_the_history_is_the_cross_entropy(toys):
     untouched, filled = Toy(count=118), Toy(spot=0.0, count=118, path="filled")
-    options = {
-        "learning_rate": 2e-2,
-        "decay": 0.0,
-        "batch_size": 3,
-        "epochs": 30,
-        "patience": 30,
-        "seed": 1,
-        "augmentation": False,
-    }
+    settings = training.Settings(
+        learning_rate=2e-2,
+        decay=0.0,
+        batch_size=3,
+        epochs=30,
+        patience=30,
+        seed=1,
+        augmentation=False,
+    )
     weights = {}
     for name, other in {"labels": None, "pairs": filled}.items():
         keras.utils.set_random_seed(0)
@@ -139,7 +139,7 @@ def test_the_network_learns_the_lesion_and_the_history_is_the_cross_entropy(toys
             ]
         )
         history = training.fit(
-            model, untouched, **options, **pairs.options(untouched, other, 1, False)
+            model, untouched, settings, **pairs.options(untouched, other, 1, False)
         )
         weights[name] = np.abs(model.get_weights()[0].reshape(SHAPE))
         assert set(history) == {
@@ -168,7 +168,7 @@ def test_the_network_learns_the_lesion_and_the_history_is_the_cross_entropy(toys
 def test_what_is_no_pair_is_refused(toys):
     untouched, filled = toys
     assert pairs.options(untouched, None, 0, True) == {}
-    with pytest.raises(ParameterError, match="parameters filling and beside"):
+    with pytest.raises(ParameterError, match="parameters filling and counterfactual_pairs"):
         pairs.Pairs(untouched, untouched, untouched.rows("training"), 0)
     constant = Toy(path="constant")
     constant.parameters = {"filling": "constant"}

@@ -1,5 +1,7 @@
 """Training on toy volumes: what is read, in which order, which weights are kept."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pandas as pd
@@ -43,15 +45,15 @@ def toy_model(seed=0):
     )
 
 
-OPTIONS = {
-    "learning_rate": 5e-3,
-    "decay": 2e-3,
-    "batch_size": 4,
-    "epochs": 5,
-    "patience": 5,
-    "seed": 1,
-    "augmentation": True,
-}
+SETTINGS = training.Settings(
+    learning_rate=5e-3,
+    decay=2e-3,
+    batch_size=4,
+    epochs=5,
+    patience=5,
+    seed=1,
+    augmentation=True,
+)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
@@ -96,11 +98,9 @@ def test_batches_hold_every_scan_once_an_epoch_in_a_new_order():
 
 
 def test_keras_reads_each_epoch_in_the_order_of_that_epoch():
-    """Prefetching must not reach into the next epoch's order: the rows read are those that the seed says, epoch by epoch."""
+    """Prefetching must not reach into the next epoch's order: the seed decides, epoch by epoch."""
     toy = Toy()
-    training.fit(
-        toy_model(), toy, **{**OPTIONS, "augmentation": False, "epochs": 3, "batch_size": 3}
-    )
+    training.fit(toy_model(), toy, replace(SETTINGS, augmentation=False, epochs=3, batch_size=3))
     rows = toy.rows("training")
     read = [row for row in toy.read if row in set(rows)]
     epochs = (1, 2, 3)  # Keras ends an epoch once while it builds the model, before the first one
@@ -114,7 +114,7 @@ def test_equal_seeds_train_equal_weights_and_another_seed_does_not():
     found = []
     for seed in (1, 1, 2):
         model, toy = toy_model(), Toy()
-        history = training.fit(model, toy, **{**OPTIONS, "seed": seed})
+        history = training.fit(model, toy, replace(SETTINGS, seed=seed))
         found.append((model.get_weights()[0], history))
     np.testing.assert_array_equal(found[0][0], found[1][0])
     pd.testing.assert_frame_equal(found[0][1], found[1][1])
@@ -124,10 +124,10 @@ def test_equal_seeds_train_equal_weights_and_another_seed_does_not():
 def test_the_holdout_is_never_read():
     toy = Toy()
     toy.forbidden = {"holdout"}
-    training.fit(toy_model(), toy, **OPTIONS)
+    training.fit(toy_model(), toy, SETTINGS)
     toy.forbidden = {"validation"}
     with pytest.raises(Exception, match="must not be read"):
-        training.fit(toy_model(), toy, **OPTIONS)
+        training.fit(toy_model(), toy, SETTINGS)
 
 
 def test_permuting_holdout_labels_changes_nothing():
@@ -138,7 +138,7 @@ def test_permuting_holdout_labels_changes_nothing():
             toy.table.loc[toy.rows("holdout"), "label"] = (
                 1 - toy.table.loc[toy.rows("holdout"), "label"]
             )
-        histories.append(training.fit(model, toy, **OPTIONS))
+        histories.append(training.fit(model, toy, SETTINGS))
         weights.append(model.get_weights())
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -146,7 +146,7 @@ def test_permuting_holdout_labels_changes_nothing():
 
 
 def test_the_learning_rate_follows_the_papers_decay():
-    history = training.fit(toy_model(), Toy(), **OPTIONS)
+    history = training.fit(toy_model(), Toy(), SETTINGS)
     np.testing.assert_allclose(
         history["learning_rate"], [5e-3 / (1 + 2e-3 * 3 * epoch) for epoch in range(1, 6)]
     )
@@ -168,7 +168,7 @@ def test_the_best_epoch_wins_by_accuracy_then_loss():
 
 
 def test_training_learns_what_can_be_learnt():
-    history = training.fit(toy_model(), Toy(80, 6), **{**OPTIONS, "epochs": 30, "patience": 30})
+    history = training.fit(toy_model(), Toy(80, 6), replace(SETTINGS, epochs=30, patience=30))
     assert history["best"].sum() == 1
     assert history["val_accuracy"].max() > 0.9
 
@@ -179,7 +179,7 @@ def test_a_part_with_one_group_only_is_refused():
     with pytest.raises(
         CohortError, match=r"toy, validation part: found 6 scans with the labels \[1\]"
     ):
-        training.fit(toy_model(), toy, **OPTIONS)
+        training.fit(toy_model(), toy, SETTINGS)
 
 
 def test_predictions_keep_the_order_of_rows():
@@ -191,13 +191,15 @@ def test_predictions_keep_the_order_of_rows():
 
 def test_a_trial_is_saved_with_its_record_last(tmp_path):
     model, toy = toy_model(), Toy()
-    history = training.fit(model, toy, **OPTIONS)
+    history = training.fit(model, toy, SETTINGS)
     source = tmp_path / "prepared.h5"
     source.write_bytes(b"x")
-    record = training.save(tmp_path / "trial-0", model, history, {"width": 2}, [source])
+    seen = pd.DataFrame({"participant_id": ["sub-01"]})
+    record = training.save(tmp_path / "trial-0", model, history, {"width": 2}, [source], seen)
     assert sorted(path.name for path in (tmp_path / "trial-0").iterdir()) == [
         "history.tsv",
         "provenance.json",
+        "subjects.tsv",
         "weights.npz",
     ]
     best = history[history["best"]].iloc[0]
@@ -217,7 +219,7 @@ def test_permuted_labels_leave_nothing_to_learn(permuted):
         toy.table["label"] = pd.array(
             np.random.default_rng(3).permutation(toy.table["label"]), "Int64"
         )
-    training.fit(model, toy, **{**OPTIONS, "epochs": 10})
+    training.fit(model, toy, replace(SETTINGS, epochs=10))
     rows = toy.rows("holdout")
     low, high = statistics.auc_interval(
         toy.table["label"].to_numpy(int)[rows], training.predict(model, toy, rows), level=0.99

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,8 @@ def test_summary_of_two_subjects_is_by_hand():
 class Two:
     """Three scans of noise; two have lesions, sub-1 the larger one."""
 
+    path = Path(__file__)  # a file whose hash can be recorded
+
     def __init__(self):
         self.images = np.random.default_rng(0).normal(size=(3, *images.SHAPE)).astype("float32")
         self.table = pd.DataFrame(
@@ -111,10 +114,8 @@ def test_shares_and_maps_of_networks_of_width_2(tmp_path):
         folder,
         scans,
         [0, 1, 2],
-        models,
+        model_states.Networks(models, left_out={"x": "y"}),
         {"variant": "pretrained"},
-        [],
-        {"x": "y"},
         methods=("lrp", "gradient"),
     )
     pd.testing.assert_frame_equal(model_states.read(folder)[1], table, check_dtype=False, rtol=1e-8)
@@ -159,9 +160,8 @@ def test_shares_and_maps_of_networks_of_width_2(tmp_path):
 
 
 def test_without_lesions_nothing_is_explained_and_it_says_why(tmp_path):
-    made, table = model_states.write(
-        tmp_path / "methods", Two(), [2], {model_states.TUNED: []}, {}, []
-    )
+    networks = model_states.Networks({model_states.TUNED: []})
+    made, table = model_states.write(tmp_path / "methods", Two(), [2], networks, {})
     assert made.empty
     assert table.empty
     record = json.loads((tmp_path / "methods" / "provenance.json").read_text())
@@ -172,7 +172,14 @@ def test_without_lesions_nothing_is_explained_and_it_says_why(tmp_path):
 
 def test_an_unknown_method_is_named_with_the_nearest(tmp_path):
     with pytest.raises(ParameterError, match="gradient"):
-        model_states.write(tmp_path / "methods", Two(), [0], {}, {}, [], methods=("gradiant",))
+        model_states.write(
+            tmp_path / "methods",
+            Two(),
+            [0],
+            model_states.Networks({}),
+            {},
+            methods=("gradiant",),
+        )
 
 
 @pytest.fixture
@@ -190,7 +197,7 @@ def where(tmp_path):
         folder = results.trial(variant, trial)
         network.save_weights(with_weights(2, images.SHAPE, number), folder / "weights.npz")
         more = {"val_accuracy": 0.9, "val_loss": 0.3} if variant == "pretraining" else {}
-        run = {"cohort": "toy", "start": start, "variant": variant}
+        run = {"cohort": "toy", "initial_weights": start, "variant": variant}
         provenance.write_json(
             folder / "provenance.json",
             provenance.record(run, [], [folder / "weights.npz"], **more),
@@ -199,7 +206,8 @@ def where(tmp_path):
 
 
 def test_states_are_the_networks_they_are_called(where):
-    models, files, left_out = model_states.networks(where, "pretrained", 2, "toy", seed=3)
+    networks = model_states.networks(where, "pretrained", 2, "toy", seed=3)
+    models, files, left_out = networks.by_state, networks.files, networks.left_out
     assert not left_out
     assert [len(models[state]) for state in model_states.STATES] == [2, 1, 2]
     assert [path.parent for path in files] == [
@@ -216,26 +224,40 @@ def test_states_are_the_networks_they_are_called(where):
     one, other = map(kernel, models[model_states.RANDOM])
     assert one.shape == other.shape == (3, 3, 3, 1, 2)
     assert not np.array_equal(one, other)
-    again, _, _ = model_states.networks(where, "pretrained", 1, "toy", seed=3)
+    again = model_states.networks(where, "pretrained", 1, "toy", seed=3).by_state
     np.testing.assert_array_equal(one, kernel(again[model_states.RANDOM][0]))
 
 
+def test_a_record_with_the_former_name_of_the_parameter_is_read(where):
+    path = where.trial("pretrained", 0) / "provenance.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["parameters"]["start"] = record["parameters"].pop("initial_weights")
+    provenance.write_json(path, record)
+    networks = model_states.networks(where, "pretrained", 1, "toy", seed=3)
+    models, left_out = networks.by_state, networks.left_out
+    assert not left_out
+    assert len(models[model_states.PRETRAINED]) == 1
+
+
 def test_without_a_pretraining_that_state_is_left_out(where):
-    models, _, left_out = model_states.networks(where, "scratch", 1, "toy")
+    networks = model_states.networks(where, "scratch", 1, "toy")
+    models, left_out = networks.by_state, networks.left_out
     assert set(models) == {model_states.TUNED, model_states.RANDOM}
     assert "random weights" in left_out[model_states.PRETRAINED]
     (where.trial("pretraining", 0) / "provenance.json").unlink()
-    models, _, left_out = model_states.networks(where, "pretrained", 1, "toy")
+    networks = model_states.networks(where, "pretrained", 1, "toy")
+    models, left_out = networks.by_state, networks.left_out
     assert set(models) == {model_states.TUNED, model_states.RANDOM}
     assert "02_pretraining" in left_out[model_states.PRETRAINED]
 
 
 def test_of_a_weights_file_alone_nothing_is_compared_and_the_figure_says_why(where, tmp_path):
-    models, files, left_out = model_states.networks(
+    networks = model_states.networks(
         where, "pretrained", 2, "toy", weights="mine.npz"
     )
+    models, files, left_out = networks.by_state, networks.files, networks.left_out
     assert (models, files) == ({}, [])
-    model_states.write(tmp_path / "methods", Two(), [0], models, {}, files, left_out)
+    model_states.write(tmp_path / "methods", Two(), [0], networks, {})
     summary, scans, reason = model_states.read(tmp_path / "methods")
     assert summary.empty
     assert scans.empty

@@ -472,7 +472,7 @@ def test_a_cohort_without_masks_ages_or_edss_runs(series, tmp_path):
     }
     steps = [
         ("01_data_preparation", {"holdout": [3, 3], "validation": 0.25}),
-        ("03_fine_tuning", {"start": "scratch", "width": 2, "epochs": 1}),
+        ("03_fine_tuning", {"initial_weights": "scratch", "width": 2, "epochs": 1}),
         (
             "04_evaluation",
             {"variants": ["pretrained"], "trials": 1, "width": 2, "folds": 2, "repeats": 1},
