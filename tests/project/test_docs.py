@@ -192,6 +192,7 @@ def test_paths_exist(path):
             assert (ROOT / word).exists(), f"{name_of(path)} names {word}, which does not exist"
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)
 def test_snippets_can_be_parsed(path):
     """Python compiles and what it imports exists; YAML loads."""
@@ -205,6 +206,7 @@ def test_snippets_can_be_parsed(path):
             yaml.safe_load(block.text)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)
 def test_names_of_the_package_exist(path):
     """What a sentence names as `msxai.x.y` can be imported."""
@@ -223,8 +225,8 @@ def resolve(dotted):
 
 
 @pytest.fixture(scope="module")
-def tiny_results(tmp_path_factory):
-    """A results folder with a prepared cohort of four simulated subjects and a narrow network."""
+def tiny_results(tmp_path_factory, one_thread):
+    """A results folder with a prepared cohort of two simulated subjects and a narrow network."""
     from msxai.data import images, prepared
     from msxai.data.cohorts.cohort import open_cohort
     from msxai.data.synthetic import phantom
@@ -232,7 +234,7 @@ def tiny_results(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("docs")
     results = msxai.Results(str(folder / "runs" / "demo"))
-    phantom.write_cohort("ms", folder / "phantom-ms", 4, 3)
+    phantom.write_cohort("ms", folder / "phantom-ms", 2, 3)
     cohort = open_cohort(str(folder / "phantom-ms"))
     split = cohort.table[["participant_id", "session_id"]].assign(part="training")
     prepared.prepare(cohort, split, results.prepared("phantom-ms"))

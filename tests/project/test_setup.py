@@ -20,6 +20,11 @@ import msxai
 ROOT = Path(msxai.ROOT)
 BIN = Path(sys.executable).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DECLARED = [
+    *PROJECT["dependencies"],
+    *PROJECT["optional-dependencies"]["dev"],
+    *PROJECT["optional-dependencies"]["docs"],
+]
 SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
 PINS = re.compile(
     r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)(?: ; ([^\\]+?))? \\\n"
@@ -65,7 +70,7 @@ def test_a_lock_names_no_place(file):
 
 def test_the_lock_satisfies_pyproject():
     lock = locked("requirements.lock")
-    for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]:
+    for text in DECLARED:
         wanted = Requirement(text)
         versions = [version for version, _ in lock.get(name(wanted.name), [])]
         assert versions, f"{text} is not in the lock: make lock"
