@@ -1,0 +1,164 @@
+"""The series on other cohorts than the embedded ones, and the cohort in folds."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from support.checkout import BIN, ITEMS, Checkout
+
+import msxai
+
+pytestmark = [
+    pytest.mark.series,
+    pytest.mark.long(reason="the series runs three times: on a foreign cohort and in two folds"),
+]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    return Checkout(tmp_path_factory.mktemp("check out"))
+
+
+def test_cross_validation_of_the_networks(checkout):
+    """`make cv` on two folds: each subject is held out once, by networks that have not seen it.
+
+    The folds are gathered.
+    """
+    import pandas as pd
+
+    (checkout.folder / ".venv").symlink_to(BIN.parent)
+    shutil.copytree(msxai.ROOT / "tools", checkout.folder / "tools")
+    checkout.environment["CV"] = "workflow/cv-smoke.yaml"
+    result = subprocess.run(
+        ["sh", "tools/cv.sh"],
+        cwd=checkout.folder,
+        env=checkout.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    folds = [checkout.folder / "runs" / "cv-smoke" / f"fold-{fold}" for fold in range(2)]
+    held = [
+        pd.read_csv(fold / "prepared" / "phantom-ms-smoke_split.tsv", sep="\t").query(
+            "part == 'holdout'"
+        )
+        for fold in folds
+    ]
+    assert len(pd.concat(held)["participant_id"].unique()) == 20 == sum(map(len, held))
+    for fold, rows in zip(folds, held, strict=True):
+        predictions = pd.read_csv(fold / "evaluation" / "predictions.tsv", sep="\t").query(
+            "variant == 'pretrained'"
+        )
+        assert set(predictions["participant_id"]) == set(rows["participant_id"])
+    assert "pretrained" in result.stdout
+    (checkout.folder / ".venv").unlink()
+
+
+def foreign(folder):
+    """A BIDS dataset as another lab would bring it.
+
+    Heads as scanned and brains in MNI space, two sites, words of its own, gaps.
+    """
+    import nibabel as nib
+    import pandas as pd
+    from support.raw_heads import head, sampled
+
+    from msxai.data import images
+    from msxai.data.synthetic import phantom
+
+    rows = []
+    mni = nib.Nifti1Image(
+        np.zeros((91, 109, 91), "uint8"),
+        np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]),
+    )
+    scanner = nib.Nifti1Image(
+        np.zeros((180, 215, 75), "uint8"),
+        np.array([[-1.0, 0, 0, 92], [0, -1, 0, 92], [0, 0, 2.5, -80], [0, 0, 0, 1]]),
+    )
+    for number in range(12):
+        name, group = f"sub-berlin{number:02}", ("RRMS", "control")[number % 2]
+        one = phantom.simulate(
+            "ms",
+            "MS" if group == "RRMS" else "HC",
+            500 + number,
+            600 + number,
+            volume=6000 if group == "RRMS" else 0,
+        )
+        raw = number in (2, 5)
+        values, grid = (head(one, 500 + number), scanner) if raw else (one.image, mni)
+        files = {f"{name}/anat/{name}_acq-3d_FLAIR": (values, "int16")}
+        if number != 4:
+            files[f"derivatives/reader/{name}/anat/{name}_label-lesion_mask"] = (
+                one.lesions,
+                "uint8",
+            )
+        for path, (stored, kind) in files.items():
+            stored = sampled(stored, images.AFFINE, grid)
+            image = nib.Nifti1Image(
+                (stored >= 0.5 if kind == "uint8" else stored).astype(kind), grid.affine
+            )
+            image.set_sform(grid.affine, 1 if raw else 4)
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            nib.save(image, folder / f"{path}.nii.gz")
+        rows.append(
+            {
+                "participant_id": name,
+                "diagnosis": group,
+                "age": "n/a" if number == 3 else 30 + number,
+                "sex": "FM"[number % 3 == 0],
+                "site": "north" if number < 6 else "south",
+            }
+        )
+    pd.DataFrame(rows).to_csv(folder / "participants.tsv", sep="\t", index=False)
+
+
+def test_a_foreign_cohort_runs_by_parameters_alone(checkout, tmp_path):
+    """All notebooks of the series, raw scans registered on the way.
+
+    Only parameters distinguish the run from one on the embedded cohort.
+    """
+    import pandas as pd
+
+    from msxai.data.prepared import Prepared
+
+    foreign(tmp_path / "berlin")
+    given = {
+        "cohort": tmp_path / "berlin",
+        "results": "runs/berlin-tiny",
+        "patients": "RRMS",
+        "controls": "control",
+        "label_column": "diagnosis",
+        "holdout": "2,2",
+    }
+    result = checkout.snakemake(
+        "--config", *(f"{name}={value}" for name, value in given.items()), profile="tiny"
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    results = checkout.folder / "runs" / "berlin-tiny"
+    cohort = Prepared(results / "prepared" / "berlin.h5")
+    routes = cohort.table.set_index("participant_id")["registration"].map(
+        lambda text: json.loads(text)["route"]
+    )
+    assert routes[routes == "full"].index.tolist() == ["sub-berlin02", "sub-berlin05"]
+    assert set(routes[routes != "full"]) == {"resampled"}
+    assert cohort.has_lesions.sum() == 11
+    assert cohort.lesions(cohort.row("sub-berlin02")).any()
+    assert cohort.table["age"].isna().sum() == 1
+    quality = pd.read_csv(
+        results / "quality-control" / "berlin" / "qc.tsv", sep="\t", na_values="n/a"
+    ).set_index("participant_id")
+    assert (quality.loc[["sub-berlin02", "sub-berlin05"], "dice"] > 0.9).all()
+    assert (results / "quality-control" / "berlin" / "qc.html").stat().st_size > 100_000
+    assert {path.stem[:5] for path in (results / "figures").glob("fig*.png")} == {
+        f"fig{item:02}" for item in ITEMS
+    }
+    assert (
+        "lesion load: left out, because the cohort has scans without a lesion mask"
+        in (results / "notebooks" / "04_evaluation.ipynb").read_text()
+    )
+    assert not json.loads((results / "figures" / "provenance.json").read_text()).get(
+        "synthetic", False
+    )

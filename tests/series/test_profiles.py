@@ -1,0 +1,106 @@
+"""Workflow, profiles and notebooks agree with one another; nothing is run."""
+
+import re
+
+import grimp
+import jupytext
+import yaml
+from support.checkout import parameters_cell
+
+import msxai
+
+NOTEBOOKS = sorted(path.stem for path in (msxai.ROOT / "notebooks").glob("*.py"))
+
+
+def test_rules_name_every_module_that_their_notebook_needs():
+    """And no folder that it does not need.
+
+    Figures are drawn in most notebooks and decide the results of 08 and 09 alone.
+    """
+    graph = grimp.build_graph("msxai")
+    text = (msxai.ROOT / "workflow" / "Snakefile").read_text()
+    space: dict = {}
+    exec(text[text.index("DATA =") : text.index("def code(")], space)
+    for notebook, listed in space["CODE"].items():
+        draws = notebook in ("08_figures", "09_results_page")
+        source = (msxai.ROOT / "notebooks" / f"{notebook}.py").read_text()
+        needed = set()
+        for package, names in re.findall(r"^from (msxai[\w.]*) import (.+)$", source, re.MULTILINE):
+            for name in names.split(", "):
+                module = f"{package}.{name}" if f"{package}.{name}" in graph.modules else package
+                if module.startswith("msxai.report.figures") and not draws:
+                    continue
+                needed |= {module} | graph.find_upstream_modules(module)
+        packages = {name for name in needed if graph.find_children(name)} | {"msxai"}
+        needed -= packages
+        for entry in listed:
+            folder = "msxai." + entry.removesuffix(".py").replace("/", ".")
+            covered = {name for name in needed if name == folder or name.startswith(f"{folder}.")}
+            assert covered, f"{notebook} does not need {entry}"
+            needed -= covered
+        assert not needed, notebook
+
+
+def test_defaults_of_the_notebooks_are_the_demo_profile():
+    config = yaml.safe_load((msxai.ROOT / "workflow" / "demo.yaml").read_text())
+    first = next(iter(config["variants"].items()))
+    stage = {
+        "01_data_preparation": config["cohorts"]["finetuning"],
+        "01b_lesion_filling": {"filling": "noise"},
+        "03_fine_tuning": {"variant": first[0], **first[1], "trial": 0},
+        "02_pretraining": {"cohort": config["pretraining_cohort"], "trial": 0},
+        "04_evaluation": {
+            "variants": list(config["variants"]),
+            "trials": config["trials"]["finetuning"],
+        },
+        "05_lrp_heatmaps": {
+            "variant": config["heatmaps"],
+            "trials": config["trials"]["finetuning"],
+        },
+        "06_region_relevance": {"variant": config["heatmaps"]},
+        "07_explanation_quality": {
+            "variant": config["heatmaps"],
+            "trials": config["trials"]["finetuning"],
+        },
+        "08_figures": {
+            "variant": config["heatmaps"],
+            "filled": config["filled"],
+            "pretraining_trials": config["trials"]["pretraining"],
+        },
+        "09_results_page": {"variant": config["heatmaps"], "filled": config["filled"]},
+    }
+    for notebook in NOTEBOOKS:
+        cell = parameters_cell(jupytext.read(msxai.ROOT / "notebooks" / f"{notebook}.py"))
+        space: dict = {}
+        exec(cell.source, space)
+        expected = {
+            "cohort": config["cohort"],
+            **config["common"],
+            **config[notebook],
+            **stage[notebook],
+        }
+        if notebook == "09_results_page":
+            del expected["cohort"]
+        assert {name: space[name] for name in expected} == expected, notebook
+        assert set(space["__annotations__"]) >= set(expected)
+
+
+def test_make_quality_judges_every_rule_and_method():
+    """Two names say what another name says too."""
+    from msxai import lrp
+    from msxai.lrp import rules
+    from msxai.quality import reference_maps
+
+    config = yaml.safe_load((msxai.ROOT / "workflow" / "quality.yaml").read_text())
+    options, same = (
+        config["07_explanation_quality"],
+        {"alpha1_beta0": "z_plus", "alpha_beta": "alpha2_beta1"},
+    )
+    assert set(options["rules"]) == set(rules.NAMES) - set(same)
+    assert set(options["methods"]) == set(lrp.METHODS)
+    assert set(options["examined"]) == {
+        *options["rules"],
+        *options["methods"],
+        *reference_maps.NAMES,
+    }
+    assert options["permuted"] in config["variants"]
