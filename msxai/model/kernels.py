@@ -1,17 +1,38 @@
-"""Convolution of 3^3 voxels with max pooling of 3^3, forwards and backwards, computed only where it counts (numba).
+"""Convolution of 3x3x3 voxels with max pooling of 3x3x3, computed only where it counts (numba).
 
-Of the 27 positions that a pooling compares one, the winner, is read by what follows, and only winners hand anything back. So the map of
-all positions need not be kept, a backward pass may touch winners only, and where a scan is 0 the result is the bias.
+Of the 27 positions that a pooling compares one, the winner, is read by what follows, and only
+winners hand anything back. So the map of all positions need not be kept, a backward pass may touch
+winners only, and where a scan is 0 the result is the bias.
 
-One volume at a time, with the caller's threads (`threads`). Arrays are C-contiguous, float32 or float64: a volume of shape (x, y, z, a)
-with a channels; taps of shape (c, 27, a) with c filters, from Keras's kernel by `taps`; cells = ((x - 2) // 3, (y - 2) // 3,
-(z - 2) // 3). A winner is the place (int32, 0 .. 26, C order: z fastest) of the largest value in its cell; of equal ones the first.
+One volume at a time, with the caller's threads (`threads`). Arrays are C-contiguous, float32 or
+float64: a volume of shape (x, y, z, a) with a channels; taps of shape (c, 27, a) with c filters,
+from Keras's kernel by `taps`; cells = ((x - 2) // 3, (y - 2) // 3, (z - 2) // 3). A winner is the
+position (int32, 0 .. 26, C order: z fastest) of the largest value in its cell; of equal values the
+first.
+
+These loops are long, and their sums are written out term by term: numba compiles each function
+as a whole, and named numbers stay in registers where an array would go through memory. So the
+limits on length and complexity that hold for the package do not hold here.
+`tests/model/test_kernels.py` compares each function with slow loops.
 """
 
 import contextlib
 
 import numba
 import numpy as np
+
+__all__ = [
+    "EDGE",
+    "divide",
+    "first_winners",
+    "gather",
+    "kernel_of",
+    "scatter",
+    "slopes",
+    "taps",
+    "threads",
+    "winners_of",
+]
 
 EDGE = 3  # of the kernel and of the pooling (voxels)
 REACH = 5  # edge of what one cell sees
@@ -37,7 +58,7 @@ def threads(count: int):
 
 
 def taps(kernel) -> np.ndarray:
-    """Kernel of a convolution as Keras stores it, (3, 3, 3, a, c), in the order of this module: (c, 27, a)."""
+    """Bring a kernel from Keras's order, (3, 3, 3, a, c), to that of this module, (c, 27, a)."""
     return np.ascontiguousarray(kernel.reshape(-1, *kernel.shape[3:]).transpose(2, 0, 1))
 
 
@@ -49,7 +70,10 @@ def kernel_of(taps) -> np.ndarray:
 
 @numba.njit(**_options)
 def _spans(volume):
-    """First and one past the last cell along z that sees a voxel other than 0, of shape (*cells along x and y, 2)."""
+    """First and one past the last cell along z that sees a voxel other than 0.
+
+    Of shape (*cells along x and y, 2).
+    """
     nx, ny, nz, a = volume.shape
     rows = volume.reshape((nx, ny, nz * a))
     edges = np.empty((nx, ny, 2), np.int64)
@@ -100,7 +124,7 @@ def first_winners(volume, taps, bias):
         for k in range(spans[i, j, 0], spans[i, j, 1]):
             best, winner = values[i, j, k], winners[i, j, k]
             best[:] = -np.inf
-            for column in range(EDGE**2):  # of three places along z, which share what they see
+            for column in range(EDGE**2):  # of three positions along z, which share what they see
                 x, y, z = i * EDGE + column // EDGE, j * EDGE + column % EDGE, k * EDGE
                 seen = scan[x : x + EDGE, y : y + EDGE, z : z + REACH]
                 a0, a1, a2, a3, a4 = (
@@ -272,14 +296,14 @@ def first_winners(volume, taps, bias):
                             + i4 * r[8, f]
                         )
                     )
-                    top, place = best[f], winner[f]
+                    top, position = best[f], winner[f]
                     better = v0 > top
-                    top, place = v0 if better else top, EDGE * column if better else place
+                    top, position = v0 if better else top, EDGE * column if better else position
                     better = v1 > top
-                    top, place = v1 if better else top, EDGE * column + 1 if better else place
+                    top, position = v1 if better else top, EDGE * column + 1 if better else position
                     better = v2 > top
-                    top, place = v2 if better else top, EDGE * column + 2 if better else place
-                    best[f], winner[f] = top, place
+                    top, position = v2 if better else top, EDGE * column + 2 if better else position
+                    best[f], winner[f] = top, position
             for f in range(c):
                 best[f] += bias[f]
     return values, winners
@@ -287,7 +311,7 @@ def first_winners(volume, taps, bias):
 
 @numba.njit(**_options)
 def winners_of(maps):
-    """Max pooling of a volume of shape (x, y, z, c): values and winners of shape (x // 3, y // 3, z // 3, c)."""
+    """Pool a volume of shape (x, y, z, c): values and winners of shape (x // 3, ..., c)."""
     nx, ny, nz, c = (
         maps.shape[0] // EDGE,
         maps.shape[1] // EDGE,
@@ -301,32 +325,32 @@ def winners_of(maps):
         for k in range(nz):
             best, winner = values[i, j, k], winners[i, j, k]
             best[:] = maps[i * EDGE, j * EDGE, k * EDGE]
-            for place in range(1, EDGE**3):
-                found = maps[
-                    i * EDGE + place // EDGE**2,
-                    j * EDGE + place // EDGE % EDGE,
-                    k * EDGE + place % EDGE,
+            for position in range(1, EDGE**3):
+                candidate = maps[
+                    i * EDGE + position // EDGE**2,
+                    j * EDGE + position // EDGE % EDGE,
+                    k * EDGE + position % EDGE,
                 ]
                 for f in range(c):
-                    better = found[f] > best[f]
-                    best[f] = found[f] if better else best[f]
-                    winner[f] = place if better else winner[f]
+                    better = candidate[f] > best[f]
+                    best[f] = candidate[f] if better else best[f]
+                    winner[f] = position if better else winner[f]
     return values, winners
 
 
 @numba.njit(cache=True)
 def _windows(scan, x, y, z, out):
-    """Copy what the kernel sees at each place of the cell that begins at (x, y, z) to `out` of shape (27, LANES)."""
-    for place in range(EDGE**3):
-        u, v, w = x + place // EDGE**2, y + place // EDGE % EDGE, z + place % EDGE
+    """Copy what the kernel sees at each position of a cell to `out` of shape (27, LANES)."""
+    for position in range(EDGE**3):
+        u, v, w = x + position // EDGE**2, y + position // EDGE % EDGE, z + position % EDGE
         for tap in range(EDGE**2):
             for step in range(EDGE):
-                out[place, tap * EDGE + step] = scan[u + tap // EDGE, v + tap % EDGE, w + step]
+                out[position, tap * EDGE + step] = scan[u + tap // EDGE, v + tap % EDGE, w + step]
 
 
 @numba.njit(cache=True)
 def _lines(taps):
-    """Taps as the nine lines of five voxels that three neighbouring places see, one table a place: (3, c, 48)."""
+    """Taps as the nine lines of five voxels that three neighbouring positions see: (3, c, 48)."""
     out = np.zeros((EDGE, taps.shape[0], 48), taps.dtype)
     for w in range(EDGE):
         for f in range(taps.shape[0]):
@@ -366,17 +390,17 @@ def gather(volume, taps, winners):
             if a == 1:
                 _windows(volume[..., 0], i * EDGE, j * EDGE, k * EDGE, windows)
                 for f in range(c):
-                    place, total = winners[i, j, k, f], out[i, j, k, f]
+                    position, total = winners[i, j, k, f], out[i, j, k, f]
                     for tap in range(LANES):
-                        total += windows[place, tap] * padded[f, tap]
+                        total += windows[position, tap] * padded[f, tap]
                     out[i, j, k, f] = total
                 continue
             for f in range(c):
-                place, total = winners[i, j, k, f], out[i, j, k, f]
+                position, total = winners[i, j, k, f], out[i, j, k, f]
                 x, y, z = (
-                    i * EDGE + place // EDGE**2,
-                    j * EDGE + place // EDGE % EDGE,
-                    k * EDGE + place % EDGE,
+                    i * EDGE + position // EDGE**2,
+                    j * EDGE + position // EDGE % EDGE,
+                    k * EDGE + position % EDGE,
                 )
                 for tap in range(EDGE**3):
                     u, v, w = x + tap // EDGE**2, y + tap // EDGE % EDGE, z + tap % EDGE
@@ -390,7 +414,8 @@ def gather(volume, taps, winners):
 def scatter(shares, taps, winners, factor):
     """Transposed convolution from the winners only, times `factor`.
 
-    A cell sees five voxels and the next but one begins six further on, so every second slab of cells writes to voxels of its own.
+    A cell sees five voxels and the next but one begins six further on, so every second slab of
+    cells writes to voxels of its own.
 
     Parameters
     ----------
@@ -433,22 +458,22 @@ def scatter(shares, taps, winners, factor):
                                         columns[column, u * EDGE * REACH + lane]
                                     )
                         for u in range(REACH):
-                            for place in range(REACH**2):
+                            for position in range(REACH**2):
                                 out[
                                     i * EDGE + u,
-                                    j * EDGE + place // REACH,
-                                    k * EDGE + place % REACH,
+                                    j * EDGE + position // REACH,
+                                    k * EDGE + position % REACH,
                                     0,
-                                ] += patch[u, place]
+                                ] += patch[u, position]
                         continue
                     for f in range(c):
-                        share, place = shares[i, j, k, f], winners[i, j, k, f]
+                        share, position = shares[i, j, k, f], winners[i, j, k, f]
                         if share == 0:
                             continue
                         x, y, z = (
-                            i * EDGE + place // EDGE**2,
-                            j * EDGE + place // EDGE % EDGE,
-                            k * EDGE + place % EDGE,
+                            i * EDGE + position // EDGE**2,
+                            j * EDGE + position // EDGE % EDGE,
+                            k * EDGE + position % EDGE,
                         )
                         for tap in range(EDGE**3):
                             u, v, w = x + tap // EDGE**2, y + tap // EDGE % EDGE, z + tap % EDGE
@@ -493,9 +518,10 @@ def divide(relevance, totals, stabiliser, factor):
 
 @numba.njit(**_options)
 def slopes(volume, shares, winners):
-    """Slope of sum(shares * convolution at the winners) by the taps, of shape (c, 27, a).
+    """Gradient of sum(shares * convolution at the winners) by the taps, of shape (c, 27, a).
 
-    Each slab of cells has a sum of its own, and the sums are added in order: the same bytes for any number of threads.
+    Each slab of cells has a sum of its own, and the sums are added in order: the same bytes for
+    any number of threads.
     """
     nx, ny, _, c = winners.shape
     a, spans = volume.shape[3], _spans(volume)
@@ -508,18 +534,18 @@ def slopes(volume, shares, winners):
                     _windows(volume[..., 0], i * EDGE, j * EDGE, k * EDGE, windows)
                     first = slabs[i].reshape((c, LANES))
                     for f in range(c):
-                        share, place = shares[i, j, k, f], winners[i, j, k, f]
+                        share, position = shares[i, j, k, f], winners[i, j, k, f]
                         for tap in range(LANES):
-                            first[f, tap] += share * windows[place, tap]
+                            first[f, tap] += share * windows[position, tap]
                     continue
                 for f in range(c):
-                    share, place = shares[i, j, k, f], winners[i, j, k, f]
+                    share, position = shares[i, j, k, f], winners[i, j, k, f]
                     if share == 0:
                         continue
                     x, y, z = (
-                        i * EDGE + place // EDGE**2,
-                        j * EDGE + place // EDGE % EDGE,
-                        k * EDGE + place % EDGE,
+                        i * EDGE + position // EDGE**2,
+                        j * EDGE + position // EDGE % EDGE,
+                        k * EDGE + position % EDGE,
                     )
                     for tap in range(EDGE**3):
                         u, v, w = x + tap // EDGE**2, y + tap // EDGE % EDGE, z + tap % EDGE

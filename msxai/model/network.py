@@ -1,15 +1,15 @@
-"""The 3D convolutional network of Eitel et al. 2019, its weights on disk, and the settings that make two runs equal."""
+"""The 3D convolutional network of Eitel et al. 2019, its weights on disk, and reproducible runs."""
 
 import contextlib
 import ctypes
 import os
 import zipfile
 
-os.environ.setdefault(
-    "TF_CPP_MIN_LOG_LEVEL", "3"
-)  # TensorFlow's start-up notices hide a notebook's own output
-# Left alone, TensorFlow uses oneDNN only on a CPU with AVX512-VNNI or newer; elsewhere its pooling hands the slope of a maximum to every
-# voxel that ties for it, 27 times too much where a scan is 0.
+# TensorFlow's start-up notices hide a notebook's own output.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# By default TensorFlow uses oneDNN only on a CPU with AVX512-VNNI or newer. Without oneDNN its
+# pooling hands the gradient of a maximum to every voxel that ties for it: 27 times too much where
+# a scan is 0.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
@@ -21,18 +21,43 @@ from msxai.base.provenance import replacing
 from msxai.data.images import SHAPE
 from msxai.model import kernels
 
+__all__ = [
+    "CONVOLUTIONS",
+    "ConvolutionPool",
+    "build",
+    "configure",
+    "features",
+    "first_kernels",
+    "load_weights",
+    "on_gpu",
+    "probability",
+    "restore",
+    "save_weights",
+    "weights",
+]
+
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4")
+"""Names of the convolutions, first to last."""
+
+_WITHOUT_POOLING = "conv3"
+_WITH_WEIGHT_DECAY = ("conv3", "conv4")
+_M_MMAP_THRESHOLD = -3  # of malloc.h
+_M_TOP_PAD = -2
+_NOT_READABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
 
 
 def configure(seed: int, threads: int) -> None:
-    """Seed Keras and fix the number of threads (TensorFlow): results depend on both, by the order of summation.
+    """Seed Keras and fix the number of threads of TensorFlow.
+
+    Results depend on both: threads change the order of summation.
 
     Parameters
     ----------
     seed : int
         Seeds Python, numpy and the backend: initial weights, dropout.
     threads : int
-        Threads inside one operation. Must be set before TensorFlow computes anything in this process.
+        Threads inside one operation. Must be set before TensorFlow computes anything in this
+        process.
 
     Raises
     ------
@@ -40,14 +65,7 @@ def configure(seed: int, threads: int) -> None:
         TensorFlow has already started with another number of threads.
     """
     keras.utils.set_random_seed(seed)
-    with contextlib.suppress(
-        OSError, AttributeError
-    ):  # Linux: keep freed memory for the next batch, which halves the time in the kernel
-        allocator = ctypes.CDLL("libc.so.6")
-        allocator.mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD
-        allocator.mallopt(
-            -2, 1 << 28
-        )  # M_TOP_PAD; TensorFlow itself lowers the threshold of trimming
+    _keep_freed_memory()
     if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf
@@ -66,20 +84,35 @@ def configure(seed: int, threads: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
+def _keep_freed_memory() -> None:
+    """Keep freed memory for the next batch, which halves the time in the kernel (Linux only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        allocator = ctypes.CDLL("libc.so.6")
+        allocator.mallopt(_M_MMAP_THRESHOLD, 1 << 25)
+        # TensorFlow itself lowers the threshold of trimming
+        allocator.mallopt(_M_TOP_PAD, 1 << 28)
+
+
 def on_gpu() -> bool:
-    """Whether Keras's backend sees a GPU; with torch, which tells Keras nothing of its devices, whether torch does."""
+    """Return whether Keras's backend sees a GPU.
+
+    With torch, which tells Keras nothing of its devices, whether torch sees a GPU.
+    """
     if keras.backend.backend() == "torch":
         import torch
 
         return torch.cuda.is_available()
-    return any("gpu" in device.lower() for device in keras.distribution.list_devices())
+    devices = keras.distribution.list_devices()
+    return any("gpu" in device.lower() for device in devices)
 
 
 class ConvolutionPool(keras.layers.Conv3D):
-    """Valid convolution of 3^3 voxels and max pooling of 3^3 as one layer: the same function and gradient as the two.
+    """Valid convolution of 3x3x3 voxels and max pooling of 3x3x3 as one layer.
 
-    On TensorFlow without a GPU the compiled `msxai.model.kernels` do it: the first convolution keeps no map of all positions and passes over
-    cells that see nothing but 0, and the backward pass touches the winners only. Elsewhere it is Keras's convolution and pooling.
+    The same function and gradient as the two. On TensorFlow without a GPU the compiled
+    `msxai.model.kernels` compute it: the first convolution keeps no map of all positions and
+    passes over cells that see nothing but 0, and the backward pass touches the winners only.
+    Elsewhere it is Keras's convolution and pooling.
 
     Parameters
     ----------
@@ -90,12 +123,14 @@ class ConvolutionPool(keras.layers.Conv3D):
     """
 
     def __init__(self, width: int, plain: bool = False, **options):
-        super().__init__(width, 3, **options)
-        self.compiled = not plain and keras.backend.backend() == "tensorflow" and not on_gpu()
+        super().__init__(width, kernels.EDGE, **options)
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        self.compiled = not plain and on_tensorflow and not on_gpu()
 
     def compute_output_shape(self, input_shape):
         """(N, X, Y, Z, C) to (N, (X - 2) // 3, (Y - 2) // 3, (Z - 2) // 3, width)."""
-        return (input_shape[0], *((length - 2) // 3 for length in input_shape[1:4]), self.filters)
+        cells = [(length - 2) // 3 for length in input_shape[1:4]]
+        return (input_shape[0], *cells, self.filters)
 
     def call(self, volumes):
         """Convolve and pool."""
@@ -107,73 +142,90 @@ class ConvolutionPool(keras.layers.Conv3D):
 
 
 def _convolve_and_pool(volumes, kernel, bias):
-    """`ConvolutionPool` by `msxai.model.kernels`, in a TensorFlow graph or eagerly; one volume at a time, with TensorFlow's threads."""
+    """Convolve and pool by `msxai.model.kernels`, in a TensorFlow graph or eagerly."""
     import tensorflow as tf
 
-    count = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
-
-    def each(function, *batches):
-        with kernels.threads(count):
-            return [
-                function(*(np.ascontiguousarray(one) for one in volume))
-                for volume in zip(*batches, strict=True)
-            ]
-
-    def first(volumes, kernel, bias):
-        found = each(
-            lambda volume: kernels.first_winners(volume, kernels.taps(kernel), bias), volumes
-        )
-        return tuple(map(np.stack, zip(*found, strict=True)))
-
-    def pool(maps):
-        return tuple(
-            map(np.stack, zip(*each(lambda one: kernels.winners_of(one), maps), strict=True))
-        )
-
-    def by_volume(shares, kernel, winners, volumes):
-        return np.stack(
-            each(
-                lambda *one: kernels.scatter(
-                    one[0], kernels.taps(kernel), one[1], np.ones_like(one[2])
-                ),
-                shares,
-                winners,
-                volumes,
-            )
-        )
-
-    def by_kernel(volumes, shares, winners):
-        return kernels.kernel_of(
-            np.sum(each(lambda *one: kernels.slopes(*one), volumes, shares, winners), axis=0)
-        )
+    def forward(volumes, kernel, bias):
+        kinds = [tf.float32, tf.int32]
+        if kernel.shape[3] == 1:
+            arrays = [volumes, kernel, bias]
+            return tf.numpy_function(_first_values, arrays, kinds, stateful=False)
+        maps = tf.nn.conv3d(volumes, kernel, [1] * 5, "VALID")
+        maps = tf.nn.bias_add(maps, bias)
+        return tf.numpy_function(_pooled_values, [maps], kinds, stateful=False)
 
     @tf.custom_gradient
     def function(volumes, kernel, bias):
-        kinds = [tf.float32, tf.int32]
-        if kernel.shape[3] == 1:
-            values, winners = tf.numpy_function(
-                first, [volumes, kernel, bias], kinds, stateful=False
-            )
-        else:
-            maps = tf.nn.bias_add(tf.nn.conv3d(volumes, kernel, [1] * 5, "VALID"), bias)
-            values, winners = tf.numpy_function(pool, [maps], kinds, stateful=False)
+        values, winners = forward(volumes, kernel, bias)
 
         def gradient(shares):
-            slope = tf.numpy_function(
-                by_kernel, [volumes, shares, winners], tf.float32, stateful=False
-            )
-            back = tf.numpy_function(
-                by_volume, [shares, kernel, winners, volumes], tf.float32, stateful=False
-            )
+            arrays = [volumes, shares, winners]
+            by_kernel = tf.numpy_function(_kernel_gradient, arrays, tf.float32, stateful=False)
+            arrays = [volumes, shares, winners, kernel]
+            by_volume = tf.numpy_function(_volume_gradient, arrays, tf.float32, stateful=False)
+            by_bias = tf.reduce_sum(shares, [0, 1, 2, 3])
             return (
-                tf.ensure_shape(back, volumes.shape),
-                tf.ensure_shape(slope, kernel.shape),
-                tf.reduce_sum(shares, [0, 1, 2, 3]),
+                tf.ensure_shape(by_volume, volumes.shape),
+                tf.ensure_shape(by_kernel, kernel.shape),
+                by_bias,
             )
 
         return values, gradient
 
     return function(volumes, tf.identity(kernel), tf.identity(bias))
+
+
+# What TensorFlow calls on a batch of numpy arrays: the kernels, one volume at a time.
+
+
+def _first_values(volumes, kernel, bias):
+    """Values and winners of the first convolution."""
+    taps = kernels.taps(kernel)
+    with _threads_of_tensorflow():
+        pooled = [
+            kernels.first_winners(np.ascontiguousarray(volume), taps, bias) for volume in volumes
+        ]
+    values, winners = zip(*pooled, strict=True)
+    return np.stack(values), np.stack(winners)
+
+
+def _pooled_values(maps):
+    """Values and winners of a pooling."""
+    with _threads_of_tensorflow():
+        pooled = [kernels.winners_of(np.ascontiguousarray(volume)) for volume in maps]
+    values, winners = zip(*pooled, strict=True)
+    return np.stack(values), np.stack(winners)
+
+
+def _kernel_gradient(volumes, shares, winners):
+    """Gradient by the kernel, summed over the batch."""
+    with _threads_of_tensorflow():
+        gradients = [
+            kernels.slopes(*map(np.ascontiguousarray, arrays))
+            for arrays in zip(volumes, shares, winners, strict=True)
+        ]
+    return kernels.kernel_of(np.sum(gradients, axis=0))
+
+
+def _volume_gradient(volumes, shares, winners, kernel):
+    """Gradient by the volumes."""
+    taps = kernels.taps(kernel)
+    ones = np.ones(volumes.shape[1:], volumes.dtype)
+    gradients = []
+    with _threads_of_tensorflow():
+        for share, winner in zip(shares, winners, strict=True):
+            share = np.ascontiguousarray(share)
+            winner = np.ascontiguousarray(winner)
+            gradients.append(kernels.scatter(share, taps, winner, ones))
+    return np.stack(gradients)
+
+
+def _threads_of_tensorflow():
+    """Run the kernels with as many threads as TensorFlow."""
+    import tensorflow as tf
+
+    count = tf.config.threading.get_intra_op_parallelism_threads()
+    return kernels.threads(count or os.cpu_count())
 
 
 def build(
@@ -183,7 +235,9 @@ def build(
     weight_decay: float = 0.01,
     fast: bool = False,
 ) -> keras.Model:
-    """Build the network; its output is the logit (the sigmoid is left to the loss and to `probability`).
+    """Build the network; its output is the logit.
+
+    The sigmoid is left to the loss and to `probability`.
 
     Parameters
     ----------
@@ -196,8 +250,9 @@ def build(
     weight_decay : float
         L2 factor on the kernels of the third and fourth convolution.
     fast : bool
-        Pool before the ELU, convolution and pooling as one layer (`ConvolutionPool`). ELU is monotone, so max pooling commutes with
-        it: values and gradients are the same, at 1/27 of the ELUs and of the backward pass.
+        Pool before the ELU, convolution and pooling as one layer (`ConvolutionPool`). ELU is
+        monotone, so max pooling commutes with it: values and gradients are the same, at 1/27 of
+        the ELUs and of the backward pass.
 
     Returns
     -------
@@ -207,55 +262,82 @@ def build(
     References
     ----------
     Eitel et al. 2019, NeuroImage: Clinical 24:102003, doi:10.1016/j.nicl.2019.102003.
+
+    Examples
+    --------
+    >>> build(width=64).count_params()
+    333889
     """
-    layers = keras.layers
     model = keras.Sequential([keras.Input((*shape, 1))], name="eitel2019")
     for name in CONVOLUTIONS:
-        number, l2 = (
-            name[-1],
-            keras.regularizers.L2(weight_decay) if name in ("conv3", "conv4") else None,
-        )
-        pool, elu = (
-            layers.MaxPooling3D(3, name=f"pool{number}"),
-            layers.Activation("elu", name=f"elu{number}"),
-        )
-        if fast and name != "conv3":
-            stage = [ConvolutionPool(width, kernel_regularizer=l2, name=name), elu]
-        else:
-            convolution = layers.Conv3D(width, 3, kernel_regularizer=l2, name=name)
-            stage = [convolution, elu] if name == "conv3" else [convolution, elu, pool]
-        if name != "conv3":
-            stage.append(layers.Dropout(dropout, name=f"dropout{number}"))
-        for layer in stage:
+        regularizer = None
+        if name in _WITH_WEIGHT_DECAY:
+            regularizer = keras.regularizers.L2(weight_decay)
+        for layer in _stage(name, width, regularizer, dropout, fast):
             model.add(layer)
-    model.add(layers.Flatten(name="flatten"))
-    model.add(layers.Dense(1, name="dense"))
+    model.add(keras.layers.Flatten(name="flatten"))
+    model.add(keras.layers.Dense(1, name="dense"))
     return model
 
 
-def features(model: keras.Model) -> tuple[keras.Model, callable]:
-    """A network up to its last layer, and that layer: from (N, features) to logits (N,), float32.
+def _stage(name: str, width: int, regularizer, dropout: float, fast: bool) -> list:
+    """Return the layers from one convolution to the next."""
+    layers = keras.layers
+    number = name[-1]
+    elu = layers.Activation("elu", name=f"elu{number}")
+    if name == _WITHOUT_POOLING:
+        convolution = layers.Conv3D(width, 3, kernel_regularizer=regularizer, name=name)
+        return [convolution, elu]
+    drop = layers.Dropout(dropout, name=f"dropout{number}")
+    if fast:
+        convolution = ConvolutionPool(width, kernel_regularizer=regularizer, name=name)
+        return [convolution, elu, drop]
+    convolution = layers.Conv3D(width, 3, kernel_regularizer=regularizer, name=name)
+    pool = layers.MaxPooling3D(3, name=f"pool{number}")
+    return [convolution, elu, pool, drop]
 
-    Width 16: 32 features; width 64: 128, as in the paper's network.
+
+def features(model: keras.Model) -> tuple[keras.Model, callable]:
+    """Split a network before its last layer.
+
+    Returns
+    -------
+    trunk : keras.Model
+        From volumes to features: 32 a scan at width 16, 128 at width 64.
+    head : callable
+        From features (N, features) to logits (N,), float32.
     """
     dense = model.get_layer("dense")
-    return keras.Model(
-        model.inputs[0], model.get_layer("flatten").output
-    ), lambda values: keras.ops.convert_to_numpy(dense(values))[:, 0]
+    trunk = keras.Model(model.inputs[0], model.get_layer("flatten").output)
+
+    def head(values):
+        return keras.ops.convert_to_numpy(dense(values))[:, 0]
+
+    return trunk, head
 
 
 def probability(logits) -> np.ndarray:
-    """Sigmoid of the logits, float64, any shape."""
+    """Sigmoid of the logits, float64, any shape.
+
+    Examples
+    --------
+    >>> float(probability(0.0))
+    0.5
+    """
     return expit(np.asarray(logits, float))
 
 
 def weights(model: keras.Model) -> dict[str, np.ndarray]:
-    """All weights as ``{"conv1/kernel": array, ...}``; layers without weights do not appear."""
-    return {
-        f"{layer.name}/{variable.name}": keras.ops.convert_to_numpy(variable)
-        for layer in model.layers
-        for variable in layer.weights
-    }
+    """Return all weights as ``{"conv1/kernel": array, ...}``.
+
+    Layers without weights do not appear.
+    """
+    arrays = {}
+    for layer in model.layers:
+        for variable in layer.weights:
+            name = f"{layer.name}/{variable.name}"
+            arrays[name] = keras.ops.convert_to_numpy(variable)
+    return arrays
 
 
 def save_weights(model: keras.Model, path) -> None:
@@ -272,22 +354,26 @@ def load_weights(model: keras.Model, path) -> None:
     ParameterError
         The file is missing, is no such file, or has other layers or shapes than the model.
     """
-    mend = "Give the weights.npz of a training with the same width, or leave start empty."
+    mend = "Give the weights.npz of a training with the same width, or train from scratch."
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _NOT_READABLE as error:
         raise ParameterError(path, str(error), "a weights file (.npz)", mend) from error
-    for name, variable in weights(model).items():
-        if name not in stored or stored[name].shape != variable.shape:
-            found = f"shape {stored[name].shape}" if name in stored else "no such entry"
-            raise ParameterError(f"{path}, {name}", found, f"shape {variable.shape}", mend)
+    for name, value in weights(model).items():
+        expected = f"shape {value.shape}"
+        if name not in stored:
+            raise ParameterError(f"{path}, {name}", "no such entry", expected, mend)
+        shape = stored[name].shape
+        if shape != value.shape:
+            raise ParameterError(f"{path}, {name}", f"shape {shape}", expected, mend)
     for layer in model.layers:
-        layer.set_weights([stored[f"{layer.name}/{variable.name}"] for variable in layer.weights])
+        names = [f"{layer.name}/{variable.name}" for variable in layer.weights]
+        layer.set_weights([stored[name] for name in names])
 
 
 def first_kernels(path, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Kernels of the first convolution after training and as that training began; each of shape (3, 3, 3, 1, width).
+    """Return the kernels of the first convolution after training and before it.
 
     Parameters
     ----------
@@ -295,10 +381,16 @@ def first_kernels(path, seed: int) -> tuple[np.ndarray, np.ndarray]:
         Weights file (.npz).
     seed : int
         As the training was seeded by `configure`.
+
+    Returns
+    -------
+    trained, initial : ndarray of shape (3, 3, 3, 1, width)
     """
     trained = weights(restore(path))["conv1/kernel"]
+    width = trained.shape[-1]
     keras.utils.set_random_seed(seed)
-    return trained, weights(build(trained.shape[-1]))["conv1/kernel"]
+    initial = weights(build(width))["conv1/kernel"]
+    return trained, initial
 
 
 def restore(path) -> keras.Model:
@@ -312,7 +404,7 @@ def restore(path) -> keras.Model:
     try:
         with np.load(path, allow_pickle=False) as file:
             width = file["conv1/bias"].shape[0]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (*_NOT_READABLE, KeyError):
         width = 1  # load_weights says what is wrong with the file
     model = build(width)
     load_weights(model, path)
