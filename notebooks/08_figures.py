@@ -28,7 +28,7 @@
 # %%
 import pandas as pd
 
-from msxai.base import parameters, provenance, statistics, tsv
+from msxai.base import paper_results, parameters, provenance, tsv
 from msxai.base.results import Results
 from msxai.data.prepared import Prepared
 from msxai.evaluation import prediction
@@ -65,7 +65,7 @@ synthetic = {"synthetic": prepared.synthetic}
 
 # %%
 volumes = prepared.lesion_volumes(prepared.rows("all"))
-figure, source = figures.cohort_table(prepared.table, volumes, statistics.paper_results(), **synthetic)
+figure, source = figures.cohort_table(prepared.table, volumes, paper_results.read(), **synthetic)
 figures.save(figure, stem="fig01_cohort", source=source, svg=True, **options)
 figure
 
@@ -107,7 +107,7 @@ figure if trials else print("left out: no pre-training")
 # Our numbers beside the paper's (item 5), and the ROC curves (item 6).
 
 # %%
-figure, source = figures.results_table(scores, statistics.paper_results(), **synthetic)
+figure, source = figures.results_table(scores, paper_results.read(), **synthetic)
 figures.save(figure, stem="fig05_results", source=source, svg=True, **options)
 figure
 

@@ -1,58 +1,90 @@
-"""Scores of a classifier and how sure they are: over seeds (trials) and over subjects (sampling), never mixed.
+"""Scores of a classifier with two kinds of uncertainty: over trainings and over subjects.
 
-Where one label only is present a score that needs both is NaN. `weights` say how often each scan counts: an array of shape (resamples, n)
-gives as many values at once, which is what makes the bootstrap fast.
+The spread over trainings (trials) and the sampling error of subjects are never mixed. A score that
+needs both labels is NaN if only one is present. `weights` say how often each scan counts: an array
+of shape (resamples, scans) gives one value a resample, which makes the bootstrap fast.
 """
 
-from importlib import resources
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 from sklearn.metrics import roc_curve
 
+__all__ = [
+    "MEASURES",
+    "auc",
+    "auc_difference",
+    "auc_interval",
+    "balanced_accuracy",
+    "bootstrap_interval",
+    "bootstrap_mean_interval",
+    "bootstrap_weights",
+    "delong",
+    "exact_interval",
+    "percentile_interval",
+    "roc_band",
+    "score_table",
+    "sensitivity",
+    "specificity",
+    "trial_scores",
+]
+
 
 def auc(labels, scores, weights=None):
-    """Area under the ROC curve: how often a patient's score is above a control's, ties counting half.
+    """Area under the ROC curve: how often a patient's score is above a control's.
+
+    A tie counts one half.
 
     Parameters
     ----------
-    labels : array_like of shape (n,)
+    labels : array_like of shape (scans,)
         1 patient, 0 control.
-    scores : array_like of shape (n,)
+    scores : array_like of shape (scans,)
         Probability or logit.
-    weights : array_like of shape (n,) or (resamples, n), optional
+    weights : array_like of shape (scans,) or (resamples, scans), optional
         How often each scan counts.
 
     Returns
     -------
     float, or ndarray of shape (resamples,)
+
+    Examples
+    --------
+    >>> float(auc([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9]))
+    0.75
     """
-    labels, scores = np.asarray(labels), np.asarray(scores, float)
-    weights = np.ones(len(labels)) if weights is None else np.asarray(weights, float)
-    patients, controls = weights[..., labels == 1], weights[..., labels == 0]
+    labels = np.asarray(labels)
+    scores = np.asarray(scores, float)
+    weights = _weights(labels, weights)
+    patients = weights[..., labels == 1]
+    controls = weights[..., labels == 0]
+    pairs = patients.sum(axis=-1) * controls.sum(axis=-1)
+    wins = (patients @ _wins(labels, scores)) * controls
     with np.errstate(invalid="ignore"):
-        return ((patients @ _wins(labels, scores)) * controls).sum(-1) / (
-            patients.sum(-1) * controls.sum(-1)
-        )
+        return wins.sum(axis=-1) / pairs
 
 
 def sensitivity(labels, scores, weights=None, threshold: float = 0.5):
     """Share of patients with a score above `threshold`; parameters as in `auc`."""
-    return _share(np.asarray(labels) == 1, np.asarray(scores) > threshold, weights)
+    patients = np.asarray(labels) == 1
+    positive = np.asarray(scores) > threshold
+    return _share(patients, positive, weights)
 
 
 def specificity(labels, scores, weights=None, threshold: float = 0.5):
     """Share of controls with a score of at most `threshold`; parameters as in `auc`."""
-    return _share(np.asarray(labels) == 0, np.asarray(scores) <= threshold, weights)
+    controls = np.asarray(labels) == 0
+    negative = np.asarray(scores) <= threshold
+    return _share(controls, negative, weights)
 
 
 def balanced_accuracy(labels, scores, weights=None, threshold: float = 0.5):
     """Mean of sensitivity and specificity; parameters as in `auc`."""
-    return (
-        sensitivity(labels, scores, weights, threshold)
-        + specificity(labels, scores, weights, threshold)
-    ) / 2
+    of_patients = sensitivity(labels, scores, weights, threshold)
+    of_controls = specificity(labels, scores, weights, threshold)
+    return (of_patients + of_controls) / 2
 
 
 MEASURES = {
@@ -69,9 +101,9 @@ def delong(labels, scores) -> tuple[np.ndarray, np.ndarray]:
 
     Parameters
     ----------
-    labels : array_like of shape (n,)
+    labels : array_like of shape (subjects,)
         1 patient, 0 control; one scan a subject, at least two of each.
-    scores : array_like of shape (classifiers, n)
+    scores : array_like of shape (classifiers, subjects)
         One row a classifier.
 
     Returns
@@ -83,47 +115,72 @@ def delong(labels, scores) -> tuple[np.ndarray, np.ndarray]:
     ----------
     DeLong, DeLong, Clarke-Pearson 1988, Biometrics 44:837-845, doi:10.2307/2531595.
     """
-    wins = np.array([_wins(np.asarray(labels), np.asarray(one, float)) for one in scores])
-    over_patients, over_controls = (
-        np.atleast_2d(np.cov(wins.mean(2))),
-        np.atleast_2d(np.cov(wins.mean(1))),
-    )
-    return wins.mean((1, 2)), over_patients / wins.shape[1] + over_controls / wins.shape[2]
+    labels = np.asarray(labels)
+    wins = np.array([_wins(labels, np.asarray(row, float)) for row in scores])
+    _, n_patients, n_controls = wins.shape
+    over_patients = np.atleast_2d(np.cov(wins.mean(axis=2)))
+    over_controls = np.atleast_2d(np.cov(wins.mean(axis=1)))
+    covariance = over_patients / n_patients + over_controls / n_controls
+    return wins.mean(axis=(1, 2)), covariance
 
 
 def auc_interval(labels, scores, level: float = 0.95) -> tuple[float, float]:
-    """Interval of an AUC by DeLong; where the groups are separated wholly, which leaves DeLong no variance, by Newcombe.
+    """Interval of an AUC by DeLong; by Newcombe if DeLong's variance is 0.
+
+    The variance is 0 if the scores separate the groups completely.
 
     Parameters
     ----------
-    labels, scores : array_like of shape (n,)
+    labels, scores : array_like of shape (subjects,)
         As in `delong`.
     level : float
         Coverage.
 
     References
     ----------
-    DeLong: see `delong`. Newcombe 2006, Statistics in Medicine 25:559-573, doi:10.1002/sim.2324 (method 5).
+    DeLong: see `delong`. Newcombe 2006, Statistics in Medicine 25:559-573, doi:10.1002/sim.2324
+    (method 5).
     """
-    (area,), ((variance,),) = delong(labels, [scores])
+    areas, covariance = delong(labels, [scores])
+    area = areas[0]
+    variance = covariance[0, 0]
     if variance == 0:
-        return _newcombe(area, *np.bincount(np.asarray(labels, int), minlength=2), level)
-    half = stats.norm.isf((1 - level) / 2) * np.sqrt(variance)
-    return float(max(area - half, 0)), float(min(area + half, 1))
+        n_controls, n_patients = np.bincount(np.asarray(labels, int), minlength=2)
+        return _newcombe(area, n_controls, n_patients, level)
+    half_width = stats.norm.isf((1 - level) / 2) * np.sqrt(variance)
+    low = max(area - half_width, 0)
+    high = min(area + half_width, 1)
+    return float(low), float(high)
 
 
 def auc_difference(
-    labels, scores, others, level: float = 0.95
+    labels, scores, reference_scores, level: float = 0.95
 ) -> tuple[float, float, float, float]:
-    """Difference of two AUCs on the same subjects: (difference, low, high, two-sided p), paired DeLong; p is NaN without variance."""
-    areas, covariance = delong(labels, [scores, others])
-    difference, error = (
-        areas[0] - areas[1],
-        np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0)),
-    )
-    half = stats.norm.isf((1 - level) / 2) * error
+    """Difference of two AUCs on the same subjects by the paired test of `delong`.
+
+    Parameters
+    ----------
+    labels, scores, reference_scores : array_like of shape (subjects,)
+        As in `delong`.
+    level : float
+        Coverage.
+
+    Returns
+    -------
+    difference, low, high : float
+        AUC of `scores` minus AUC of `reference_scores`, with its interval.
+    p : float
+        Two-sided; NaN if the variance is 0.
+    """
+    areas, covariance = delong(labels, [scores, reference_scores])
+    difference = areas[0] - areas[1]
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    error = np.sqrt(max(variance, 0))
+    half_width = stats.norm.isf((1 - level) / 2) * error
     p = 2 * stats.norm.sf(abs(difference) / error) if error > 0 else np.nan
-    return float(difference), float(difference - half), float(difference + half), float(p)
+    low = difference - half_width
+    high = difference + half_width
+    return float(difference), float(low), float(high), float(p)
 
 
 def exact_interval(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -132,51 +189,117 @@ def exact_interval(successes: float, n: int, level: float = 0.95) -> tuple[float
     Parameters
     ----------
     successes : float
-        How many of `n`. A mean over trials may be a fraction: the beta quantiles that define the bounds take it as it is.
+        Number of successes. A mean over trials may be a fraction: the beta quantiles that define
+        the bounds accept fractions.
     n : int
-        How many there are; (NaN, NaN) for 0.
+        Number of attempts; the interval is (NaN, NaN) for 0.
     level : float
         Coverage.
 
     References
     ----------
     Clopper, Pearson 1934, Biometrika 26:404-413, doi:10.1093/biomet/26.4.404.
+
+    Examples
+    --------
+    >>> low, high = exact_interval(12, 13)
+    >>> round(low, 2), round(high, 2)
+    (0.64, 1.0)
     """
     if n == 0:
         return np.nan, np.nan
     tail = (1 - level) / 2
-    low = stats.beta.ppf(tail, successes, n - successes + 1) if successes > 0 else 0.0
-    high = stats.beta.isf(tail, successes + 1, n - successes) if successes < n else 1.0
+    low = 0.0
+    if successes > 0:
+        low = stats.beta.ppf(tail, successes, n - successes + 1)
+    high = 1.0
+    if successes < n:
+        high = stats.beta.isf(tail, successes + 1, n - successes)
     return float(low), float(high)
 
 
 def bootstrap_weights(labels, seed: int, n: int = 2000, subjects=None) -> np.ndarray:
-    """How often each scan counts in each of `n` resamples of subjects, drawn with replacement within each label.
+    """Draw resamples of subjects, with replacement within each label.
 
     Parameters
     ----------
     labels : array_like of shape (scans,)
-        1 patient, 0 control, the same for all scans of a subject.
+        1 patient, 0 control, the same for all scans of a subject. For a bootstrap without groups
+        give zeros.
     seed : int
-        Of the draws.
+        Seed of the draws.
     n : int
-        Resamples.
+        Number of resamples.
     subjects : array_like of shape (scans,), optional
-        Whose scan it is; all scans of a subject come and go together. By default each scan is a subject.
+        The subject of each scan: all scans of a subject are drawn together. By default each scan
+        is a subject.
 
     Returns
     -------
     ndarray of shape (n, scans), int
+        How often each scan counts in each resample.
     """
-    rng, labels = np.random.default_rng(seed), np.asarray(labels)
-    codes, first = (np.arange(len(labels)),) * 2 if subjects is None else _codes(subjects)
-    counts = np.zeros((n, len(first)), int)
+    labels = np.asarray(labels)
+    rng = np.random.default_rng(seed)
+    if subjects is None:
+        subjects = np.arange(len(labels))
+    _, first_scan, subject_index = np.unique(
+        np.asarray(subjects), return_index=True, return_inverse=True
+    )
+    subject_labels = labels[first_scan]
+    counts = np.zeros((n, len(first_scan)), int)
     for label in np.unique(labels):
-        members = np.flatnonzero(labels[first] == label)
-        counts[:, members] = rng.multinomial(
-            len(members), np.full(len(members), 1 / len(members)), n
-        )
-    return counts[:, codes]
+        members = np.flatnonzero(subject_labels == label)
+        chance = np.full(len(members), 1 / len(members))
+        counts[:, members] = rng.multinomial(len(members), chance, n)
+    return counts[:, subject_index]
+
+
+def percentile_interval(draws, level: float = 0.95):
+    """Interval between the percentiles of bootstrap draws.
+
+    Parameters
+    ----------
+    draws : array_like of shape (resamples,) or (resamples, columns)
+    level : float
+        Coverage.
+
+    Returns
+    -------
+    low, high : float, or ndarrays of shape (columns,)
+    """
+    tail = (1 - level) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
+    return low, high
+
+
+def bootstrap_mean_interval(values, seed: int = 0, n: int = 2000, level: float = 0.95):
+    """Percentile interval of a mean over subjects.
+
+    The same seed and number of subjects give the same resamples, so that differences are paired.
+
+    Parameters
+    ----------
+    values : array_like of shape (subjects,) or (subjects, columns)
+    seed, n
+        See `bootstrap_weights`.
+    level : float
+        Coverage.
+
+    Returns
+    -------
+    low, high : float, or ndarrays of shape (columns,)
+
+    Examples
+    --------
+    >>> low, high = bootstrap_mean_interval([1.0, 2.0, 3.0])
+    >>> bool(low < 2 < high)
+    True
+    """
+    values = np.asarray(values, float)
+    n_subjects = len(values)
+    weights = bootstrap_weights(np.zeros(n_subjects, int), seed, n)
+    return percentile_interval(weights @ values / n_subjects, level)
 
 
 def bootstrap_interval(
@@ -187,7 +310,8 @@ def bootstrap_interval(
     Parameters
     ----------
     function : callable
-        ``function(labels, scores, weights)`` with weights of shape (resamples, scans) gives resamples values: any measure of this module.
+        ``function(labels, scores, weights)`` with weights of shape (resamples, scans) returns shape
+        (resamples,), as each measure of this module does.
     labels, seed, n, subjects
         See `bootstrap_weights`.
     scores : array_like of shape (scans,) or (trials, scans)
@@ -196,19 +320,19 @@ def bootstrap_interval(
         Coverage.
     """
     weights = bootstrap_weights(labels, seed, n, subjects)
-    values = np.mean([function(labels, one, weights) for one in np.atleast_2d(scores)], axis=0)
-    tail = (1 - level) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
+    draws = [function(labels, trial, weights) for trial in np.atleast_2d(scores)]
+    low, high = percentile_interval(np.mean(draws, axis=0), level)
     return float(low), float(high)
 
 
 def trial_scores(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores of one variant's trials side by side, scans without a label left out.
+    """Arrange the scores of one variant by trial and scan; scans without a label are left out.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        trial, participant_id, label, score, and session_id where subjects have several scans; one variant.
+        One variant: trial, participant_id, label, score, and session_id if subjects have several
+        scans.
 
     Returns
     -------
@@ -217,72 +341,122 @@ def trial_scores(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.
         participant_id, sorted.
     scores : ndarray of shape (trials, scans)
     """
-    scans = ["participant_id", "session_id"] if "session_id" in predictions else ["participant_id"]
-    table = predictions.dropna(subset=["label"]).fillna({"session_id": ""})
-    wide = table.pivot(index=[*scans, "label"], columns="trial", values="score")
-    labels, subjects = (
-        wide.index.get_level_values(name).to_numpy() for name in ("label", "participant_id")
-    )
+    index = ["participant_id", "label"]
+    if "session_id" in predictions:
+        index = ["participant_id", "session_id", "label"]
+    labelled = predictions.dropna(subset=["label"]).fillna({"session_id": ""})
+    wide = labelled.pivot(index=index, columns="trial", values="score")
+    labels = wide.index.get_level_values("label").to_numpy()
+    subjects = wide.index.get_level_values("participant_id").to_numpy()
     return labels.astype(int), subjects, wide.to_numpy().T
 
 
 def score_table(
     predictions: pd.DataFrame, seed: int = 0, level: float = 0.95, n: int = 2000
 ) -> pd.DataFrame:
-    """Score all variants: what the seed changes told apart from what the sample of subjects changes.
+    """Score all variants: what the training changes, and what the sample of subjects changes.
+
+    Intervals: AUC by bootstrap over subjects (Newcombe's if it has no width, see `auc_interval`),
+    sensitivity and specificity exact, balanced accuracy from these two by MOVER (Zou, Donner 2008,
+    Statistics in Medicine 27:1693, doi:10.1002/sim.3095). The exact ones treat the mean of the
+    trials as one trial, because averaging trainings adds no subject.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        variant, trial, participant_id, label, score (probability), and session_id where subjects have several scans; scans without a
-        label are left out.
+        variant, trial, participant_id, label, score (probability), and session_id if subjects have
+        several scans. Scans without a label are left out.
     seed, n : int
-        Of the bootstrap; its resamples.
+        Seed and number of resamples of the bootstrap.
     level : float
         Coverage of the intervals.
 
     Returns
     -------
     pandas.DataFrame
-        One row a variant, in the order given: variant, trials, patients, controls (subjects); for each of `MEASURES` the mean over
-        trials (`auc`), the lowest and highest trial (`auc_min`, `auc_max`) and the interval of that mean over subjects (`auc_low`,
-        `auc_high`); the same without minimum and maximum for the ensemble (mean score of all trials; `ensemble_auc`, ...).
-        Intervals: AUC by bootstrap over subjects (see `auc_interval` where the groups are separated wholly), sensitivity and specificity
-        exact, balanced accuracy from those two by MOVER (Zou, Donner 2008, Statistics in Medicine 27:1693, doi:10.1002/sim.3095).
-        The exact ones take the mean of the trials as one trial: averaging seeds adds no subject.
+        One row a variant, in the order given: variant, trials, patients, controls (subjects). For
+        each of `MEASURES` the mean over trials (`auc`), the lowest and highest trial (`auc_min`,
+        `auc_max`) and the interval of the mean over subjects (`auc_low`, `auc_high`). The same
+        without minimum and maximum for the ensemble, the mean score of all trials
+        (`ensemble_auc`, ...).
     """
     rows = []
-    for variant, table in predictions.dropna(subset=["label"]).groupby("variant", sort=False):
-        labels, subjects, trials = trial_scores(table)
-        controls, patients = (len(set(subjects[labels == label])) for label in (0, 1))
+    labelled = predictions.dropna(subset=["label"])
+    for variant, table in labelled.groupby("variant", sort=False):
+        labels, subjects, scores = trial_scores(table)
+        scorer = _Scorer(labels, subjects, seed, n, level)
         row = {
             "variant": variant,
-            "trials": len(trials),
-            "patients": patients,
-            "controls": controls,
+            "trials": len(scores),
+            "patients": scorer.n_patients,
+            "controls": scorer.n_controls,
         }
-        for prefix, scores in ("", trials), ("ensemble_", trials.mean(0, keepdims=True)):
-            for name, measure in MEASURES.items():
-                values = np.array([measure(labels, one) for one in scores])
-                row[prefix + name] = values.mean()
-                if not prefix:
-                    row |= {f"{name}_min": values.min(), f"{name}_max": values.max()}
-            sides = np.array([row[prefix + "sensitivity"], row[prefix + "specificity"]])
-            bounds = np.array(
-                [
-                    exact_interval(side * size, size, level)
-                    for side, size in zip(sides, (patients, controls), strict=True)
-                ]
-            )
-            half = np.sqrt(((bounds - sides[:, None]) ** 2).sum(0)) / 2
-            low, high = bootstrap_interval(auc, labels, scores, seed, n, level, subjects)
-            if low == high:
-                low, high = _newcombe(row[prefix + "auc"], controls, patients, level)
-            intervals = [(sides.mean() - half[0], sides.mean() + half[1]), *bounds, (low, high)]
-            for name, (low, high) in zip(MEASURES, intervals, strict=True):
-                row |= {f"{prefix}{name}_low": low, f"{prefix}{name}_high": high}
+        row |= scorer.row(scores)
+        ensemble = scorer.row(scores.mean(axis=0, keepdims=True))
+        for column, value in ensemble.items():
+            if not column.endswith(("_min", "_max")):
+                row[f"ensemble_{column}"] = value
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """Scores trials on the same scans, with the intervals of `score_table`."""
+
+    labels: np.ndarray
+    subjects: np.ndarray
+    seed: int
+    n_resamples: int
+    level: float
+
+    @property
+    def n_patients(self) -> int:
+        return len(set(self.subjects[self.labels == 1]))
+
+    @property
+    def n_controls(self) -> int:
+        return len(set(self.subjects[self.labels == 0]))
+
+    def row(self, scores) -> dict[str, float]:
+        """Return each measure's mean, minimum and maximum over trials, and its interval."""
+        row = {}
+        for name, measure in MEASURES.items():
+            values = np.array([measure(self.labels, trial) for trial in scores])
+            row[name] = values.mean()
+            row[f"{name}_min"] = values.min()
+            row[f"{name}_max"] = values.max()
+        of_patients = self._exact(row["sensitivity"], self.n_patients)
+        of_controls = self._exact(row["specificity"], self.n_controls)
+        intervals = {
+            "balanced_accuracy": _mean_of_two(
+                row["sensitivity"], of_patients, row["specificity"], of_controls
+            ),
+            "sensitivity": of_patients,
+            "specificity": of_controls,
+            "auc": self._auc_interval(scores, row["auc"]),
+        }
+        for name, (low, high) in intervals.items():
+            row[f"{name}_low"] = low
+            row[f"{name}_high"] = high
+        return row
+
+    def _exact(self, share: float, n_subjects: int) -> tuple[float, float]:
+        return exact_interval(share * n_subjects, n_subjects, self.level)
+
+    def _auc_interval(self, scores, area: float) -> tuple[float, float]:
+        low, high = bootstrap_interval(
+            auc,
+            self.labels,
+            scores,
+            seed=self.seed,
+            n=self.n_resamples,
+            level=self.level,
+            subjects=self.subjects,
+        )
+        if low < high:
+            return low, high
+        return _newcombe(area, self.n_controls, self.n_patients, self.level)
 
 
 def roc_band(labels, scores, points: int = 201) -> pd.DataFrame:
@@ -290,12 +464,12 @@ def roc_band(labels, scores, points: int = 201) -> pd.DataFrame:
 
     Parameters
     ----------
-    labels : array_like of shape (n,)
+    labels : array_like of shape (scans,)
         1 patient, 0 control.
-    scores : array_like of shape (trials, n)
+    scores : array_like of shape (trials, scans)
         One row a trial.
     points : int
-        False positive rates, equally spaced from 0 to 1.
+        Number of false positive rates, equally spaced from 0 to 1.
 
     Returns
     -------
@@ -304,49 +478,67 @@ def roc_band(labels, scores, points: int = 201) -> pd.DataFrame:
 
     References
     ----------
-    Fawcett 2006, Pattern Recognition Letters 27:861-874, doi:10.1016/j.patrec.2005.10.010 (section 8.1).
+    Fawcett 2006, Pattern Recognition Letters 27:861-874, doi:10.1016/j.patrec.2005.10.010
+    (section 8.1).
     """
     grid = np.linspace(0, 1, points)
-    curves = [
-        np.interp(grid, *roc_curve(labels, one, drop_intermediate=False)[:2])
-        for one in np.atleast_2d(scores)
-    ]
+    curves = []
+    for trial in np.atleast_2d(scores):
+        false_positive, true_positive, _ = roc_curve(labels, trial, drop_intermediate=False)
+        curves.append(np.interp(grid, false_positive, true_positive))
     sd = np.std(curves, axis=0, ddof=1) if len(curves) > 1 else np.nan
     table = pd.DataFrame({"false_positive_rate": grid, "mean": np.mean(curves, axis=0), "sd": sd})
-    return table.assign(**{f"trial_{trial}": curve for trial, curve in enumerate(curves)})
+    for number, curve in enumerate(curves):
+        table[f"trial_{number}"] = curve
+    return table
 
 
-def paper_results() -> pd.DataFrame:
-    """The paper's own numbers: section, variant, description, quantity, mean, sd, low, high, unit, source (msxai/paper_results.tsv)."""
-    with resources.files(__package__).joinpath("paper_results.tsv").open(encoding="utf-8") as file:
-        return pd.read_csv(file, sep="\t", comment="#")
+def _weights(labels, weights) -> np.ndarray:
+    """Return the weights as floats; by default each scan counts once."""
+    if weights is None:
+        return np.ones(len(labels))
+    return np.asarray(weights, float)
 
 
 def _wins(labels, scores) -> np.ndarray:
-    """Shape (patients, controls): 1 where the patient's score is higher, .5 where they tie, 0 where it is lower."""
-    return (np.sign(scores[labels == 1][:, None] - scores[labels == 0]) + 1) / 2
+    """Compare every patient with every control.
+
+    Shape (patients, controls): 1 if the patient's score is higher, 0.5 for a tie, 0 if lower.
+    """
+    difference = scores[labels == 1][:, None] - scores[labels == 0]
+    return (np.sign(difference) + 1) / 2
 
 
-def _share(members, right, weights):
-    weights = np.ones(len(members)) if weights is None else np.asarray(weights, float)
+def _share(members, correct, weights):
+    """Return the weighted share of members that are correct; NaN without members."""
+    weights = _weights(members, weights)
+    n_correct = (weights * (members & correct)).sum(axis=-1)
     with np.errstate(invalid="ignore"):
-        return (weights * (members & right)).sum(-1) / (weights * members).sum(-1)
+        return n_correct / (weights * members).sum(axis=-1)
 
 
-def _codes(subjects) -> tuple[np.ndarray, np.ndarray]:
-    _, first, codes = np.unique(np.asarray(subjects), return_index=True, return_inverse=True)
-    return codes, first
+def _mean_of_two(first: float, first_interval, second: float, second_interval):
+    """Interval of the mean of two proportions by MOVER, from the interval of each."""
+    mean = (first + second) / 2
+    low_width = np.hypot(first_interval[0] - first, second_interval[0] - second) / 2
+    high_width = np.hypot(first_interval[1] - first, second_interval[1] - second) / 2
+    return mean - low_width, mean + high_width
 
 
-def _newcombe(area: float, controls: int, patients: int, level: float) -> tuple[float, float]:
-    """Bounds of an AUC from its value and the group sizes alone."""
-    z, size = stats.norm.isf((1 - level) / 2), (controls + patients) / 2 - 1
+def _newcombe(area: float, n_controls: int, n_patients: int, level: float) -> tuple[float, float]:
+    """Interval of an AUC from its value and the group sizes alone (Newcombe 2006, method 5)."""
+    z = stats.norm.isf((1 - level) / 2)
+    size = (n_controls + n_patients) / 2 - 1
+    pairs = n_controls * n_patients
 
-    def low(area):
+    def lower_bound(area):
+        if area <= 1e-6:
+            return 0.0
+
         def excess(bound):
             spread = 1 + size * (1 - bound) / (2 - bound) + size * bound / (1 + bound)
-            return area - bound - z * np.sqrt(bound * (1 - bound) * spread / (controls * patients))
+            return area - bound - z * np.sqrt(bound * (1 - bound) * spread / pairs)
 
-        return optimize.brentq(excess, 0, area - 1e-9) if area > 1e-6 else 0.0
+        return optimize.brentq(excess, 0, area - 1e-9)
 
-    return low(area), 1 - low(1 - area)
+    return lower_bound(area), 1 - lower_bound(1 - area)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from nbconvert import HTMLExporter
 
-from msxai.base import provenance, statistics, tsv
+from msxai.base import paper_results, provenance, tsv
 from msxai.base.notices import NOTICE, SYNTHETIC
 from msxai.report import claims
 
@@ -82,7 +82,7 @@ def write(where, path=None, variant: str = "pretrained", filled: str = "lesion-f
         index.html, written last: one file with all pictures in it, that loads nothing from elsewhere; the notebooks' pages beside it.
     """
     folder = where.folder / "report" if path is None else Path(path)
-    found, paper = claims.read(where, variant, filled), statistics.paper_results()
+    found, paper = claims.read(where, variant, filled), paper_results.read()
     about = _about(where)
     told = {
         "cohort": html.escape(about["cohort"]),

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
-from msxai.base import statistics
+from msxai.base import paper_results, statistics
 
 # Hanley, McNeil 1982, Radiology 143:29-36, table I: 109 CT images, rated 1 to 5 by one reader.
 HANLEY_LABELS = np.repeat([0, 1], [58, 51])
@@ -270,7 +270,7 @@ def test_roc_band_by_hand():
 
 
 def test_papers_numbers_are_those_of_its_table():
-    paper = statistics.paper_results()
+    paper = paper_results.read()
     holdout = paper[paper["section"] == "holdout"].pivot(
         index="variant", columns="quantity", values="mean"
     )

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from msxai.base import statistics
+from msxai.base import paper_results
 from msxai.base.results import Results
 from msxai.report import claims, results_page
 
@@ -284,13 +284,13 @@ def test_wide_intervals_cannot_be_told(where):
     table[["low", "high"]] = [-0.5, 1.0]
     save(table, where.evaluation(), "comparison")
     found = verdicts(where)
-    assert found["The network tells patients from controls."] == ["cannot be told"]
+    assert found["The network distinguishes patients from controls."] == ["cannot be told"]
     assert found["Pre-training on Alzheimer's disease helps."] == ["cannot be told"]
 
 
 def test_further_subjects_decide_where_there_are_any(where):
     save(pd.concat([compared(1), compared(-1, "further")]), where.evaluation(), "comparison")
-    assert verdicts(where)["The network tells patients from controls."] == ["does not hold"]
+    assert verdicts(where)["The network distinguishes patients from controls."] == ["does not hold"]
 
 
 def test_a_null_cohort_holds_little(where):
@@ -446,7 +446,7 @@ def test_each_number_stands_beside_the_papers(where):
         ["pretrained", "scratch", "lesion-filled", "lesion load", "linear SVM", "brain shape"]
     ).set_index("variant")
     paper = (
-        statistics.paper_results()
+        paper_results.read()
         .query("section == 'holdout'")
         .set_index(["variant", "quantity"])["mean"]
     )
