@@ -104,3 +104,13 @@ def test_make_quality_judges_every_rule_and_method():
         *reference_maps.NAMES,
     }
     assert options["permuted"] in config["variants"]
+
+
+def test_profiles_give_each_notebook_the_same_parameters():
+    profiles = {}
+    for name in ("demo", "smoke", "tiny"):
+        config = yaml.safe_load((msxai.ROOT / "workflow" / f"{name}.yaml").read_text())
+        profiles[name] = {notebook: set(config[notebook]) for notebook in NOTEBOOKS}
+    for notebook in NOTEBOOKS:
+        assert profiles["tiny"][notebook] == profiles["smoke"][notebook], notebook
+        assert profiles["smoke"][notebook] == profiles["demo"][notebook], notebook
