@@ -32,11 +32,11 @@ from msxai.data import images
 from msxai.data.prepared import Prepared
 from msxai.lrp import rules
 from msxai.model import network
+from msxai.quality import checks as checks_of_maps
 from msxai.quality import (
     faithfulness,
     league,
     localisation,
-    model_randomisation,
     reference_maps,
     scan_maps,
 )
@@ -213,7 +213,9 @@ def measured(path, rows, paths: dict, tuned, classifier, examined) -> dict:
                 "logit": logit,
                 "lesions": int(lesions.sum()),
                 "positive": float(localisation.positive(maps[BEST]).sum()),
-                "near": localisation.rma(maps[BEST], target.near(2), brain),
+                "near": localisation.measure(maps[BEST], target.near(2), brain, names=["rma"])[
+                    "rma"
+                ],
                 "halves": localisation.consistency(pair[0] + pair[1], pair[2] + pair[3], brain),
             }
         )
@@ -223,16 +225,15 @@ def measured(path, rows, paths: dict, tuned, classifier, examined) -> dict:
             )
         large = localisation.Target(_large(target, 10), brain)
         if large.size:
-            scores[-len(maps) + list(maps).index(BEST)]["large"] = localisation.lesion_sensitivity(
-                maps[BEST], large.lesions, brain
-            )
+            scores[-len(maps) + list(maps).index(BEST)]["large"] = localisation.measure(
+                maps[BEST], large.lesions, brain, large, ["sensitivity"]
+            )["sensitivity"]
         total, brains = total + maps[BEST], brains + brain
         if row in examined:
             filled = faithfulness.fill(image, brain, mask=lesions)
+            exchange = faithfulness.Exchange(image, filled, brain)
             faithful.append(
-                faithfulness.compare(
-                    logits[0], image, brain, {BEST: maps[BEST]}, filled, orders=1
-                ).iloc[0]
+                faithfulness.compare(logits[0], exchange, {BEST: maps[BEST]}, orders=1).iloc[0]
             )
             points = [(alike[-1]["lesions"], alike[-1]["positive"])]
             points += [
@@ -275,13 +276,18 @@ def run(
     classifier = bound(
         cohort,
         tuned,
-        league.few(reference_maps.with_lesions(cohort, cohort.rows("training")), scans),
+        league.spread_evenly(reference_maps.with_lesions(cohort, cohort.rows("training")), scans),
     )
     labels = further.table["label"].to_numpy(int)
     chosen = list(
-        league.few(reference_maps.with_lesions(further, np.flatnonzero(labels == 1)), patients)
+        league.spread_evenly(
+            reference_maps.with_lesions(further, np.flatnonzero(labels == 1)), patients
+        )
     )
-    examined, healthy = set(chosen[:checked]), league.few(np.flatnonzero(labels == 0), controls)
+    examined, healthy = (
+        set(chosen[:checked]),
+        league.spread_evenly(np.flatnonzero(labels == 0), controls),
+    )
     tasks = [
         delayed(measured)(
             further.path, chosen[first : first + BLOCK], paths, tuned, classifier, examined
@@ -310,7 +316,7 @@ def run(
         0: sum(one for one in done if not isinstance(one, dict)),
     }
     brains = sum(one["brains"].astype(int) for one in blocks)
-    checks = model_randomisation.checks(
+    checks = checks_of_maps.run(
         network.restore(paths["pairs"][0]),
         further,
         chosen[:checked],
@@ -548,7 +554,7 @@ def picture(table: pd.DataFrame):
 
 def write(where: Results, scores: pd.DataFrame, about: dict, files: list) -> None:
     """Print and write what stands in the docstring, with how each network was trained."""
-    here, table = Path(__file__), localisation.league(scores, reference_maps.NAMES)
+    here, table = Path(__file__), localisation.rank(scores, reference_maps.NAMES)
     table = table[[name for name in table if not name.startswith("_")]]
     aims = targets(table, scores, about)
     print(

@@ -117,23 +117,15 @@ if __name__ == "__main__":
     for folder in (where.trial(variant, 0).parent for variant in VARIANTS):
         paths = sorted(folder.glob("trial-*/weights.npz"))
         models = [network.restore(path) for path in paths]
-        options = {
-            "rules": RULES,
-            "methods": METHODS,
-            "epsilon": 1e-3,
-            "seed": 0,
-            "threads": 2,
-            "examined": ["epsilon", rules.DEFAULT, "epsilon_gamma", "brightness"],
-            "checked": 2,
-        }
-        found = league.compare(
-            cohorts["as it is"],
-            [0, 1],
-            paths,
-            tuned,
+        settings = league.Settings(
+            rules=RULES,
+            methods=METHODS,
+            checked_maps=["epsilon", rules.DEFAULT, "epsilon_gamma", "brightness"],
+            n_checked_scans=2,
             width=models[0].get_layer("conv1").filters,
-            **options,
+            threads=2,
         )
+        found = league.compare(cohorts["as it is"], [0, 1], paths, tuned, settings)
         keys = ["map", "participant_id", "session_id", "label"]
         scores.append(
             found.scores.merge(found.faithfulness, "left", keys).assign(variant=folder.name)

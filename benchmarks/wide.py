@@ -205,7 +205,7 @@ def run(
     scores, agreements, logits = (
         pd.DataFrame([one for block in blocks for one in block]) for blocks in done
     )
-    table = localisation.league(scores.drop(columns="label"), reference_maps.NAMES)
+    table = localisation.rank(scores.drop(columns="label"), reference_maps.NAMES)
     means, about = (
         logits.groupby(["kind", "participant_id", "label"])["logit"].mean().reset_index(),
         {},

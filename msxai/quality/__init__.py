@@ -1,1 +1,1 @@
-"""Do heatmaps show what the network uses? Measures against lesions, faithfulness, robustness, randomisation."""
+"""Do heatmaps show what the network uses? Localisation, faithfulness, robustness, randomisation."""

@@ -8,7 +8,9 @@ __all__ = ["of_scan"]
 def of_scan(
     model, scan, names, *, epsilon: float = 1e-3, copies: int = 1, threads: int = 0
 ) -> dict:
-    """Explain one scan by several rules and methods; slow methods with fewer steps (`msxai.lrp.quick`).
+    """Explain one scan by several rules and methods.
+
+    Slow methods take fewer steps (`msxai.lrp.quick`).
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ def found(tmp_path_factory):
         Results(str(tmp_path_factory.mktemp("results"))), patients=3, controls=1, checked=1, scans=2
     )
     patch.undo()
-    table = localisation.league(scores, reference_maps.NAMES)
+    table = localisation.rank(scores, reference_maps.NAMES)
     return script_, scores, about, files, table
 
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from msxai.data import images
-from msxai.data.synthetic import phantom
+from msxai.data.synthetic import phantom, template
 from msxai.quality import faithfulness
 
 SHAPE = (12, 13, 11)
@@ -33,7 +33,7 @@ def test_lesions_are_filled_as_lesions():
         faithfulness.fill(volume, scan.brain, mask=mask) for mask in (None, scan.lesions)
     )
     white = (
-        scan.classes == 1 + list(phantom.anatomy.CLASSES).index("white matter")
+        scan.classes == 1 + list(template.CLASSES).index("white matter")
     ) & ~ndimage.binary_dilation(scan.lesions, iterations=3)
     level, spread = np.median(volume[white]), volume[white].std()
     core = ndimage.binary_erosion(scan.lesions, iterations=2)
@@ -61,9 +61,8 @@ def test_deletion_and_insertion_of_a_logit_that_is_known(rng):
         10,
     ]
     maps = {"right": weights, "inverted": -weights, "noise": rng.random(brain.shape)}
-    table = faithfulness.compare(
-        logit, volume, brain, maps, other, orders=20, steps=steps
-    ).set_index("map")
+    exchange = faithfulness.Exchange(volume, other, brain, steps)
+    table = faithfulness.compare(logit, exchange, maps, orders=20).set_index("map")
     chance = 10 * np.mean(steps)  # what random orders exchange
     assert table.loc["right", "deletion"] == pytest.approx((5 + 10 + 10) / 3 - chance, abs=0.2)
     assert table.loc["right", "insertion"] == pytest.approx((5 + 10 + 10) / 3 - chance, abs=0.2)

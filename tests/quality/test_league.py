@@ -18,8 +18,8 @@ OPTIONS = {
     "rules": ["epsilon", "epsilon_plus"],
     "methods": ["gradient"],
     "epsilon": 1e-3,
-    "examined": ["epsilon", "brightness"],
-    "checked": 2,
+    "checked_maps": ["epsilon", "brightness"],
+    "n_checked_scans": 2,
     "width": 1,
     "seed": 0,
     "threads": 1,
@@ -38,11 +38,15 @@ def weights(tmp_path_factory):
     return paths
 
 
-def run(cohort, weights, **more):
+def auprc(relevance, lesions, brain):
+    return localisation.measure(relevance, lesions, brain, names=["auprc"])["auprc"]
+
+
+def run(cohort, weights, permuted=(), **changes):
     tuned, words = reference_maps.attempt(cohort)
-    return league.compare(
-        cohort, cohort.rows("holdout"), weights, tuned, **{**OPTIONS, **more}
-    ), words
+    settings = league.Settings(**{**OPTIONS, **changes})
+    rows = cohort.rows("holdout")
+    return league.compare(cohort, rows, weights, tuned, settings, permuted), words
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,7 @@ def test_with_masks_all_is_measured(full):
     assert found.scores["consistency"].notna().groupby(found.scores["map"]).all().to_dict() == {
         name: name not in reference_maps.NAMES for name in names
     }
-    ranking = league.league(found)
+    ranking = league.rank(found)
     assert set(ranking["map"]) == names
     assert ranking.set_index("map").loc["brightness", "auprc"] > 0.9
     summary = league.summary(found).set_index("map")
@@ -103,7 +107,7 @@ def test_a_map_is_the_mean_over_the_networks_of_what_each_way_gives_alone(full, 
 
 
 def test_controls_are_the_same_maps_of_networks_that_have_learnt_nothing(full, weights):
-    found, _ = run(Cohort(), weights[:1], permuted=weights[:1], examined=[])
+    found, _ = run(Cohort(), weights[:1], permuted=weights[:1], checked_maps=[])
     assert "training on permuted labels" not in found.left_out
     table = league.controls(found).set_index(["control", "map", "measure"])
     assert set(table.index.get_level_values("map")) == {"epsilon", "epsilon_plus", "gradient"}
@@ -112,7 +116,7 @@ def test_controls_are_the_same_maps_of_networks_that_have_learnt_nothing(full, w
     assert (same["difference"] == 0).all(), "the same network stands on both sides"
     cohort, model = Cohort(), reference_maps.untrained(OPTIONS["width"], OPTIONS["seed"])
     alone = [
-        localisation.auprc(
+        auprc(
             lrp.explain(
                 model,
                 cohort.image(row)[None, ..., None],
@@ -130,7 +134,7 @@ def test_controls_are_the_same_maps_of_networks_that_have_learnt_nothing(full, w
     assert one["difference"] == pytest.approx(np.mean(trained - alone))
     assert one["difference_low"] <= one["difference"] <= one["difference_high"]
     assert one["subjects"] == 3
-    assert league.controls(run(Cohort(known=()), weights[:1], examined=[])[0]).empty
+    assert league.controls(run(Cohort(known=()), weights[:1], checked_maps=[])[0]).empty
     assert set(league.controls(full[0])["control"]) == {"untrained"}
 
 
@@ -140,7 +144,7 @@ def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, we
     assert {"league", "dose", "scores against lesions", "baselines edges and prior", *USUAL} == set(
         found.left_out
     )
-    assert league.league(found).empty
+    assert league.rank(found).empty
     assert set(found.scores["participant_id"]) == {"sub-1", "sub-2"}, "the patients are judged"
     assert set(found.scores["map"]) == {
         "epsilon",
@@ -160,7 +164,7 @@ def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, we
     (tmp_path / "league.tsv").write_text("of an earlier run")
     tables = {
         "scores": found.scores,
-        "league": league.league(found),
+        "league": league.rank(found),
         "summary": league.summary(found),
     }
     league.save(tmp_path, tables, {}, weights, found.left_out)
@@ -187,13 +191,13 @@ def test_masks_of_some_scans_are_used_and_the_others_counted(weights):
         "scores against lesions: some scans": "2 of 4 scans have no lesion mask"
     }
     assert set(found.scores["participant_id"]) == {"sub-1", "sub-3"}
-    assert league.league(found)["subjects"].eq(2).all()
+    assert league.rank(found)["subjects"].eq(2).all()
     assert found.example[0] == 1, "the patient whose lesions are known"
     holdout, _ = run(
         Cohort(known=(1, 2)), weights
     )  # no mask in the training part: nothing to tune baselines on
     assert "auprc" in holdout.scores
-    assert league.league(holdout).empty
+    assert league.rank(holdout).empty
     assert set(holdout.left_out) == {
         "league",
         "baselines edges and prior",
@@ -203,7 +207,7 @@ def test_masks_of_some_scans_are_used_and_the_others_counted(weights):
 
 
 def test_one_network_or_one_class_is_said(weights):
-    found, _ = run(Cohort(label=(1,) * 5), weights[:1], examined=[])
+    found, _ = run(Cohort(label=(1,) * 5), weights[:1], checked_maps=[])
     why = {
         "contrast": "it takes scans of patients and of controls",
         "consistency": "it takes two networks",
@@ -214,23 +218,23 @@ def test_one_network_or_one_class_is_said(weights):
 
 def test_few_scans_are_spread_evenly(full):
     assert full[0].judged == [1, 2, 3]
-    assert league.few(full[0].judged, 2) == [1, 3]
-    assert league.few(full[0].judged, 9) == [1, 2, 3]
-    assert league.few([], 2) == []
+    assert league.spread_evenly(full[0].judged, 2) == [1, 3]
+    assert league.spread_evenly(full[0].judged, 9) == [1, 2, 3]
+    assert league.spread_evenly([], 2) == []
 
 
 def test_bad_input(weights):
     with pytest.raises(CohortError):
         reference_maps.tune(Cohort(known=()))
     with pytest.raises(ParameterError, match="epsilon"):
-        run(Cohort(), weights, examined=["epsilom"])
+        run(Cohort(), weights, checked_maps=["epsilom"])
 
 
 def test_maps_over_copies_of_every_network_and_control_but_not_of_the_baselines(weights):
     cohort, names = Cohort(), ["epsilon", "gradient"]
     cohort.parts["holdout"] = [2]
-    options = {"rules": names[:1], "methods": names[1:], "examined": []}
-    plain, found = (run(cohort, weights, copies=copies, **options)[0] for copies in (1, 2))
+    options = {"rules": names[:1], "methods": names[1:], "checked_maps": []}
+    plain, found = (run(cohort, weights, tta_copies=copies, **options)[0] for copies in (1, 2))
     models = [network.restore(path) for path in weights]
     each = [
         scan_maps.of_scan(model, cohort.image(2), names, copies=2, threads=1) for model in models

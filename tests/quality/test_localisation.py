@@ -14,6 +14,11 @@ from msxai.quality import localisation
 SHAPE = (20, 22, 18)
 
 
+def single(name, relevance, lesions, brain=None, **options):
+    """One measure of a map."""
+    return localisation.measure(relevance, lesions, brain, names=[name], **options)[name]
+
+
 @pytest.fixture
 def brain():
     found = np.zeros(SHAPE, bool)
@@ -53,7 +58,7 @@ def test_only_what_is_asked_for(lesions, brain, rng):
 def test_an_inverted_map(lesions, brain):
     found = localisation.measure(np.where(lesions, -1.0, 1.0), lesions, brain)
     assert found["rma"] == found["rra"] == found["sensitivity"] == 0
-    touching = localisation._grown(lesions, 1) & ~lesions
+    touching = localisation.Target(lesions).near(1) & ~lesions
     assert (
         found["pointing"] == touching.sum() / (~lesions).sum()
     )  # every voxel outside is a maximum; those that touch a lesion count
@@ -61,7 +66,7 @@ def test_an_inverted_map(lesions, brain):
         found["prevalence"]
     )  # all voxels below the threshold come in at once
     assert found["best_dice"] == 0
-    without_tolerance = localisation.pointing(np.where(lesions, -1.0, 1.0), lesions, tolerance=0)
+    without_tolerance = single("pointing", np.where(lesions, -1.0, 1.0), lesions, tolerance=0)
     assert without_tolerance == 0
 
 
@@ -100,18 +105,18 @@ def test_a_map_shifted_by_one_voxel(lesions, brain):
     assert found["best_dice"] == pytest.approx(overlap)
     assert found["pointing"] == 1  # each voxel lies in a lesion or touches it
     assert found["sensitivity"] == 1
-    assert localisation.pointing(shifted, lesions, tolerance=0) == pytest.approx(overlap)
-    assert localisation.lesion_sensitivity(shifted, lesions, tolerance=0) == pytest.approx(2 / 3)
-    assert localisation.pointing(np.roll(lesions, 3, axis=2).astype(float), lesions) < 1
+    assert single("pointing", shifted, lesions, tolerance=0) == pytest.approx(overlap)
+    assert single("sensitivity", shifted, lesions, tolerance=0) == pytest.approx(2 / 3)
+    assert single("pointing", np.roll(lesions, 3, axis=2).astype(float), lesions) < 1
 
 
 def test_relevance_outside_the_brain_counts_against_mass_and_rank(lesions, brain):
     outside = lesions.astype(float)
     outside[0] = 2
-    assert localisation.rma(outside, lesions) == pytest.approx(73 / (73 + 2 * SHAPE[1] * SHAPE[2]))
-    assert localisation.rra(outside, lesions) == 0
-    assert localisation.pointing(outside, lesions) == 0
-    assert localisation.auprc(outside, lesions, brain) == 1  # inside the brain alone
+    assert single("rma", outside, lesions) == pytest.approx(73 / (73 + 2 * SHAPE[1] * SHAPE[2]))
+    assert single("rra", outside, lesions) == 0
+    assert single("pointing", outside, lesions) == 0
+    assert single("auprc", outside, lesions, brain) == 1  # inside the brain alone
 
 
 def test_auprc_and_dice_are_scikit_learns(brain, rng):
@@ -120,14 +125,14 @@ def test_auprc_and_dice_are_scikit_learns(brain, rng):
     for levels in (5, 1000):  # with and without ties
         relevance = np.round(levels * (rng.normal(size=SHAPE) + lesions)) / levels
         clipped, truth = np.maximum(relevance, 0)[brain], lesions[brain]
-        assert localisation.auprc(relevance, lesions, brain) == pytest.approx(
+        assert single("auprc", relevance, lesions, brain) == pytest.approx(
             average_precision_score(truth, clipped)
         )
         slow = max(
             f1_score(truth, clipped >= one)
             for one in np.unique(clipped[clipped > 0])[:: 1 if levels == 5 else 50]
         )
-        assert localisation.best_dice(relevance, lesions, brain) == pytest.approx(
+        assert single("best_dice", relevance, lesions, brain) == pytest.approx(
             slow, abs=0 if levels == 5 else 0.01
         )
         assert localisation.dice_at(relevance, lesions, brain, 1.0) == pytest.approx(
@@ -144,7 +149,7 @@ def test_rank_accuracy_is_the_mean_over_the_orders_of_ties():
         np.mean([lesions[place] for place in [0, *order[:2]]])
         for order in itertools.permutations([1, 2, 3])
     ]
-    assert localisation.rra(relevance, lesions) == pytest.approx(np.mean(slow))
+    assert single("rra", relevance, lesions) == pytest.approx(np.mean(slow))
 
 
 def test_lesion_sensitivity_counts_marks_until_the_second_miss(lesions):
@@ -154,28 +159,28 @@ def test_lesion_sensitivity_counts_marks_until_the_second_miss(lesions):
     relevance[12, 12, 12] = 8  # hits the second
     relevance[15, 8, 4] = 7  # the second miss: here it ends
     relevance[5, 17, 5] = 6  # hits the third, too late
-    assert localisation.lesion_sensitivity(relevance, lesions) == pytest.approx(2 / 3)
-    assert localisation.lesion_sensitivity(relevance, lesions, false_positives=0) == pytest.approx(
-        1 / 3
-    )
-    assert localisation.lesion_sensitivity(relevance, lesions, false_positives=2) == 1
+    assert single("sensitivity", relevance, lesions) == pytest.approx(2 / 3)
+    assert single("sensitivity", relevance, lesions, false_positives=0) == pytest.approx(1 / 3)
+    assert single("sensitivity", relevance, lesions, false_positives=2) == 1
     plateau = np.where(lesions, 1.0, 0.0)
     plateau[4:8, 4:8, 4:8] = np.linspace(1, 2, 64).reshape(4, 4, 4)
-    assert localisation.lesion_sensitivity(plateau, lesions) == 1
+    assert single("sensitivity", plateau, lesions) == 1
     assert (
-        localisation.lesion_sensitivity(np.ones(SHAPE), lesions) == 0
+        single("sensitivity", np.ones(SHAPE), lesions) == 0
     )  # one plateau, one mark, in the middle of the grid
 
 
 def test_values_that_are_no_numbers_are_refused(lesions, brain):
     relevance = np.zeros(SHAPE)
     relevance[0, 0, 0] = np.nan
-    with pytest.raises(ParameterError, match="1 voxels that are no number"):
+    with pytest.raises(ParameterError, match="1 voxels that are not finite"):
         localisation.measure(relevance, lesions, brain)
     with pytest.raises(ParameterError, match="an empty mask"):
         localisation.measure(np.zeros(SHAPE), np.zeros(SHAPE, bool), brain)
     with pytest.raises(ParameterError, match="one grid"):
         localisation.measure(np.zeros((2, 2, 2)), lesions, brain)
+    with pytest.raises(ParameterError, match="one grid"):
+        localisation.measure(np.zeros(SHAPE), lesions, brain[1:])
 
 
 def test_decoys_and_lesions_told_apart(lesions, brain, rng):
@@ -259,7 +264,7 @@ def test_the_league_takes_the_strongest_baseline_and_pairs_subjects():
             for name, more in (("weak", 0.0), ("strong", 0.02), ("rule", 0.05))
         ]
     )
-    table = localisation.league(scores, ["weak", "strong"]).set_index("map")
+    table = localisation.rank(scores, ["weak", "strong"]).set_index("map")
     assert list(table.index) == ["rule", "strong", "weak"]
     rule = table.loc["rule"]
     assert rule["auprc_strongest"] == "strong"
@@ -293,6 +298,4 @@ def test_dice_takes_no_threshold_of_zero():
     lesions[:10] = True
     relevance = np.zeros(SHAPE)
     relevance[0, 0, 0] = 1
-    assert localisation.best_dice(relevance, lesions, brain) == pytest.approx(
-        2 / (1 + lesions.sum())
-    )
+    assert single("best_dice", relevance, lesions, brain) == pytest.approx(2 / (1 + lesions.sum()))

@@ -252,11 +252,8 @@ def test_without_a_pretraining_that_state_is_left_out(where):
 
 
 def test_of_a_weights_file_alone_nothing_is_compared_and_the_figure_says_why(where, tmp_path):
-    networks = model_states.networks(
-        where, "pretrained", 2, "toy", weights="mine.npz"
-    )
-    models, files, left_out = networks.by_state, networks.files, networks.left_out
-    assert (models, files) == ({}, [])
+    networks = model_states.networks(where, "pretrained", 2, "toy", weights="mine.npz")
+    assert (networks.by_state, networks.files) == ({}, [])
     model_states.write(tmp_path / "methods", Two(), [0], networks, {})
     summary, scans, reason = model_states.read(tmp_path / "methods")
     assert summary.empty

@@ -11,6 +11,10 @@ from msxai.quality import localisation, reference_maps
 SHAPE = (24, 24, 24)
 
 
+def auprc(relevance, lesions, brain):
+    return localisation.measure(relevance, lesions, brain, names=["auprc"])["auprc"]
+
+
 class Cohort:
     """As much of `msxai.data.prepared.Prepared` as the baselines use: bright lesions always at one place, noise, one subject without any."""
 
@@ -75,8 +79,8 @@ def test_brightness_keeps_the_order_and_its_mass_lies_above_the_threshold(rng):
     assert (
         np.argsort(found[brain], kind="stable") == np.argsort(bright[brain], kind="stable")
     ).all()
-    assert localisation.auprc(found, cohort.lesions(1), brain) == pytest.approx(
-        localisation.auprc(bright - bright.min(), cohort.lesions(1), brain)
+    assert auprc(found, cohort.lesions(1), brain) == pytest.approx(
+        auprc(bright - bright.min(), cohort.lesions(1), brain)
     )
     assert found[bright > 2].sum() / found.sum() > 0.99
     assert (found[~brain] == 0).all()
@@ -102,16 +106,16 @@ def test_all_maps_of_a_scan_and_no_two_alike():
     tuned = reference_maps.tune(cohort)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            reference_maps.lrp,
-            "explain",
-            lambda model, volumes, **options: SimpleNamespace(relevance=0 * volumes),
+            reference_maps.scan_maps,
+            "of_scan",
+            lambda model, volume, names, **options: {name: 0 * volume for name in names},
         )
         found = reference_maps.maps(cohort, 5, tuned, model)
         again = reference_maps.maps(cohort, 5, tuned, model)
     assert tuple(found) == reference_maps.NAMES
     assert (found["random"] == again["random"]).all()
     assert all(one.shape == SHAPE for one in found.values())
-    assert localisation.auprc(found["brightness"], cohort.lesions(5), cohort.inside) > 0.9
+    assert auprc(found["brightness"], cohort.lesions(5), cohort.inside) > 0.9
 
 
 def test_untrained_networks_differ_by_their_seed():

@@ -48,7 +48,7 @@ def clear(figure):
 
 
 def test_the_league_by_hand(scores):
-    table = localisation.league(scores, ["brightness", "random"])
+    table = localisation.rank(scores, ["brightness", "random"])
     figure, source = figures.league(table, **MARKS)
     assert source is table
     cells = [text.get_text() for text in figure.axes[0].texts]
@@ -149,7 +149,7 @@ def test_the_checks_by_hand():
     assert cells[cells.index("brightness") :][1] == "0.50 (0.40, 0.60)"
     assert "not examined" not in cells
     said = words(figure)
-    assert "These on 8 subjects" in said
+    assert "These are on 8 subjects" in said
     assert "Synthetic" in said
     assert "scratch" in said
     assert source.set_index("map").loc[

@@ -1,0 +1,34 @@
+"""Conservation with and without biases on a small network."""
+
+import pytest
+from support.small_model import SHAPE, small_model
+
+from msxai import lrp
+from msxai.quality import completeness
+
+
+@pytest.fixture
+def model():
+    return small_model()
+
+
+def test_conservation_without_biases(model, rng):
+    volumes = rng.normal(size=(2, *SHAPE, 1)).astype("float32")
+    free = completeness.bias_free(model)
+    exact = lrp.explain(
+        free, volumes, "epsilon", epsilon=1e-9, computation=lrp.Computation(dtype="float64")
+    )
+    assert (completeness.conservation(exact) < 1e-4).all()
+    assert (
+        completeness.conservation(
+            lrp.explain(
+                model,
+                volumes,
+                "epsilon",
+                epsilon=1e-9,
+                computation=lrp.Computation(dtype="float64"),
+            )
+        )
+        > 1e-3
+    ).all()  # biases keep some
+    assert model.get_layer("conv1").bias.numpy().any()
