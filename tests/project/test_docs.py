@@ -226,7 +226,7 @@ def resolve(dotted):
 
 @pytest.fixture(scope="module")
 def tiny_results(tmp_path_factory, one_thread):
-    """A results folder with a prepared cohort of two simulated subjects and a narrow network."""
+    """A results folder with a prepared cohort of four simulated subjects and a narrow network."""
     from msxai.data import images, prepared
     from msxai.data.cohorts.cohort import open_cohort
     from msxai.data.synthetic import phantom
@@ -234,7 +234,7 @@ def tiny_results(tmp_path_factory, one_thread):
 
     folder = tmp_path_factory.mktemp("docs")
     results = msxai.Results(str(folder / "runs" / "demo"))
-    phantom.write_cohort("ms", folder / "phantom-ms", 2, 3)
+    phantom.write_cohort("ms", folder / "phantom-ms", 4, 3)
     cohort = open_cohort(str(folder / "phantom-ms"))
     split = cohort.table[["participant_id", "session_id"]].assign(part="training")
     prepared.prepare(cohort, split, results.prepared("phantom-ms"))
