@@ -32,7 +32,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from msxai.base import parameters, provenance, statistics
+from msxai.base import paper_results, parameters, provenance, statistics
 from msxai.base.results import Results
 from msxai.data import filled_cohort
 from msxai.data.prepared import Prepared
@@ -137,7 +137,7 @@ predictions.head()
 
 # %%
 scores = statistics.score_table(predictions, seed=seed)
-paper = statistics.paper_results()
+paper = paper_results.read()
 figure, _ = figures.results_table(scores, paper, synthetic=prepared.synthetic)
 figure
 

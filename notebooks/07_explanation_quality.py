@@ -12,26 +12,32 @@
 # ---
 
 # %% [markdown]
-# # 07 · Do the heatmaps find the lesions?
+# # 07 · Explanation quality
 #
-# LRP rules and other ways of explaining, beside baselines that know nothing of the network's training, against the lesion masks.
+# Do the heatmaps find the lesions, and do they show what the network uses? LRP rules and other
+# methods are compared with baselines that know nothing of the network's training.
 # **Research software: not for clinical use.**
 #
 # | | |
 # |---|---|
-# | reads | `<results>/prepared/<cohort>.h5`, `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
-# | writes | `<results>/quality/<variant>/`: scores, league, summary, checks, controls, what was left out, figures; `provenance.json` last |
+# | reads | `<results>/prepared/<cohort>.h5` |
+# | | `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
+# | writes | `<results>/quality/<variant>/`: tables, figures and, last, `provenance.json` |
+# | | `<results>/states/<variant>/`: networks in several states |
 # | takes | about 4 minutes for 23 scans and 2 trials at width 16 |
 #
-# A rule finds lesions only where the paired interval of its difference to the *strongest* baseline lies above 0.
+# A rule finds lesions only where the paired interval of its difference to the *strongest* baseline
+# lies above 0. Each measure with its source:
+# [docs/explanation-quality.md](../docs/explanation-quality.md).
 
 # %%
+from msxai import lrp
 from msxai.base import parameters, provenance
 from msxai.base.results import Results
 from msxai.data.prepared import Prepared
 from msxai.lrp import heatmaps
 from msxai.model import network
-from msxai.quality import league, model_states, reference_maps
+from msxai.quality import faithfulness, league, localisation, model_states, reference_maps
 from msxai.report import figures
 
 # %% tags=["parameters"]
@@ -41,19 +47,26 @@ variant: str = "pretrained"  # variant of 03_fine_tuning
 trials: int = 2  # trials of the variant; a map is their mean
 weights: str = ""  # in place of the variant's trials: one weights file (.npz)
 width: int = 16  # filters of each convolution: of the untrained network
-part: str = "holdout"  # part of the split that is measured; the baselines are tuned on training and validation
-rules: list = ["epsilon", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "epsilon_half_gamma_box",
-               "epsilon_gamma"]  # LRP rules and composites  # fmt: skip
-methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # other ways of explaining (msxai.lrp.METHODS)
-examined: list = ["epsilon", "epsilon_half_gamma_box",
-                  "brightness"]  # maps that are examined: deletion and insertion, new weights, conservation, jitter  # fmt: skip
-checked: int = 8  # scans that they are examined on
-permuted: str = ""  # variant of 03_fine_tuning that was trained on permuted labels: one more control
-shown: list = []  # maps in the figure of one scan; none named: all
-compared: int = 5  # scans with lesions on which networks in several states are compared; 0: none
+split_part: str = "holdout"  # part of the split that is measured
+rules: list = [  # LRP rules and composites (msxai.lrp.rules)
+    "epsilon",
+    "alpha2_beta1",
+    "epsilon_plus",
+    "epsilon_plus_flat",
+    "epsilon_half_gamma_box",
+    "epsilon_gamma",
+]
+methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # besides LRP
+checked_maps: list = ["epsilon", "epsilon_half_gamma_box", "brightness"]  # see "When not to trust"
+n_checked_scans: int = 8  # scans that they are checked on
+permuted: str = ""  # variant of 03_fine_tuning trained on permuted labels: one more control
+figure_maps: list = []  # maps in the figure of one scan; none named: all
+n_state_scans: int = 5  # scans with lesions for networks in several states; 0: none
 folder: str = "quality"  # of the results: another name for another choice of maps
 epsilon: float = 1e-3  # stabiliser of the epsilon rule
-copies: int = 1  # shifted and mirrored copies of a scan that a map is the mean over: 8 find more lesions, in 8 times the time
+tta_copies: int = (
+    1  # shifted and mirrored copies that a map is the mean over; 8 take 8 times as long
+)
 seed: int = 0  # of the random map, the untrained network, the bootstrap
 threads: int = 1  # of TensorFlow; results depend on it by the order of summation
 
@@ -62,14 +75,64 @@ run = parameters.check(globals())
 where = Results(results)
 network.configure(seed, threads)
 prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
+rows = prepared.rows(split_part)
 trained = heatmaps.trained(where, variant, trials, weights, cohort)
-unlearnt = heatmaps.trained(where, permuted, 1, "", cohort) if permuted else []
-place = where.quality(variant, folder)
-rows = prepared.rows(part)
+trained_on_permuted = heatmaps.trained(where, permuted, 1, "", cohort) if permuted else []
+quality_folder = where.quality(variant, folder)
+
+# %% [markdown]
+# ## One scan by hand
+# $R^+$ is the map without its negative part, $G$ the lesion mask, $n = |G|$.
+#
+# | measure | formula | chance |
+# |---|---|---|
+# | relevance mass accuracy (rma) | $\sum_{G} R^+ / \sum R^+$ | share of lesions in the brain |
+# | relevance rank accuracy (rra) | share of the $n$ highest voxels in $G$ | the same |
+# | auprc | average precision of $R^+$ for $G$ in the brain | the same |
+# | pointing | 1 if the maximum touches a lesion | small |
+#
+# Mass and rank accuracy: Arras et al. 2022,
+# [doi:10.1016/j.inffus.2021.11.008](https://doi.org/10.1016/j.inffus.2021.11.008).
+
+# %%
+lesioned = reference_maps.with_lesions(prepared, rows)
+row = lesioned[0] if len(lesioned) else rows[0]
+scan = prepared.image(row)
+brain = prepared.brain(row)
+lesions = prepared.lesions(row) & brain
+net = network.restore(trained[0])
+explanation = lrp.explain(net, scan[None, ..., None], "epsilon", epsilon=epsilon)
+relevance = explanation.relevance[0, ..., 0]
+print(f"{prepared.table['participant_id'][row]}: {lesions.sum()} lesion voxels")
+print(f"logit {explanation.logits[0]:.3f}, sum of relevance {relevance.sum():.3f}")
+
+# %%
+if lesions.any():
+    positive = localisation.positive(relevance)
+    print(f"rma by hand: {positive[lesions].sum() / positive.sum():.4f}")
+    for name, value in localisation.measure(relevance, lesions, brain).items():
+        print(f"{name}: {value:.4f}")
+
+# %% [markdown]
+# **Deletion.** The voxels of highest relevance are replaced by usual tissue, 0.1 % of the brain
+# first, then more. If the map is faithful, the logit falls faster than with voxels in random order
+# (Samek et al. 2017,
+# [doi:10.1109/TNNLS.2016.2599820](https://doi.org/10.1109/TNNLS.2016.2599820)).
+
+# %%
+filled = faithfulness.fill(scan, brain, seed, mask=lesions)
+exchange = faithfulness.Exchange(scan, filled, brain)
+logit = faithfulness.logit_of(net, threads)
+logits = exchange.deletion(logit, relevance)
+print(f"logit {logit(scan):.3f}")
+for share, value in zip(exchange.steps, logits, strict=True):
+    print(f"{share:6.1%} of the brain replaced: logit {value:.3f}")
 
 # %% [markdown]
 # ## Baselines
-# Tuned on validation subjects; the prior is the mean lesion mask of the training part. Without lesion masks what needs them is left out.
+# Five maps know nothing of the training: random, untrained network, edges, brightness, prior. They
+# are tuned on validation subjects. The prior is the mean lesion mask of the training part. Without
+# lesion masks, edges and prior are left out.
 
 # %%
 tuned, words = reference_maps.attempt(prepared)
@@ -77,73 +140,125 @@ print(words)
 
 # %% [markdown]
 # ## Every map of every scan
-# Measured subject by subject, never over the voxels of several.
+# Measures are taken scan by scan; voxels of several scans are never pooled.
 
 # %%
-options = {"rules": rules, "methods": methods, "epsilon": epsilon, "examined": examined, "checked": checked, "width": width,
-           "seed": seed, "threads": threads, "permuted": unlearnt, "copies": copies}  # fmt: skip
-found = league.compare(prepared, rows, trained, tuned, **options)
-ranking, summary = league.league(found, seed), league.summary(found, seed)
-for what, why in found.left_out.items():
-    print(f"{what}: left out, as {why}")
+settings = league.Settings(
+    rules=rules,
+    methods=methods,
+    checked_maps=checked_maps,
+    n_checked_scans=n_checked_scans,
+    width=width,
+    epsilon=epsilon,
+    tta_copies=tta_copies,
+    seed=seed,
+    threads=threads,
+)
+comparison = league.compare(prepared, rows, trained, tuned, settings, trained_on_permuted)
+for name, reason in comparison.left_out.items():
+    print(f"{name}: left out, because {reason}")
+
+# %% [markdown]
+# **What to look for:** a rule whose difference to the strongest baseline has an interval above 0.
+# **A bad one:** brightness is the strongest baseline and no rule is above it. The map then shows no
+# more than thresholding the scan does.
 
 # %%
-figure, source = figures.league(ranking, synthetic=prepared.synthetic, why=found.left_out.get("league", ""), variant=variant)
-record = provenance.record(run, [where.prepared(cohort), *trained, *unlearnt])
-figures.save(figure, place, "fig_league", source, record, svg=True)
+ranking = league.rank(comparison, seed)
+figure, source = figures.league(
+    ranking,
+    synthetic=prepared.synthetic,
+    why=comparison.left_out.get("league", ""),
+    variant=variant,
+)
+inputs = [where.prepared(cohort), *trained, *trained_on_permuted]
+record = provenance.record(run, inputs)
+figures.save(figure, quality_folder, "fig_league", source, record, svg=True)
 figure
 
 # %% [markdown]
 # ## When not to trust a map
-# Deletion and insertion: does the logit follow what the map marks? New weights from the output down: a map that stays says nothing, and
-# eMPRT above 0 says that it became more disordered. Registration jitter: the map of a scan that was moved a little, moved back.
-# Conservation: what biases and the stabiliser keep of the logit. Dose: do heavier lesion loads get more relevance? Contrast: near 1, maps
-# tell patients and controls apart by nothing. New weights, jitter and conservation are of the scan as it is, whatever `copies`
-# says.
+# The maps in `checked_maps` are checked on a few scans, without copies.
+#
+# | check | good | bad |
+# |---|---|---|
+# | deletion, insertion | above 0: the logit follows the map | 0: no better than random |
+# | new weights: SSIM, rank | near 0, or near the shuffled map | near 1: the map ignores training |
+# | new weights: eMPRT | above 0: the map loses its order | 0 |
+# | jitter | near the map that was only interpolated | far below |
+# | conservation | 0; without biases at most 0.0001 | large: biases keep the relevance |
+# | dose | near 1: relevance grows with lesion volume | 0 |
+# | contrast | low | 1: the maps do not distinguish the groups |
 
 # %%
-figure, source = figures.checks(summary, found.checks, synthetic=prepared.synthetic, variant=variant)
-figures.save(figure, place, "fig_checks", source, record)
+summary = league.summary(comparison, seed)
+figure, source = figures.checks(
+    summary, comparison.checks, synthetic=prepared.synthetic, variant=variant
+)
+figures.save(figure, quality_folder, "fig_checks", source, record)
 figure
 
 # %% [markdown]
-# ## The same maps of networks that have learnt nothing
-# Random weights, and a training on permuted labels where there is one (`permuted`). `difference`: what learning the disease brought.
+# ## The same maps of networks that have not learnt the disease
+# Random weights, and a training on permuted labels where there is one (`permuted`). `difference` is
+# trained minus control. **What to look for:** an interval above 0. **A bad one:** it includes 0;
+# the map finds as much without the training.
 
 # %%
-controls = league.controls(found, seed)
-controls.query("measure == 'auprc'").round(3) if len(controls) else "left out, as no lesions are known"
+controls = league.controls(comparison, seed)
+if controls.empty:
+    print("controls: left out, because no lesions are known")
+controls[controls["measure"] == "auprc"].round(3) if len(controls) else controls
 
 # %% [markdown]
-# ## One scan
-# Patient with the median lesion volume. Outline: lesions.
+# ## Maps of one scan
+# Patient with the median lesion volume. Colour: positive relevance. Outline: lesions.
 
 # %%
-row, maps = found.example
-maps = {parameters.one_of("shown", name, maps): maps[name] for name in shown or maps}
-figure, source = figures.contest(prepared, row, maps, found.scores, synthetic=prepared.synthetic)
-figures.save(figure, place, "fig_contest", source, record)
+example, maps = comparison.example
+for name in figure_maps:
+    parameters.one_of("figure_maps", name, maps)
+drawn = {name: maps[name] for name in figure_maps or maps}
+figure, source = figures.contest(
+    prepared, example, drawn, comparison.scores, synthetic=prepared.synthetic
+)
+figures.save(figure, quality_folder, "fig_contest", source, record)
 figure
 
 # %% [markdown]
-# ## Has the network been trained?
-# The same methods on the network as it is, as its fine-tuning began, and with random weights (item 14 of the paper). A method that finds
-# as many lesion voxels with random weights shows where the scan is bright. Such a test can reject a method, not rank methods.
+# ## Does the map need the training?
+# The same methods on the fine-tuned network, on the network as its fine-tuning began, and on random
+# weights (item 14 of the paper). **What to look for:** fewer lesion voxels with random weights.
+# **A bad one:** as many; the method then shows where the scan is bright. Such a test can reject a
+# method, it cannot rank methods.
 
 # %%
-some = [row for row in rows if prepared.lesions(row).any()][:compared]
-models, files, missing = model_states.networks(where, variant, trials, cohort, seed, weights)
-sources = [where.prepared(cohort), *files]
-if compared:
-    methods_found, _ = model_states.write(where.states(variant), prepared, some, models, run, sources, missing, seed=seed)
-print(*(f"{state}: left out, as {reason}" for state, reason in missing.items()), sep="\n")
-methods_found if compared else "left out (compared: 0)"
+state_rows = [row for row in rows if prepared.lesions(row).any()][:n_state_scans]
+networks = model_states.networks(where, variant, trials, cohort, seed, weights)
+for state, reason in networks.left_out.items():
+    print(f"{state}: left out, because {reason}")
+
+# %%
+by_method = "left out, because n_state_scans is 0"
+if n_state_scans:
+    states_folder = where.states(variant)
+    by_method, _ = model_states.write(states_folder, prepared, state_rows, networks, run, seed=seed)
+by_method
 
 # %% [markdown]
 # ## Summary
 
 # %%
-tables = {"scores": found.scores, "league": ranking, "summary": summary, "checks": found.checks, "randomisation": found.cascades,
-          "controls": controls}  # fmt: skip
-league.save(place, tables, run, [where.prepared(cohort), *trained, *unlearnt], found.left_out)
-(summary if ranking.empty else ranking[["map", "baseline", "auprc", "rma", "rra", "pointing"]]).round(3)
+tables = {
+    "scores": comparison.scores,
+    "league": ranking,
+    "summary": summary,
+    "checks": comparison.checks,
+    "randomisation": comparison.cascades,
+    "controls": controls,
+}
+league.save(quality_folder, tables, run, inputs, comparison.left_out)
+
+# %%
+columns = ["map", "baseline", "auprc", "rma", "rra", "pointing"]
+(summary if ranking.empty else ranking[columns]).round(3)

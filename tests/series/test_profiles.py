@@ -98,7 +98,7 @@ def test_make_quality_judges_every_rule_and_method():
     )
     assert set(options["rules"]) == set(rules.NAMES) - set(same)
     assert set(options["methods"]) == set(lrp.METHODS)
-    assert set(options["examined"]) == {
+    assert set(options["checked_maps"]) == {
         *options["rules"],
         *options["methods"],
         *reference_maps.NAMES,

@@ -282,8 +282,8 @@ def test_a_cohort_without_masks_ages_or_edss_runs(series, tmp_path):
         "width": 2,
         "rules": ["epsilon"],
         "methods": ["gradient"],
-        "examined": ["epsilon"],
-        "checked": 1,
+        "checked_maps": ["epsilon"],
+        "n_checked_scans": 1,
     }
     steps = [
         ("01_data_preparation", {"holdout": [3, 3], "validation": 0.25}),
