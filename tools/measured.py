@@ -105,7 +105,7 @@ def markdown_table(header: list, rows: list) -> str:
 
 
 def _is_number(cell) -> bool:
-    return re.fullmatch(r"-?[\d.]+", str(cell)) is not None
+    return re.fullmatch(r"-?[\d.]+(e-\d+)?", str(cell)) is not None
 
 
 def with_interval(row, name: str) -> list:
@@ -276,9 +276,8 @@ def shortcuts() -> Section:
         "to do with the disease goes with the patients. Heatmaps alone decide whether a cohort is "
         "flagged.",
         markdown_table(["cohorts", "number", "flagged"], rows),
-        "The design is the fourth one. The three before it failed. One flagged 16 of 20 planted "
-        "shortcuts and no clean cohort; one was stopped after 3 false alarms; one flagged 17 of 20 "
-        "and no clean cohort.",
+        "This is the fourth design. The first one missed 4 of 20 planted shortcuts. The second one "
+        "was stopped after 3 false alarms. The third one missed 3 of 20.",
     ]
     return Section("Planted shortcuts", blocks, [file], "make proof-shortcut")
 
@@ -309,9 +308,9 @@ def ladder() -> Section:
     ends = [number(value, 1) for value in (ratios.median(), ratios.min(), ratios.max())]
     density = [len(ratios), *ends]
     blocks = [
-        "100 simulated patients that nothing was trained or tuned on. A row names the training, "
-        "the LRP rule, how many networks the map is the mean of (1 unless given), and over how "
-        "many shifted and mirrored copies of the scan. The measures are explained on the page "
+        "100 simulated patients that nothing was trained or tuned on. A row names the training "
+        "and the LRP rule. It also says whether the map is a mean over several networks, and over "
+        "how many shifted and mirrored copies of the scan. The measures are explained on the page "
         "[Explanation quality](explanation-quality.md). AUPRC is the area under the "
         "precision-recall curve of the map for the lesion mask.",
         markdown_table(["map", "AUPRC", "95 % CI, from", "95 % CI, to"], auprc_rows),
@@ -556,6 +555,11 @@ def training_speed() -> Section:
         )
         for index, ratio in ratios.items():
             rows.append([width, index + 1, number(ratio)])
+    record_file = BENCHMARKS / "training_speed.json"
+    loss_rows = []
+    for width, ratios in read_json(record_file)["ratios"].items():
+        difference = ratios["largest_difference_of_a_loss"]
+        loss_rows.append([width.removeprefix("width "), f"{difference:.1e}"])
     blocks = [
         "The fast network computes a convolution only where the pooling after it keeps a value. "
         "The plain network is the same one built of Keras layers. Batches of 4, 2 threads, five "
@@ -571,11 +575,14 @@ def training_speed() -> Section:
             ],
             medians,
         ),
-        "The machine changed its speed between rounds, hence the spread. The losses of both "
-        "networks differ by rounding alone.",
+        "The machine changed its speed between rounds, hence the spread.",
         markdown_table(["width", "round", "speed-up"], rows),
+        "Both networks start with the same weights and see the same batches. Their losses drift "
+        "apart by rounding:",
+        markdown_table(["width", "largest difference of a loss in 20 steps"], loss_rows),
     ]
-    return Section("Time and memory of training", blocks, [file], "make proof-training-speed")
+    files = [file, record_file]
+    return Section("Time and memory of training", blocks, files, "make proof-training-speed")
 
 
 def preparation() -> Section:
@@ -637,27 +644,46 @@ SECTIONS = [
 ]
 
 
-def proofs() -> list:
-    """Return name, commit and date of each committed proof."""
-    records = []
-    for path in sorted(BENCHMARKS.glob("*.json")):
-        record = read_json(path)
-        records.append((path.stem, record["commit"], record["written"][:10]))
-    return records
+@dataclass
+class Record:
+    """A committed record: what made a table or a figure, and when."""
+
+    path: str
+    commit: str
+    date: str
+    script: str
 
 
-def proofs_section() -> str:
-    """Return the table of proofs: at which commit each was run."""
+def records() -> list:
+    """Return the records of all proofs, of the demo's figures and of `make quality`."""
+    figure_records = [DEMO / "provenance.json", *sorted(QUALITY.glob("*/provenance.json"))]
+    result = []
+    for path in [*sorted(BENCHMARKS.glob("*.json")), *figure_records]:
+        content = read_json(path)
+        is_proof = path.parent == BENCHMARKS
+        record = Record(
+            path=path.relative_to(ROOT).as_posix(),
+            commit=content["commit"],
+            date=content["written"][:10],
+            script=f"benchmarks/{path.stem}.py" if is_proof else "notebooks",
+        )
+        result.append(record)
+    return result
+
+
+def records_section() -> str:
+    """Return the table of records: at which commit each was made."""
     rows = []
-    for name, commit, date in proofs():
-        has_changes = "yes" if commit.endswith("+changes") else "no"
-        rows.append([f"`benchmarks/{name}.json`", f"`{commit[:7]}`", has_changes, date])
+    for record in records():
+        has_changes = "yes" if record.commit.endswith("+changes") else "no"
+        rows.append([f"`{record.path}`", f"`{record.commit[:7]}`", has_changes, record.date])
     header = ["record", "commit", "uncommitted changes", "date"]
     return "\n\n".join(
         [
             "## When each proof was run",
-            "A proof belongs to the commit that it was run at. `make docs` prints how many commits "
-            "have changed the package or the proof's script since then.",
+            "Proofs and figures belong to the commit that they were made at. `make docs` prints "
+            "how many commits have changed the code since then: the package, and the proof's "
+            "script or the notebooks.",
             markdown_table(header, rows),
         ]
     )
@@ -668,7 +694,7 @@ def page() -> str:
     parts = [INTRODUCTION]
     for section in SECTIONS:
         parts.append(section().markdown())
-    parts.append(proofs_section())
+    parts.append(records_section())
     return "\n\n".join(parts) + "\n"
 
 
@@ -712,10 +738,10 @@ def commits_since(commit: str, script: str) -> str:
 
 
 def print_ages():
-    """Print how many commits have changed what each proof depends on since it was run."""
-    for name, commit, date in proofs():
-        count = commits_since(commit, f"benchmarks/{name}.py")
-        print(f"benchmarks/{name}.json: run {date}; {count} commits of code since")
+    """Print how many commits have changed the code that each record depends on."""
+    for record in records():
+        count = commits_since(record.commit, record.script)
+        print(f"{record.path}: made {record.date}; {count} commits of code since")
 
 
 def main() -> int:

@@ -301,13 +301,14 @@ def test_each_proof_says_how_many_commits_have_changed_its_code(capsys):
     measured = script("measured", "tools")
     measured.print_ages()
     printed = capsys.readouterr().out
-    records = sorted((ROOT / "benchmarks").glob("*.json"))
-    assert len(records) == len(printed.splitlines())
-    for record in records:
-        pattern = (
-            rf"benchmarks/{record.name}: run \S+; (\d+|unknown number of) commits of code since"
-        )
-        assert re.search(pattern, printed)
+    paths = [
+        *(ROOT / "benchmarks").glob("*.json"),
+        *(ROOT / "figures").rglob("provenance.json"),
+    ]
+    assert len(paths) == len(printed.splitlines())
+    for path in paths:
+        age = r"made \S+; (\d+|unknown number of) commits of code since"
+        assert re.search(rf"{name_of(path)}: {age}", printed)
 
 
 def test_the_folders_of_results_are_on_their_page():
