@@ -354,9 +354,7 @@ def mean_interval(
     values = values[~np.isnan(values)]
     if not len(values):
         return np.nan, np.nan, np.nan
-    weights = statistics.bootstrap_weights(np.zeros(len(values), int), seed, n)
-    means = weights @ values / len(values)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = statistics.bootstrap_mean_interval(values, seed, n, level)
     return float(values.mean()), float(low), float(high)
 
 

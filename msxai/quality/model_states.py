@@ -347,7 +347,6 @@ def summary(scans: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         by_subject = of_method.pivot_table("share", "participant_id", "state")
         chance = of_method.groupby("participant_id")["chance"].mean().mean()
         subjects = len(by_subject)
-        weights = statistics.bootstrap_weights(np.zeros(subjects), seed) / subjects
         counts = of_method.groupby("state", sort=False)["trial"].nunique()
         for state, count in counts.items():
             row = {
@@ -358,17 +357,13 @@ def summary(scans: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
                 "chance": chance,
             }
             shares = by_subject[state]
-            row["share"], row["low"], row["high"] = _interval(shares, weights)
+            row["share"] = shares.mean()
+            row["low"], row["high"] = statistics.bootstrap_mean_interval(shares, seed)
             if state != RANDOM and RANDOM in by_subject:
-                difference, low, high = _interval(shares - by_subject[RANDOM], weights)
-                row["difference"] = difference
+                differences = shares - by_subject[RANDOM]
+                low, high = statistics.bootstrap_mean_interval(differences, seed)
+                row["difference"] = differences.mean()
                 row["difference_low"] = low
                 row["difference_high"] = high
             rows.append(row)
     return pd.DataFrame(rows, columns=SUMMARY)
-
-
-def _interval(values: pd.Series, weights) -> tuple[float, float, float]:
-    """Return the mean and its 95 % interval over resamples."""
-    low, high = np.quantile(weights @ values.to_numpy(), [0.025, 0.975])
-    return values.mean(), low, high
