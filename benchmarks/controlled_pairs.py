@@ -1,10 +1,14 @@
-"""Simulated scans that differ in one thing at a time, to judge heatmaps by: lesions, decoys and shortcuts.
+"""Simulated scans that differ in one thing at a time, to judge heatmaps by: lesions, decoys and
+shortcuts.
 
-A brain with and without its lesions, lesions by contrast, number, size and place, bright spots that are none, and planted shortcuts.
+A brain with and without its lesions, lesions by contrast, number, size and place, bright spots that
+are none, and planted shortcuts.
 
-Everything here is synthetic and made from `msxai.data.synthetic.phantom.simulate`: bright decoys, choroid plexus, caps and septum are in both groups. A
-shortcut is what tells the groups apart in one cohort and has nothing to do with the disease (Geirhos et al. 2020,
-doi:10.1038/s42256-020-00257-z): here a band of brighter slices, as scanners leave, or a brain's edge that the extraction moved on one side.
+Everything here is synthetic and made from `msxai.data.synthetic.phantom.simulate`: bright decoys,
+choroid plexus, caps and septum are in both groups. A shortcut is what tells the groups apart in one
+cohort and has nothing to do with the disease (Geirhos et al. 2020, doi:10.1038/s42256-020-00257-z):
+here a band of brighter slices, as scanners leave, or a brain's edge that the extraction moved on
+one side.
 """
 
 from dataclasses import dataclass, replace
@@ -14,11 +18,11 @@ from scipy import ndimage
 
 from msxai.base.errors import ParameterError
 from msxai.base.parameters import one_of
-from msxai.data.synthetic import phantom
-from msxai.data.synthetic.phantom import SIZE, VOXEL, Subject
+from msxai.data import images
+from msxai.data.synthetic import phantom, template
+from msxai.data.synthetic.phantom import Subject
 
 AXES = ("left-right", "posterior-anterior", "inferior-superior")
-CONNECTED = np.ones((3, 3, 3), bool)  # a lesion is what touches, corners included
 SHORTCUTS = ("stripe", "edge")
 CONDITIONS = {
     "as drawn": {},
@@ -30,7 +34,10 @@ CONDITIONS = {
     "periventricular": {"place": (0, 3)},
     "deep": {"place": (5, np.inf)},
 }
-"""What `cohort` makes of each brain: arguments of `varied`; sizes in mm3, distances to the ventricles in mm."""
+"""What `cohort` makes of each brain: arguments of `varied`.
+
+Sizes in mm3, distances to the ventricles in mm.
+"""
 VOLUME = (
     3000,
     20000,
@@ -38,9 +45,11 @@ VOLUME = (
 
 
 def paired(group: str = "MS", seed=0, visit=0, **about) -> tuple[Subject, Subject]:
-    """One simulated FLAIR-like brain with its lesions and without, all else the same: anatomy, decoys, position, blur, bias, noise, gain.
+    """One simulated FLAIR-like brain with its lesions and without, all else the same: anatomy,
+    decoys, position, blur, bias, noise, gain.
 
-    The two scans are equal bit for bit but in the lesions, their soft border and the scanner's blur of both (`moved`).
+    The two scans are equal bit for bit but in the lesions, their soft border and the scanner's blur
+    of both (`moved`).
 
     Parameters
     ----------
@@ -63,15 +72,15 @@ def lesions_of(subject: Subject) -> tuple[np.ndarray, list[dict]]:
     Returns
     -------
     tuple of ndarray of int, shape (96, 114, 96), and list of dict
-        Number of each voxel's lesion, 0 outside; and of each lesion, from number 1 on: size (mm3), place (smallest distance to the lateral
-        ventricles, mm).
+        Number of each voxel's lesion, 0 outside; and of each lesion, from number 1 on: size (mm3),
+        place (smallest distance to the lateral ventricles, mm).
     """
-    numbers, count = ndimage.label(subject.lesions, CONNECTED)
-    ventricle = subject.classes == 1 + list(phantom.anatomy.CLASSES).index("ventricle")
-    distance = ndimage.distance_transform_edt(~ventricle, sampling=SIZE)
+    numbers, count = ndimage.label(subject.lesions, images.NEIGHBOURHOOD_26)
+    ventricle = subject.classes == 1 + list(template.CLASSES).index("ventricle")
+    distance = ndimage.distance_transform_edt(~ventricle, sampling=images.VOXEL_SIZE)
     index = np.arange(1, count + 1)
     sizes, places = (
-        ndimage.sum_labels(subject.lesions, numbers, index) * VOXEL,
+        ndimage.sum_labels(subject.lesions, numbers, index) * images.VOXEL_VOLUME,
         ndimage.minimum(distance, numbers, index),
     )
     return numbers, [
@@ -89,7 +98,8 @@ def varied(
     place=(0, np.inf),
     seed: int = 0,
 ) -> Subject:
-    """The same brain with some of its lesions, or with fainter or brighter ones; nothing else changes.
+    """The same brain with some of its lesions, or with fainter or brighter ones; nothing else
+    changes.
 
     Parameters
     ----------
@@ -128,13 +138,13 @@ def varied(
     change = full.image.astype(float) - bare.image
     if known:  # what is changed round a lesion belongs to the nearest one
         nearest = ndimage.distance_transform_edt(
-            numbers == 0, sampling=SIZE, return_distances=False, return_indices=True
+            numbers == 0, sampling=images.VOXEL_SIZE, return_distances=False, return_indices=True
         )
         change = np.where(np.isin(numbers[tuple(nearest)], kept), change, 0)
     lesions = np.isin(numbers, kept) & full.lesions
     image = np.clip(np.rint(bare.image + contrast * change), 0, 32000).astype("int16")
     about = full.covariates | {
-        "volume": float(lesions.sum() * VOXEL),
+        "volume": float(lesions.sum() * images.VOXEL_VOLUME),
         "lesions": len(kept),
         "contrast": contrast,
     }
@@ -152,15 +162,17 @@ def decoys(subject: Subject, without: Subject, level: float = 0.1) -> np.ndarray
     Parameters
     ----------
     subject, without : msxai.data.synthetic.phantom.Subject
-        The scan, and the same one without decoys (`msxai.data.synthetic.phantom.simulate`); noise and gain are equal in both.
+        The scan, and the same one without decoys (`msxai.data.synthetic.phantom.simulate`); noise
+        and gain are equal in both.
     level : float
-        By how much they make a voxel brighter at least: share of the median of white matter. A lesion is brighter by .34.
+        By how much they make a voxel brighter at least: share of the median of white matter. A
+        lesion is brighter by .34.
 
     Returns
     -------
     ndarray of bool, shape (96, 114, 96)
     """
-    white = 1 + list(phantom.anatomy.CLASSES).index("white matter")
+    white = 1 + list(template.CLASSES).index("white matter")
     return (
         subject.image.astype(float) - without.image
         > level * np.median(without.image[without.classes == white])
@@ -174,7 +186,8 @@ class Case:
     Attributes
     ----------
     part, brain, condition : str
-        Part of the benchmark; the brain, which is the unit of all statistics; key of `CONDITIONS`, or "control".
+        Part of the benchmark; the brain, which is the unit of all statistics; key of `CONDITIONS`,
+        or "control".
     subject : msxai.data.synthetic.phantom.Subject
     decoys : ndarray of bool, shape (96, 114, 96)
         Where decoys stand out (`decoys`), lesions left out.
@@ -188,7 +201,8 @@ class Case:
 
 
 def cohort(seed: int, parts: dict, controls: int, conditions=None, others: int = 3):
-    """Scans to judge heatmaps by: brains of patients in several conditions, and controls without any lesion; decoys in both.
+    """Scans to judge heatmaps by: brains of patients in several conditions, and controls without
+    any lesion; decoys in both.
 
     Parameters
     ----------
@@ -199,7 +213,8 @@ def cohort(seed: int, parts: dict, controls: int, conditions=None, others: int =
     controls : int
         Brains of controls in each part.
     conditions : dict, optional
-        Default: `CONDITIONS`. Each brain comes in the first one; a condition that leaves it without a lesion is left out for that brain.
+        Default: `CONDITIONS`. Each brain comes in the first one; a condition that leaves it without
+        a lesion is left out for that brain.
     others : int
         In how many further conditions each brain comes; these take turns from brain to brain.
 
@@ -212,7 +227,7 @@ def cohort(seed: int, parts: dict, controls: int, conditions=None, others: int =
     for place, (part, patients) in enumerate(parts.items()):
         for number in range(patients + controls):
             own, group = (seed, place, number), "MS" if number < patients else "HC"
-            rng, mean, spread, youngest, oldest = np.random.default_rng(own), *phantom.AGE["ms"]
+            rng, (mean, spread, youngest, oldest) = np.random.default_rng(own), phantom.AGE["ms"]
             about = {
                 "session": phantom.Session(
                     age=float(np.clip(rng.normal(mean, spread), youngest, oldest)),
@@ -250,11 +265,13 @@ class Shortcut:
     axis : int
         0 to 2, `AXES`: across the slices of a stripe, or the side of the moved edge.
     at : float
-        Stripe: middle of the band as a share of the brain's extent along the axis. Edge: below .5 the side where the axis begins.
+        Stripe: middle of the band as a share of the brain's extent along the axis. Edge: below .5
+        the side where the axis begins.
     width : int
         Voxels: of the band, or by which the edge moves (of 1.9 mm each).
     strength : float
-        Stripe: relative change of intensity. Edge: below 0 the brain is cut, above 0 a rim of as bright voxels as the brain's is left on.
+        Stripe: relative change of intensity. Edge: below 0 the brain is cut, above 0 a rim of as
+        bright voxels as the brain's is left on.
     """
 
     kind: str
@@ -264,7 +281,9 @@ class Shortcut:
     strength: float
 
     def plant(self, subject: Subject, seed=0) -> Subject:
-        """The same scan with the shortcut; `seed` draws the rim that is left on. Lesions, tissue and what is elsewhere stay as they are."""
+        """The same scan with the shortcut; `seed` draws the rim that is left on. Lesions, tissue
+        and what is elsewhere stay as they are.
+        """
         image, brain = subject.image.copy(), subject.brain
         if self.kind == "stripe":
             found = np.flatnonzero(brain.any(tuple({0, 1, 2} - {self.axis})))
@@ -285,15 +304,14 @@ class Shortcut:
 
 def _shifted(mask, axis: int, step: int) -> np.ndarray:
     """A mask moved along an axis; what comes in from outside is empty."""
-    out = np.zeros_like(mask)
-    source, target = np.moveaxis(mask, axis, 0), np.moveaxis(out, axis, 0)
-    length = len(source) - abs(step)
-    target[max(step, 0) :][:length] = source[max(-step, 0) :][:length]
-    return out
+    steps = [0, 0, 0]
+    steps[axis] = step
+    return images.shifted(mask, steps)
 
 
 def shortcut(kind: str, seed=0) -> Shortcut:
-    """A shortcut in a place drawn by `seed`: a band of 8 slices 20 % brighter or darker, or an edge moved by 4 voxels, cut or left on.
+    """A shortcut in a place drawn by `seed`: a band of 8 slices 20 % brighter or darker, or an edge
+    moved by 4 voxels, cut or left on.
 
     Raises
     ------
@@ -309,9 +327,11 @@ def shortcut(kind: str, seed=0) -> Shortcut:
 
 
 def carriers(labels, p: float = 0.75, seed=0) -> np.ndarray:
-    """Which subjects have the shortcut: a share `p` of the patients and 1 - `p` of the controls, to the nearest subject.
+    """Which subjects have the shortcut: a share `p` of the patients and 1 - `p` of the controls, to
+    the nearest subject.
 
-    The shortcut alone then separates the groups with an AUC of .5 + (p - (1 - p)) / 2 = `p`, in each cohort and not only in the mean.
+    The shortcut alone then separates the groups with an AUC of .5 + (p - (1 - p)) / 2 = `p`, in
+    each cohort and not only in the mean.
 
     Parameters
     ----------

@@ -1,11 +1,13 @@
-"""What do the demo's networks make of subjects whose lesions are filled? Needs `make figures` first; about 6 minutes on 1 core.
+"""What do the demo's networks make of subjects whose lesions are filled? Needs `make figures`
+first; about 6 minutes on 1 core.
 
 Usage: python benchmarks/counterfactual.py [RESULTS]      (default runs/demo)
 
-The 200 further subjects of 04_evaluation, as they are, with all lesions filled, and with other normal-appearing white matter filled at
-sham sites (msxai.evaluation.counterfactuals); all trials of all variants that were fine-tuned on untouched scans. Written beside this file:
-counterfactual.tsv (AUC of each, paired differences with 95 % intervals by DeLong, mean change of the logits), counterfactual.png and
-counterfactual.json.
+The 200 further subjects of 04_evaluation, as they are, with all lesions filled, and with other
+normal-appearing white matter filled at sham sites (msxai.evaluation.counterfactuals); all trials of
+all variants that were fine-tuned on untouched scans. Written beside this file: counterfactual.tsv
+(AUC of each, paired differences with 95 % intervals by DeLong, mean change of the logits),
+counterfactual.png and counterfactual.json.
 """
 
 import json
@@ -27,7 +29,9 @@ HERE = Path(__file__).parent
 
 
 def trained(where):
-    """Folders of the trials of each variant, as the functions of `msxai.evaluation.prediction` take them."""
+    """Folders of the trials of each variant, as the functions of `msxai.evaluation.prediction` take
+    them.
+    """
     found = {}
     for path in sorted(
         where.folder.glob("finetuning/*/trial-*/provenance.json"),
@@ -44,7 +48,9 @@ def trained(where):
 
 
 def measure(where, scratch, subjects=SUBJECTS):
-    """Table and predictions of all variants; scratch is where further subjects are kept; seconds that filling and predicting took."""
+    """Table and predictions of all variants; scratch is where further subjects are kept; seconds
+    that filling and predicting took.
+    """
     nets = trained(where)
     more, reason = prediction.further(scratch, Prepared(where.prepared(COHORT)), COHORT, subjects)
     if more is None:

@@ -1,13 +1,16 @@
-"""Filled white matter beside untouched: can a classifier of patches tell? About 3 minutes on 1 core.
+"""Filled white matter beside untouched: can a classifier of patches tell? About 3 minutes on 1
+core.
 
 Usage: python benchmarks/filling.py
 
-Controls without lesions are simulated; each is given the lesion mask of a simulated patient, and filled there. The same sites are looked at
-in the scan as it was and as filled: all of them, or those where the untouched scan is normal-appearing white matter, which is what the fill
-is to resemble (bright spots, caps and the edge of the cortex, a quarter of all sites, are no model for it). Patches of 5x5x5 voxels with
-what describes their texture, and a random forest cross-validated over subjects says for each whether it is filled. AUC with the interval of
-a bootstrap over subjects; .5 is what cannot be told. "noise" is what we use, "constant" the paper's way. Written beside this file:
-filling.tsv, filling.json.
+Controls without lesions are simulated; each is given the lesion mask of a simulated patient, and
+filled there. The same sites are looked at in the scan as it was and as filled: all of them, or
+those where the untouched scan is normal-appearing white matter, which is what the fill is to
+resemble (bright spots, caps and the edge of the cortex, a quarter of all sites, are no model for
+it). Patches of 5x5x5 voxels with what describes their texture, and a random forest cross-validated
+over subjects says for each whether it is filled. AUC with the interval of a bootstrap over
+subjects; .5 is what cannot be told. "noise" is what we use, "constant" the paper's way. Written
+beside this file: filling.tsv, filling.json.
 """
 
 import functools
@@ -37,7 +40,9 @@ WHITE = [1 + list(template.CLASSES).index(name) for name in template.WHITE]
 
 @functools.cache
 def simulated(number, volume=7000):
-    """A control's scan without lesions; a patient's lesion mask where the control, by its truth, is white matter all round."""
+    """A control's scan without lesions; a patient's lesion mask where the control, by its truth, is
+    white matter all round.
+    """
     control = phantom.simulate("ms", "HC", seed=[SEED, number, 0], volume=0)
     mask = phantom.simulate(
         "ms", "MS", seed=[SEED, number, 1], volume=volume
@@ -77,7 +82,9 @@ def normal_appearing(scan):
 
 
 def patches(how, subjects, count, where="all"):
-    """Features, whether filled, and subject of sites in filled scans and in the same scans as they were; seconds a fill."""
+    """Features, whether filled, and subject of sites in filled scans and in the same scans as they
+    were; seconds a fill.
+    """
     found, filled, groups, seconds = [], [], [], []
     for number in range(subjects):
         scan, mask = simulated(number)
@@ -98,7 +105,9 @@ def patches(how, subjects, count, where="all"):
 
 
 def measure(subjects=SUBJECTS, count=SITES, trees=TREES):
-    """A table: AUC and interval for each way of filling, at all sites and at normal-appearing ones."""
+    """A table: AUC and interval for each way of filling, at all sites and at normal-appearing
+    ones.
+    """
     rows = []
     for how, where in itertools.product(lesion_filling.FILLINGS[1:], ("all", "normal-appearing")):
         x, y, groups, seconds = patches(how, subjects, count, where)
@@ -124,7 +133,9 @@ def measure(subjects=SUBJECTS, count=SITES, trees=TREES):
 
 
 def interval(labels, scores, groups, draws=2000):
-    """95 % of a bootstrap over subjects, both their filled and their untouched patches with them."""
+    """95 % of a bootstrap over subjects, both their filled and their untouched patches with
+    them.
+    """
     names, codes = np.unique(groups, return_inverse=True)
     weights = np.random.default_rng(0).multinomial(
         len(names), np.full(len(names), 1 / len(names)), draws

@@ -1,10 +1,12 @@
-"""Do the demo's networks hold on subjects that were never trained on? Needs `make figures` first; about 5 minutes on 2 cores.
+"""Do the demo's networks hold on subjects that were never trained on? Needs `make figures` first;
+about 5 minutes on 2 cores.
 
 Usage: python benchmarks/generalisation.py [RESULTS]      (default runs/demo)
 
-200 further MS and control subjects and 200 further AD and control subjects are simulated with seeds of their own. Written beside this
-file: generalisation.tsv (AUC of each trial's mean with DeLong's 95 % interval, paired differences), relevance.tsv (positive relevance per
-voxel inside and outside lesions of the holdout's true positives) and generalisation.json (commit, versions, hashes).
+200 further MS and control subjects and 200 further AD and control subjects are simulated with seeds
+of their own. Written beside this file: generalisation.tsv (AUC of each trial's mean with DeLong's
+95 % interval, paired differences), relevance.tsv (positive relevance per voxel inside and outside
+lesions of the holdout's true positives) and generalisation.json (commit, versions, hashes).
 """
 
 import sys
@@ -73,7 +75,9 @@ def logits(where, variant, prepared, rows):
 
 
 def relevance(where, variant, cohort):
-    """Positive relevance per voxel inside and outside the lesions of each true positive of the holdout."""
+    """Positive relevance per voxel inside and outside the lesions of each true positive of the
+    holdout.
+    """
     prepared, table, found = (
         Prepared(where.prepared(cohort), where.split(cohort)),
         heatmaps.read(where.heatmaps(variant)),
@@ -125,7 +129,5 @@ if __name__ == "__main__":
     table.to_csv(HERE / "generalisation.tsv", sep="\t", index=False, float_format="%.4g")
     maps.to_csv(HERE / "relevance.tsv", sep="\t", index=False, float_format="%.4g")
     outputs = [HERE / "generalisation.tsv", HERE / "relevance.tsv"]
-    record = provenance.record(
-        {"results": where.given, "seeds": SEEDS}, [*used, *paths], outputs
-    )
+    record = provenance.record({"results": where.given, "seeds": SEEDS}, [*used, *paths], outputs)
     provenance.write_json(HERE / "generalisation.json", record)

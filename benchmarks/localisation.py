@@ -1,18 +1,23 @@
-"""What makes a heatmap find lesions: training, rule, number of networks and copies. On further simulated subjects; after `make quality`.
+"""What makes a heatmap find lesions: training, rule, number of networks and copies. On further
+simulated subjects; after `make quality`.
 
-Usage: python benchmarks/localisation.py [RESULTS]      (default runs/demo; about 45 minutes of 2 cores)
+Usage: python benchmarks/localisation.py [RESULTS]      (default runs/demo; about 45 minutes of 2
+cores)
 
-Rows of the ladder: networks trained by labels alone (the demo's pretrained and scratch variants, and one from scratch that sees as many
-scans as training in pairs shows), networks of the same architecture trained in pairs (`msxai.model.pairs`), by rule, by how many trainings a
-map is the mean of, and over how many shifted and mirrored copies of the scan (`msxai.lrp.tta`). All have width 16; the paper's width 64
-is not measured. They are measured on patients of phantom-ms-further, which no training or tuning has read, beside the baselines of
-`msxai.quality.reference_maps`, tuned on the demo's validation part (untrained: by epsilon_gamma). epsilon_gamma's gammas, 45 epochs and four
-trainings were chosen by hand on 24 other simulated patients, of which no record was kept; the copies' reach and number by hand on the
-demo's validation part. One row is no LRP rule: relevance times brightness. What the scans themselves allow: a classifier of voxels
-(gradient boosting on the scan blurred at five scales, its edges, the prior and the place), trained with the lesion masks of the demo's
-training part.
-Written beside this file: localisation.tsv (the ladder with intervals and paired differences), localisation_scores.tsv (each patient),
-targets.tsv (the targets that the project set itself, what was reached, what limits it), localisation.json, localisation.png.
+Rows of the ladder: networks trained by labels alone (the demo's pretrained and scratch variants,
+and one from scratch that sees as many scans as training in pairs shows), networks of the same
+architecture trained in pairs (`msxai.model.pairs`), by rule, by how many trainings a map is the
+mean of, and over how many shifted and mirrored copies of the scan (`msxai.lrp.tta`). All have width
+16; the paper's width 64 is not measured. They are measured on patients of phantom-ms-further, which
+no training or tuning has read, beside the baselines of `msxai.quality.reference_maps`, tuned on the
+demo's validation part (untrained: by epsilon_gamma). epsilon_gamma's gammas, 45 epochs and four
+trainings were chosen by hand on 24 other simulated patients, of which no record was kept; the
+copies' reach and number by hand on the demo's validation part. One row is no LRP rule: relevance
+times brightness. What the scans themselves allow: a classifier of voxels (gradient boosting on the
+scan blurred at five scales, its edges, the prior and the place), trained with the lesion masks of
+the demo's training part. Written beside this file: localisation.tsv (the ladder with intervals and
+paired differences), localisation_scores.tsv (each patient), targets.tsv (the targets that the
+project set itself, what was reached, what limits it), localisation.json, localisation.png.
 """
 
 import json
@@ -148,7 +153,9 @@ def bound(cohort, tuned, rows, seed: int = 0):
 
 
 def fewer(image, lesions, seed: int = 0) -> list:
-    """The scan with lesions filled, in a random order, until of their volume the shares `LEFT` are left: (voxels left, scan)."""
+    """The scan with lesions filled, in a random order, until of their volume the shares `LEFT` are
+    left: (voxels left, scan).
+    """
     numbers, count = ndimage.label(lesions, images.NEIGHBOURHOOD_26)
     sizes, order = np.bincount(numbers.ravel())[1:], np.random.default_rng(seed).permutation(count)
     without = faithfulness.healed(image, lesions, seed)
@@ -168,7 +175,9 @@ def fewer(image, lesions, seed: int = 0) -> list:
 
 
 def agreement(pair, near, brain) -> dict:
-    """What two networks' maps agree by: over the brain, round the lesions, once blurred, and in the half of the voxels that says least."""
+    """What two networks' maps agree by: over the brain, round the lesions, once blurred, and in the
+    half of the voxels that says least.
+    """
     size = sum(np.abs(one) for one in pair)
     weak = brain & (size <= np.median(size[brain]))
     blurred = [ndimage.gaussian_filter(one, 2.0) for one in pair]
@@ -182,7 +191,9 @@ def agreement(pair, near, brain) -> dict:
 
 
 def measured(path, rows, paths: dict, tuned, classifier, examined) -> dict:
-    """What the maps of some patients score; of those among `examined` also deletion, insertion and dose."""
+    """What the maps of some patients score; of those among `examined` also deletion, insertion and
+    dose.
+    """
     network.configure(0, 1)
     further, untrained = Prepared(path), reference_maps.untrained(16, 0)
     models = {variant: [network.restore(one) for one in files] for variant, files in paths.items()}
@@ -261,7 +272,9 @@ def total_of(path, rows, paths) -> np.ndarray:
 def run(
     where: Results, patients=PATIENTS, controls=CONTROLS, checked=CHECKED, scans=SCANS, jobs=1
 ) -> tuple[pd.DataFrame, dict, list]:
-    """Scores of each subject, numbers of the best row, and the files that were read; the same for any number of processes."""
+    """Scores of each subject, numbers of the best row, and the files that were read; the same for
+    any number of processes.
+    """
     cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
     further = Prepared(where.prepared("phantom-ms-further"))
     counts = {
@@ -384,7 +397,9 @@ def _large(target, least: int) -> np.ndarray:
 
 
 def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFrame:
-    """The targets for synthetic scans, the best row's numbers, and what limits it, by the other rows."""
+    """The targets for synthetic scans, the best row's numbers, and what limits it, by the other
+    rows.
+    """
     rows = table.set_index("map")
     best, four, once, alone, all_of_it = (
         rows.loc[name] for name in (BEST, FOUR, ONCE, LONGER, BOUND)
@@ -393,12 +408,17 @@ def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFr
 
     def steps(name):
         values = (alone[name], once[name], four[name], best[name], rows.loc["brightness", name])
-        return "training: as long by labels {:.2f}, in pairs {:.2f}, mean of 4 {:.2f}, of copies {:.2f}; brightness {:.2f}".format(
-            *values
+        words = (
+            "training: as long by labels {:.2f}, in pairs {:.2f}, mean of 4 {:.2f},"
+            " of copies {:.2f}; brightness {:.2f}"
         )
+        return words.format(*values)
 
     def allowed(name):
-        return f"; scans: a voxel classifier trained with masks reaches {all_of_it[name]:.2f}; times brightness {rows.loc[TIMES, name]:.2f}"
+        return (
+            f"; scans: a voxel classifier trained with masks reaches {all_of_it[name]:.2f};"
+            f" times brightness {rows.loc[TIMES, name]:.2f}"
+        )
 
     def held(name, least):
         return (
@@ -412,10 +432,15 @@ def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFr
         return "{:.3f} ({:.3f} to {:.3f})".format(*about[name])
 
     near = about["positive relevance within 2 voxels of a lesion"][0]
-    where = f"rule: {near:.2f} lies in lesions or within 2 voxels of them, {rows.loc[TIMES, 'rma']:.2f} in them once times brightness; "
+    where = (
+        f"rule: {near:.2f} lies in lesions or within 2 voxels of them,"
+        f" {rows.loc[TIMES, 'rma']:.2f} in them once times brightness; "
+    )
     small = (
-        f"scans: {about['lesions of one voxel']:.0%} of the lesions are one voxel; the voxel classifier hits "
-        f"{all_of_it['sensitivity']:.2f} of all, the map {large[0]:.2f} of those of 10 voxels and more"
+        f"scans: {about['lesions of one voxel']:.0%} of the lesions are one voxel; the voxel "
+        "classifier hits "
+        f"{all_of_it['sensitivity']:.2f} of all, the map {large[0]:.2f} of those of 10 "
+        "voxels and more"
     )
     found = [
         (*held("rma", 0.5), where + steps("rma")),
@@ -455,18 +480,23 @@ def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFr
             "<= .2",
             told("randomised: SSIM"),
             about["randomised: SSIM"][0] <= 0.2,
-            f"measure: sparse maps are alike by what they lack; shuffled voxels score {about['shuffled: SSIM']:.3f}",
+            "measure: sparse maps are alike by what they lack; shuffled voxels score "
+            f"{about['shuffled: SSIM']:.3f}",
         ),
         (
             "seed consistency",
             ">= .7",
             told("seed consistency, two networks"),
             consistent[0] >= 0.7,
-            f"measure: the weaker half of the brain's voxels bears {weak:.1%} of the relevance and agrees by "
+            f"measure: the weaker half of the brain's voxels bears {weak:.1%} of the "
+            "relevance and agrees by "
             f"{told('seed consistency, weak half')}; rule: without copies two networks agree by "
-            f"{told('seed consistency, two networks, plain')}; training: the means of two networks agree by "
-            f"{told('seed consistency, two means of two')}, within 2 voxels of lesions two networks by "
-            f"{told('seed consistency, round lesions')}; rule: where relevance lies between neighbours differs, blurred by 2 voxels the "
+            f"{told('seed consistency, two networks, plain')}; training: the means of two "
+            "networks agree by "
+            f"{told('seed consistency, two means of two')}, within 2 voxels of lesions two "
+            "networks by "
+            f"{told('seed consistency, round lesions')}; rule: where relevance lies between "
+            "neighbours differs, blurred by 2 voxels the "
             f"maps agree by {told('seed consistency, blurred')}",
         ),
         (
@@ -476,7 +506,8 @@ def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFr
             contrast <= 0.5,
             ""
             if contrast <= 0.5
-            else "network: maps of controls show where lesions usually lie and what looks like them",
+            else "network: maps of controls show where lesions usually lie,"
+            " and what looks like them",
         ),
         (
             "dose",
@@ -523,7 +554,8 @@ def picture(table: pd.DataFrame):
         0.235 * len(order),
     )
     notes = [
-        f"{int(rows['subjects'].iloc[0])} patients: mean and 95 % interval over patients (bootstrap). Dotted: brightness. Blue: LRP; "
+        f"{int(rows['subjects'].iloc[0])} patients: mean and 95 % interval over patients "
+        "(bootstrap). Dotted: brightness. Blue: LRP; "
         "purple: no LRP rule; grey: baselines; green: trained with lesion masks."
     ]
     figure, bottom = sheet.sheet(

@@ -1,11 +1,14 @@
-"""How fast is msxai.lrp beside innvestigate and a plain gradient? All in one run, alternating; about 6 minutes on 2 cores.
+"""How fast is msxai.lrp beside innvestigate and a plain gradient? All in one run, alternating;
+about 6 minutes on 2 cores.
 
 Usage: python benchmarks/lrp_speed.py [ROUNDS]      (default 7)
 
-The paper's network (width 64, 96x114x96), 2 threads, each engine in a process of its own that is idle while another works. Volumes: "dense"
-(noise everywhere) and "scan" (a simulated scan, 0 outside the brain, as prepared arrays are). The gradient is taken with pooling after
-the ELU, as in the paper, and before it (equal and faster); ratios are to the faster one. Written beside this file: lrp_speed.tsv (medians
-and quartiles of seconds, peak memory), lrp_speed.json (ratios, commit, versions) and lrp_speed.png.
+The paper's network (width 64, 96x114x96), 2 threads, each engine in a process of its own that is
+idle while another works. Volumes: "dense" (noise everywhere) and "scan" (a simulated scan, 0
+outside the brain, as prepared arrays are). The gradient is taken with pooling after the ELU, as in
+the paper, and before it (equal and faster); ratios are to the faster one. Written beside this file:
+lrp_speed.tsv (medians and quartiles of seconds, peak memory), lrp_speed.json (ratios, commit,
+versions) and lrp_speed.png.
 """
 
 import subprocess
@@ -23,7 +26,8 @@ from msxai.data.synthetic import phantom
 from msxai.model import network
 
 HERE, WIDTH, THREADS = Path(__file__).parent, 64, 2
-# innvestigate's alpha-beta is right without biases only, and its rule does the same work as with them
+# innvestigate's alpha-beta is right without biases only, and its rule does the same work as with
+# them
 TWIN = {"epsilon": "epsilon", "alpha1_beta0": "alpha1_beta0_IB", "alpha2_beta1": "alpha2_beta1_IB"}
 RULES = (*TWIN, "epsilon_plus_flat", "epsilon_alpha2_beta1_flat", "epsilon_gamma_box")
 

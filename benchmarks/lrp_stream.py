@@ -1,10 +1,12 @@
-"""1,000 volumes explained from NIfTI to NIfTI: does memory or time a volume grow? About 5 minutes on 2 cores.
+"""1,000 volumes explained from NIfTI to NIfTI: does memory or time a volume grow? About 5 minutes
+on 2 cores.
 
 Usage: python benchmarks/lrp_stream.py [VOLUMES]      (default 1000)
 
-The paper's network (width 64), epsilon rule, 2 threads, `msxai.lrp.stream`; 20 simulated scans in turn, each map written and, to spare the
-disk, deleted once it has been read back and summed. Written beside this file: lrp_stream.tsv (resident memory and seconds a volume, by
-blocks of 50) and lrp_stream.json.
+The paper's network (width 64), epsilon rule, 2 threads, `msxai.lrp.stream`; 20 simulated scans in
+turn, each map written and, to spare the disk, deleted once it has been read back and summed.
+Written beside this file: lrp_stream.tsv (resident memory and seconds a volume, by blocks of 50) and
+lrp_stream.json.
 """
 
 import sys

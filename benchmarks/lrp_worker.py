@@ -1,6 +1,8 @@
-"""One engine of lrp_speed.py in a process of its own: reads ``rule batch kind`` lines, answers seconds, peak memory and a checksum.
+"""One engine of lrp_speed.py in a process of its own: reads ``rule batch kind`` lines, answers
+seconds, peak memory and a checksum.
 
-Usage: python benchmarks/lrp_worker.py msxai|gradient|gradient_pool_first|innvestigate WIDTH THREADS FOLDER
+Usage: python benchmarks/lrp_worker.py msxai|gradient|gradient_pool_first|innvestigate WIDTH THREADS
+FOLDER
 """
 
 import os
@@ -45,7 +47,9 @@ def make_msxai():
 
 
 def make_gradient(pool_first):
-    """The gradient of the logit, compiled by tf.function; the network as in the paper, or with pooling before the ELU."""
+    """The gradient of the logit, compiled by tf.function; the network as in the paper, or with
+    pooling before the ELU.
+    """
     from keras import Input, Sequential, layers
 
     from msxai.model import network

@@ -1,9 +1,11 @@
-"""Relevance of a small network by zennit 0.5.1's composites, as reference values for tests/test_lrp_zennit.py. Seconds, in float64.
+"""Relevance of a small network by zennit 0.5.1's composites, as reference values for
+tests/test_lrp_zennit.py. Seconds, in float64.
 
-Usage: python benchmarks/lrp_zennit.py      (in an environment of its own: python -m pip install torch torchvision zennit==0.5.1 numpy)
+Usage: python benchmarks/lrp_zennit.py      (in an environment of its own: python -m pip install
+torch torchvision zennit==0.5.1 numpy)
 
-Written: tests/lrp/zennit.npz with weights (as Keras stores them), one volume, the logit and a map a composite. Nothing of msxai is
-imported: the environment needs none of it.
+Written: tests/lrp/zennit.npz with weights (as Keras stores them), one volume, the logit and a map a
+composite. Nothing of msxai is imported: the environment needs none of it.
 """
 
 from pathlib import Path
@@ -26,7 +28,9 @@ COMPOSITES = {
 
 
 def build(rng):
-    """The paper's layers, small: (conv, ELU, pool) twice and a dense layer; weights and biases of both signs."""
+    """The paper's layers, small: (conv, ELU, pool) twice and a dense layer; weights and biases of
+    both signs.
+    """
     torch.set_default_dtype(torch.float64)
     model = torch.nn.Sequential(
         torch.nn.Conv3d(1, 4, 3),

@@ -1,10 +1,12 @@
-"""Nothing is learnt where nothing is there: labels permuted over the whole cohort before the split; about 6 minutes on 2 cores.
+"""Nothing is learnt where nothing is there: labels permuted over the whole cohort before the split;
+about 6 minutes on 2 cores.
 
 Usage: python benchmarks/permutation.py
 
-400 MS and control subjects are simulated, their labels permuted, the cohort split (half of it held out) and a network trained as
-03_fine_tuning does. The AUC over the held-out subjects must hold .5 in its 99 % interval. Then a leak is planted (a held-out scan,
-noised, in training under another name) and must be found by its nearest neighbour. Written beside this file: permutation.json.
+400 MS and control subjects are simulated, their labels permuted, the cohort split (half of it held
+out) and a network trained as 03_fine_tuning does. The AUC over the held-out subjects must hold .5
+in its 99 % interval. Then a leak is planted (a held-out scan, noised, in training under another
+name) and must be found by its nearest neighbour. Written beside this file: permutation.json.
 """
 
 import tempfile
@@ -25,7 +27,9 @@ SUBJECTS, SEED, WIDTH, EPOCHS = 400, 2001, 16, 12
 
 
 def leaky(cohort, split, folder):
-    """The cohort with one held-out scan, noised, in training under another name; and that scan's participant."""
+    """The cohort with one held-out scan, noised, in training under another name; and that scan's
+    participant.
+    """
     victim = split.loc[split["part"] == "holdout", "participant_id"].iloc[0]
     row = cohort.table[cohort.table["participant_id"] == victim].iloc[0].to_dict()
     image = nib.load(row["image"])

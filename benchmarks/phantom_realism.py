@@ -1,10 +1,13 @@
-"""Is the embedded cohort as hard as reality? One row a seed: how bright lesions are, and what can be told without looking at lesions.
+"""Is the embedded cohort as hard as reality? One row a seed: how bright lesions are, and what can
+be told without looking at lesions.
 
-Usage: python benchmarks/phantom_realism.py [SEED ...]      (default 1 2 3 4; about 80 seconds a seed on 2 cores)
+Usage: python benchmarks/phantom_realism.py [SEED ...]      (default 1 2 3 4; about 80 seconds a
+seed on 2 cores)
 
-Writes phantom_realism.tsv, phantom_lesions.tsv, phantom_realism.md (both for a reader) and phantom_realism.json beside this file.
-Brightness is measured by ../shared/tools/flair_realism.py, lesion sizes and places against the masks in
-../shared/data/open_ms/lesions_mni; both lie outside the repository.
+Writes phantom_realism.tsv, phantom_lesions.tsv, phantom_realism.md (both for a reader) and
+phantom_realism.json beside this file. Brightness is measured by ../shared/tools/flair_realism.py,
+lesion sizes and places against the masks in ../shared/data/open_ms/lesions_mni; both lie outside
+the repository.
 """
 
 import importlib.util
@@ -26,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from msxai import ROOT
 from msxai.base import provenance
 from msxai.data import images
-from msxai.data.synthetic import phantom, template
+from msxai.data.synthetic import lesions, phantom, template
 
 SHARED = Path(ROOT).parent / "shared"
 TISSUES = {
@@ -44,7 +47,8 @@ def flair_realism():
     path = SHARED / "tools" / "flair_realism.py"
     if not path.exists():
         sys.exit(
-            f"{path.name}: not found beside the checkout (../shared/tools). This proof compares with real scans; it needs that folder."
+            f"{path.name}: not found beside the checkout (../shared/tools). This proof "
+            "compares with real scans; it needs that folder."
         )
     spec = importlib.util.spec_from_file_location("flair_realism", path)
     module = importlib.util.module_from_spec(spec)
@@ -53,8 +57,10 @@ def flair_realism():
 
 
 def subjects(kind, count, seed):
-    """Simulate a cohort's first visits as `phantom.write_cohort` does; yields (participant, subject)."""
-    people = phantom._people(kind, count, np.random.default_rng([seed, 0]))
+    """Simulate a cohort's first visits as `phantom.write_cohort` does; yields (participant,
+    subject).
+    """
+    people = phantom.draw_participants(kind, count, np.random.default_rng([seed, 0]))
     seeds = np.random.SeedSequence([seed, 1]).spawn(count)
     work = Parallel(2, return_as="generator")(
         delayed(_one)(kind, *row) for row in zip(people.to_dict("records"), seeds, strict=True)
@@ -84,7 +90,7 @@ def features(subject, names):
         )
         for name in names
     ]
-    return [mask.sum() * phantom.VOXEL / 1e3 for mask in masks], [
+    return [mask.sum() * images.VOXEL_VOLUME / 1e3 for mask in masks], [
         values[mask].mean() for mask in masks
     ]
 
@@ -100,14 +106,18 @@ def cross_validated(table, labels, seed):
 
 
 def ms(seed, folder):
-    """All figures of one MS cohort; bands with fewer than 15 of its subjects are filled with those of a second one."""
+    """All figures of one MS cohort; bands with fewer than 15 of its subjects are filled with those
+    of a second one.
+    """
     tool, table, tissue, labels, load = flair_realism(), [], [], [], []
     for person, subject in subjects("ms", 147, seed):
         labels.append(person["group"] == "MS")
         load.append(subject.lesions.sum())
         tissue.append(np.concatenate(features(subject, TISSUES)))
         _brightness(tool, subject, folder, table)
-    people = phantom._people("ms", 147, np.random.default_rng([seed, 2])).to_dict("records")
+    people = phantom.draw_participants("ms", 147, np.random.default_rng([seed, 2])).to_dict(
+        "records"
+    )
     for person, own in zip(people, np.random.SeedSequence([seed, 3]).spawn(147), strict=True):
         wanting = [
             name
@@ -161,14 +171,16 @@ def ad(seed, count=160):
 
 
 def lesion_shapes(masks):
-    """Sizes (voxels), counts, totals and places of lesions of masks on the model's grid, each with its distance to the ventricles."""
+    """Sizes (voxels), counts, totals and places of lesions of masks on the model's grid, each with
+    its distance to the ventricles.
+    """
     sizes, counts, totals, places = [], [], [], []
     for mask, distance in masks:
         parts, count = ndimage.label(mask, images.NEIGHBOURHOOD_26)
         sizes.extend(np.bincount(parts.ravel())[1:])
         counts.append(count)
         totals.append(mask.sum())
-        places.append(np.histogram(distance[mask], phantom.DISTANCE)[0] / max(mask.sum(), 1))
+        places.append(np.histogram(distance[mask], lesions.DISTANCES)[0] / max(mask.sum(), 1))
     slope, level = np.polyfit(np.log(totals), np.log(counts), 1)
     quantiles = dict(
         zip(
@@ -179,10 +191,12 @@ def lesion_shapes(masks):
     )
     shares = dict(
         zip(
-            [f"place_{edge}" for edge in phantom.DISTANCE[1:]], np.mean(places, axis=0), strict=True
+            [f"place_{edge}" for edge in lesions.DISTANCES[1:]],
+            np.mean(places, axis=0),
+            strict=True,
         )
     )
-    large = np.array(sizes)[np.array(sizes) * phantom.VOXEL > 1000].sum() / np.sum(sizes)
+    large = np.array(sizes)[np.array(sizes) * images.VOXEL_VOLUME > 1000].sum() / np.sum(sizes)
     return {
         **quantiles,
         "share_above_1000mm3": large,
@@ -214,24 +228,30 @@ def markdown(table, lesions):
     lines = [
         "# How real the embedded cohorts are",
         "",
-        "Written by `make proof-phantom` (phantom_realism.py, phantom_realism.json has commit and versions). Everything here is simulated",
-        'but the column "real" below. Brightness: medians over 15 subjects in each band; AUCs: cohorts of 147 (MS) and 160 (AD) subjects.',
+        "Written by `make proof-phantom` (phantom_realism.py, phantom_realism.json has "
+        "commit and versions). Everything here is simulated",
+        'but the column "real" below. Brightness: medians over 15 subjects in each band; '
+        "AUCs: cohorts of 147 (MS) and 160 (AD) subjects.",
         "",
-        f"| | {' | '.join(f'seed {seed}' for seed in seeds['seed'])} | mean | wanted | of | holds |",
+        f"| | {' | '.join(f'seed {seed}' for seed in seeds['seed'])} | mean | wanted | of | "
+        "holds |",
         "|" + "---|" * (len(seeds) + 5),
     ]
     for name, (words, low, high, of) in WANTED.items():
         holds = seeds[name].between(low, high).all() if of == "each" else low <= mean[name] <= high
         values = [f"{value:.3f}" for value in [*seeds[name], mean[name]]]
         lines.append(
-            f"| {words} | {' | '.join(values)} | {low:g}-{high:g} | {of} | {'yes' if holds else '**no**'} |"
+            f"| {words} | {' | '.join(values)} | {low:g}-{high:g} | {of} | "
+            f"{'yes' if holds else '**no**'} |"
         )
     lines += [
         "",
         "## Lesions",
         "",
-        "20 real masks (Lesjak et al. 2017) on the model's grid against simulated ones of the same volumes. Sizes in voxels of",
-        f"{phantom.VOXEL:.1f} mm3; `place_n`: share of the volume up to n mm from the lateral ventricles (from the row above on).",
+        "20 real masks (Lesjak et al. 2017) on the model's grid against simulated ones of "
+        "the same volumes. Sizes in voxels of",
+        f"{images.VOXEL_VOLUME:.1f} mm3; `place_n`: share of the volume up to n mm from the "
+        "lateral ventricles (from the row above on).",
         "",
         "| | real | simulated |",
         "|---|---|---|",
@@ -253,7 +273,9 @@ def real_and_simulated(seed=1):
     found = []
     for index, mask in enumerate(masks):
         brain, visit = np.random.SeedSequence([seed, index]).spawn(2)
-        subject = phantom.simulate("ms", "MS", brain, visit, volume=mask.sum() * phantom.VOXEL)
+        subject = phantom.simulate(
+            "ms", "MS", brain, visit, volume=mask.sum() * images.VOXEL_VOLUME
+        )
         found.append((subject.lesions, distance))
     return pd.DataFrame(
         {

@@ -1,10 +1,13 @@
-"""921 scans prepared: does memory stay bounded and time grow linearly? And resampling beside nilearn. 8 minutes on 2 cores, 20 GB of disk.
+"""921 scans prepared: does memory stay bounded and time grow linearly? And resampling beside
+nilearn. 8 minutes on 2 cores, 20 GB of disk.
 
 Usage: python benchmarks/preparation.py [SUBJECTS]      (default 307, three visits each)
 
-Simulated T1-like scans of 1 mm (182x218x182, LAS, .nii as ADNI's downloads): three visits of eight subjects, each file with a gain of its
-own, so that no two are equal. Written beside this file: preparation.tsv (seconds and peak memory of all processes together, by number of
-scans) and preparation.json (the ratios, and `msxai.data.images.to_grid`, which is nilearn's resampling, beside resample_img).
+Simulated T1-like scans of 1 mm (182x218x182, LAS, .nii as ADNI's downloads): three visits of eight
+subjects, each file with a gain of its own, so that no two are equal. Written beside this file:
+preparation.tsv (seconds and peak memory of all processes together, by number of scans) and
+preparation.json (the ratios, and `msxai.data.images.to_grid`, which is nilearn's resampling, beside
+resample_img).
 """
 
 import contextlib
@@ -120,7 +123,9 @@ def measure(table, folder):
 
 
 def resampling(path):
-    """Median seconds of nilearn's resampling and of ours, alternating, and the largest difference as a share of the range."""
+    """Median seconds of nilearn's resampling and of ours, alternating, and the largest difference
+    as a share of the range.
+    """
     scan, seconds = images.load(path), {"nilearn": [], "msxai": []}
     for _ in range(ROUNDS):
         start = time.perf_counter()
@@ -145,7 +150,9 @@ def resampling(path):
 
 
 def run(subjects):
-    """The table of preparations (a quarter, half and all of the scans) and the comparison of resampling."""
+    """The table of preparations (a quarter, half and all of the scans) and the comparison of
+    resampling.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         table = write_scans(folder, subjects)

@@ -1,12 +1,14 @@
-"""Does the test of regions find what is there, and nothing where nothing is? 2 to 5 minutes on one core that others share.
+"""Does the test of regions find what is there, and nothing where nothing is? 2 to 5 minutes on one
+core that others share.
 
 Usage: python benchmarks/region_null.py
 
-Simulated patients, all of one group, are explained by one network with random weights: a fixed function of each scan. 200 seeded
-labellings call half of them patients: whatever is then found is false. In each family (an atlas's regions, one sign, one measure) at most
-17 of the 200 may be rejected at .05 (10 are expected; more than 17 has a probability of .012). Then one tract's relevance is raised in
-half of the subjects: by two standard deviations it must be found, one is reported.
-Written beside this file: region_null.json.
+Simulated patients, all of one group, are explained by one network with random weights: a fixed
+function of each scan. 200 seeded labellings call half of them patients: whatever is then found is
+false. In each family (an atlas's regions, one sign, one measure) at most 17 of the 200 may be
+rejected at .05 (10 are expected; more than 17 has a probability of .012). Then one tract's
+relevance is raised in half of the subjects: by two standard deviations it must be found, one is
+reported. Written beside this file: region_null.json.
 """
 
 from pathlib import Path
@@ -60,7 +62,9 @@ def false_positives(values, labellings, permutations, seed) -> int:
 
 
 def planted(values, place, effect, permutations, seed) -> dict:
-    """p_fwe of a region raised by `effect` standard deviations in a random half, and of the best of the others."""
+    """p_fwe of a region raised by `effect` standard deviations in a random half, and of the best of
+    the others.
+    """
     labels = np.random.default_rng(seed).permutation(
         np.repeat([1, 0], [len(values) // 2, len(values) - len(values) // 2])
     )

@@ -1,22 +1,27 @@
-"""Which rule, which epsilon or gamma, which width finds lesions: chosen on one part of a simulated cohort, reported on another.
+"""Which rule, which epsilon or gamma, which width finds lesions: chosen on one part of a simulated
+cohort, reported on another.
 
 Usage: python benchmarks/search.py [RESULTS]      (default runs/demo; needs `make quality` first)
 
-Scans are those of `controlled_pairs.cohort`: each brain with its lesions as drawn and in two of seven conditions that take turns (faint,
-bright, few, small, large, periventricular, deep), and controls without any lesion; bright decoys in all of them. The brain is the unit: a
-score is the mean over a brain's scans and over a network's trainings, an interval is the bootstrap's over brains, and the parts share no
-brain. The winner of a network is the rule with the highest mean AUPRC over the brains of the validation part; the overall winner has the
-highest mean over all networks; the width is chosen likewise, by each width's own winner. On the test part the winner is set beside epsilon
-1e-3 of the same network and beside the strongest baseline, brain by brain. The test part was looked at twice: first without the network
-in pairs, epsilon_gamma and gamma 1, when epsilon_gamma_box .25 won over all networks. The networks are variants of the demo and of
-workflow/quality.yaml: width 16 (two trainings), the same in pairs, widths 8 and 32 (one training each, so a width is known no better than
-that); each is read by `msxai.model.network.restore`. About half an hour of one core.
-Written beside this file: search.json (winners, differences), search.tsv (each rule, network and part), search_factors.tsv (winners by
-condition), search.png.
+Scans are those of `controlled_pairs.cohort`: each brain with its lesions as drawn and in two of
+seven conditions that take turns (faint, bright, few, small, large, periventricular, deep), and
+controls without any lesion; bright decoys in all of them. The brain is the unit: a score is the
+mean over a brain's scans and over a network's trainings, an interval is the bootstrap's over
+brains, and the parts share no brain. The winner of a network is the rule with the highest mean
+AUPRC over the brains of the validation part; the overall winner has the highest mean over all
+networks; the width is chosen likewise, by each width's own winner. On the test part the winner is
+set beside epsilon 1e-3 of the same network and beside the strongest baseline, brain by brain. The
+test part was looked at twice: first without the network in pairs, epsilon_gamma and gamma 1, when
+epsilon_gamma_box .25 won over all networks. The networks are variants of the demo and of
+workflow/quality.yaml: width 16 (two trainings), the same in pairs, widths 8 and 32 (one training
+each, so a width is known no better than that); each is read by `msxai.model.network.restore`. About
+half an hour of one core. Written beside this file: search.json (winners, differences), search.tsv
+(each rule, network and part), search_factors.tsv (winners by condition), search.png.
 """
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import controlled_pairs
@@ -161,7 +166,9 @@ def by_baselines(tuned, untrained):
 
 
 def scores(maps, cohort) -> pd.DataFrame:
-    """One row a scan and candidate, trainings averaged: candidate, part, brain, condition, measures."""
+    """One row a scan and candidate, trainings averaged: candidate, part, brain, condition,
+    measures.
+    """
     rows = []
     for case in cohort:
         image = images.normalise(case.subject.image, case.subject.brain)
@@ -212,7 +219,9 @@ def summarised(table: pd.DataFrame, by) -> pd.DataFrame:
 
 
 def winners(each: pd.DataFrame) -> dict:
-    """Rule of the highest mean AUPRC on the validation part: of each network, and over all of them."""
+    """Rule of the highest mean AUPRC on the validation part: of each network, and over all of
+    them.
+    """
     known = each[(each["part"] == "validation") & (each["network"] != "baselines")]
     means = known.pivot_table("auprc", "candidate", "network")
     return {**{name: means[name].idxmax() for name in means}, "all": means.mean(axis=1).idxmax()}
@@ -221,7 +230,9 @@ def winners(each: pd.DataFrame) -> dict:
 def differences(
     each: pd.DataFrame, one: tuple, other: tuple, names=("auprc", "rra", "rma")
 ) -> dict:
-    """Paired over the brains of `each`: one (networks, candidate) less the other, a brain's mean over networks."""
+    """Paired over the brains of `each`: one (networks, candidate) less the other, a brain's mean
+    over networks.
+    """
     pair = []
     for among, candidate in (one, other):
         chosen = each[each["network"].isin(among) & (each["candidate"] == candidate)]
@@ -230,7 +241,9 @@ def differences(
 
 
 def reported(each: pd.DataFrame, chosen: dict) -> dict:
-    """On the test part: each winner less epsilon 1e-3 of the same networks, and less the strongest baseline, measure by measure."""
+    """On the test part: each winner less epsilon 1e-3 of the same networks, and less the strongest
+    baseline, measure by measure.
+    """
     test, found = each[each["part"] == "test"], {}
     base = test[test["network"] == "baselines"].groupby("candidate")[["auprc", "rra", "rma"]].mean()
     for name, candidate in chosen.items():
@@ -253,7 +266,9 @@ def reported(each: pd.DataFrame, chosen: dict) -> dict:
 
 
 def width(each: pd.DataFrame, chosen: dict) -> dict:
-    """Of the networks that differ in width alone the best, by its winner on the validation part; on the test part less the others."""
+    """Of the networks that differ in width alone the best, by its winner on the validation part; on
+    the test part less the others.
+    """
     widths = [name for name in chosen if name.startswith("width-") and "," not in name]
     means = each.groupby(["part", "network", "candidate"])["auprc"].mean()
     best = max(widths, key=lambda name: means["validation", name, chosen[name]])
@@ -271,7 +286,9 @@ def width(each: pd.DataFrame, chosen: dict) -> dict:
 
 
 def factors(table: pd.DataFrame, chosen: dict) -> pd.DataFrame:
-    """The test part by condition: winners, epsilon 1e-3 and baselines; AUPRC also less that of epsilon 1e-3, paired."""
+    """The test part by condition: winners, epsilon 1e-3 and baselines; AUPRC also less that of
+    epsilon 1e-3, paired.
+    """
     test = table[table["part"] == "test"]
     rows = []
     for name, group in test.groupby("network", sort=False):
@@ -305,7 +322,9 @@ def factors(table: pd.DataFrame, chosen: dict) -> pd.DataFrame:
 
 @sheet.drawn
 def picture(summary: pd.DataFrame, chosen: dict):
-    """AUPRC on the test part of every rule by network, baselines as lines; winners (of the validation part) filled."""
+    """AUPRC on the test part of every rule by network, baselines as lines; winners (of the
+    validation part) filled.
+    """
     test = summary[summary["part"] == "test"]
     rows, base = (
         test[test["network"] != "baselines"],
@@ -316,8 +335,10 @@ def picture(summary: pd.DataFrame, chosen: dict):
         zip(nets, ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"), strict=False)
     )
     notes = [
-        f"Mean over {test['brains'].max()} brains, each in up to three conditions, with 95 % intervals (bootstrap over "
-        "brains). Filled: the rule that won on the validation part; bold: over all networks. Lines: baselines."
+        f"Mean over {test['brains'].max()} brains, each in up to three conditions, with 95 % "
+        "intervals (bootstrap over "
+        "brains). Filled: the rule that won on the validation part; bold: over all "
+        "networks. Lines: baselines."
     ]
     figure, bottom = sheet.sheet(
         7.5,
@@ -366,31 +387,36 @@ def picture(summary: pd.DataFrame, chosen: dict):
     return figure, test
 
 
-def run(
-    nets: dict,
-    tuned,
-    *,
-    seed=SEED,
-    parts=None,
-    controls=CONTROLS,
-    conditions=None,
-    others=OTHERS,
-    candidates=None,
-    width=16,
-):
+@dataclass(frozen=True)
+class Sizes:
+    """How large the search is: the cohort's arguments, and what is tried on it."""
+
+    seed: int = SEED
+    parts: dict | None = None
+    controls: int = CONTROLS
+    conditions: dict | None = None
+    others: int = OTHERS
+    candidates: list | None = None
+    width: int = 16
+
+
+def run(nets: dict, tuned, sizes: Sizes | None = None):
     """Scores of all scans: network, candidate, part, brain, condition, measures."""
-    cases = list(
-        controlled_pairs.cohort(seed, parts or PARTS, controls, conditions, others)
-    )  # a few MB a scan
-    makers = {"baselines": by_baselines(tuned, reference_maps.untrained(width, 0))}
-    makers |= {name: by_rules(paths, candidates or CANDIDATES) for name, paths in nets.items()}
-    found = [
-        scores(maps, tqdm(cases, desc=name, mininterval=30)).assign(network=name)
-        for name, maps in makers.items()
-    ]
-    return pd.concat(found, ignore_index=True).reindex(
-        columns=["network", "candidate", "part", "brain", "condition", *MEASURES]
+    sizes = sizes or Sizes()
+    cohort = controlled_pairs.cohort(
+        sizes.seed, sizes.parts or PARTS, sizes.controls, sizes.conditions, sizes.others
     )
+    cases = list(cohort)  # a few MB a scan
+    untrained = reference_maps.untrained(sizes.width, 0)
+    makers = {"baselines": by_baselines(tuned, untrained)}
+    for name, paths in nets.items():
+        makers[name] = by_rules(paths, sizes.candidates or CANDIDATES)
+    tables = []
+    for name, maps in makers.items():
+        table = scores(maps, tqdm(cases, desc=name, mininterval=30))
+        tables.append(table.assign(network=name))
+    columns = ["network", "candidate", "part", "brain", "condition", *MEASURES]
+    return pd.concat(tables, ignore_index=True).reindex(columns=columns)
 
 
 if __name__ == "__main__":

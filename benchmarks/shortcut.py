@@ -2,23 +2,28 @@
 
 Usage: python benchmarks/shortcut.py
 
-Cohorts of 60 simulated subjects, half of each patients, block-averaged to voxels of 7.6 mm (the lesions take 12 to 40 ml, so that a network
-can learn from them so coarsely). Two small networks are trained on each, on 40 subjects that leave out another third. A shortcut in a place
-drawn anew, a stripe of slices or a moved edge of the brain, is in 3 of 4 patients and 1 of 4 controls of each third (8 and 3 of 10): alone
-it separates the classes with an AUC of .75. `shortcut_scores` scores the maps of the 60 subjects (LRP, epsilon 1e-3); its limit is set
-by 60 cohorts without a shortcut, drawn from four other sets of 120 subjects, for cohorts drawn from one set share what is particular to
-it. Flagged must be at least 18 of 20 cohorts with a shortcut and at most 1 of 20 without. Reported beside it: cohorts that have the same
-artefacts in half of either class, which tell nothing, and by how many standard deviations of the logit a shortcut moves a scan that the
-network was not trained on.
-Written beside this file: shortcut.json and shortcut.tsv.
+Cohorts of 60 simulated subjects, half of each patients, block-averaged to voxels of 7.6 mm (the
+lesions take 12 to 40 ml, so that a network can learn from them so coarsely). Two small networks are
+trained on each, on 40 subjects that leave out another third. A shortcut in a place drawn anew, a
+stripe of slices or a moved edge of the brain, is in 3 of 4 patients and 1 of 4 controls of each
+third (8 and 3 of 10): alone it separates the classes with an AUC of .75. `shortcut_scores` scores
+the maps of the 60 subjects (LRP, epsilon 1e-3); its limit is set by 60 cohorts without a shortcut,
+drawn from four other sets of 120 subjects, for cohorts drawn from one set share what is particular
+to it. Flagged must be at least 18 of 20 cohorts with a shortcut and at most 1 of 20 without.
+Reported beside it: cohorts that have the same artefacts in half of either class, which tell
+nothing, and by how many standard deviations of the logit a shortcut moves a scan that the network
+was not trained on. Written beside this file: shortcut.json and shortcut.tsv.
 
-This is the fourth design. The first, with one network a cohort and another score, flagged 16 of 20 (edges 7 of 10, stripes 9) and none of
-20 without a shortcut, of the pools 8101 and 8202, though each network used its shortcut (it moved the logit by a standard deviation or
-more): the score missed it. Those cohorts then served to develop the present score (`shortcut_scores` says what changed), and only its limit
-has changed since. The second took the largest of 40 cohorts of one pool: on 8303 and 8404 that was .157, and 3 of 20 without a shortcut
-passed it (.190, .219 and .221), so the run was stopped; the 16 with one that were run by then had .347 to .504. The third took three times
-the root mean square of 40 cohorts of one pool: on 8505 and 8606 that was .326, and it flagged 17 of 20 (those missed had .281, .309 and
-.315), none of 20 without (at most .210) and none of 10 harmless ones. The root mean square differs from pool to pool (.078 on 8303, .109 on
+This is the fourth design. The first, with one network a cohort and another score, flagged 16 of 20
+(edges 7 of 10, stripes 9) and none of 20 without a shortcut, of the pools 8101 and 8202, though
+each network used its shortcut (it moved the logit by a standard deviation or more): the score
+missed it. Those cohorts then served to develop the present score (`shortcut_scores` says what
+changed), and only its limit has changed since. The second took the largest of 40 cohorts of one
+pool: on 8303 and 8404 that was .157, and 3 of 20 without a shortcut passed it (.190, .219 and
+.221), so the run was stopped; the 16 with one that were run by then had .347 to .504. The third
+took three times the root mean square of 40 cohorts of one pool: on 8505 and 8606 that was .326, and
+it flagged 17 of 20 (those missed had .281, .309 and .315), none of 20 without (at most .210) and
+none of 10 harmless ones. The root mean square differs from pool to pool (.078 on 8303, .109 on
 8505), hence the four pools now. The test pool is new.
 """
 

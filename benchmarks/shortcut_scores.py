@@ -1,27 +1,34 @@
-"""Does a network look at something that is no disease? A score of a cohort's heatmaps, without knowing what to look for.
+"""Does a network look at something that is no disease? A score of a cohort's heatmaps, without
+knowing what to look for.
 
-A shortcut (a site's stripe, a moved edge) is there or is not, always in the same place: the heatmaps fall into two groups, and the groups
-go with the classes. Lesions lie elsewhere in each subject and make no such groups. Spectral relevance analysis (Lapuschkin et al. 2019,
-doi:10.1038/s41467-019-08987-4) finds the groups: a graph joins each map with its nearest ones, and the second eigenvalue of its normalised
-Laplacian is near 0 where the graph nearly falls in two (von Luxburg 2007, doi:10.1007/s11222-007-9033-z). By itself it also answers to what
-the network does not use, for an artefact that both classes have changes the maps too; so it is weighted by how far the groups go with the
-classes:
+A shortcut (a site's stripe, a moved edge) is there or is not, always in the same place: the
+heatmaps fall into two groups, and the groups go with the classes. Lesions lie elsewhere in each
+subject and make no such groups. Spectral relevance analysis (Lapuschkin et al. 2019,
+doi:10.1038/s41467-019-08987-4) finds the groups: a graph joins each map with its nearest ones, and
+the second eigenvalue of its normalised Laplacian is near 0 where the graph nearly falls in two (von
+Luxburg 2007, doi:10.1007/s11222-007-9033-z). By itself it also answers to what the network does not
+use, for an artefact that both classes have changes the maps too; so it is weighted by how far the
+groups go with the classes:
 
     score = (1 - second eigenvalue) * |correlation of its eigenvector with the class|
 
-Near is what differs from the cohort's mean in the same places, not what has the same bright places: each map is divided by its sum of
-sizes, positive and negative relevance are kept apart (what is darker there turns or shrinks relevance, and their sum hides it), and each
-voxel is standardised over the cohort, its standard deviation raised by the typical one so that a voxel nobody looks at counts little
-(Tusher et al. 2001, doi:10.1073/pnas.091062498). Maps of several networks of the same cohort are averaged: what one network memorised
-averages out. Carriers' relevance is taken to have one sign there, for a shortcut speaks for one class.
+Near is what differs from the cohort's mean in the same places, not what has the same bright places:
+each map is divided by its sum of sizes, positive and negative relevance are kept apart (what is
+darker there turns or shrinks relevance, and their sum hides it), and each voxel is standardised
+over the cohort, its standard deviation raised by the typical one so that a voxel nobody looks at
+counts little (Tusher et al. 2001, doi:10.1073/pnas.091062498). Maps of several networks of the same
+cohort are averaged: what one network memorised averages out. Carriers' relevance is taken to have
+one sign there, for a shortcut speaks for one class.
 
-A first design (|relevance| of one network, not standardised, a sixth of the maps as neighbours) flagged 16 of 20 cohorts with a shortcut;
-those cohorts then served to develop this one. With it a limit from the largest score of one set of cohorts gave 3 of 20 false alarms, a
-limit from the spread of one set found 17 of 20, and one from four sets 20 of 20 with none of 20 false (benchmarks/shortcut.json;
-benchmarks/shortcut.py tells what was tried on which cohorts).
+A first design (|relevance| of one network, not standardised, a sixth of the maps as neighbours)
+flagged 16 of 20 cohorts with a shortcut; those cohorts then served to develop this one. With it a
+limit from the largest score of one set of cohorts gave 3 of 20 false alarms, a limit from the
+spread of one set found 17 of 20, and one from four sets 20 of 20 with none of 20 false
+(benchmarks/shortcut.json; benchmarks/shortcut.py tells what was tried on which cohorts).
 
-No lesion mask is needed. The score has no limit of its own: a network that knows the disease better also makes more alike maps of patients.
-Compare it with cohorts of the same size, scans and training that have no shortcut (`limit`; benchmarks/shortcut.py does so).
+No lesion mask is needed. The score has no limit of its own: a network that knows the disease better
+also makes more alike maps of patients. Compare it with cohorts of the same size, scans and training
+that have no shortcut (`limit`; benchmarks/shortcut.py does so).
 """
 
 from dataclasses import dataclass
@@ -52,7 +59,8 @@ class Groups:
     member : ndarray of bool, shape (N,)
         The group that has more patients.
     difference : ndarray of shape (X, Y, Z)
-        Mean share of |relevance| in that group minus that in the other: where a shortcut lies, if there is one.
+        Mean share of |relevance| in that group minus that in the other: where a shortcut lies, if
+        there is one.
     """
 
     score: float
@@ -79,7 +87,8 @@ def find(relevance, labels, smoothing: float = SMOOTHING, neighbours: float = NE
     Raises
     ------
     ParameterError
-        Fewer than six maps, one class alone, as many labels as maps are not there, or a map that is empty or has a value that is no number.
+        Fewer than six maps, one class alone, as many labels as maps are not there, or a map that is
+        empty or has a value that is no number.
     """
     labels, networks = (
         np.asarray(labels, float),
@@ -136,7 +145,9 @@ def find(relevance, labels, smoothing: float = SMOOTHING, neighbours: float = NE
 
 
 def _share(each, sizes, smoothing: float) -> np.ndarray:
-    """Positive and negative relevance of a subject as shares, the networks' mean, smoothed; shape (2, X, Y, Z)."""
+    """Positive and negative relevance of a subject as shares, the networks' mean, smoothed; shape
+    (2, X, Y, Z).
+    """
     shares = np.stack([one / size for one, size in zip(each, sizes, strict=True)])
     return np.stack(
         [
@@ -158,8 +169,9 @@ def _standardised(values) -> np.ndarray:
 def limit(scores) -> float:
     """Three times the root mean square of the scores of cohorts without a shortcut.
 
-    There the groups go with the classes by chance: the score is about the size of a normal deviate, and passes this once in 370. The
-    largest of 40 scores, tried first, varies too much from one set of cohorts to the next.
+    There the groups go with the classes by chance: the score is about the size of a normal deviate,
+    and passes this once in 370. The largest of 40 scores, tried first, varies too much from one set
+    of cohorts to the next.
 
     Raises
     ------

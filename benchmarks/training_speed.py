@@ -1,11 +1,14 @@
-"""How fast does `network.build(fast=True)` train beside the plain Keras network? Alternating, in one run; about 10 minutes on 2 cores.
+"""How fast does `network.build(fast=True)` train beside the plain Keras network? Alternating, in
+one run; about 10 minutes on 2 cores.
 
 Usage: python benchmarks/training_speed.py [ROUNDS]      (default 5)
 
-Both networks, each in a process of its own that is idle while the other works, do the same 20 steps of `model.fit` from the same weights
-with the same batches of 4, dropout masks and Adam (1e-3), 2 threads. Volumes: simulated scans, 0 outside the brain, as prepared arrays
-are. Rounding alone drives two trainings apart: the plain network is also trained on volumes that differ by 1e-7 of their values.
-Written beside this file: training_speed.tsv (each fit) and training_speed.json (ratios of medians, largest difference of a loss).
+Both networks, each in a process of its own that is idle while the other works, do the same 20 steps
+of `model.fit` from the same weights with the same batches of 4, dropout masks and Adam (1e-3), 2
+threads. Volumes: simulated scans, 0 outside the brain, as prepared arrays are. Rounding alone
+drives two trainings apart: the plain network is also trained on volumes that differ by 1e-7 of
+their values. Written beside this file: training_speed.tsv (each fit) and training_speed.json
+(ratios of medians, largest difference of a loss).
 """
 
 import json

@@ -1,6 +1,8 @@
-"""One network of training_speed.py in a process of its own: answers seconds, peak memory and the losses of its steps as JSON.
+"""One network of training_speed.py in a process of its own: answers seconds, peak memory and the
+losses of its steps as JSON.
 
-Usage: python benchmarks/training_worker.py plain|fast WIDTH THREADS STEPS BATCH FOLDER      (then one line of input a fit)
+Usage: python benchmarks/training_worker.py plain|fast WIDTH THREADS STEPS BATCH FOLDER      (then
+one line of input a fit)
 """
 
 import json

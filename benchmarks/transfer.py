@@ -1,12 +1,17 @@
-"""Networks trained on simulated scans, applied to two real patients: do their maps find lesions, and does the logit follow them?
+"""Networks trained on simulated scans, applied to two real patients: do their maps find lesions,
+and does the logit follow them?
 
-Usage: python benchmarks/transfer.py [RESULTS]      (default runs/demo; needs `make quality` first, and ../shared/data/open_ms)
+Usage: python benchmarks/transfer.py [RESULTS]      (default runs/demo; needs `make quality` first,
+and ../shared/data/open_ms)
 
-Patients 07 and 19 of Lesjak et al. 2017 (doi:10.1007/s12021-017-9348-7) are prepared as any cohort. Their maps are measured beside the
-same baselines as in 07_explanation_quality, all tuned on simulated scans. Counterfactuals: their lesions filled (`msxai.data.lesion_filling`), and as
-a control the same masks mirrored into normal-appearing white matter and filled there (sham). Written beside this file, numbers alone:
-transfer.tsv (measures of each map and patient), transfer_filled.tsv (what filling moves), transfer_trust.tsv (the warnings of
-`msxai.lrp.trust_warnings`) and transfer.json. Two patients are two examples: no interval is given, and nothing follows for networks trained on scans.
+Patients 07 and 19 of Lesjak et al. 2017 (doi:10.1007/s12021-017-9348-7) are prepared as any cohort.
+Their maps are measured beside the same baselines as in 07_explanation_quality, all tuned on
+simulated scans. Counterfactuals: their lesions filled (`msxai.data.lesion_filling`), and as a
+control the same masks mirrored into normal-appearing white matter and filled there (sham). Written
+beside this file, numbers alone: transfer.tsv (measures of each map and patient),
+transfer_filled.tsv (what filling moves), transfer_trust.tsv (the warnings of
+`msxai.lrp.trust_warnings`) and transfer.json. Two patients are two examples: no interval is given,
+and nothing follows for networks trained on scans.
 """
 
 import json
@@ -46,7 +51,9 @@ FILLINGS = {
 
 
 def real(where, name="real", alter=None) -> Prepared:
-    """The two patients on the model's grid, registered as the series would; `alter` of `msxai.data.prepared.prepare`."""
+    """The two patients on the model's grid, registered as the series would; `alter` of
+    `msxai.data.prepared.prepare`.
+    """
     scans = [FOLDER / "mni" / f"patient{number}_FLAIR.nii.gz" for number in PATIENTS]
     masks = [FOLDER / "lesions_mni" / f"patient{number}_lesions.nii.gz" for number in PATIENTS]
     cohort = open_cohort(
@@ -64,7 +71,9 @@ def real(where, name="real", alter=None) -> Prepared:
 
 
 def moved(models, cohorts: dict) -> pd.DataFrame:
-    """Logit and relevance (epsilon) of the scans as they are, filled and sham-filled, by the mean over networks; one row a scan."""
+    """Logit and relevance (epsilon) of the scans as they are, filled and sham-filled, by the mean
+    over networks; one row a scan.
+    """
     rows, before = [], {}
     for name, cohort in cohorts.items():
         for row, participant in enumerate(cohort.table["participant_id"]):

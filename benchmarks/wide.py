@@ -1,15 +1,17 @@
-"""The paper's width of 64 beside the demo's 16, both trained in pairs on a GPU: do wider networks find lesions better, or agree more?
+"""The paper's width of 64 beside the demo's 16, both trained in pairs on a GPU: do wider networks
+find lesions better, or agree more?
 
-Usage: KERAS_BACKEND=torch python benchmarks/wide.py [RESULTS [data|trainings|measure]]      (default runs/wide, all of it; a GPU that
-PyTorch sees, about 60 GB of its memory)
+Usage: KERAS_BACKEND=torch python benchmarks/wide.py [RESULTS [data|trainings|measure]]
+(default runs/wide, all of it; a GPU that PyTorch sees, about 60 GB of its memory)
 
-On two cores a training of width 64 takes hours, so it is none of the demo's. Here the demo's cohort is simulated, prepared and filled as
-by 01 and 01b, and networks of both widths are trained as by 03 (`make quality`'s variant "pairs": 45 epochs), side by side on one GPU
-and by one backend: what differs is the width alone. They are measured on patients of phantom-ms-further, without copies, as
-benchmarks/localisation.py does, by whatever backend this script is called with. PyTorch's gradients of convolutions are not
-reproducible bit by bit.
-Written beside this file: wide.tsv (measures with intervals, and paired differences to brightness), wide.json (paired differences between
-the widths, agreement of two networks, AUC, time). The weights stay below RESULTS.
+On two cores a training of width 64 takes hours, so it is none of the demo's. Here the demo's cohort
+is simulated, prepared and filled as by 01 and 01b, and networks of both widths are trained as by 03
+(`make quality`'s variant "pairs": 45 epochs), side by side on one GPU and by one backend: what
+differs is the width alone. They are measured on patients of phantom-ms-further, without copies, as
+benchmarks/localisation.py does, by whatever backend this script is called with. PyTorch's gradients
+of convolutions are not reproducible bit by bit. Written beside this file: wide.tsv (measures with
+intervals, and paired differences to brightness), wide.json (paired differences between the widths,
+agreement of two networks, AUC, time). The weights stay below RESULTS.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""Small versions of the proofs in benchmarks/: the same code on narrow networks and few volumes; nothing is timed here."""
+"""Small versions of the proofs in benchmarks/: the same code on narrow networks and few volumes;
+nothing is timed here.
+"""
 
 import json
 import os
@@ -55,8 +57,14 @@ def test_many_scans_are_prepared():
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
-    # in a process of its own: this one holds what other tests left (networks, workers), and its memory would be counted too
-    code = "import json, preparation; table, resampling = preparation.run(2); print(json.dumps([table.to_dict('list'), resampling]))"
+    # in a process of its own: this one holds what other tests left (networks, workers), and its
+    # memory would be counted too
+    code = """
+import json
+import preparation
+table, resampling = preparation.run(2)
+print(json.dumps([table.to_dict('list'), resampling]))
+"""
     printed = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT / "benchmarks",
@@ -131,7 +139,7 @@ def search(tmp_path_factory):
     candidates = {
         name: module.CANDIDATES[name] for name in (module.PAPER, "flat + epsilon 0.3", "gamma 0.1")
     }
-    conditions = {name: module.benchmark.CONDITIONS[name] for name in ("as drawn", "few")}
+    conditions = {name: module.controlled_pairs.CONDITIONS[name] for name in ("as drawn", "few")}
     about = {
         "seed": 3,
         "parts": {"validation": 1, "test": 1},
@@ -153,7 +161,7 @@ def test_rules_are_searched_on_one_part_and_reported_on_the_other(search):
 
     module, nets, tuned, about = search
     assert {name: len(paths) for name, paths in nets.items()} == {"narrow": 2, "other": 1}
-    table = module.run(nets, tuned, **about)
+    table = module.run(nets, tuned, module.Sizes(**about))
     assert set(table["network"]) == {"baselines", "narrow", "other"}
     assert set(table.loc[table["network"] == "baselines", "candidate"]) == set(module.BASELINES)
     assert table.groupby(["network", "candidate"]).size().eq(2 * 3).all(), (
@@ -165,7 +173,7 @@ def test_rules_are_searched_on_one_part_and_reported_on_the_other(search):
     assert table.loc[~control, ["auprc", "decoy_auc"]].notna().all(axis=None)
     case = next(
         one
-        for one in module.benchmark.cohort(3, about["parts"], 1, about["conditions"])
+        for one in module.controlled_pairs.cohort(3, about["parts"], 1, about["conditions"])
         if (one.part, one.condition) == ("test", "few")
     )
     image, slow = images.normalise(case.subject.image, case.subject.brain), []

@@ -1,4 +1,6 @@
-"""Simulated scans that differ in one thing: pairs, lesions by factor, decoys, planted shortcuts; and the cohort made of them."""
+"""Simulated scans that differ in one thing: pairs, lesions by factor, decoys, planted shortcuts;
+and the cohort made of them.
+"""
 
 from dataclasses import replace
 
@@ -10,7 +12,8 @@ from scipy import ndimage
 
 from msxai.base import statistics
 from msxai.base.errors import ParameterError
-from msxai.data.synthetic import phantom
+from msxai.data import images
+from msxai.data.synthetic import phantom, template
 
 SESSION = phantom.Session(age=40, site="site-2")
 
@@ -23,10 +26,10 @@ def pair():
 @pytest.fixture(scope="module")
 def subject(pair):
     """A box as a brain: what is planted can be counted by hand."""
-    image, brain = np.zeros((2, *phantom.SHAPE), int)
+    image, brain = np.zeros((2, *images.SHAPE), int)
     brain[20:70, 30:90, 10:60] = 1
     image[brain == 1] = 1000
-    lesions = np.zeros(phantom.SHAPE, bool)
+    lesions = np.zeros(images.SHAPE, bool)
     lesions[20:22, 40, 40] = True
     return replace(pair[0], image=image.astype("int16"), brain=brain == 1, lesions=lesions)
 
@@ -38,8 +41,9 @@ def test_a_pair_differs_in_its_lesions_alone(pair):
     assert (full.brain == bare.brain).all()
     assert (full.classes == bare.classes).all()
     moved = controlled_pairs.moved(pair)
-    # a lesion's soft border is at most 2.1 mm * 2 wide and the scanner's blur reaches 2 voxels; beyond it no bit differs
-    far = ndimage.distance_transform_edt(~full.lesions, sampling=phantom.SIZE) > 12
+    # a lesion's soft border is at most 2.1 mm * 2 wide and the scanner's blur reaches 2 voxels;
+    # beyond it no bit differs
+    far = ndimage.distance_transform_edt(~full.lesions, sampling=images.VOXEL_SIZE) > 12
     assert not moved[far].any()
     assert moved[full.lesions].mean() > 0.9
     assert (full.image.astype(int) - bare.image)[full.lesions].mean() > 0.1 * bare.image[
@@ -54,18 +58,21 @@ def test_a_pair_differs_in_its_lesions_alone(pair):
 
 
 def test_lesions_are_measured_one_by_one(subject):
-    lesions, classes = np.zeros((2, *phantom.SHAPE), bool)
+    lesions, classes = np.zeros((2, *images.SHAPE), bool)
     lesions[40:42, 40, 40] = lesions[42, 41, 41] = lesions[60, 60, 50] = (
         True  # the first two touch at a corner
     )
     classes[40:42, 45, 40] = True
-    ventricle = 1 + list(phantom.anatomy.CLASSES).index("ventricle")
+    ventricle = 1 + list(template.CLASSES).index("ventricle")
     numbers, known = controlled_pairs.lesions_of(
         replace(subject, lesions=lesions, classes=classes * np.uint8(ventricle))
     )
-    assert [one["size"] for one in known] == pytest.approx([3 * phantom.VOXEL, phantom.VOXEL])
+    assert [one["size"] for one in known] == pytest.approx(
+        [3 * images.VOXEL_VOLUME, images.VOXEL_VOLUME]
+    )
     assert known[0]["place"] == pytest.approx(
-        np.hypot(phantom.SIZE[0], np.hypot(4 * phantom.SIZE[1], phantom.SIZE[2])), rel=1e-6
+        np.hypot(images.VOXEL_SIZE[0], np.hypot(4 * images.VOXEL_SIZE[1], images.VOXEL_SIZE[2])),
+        rel=1e-6,
     )
     assert (numbers > 0).sum() == 4
 
@@ -91,7 +98,7 @@ def test_one_factor_at_a_time(pair):
         fit = [index for index, one in enumerate(known, 1) if low <= one[name] <= high]
         assert 0 < len(fit) < len(known)
         assert (some.lesions == np.isin(numbers, fit)).all()
-        assert some.covariates["volume"] == pytest.approx(some.lesions.sum() * phantom.VOXEL)
+        assert some.covariates["volume"] == pytest.approx(some.lesions.sum() * images.VOXEL_VOLUME)
         assert (some.image[some.lesions] == full.image[some.lesions]).all()
         assert (
             some.image[full.lesions & ~some.lesions] == bare.image[full.lesions & ~some.lesions]
@@ -129,7 +136,7 @@ def test_without_decoys_all_else_is_the_same(pair):
 def test_decoys_are_where_the_scan_is_brighter_with_them(subject):
     with_them, classes = (
         subject.image.copy(),
-        np.full(phantom.SHAPE, 2, "uint8"),
+        np.full(images.SHAPE, 2, "uint8"),
     )  # all white matter, of 1000
     with_them[30, 40, 20] += 101
     with_them[31, 40, 20] += 99  # less than a tenth

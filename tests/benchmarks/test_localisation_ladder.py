@@ -1,4 +1,6 @@
-"""A small version of benchmarks/localisation.py: five scans made by hand, networks of one filter."""
+"""A small version of benchmarks/localisation.py: five scans made by hand, networks of one
+filter.
+"""
 
 import numpy as np
 import pytest

@@ -14,7 +14,9 @@ LABELS = np.repeat([1, 0], [20, 20])
 
 
 def maps(has=(), seed=0, size=3):
-    """40 maps of noise in which 20 patients have a spot, each elsewhere; `has`: who has relevance in PLACE, of one sign."""
+    """40 maps of noise in which 20 patients have a spot, each elsewhere; `has`: who has relevance
+    in PLACE, of one sign.
+    """
     rng = np.random.default_rng(seed)
     values = rng.normal(0, 1, (40, *SHAPE))
     for number in range(20):
@@ -76,7 +78,9 @@ def test_scale_order_and_the_class_explained_do_not_matter():
 
 
 def test_networks_are_averaged():
-    """Each with its own scale; what they share stays, so the groups are told better than by either."""
+    """Each with its own scale; what they share stays, so the groups are told better than by
+    either.
+    """
     has = controlled_pairs.carriers(LABELS, 0.75, 4)
     one, other = (maps(has, seed, 0.6) for seed in (1, 2))
     both = shortcut_scores.find([one, 1000 * other], LABELS)
@@ -90,7 +94,9 @@ def test_networks_are_averaged():
 
 @pytest.mark.parametrize("factor", [0.25, -1])
 def test_what_a_shortcut_takes_away_is_found(factor):
-    """A dark band: relevance that the others have there is faint, or turned, so that its size tells nothing."""
+    """A dark band: relevance that the others have there is faint, or turned, so that its size tells
+    nothing.
+    """
     has = controlled_pairs.carriers(LABELS, 0.75, 4)
     values = maps()
     values[:, *PLACE] = 3 + np.abs(values[:, *PLACE])
@@ -128,7 +134,9 @@ def test_the_limit():
 
 
 def test_a_small_benchmark():
-    """Two tiny cohorts through the same code: a shortcut is learnt, moves the logit, and its place is drawn by the cohort's seed."""
+    """Two tiny cohorts through the same code: a shortcut is learnt, moves the logit, and its place
+    is drawn by the cohort's seed.
+    """
     proof = script("shortcut")
     people = proof.simulated(1, 24)
     assert [one.covariates["group"] for one in people[:4]] == ["HC", "MS", "HC", "MS"]

@@ -1,4 +1,6 @@
-"""A small version of benchmarks/wide.py: five scans made by hand, networks of one filter; and its arguments."""
+"""A small version of benchmarks/wide.py: five scans made by hand, networks of one filter; and its
+arguments.
+"""
 
 import numpy as np
 import pytest
