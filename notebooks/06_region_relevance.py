@@ -14,21 +14,24 @@
 # %% [markdown]
 # # 06 · Relevance by region
 #
-# In which grey-matter areas, white-matter tracts and McDonald zones does relevance lie, do patients differ from controls there, and has
-# it to do with the lesions there? **Research software: not for clinical use.**
+# In which grey-matter areas, white-matter tracts and McDonald zones does relevance lie? Do patients
+# differ from controls there? Does relevance follow the lesions there?
+# **Research software: not for clinical use.**
 #
 # | | |
 # |---|---|
-# | reads | `<results>/heatmaps/<variant>/` from [05_lrp_heatmaps](05_lrp_heatmaps.ipynb), `<results>/prepared/<cohort>.h5` |
-# | writes | `<results>/regions/<variant>/`: relevance, tests, lesions, correlations (TSV), notes.json and, last, `provenance.json` |
+# | reads | `<results>/heatmaps/<variant>/` from [05_lrp_heatmaps](05_lrp_heatmaps.ipynb) |
+# | | `<results>/prepared/<cohort>.h5` |
+# | writes | `<results>/regions/<variant>/`: relevance, tests, lesions, correlations (TSV), |
+# | | `notes.json` and, last, `provenance.json` |
 # | takes | about 20 seconds for 23 scans |
-#
-# Positive, negative and net relevance are kept apart: the paper's "positive relevance" of regions is net relevance. A sum grows with a
-# region's size, density does not, a share is of the whole map.
 
 # %%
+import numpy as np
+
 from msxai.base import parameters
 from msxai.base.results import Results
+from msxai.data import images
 from msxai.data.prepared import Prepared
 from msxai.lrp import heatmaps
 from msxai.regions import region_tables, regional_relevance
@@ -37,79 +40,133 @@ from msxai.report import figures
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # the cohort, as in 01_data_preparation
 results: str = "runs/demo"  # folder of all results
-variant: str = "pretrained"  # the variant whose heatmaps are looked at
-jhu: str = ""  # file of the JHU white-matter labels; empty: $FSLDIR's or that of make atlases, and without it no tracts
+variant: str = "pretrained"  # the variant whose heatmaps are analysed
+jhu: str = ""  # file of the JHU labels; empty: $FSLDIR's or that of make atlases, else no tracts
 permutations: int = 10000  # of the labels of patients and controls
-randoms: int = 500  # random regions of equal volume that each region is held against
+randoms: int = 500  # random regions of equal volume that each region is compared with
 seed: int = 0  # of both
 
 # %%
 run = parameters.check(globals())
 where = Results(results)
-explained = where.require_heatmaps(variant, cohort)[0]
+explained, _ = where.require_heatmaps(variant, cohort)
 prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
 table = heatmaps.read(explained)
 
 # %% [markdown]
 # ## Regions
-# Areas without side that are grey matter (Neuromorphometrics), 22 tracts (JHU ICBM-DTI-81), zones of the McDonald criteria. What is not
-# here is left out and says why.
+# | atlas | regions | source |
+# |---|---|---|
+# | areas | grey-matter areas without side | Neuromorphometrics, MICCAI 2012 |
+# | tracts | 22 tracts | JHU ICBM-DTI-81, Mori et al. 2008, doi:10.1016/j.neuroimage.2007.12.035 |
+# | zones | McDonald zones | Thompson et al. 2018, doi:10.1016/S1474-4422(17)30470-2 |
+#
+# An atlas that is not here is left out, with the reason.
 
 # %%
-atlases = regional_relevance.read(jhu or None)
-print(*(f"{name}: left out. {reason}" for name, reason in atlases.left_out.items()), *atlases.notes, sep="\n")
-atlases.table.groupby("atlas", sort=False)["voxels"].agg(regions="size", voxels="sum")
+regions = regional_relevance.read(jhu or None)
+for name, reason in regions.left_out.items():
+    print(f"{name}: left out. {reason}")
+print("\n".join(regions.notes))
+by_atlas = regions.table.groupby("atlas", sort=False)["voxels"]
+by_atlas.agg(regions="size", voxels="sum")
 
 # %% [markdown]
-# ## All tables
-# One pass over all maps and regions. Tests: labels permuted, the largest t over an atlas's regions (family-wise) and Benjamini-Hochberg;
-# random regions of equal volume; rank correlations within patients and within controls.
+# ## One scan by hand
+# Relevance $R_v$ is a number a voxel $v$. For a region $S$ there are three measures:
+#
+# - sum: $\sum_{v \in S} R_v$ (logit), which grows with the region's volume;
+# - density: the sum divided by the number of voxels $|S|$;
+# - share: the sum divided by that of the whole map.
+#
+# Positive relevance ($\max(R_v, 0)$, evidence for a patient), negative relevance and net relevance,
+# their sum, are reported apart. The paper's "positive relevance" is net relevance. Here is the sum
+# of positive relevance in the first heatmap, computed by hand and by the package.
 
 # %%
-found = region_tables.write(where, prepared, table, atlases, run, n=permutations, randoms=randoms, seed=seed)
-print(*(f"{what}: left out, as {reason}" for what, reason in found["notes"]["left_out"].items()), sep="\n")
-permuted = found["tests"][found["tests"]["test"] == "labels permuted"]
-found["tests"].sort_values("p_fwe").head(10)
+heatmap = images.to_grid(images.load(table["path"].iloc[0]))
+positive = np.maximum(heatmap, 0)
+region_number = int(regions.table["voxels"].argmax())
+voxels = regions.voxels[regions.codes == region_number]
+by_hand = positive.ravel()[voxels].sum(dtype=float)
+by_package = regional_relevance.sums(positive[np.newaxis], regions)[0, region_number]
+print(f"{table['participant_id'].iloc[0]}, {regions.table['region'][region_number]}")
+print(f"by hand {by_hand:.4f}, by the package {by_package:.4f} (logit)")
+
+# %% [markdown]
+# ## All scans and regions
+# - Patients against controls: labels are permuted. The family-wise p of a region is the share of
+#   permutations whose largest $|t|$ over all regions of the atlas reaches the region's own
+#   (Westfall & Young 1993). `p_fdr` is Benjamini-Hochberg's.
+# - Random regions: is a region denser than compact random regions of equal volume?
+# - Correlations: Spearman's rank correlation within patients and within controls.
+
+# %%
+draws = region_tables.Draws(permutations=permutations, random_regions=randoms, seed=seed)
+tables = region_tables.write(where, prepared, table, regions, run, draws)
+left_out = tables["notes"]["left_out"]
+for name, reason in left_out.items():
+    print(f"{name}: left out, because {reason}")
+tests = tables["tests"]
+permuted = tests[tests["test"] == "labels permuted"]
+tests.sort_values("p_fwe").head(10)
 
 # %% [markdown]
 # ## White-matter tracts
-# Lesion volume of all subjects, and relevance of the explained ones.
+# First the lesion volume of all subjects, then the relevance of the explained ones. If relevance
+# follows lesions, the same tracts are on top in both.
 
 # %%
-missing = found["notes"]["left_out"]
-figure, _ = figures.lesion_volumes(found["lesions"], missing.get("lesions") or missing.get("tracts", ""), synthetic=prepared.synthetic)
+no_tracts = left_out.get("tracts", "")
+no_lesion_volumes = left_out.get("lesions") or no_tracts
+figure, _ = figures.lesion_volumes(
+    tables["lesions"], no_lesion_volumes, synthetic=prepared.synthetic
+)
 figure
 
 # %%
-figure, _ = figures.tracts(found["relevance"], permuted, missing.get("tracts", ""), synthetic=prepared.synthetic)
+figure, _ = figures.tracts(tables["relevance"], permuted, no_tracts, synthetic=prepared.synthetic)
 figure
 
 # %% [markdown]
 # ## Grey-matter areas
+# Few lesions lie here. Relevance of patients above that of controls may come from atrophy, from
+# lesions in the neighbourhood, or from the width of the network's kernels.
 
 # %%
-figure, _ = figures.areas(found["relevance"], permuted, synthetic=prepared.synthetic)
+figure, _ = figures.areas(tables["relevance"], permuted, synthetic=prepared.synthetic)
 figure
 
 # %% [markdown]
 # ## McDonald zones
-# Mean share of positive relevance.
+# Mean share of positive relevance, by group.
 
 # %%
-zones = found["relevance"].query("atlas == 'zones' and sign == 'positive'")
+zones = tables["relevance"].query("atlas == 'zones' and sign == 'positive'")
 zones.pivot_table("share", "region", "group", sort=False).round(3)
 
 # %% [markdown]
 # ## Correlations
-# Relevance of a region with its lesion volume, the whole lesion volume, age and EDSS: the strongest, with their intervals.
+# Relevance of a region with its lesion volume, the whole lesion volume, age and EDSS: the
+# strongest, with their 95 % CI. These are many tests: read `p_fdr`, not `p`.
 
 # %%
-found["correlations"].sort_values("p").head(10)
+tables["correlations"].sort_values("p").head(10)
 
 # %% [markdown]
-# ## Summary
-# The figures of the paper: [08_figures](08_figures.ipynb).
+# ## What to look for, and what a bad result looks like
+# - A region that differs between the groups by share, not by sum alone: patients have larger
+#   logits, so that every region has a larger sum.
+# - Density above that of random regions: otherwise the region is relevant because it is large.
+# - A strong correlation with age within controls suggests that the network has learnt age.
+# - All regions differ, the areas as much as the tracts: the network may use a global property of
+#   the image, for instance its contrast.
 
 # %%
-counts = permuted.assign(found=permuted["p_fwe"] < 0.05).groupby(["atlas", "sign", "measure"], sort=False)["found"].agg(["sum", "size"])
-counts.rename(columns={"sum": "regions that differ", "size": "regions"})
+is_different = permuted["p_fwe"] < 0.05
+families = permuted.assign(is_different=is_different)
+by_family = families.groupby(["atlas", "sign", "measure"], sort=False)["is_different"]
+by_family.agg(["sum", "size"]).rename(columns={"sum": "regions that differ", "size": "regions"})
+
+# %% [markdown]
+# The figures of the paper: [08_figures](08_figures.ipynb).

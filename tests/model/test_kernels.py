@@ -11,7 +11,9 @@ from msxai.model import kernels
 
 
 def maps_of(volume, kernel):
-    """Valid convolution (x, y, z, a) by (3, 3, 3, a, c) without bias, one tap at a time, float64."""
+    """Valid convolution (x, y, z, a) by (3, 3, 3, a, c) without bias, one tap at a time,
+    float64.
+    """
     x, y, z = (length - 2 for length in volume.shape[:3])
     out = np.zeros((x, y, z, kernel.shape[-1]))
     for i, j, k in np.ndindex(3, 3, 3):

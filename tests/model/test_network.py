@@ -21,7 +21,7 @@ BOXES = [  # shape of a volume, and the voxels that are not 0 in it: first and l
     (LARGER, ((35, 35), (0, 2), (69, 70))),
 ]
 CLEAR = 5e-6
-"""Margin of a winner that float32 cannot mistake: its sums of 27 products are wrong by some 3e-7."""
+"""Margin of a winner that float32 cannot mistake: its sums of 27 products err by some 3e-7."""
 
 
 def test_the_papers_network_has_333889_weights():
@@ -51,7 +51,9 @@ def gradients(model, volume):
 
 
 def random_box(shape, box, seed):
-    """Two volumes that are 0 outside a box (first and last voxel along each axis), and where the box is."""
+    """Two volumes that are 0 outside a box (first and last voxel along each axis), and where the
+    box is.
+    """
     inside = np.zeros((2, *shape, 1), bool)
     inside[(slice(None), *(slice(first, last + 1) for first, last in box))] = True
     volume = np.zeros(inside.shape, "float32")

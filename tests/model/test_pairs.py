@@ -13,7 +13,9 @@ SHAPE = (4, 4, 4)
 
 
 class Toy:
-    """Prepared arrays in memory; `spot` is added to patients in one of the corners (the lesion), the rest is each subject's own."""
+    """Prepared arrays in memory; `spot` is added to patients in one of the corners (the lesion),
+    the rest is each subject's own.
+    """
 
     def __init__(self, spot=2.0, count=36, path="toy"):
         rng = np.random.default_rng(0)

@@ -15,7 +15,9 @@ from msxai.model import network, training
 
 
 class Toy:
-    """Prepared arrays in memory: 4x4x4 volumes, patients brighter; reading a forbidden row fails."""
+    """Prepared arrays in memory: 4x4x4 volumes, patients brighter; reading a forbidden row
+    fails.
+    """
 
     name, forbidden = "toy", frozenset()
 
@@ -212,8 +214,10 @@ def test_a_trial_is_saved_with_its_record_last(tmp_path):
 
 @pytest.mark.parametrize("permuted", [True, False])
 def test_permuted_labels_leave_nothing_to_learn(permuted):
-    """Labels permuted over the whole cohort before the split: the AUC over 200 test scans holds .5 in its 99 % interval; unpermuted it
-    does not. benchmarks/permutation.py does the same with simulated scans and the real network."""
+    """Labels permuted over the whole cohort before the split: the AUC over 200 test scans holds .5
+    in its 99 % interval; unpermuted it does not. benchmarks/permutation.py does the same with
+    simulated scans and the real network.
+    """
     toy, model = Toy(300, 200), toy_model()
     if permuted:
         toy.table["label"] = pd.array(

@@ -1,4 +1,6 @@
-"""Atlases against plain indexing, another atlas of the same brain, and planted faults: mirrored, moved, renumbered, changed, missing."""
+"""Atlases against plain indexing, another atlas of the same brain, and planted faults: mirrored,
+moved, renumbered, changed, missing.
+"""
 
 import gzip
 import importlib.metadata
@@ -56,7 +58,9 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def _cubes(path, mirrored=False, shift=0, swap=(), shape=(182, 218, 182)):
-    """A stand-in for JHU's file in FSL's voxel order: cubes of 7 mm at the places of the package's table, smaller where they would meet."""
+    """A stand-in for JHU's file in FSL's voxel order: cubes of 7 mm at the places of the package's
+    table, smaller where they would meet.
+    """
     labels, affine = np.zeros(shape, "uint8"), atlases.FSL_AFFINE.copy()
     table = atlases._table("jhu")
     places = np.rint(
@@ -147,7 +151,9 @@ def test_what_the_grid_loses_is_noted(areas):
 
 
 def test_neuromorphometrics_agrees_with_freesurfers_labels(areas, desikan):
-    """FreeSurfer's numbers (Desikan-Killiany map): another group's labels of another template of the same space, left and right apart."""
+    """FreeSurfer's numbers (Desikan-Killiany map): another group's labels of another template of
+    the same space, left and right apart.
+    """
     other = atlases.ndimage.affine_transform(
         np.asarray(desikan.dataobj),
         np.linalg.inv(desikan.affine) @ images.AFFINE,

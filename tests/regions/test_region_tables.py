@@ -1,4 +1,6 @@
-"""The tables of regions: a tiny cohort made by hand, in which every number is known, and what is said where something is missing."""
+"""The tables of regions: a tiny cohort made by hand, in which every number is known, and what is
+said where something is missing.
+"""
 
 import json
 
@@ -9,6 +11,7 @@ import pytest
 
 from msxai.base.results import Results
 from msxai.data import images
+from msxai.data.prepared import Prepared
 from msxai.regions import region_statistics, region_tables, regional_relevance
 
 A, B, T = np.s_[10:14, 10, 10], np.s_[20:22, 20, 20:23], np.s_[30:40, 30, 30]
@@ -16,9 +19,12 @@ RUN = {"cohort": "tiny", "variant": "pretrained"}
 
 
 class Tiny:
-    """Six patients (0 to 5) and six controls (6 to 11); patient k has k + 1 voxels of lesion in the tract T, controls have no mask."""
+    """Six patients (0 to 5) and six controls (6 to 11); patient k has k + 1 voxels of lesion in the
+    tract T, controls have no mask.
+    """
 
     affine = images.AFFINE
+    lesion_volumes = Prepared.lesion_volumes
 
     def __init__(self):
         number = np.arange(12)
@@ -92,7 +98,8 @@ def written(tmp_path):
         rows.append({**scan[regional_relevance.SCAN], "path": path})
 
     def write(cohort, table, known):
-        made = region_tables.write(where, cohort, table, known, RUN, n=1000, randoms=50)
+        draws = region_tables.Draws(permutations=1000, random_regions=50)
+        made = region_tables.write(where, cohort, table, known, RUN, draws)
         folder = where.regions("pretrained")
         stored = region_tables.read(folder)
         assert set(stored.pop("permuted")["test"]) <= {"labels permuted"}

@@ -1,4 +1,6 @@
-"""Regions: sums against plain loops, signs apart, lesions against an independent count, references and planted effects."""
+"""Regions: sums against plain loops, signs apart, lesions against an independent count, references
+and planted effects.
+"""
 
 import nibabel as nib
 import numpy as np
@@ -58,7 +60,7 @@ def test_regions_keep_grey_matter_and_their_voxels(two):
 
 
 def test_relevance_is_a_plain_loop(two, table, monkeypatch):
-    monkeypatch.setattr(regional_relevance, "CHUNK", 3)
+    monkeypatch.setattr(regional_relevance, "_MAPS_AT_A_TIME", 3)
     found = regional_relevance.relevance(table, two).set_index(["participant_id", "region", "sign"])
     assert len(found) == 8 * 3 * 3
     boxes = {
