@@ -70,7 +70,7 @@ class Results:
         return self.folder / "quality-control" / cohort_name(cohort)
 
     def trial(self, variant: str, trial: int) -> Path:
-        """Return the folder of one training: weights.npz, history.tsv, subjects.tsv, provenance.json.
+        """Return the folder of one training: weights, history, subjects seen and record.
 
         The variant "pretraining" is made by 02_pretraining, any other by 03_fine_tuning.
         """

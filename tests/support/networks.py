@@ -4,11 +4,8 @@ import numpy as np
 
 from msxai.model import network
 
-SMALL = (
-    71,
-    71,
-    71,
-)  # the smallest volume that four valid convolutions and three poolings leave a cell of
+SMALL = (71, 71, 71)
+"""The smallest volume of which four valid convolutions and three poolings leave a cell."""
 
 
 def with_weights(width=2, shape=SMALL, seed=0, **options):
