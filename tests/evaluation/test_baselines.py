@@ -1,4 +1,4 @@
-"""Baselines: selection that never sees the holdout, inner products against all voxels, what is left out and why."""
+"""Baselines: selection without the holdout, inner products against all voxels, what is left out."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,10 @@ N = 40
 
 
 class Toy:
-    """Forty subjects, every second a patient: larger lesions, brighter scans, wider brains; ages that tell nothing."""
+    """Forty subjects, every second a patient: larger lesions, brighter scans, wider brains.
+
+    Ages carry no information.
+    """
 
     name, synthetic, affine = "toy", True, images.AFFINE
     lesion_volumes = Prepared.lesion_volumes
@@ -142,7 +145,9 @@ def test_inner_products_are_those_of_all_voxels(toy):
         )
         expected = first @ second.T
         near = {"rtol": 0, "atol": 1e-5 * np.abs(expected).max()}  # float32 sums
-        np.testing.assert_allclose(baselines.inner_products(toy, rows, toy, others, what), expected, **near)
+        np.testing.assert_allclose(
+            baselines.inner_products(toy, rows, toy, others, what), expected, **near
+        )
         np.testing.assert_allclose(
             baselines.inner_products(toy, rows, toy, others, what, block=2), expected, **near
         )
@@ -164,7 +169,7 @@ def test_the_linear_svm_is_scikit_learns_on_all_voxels(toy, fitted):
 
 
 def test_another_cohort_is_scored_by_the_same_machines(toy, fitted):
-    """Further subjects: what was fitted stays as it is, and a site that nobody has told before is no error."""
+    """Further subjects: what was fitted stays as it is, and an unknown category is no error."""
     other = Toy(seed=1)
     other.table["sex"] = "X"
     features = {"scratch": [np.zeros((N, 8), "float32")] * 2}

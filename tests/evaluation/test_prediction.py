@@ -1,4 +1,4 @@
-"""Predictions of all trials, lesion load beside them, heatmaps on disk: on toy arrays and a stand-in engine."""
+"""Predictions of all trials and heatmaps on disk, on toy arrays and a stand-in engine."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from support.networks import with_weights
 from support.toy_cohort import Toy
 
-from msxai import lrp
+from msxai import ROOT, lrp
 from msxai.base import provenance
 from msxai.base.results import Results
 from msxai.data import images
@@ -74,9 +75,55 @@ def test_lesion_volumes_are_in_cubic_millimetres(tmp_path):
     )
 
 
+class Simulated(Exception):
+    """Raised in place of a simulation."""
+
+
+@pytest.fixture
+def embedded(tmp_path):
+    toy = Toy(tmp_path)
+    toy.modality = "FLAIR"
+    toy.normalisation = "zscore"
+    return toy
+
+
+def test_further_subjects_have_a_seed_that_no_training_cohort_has(embedded, where, monkeypatch):
+    profiles = [yaml.safe_load(path.read_text()) for path in (ROOT / "workflow").glob("*.yaml")]
+    steps = [profile.get("01_data_preparation", {}) for profile in profiles]
+    seeds = {step["cohort_seed"] for step in steps if "cohort_seed" in step}
+    requested = []
+
+    def find(name, subjects, seed, jobs):
+        requested.append((name, subjects, seed))
+        raise Simulated
+
+    monkeypatch.setattr(prediction.phantom, "find", find)
+    with pytest.raises(Simulated):
+        prediction.further(where, embedded, "phantom-ms", 7)
+    ((name, subjects, seed),) = requested
+    assert (name, subjects) == ("phantom-ms-further", 7)
+    assert len(seeds) >= 1
+    assert seed not in seeds
+
+
+def test_further_subjects_are_left_out_with_the_reason(embedded, where):
+    def reason():
+        further, left_out = prediction.further(where, embedded, cohort, subjects)
+        assert further is None
+        return left_out
+
+    cohort, subjects = "phantom-ms", 0
+    assert reason() == "further subjects: left out, because none were requested"
+    cohort, subjects = "berlin", 5
+    assert "only an embedded cohort can be simulated" in reason()
+    cohort = "phantom-ms"
+    embedded.normalisation = "voxelwise"
+    assert "a voxel-wise z-score is valid only for the cohort" in reason()
+
+
 @pytest.fixture
 def written(tmp_path, where, monkeypatch):
-    """Heatmaps of the holdout by two trials; the engine is stood in for by the scan itself times 1 and 3."""
+    """Heatmaps of the holdout by two trials; the engine returns the scan times 1 and 3."""
     toy, factor = Toy(tmp_path), iter([1, 3])
 
     def explain(model, volumes, rule, *, epsilon, copies, computation):
@@ -121,12 +168,8 @@ def test_a_heatmap_is_the_mean_over_trials_in_the_scans_own_space(written):
         assert found.shape == scan.shape
         np.testing.assert_array_equal(found.affine, scan.affine)
         assert provenance.sha256(entry.path) == entry.sha256
-        sidecar = json.loads(
-            (
-                folder
-                / f"sub-{row}/anat/sub-{row}_space-MNI152_desc-lrpEpsilon_stat-relevance_statmap.json"
-            ).read_text()
-        )
+        name = f"sub-{row}_space-MNI152_desc-lrpEpsilon_stat-relevance_statmap.json"
+        sidecar = json.loads((folder / f"sub-{row}" / "anat" / name).read_text())
         assert sidecar["WeightsSHA256"] == [provenance.sha256(path) for path in weights]
         assert sidecar["Epsilon"] == 1e-3
         assert sidecar["Copies"] == 1
@@ -154,7 +197,7 @@ def test_the_audit_of_all_scans_and_trials_is_kept(written):
 
 
 def test_heatmaps_over_copies_lie_on_the_scan(tmp_path, where, monkeypatch):
-    """An engine whose map is the scan itself: moved, explained and moved back, it is the scan again, but at the edges."""
+    """The engine returns the scan itself: moved there and back, it fits except at the edges."""
 
     def explain(model, scans, rule, *, copies, **options):
         def explain_copy(volumes):

@@ -1,4 +1,4 @@
-"""msxai.quality.faithfulness on functions whose answer is known, and the fill of simulated lesions."""
+"""Faithfulness on functions whose answer is known, and the fill of simulated lesions."""
 
 import keras
 import numpy as np
@@ -26,7 +26,10 @@ def test_filling_takes_spots_away_and_keeps_the_rest(rng):
 
 
 def test_lesions_are_filled_as_lesions():
-    """Where half of the neighbours are lesion too, their median is lesion; the fill is normal-appearing white matter."""
+    """Where half of the neighbours are lesion too, their median is lesion.
+
+    The fill is normal-appearing white matter.
+    """
     scan = phantom.simulate("ms", "MS", 3, 4, volume=30000)
     volume = images.normalise(scan.image.astype("float32"), scan.brain, "zscore")
     usual, found = (

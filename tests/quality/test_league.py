@@ -1,4 +1,4 @@
-"""msxai.quality.league on five small scans made by hand: with masks, with masks of some scans, and with none."""
+"""The league on five small scans made by hand: with masks, masks of some scans, and none."""
 
 import json
 

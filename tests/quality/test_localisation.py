@@ -1,4 +1,7 @@
-"""msxai.quality.localisation on maps made by hand: perfect, inverted, random, shifted by one voxel; scikit-learn and slow versions as oracles."""
+"""Localisation on maps made by hand: perfect, inverted, random, shifted by one voxel.
+
+Scikit-learn and slow versions are the oracles.
+"""
 
 import itertools
 
@@ -293,7 +296,7 @@ def test_consistency_and_contrast(brain, rng):
 
 
 def test_dice_takes_no_threshold_of_zero():
-    """At 0 everything would be found: half the brain is lesion here, so that would be a Dice of 2/3."""
+    """At 0 all would be selected; half the brain is lesion, so that Dice would be 2/3."""
     lesions, brain = np.zeros(SHAPE, bool), np.ones(SHAPE, bool)
     lesions[:10] = True
     relevance = np.zeros(SHAPE)

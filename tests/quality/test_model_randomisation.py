@@ -70,9 +70,8 @@ def test_cascade(model, rng):
         assert table["layer"].tolist() == ["", "dense", "conv2", "conv1"]
         assert table[["ssim", "rank", "emprt"]].iloc[0].tolist() == [1, 1, 0]
         assert abs(table["rank"].iloc[-1]) < 0.5  # new weights everywhere: another map
-        assert (
-            table["rank"].iloc[1:] < 0.95
-        ).all()  # the model was made with seed 0, as the new weights are: other weights all the same
+        # The model has seed 0, as the new weights have: they are different all the same.
+        assert (table["rank"].iloc[1:] < 0.95).all()
         alone = model_randomisation.cascade(model, volume, brain, [name])
         pd.testing.assert_frame_equal(alone, table.reset_index(drop=True))
 

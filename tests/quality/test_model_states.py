@@ -1,4 +1,4 @@
-"""Attribution methods on networks in three states: the measure by hand, the intervals by hand, and a real run of width 2."""
+"""Methods on networks in three states: measure and intervals by hand, and a run of width 2."""
 
 import itertools
 import json
@@ -184,7 +184,7 @@ def test_an_unknown_method_is_named_with_the_nearest(tmp_path):
 
 @pytest.fixture
 def where(tmp_path):
-    """A fine-tuning of two trials from a pre-trained network, and one from scratch; the pre-training is kept."""
+    """Two trials from a pre-trained network, one from scratch, and the pre-training."""
     results = Results(str(tmp_path / "results"))
     for number, (variant, trial, start) in enumerate(
         [

@@ -1,4 +1,4 @@
-"""msxai.quality.reference_maps on a small cohort made by hand, where it is known what each baseline should choose."""
+"""Reference maps on a small cohort made by hand, where the right choices are known."""
 
 from types import SimpleNamespace
 
@@ -16,7 +16,10 @@ def auprc(relevance, lesions, brain):
 
 
 class Cohort:
-    """As much of `msxai.data.prepared.Prepared` as the baselines use: bright lesions always at one place, noise, one subject without any."""
+    """As much of `msxai.data.prepared.Prepared` as the baselines use.
+
+    Noise, bright lesions always at one place, one subject without any.
+    """
 
     name = "by hand"
 
