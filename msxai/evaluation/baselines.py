@@ -29,9 +29,7 @@ from msxai.evaluation import prediction
 
 __all__ = [
     "BASELINES",
-    "COVARIATES",
     "FEATURES",
-    "FOLDS",
     "LESION_LOAD",
     "Baseline",
     "Fitted",
@@ -44,8 +42,8 @@ __all__ = [
 
 LESION_LOAD = "lesion load"
 FEATURES = "{} features + SVM"
-FOLDS = 5  # of each inner cross-validation, fewer where a group has fewer subjects
-COVARIATES = ("age", "sex", "site", "scanner")
+_FOLDS = 5  # of each inner cross-validation, fewer where a group has fewer subjects
+_COVARIATES = ("age", "sex", "site", "scanner")
 
 
 @dataclass(frozen=True)
@@ -234,7 +232,7 @@ def views(prepared, rows, reference=None, reference_rows=None) -> tuple[dict, di
     if columns:
         values["covariates"] = _covariates(prepared, rows, columns)
     else:
-        names = f"{', '.join(COVARIATES[:-1])} or {COVARIATES[-1]}"
+        names = f"{', '.join(_COVARIATES[:-1])} or {_COVARIATES[-1]}"
         missing["covariates"] = f"the cohort has no column {names} with more than one value"
     return values, missing
 
@@ -242,7 +240,7 @@ def views(prepared, rows, reference=None, reference_rows=None) -> tuple[dict, di
 def _informative_covariates(prepared, rows) -> list[str]:
     """Return the covariates that differ between scans."""
     table = prepared.table
-    present = [name for name in COVARIATES if name in table]
+    present = [name for name in _COVARIATES if name in table]
     return [name for name in present if table[name].iloc[rows].nunique() > 1]
 
 
@@ -459,7 +457,7 @@ def _select(baseline: Baseline, values, labels, subjects, seed: int):
         Parameter to value. Of equally good ones the first is taken, which regularises most.
     """
     estimator = clone(baseline.estimator)
-    folds = min(FOLDS, *_group_sizes(labels, subjects))
+    folds = min(_FOLDS, *_group_sizes(labels, subjects))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         if not baseline.grid or folds < 2:

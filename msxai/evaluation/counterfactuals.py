@@ -16,10 +16,10 @@ from msxai.base import statistics
 from msxai.data import images, lesion_filling
 from msxai.model import network
 
-__all__ = ["CHANGES", "COLUMNS", "PAIRS", "changed", "matched", "predict", "table"]
+__all__ = ["CHANGES", "COLUMNS", "changed", "matched", "predict", "table"]
 
 CHANGES = ("untouched", "filled", "sham")
-PAIRS = (
+_PAIRS = (
     ("untouched", ""),
     ("filled", "untouched"),
     ("sham", "untouched"),
@@ -255,7 +255,7 @@ def table(predictions: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `COLUMNS`; one row a variant and pair of `PAIRS`, the same subjects in all. Columns with an
+        `COLUMNS`; one row a variant, change and reference, the same subjects in all. Columns with an
         interval have ``_low`` and ``_high``.
 
         - patients, controls: number of subjects.
@@ -274,7 +274,7 @@ def table(predictions: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
             columns="change",
             values=["score", "logit", "volume"],
         )
-        for change, reference in PAIRS:
+        for change, reference in _PAIRS:
             row = {"variant": variant, "change": change, "reference": reference}
             row |= _after(wide, change, level)
             if reference:

@@ -18,7 +18,7 @@ __all__ = ["cascade", "complexity", "randomised", "ssim"]
 
 # Added to a seed. The seed of a training would give the weights that the training began with, and
 # trained weights resemble those.
-OTHER_SEEDS = 1_000_003
+_OTHER_SEEDS = 1_000_003
 BINS = 100  # of the histogram of eMPRT's entropy
 _WINDOW = 7  # voxels, edge of the cube of SSIM
 
@@ -72,7 +72,7 @@ def randomised(model: keras.Model, seed: int = 0):
     copy : keras.Model
         The model with new weights in this and all later layers; the same object every time.
     """
-    keras.utils.set_random_seed(OTHER_SEEDS + seed)
+    keras.utils.set_random_seed(_OTHER_SEEDS + seed)
     copy = keras.models.clone_model(model)
     new_weights = {layer.name: layer.get_weights() for layer in copy.layers}
     copy.set_weights(model.get_weights())

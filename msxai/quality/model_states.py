@@ -44,7 +44,7 @@ METHODS = ("lrp", *lrp.METHODS)
 QUICK = ("lrp", "gradient", "input_x_gradient", "guided_backpropagation")
 """Methods that need one pass for a map; the others need tens to hundreds."""
 
-MAGNITUDE = ("gradient", "smoothgrad", "guided_backpropagation")
+_MAGNITUDE = ("gradient", "smoothgrad", "guided_backpropagation")
 """Gradients: their magnitude matters, whatever their sign."""
 
 TUNED = "fine-tuned"
@@ -274,7 +274,7 @@ def _share(prepared, row: int, method: str, relevance) -> dict:
     lesions = prepared.lesions(row)
     scan = prepared.table.iloc[row]
     size = int((lesions & brain).sum())
-    values = np.abs(relevance) if method in MAGNITUDE else relevance
+    values = np.abs(relevance) if method in _MAGNITUDE else relevance
     return {
         "method": method,
         "participant_id": scan["participant_id"],

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 NAMES = ("random", "untrained", "edges", "brightness", "prior")
-EDGES = (
+_EDGES = (
     ("sobel", 0.0),
     ("sobel", 0.7),
     ("sobel", 1.0),
@@ -53,10 +53,10 @@ EDGES = (
 )
 """Filters and their blurs (voxels)."""
 
-BLURS = (0.0, 0.5, 1.0, 2.0, 4.0)  # of the prior, voxels
-THRESHOLDS = np.arange(0.5, 3.01, 0.1)  # of the z-score
-REACH = 8  # voxels round the brain that its edges can depend on: the widest blur reaches 6
-FAINT = 1e-6  # gradient below the threshold: it keeps the order and has almost no mass
+_BLURS = (0.0, 0.5, 1.0, 2.0, 4.0)  # of the prior, voxels
+_THRESHOLDS = np.arange(0.5, 3.01, 0.1)  # of the z-score
+_REACH = 8  # voxels round the brain that its edges can depend on: the widest blur reaches 6
+_FAINT = 1e-6  # gradient below the threshold: it keeps the order and has almost no mass
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _priors(prepared, training) -> dict:
     total = sum(prepared.lesions(row).astype(float) for row in training)
     mean = total / len(training)
     priors = {}
-    for blur in BLURS:
+    for blur in _BLURS:
         priors[blur] = ndimage.gaussian_filter(mean, blur) if blur else mean
     return priors
 
@@ -150,10 +150,10 @@ def _candidate_scores(prepared, row: int, priors: dict) -> dict:
     extended = _extended(bright, brain)
     around = localisation.box(brain, 0)
     scores = {}
-    for kind, blur in EDGES:
+    for kind, blur in _EDGES:
         values = edges(bright, brain, kind, blur, extended)
         scores["edges", (kind, blur)] = _auprc(values[around], lesions[around], brain[around])
-    for threshold in THRESHOLDS:
+    for threshold in _THRESHOLDS:
         dice = localisation.dice_at(bright, lesions, brain, threshold)
         scores["threshold", threshold] = dice
     for blur, prior in priors.items():
@@ -273,7 +273,7 @@ def brightness(bright, brain, threshold: float) -> np.ndarray:
     """
     excess = np.maximum(bright - threshold, 0)
     above_minimum = bright - bright[brain].min()
-    return np.where(brain, excess + FAINT * above_minimum, 0)
+    return np.where(brain, excess + _FAINT * above_minimum, 0)
 
 
 def edges(bright, brain, kind: str = "sobel", blur: float = 1.0, extended=None) -> np.ndarray:
@@ -294,7 +294,7 @@ def edges(bright, brain, kind: str = "sobel", blur: float = 1.0, extended=None) 
     """
     if extended is None:
         extended = _extended(bright, brain)
-    around = localisation.box(brain, REACH)
+    around = localisation.box(brain, _REACH)
     smooth = extended[around]
     if blur:
         smooth = ndimage.gaussian_filter(smooth, blur)
