@@ -348,7 +348,7 @@ TARGET_NAMES = {
     "randomisation, rank": "rank correlation after new weights",
     "randomisation, SSIM": "similarity (SSIM) after new weights",
     "seed consistency": "correlation between two trainings",
-    "class contrast": "relevance in controls over that in patients",
+    "class contrast": "correlation of mean maps of both groups",
     "dose": "correlation with lesion volume",
 }
 
