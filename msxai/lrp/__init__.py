@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation (LRP) and other ways to explain: which voxels made the logit what it is.
+"""Which voxels made the logit what it is: layer-wise relevance propagation and other methods.
 
 explain, explain_each, stream   the one verb, for one way to explain, several, or batch by batch
 Explanation, Computation        what comes back, and how it is computed

@@ -1,7 +1,7 @@
 """Explain the logit of a network voxel by voxel: the one verb for LRP and for all other methods.
 
-`explain` takes a rule of LRP or another method, `explain_each` several of them at once, and `stream`
-gives the explanations batch by batch.
+`explain` takes a rule of LRP or another method, `explain_each` several of them at once, and
+`stream` gives the explanations batch by batch.
 """
 
 import os
@@ -16,7 +16,7 @@ from keras import ops
 
 from msxai.base.errors import ParameterError
 from msxai.data import images
-from msxai.lrp import graph, innvestigate, methods, propagation, rules, tta
+from msxai.lrp import graph, innvestigate, methods, propagation, reader, rules, tta
 from msxai.lrp.explanation import AUDIT, Computation, Explanation
 from msxai.model import kernels, network
 
@@ -208,7 +208,7 @@ def _batches(
         shape = model.input_shape[1:]
         batch_size = max(len(scans), 1)
     else:
-        plan = graph.read(model, computation.dtype)
+        plan = reader.read(model, computation.dtype)
         explain_batch = _ByGraph(plan, wanted, epsilon, target, computation)
         shape = plan.shape
         batch_size = computation.batch_size
@@ -240,30 +240,31 @@ def _scan(given, shape, dtype: str) -> np.ndarray:
 
 
 class _ByGraph:
-    """Explains a batch by the layers of the network, as `msxai.lrp.graph` reads them."""
+    """Explains a batch by the layers of the network, as `msxai.lrp.reader` reads them."""
 
     def __init__(self, plan: graph.Graph, wanted: dict, epsilon: float, target, computation):
         self.plan = plan
         self.target = target
         self.dtype = computation.dtype
-        self.ways = {
-            name: _way(rule_or_method, plan, epsilon) for name, rule_or_method in wanted.items()
+        self.explainers = {
+            name: _explainer(rule_or_method, plan, epsilon)
+            for name, rule_or_method in wanted.items()
         }
         compiled = computation.compiled
         if compiled is None:
             compiled = not network.on_gpu()
         self.fused = plan.fused if compiled else {}
-        scan_by_scan = [way.scan_by_scan for way in self.ways.values()]
+        scan_by_scan = [explainer.scan_by_scan for explainer in self.explainers.values()]
         self.split = compiled or any(scan_by_scan)
 
     def __call__(self, batch) -> dict[str, Explanation]:
         """Explanations of scans of shape (N, X, Y, Z, C) by name."""
         parts = np.split(batch, len(batch)) if self.split else [batch]
-        explanations = {name: [] for name in self.ways}
+        explanations = {name: [] for name in self.explainers}
         for part in parts:
             first = graph.forward(self.plan, part, self.fused)
-            for name, way in self.ways.items():
-                explanations[name].append(way.explain(first, self.target))
+            for name, explainer in self.explainers.items():
+                explanations[name].append(explainer.explain(first, self.target))
         if self.split:
             _number(explanations)
         return {name: _joined(several) for name, several in explanations.items()}
@@ -306,7 +307,7 @@ class _ByMethod:
         )
 
 
-def _way(rule_or_method, plan: graph.Graph, epsilon: float) -> _ByRules | _ByMethod:
+def _explainer(rule_or_method, plan: graph.Graph, epsilon: float) -> _ByRules | _ByMethod:
     method = methods.method_of(rule_or_method)
     if method:
         return _ByMethod(rule_or_method, method)

@@ -1,8 +1,8 @@
 """Ways of explaining a logit f(x) by its gradient, to compare LRP with.
 
-Gradients are computed on `msxai.lrp.graph`, so on any backend of Keras. At a tie of max pooling the
-first voxel gets all. A method is a small dataclass that holds the method's options; `msxai.lrp.explain`
-takes it, or its name for the usual options.
+Gradients are computed on `msxai.lrp.graph`, so on any backend of Keras. At a tie of max pooling
+the first voxel gets all. A method is a small dataclass that holds the method's options;
+`msxai.lrp.explain` takes it, or its name for the usual options.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from msxai.base.errors import ParameterError
-from msxai.lrp import graph
+from msxai.lrp import graph, layers
 from msxai.model import kernels
 
 __all__ = [
@@ -174,7 +174,7 @@ def gradient(first: graph.ForwardPass, unit: int, guided: bool = False) -> np.nd
 
 
 def _back(first: graph.ForwardPass, index: int, arriving, guided: bool):
-    """Gradient at the inputs of one node, by the chain rule; the same for each of a sum's inputs."""
+    """Gradient at the inputs of one node, by the chain rule; one for all inputs of a sum."""
     node = first.plan.nodes[index]
     if index in first.fused:
         return _back_through_winners(first, index, arriving)
@@ -186,7 +186,7 @@ def _back(first: graph.ForwardPass, index: int, arriving, guided: bool):
     if node.kind == "mean":
         shares = arriving / graph.counts(node.what, inputs)
         return node.what.spread(shares, inputs.shape)
-    if isinstance(node.what, graph.Activation):
+    if isinstance(node.what, layers.Activation):
         if guided:
             arriving = ops.maximum(arriving, 0)
         return arriving * node.what.derivative(inputs)

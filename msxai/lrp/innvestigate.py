@@ -1,7 +1,8 @@
 """iNNvestigate (Alber et al. 2019, JMLR 20:93) in a process of its own.
 
-It needs legacy Keras and graph mode for the whole process, so nothing else may import it: `msxai.lrp` calls `explain`, which starts
-``python -m msxai.lrp.innvestigate FOLDER`` and exchanges .npy and .npz files with it.
+It needs legacy Keras and graph mode for the whole process, so nothing else may import it:
+`msxai.lrp` calls `explain`, which starts ``python -m msxai.lrp.innvestigate FOLDER`` and exchanges
+.npy and .npz files with it.
 """
 
 import json
@@ -15,8 +16,11 @@ import numpy as np
 
 from msxai.base.errors import EngineError
 
-# Where iNNvestigate 2.1.2 is right on the paper's network. Its alpha-beta is wrong where a layer has a bias (its issue 273); the variants
-# "IB" leave biases out of the denominators, as ``{"rule": "alpha_beta", ..., "bias": False}`` of `msxai.lrp.rules` does.
+__all__ = ["ANALYZERS", "explain"]
+
+# Where iNNvestigate 2.1.2 is correct on the paper's network. Its alpha-beta is wrong where a layer
+# has a bias (its issue 273). The variants "IB" leave biases out of the denominators, as
+# ``{"rule": "alpha_beta", ..., "bias": False}`` of `msxai.lrp.rules` does.
 ANALYZERS = {
     "epsilon": "lrp.epsilon",
     "z": "lrp.z",
@@ -25,27 +29,35 @@ ANALYZERS = {
     "alpha1_beta0_IB": "lrp.alpha_1_beta_0_IB",
     "alpha2_beta1_IB": "lrp.alpha_2_beta_1_IB",
 }
+_SETTINGS = {
+    "TF_USE_LEGACY_KERAS": "1",
+    "KERAS_BACKEND": "tensorflow",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    # Else maxima that tie each get the whole relevance: see msxai.model.network.
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+}
 
 
 def explain(
-    weights: dict, shape, volumes, rule: str, epsilon: float, batch_size: int, threads: int
+    weights: dict, shape, scans, rule: str, epsilon: float, batch_size: int, threads: int
 ) -> np.ndarray:
     """Relevance of the logit of the paper's network, by iNNvestigate.
 
     Parameters
     ----------
     weights : dict of ndarray
-        As `msxai.model.network.weights` gives them; the network is `msxai.model.network.build` with pooling after the ELU (equal values).
+        As of `msxai.model.network.weights`. The network is `msxai.model.network.build` with the
+        pooling after the ELU, which gives equal values.
     shape : tuple of int
-        One volume (X, Y, Z).
-    volumes : array-like of shape (N, X, Y, Z, 1)
+        One scan, (X, Y, Z).
+    scans : array-like of shape (N, X, Y, Z, 1)
         Read and written batch by batch.
     rule : str
         One of `ANALYZERS`.
     epsilon : float
         Stabiliser of the epsilon rule.
     batch_size, threads : int
-        Volumes at a time; threads of TensorFlow in that process.
+        Scans at a time; threads of TensorFlow in that process.
 
     Returns
     -------
@@ -56,45 +68,47 @@ def explain(
     EngineError
         The process failed; the message ends with what it printed.
     """
+    job = {
+        "shape": list(shape),
+        "analyzer": ANALYZERS[rule],
+        "options": {"epsilon": epsilon} if rule == "epsilon" else {},
+        "batch_size": batch_size,
+        "threads": threads,
+    }
     with tempfile.TemporaryDirectory(prefix="msxai-") as name:
         folder = Path(name)
-        np.savez(folder / "weights.npz", **weights)
-        job = {
-            "shape": list(shape),
-            "analyzer": ANALYZERS[rule],
-            "options": {"epsilon": epsilon} if rule == "epsilon" else {},
-            "batch_size": batch_size,
-            "threads": threads,
-        }
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        store = np.lib.format.open_memmap(
-            folder / "volumes.npy", "w+", "float32", (len(volumes), *shape, 1)
-        )
-        for index, volume in enumerate(volumes):
-            store[index] = volume
-        store.flush()
-        settings = {
-            "TF_USE_LEGACY_KERAS": "1",
-            "KERAS_BACKEND": "tensorflow",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TF_ENABLE_ONEDNN_OPTS": "1",  # else maxima that tie each get the whole relevance: see msxai.model.network
-        }
-        command = [sys.executable, "-m", "msxai.lrp.innvestigate", folder]
-        run = subprocess.run(
-            command, env={**os.environ, **settings}, capture_output=True, text=True, check=False
-        )
-        if run.returncode:
-            raise EngineError(
-                "innvestigate",
-                f"exit status {run.returncode}: {run.stderr[-800:]}",
-                "relevance maps",
-                "Is it installed? Run make setup, and see that about 3 GB of memory are free.",
-            )
+        _lay_out(folder, job, weights, scans)
+        _run(folder)
         return np.load(folder / "relevance.npy")
 
 
+def _lay_out(folder: Path, job: dict, weights: dict, scans) -> None:
+    """Write what the process reads."""
+    np.savez(folder / "weights.npz", **weights)
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    shape = (len(scans), *job["shape"], 1)
+    store = np.lib.format.open_memmap(folder / "volumes.npy", "w+", "float32", shape)
+    for index, scan in enumerate(scans):
+        store[index] = scan
+    store.flush()
+
+
+def _run(folder: Path) -> None:
+    """Start the process, and wait until it has written the relevance."""
+    command = [sys.executable, "-m", "msxai.lrp.innvestigate", folder]
+    environment = {**os.environ, **_SETTINGS}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise EngineError(
+            "innvestigate",
+            f"exit status {run.returncode}: {run.stderr[-800:]}",
+            "relevance maps",
+            "Is it installed? Run make setup, and check that about 3 GB of memory are free.",
+        )
+
+
 def _network(shape, weights: dict):
-    """The paper's network in legacy Keras, pooling after the ELU as iNNvestigate's rules expect it."""
+    """The paper's network in legacy Keras; pooling after the ELU, as iNNvestigate expects it."""
     import tf_keras as keras
 
     width = weights["conv1/bias"].shape[0]

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from msxai.lrp import graph
+from msxai.lrp import graph, layers
 from msxai.lrp.gradients import at_least_one
 
 __all__ = ["Occlusion", "output_after_change"]
@@ -130,7 +130,7 @@ class _Changed:
         inside = source in self.boxes
         if inside and index in self.first.fused:
             self._convolve_and_pool(index, source)
-        elif inside and isinstance(node.what, graph.Activation):
+        elif inside and isinstance(node.what, layers.Activation):
             self._activate(index, source)
         else:
             value, _ = graph.value(self.first.plan, index, self.values, self.first.fused)

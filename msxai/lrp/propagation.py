@@ -1,4 +1,4 @@
-"""The backward pass of LRP: relevance from the logit down to the voxels, and the audit of each layer.
+"""The backward pass of LRP: relevance from the logit to the voxels, and the audit of each layer.
 
 Layers with weights share relevance out by a rule (`msxai.lrp.rules`). Max pooling hands it to the
 winner of each window, of equal ones to the first in the order X, Y, Z; padding never wins. Mean
@@ -131,18 +131,19 @@ class _Backward:
         """A convolution or a dense layer, by its rule."""
         node = self.first.plan.nodes[index]
         rule = self.assigned[node.name]
-        tensors = map(
-            ops.convert_to_tensor,
-            (
-                arriving,
-                self.first.values[node.inputs[0]],
-                node.what.weights,
-                node.what.bias,
-                self.first.values[index],
-            ),
+        layer = rules.AffineLayer(
+            weights=ops.convert_to_tensor(node.what.weights),
+            bias=ops.convert_to_tensor(node.what.bias),
+            forward=node.what.forward,
+            backward=node.what.backward,
+            xp=ops,
         )
         passed, absorbed, lost = rules.share_out(
-            rule, *tensors, node.what.forward, node.what.backward, ops
+            rule,
+            layer,
+            relevance=ops.convert_to_tensor(arriving),
+            inputs=ops.convert_to_tensor(self.first.values[node.inputs[0]]),
+            outputs=ops.convert_to_tensor(self.first.values[index]),
         )
         self._account(node.name, rule.name, arriving, passed, absorbed, lost)
         return passed
@@ -153,13 +154,12 @@ class _Backward:
         convolution = self.first.plan.nodes[self.first.fused[index]]
         rule = self.assigned[convolution.name]
         arriving = ops.convert_to_numpy(arriving)
-        passed, absorbed, lost = _share_out_among_winners(
+        passed, absorbed, lost = rules.share_out(
             rule,
-            convolution.what,
-            arriving,
-            ops.convert_to_numpy(self.first.values[convolution.inputs[0]]),
-            self.first.values[index],
-            self.first.winners[index],
+            _winners_only(convolution.what, self.first.winners[index]),
+            relevance=arriving,
+            inputs=ops.convert_to_numpy(self.first.values[convolution.inputs[0]]),
+            outputs=self.first.values[index],
         )
         self._account(pooling.name, WINNER, arriving, arriving)
         self._account(convolution.name, rule.name, arriving, passed, absorbed, lost)
@@ -229,25 +229,17 @@ class _Backward:
         )
 
 
-def _share_out_among_winners(rule, convolution, arriving, inputs, outputs, winners):
-    """Relevance of a convolution's inputs from that of its pooled outputs, by the kernels.
+def _winners_only(convolution, winners) -> rules.AffineLayer:
+    """A convolution at the winners of the max pooling after it, by the kernels.
 
     Parameters
     ----------
-    rule : msxai.lrp.rules.Rule
-    convolution : msxai.lrp.graph.Convolution
-    arriving, outputs, winners : ndarray of shape (1, *windows, K)
-        Relevance, value and winner of each window of the pooling.
-    inputs : ndarray of shape (1, X, Y, Z, C)
-
-    Returns
-    -------
-    passed, absorbed, lost
-        See `msxai.lrp.rules.share_out`.
+    convolution : msxai.lrp.layers.Convolution
+    winners : ndarray of shape (1, *windows, K)
     """
 
-    def forward(values, taps):
-        return kernels.gather(np.ascontiguousarray(values[0]), taps, winners[0])[None]
+    def forward(inputs, taps):
+        return kernels.gather(np.ascontiguousarray(inputs[0]), taps, winners[0])[None]
 
     def backward(shares, taps, factor):
         passed = kernels.scatter(
@@ -259,9 +251,13 @@ def _share_out_among_winners(rule, convolution, arriving, inputs, outputs, winne
         shares, sums, lost = kernels.divide(relevance[0], totals[0], stabiliser, factor)
         return shares[None], sums[None], lost[None]
 
-    taps = kernels.taps(convolution.weights)
-    return rules.share_out(
-        rule, arriving, inputs, taps, convolution.bias, outputs, forward, backward, np, divide
+    return rules.AffineLayer(
+        weights=kernels.taps(convolution.weights),
+        bias=convolution.bias,
+        forward=forward,
+        backward=backward,
+        xp=np,
+        divide=divide,
     )
 
 

@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-# The network is built anew from arrays in a process of its own: weights and volume travel as .npz, relevance comes back as .npy.
+# The network is built anew from arrays in a process of its own: weights and volume travel as .npz,
+# relevance comes back as .npy.
 SCRIPT = """
 import sys
 import keras, numpy as np
@@ -20,15 +21,20 @@ with np.load(sys.argv[1]) as file:
     for layer in model.layers:
         if layer.weights:
             layer.set_weights([file[f"{layer.name}/kernel"], file[f"{layer.name}/bias"]])
-    jobs = [(rule, compiled) for rule in sys.argv[5:] for compiled in ((False,) if sys.argv[4] == "plain" else (False, True))]
-    found = [lrp.explain(model, file["volume"], rule, computation=lrp.Computation(compiled=compiled)).relevance for rule, compiled in jobs]
-np.save(sys.argv[2], np.stack(found))
+    switches = (False,) if sys.argv[4] == "plain" else (False, True)
+    maps = []
+    for rule in sys.argv[5:]:
+        for compiled in switches:
+            computation = lrp.Computation(compiled=compiled)
+            explanation = lrp.explain(model, file["volume"], rule, computation=computation)
+            maps.append(explanation.relevance)
+np.save(sys.argv[2], np.stack(maps))
 """
 RULES = ("epsilon", "alpha2_beta1", "epsilon_gamma_box", "epsilon_plus_flat")
 
 
-def distance(found, expected):
-    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+def distance(relevance, expected):
+    return np.linalg.norm(relevance - expected) / np.linalg.norm(expected)
 
 
 def explained(folder, model, volume, backend, *arguments, **environment):
@@ -41,7 +47,7 @@ def explained(folder, model, volume, backend, *arguments, **environment):
         "-c",
         SCRIPT,
         folder / "job.npz",
-        folder / "found.npy",
+        folder / "relevance.npy",
         backend,
         *arguments,
     ]
@@ -49,7 +55,7 @@ def explained(folder, model, volume, backend, *arguments, **environment):
         command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    return np.load(folder / "found.npy")
+    return np.load(folder / "relevance.npy")
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
@@ -57,20 +63,20 @@ def test_another_backend_explains_as_tensorflow_does(tmp_path, backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed (python -m pip install {backend})")
     from support.networks import SMALL, with_weights
+    from support.ties import near_ties
 
     from msxai import lrp
 
-    model, volume = (
-        with_weights(2, SMALL, seed=3),
-        np.random.default_rng(4).normal(size=(1, *SMALL, 1)).astype("float32"),
-    )
-    found = explained(tmp_path, model, volume, backend, "plain", *RULES, KERAS_BACKEND=backend)
-    for rule, one in zip(RULES, found, strict=True):
-        assert distance(one, lrp.explain(model, volume, rule).relevance) <= 1e-4, rule
+    model = with_weights(2, SMALL, seed=3)
+    volume = np.random.default_rng(4).normal(size=(1, *SMALL, 1)).astype("float32")
+    assert near_ties(model, volume) == 0
+    maps = explained(tmp_path, model, volume, backend, "plain", *RULES, KERAS_BACKEND=backend)
+    for rule, relevance in zip(RULES, maps, strict=True):
+        assert distance(relevance, lrp.explain(model, volume, rule).relevance) <= 1e-4, rule
 
 
 def test_ties_are_broken_alike_with_and_without_onednn_and_kernels(tmp_path):
-    """Nothing outside the "brain", and in it blocks of equal voxels: many windows of the poolings hold equal values."""
+    """Nothing outside the "brain", blocks of equal voxels in it: many windows hold equal values."""
     from support.networks import SMALL, with_weights
 
     model, volume = with_weights(2, SMALL, seed=3), np.zeros((1, *SMALL, 1), "float32")
@@ -78,12 +84,12 @@ def test_ties_are_broken_alike_with_and_without_onednn_and_kernels(tmp_path):
     volume[0, 6:-6, 6:-6, 6:-6, 0] = np.kron(blocks, np.ones((8, 8, 8)))[
         tuple(slice(length - 12) for length in SMALL)
     ]
-    found = [
+    maps = [
         explained(
             tmp_path, model, volume, "tensorflow", "both", "epsilon", TF_ENABLE_ONEDNN_OPTS=switch
         )
         for switch in "01"
     ]
-    first, *others = np.concatenate(found)
-    for other in others:
-        assert distance(other, first) <= 1e-4
+    first, *further = np.concatenate(maps)
+    for relevance in further:
+        assert distance(relevance, first) <= 1e-4

@@ -36,14 +36,14 @@ def test_every_rule_through_every_layer_equals_the_oracle(name):
     volume = np.random.default_rng(1).normal(size=(11, 9, 10, 2))
     for target in (0, 1):
         expected, logit = lrp_oracle.explain(nodes, volume, target)
-        found = lrp.explain(
+        explanation = lrp.explain(
             model, volume[None], name, epsilon=1e-2, target=target, computation=FLOAT64
         )
-        assert found.logits[0] == pytest.approx(logit, rel=1e-9)
-        assert distance(found.relevance[0], expected) < 1e-6
-        found = lrp.explain(model, volume[None], name, epsilon=1e-2, target=target)
-        assert found.relevance.dtype == np.float32
-        assert distance(found.relevance[0], expected) < 1e-4
+        assert explanation.logits[0] == pytest.approx(logit, rel=1e-9)
+        assert distance(explanation.relevance[0], expected) < 1e-6
+        explanation = lrp.explain(model, volume[None], name, epsilon=1e-2, target=target)
+        assert explanation.relevance.dtype == np.float32
+        assert distance(explanation.relevance[0], expected) < 1e-4
 
 
 PLUS, TWO = ORACLE["z_plus"], ORACLE["alpha2_beta1"]
@@ -66,16 +66,16 @@ def test_composites_equal_the_oracle_with_and_without_kernels(name, compiled):
     epsilon = 1e-2 if name == "epsilon" else 1e-3
     expected, logit = lrp_oracle.explain(nodes, volume)
     for dtype, tolerance in (("float64", 1e-6), ("float32", 1e-4)):
-        found = lrp.explain(
+        explanation = lrp.explain(
             model,
             volume[None],
             name,
             epsilon=epsilon,
             computation=lrp.Computation(dtype=dtype, compiled=compiled),
         )
-        assert found.logits[0] == pytest.approx(logit, rel=tolerance)
-        assert distance(found.relevance[0], expected) < tolerance
-        audit, size = found.audit, np.abs(found.relevance).sum()
+        assert explanation.logits[0] == pytest.approx(logit, rel=tolerance)
+        assert distance(explanation.relevance[0], expected) < tolerance
+        audit, size = explanation.audit, np.abs(explanation.relevance).sum()
         np.testing.assert_allclose(
             audit["arriving"],
             audit[["passed", "bias", "stabiliser"]].sum(axis=1),
@@ -116,11 +116,11 @@ def test_residual_sums_and_batch_normalisation_equal_the_oracle():
     volume = np.random.default_rng(3).normal(size=(6, 6, 6, 1))
     expected, logit = lrp_oracle.explain(nodes, volume)
     assert float(model(volume[None].astype("float32"))[0, 0]) == pytest.approx(logit, rel=1e-4)
-    found = lrp.explain(model, volume[None], "epsilon", computation=FLOAT64)
-    assert distance(found.relevance[0], expected) < 1e-6
+    explanation = lrp.explain(model, volume[None], "epsilon", computation=FLOAT64)
+    assert distance(explanation.relevance[0], expected) < 1e-6
     np.testing.assert_allclose(
-        found.audit["arriving"],
-        found.audit[["passed", "bias", "stabiliser"]].sum(axis=1),
+        explanation.audit["arriving"],
+        explanation.audit[["passed", "bias", "stabiliser"]].sum(axis=1),
         atol=1e-12,
     )
     assert lrp.explain(
@@ -162,19 +162,20 @@ def test_the_share_of_a_logit_near_0_cannot_be_told():
 
 def test_relevance_is_conserved_without_biases():
     model, volume = bias_free(), noise()
-    kept = [
+    shares = [
         share_of(lrp.explain(model, volume, "epsilon", epsilon=epsilon))
         for epsilon in (1e-1, 1e-2, 1e-3, 1e-4, 1e-6)
     ]
-    assert kept == sorted(kept)
-    assert abs(kept[-1] - 1) <= 1e-4
-    assert kept[0] < 0.95
+    assert shares == sorted(shares)
+    assert abs(shares[-1] - 1) <= 1e-4
+    assert shares[0] < 0.95
 
 
 def test_relevance_kept_by_the_full_network_as_measured_before():
-    """Width 16, no biases, volumes of noise: median of eight draws of Glorot's weights against the curve of one such network.
+    """Width 16, no biases, volumes of noise: median of eight draws of Glorot's weights.
 
-    That network's weights are not known, and single draws differ: the smaller the logit, the more of it the stabiliser keeps.
+    It is compared with the curve of one such network, whose weights are not known. Single draws
+    differ: the smaller the logit, the more of it the stabiliser absorbs.
     """
     measured = {
         1e-1: (0.523, 0.03),
@@ -183,7 +184,7 @@ def test_relevance_kept_by_the_full_network_as_measured_before():
         1e-4: (0.9994, 1e-4),
         1e-6: (0.99999, 1e-5),
     }
-    model, kept = network.build(16), []
+    model, shares = network.build(16), []
     for seed in range(8):
         rng = np.random.default_rng(seed)
         for layer in model.layers:
@@ -192,14 +193,16 @@ def test_relevance_kept_by_the_full_network_as_measured_before():
                 limit = np.sqrt(6 / (np.prod(shape[:-2]) * sum(shape[-2:])))
                 layer.set_weights([rng.uniform(-limit, limit, shape), np.zeros(shape[-1])])
         volume = rng.normal(size=(1, *SHAPE, 1)).astype("float32")
-        kept.append(
+        shares.append(
             [
                 share_of(lrp.explain(model, volume, "epsilon", epsilon=epsilon))
                 for epsilon in measured
             ]
         )
-    for found, (known, tolerance) in zip(np.median(kept, axis=0), measured.values(), strict=True):
-        assert found == pytest.approx(known, abs=tolerance)
+    for share, (measured_share, tolerance) in zip(
+        np.median(shares, axis=0), measured.values(), strict=True
+    ):
+        assert share == pytest.approx(measured_share, abs=tolerance)
 
 
 def test_a_batch_equals_its_volumes_one_by_one():
@@ -214,10 +217,10 @@ def test_a_batch_equals_its_volumes_one_by_one():
             )
             for index in range(3)
         ]
-        for index, one in enumerate(alone):
-            assert distance(together.relevance[index], one.relevance[0]) < 1e-5
+        for index, single in enumerate(alone):
+            assert distance(together.relevance[index], single.relevance[0]) < 1e-5
             rows = together.audit[together.audit["volume"] == index]
-            np.testing.assert_allclose(rows["passed"], one.audit["passed"], rtol=1e-3, atol=1e-5)
+            np.testing.assert_allclose(rows["passed"], single.audit["passed"], rtol=1e-3, atol=1e-5)
 
 
 def test_several_rules_from_one_forward_pass_are_those_one_by_one():
@@ -229,17 +232,18 @@ def test_several_rules_from_one_forward_pass_are_those_one_by_one():
         },
         "mixed": {"first": "flat", "convolution": {"rule": "gamma", "gamma": 0.1}},
     }
-    found = lrp.explain_each(model, volumes, wanted)
+    explanations = lrp.explain_each(model, volumes, wanted)
     for name, rule in wanted.items():
         alone = lrp.explain(model, volumes, rule)
-        np.testing.assert_array_equal(found[name].relevance, alone.relevance)
-        assert found[name].rule == rule
+        np.testing.assert_array_equal(explanations[name].relevance, alone.relevance)
+        assert explanations[name].rule == rule
     np.testing.assert_array_equal(
-        found["strong"].relevance, lrp.explain(model, volumes, "epsilon", epsilon=0.1).relevance
+        explanations["strong"].relevance,
+        lrp.explain(model, volumes, "epsilon", epsilon=0.1).relevance,
     )
     named = lrp.explain_each(model, volumes, ["epsilon", "z_plus"])
     assert list(named) == ["epsilon", "z_plus"]
-    np.testing.assert_array_equal(named["epsilon"].relevance, found["weak"].relevance)
+    np.testing.assert_array_equal(named["epsilon"].relevance, explanations["weak"].relevance)
 
 
 @pytest.mark.parametrize("axis", [1, 2, 3])
@@ -249,23 +253,28 @@ def test_a_mirrored_model_explains_the_mirrored_volume_by_the_mirrored_map(axis)
         np.random.default_rng(7).normal(size=(1, 26, 17, 17, 1)),
     )
     mirrored = keras.models.clone_model(model)
-    for one, other in zip(model.layers, mirrored.layers, strict=True):
-        other.set_weights(
-            [np.flip(value, axis - 1) if value.ndim == 5 else value for value in one.get_weights()]
+    for layer, twin in zip(model.layers, mirrored.layers, strict=True):
+        twin.set_weights(
+            [
+                np.flip(value, axis - 1) if value.ndim == 5 else value
+                for value in layer.get_weights()
+            ]
         )
-    found = lrp.explain(mirrored, np.flip(volume, axis), computation=FLOAT64).relevance
+    relevance = lrp.explain(mirrored, np.flip(volume, axis), computation=FLOAT64).relevance
     assert (
-        distance(np.flip(found, axis), lrp.explain(model, volume, computation=FLOAT64).relevance)
+        distance(
+            np.flip(relevance, axis), lrp.explain(model, volume, computation=FLOAT64).relevance
+        )
         < 1e-9
     )
 
 
 def test_the_default_is_a_rule_and_the_one_that_is_used():
     model, volumes = with_weights(2, SMALL), noise(2)
-    found = lrp.explain(model, volumes)
-    assert found.rule == rules.DEFAULT
+    explanation = lrp.explain(model, volumes)
+    assert explanation.rule == rules.DEFAULT
     np.testing.assert_array_equal(
-        found.relevance,
+        explanation.relevance,
         lrp.explain(
             model,
             volumes,
@@ -306,13 +315,13 @@ def test_ties_of_the_pooling_go_to_the_first_and_conserve():
     expected = np.zeros((8, 8, 8))
     expected[::3, ::3, ::3][:2, :2, :2] = 1
     for compiled in (True, False):
-        found = lrp.explain(
+        explanation = lrp.explain(
             model,
             np.ones((1, 8, 8, 8, 1), "float32"),
             "z",
             computation=lrp.Computation(compiled=compiled),
         )
-        np.testing.assert_allclose(found.relevance[0, ..., 0], expected, atol=1e-6)
+        np.testing.assert_allclose(explanation.relevance[0, ..., 0], expected, atol=1e-6)
 
 
 def test_of_several_outputs_the_largest_is_explained_unless_one_is_named():

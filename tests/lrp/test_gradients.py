@@ -1,4 +1,4 @@
-"""Methods besides LRP against TensorFlow's own gradients, closed forms, and what the methods promise."""
+"""Methods besides LRP against TensorFlow's gradients, closed forms, and what they promise."""
 
 import keras
 import numpy as np
@@ -72,14 +72,16 @@ def test_integrated_gradients_add_up_to_the_difference_from_the_baseline():
     )
     volume = np.random.default_rng(3).normal(size=(6, 6, 6, 1))
     for baseline in (0.0, 0.5):
-        found = lrp.explain(
+        explanation = lrp.explain(
             model,
             [volume],
             lrp.IntegratedGradients(baseline=baseline, steps=64),
             computation=FLOAT64,
         )
         flat = lrp.explain(model, [np.full_like(volume, baseline)], "gradient", computation=FLOAT64)
-        assert found.relevance.sum() == pytest.approx(found.logits[0] - flat.logits[0], rel=1e-3)
+        assert explanation.relevance.sum() == pytest.approx(
+            explanation.logits[0] - flat.logits[0], rel=1e-3
+        )
 
 
 def linear(seed=4):
@@ -102,10 +104,14 @@ def test_on_a_linear_network_all_say_weight_or_weight_times_intensity():
             rtol=1e-4,
             atol=1e-7,
         )
-    found = lrp.explain(model, [volume], lrp.Occlusion(size=1), computation=FLOAT64)
-    np.testing.assert_allclose(found.relevance[0], (weights * volume), rtol=1e-6, atol=1e-9)
-    found = lrp.explain(model, [volume], lrp.Occlusion(size=2), computation=FLOAT64).relevance[0]
-    np.testing.assert_allclose(found[:2, :2, :2], (weights * volume)[:2, :2, :2].sum(), rtol=1e-6)
+    explanation = lrp.explain(model, [volume], lrp.Occlusion(size=1), computation=FLOAT64)
+    np.testing.assert_allclose(explanation.relevance[0], (weights * volume), rtol=1e-6, atol=1e-9)
+    relevance = lrp.explain(model, [volume], lrp.Occlusion(size=2), computation=FLOAT64).relevance[
+        0
+    ]
+    np.testing.assert_allclose(
+        relevance[:2, :2, :2], (weights * volume)[:2, :2, :2].sum(), rtol=1e-6
+    )
     np.testing.assert_allclose(
         lrp.explain(model, [volume], "z", computation=FLOAT64).relevance[0] * 1.0,
         weights * volume,
@@ -128,10 +134,10 @@ def test_guided_backpropagation_hands_back_positive_values_only():
         model.set_weights(
             [np.full((1, 1, 1, 1, 1), v1), np.zeros(1), np.full((1, 1), v2), np.zeros(1)]
         )
-        found = lrp.explain(
+        relevance = lrp.explain(
             model, np.full((1, 1, 1, 1, 1), x), "guided_backpropagation", computation=FLOAT64
         ).relevance.item()
-        assert found == pytest.approx(v1 * v2 * min(1, np.exp(v1 * x)) if v2 > 0 else 0)
+        assert relevance == pytest.approx(v1 * v2 * min(1, np.exp(v1 * x)) if v2 > 0 else 0)
 
 
 def test_smoothgrad_is_seeded_and_without_noise_the_gradient():
@@ -139,12 +145,12 @@ def test_smoothgrad_is_seeded_and_without_noise_the_gradient():
         with_weights(1, SMALL),
         np.random.default_rng(6).normal(size=(1, *SMALL, 1)).astype("float32"),
     )
-    one, same, other = (
+    first, same, other = (
         lrp.explain(model, volume, lrp.SmoothGrad(samples=2, seed=seed)).relevance
         for seed in (0, 0, 1)
     )
-    np.testing.assert_array_equal(one, same)
-    assert distance(other, one) > 1e-3
+    np.testing.assert_array_equal(first, same)
+    assert distance(other, first) > 1e-3
     plain = lrp.explain(model, volume, "gradient").relevance
     assert (
         distance(lrp.explain(model, volume, lrp.SmoothGrad(samples=1, noise=0)).relevance, plain)

@@ -1,16 +1,18 @@
-"""msxai.lrp against iNNvestigate 2.1.2 (another program, in its own process) on the paper's network at full size."""
+"""msxai.lrp against iNNvestigate 2.1.2, another program, on the paper's network at full size."""
 
 import os
 
 import numpy as np
 import pytest
 from support.networks import SMALL, with_weights
+from support.ties import near_ties
 
 from msxai import lrp
 from msxai.data.images import SHAPE
 from msxai.lrp import innvestigate
 
-# iNNvestigate's alpha-beta is wrong where a layer has a bias (its issue 273): only its variants that ignore biases are compared.
+# iNNvestigate's alpha-beta is wrong where a layer has a bias (its issue 273). Only its variants
+# that ignore biases are compared.
 TWINS = {
     "epsilon": "epsilon",
     "z": "z",
@@ -23,9 +25,11 @@ TWINS = {
 
 @pytest.fixture(scope="module")
 def network_and_scan():
-    model, rng = with_weights(4, SHAPE, seed=11), np.random.default_rng(12)
+    model = with_weights(4, SHAPE, seed=11)
+    rng = np.random.default_rng(12)
     volume = rng.normal(size=(1, *SHAPE, 1)).astype("float32")
     volume[:, :10], volume[:, :, 100:] = 0, 0  # no brain
+    assert near_ties(model, volume) == 0
     return model, volume
 
 
@@ -46,18 +50,20 @@ def test_both_engines_agree_where_innvestigate_is_right(network_and_scan, name, 
 
 @pytest.mark.parametrize("rule", ["alpha1_beta0", "alpha2_beta1"])
 def test_its_alpha_beta_differs_because_of_biases_alone(monkeypatch, rule):
-    """msxai's alpha-beta equals the oracle with biases (test_lrp_engine); iNNvestigate's equals it without any bias only."""
+    """msxai's equals the oracle with biases (test_engine), iNNvestigate's without any bias only."""
     monkeypatch.setitem(
         innvestigate.ANALYZERS,
         rule,
         {"alpha1_beta0": "lrp.alpha_1_beta_0", "alpha2_beta1": "lrp.alpha_2_beta_1"}[rule],
     )
-    volume, distance = np.random.default_rng(13).normal(size=(1, *SMALL, 1)).astype("float32"), {}
+    volume = np.random.default_rng(13).normal(size=(1, *SMALL, 1)).astype("float32")
+    distance = {}
     for biases in ("with", "without"):
         model = with_weights(2, SMALL, seed=11)
         for layer in model.layers:
             if layer.weights and biases == "without":
                 layer.set_weights([layer.get_weights()[0], np.zeros(layer.bias.shape)])
+        assert near_ties(model, volume) == 0
         ours, theirs = (
             lrp.explain(model, volume, rule, computation=lrp.Computation(engine=engine)).relevance
             for engine in lrp.ENGINES

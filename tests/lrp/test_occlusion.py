@@ -9,14 +9,14 @@ from keras import layers
 from support.networks import SMALL, with_weights
 
 from msxai import lrp
-from msxai.lrp import graph, occlusion
+from msxai.lrp import graph, occlusion, reader
 
 SHAPE = (44, 47, 38)
 
 
 @pytest.fixture(scope="module")
 def plan():
-    """Two fused layers with an ELU between, a mean behind them, and parts of the grid that the poolings drop."""
+    """Two fused layers with an ELU between, and a mean; the poolings drop part of the grid."""
     model = keras.Sequential(
         [
             keras.Input((*SHAPE, 1)),
@@ -31,9 +31,9 @@ def plan():
     )
     rng = np.random.default_rng(0)
     model.set_weights([rng.normal(0, 0.4, value.shape) for value in model.get_weights()])
-    found = graph.read(model)
-    assert len(found.fused) == 2
-    return found
+    plan = reader.read(model)
+    assert len(plan.fused) == 2
+    return plan
 
 
 @settings(max_examples=25)
@@ -47,7 +47,7 @@ def test_the_output_is_that_of_the_whole(plan, seed):
         for start, length in zip(starts, SHAPE, strict=True)
     ]
     after = before.copy()
-    inside = (0, *(slice(*one) for one in box))
+    inside = (0, *(slice(start, stop) for start, stop in box))
     after[inside] = rng.normal(size=after[inside].shape)
     first = graph.forward(plan, before, plan.fused)
     copies = [None if value is None else np.array(value) for value in first.values]
@@ -61,7 +61,7 @@ def test_the_output_is_that_of_the_whole(plan, seed):
 
 
 def test_what_no_cell_sees_changes_nothing(plan):
-    """38 voxels: 12 cells of the first pooling, of which the second drops the last; it alone sees voxel 37."""
+    """12 cells of the first pooling; the second drops the last, which alone sees voxel 37."""
     before = np.random.default_rng(1).normal(size=(1, *SHAPE, 1)).astype("float32")
     after = before.copy()
     after[:, :, :, -1] = 9

@@ -1,4 +1,4 @@
-"""msxai.lrp.trust_warnings on maps made by hand, where it is known which flag must fire and which must not; and its way into the sidecars."""
+"""msxai.lrp.trust_warnings on maps made by hand: which flag must fire; flags in sidecars."""
 
 import json
 
@@ -22,21 +22,23 @@ BRAIN[2:6, 2:6, 2:6] = True
 def maps(rng, noise=0.0, outside=0.0):
     """Maps of two networks whose mean sums to 2, `outside` of it outside the brain."""
     shared = np.where(BRAIN, rng.random(BRAIN.shape), 0)
-    found = []
+    both = []
     for _ in range(2):
-        one = np.where(BRAIN, shared + noise * rng.normal(size=BRAIN.shape), 0)
-        one *= (1 - outside) * 2 / one.sum()
-        one[0, 0, 0] = 2 * outside
-        found.append(one)
-    return np.stack(found).astype("float32")
+        relevance = np.where(BRAIN, shared + noise * rng.normal(size=BRAIN.shape), 0)
+        relevance *= (1 - outside) * 2 / relevance.sum()
+        relevance[0, 0, 0] = 2 * outside
+        both.append(relevance)
+    return np.stack(both).astype("float32")
 
 
 def test_values_by_hand(rng):
-    found = trust_warnings.measure(maps(rng), [2.0, 2.0], BRAIN)
-    assert found == pytest.approx({"conservation": 0, "outside_brain": 0, "agreement": 1}, abs=1e-6)
-    found = trust_warnings.measure(maps(rng, outside=0.25), [4.0, 4.0], BRAIN)
-    assert found["conservation"] == pytest.approx(0.5)
-    assert found["outside_brain"] == pytest.approx(0.25)
+    values = trust_warnings.measure(maps(rng), [2.0, 2.0], BRAIN)
+    assert values == pytest.approx(
+        {"conservation": 0, "outside_brain": 0, "agreement": 1}, abs=1e-6
+    )
+    values = trust_warnings.measure(maps(rng, outside=0.25), [4.0, 4.0], BRAIN)
+    assert values["conservation"] == pytest.approx(0.5)
+    assert values["outside_brain"] == pytest.approx(0.25)
     assert trust_warnings.measure(maps(rng), [-4.0, -4.0], BRAIN)["conservation"] == pytest.approx(
         1.5
     ), "of the wrong sign"
@@ -56,14 +58,16 @@ def test_values_by_hand(rng):
 
 def test_what_cannot_be_told_is_none(rng):
     assert trust_warnings.measure(maps(rng)[:1], [2.0], BRAIN)["agreement"] is None, "one network"
-    found = trust_warnings.measure(np.zeros((2, 8, 8, 8)), [0.0, 0.0], BRAIN)
-    assert found == {"conservation": 0, "outside_brain": None, "agreement": None}
+    values = trust_warnings.measure(np.zeros((2, 8, 8, 8)), [0.0, 0.0], BRAIN)
+    assert values == {"conservation": 0, "outside_brain": None, "agreement": None}
     flags = trust_warnings.flags(
-        found, trust_warnings.limits([trust_warnings.measure(maps(rng), [2.0, 2.0], BRAIN)]), "here"
+        values,
+        trust_warnings.limits([trust_warnings.measure(maps(rng), [2.0, 2.0], BRAIN)]),
+        "here",
     )
-    assert {one["Flag"]: one["Flagged"] for one in flags} == dict.fromkeys(trust_warnings.FLAGS) | {
-        "conservation": False
-    }
+    assert {flag["Flag"]: flag["Flagged"] for flag in flags} == dict.fromkeys(
+        trust_warnings.FLAGS
+    ) | {"conservation": False}
     assert trust_warnings.limits([]) == dict.fromkeys(trust_warnings.FLAGS)
 
 
@@ -73,16 +77,18 @@ def test_each_flag_fires_on_its_own_fault_alone(rng):
     distance = trust_warnings.Distance([features], np.repeat([0, 1], 100))
 
     def values(noise=0.3, outside=0.02, lost=0.1, far=0.0):
-        noise, outside, lost = (one * rng.uniform(0.9, 1.1) for one in (noise, outside, lost))
-        found = trust_warnings.measure(maps(rng, noise, outside), [2 / (1 - lost)] * 2, BRAIN)
-        return found | {"out_of_distribution": float(distance([rng.normal(size=(1, 4)) + far])[0])}
+        noise, outside, lost = (value * rng.uniform(0.9, 1.1) for value in (noise, outside, lost))
+        measured = trust_warnings.measure(maps(rng, noise, outside), [2 / (1 - lost)] * 2, BRAIN)
+        return measured | {
+            "out_of_distribution": float(distance([rng.normal(size=(1, 4)) + far])[0])
+        }
 
     limits = trust_warnings.limits([values() for _ in range(30)])
     fired = {
         fault: [
-            one["Flag"]
-            for one in trust_warnings.flags(values(**{fault: value}), limits, "30 scans")
-            if one["Flagged"]
+            flag["Flag"]
+            for flag in trust_warnings.flags(values(**{fault: value}), limits, "30 scans")
+            if flag["Flagged"]
         ]
         for fault, value in {"noise": 30.0, "outside": 0.4, "lost": 0.5, "far": 30.0}.items()
     }
@@ -94,19 +100,19 @@ def test_each_flag_fires_on_its_own_fault_alone(rng):
     }
     alarms = np.mean(
         [
-            [one["Flagged"] for one in trust_warnings.flags(values(), limits, "")]
+            [flag["Flagged"] for flag in trust_warnings.flags(values(), limits, "")]
             for _ in range(200)
         ],
         axis=0,
     )
     assert (alarms < 0.15).all(), f"scans like the validation part's are rarely flagged: {alarms}"
-    (one,) = [
-        one
-        for one in trust_warnings.flags(values(), limits, "30 scans")
-        if one["Flag"] == "agreement"
+    (flag,) = [
+        flag
+        for flag in trust_warnings.flags(values(), limits, "30 scans")
+        if flag["Flag"] == "agreement"
     ]
-    assert one["LimitFrom"] == "30 scans"
-    assert one["Limit"] == limits["agreement"]
+    assert flag["LimitFrom"] == "30 scans"
+    assert flag["Limit"] == limits["agreement"]
 
 
 def test_limits_are_conformal_quantiles():
@@ -124,10 +130,10 @@ def test_distance_is_scipys_to_the_nearer_group(rng):
     inverse = np.linalg.inv(np.cov((features - np.where(labels[:, None] == 1, 10, 0)).T))
     expected = [
         min(
-            spatial.distance.mahalanobis(one, centre, inverse)
+            spatial.distance.mahalanobis(scan, centre, inverse)
             for centre in (np.zeros(3), np.full(3, 10))
         )
-        for one in tested
+        for scan in tested
     ]
     assert trust_warnings.Distance([features], labels)([tested]) == pytest.approx(expected, rel=0.1)
     twice = trust_warnings.Distance([features, 2 * features], labels)(
@@ -203,8 +209,8 @@ def test_the_flags_stand_in_every_sidecar(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lrp, "explain", explain)
     settings = heatmaps.Settings(rule="epsilon", computation=lrp.Computation(threads=1))
-    for known, reference in ((True, (toy, "")), (False, (None, "not at hand"))):
-        monkeypatch.setattr(trust_warnings, "reference", lambda weights, found=reference: found)
+    for at_hand, reference in ((True, (toy, "")), (False, (None, "not at hand"))):
+        monkeypatch.setattr(trust_warnings, "reference", lambda weights, answer=reference: answer)
         heatmaps.write(tmp_path / "maps", toy, toy.rows("holdout"), paths, settings)
         table = heatmaps.read_trust(tmp_path / "maps")
         assert (
@@ -214,16 +220,16 @@ def test_the_flags_stand_in_every_sidecar(tmp_path, monkeypatch):
         flags = {}
         for path in sorted((tmp_path / "maps").rglob("*stat-relevance*_statmap.json")):
             sidecar = json.loads(path.read_text())
-            flags[path.name[:5]] = {one["Flag"]: one for one in sidecar["Trust"]}
+            flags[path.name[:5]] = {flag["Flag"]: flag for flag in sidecar["Trust"]}
         assert list(flags) == ["sub-4", "sub-5"]
         assert len(list((tmp_path / "maps").rglob("*_statmap.json"))) == 4, (
             "the standard deviation's sidecars too"
         )
         assert flags["sub-5"]["agreement"]["Value"] == pytest.approx(1)
-        assert flags["sub-5"]["out_of_distribution"]["Flagged"] is (True if known else None)
-        assert flags["sub-5"]["outside_brain"]["Flagged"] is (False if known else None)
+        assert flags["sub-5"]["out_of_distribution"]["Flagged"] is (True if at_hand else None)
+        assert flags["sub-5"]["outside_brain"]["Flagged"] is (False if at_hand else None)
         assert flags["sub-5"]["outside_brain"]["LimitFrom"] == (
             "1 validation scans of toy; exceeded by 50% of scans like them"
-            if known
+            if at_hand
             else "not at hand"
         )

@@ -15,20 +15,20 @@ INSIDE = (slice(9, -9),) * 3
 
 @pytest.fixture
 def volume(rng):
-    found = np.zeros((30, 31, 32), "float32")
-    found[INSIDE] = rng.normal(size=found[INSIDE].shape)
-    return found
+    volume = np.zeros((30, 31, 32), "float32")
+    volume[INSIDE] = rng.normal(size=volume[INSIDE].shape)
+    return volume
 
 
 def test_moves_begin_with_none_and_are_spread():
     assert tta.moves(1) == [((0, 0, 0), False)]
-    found = tta.moves(64)
-    steps = np.array([step for step, _ in found])
+    moves = tta.moves(64)
+    steps = np.array([step for step, _ in moves])
     assert steps.min() == -tta.REACH
     assert steps.max() == tta.REACH
-    assert len(set(found)) > 60
+    assert len(set(moves)) > 60
     assert (np.abs(steps.mean(axis=0)) < 0.5).all()
-    assert sum(mirrored for _, mirrored in found) == 32
+    assert sum(mirrored for _, mirrored in moves) == 32
     assert tta.moves(64)[:4] == tta.moves(4), "more copies refine fewer"
     assert {step for step, _ in tta.moves(5, reach=0)} == {(0, 0, 0)}
 
@@ -112,7 +112,7 @@ def test_an_explanation_over_copies_is_the_mean_of_the_explanations_of_each_by_h
     np.testing.assert_array_equal(once.relevance, plain.relevance)
     assert once.audit.equals(plain.audit)
     np.testing.assert_allclose(twice.logits, (plain.logits + other.logits) / 2, rtol=1e-6)
-    back = np.roll(other.relevance, [-one for one in step], (1, 2, 3))[:, ::-1]
+    back = np.roll(other.relevance, [-count for count in step], (1, 2, 3))[:, ::-1]
     inner = (slice(None), *(slice(8, -8),) * 3)
     np.testing.assert_allclose(
         twice.relevance[inner], ((plain.relevance + back) / 2)[inner], rtol=1e-5, atol=1e-9

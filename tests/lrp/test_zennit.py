@@ -1,4 +1,4 @@
-"""msxai.lrp's composites against zennit 0.5.1 (another program, in PyTorch); benchmarks/lrp_zennit.py made the reference values."""
+"""Composites against zennit 0.5.1, another program, in PyTorch; benchmarks/lrp_zennit.py ran it."""
 
 from pathlib import Path
 
@@ -42,13 +42,15 @@ def test_composites_agree_with_zennit(model, name, dtype):
             "low": low,
             "high": high,
         }  # zennit's are given, ours by default the volume's own
-    found = lrp.explain(model, STORED["volume"], rule, computation=lrp.Computation(dtype=dtype))
-    assert found.logits[0] == pytest.approx(STORED["logit"][0, 0], rel=1e-5)
-    assert np.linalg.norm(found.relevance[0, ..., 0] - STORED[name]) <= 1e-4 * np.linalg.norm(
+    explanation = lrp.explain(
+        model, STORED["volume"], rule, computation=lrp.Computation(dtype=dtype)
+    )
+    assert explanation.logits[0] == pytest.approx(STORED["logit"][0, 0], rel=1e-5)
+    assert np.linalg.norm(explanation.relevance[0, ..., 0] - STORED[name]) <= 1e-4 * np.linalg.norm(
         STORED[name]
     )
 
 
 def test_which_composites_are_not_held_against_zennit():
-    """Those that are epsilon_gamma_box with other gammas, one with gamma in the first layer too; the oracle holds gamma of any size."""
+    """Those with other gammas than epsilon_gamma_box; the oracle holds gamma of any value."""
     assert set(rules.COMPOSITES) - set(STORED) == {"epsilon_gamma", "epsilon_half_gamma_box"}
