@@ -44,7 +44,7 @@ VOLUME = (
 )  # mm3 of lesions in a brain of `cohort`: smallest and largest, uniform in the logarithm
 
 
-def paired(group: str = "MS", seed=0, visit=0, **about) -> tuple[Subject, Subject]:
+def paired(group: str = "MS", seed=0, visit=0, **options) -> tuple[Subject, Subject]:
     """One simulated FLAIR-like brain with its lesions and without, all else the same: anatomy,
     decoys, position, blur, bias, noise, gain.
 
@@ -62,8 +62,8 @@ def paired(group: str = "MS", seed=0, visit=0, **about) -> tuple[Subject, Subjec
     tuple of msxai.data.synthetic.phantom.Subject
         With lesions, without.
     """
-    with_lesions = phantom.simulate("ms", group, seed, visit, **about)
-    return with_lesions, phantom.simulate("ms", group, seed, visit, **about | {"volume": 0})
+    with_lesions = phantom.simulate("ms", group, seed, visit, **options)
+    return with_lesions, phantom.simulate("ms", group, seed, visit, **options | {"volume": 0})
 
 
 def lesions_of(subject: Subject) -> tuple[np.ndarray, list[dict]]:
@@ -84,8 +84,8 @@ def lesions_of(subject: Subject) -> tuple[np.ndarray, list[dict]]:
         ndimage.minimum(distance, numbers, index),
     )
     return numbers, [
-        {"size": float(size), "place": float(place)}
-        for size, place in zip(sizes, places, strict=True)
+        {"size": float(size), "place": float(position)}
+        for size, position in zip(sizes, places, strict=True)
     ]
 
 
@@ -98,8 +98,7 @@ def varied(
     place=(0, np.inf),
     seed: int = 0,
 ) -> Subject:
-    """The same brain with some of its lesions, or with fainter or brighter ones; nothing else
-    changes.
+    """Keep some lesions of a brain, or make them fainter or brighter; nothing else changes.
 
     Parameters
     ----------
@@ -120,35 +119,35 @@ def varied(
         Fewer lesions fit than were asked for.
     """
     full, bare = pair
-    numbers, known = lesions_of(full)
+    numbers, lesion_table = lesions_of(full)
     fit = [
         index
-        for index, one in enumerate(known, 1)
-        if size[0] <= one["size"] <= size[1] and place[0] <= one["place"] <= place[1]
+        for index, lesion in enumerate(lesion_table, 1)
+        if size[0] <= lesion["size"] <= size[1] and place[0] <= lesion["place"] <= place[1]
     ]
     if number is not None and number > len(fit):
         mend = "Ask for fewer, widen size or place, or simulate a larger volume."
         raise ParameterError(
             "number",
             f"{number}",
-            f"at most {len(fit)}, for so many of {len(known)} lesions fit",
+            f"at most {len(fit)}, for so many of {len(lesion_table)} lesions fit",
             mend,
         )
-    kept = np.random.default_rng(seed).permutation(fit)[:number]
+    chosen = np.random.default_rng(seed).permutation(fit)[:number]
     change = full.image.astype(float) - bare.image
-    if known:  # what is changed round a lesion belongs to the nearest one
+    if lesion_table:  # what is changed round a lesion belongs to the nearest one
         nearest = ndimage.distance_transform_edt(
             numbers == 0, sampling=images.VOXEL_SIZE, return_distances=False, return_indices=True
         )
-        change = np.where(np.isin(numbers[tuple(nearest)], kept), change, 0)
-    lesions = np.isin(numbers, kept) & full.lesions
+        change = np.where(np.isin(numbers[tuple(nearest)], chosen), change, 0)
+    lesions = np.isin(numbers, chosen) & full.lesions
     image = np.clip(np.rint(bare.image + contrast * change), 0, 32000).astype("int16")
-    about = full.covariates | {
+    covariates = full.covariates | {
         "volume": float(lesions.sum() * images.VOXEL_VOLUME),
-        "lesions": len(kept),
+        "lesions": len(chosen),
         "contrast": contrast,
     }
-    return replace(full, image=image, lesions=lesions, covariates=about)
+    return replace(full, image=image, lesions=lesions, covariates=covariates)
 
 
 def moved(pair) -> np.ndarray:
@@ -222,31 +221,37 @@ def cohort(seed: int, parts: dict, controls: int, conditions=None, others: int =
     ------
     Case
     """
-    (low, high), ((first, plain), *more) = np.log(VOLUME), (conditions or CONDITIONS).items()
-    others = min(others, len(more))
-    for place, (part, patients) in enumerate(parts.items()):
+    (low, high), ((first, plain), *further_conditions) = (
+        np.log(VOLUME),
+        (conditions or CONDITIONS).items(),
+    )
+    others = min(others, len(further_conditions))
+    for part_number, (part, patients) in enumerate(parts.items()):
         for number in range(patients + controls):
-            own, group = (seed, place, number), "MS" if number < patients else "HC"
+            own, group = (seed, part_number, number), "MS" if number < patients else "HC"
             rng, (mean, spread, youngest, oldest) = np.random.default_rng(own), phantom.AGE["ms"]
-            about = {
+            options = {
                 "session": phantom.Session(
                     age=float(np.clip(rng.normal(mean, spread), youngest, oldest)),
                     site=str(rng.choice(list(phantom.SITES))),
                 ),
                 "volume": float(np.exp(rng.uniform(low, high))) if group == "MS" else 0.0,
             }
-            pair = paired(group, (*own, 0), (*own, 1), **about)
+            pair = paired(group, (*own, 0), (*own, 1), **options)
             spots = decoys(
                 pair[1],
                 phantom.simulate(
-                    "ms", group, (*own, 0), (*own, 1), **about | {"volume": 0}, decoys=False
+                    "ms", group, (*own, 0), (*own, 1), **options | {"volume": 0}, decoys=False
                 ),
             )
             name = f"{part}-{number:02}"
             if group == "HC":
                 yield Case(part, name, "control", pair[0], spots)
                 continue
-            turns = [more[(number * others + turn) % len(more)] for turn in range(others)]
+            turns = [
+                further_conditions[(number * others + turn) % len(further_conditions)]
+                for turn in range(others)
+            ]
             for condition, change in [(first, plain), *turns]:
                 if change.get("number", 0) > len(lesions_of(pair[0])[1]):
                     continue
@@ -286,8 +291,8 @@ class Shortcut:
         """
         image, brain = subject.image.copy(), subject.brain
         if self.kind == "stripe":
-            found = np.flatnonzero(brain.any(tuple({0, 1, 2} - {self.axis})))
-            start = round(found[0] + self.at * (found[-1] - found[0]) - (self.width - 1) / 2)
+            slices = np.flatnonzero(brain.any(tuple({0, 1, 2} - {self.axis})))
+            start = round(slices[0] + self.at * (slices[-1] - slices[0]) - (self.width - 1) / 2)
             band = (*[slice(None)] * self.axis, slice(max(start, 0), start + self.width))
             image[band] = np.clip(np.rint(image[band] * (1 + self.strength)), 0, 32000)
         elif self.strength < 0:
@@ -344,14 +349,14 @@ def carriers(labels, p: float = 0.75, seed=0) -> np.ndarray:
     -------
     ndarray of bool, shape (len(labels),)
     """
-    labels, rng, found = (
+    labels, rng, carrier_rows = (
         np.asarray(labels),
         np.random.default_rng(seed),
         np.zeros(len(labels), bool),
     )
     for label, share in ((1, p), (0, 1 - p)):
         members = np.flatnonzero(labels == label)
-        found[rng.permutation(members)[: int(share * len(members) + 0.5)]] = (
+        carrier_rows[rng.permutation(members)[: int(share * len(members) + 0.5)]] = (
             True  # halves go up in both groups: the AUC stays
         )
-    return found
+    return carrier_rows

@@ -32,18 +32,18 @@ def trained(where):
     """Folders of the trials of each variant, as the functions of `msxai.evaluation.prediction` take
     them.
     """
-    found = {}
+    networks = {}
     for path in sorted(
         where.folder.glob("finetuning/*/trial-*/provenance.json"),
         key=lambda path: re.split(r"(\d+)", str(path)),
     ):
-        found.setdefault(path.parents[1].name, []).append(
+        networks.setdefault(path.parents[1].name, []).append(
             (path.parent, json.loads(path.read_text()))
         )
     return {
         variant: trials
-        for variant, trials in found.items()
-        if variant not in filled_cohort.fillings(found)
+        for variant, trials in networks.items()
+        if variant not in filled_cohort.fillings(networks)
     }
 
 
@@ -52,12 +52,16 @@ def measure(where, scratch, subjects=SUBJECTS):
     that filling and predicting took.
     """
     nets = trained(where)
-    more, reason = prediction.further(scratch, Prepared(where.prepared(COHORT)), COHORT, subjects)
-    if more is None:
+    further, reason = prediction.further(
+        scratch, Prepared(where.prepared(COHORT)), COHORT, subjects
+    )
+    if further is None:
         raise SystemExit(reason)
-    known = prediction.predict(more, more.rows("all"), nets)
+    known = prediction.predict(further, further.rows("all"), nets)
     start = time.perf_counter()
-    predictions, reason = counterfactuals.predict(more, more.rows("all"), nets, known, seed=SEED)
+    predictions, reason = counterfactuals.predict(
+        further, further.rows("all"), nets, known, seed=SEED
+    )
     print(reason)
     return counterfactuals.table(predictions), predictions, time.perf_counter() - start
 

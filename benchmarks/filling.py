@@ -54,7 +54,9 @@ def simulated(number, volume=7000):
 
 def features(values, sites):
     """Patches round some voxels, and their texture; in units of the scan's white matter."""
-    blocks = np.array([values[tuple(slice(one - 4, one + 5) for one in site)] for site in sites])
+    blocks = np.array(
+        [values[tuple(slice(centre - 4, centre + 5) for centre in site)] for site in sites]
+    )
     patches = blocks[:, 2:7, 2:7, 2:7]
     steps = [np.abs(np.diff(patches, axis=axis)).mean((1, 2, 3)) for axis in (1, 2, 3)]
     curved = np.array([ndimage.laplace(patch)[1:-1, 1:-1, 1:-1].std() for patch in patches])
@@ -85,7 +87,7 @@ def patches(how, subjects, count, where="all"):
     """Features, whether filled, and subject of sites in filled scans and in the same scans as they
     were; seconds a fill.
     """
-    found, filled, groups, seconds = [], [], [], []
+    untouched, filled, groups, seconds = [], [], [], []
     for number in range(subjects):
         scan, mask = simulated(number)
         start = time.perf_counter()
@@ -98,10 +100,10 @@ def patches(how, subjects, count, where="all"):
         sites = np.random.default_rng(number).permutation(inside)[:count]
         middle = np.median(values[white])
         for array, label in ((values, 0), (new, 1)):
-            found.append(features(array / middle, sites))
+            untouched.append(features(array / middle, sites))
             filled.append(np.full(len(sites), label))
             groups.append(np.full(len(sites), number))
-    return np.concatenate(found), np.concatenate(filled), np.concatenate(groups), seconds
+    return np.concatenate(untouched), np.concatenate(filled), np.concatenate(groups), seconds
 
 
 def measure(subjects=SUBJECTS, count=SITES, trees=TREES):
@@ -141,17 +143,18 @@ def interval(labels, scores, groups, draws=2000):
         len(names), np.full(len(names), 1 / len(names)), draws
     )[:, codes]
     return [
-        float(one) for one in np.quantile(statistics.auc(labels, scores, weights), (0.025, 0.975))
+        float(bound)
+        for bound in np.quantile(statistics.auc(labels, scores, weights), (0.025, 0.975))
     ]
 
 
 if __name__ == "__main__":
     table = measure()
     print(table.to_string())
-    place = Path(__file__).parent
-    with provenance.replacing(place / "filling.tsv") as draft:
+    folder = Path(__file__).parent
+    with provenance.replacing(folder / "filling.tsv") as draft:
         table.round(4).to_csv(draft, sep="\t", index=False)
     settings = {"subjects": SUBJECTS, "sites": SITES, "trees": TREES, "seed": SEED}
     provenance.write_json(
-        place / "filling.json", provenance.record(settings, result=table.to_dict("records"))
+        folder / "filling.json", provenance.record(settings, result=table.to_dict("records"))
     )

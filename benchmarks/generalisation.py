@@ -78,7 +78,7 @@ def relevance(where, variant, cohort):
     """Positive relevance per voxel inside and outside the lesions of each true positive of the
     holdout.
     """
-    prepared, table, found = (
+    prepared, table, relevances = (
         Prepared(where.prepared(cohort), where.split(cohort)),
         heatmaps.read(where.heatmaps(variant)),
         [],
@@ -88,7 +88,7 @@ def relevance(where, variant, cohort):
         lesions, brain = prepared.lesions(index), prepared.brain(index)
         positive = np.maximum(images.to_grid(images.load(entry.path)), 0)
         inside, outside = positive[lesions].mean(), positive[brain & ~lesions].mean()
-        found.append(
+        relevances.append(
             {
                 "participant_id": entry.participant_id,
                 "lesion_voxels": int(lesions.sum()),
@@ -96,7 +96,9 @@ def relevance(where, variant, cohort):
                 "outside": outside,
             }
         )
-    return pd.DataFrame(found).assign(ratio=lambda found: found["inside"] / found["outside"])
+    return pd.DataFrame(relevances).assign(
+        ratio=lambda relevances: relevances["inside"] / relevances["outside"]
+    )
 
 
 if __name__ == "__main__":
@@ -117,8 +119,8 @@ if __name__ == "__main__":
         )
         table.append(difference("MS: pretrained - lesion load", labels, scores["pretrained"], load))
     first = first_visits(ad)
-    found, paths = logits(where, "pretraining", ad, first)
-    table.append(row("AD: pretraining", ad.table["label"].to_numpy(int)[first], found))
+    mean_logits, paths = logits(where, "pretraining", ad, first)
+    table.append(row("AD: pretraining", ad.table["label"].to_numpy(int)[first], mean_logits))
     table, maps = pd.DataFrame(table), relevance(where, "pretrained", "phantom-ms")
     print(
         table.round(3).to_string(),

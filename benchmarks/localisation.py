@@ -81,15 +81,19 @@ BLURS = (0.0, 0.7, 1.5, 3.0, 6.0)
 
 def explained(models: dict, image) -> dict:
     """Variant, rule and number of copies to a map of each network, (X, Y, Z)."""
-    wanted, found = {(variant, rule, copies) for variant, rule, _, copies in LADDER.values()}, {}
+    wanted, by_kind = {(variant, rule, copies) for variant, rule, _, copies in LADDER.values()}, {}
     for variant, copies in sorted({(variant, copies) for variant, _, copies in wanted}):
-        names = sorted(rule for one, rule, count in wanted if (one, count) == (variant, copies))
+        names = sorted(
+            rule
+            for variant_of_rule, rule, count in wanted
+            if (variant_of_rule, count) == (variant, copies)
+        )
         for model in models[variant]:
-            for rule, one in scan_maps.of_scan(
+            for rule, heatmap in scan_maps.of_scan(
                 model, image, names, copies=copies, threads=1
             ).items():
-                found.setdefault((variant, rule, copies), []).append(one)
-    return found
+                by_kind.setdefault((variant, rule, copies), []).append(heatmap)
+    return by_kind
 
 
 def mean_of(models, image) -> np.ndarray:
@@ -120,10 +124,10 @@ def features(bright, brain, prior) -> np.ndarray:
     around = (
         ndimage.maximum_filter(bright, 3),
         ndimage.minimum_filter(bright, 3),
-        *(ndimage.laplace(one) for one in blurred[1:3]),
+        *(ndimage.laplace(volume) for volume in blurred[1:3]),
     )
-    found = [*blurred, *around, ndimage.gaussian_filter(prior, 2), *np.indices(brain.shape)[1:]]
-    return np.stack([one[brain] for one in found], axis=1).astype("float32")
+    columns = [*blurred, *around, ndimage.gaussian_filter(prior, 2), *np.indices(brain.shape)[1:]]
+    return np.stack([volume[brain] for volume in columns], axis=1).astype("float32")
 
 
 def bound(cohort, tuned, rows, seed: int = 0):
@@ -131,14 +135,14 @@ def bound(cohort, tuned, rows, seed: int = 0):
     rng, inputs, truth = np.random.default_rng(seed), [], []
     for row in rows:
         brain, lesions = cohort.brain(row), cohort.lesions(row)
-        found, known = (
+        inside_brain, known = (
             features(reference_maps.zscore(cohort, row), brain, tuned.prior),
             lesions[brain],
         )
         chosen = np.concatenate(
             [np.flatnonzero(known), rng.choice(np.flatnonzero(~known), VOXELS, replace=False)]
         )
-        inputs.append(found[chosen])
+        inputs.append(inside_brain[chosen])
         truth.append(known[chosen])
     model = HistGradientBoostingClassifier(random_state=seed).fit(
         np.concatenate(inputs), np.concatenate(truth)
@@ -162,25 +166,25 @@ def fewer(image, lesions, seed: int = 0) -> list:
     nearest = numbers[
         tuple(ndimage.distance_transform_edt(~lesions, return_distances=False, return_indices=True))
     ]
-    found = []
+    rows_of_counts = []
     for share in LEFT:
         gone = order[np.cumsum(sizes[order]) <= (1 - share) * sizes.sum() + 0.5] + 1
-        found.append(
+        rows_of_counts.append(
             (
                 int(lesions.sum() - sizes[gone - 1].sum()),
                 np.where(np.isin(nearest, gone), without, image).astype("float32"),
             )
         )
-    return found
+    return rows_of_counts
 
 
 def agreement(pair, near, brain) -> dict:
     """What two networks' maps agree by: over the brain, round the lesions, once blurred, and in the
     half of the voxels that says least.
     """
-    size = sum(np.abs(one) for one in pair)
+    size = sum(np.abs(volume) for volume in pair)
     weak = brain & (size <= np.median(size[brain]))
-    blurred = [ndimage.gaussian_filter(one, 2.0) for one in pair]
+    blurred = [ndimage.gaussian_filter(volume, 2.0) for volume in pair]
     return {
         "pairs of networks": localisation.consistency(*pair, brain),
         "round lesions": localisation.consistency(*pair, near),
@@ -196,7 +200,9 @@ def measured(path, rows, paths: dict, tuned, classifier, examined) -> dict:
     """
     network.configure(0, 1)
     further, untrained = Prepared(path), reference_maps.untrained(16, 0)
-    models = {variant: [network.restore(one) for one in files] for variant, files in paths.items()}
+    models = {
+        variant: [network.restore(file) for file in files] for variant, files in paths.items()
+    }
     logits = [faithfulness.logit_of(model) for model in models["pairs"]]
     scores, alike, total, brains, faithful, doses = [], [], 0, 0, [], []
     for row in rows:
@@ -206,7 +212,7 @@ def measured(path, rows, paths: dict, tuned, classifier, examined) -> dict:
             further.lesions(row),
             reference_maps.zscore(further, row),
         )
-        maps, each = maps_of(models, image, bright)
+        maps, by_variant = maps_of(models, image, bright)
         maps |= reference_maps.maps(
             further, row, tuned, untrained, rule=GAMMA, epsilon=1e-3, threads=1
         )
@@ -215,8 +221,8 @@ def measured(path, rows, paths: dict, tuned, classifier, examined) -> dict:
             localisation.Target(lesions, brain),
             {"participant_id": further.table["participant_id"].iloc[row]},
         )
-        plain, pair = each["pairs", GAMMA, 1], each["pairs", GAMMA, COPIES]
-        logit = float(np.mean([one(image) for one in logits]))
+        plain, pair = by_variant["pairs", GAMMA, 1], by_variant["pairs", GAMMA, COPIES]
+        logit = float(np.mean([logit_of(image) for logit_of in logits]))
         alike.append(
             {
                 **agreement(pair[:2], target.near(2) & brain, brain),
@@ -278,7 +284,9 @@ def run(
     cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
     further = Prepared(where.prepared("phantom-ms-further"))
     counts = {
-        variant: max(count for one, _, count, _ in LADDER.values() if one == variant)
+        variant: max(
+            count for ladder_variant, _, count, _ in LADDER.values() if ladder_variant == variant
+        )
         for variant, *_ in LADDER.values()
     }
     paths = {
@@ -319,16 +327,16 @@ def run(
             total=len(tasks),
         )
     )
-    blocks = [one for one in done if isinstance(one, dict)]
+    blocks = [block for block in done if isinstance(block, dict)]
     scores, alike, faithful, doses = (
-        [item for one in blocks for item in one[name]]
+        [item for block in blocks for item in block[name]]
         for name in ("scores", "alike", "faithful", "doses")
     )
     sums = {
-        1: sum(one["total"] for one in blocks),
-        0: sum(one for one in done if not isinstance(one, dict)),
+        1: sum(block["total"] for block in blocks),
+        0: sum(block for block in done if not isinstance(block, dict)),
     }
-    brains = sum(one["brains"].astype(int) for one in blocks)
+    brains = sum(block["brains"].astype(int) for block in blocks)
     checks = checks_of_maps.run(
         network.restore(paths["pairs"][0]),
         further,
@@ -339,7 +347,7 @@ def run(
         threads=1,
     )[0]
     checks, alike, faithful = checks.set_index("check"), pd.DataFrame(alike), pd.DataFrame(faithful)
-    about = {
+    notes = {
         "seed consistency, two networks": localisation.mean_interval(alike["pairs of networks"]),
         **{
             f"seed consistency, {name}": localisation.mean_interval(alike[name])
@@ -382,7 +390,7 @@ def run(
         further.path,
         *(path for files in paths.values() for path in files),
     ]
-    return pd.DataFrame(scores), about, files
+    return pd.DataFrame(scores), notes, files
 
 
 def _sizes(lesions) -> np.ndarray:
@@ -442,7 +450,7 @@ def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFr
         f"{all_of_it['sensitivity']:.2f} of all, the map {large[0]:.2f} of those of 10 "
         "voxels and more"
     )
-    found = [
+    rows_of_targets = [
         (*held("rma", 0.5), where + steps("rma")),
         (*held("rra", 0.5), steps("rra") + allowed("rra")),
         (*held("auprc", 0.6), steps("auprc") + allowed("auprc")),
@@ -453,7 +461,7 @@ def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFr
     p = max(about["deletion p"], about["insertion p"])
     consistent, contrast = about["seed consistency, two networks"], about["class contrast"]
     weak = about["weak half's share of relevance"][0]
-    found += [
+    rows_of_targets += [
         (
             "deletion, insertion",
             "p < .01",
@@ -533,7 +541,9 @@ def targets(table: pd.DataFrame, scores: pd.DataFrame, about: dict) -> pd.DataFr
         "seed consistency": f"epsilon_gamma, {COPIES} copies, two networks",
         "dose": BEST,
     }
-    table = pd.DataFrame(found, columns=["measure", "target", "reached", "holds", "limits"])
+    table = pd.DataFrame(
+        rows_of_targets, columns=["measure", "target", "reached", "holds", "limits"]
+    )
     table.insert(4, "measured_on", [on.get(name, BEST) for name in table["measure"]])
     return table
 
@@ -571,14 +581,14 @@ def picture(table: pd.DataFrame):
         axes = sheet.place(
             figure, 4.3 + 1.75 * number, bottom + 0.45, 1.55, height, xlim=(0, 1.02), xlabel=label
         )
-        for place, one, colour in zip(places, order, colours, strict=True):
+        for position, entry, colour in zip(places, order, colours, strict=True):
             axes.plot(
-                rows.loc[one, [f"{name}_low", f"{name}_high"]].astype(float),
-                [place, place],
+                rows.loc[entry, [f"{name}_low", f"{name}_high"]].astype(float),
+                [position, position],
                 color=colour,
                 lw=1,
             )
-            axes.plot(rows.loc[one, name], place, "o", ms=3.5, color=colour)
+            axes.plot(rows.loc[entry, name], position, "o", ms=3.5, color=colour)
         axes.axvline(rows.loc["brightness", name], color="#777777", ls=":", lw=0.9)
         axes.set_yticks(places, order if not number else [])
     return figure, table
@@ -597,10 +607,10 @@ def write(where: Results, scores: pd.DataFrame, about: dict, files: list) -> Non
         .to_string()
     )
     print(aims.to_string())
-    more = {"targets": aims, "localisation_scores": scores}
-    for name, one in more.items():
+    further_tables = {"targets": aims, "localisation_scores": scores}
+    for name, further_table in further_tables.items():
         with provenance.replacing(here.with_name(f"{name}.tsv")) as draft:
-            one.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g")
+            further_table.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g")
     settings = {
         "results": where.given,
         "patients": PATIENTS,
@@ -610,7 +620,9 @@ def write(where: Results, scores: pd.DataFrame, about: dict, files: list) -> Non
         "left": LEFT,
         "bound": {"scans": SCANS, "voxels": VOXELS, "blurs": BLURS, "seed": 0},
     }
-    tables = {f"{name}.tsv": provenance.sha256(here.with_name(f"{name}.tsv")) for name in more}
+    tables = {
+        f"{name}.tsv": provenance.sha256(here.with_name(f"{name}.tsv")) for name in further_tables
+    }
     records = {
         provenance.relative(path): json.loads(
             path.with_name("provenance.json").read_text(encoding="utf-8")
@@ -619,8 +631,8 @@ def write(where: Results, scores: pd.DataFrame, about: dict, files: list) -> Non
         if path.name == "weights.npz"
     }
     trained = {
-        name: {key: one[key] for key in ("backend", "commit", "best_epoch", "val_accuracy")}
-        for name, one in records.items()
+        name: {key: record[key] for key in ("backend", "commit", "best_epoch", "val_accuracy")}
+        for name, record in records.items()
     }
     record = provenance.record(
         settings, files, synthetic=True, result=about, tables=tables, networks=trained

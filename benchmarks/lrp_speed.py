@@ -69,7 +69,7 @@ def write_inputs(folder, width=WIDTH):
 
 def measure(rounds):
     """One row a measurement."""
-    found = []
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         write_inputs(Path(name))
         workers = {
@@ -89,7 +89,7 @@ def measure(rounds):
                             continue
                         seconds, memory, check = workers[engine].run(rule, batch, kind)
                         if round >= 0:
-                            found.append(
+                            rows.append(
                                 {
                                     "engine": engine,
                                     "rule": rule.removesuffix("_IB"),
@@ -101,19 +101,19 @@ def measure(rounds):
                                 }
                             )
             print(f"round {round + 1} of {rounds}", flush=True)
-    return pd.DataFrame(found)
+    return pd.DataFrame(rows)
 
 
 def ratios(table):
     """Of medians: innvestigate's time to ours, ours to the faster gradient's, and memory."""
-    seconds, memory, found = table["median"].to_dict(), table["memory_gb"].to_dict(), {}
+    seconds, memory, by_rule = table["median"].to_dict(), table["memory_gb"].to_dict(), {}
     for (engine, rule, kind, batch), time in seconds.items():
         if engine == "msxai":
             faster = min(
                 seconds["gradient", "gradient", kind, batch],
                 seconds["gradient_pool_first", "gradient", kind, batch],
             )
-            entry = found[f"{rule}, {kind}, batch {batch}"] = {
+            entry = by_rule[f"{rule}, {kind}, batch {batch}"] = {
                 "to_gradient": round(time / faster, 3)
             }
             other = ("innvestigate", rule, kind, batch)
@@ -122,7 +122,7 @@ def ratios(table):
                 entry["memory_to_innvestigate"] = round(
                     memory["msxai", rule, kind, batch] / memory[other], 3
                 )
-    return found
+    return by_rule
 
 
 def draw(table, path):
@@ -160,8 +160,8 @@ def draw(table, path):
 
 
 if __name__ == "__main__":
-    found = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
-    grouped = found.groupby(["engine", "rule", "volumes", "batch"])
+    measurements = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
+    grouped = measurements.groupby(["engine", "rule", "volumes", "batch"])
     table = (
         grouped["seconds"]
         .quantile([0.5, 0.25, 0.75])

@@ -51,11 +51,11 @@ def measure(count, width, block):
         start = time.perf_counter()
         computation = lrp.Computation(threads=THREADS)
         explanations = lrp.stream(model, paths, "epsilon", computation=computation)
-        for index, found in enumerate(explanations):
+        for index, explanation in enumerate(explanations):
             path = Path(name) / "relevance.nii"
-            nib.save(nib.Nifti1Image(found.relevance[0, ..., 0], images.AFFINE), path)
+            nib.save(nib.Nifti1Image(explanation.relevance[0, ..., 0], images.AFFINE), path)
             total = nib.load(path).get_fdata().sum()
-            assert np.isclose(total, found.relevance.sum(dtype=float)), (
+            assert np.isclose(total, explanation.relevance.sum(dtype=float)), (
                 f"map {index} was not written as computed"
             )
             path.unlink()

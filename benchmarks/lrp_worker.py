@@ -89,13 +89,15 @@ def make_innvestigate():
 
     with np.load(FOLDER / "weights.npz") as file:
         model = process._network((96, 114, 96), dict(file))
-    known = {}
+    analyzers = {}
 
     def bound(rule):
-        if rule not in known:
+        if rule not in analyzers:
             options = {"epsilon": 1e-3} if rule == "epsilon" else {}
-            known[rule] = innvestigate.create_analyzer(process.ANALYZERS[rule], model, **options)
-        return known[rule].analyze
+            analyzers[rule] = innvestigate.create_analyzer(
+                process.ANALYZERS[rule], model, **options
+            )
+        return analyzers[rule].analyze
 
     return bound
 

@@ -49,15 +49,15 @@ def build(rng):
 
 def as_keras(model):
     """Weights in Keras's order: channels last, also in what Flatten makes."""
-    found = {}
-    for name, place in (("conv1", 0), ("conv2", 3)):
-        found[f"{name}/kernel"] = model[place].weight.detach().numpy().transpose(2, 3, 4, 1, 0)
-        found[f"{name}/bias"] = model[place].bias.detach().numpy()
-    found["dense/kernel"] = (
+    arrays = {}
+    for name, index in (("conv1", 0), ("conv2", 3)):
+        arrays[f"{name}/kernel"] = model[index].weight.detach().numpy().transpose(2, 3, 4, 1, 0)
+        arrays[f"{name}/bias"] = model[index].bias.detach().numpy()
+    arrays["dense/kernel"] = (
         model[7].weight.detach().numpy().reshape(3, 2, 2, 2).transpose(1, 2, 3, 0).reshape(24, 1)
     )
-    found["dense/bias"] = model[7].bias.detach().numpy()
-    return found
+    arrays["dense/bias"] = model[7].bias.detach().numpy()
+    return arrays
 
 
 if __name__ == "__main__":

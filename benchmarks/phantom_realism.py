@@ -86,7 +86,7 @@ def features(subject, names):
     masks = [
         np.isin(
             subject.classes,
-            [1 + list(template.CLASSES).index(one) for one in TISSUES.get(name, (name,))],
+            [1 + list(template.CLASSES).index(tissue) for tissue in TISSUES.get(name, (name,))],
         )
         for name in names
     ]
@@ -270,17 +270,17 @@ def real_and_simulated(seed=1):
         tool.on_grid(path) >= 0.5
         for path in sorted((SHARED / "data/open_ms/lesions_mni").glob("*_lesions.nii.gz"))
     ]
-    found = []
+    rows = []
     for index, mask in enumerate(masks):
         brain, visit = np.random.SeedSequence([seed, index]).spawn(2)
         subject = phantom.simulate(
             "ms", "MS", brain, visit, volume=mask.sum() * images.VOXEL_VOLUME
         )
-        found.append((subject.lesions, distance))
+        rows.append((subject.lesions, distance))
     return pd.DataFrame(
         {
             "real": lesion_shapes([(mask, distance) for mask in masks]),
-            "simulated": lesion_shapes(found),
+            "simulated": lesion_shapes(rows),
         }
     )
 

@@ -166,9 +166,9 @@ def run(subjects):
 if __name__ == "__main__":
     table, resampled = run(int(sys.argv[1]) if len(sys.argv) > 1 else 307)
     table.to_csv(HERE / "preparation.tsv", sep="\t", index=False, float_format="%.4g")
-    each = table["seconds"] / table["scans"]
+    seconds_a_scan = table["seconds"] / table["scans"]
     result = {
-        "seconds_a_scan_all_to_a_quarter": float(each.iloc[-1] / each.iloc[0]),
+        "seconds_a_scan_all_to_a_quarter": float(seconds_a_scan.iloc[-1] / seconds_a_scan.iloc[0]),
         "peak_memory_gb": float(table["peak_memory_gb"].max()),
         "resampling": resampled,
     }

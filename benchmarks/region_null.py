@@ -26,7 +26,7 @@ from msxai.regions import regional_relevance
 SUBJECTS, SEED, WIDTH, LABELLINGS, PERMUTATIONS, LEVEL = 40, 3001, 8, 200, 1000, 0.05
 
 
-def explained(found, subjects, seed, width) -> dict:
+def explained(regions, subjects, seed, width) -> dict:
     """Sign to the sums of relevance, (subjects, regions), of simulated patients."""
     network.configure(seed, 1)
     model, maps = network.build(width), []
@@ -42,7 +42,7 @@ def explained(found, subjects, seed, width) -> dict:
             ]
         )
     positive, negative = (
-        np.concatenate([regional_relevance.sums(part([one], 0), found) for one in maps])
+        np.concatenate([regional_relevance.sums(part([heatmap], 0), regions) for heatmap in maps])
         for part in (np.maximum, np.minimum)
     )
     return {"positive": positive, "negative": negative, "net": positive + negative}
@@ -54,14 +54,16 @@ def false_positives(values, labellings, permutations, seed) -> int:
         np.random.default_rng(seed),
         np.repeat([1, 0], [len(values) // 2, len(values) - len(values) // 2]),
     )
-    found = [
-        permutation.two_groups(values, rng.permutation(labels), permutations, one)["p_fwe"].min()
-        for one in range(labellings)
+    smallest = [
+        permutation.two_groups(values, rng.permutation(labels), permutations, labelling)[
+            "p_fwe"
+        ].min()
+        for labelling in range(labellings)
     ]
-    return int(np.sum(np.array(found) <= LEVEL))
+    return int(np.sum(np.array(smallest) <= LEVEL))
 
 
-def planted(values, place, effect, permutations, seed) -> dict:
+def planted(values, tract, effect, permutations, seed) -> dict:
     """p_fwe of a region raised by `effect` standard deviations in a random half, and of the best of
     the others.
     """
@@ -69,20 +71,20 @@ def planted(values, place, effect, permutations, seed) -> dict:
         np.repeat([1, 0], [len(values) // 2, len(values) - len(values) // 2])
     )
     raised = values.copy()
-    raised[labels == 1, place] += effect * values[:, place].std(ddof=1)
+    raised[labels == 1, tract] += effect * values[:, tract].std(ddof=1)
     p = permutation.two_groups(raised, labels, permutations, seed)["p_fwe"].to_numpy()
     return {
         "effect_sd": effect,
-        "p_fwe": p[place],
-        "p_fwe_of_the_others": np.delete(p, place).min(),
+        "p_fwe": p[tract],
+        "p_fwe_of_the_others": np.delete(p, tract).min(),
     }
 
 
 if __name__ == "__main__":
-    found = regional_relevance.read()
-    sums, rows = explained(found, SUBJECTS, SEED, WIDTH), []
-    for atlas in dict.fromkeys(found.table["atlas"]):
-        here = (found.table["atlas"] == atlas).to_numpy()
+    regions = regional_relevance.read()
+    sums, rows = explained(regions, SUBJECTS, SEED, WIDTH), []
+    for atlas in dict.fromkeys(regions.table["atlas"]):
+        here = (regions.table["atlas"] == atlas).to_numpy()
         for sign in regional_relevance.SIGNS:
             count = false_positives(sums[sign][:, here], LABELLINGS, PERMUTATIONS, SEED)
             rows.append(
@@ -95,11 +97,11 @@ if __name__ == "__main__":
                 }
             )
     name = "posterior corona radiata"
-    tracts = found.table[found.table["atlas"] == "tracts"].reset_index(drop=True)
-    place = int(np.flatnonzero(tracts["region"].str.lower() == name)[0]) if len(tracts) else 0
+    tracts = regions.table[regions.table["atlas"] == "tracts"].reset_index(drop=True)
+    tract = int(np.flatnonzero(tracts["region"].str.lower() == name)[0]) if len(tracts) else 0
     atlas = "tracts" if len(tracts) else "areas"
-    values = sums["positive"][:, (found.table["atlas"] == atlas).to_numpy()]
-    effects = [planted(values, place, effect, PERMUTATIONS, SEED) for effect in (1.0, 2.0)]
+    values = sums["positive"][:, (regions.table["atlas"] == atlas).to_numpy()]
+    effects = [planted(values, tract, effect, PERMUTATIONS, SEED) for effect in (1.0, 2.0)]
     print(
         pd.DataFrame(rows),
         effects,
@@ -115,6 +117,6 @@ if __name__ == "__main__":
         "level": LEVEL,
     }
     record = provenance.record(
-        settings, null=rows, planted=effects, planted_region=name, left_out=found.left_out
+        settings, null=rows, planted=effects, planted_region=name, left_out=regions.left_out
     )
     provenance.write_json(Path(__file__).parent / "region_null.json", record)

@@ -107,10 +107,12 @@ def networks(where: Results) -> dict:
     MissingStepError
         A network has not been trained yet.
     """
-    found = {}
+    paths_by_network = {}
     for name, (variant, trials) in NETWORKS.items():
-        found[name] = [where.trial(variant, trial) / "weights.npz" for trial in range(trials)]
-        for path in found[name]:
+        paths_by_network[name] = [
+            where.trial(variant, trial) / "weights.npz" for trial in range(trials)
+        ]
+        for path in paths_by_network[name]:
             if not path.is_file():
                 raise MissingStepError(
                     provenance.relative(path),
@@ -118,7 +120,7 @@ def networks(where: Results) -> dict:
                     "a trained network",
                     "Run make quality first.",
                 )
-    return found
+    return paths_by_network
 
 
 def judged(relevance, case, lesions: localisation.Target) -> dict:
@@ -140,10 +142,10 @@ def by_rules(paths, candidates):
 
     def maps(image, case):
         for model in models:
-            for name, one in lrp.explain_each(
+            for name, explanation in lrp.explain_each(
                 model, image[None, ..., None], candidates, computation=lrp.Computation(threads=1)
             ).items():
-                yield name, one.relevance[0, ..., 0]
+                yield name, explanation.relevance[0, ..., 0]
 
     return maps
 
@@ -177,8 +179,8 @@ def scores(maps, cohort) -> pd.DataFrame:
             {"part": case.part, "brain": case.brain},
         )
         rows += [
-            {"candidate": name, **who, "condition": case.condition, **judged(one, case, target)}
-            for name, one in maps(image, case)
+            {"candidate": name, **who, "condition": case.condition, **judged(heatmap, case, target)}
+            for name, heatmap in maps(image, case)
         ]
     return (
         pd.DataFrame(rows)
@@ -198,13 +200,13 @@ def brains(table: pd.DataFrame) -> pd.DataFrame:
 
 def intervals(values: pd.DataFrame, names=MEASURES) -> dict:
     """Mean over brains of each measure, with its interval."""
-    found = {}
+    columns = {}
     for name in names:
         for ending, value in zip(
             ("", "_low", "_high"), localisation.mean_interval(values[name]), strict=True
         ):
-            found[name + ending] = value
-    return found
+            columns[name + ending] = value
+    return columns
 
 
 def summarised(table: pd.DataFrame, by) -> pd.DataFrame:
@@ -218,12 +220,12 @@ def summarised(table: pd.DataFrame, by) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def winners(each: pd.DataFrame) -> dict:
+def winners(by_brain: pd.DataFrame) -> dict:
     """Rule of the highest mean AUPRC on the validation part: of each network, and over all of
     them.
     """
-    known = each[(each["part"] == "validation") & (each["network"] != "baselines")]
-    means = known.pivot_table("auprc", "candidate", "network")
+    validation = by_brain[(by_brain["part"] == "validation") & (by_brain["network"] != "baselines")]
+    means = validation.pivot_table("auprc", "candidate", "network")
     return {**{name: means[name].idxmax() for name in means}, "all": means.mean(axis=1).idxmax()}
 
 
@@ -240,14 +242,18 @@ def differences(
     return intervals((pair[0] - pair[1]).dropna(), names)
 
 
-def reported(each: pd.DataFrame, chosen: dict) -> dict:
+def reported(by_brain: pd.DataFrame, chosen: dict) -> dict:
     """On the test part: each winner less epsilon 1e-3 of the same networks, and less the strongest
     baseline, measure by measure.
     """
-    test, found = each[each["part"] == "test"], {}
+    test, report = by_brain[by_brain["part"] == "test"], {}
     base = test[test["network"] == "baselines"].groupby("candidate")[["auprc", "rra", "rma"]].mean()
     for name, candidate in chosen.items():
-        among = [one for one in chosen if one != "all"] if name == "all" else [name]
+        among = (
+            [network_name for network_name in chosen if network_name != "all"]
+            if name == "all"
+            else [name]
+        )
         row = {
             "rule": candidate,
             "less_epsilon": differences(test, (among, candidate), (among, PAPER)),
@@ -259,21 +265,24 @@ def reported(each: pd.DataFrame, chosen: dict) -> dict:
             row["less_strongest_baseline"][measure] = {"baseline": best, **values}
         if name == "all":
             row["less_epsilon_by_network"] = {
-                one: differences(test, ([one], candidate), ([one], PAPER)) for one in among
+                network_name: differences(
+                    test, ([network_name], candidate), ([network_name], PAPER)
+                )
+                for network_name in among
             }
-        found[name] = row
-    return found
+        report[name] = row
+    return report
 
 
-def width(each: pd.DataFrame, chosen: dict) -> dict:
+def width(by_brain: pd.DataFrame, chosen: dict) -> dict:
     """Of the networks that differ in width alone the best, by its winner on the validation part; on
     the test part less the others.
     """
     widths = [name for name in chosen if name.startswith("width-") and "," not in name]
-    means = each.groupby(["part", "network", "candidate"])["auprc"].mean()
+    means = by_brain.groupby(["part", "network", "candidate"])["auprc"].mean()
     best = max(widths, key=lambda name: means["validation", name, chosen[name]])
-    test = each[each["part"] == "test"]
-    others = {
+    test = by_brain[by_brain["part"] == "test"]
+    other_networks = {
         name: differences(test, ([best], chosen[best]), ([name], chosen[name]))
         for name in widths
         if name != best
@@ -281,7 +290,7 @@ def width(each: pd.DataFrame, chosen: dict) -> dict:
     return {
         "best": best,
         "validation_auprc": {name: means["validation", name, chosen[name]] for name in widths},
-        "test_less": others,
+        "test_less": other_networks,
     }
 
 
@@ -426,9 +435,13 @@ if __name__ == "__main__":
     cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
     tuned, words = reference_maps.attempt(cohort)
     table = run(nets, tuned)
-    each = brains(table)
-    chosen, summary = winners(each), summarised(each, ["network", "candidate", "part"])
-    result = {"winners": chosen, "test": reported(each, chosen), "width": width(each, chosen)}
+    by_brain = brains(table)
+    chosen, summary = winners(by_brain), summarised(by_brain, ["network", "candidate", "part"])
+    result = {
+        "winners": chosen,
+        "test": reported(by_brain, chosen),
+        "width": width(by_brain, chosen),
+    }
     print(
         summary[summary["part"] == "test"].round(3).to_string(),
         json.dumps(result, indent=1),
@@ -455,11 +468,11 @@ if __name__ == "__main__":
         *(path for paths in nets.values() for path in paths),
     ]
     named = {name: [provenance.relative(path) for path in paths] for name, paths in nets.items()}
-    about = {
+    notes = {
         "networks": named,
         "baselines": words,
         "result": result,
         "tables": {file.name: provenance.sha256(file)},
     }
-    record = provenance.record(settings, used, **about)
+    record = provenance.record(settings, used, **notes)
     figures.save(figure, here.parent, here.stem, summary, record)

@@ -78,7 +78,7 @@ def simulated(seed: int, count: int) -> list:
     """Subjects, every second one a patient; the same sites in both groups."""
     rng, sites = np.random.default_rng(seed), list(phantom.SITES)
     volumes = [float(rng.uniform(*LESIONS)) if number % 2 else None for number in range(count)]
-    found = [
+    subjects = [
         phantom.simulate(
             "ms",
             ("HC", "MS")[number % 2],
@@ -89,7 +89,9 @@ def simulated(seed: int, count: int) -> list:
         )
         for number, volume in enumerate(volumes)
     ]
-    return [replace(one, classes=one.classes[:0]) for one in found]  # not needed here
+    return [
+        replace(subject, classes=subject.classes[:0]) for subject in subjects
+    ]  # not needed here
 
 
 def built() -> keras.Model:
@@ -126,10 +128,15 @@ def measure(subjects, seed: int, kind: str, size=SIZE, epochs=EPOCHS) -> dict:
             ]
         )
         cohort = [
-            planted.plant(one, (seed, index)) if carrier else one
-            for one, carrier, index in zip(cohort, has, chosen, strict=True)
+            planted.plant(subject, (seed, index)) if carrier else subject
+            for subject, carrier, index in zip(cohort, has, chosen, strict=True)
         ]
-    scans, relevance, aucs, moves = np.stack([scan(one) for one in cohort])[..., None], [], [], []
+    scans, relevance, aucs, moves = (
+        np.stack([scan(subject) for subject in cohort])[..., None],
+        [],
+        [],
+        [],
+    )
     for number, left_out in enumerate(thirds[-NETWORKS:]):
         training = np.setdiff1d(np.arange(size), left_out)
         keras.utils.set_random_seed(10 * seed + number)
@@ -153,21 +160,24 @@ def measure(subjects, seed: int, kind: str, size=SIZE, epochs=EPOCHS) -> dict:
         if planted:
             clean = [subjects[index] for index in chosen[left_out]]
             both = [
-                [scan(one) for one in clean],
-                [scan(planted.plant(one, (seed, index))) for index, one in enumerate(clean)],
+                [scan(subject) for subject in clean],
+                [
+                    scan(planted.plant(subject, (seed, index)))
+                    for index, subject in enumerate(clean)
+                ],
             ]
             without, with_it = (
-                keras.ops.convert_to_numpy(model(np.stack(one)[..., None], training=False))
-                for one in both
+                keras.ops.convert_to_numpy(model(np.stack(subject)[..., None], training=False))
+                for subject in both
             )
             moves.append((with_it - without).mean() / logits.std())
-    found = shortcut_scores.find(relevance, labels)
+    scores = shortcut_scores.find(relevance, labels)
     row = {
         "cohort": kind,
         "seed": seed,
-        "score": found.score,
-        "separation": found.separation,
-        "association": found.association,
+        "score": scores.score,
+        "separation": scores.separation,
+        "association": scores.association,
         "auc": float(np.mean(aucs)),
     }
     if planted is None:
@@ -178,7 +188,7 @@ def measure(subjects, seed: int, kind: str, size=SIZE, epochs=EPOCHS) -> dict:
         "strength": planted.strength,
         "moves_sd": float(np.mean(moves)),
         "auc_of_shortcut": statistics.auc(labels, has),
-        "groups_are_carriers": float(abs(np.corrcoef(found.member, has)[0, 1])),
+        "groups_are_carriers": float(abs(np.corrcoef(scores.member, has)[0, 1])),
     }
 
 

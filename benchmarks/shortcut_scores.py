@@ -101,12 +101,12 @@ def find(relevance, labels, smoothing: float = SMOOTHING, neighbours: float = NE
             "one map a subject and network",
             "Explain all alike.",
         )
-    sizes = np.array([[np.abs(one).sum(dtype=float) for one in maps] for maps in networks])
+    sizes = np.array([[np.abs(heatmap).sum(dtype=float) for heatmap in maps] for maps in networks])
     if sizes.shape[1] != len(labels) or len(labels) < 6 or set(labels) != {0, 1}:
-        found = f"{sizes.shape[1]} maps and {len(labels)} labels of {sorted(set(labels))}"
+        description = f"{sizes.shape[1]} maps and {len(labels)} labels of {sorted(set(labels))}"
         raise ParameterError(
             "relevance",
-            found,
+            description,
             "six maps or more, each with its label 0 or 1, both there",
             "Explain more subjects.",
         )
@@ -122,8 +122,8 @@ def find(relevance, labels, smoothing: float = SMOOTHING, neighbours: float = NE
         )
     parts = np.stack(
         [
-            _share(each, size, smoothing)
-            for each, size in zip(zip(*networks, strict=True), sizes.T, strict=True)
+            _share(maps_of_scan, size, smoothing)
+            for maps_of_scan, size in zip(zip(*networks, strict=True), sizes.T, strict=True)
         ],
         axis=1,
     )
@@ -136,19 +136,19 @@ def find(relevance, labels, smoothing: float = SMOOTHING, neighbours: float = NE
         root
     )  # of eigenvalue 0; moved out of the way, for a graph in two parts has that eigenvalue twice
     values, vectors = np.linalg.eigh(laplacian + 2 * np.outer(trivial, trivial))
-    place = vectors[:, 0] / root
-    correlation = np.corrcoef(place, labels)[0, 1]
+    position = vectors[:, 0] / root
+    correlation = np.corrcoef(position, labels)[0, 1]
     separation, association = float(np.clip(1 - values[0], 0, 1)), float(abs(correlation))
-    member = place > 0 if correlation > 0 else place < 0
+    member = position > 0 if correlation > 0 else position < 0
     difference = np.sum(parts[:, member].mean(axis=1) - parts[:, ~member].mean(axis=1), axis=0)
     return Groups(separation * association, separation, association, member, difference)
 
 
-def _share(each, sizes, smoothing: float) -> np.ndarray:
+def _share(maps, sizes, smoothing: float) -> np.ndarray:
     """Positive and negative relevance of a subject as shares, the networks' mean, smoothed; shape
     (2, X, Y, Z).
     """
-    shares = np.stack([one / size for one, size in zip(each, sizes, strict=True)])
+    shares = np.stack([heatmap / size for heatmap, size in zip(maps, sizes, strict=True)])
     return np.stack(
         [
             ndimage.gaussian_filter(np.maximum(sign * shares, 0).mean(axis=0), smoothing)

@@ -73,7 +73,7 @@ def write_inputs(folder, width):
 
 def measure(width, rounds):
     """One row a fit, and the largest difference of a loss between the two networks."""
-    found, losses = [], {}
+    rows, losses = [], {}
     with tempfile.TemporaryDirectory() as name:
         write_inputs(Path(name), width)
         workers = {kind: Worker(kind, width, name) for kind in ("plain", "fast")}
@@ -81,7 +81,7 @@ def measure(width, rounds):
             for kind, worker in workers.items():
                 answer = worker.fit()
                 losses.setdefault(kind, []).append(answer["losses"])
-                found.append(
+                rows.append(
                     {
                         "width": width,
                         "network": kind,
@@ -91,7 +91,7 @@ def measure(width, rounds):
                         "memory_gb": answer["memory"] / 1e9,
                     }
                 )
-                print(found[-1], flush=True)
+                print(rows[-1], flush=True)
         for worker in workers.values():
             worker.end()
         volumes = np.load(Path(name) / "volumes.npy")
@@ -105,7 +105,7 @@ def measure(width, rounds):
         moved.end()
     losses = {kind: np.array(fits) for kind, fits in losses.items()}
     apart = np.abs(losses["plain"] - losses["fast"]).max(axis=0)
-    return found, {
+    return rows, {
         "largest_difference_of_a_loss": float(apart.max()),
         "first_steps_within_1e-4": int(np.argmax([*(apart > 1e-4), True])),
         "largest_difference_of_plain_moved_by_1e-7": float(

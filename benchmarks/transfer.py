@@ -82,13 +82,13 @@ def moved(models, cohorts: dict) -> pd.DataFrame:
                 cohort.brain(row),
                 cohort.image(row)[None, ..., None],
             )
-            found = [
+            explanations = [
                 lrp.explain(model, image, "epsilon", computation=lrp.Computation(threads=2))
                 for model in models
             ]
             relevance, logits = (
-                np.mean([one.relevance[0, ..., 0] for one in found], axis=0),
-                [float(one.logits[0]) for one in found],
+                np.mean([explanation.relevance[0, ..., 0] for explanation in explanations], axis=0),
+                [float(explanation.logits[0]) for explanation in explanations],
             )
             before.setdefault(participant, relevance)
             positive = localisation.positive(relevance)
@@ -134,22 +134,26 @@ if __name__ == "__main__":
             width=models[0].get_layer("conv1").filters,
             threads=2,
         )
-        found = league.compare(cohorts["as it is"], [0, 1], paths, tuned, settings)
+        comparison = league.compare(cohorts["as it is"], [0, 1], paths, tuned, settings)
         keys = ["map", "participant_id", "session_id", "label"]
         scores.append(
-            found.scores.merge(found.faithfulness, "left", keys).assign(variant=folder.name)
+            comparison.scores.merge(comparison.faithfulness, "left", keys).assign(
+                variant=folder.name
+            )
         )
         moves.append(moved(models, cohorts).assign(variant=folder.name))
-        place = work.heatmaps(f"real-{folder.name}")
+        folder_of_maps = work.heatmaps(f"real-{folder.name}")
         heatmaps.write(
-            place,
+            folder_of_maps,
             cohorts["as it is"],
             [0, 1],
             paths,
             heatmaps.Settings(rule="epsilon", computation=lrp.Computation(threads=2)),
         )
         flags.append(
-            heatmaps.read_trust(place).drop(columns="session_id").assign(variant=folder.name)
+            heatmaps.read_trust(folder_of_maps)
+            .drop(columns="session_id")
+            .assign(variant=folder.name)
         )
         used += paths
     tables = {
@@ -174,8 +178,8 @@ if __name__ == "__main__":
     }
     label = "transfer from synthetic training to two real patients"
     registration = [
-        {key: value for key, value in one.items() if key in ("route", "dice", "scales")}
-        for one in map(json.loads, cohorts["as it is"].table["registration"])
+        {key: value for key, value in way_of_scan.items() if key in ("route", "dice", "scales")}
+        for way_of_scan in map(json.loads, cohorts["as it is"].table["registration"])
     ]
     record = provenance.record(
         settings,

@@ -69,18 +69,18 @@ def data(where: Results, jobs: int, subjects: int, further: int) -> None:
     )
     splits.write(split, where.split(COHORT))
     chosen = {name: how[name] for name in ("normalisation", "interpolation")}
-    about = chosen | {"cohort": COHORT, "registration": "none"}
+    notes = chosen | {"cohort": COHORT, "registration": "none"}
     prepare(
         source,
         split,
         where.prepared(COHORT),
         PreparationOptions(**chosen),
-        parameters=about,
+        parameters=notes,
         jobs=jobs,
     )
     outputs = [where.prepared(COHORT), where.split(COHORT)]
     provenance.write_json(
-        where.record(COHORT), provenance.record(about, outputs=outputs, synthetic=True)
+        where.record(COHORT), provenance.record(notes, outputs=outputs, synthetic=True)
     )
     filled_cohort.write(
         where,
@@ -112,7 +112,7 @@ def train(where: Results, kind: str, trial: int, epochs: int) -> None:
         options,
         **pairs.options(cohort, filled, seed, how["augmentation"]),
     )
-    about = chosen | {
+    notes = chosen | {
         "width": width,
         "dropout": dropout,
         "epochs": epochs,
@@ -123,7 +123,7 @@ def train(where: Results, kind: str, trial: int, epochs: int) -> None:
         where.trial(kind, trial),
         model,
         history,
-        about,
+        notes,
         [cohort.path, filled.path, where.split(COHORT)],
         seen_scans.of_cohort(cohort),
     )
@@ -133,7 +133,7 @@ def measured(path, rows, weights: dict, tuned) -> tuple[list, list, list]:
     """Scores, agreements and logits of some scans; maps of patients alone."""
     network.configure(0, 1)
     cohort, untrained = Prepared(path), reference_maps.untrained(16, 0)
-    models = {kind: [network.restore(one) for one in files] for kind, files in weights.items()}
+    models = {kind: [network.restore(file) for file in files] for kind, files in weights.items()}
     scores, agreements, logits = [], [], []
     for row in rows:
         image, brain, lesions = cohort.image(row), cohort.brain(row), cohort.lesions(row)
@@ -149,9 +149,9 @@ def measured(path, rows, weights: dict, tuned) -> tuple[list, list, list]:
             for kind, several in models.items()
         }
         logits += [
-            {"kind": kind, "trial": trial, "logit": one, **who}
+            {"kind": kind, "trial": trial, "logit": logit, **who}
             for kind, many in outputs.items()
-            for trial, one in enumerate(many)
+            for trial, logit in enumerate(many)
         ]
         if not (who["label"] and lesions.any()):
             continue
@@ -166,7 +166,9 @@ def measured(path, rows, weights: dict, tuned) -> tuple[list, list, list]:
                 for model in several
             ]
             for name, (rule, count) in ROWS.items():
-                maps[f"{kind}: {name}"] = np.mean([one[rule] for one in each[:count]], axis=0)
+                maps[f"{kind}: {name}"] = np.mean(
+                    [maps_of_rules[rule] for maps_of_rules in each[:count]], axis=0
+                )
             agreements.append(
                 {
                     "kind": kind,
@@ -205,21 +207,23 @@ def run(
     ]
     done = list(zip(*Parallel(jobs)(tasks), strict=True))
     scores, agreements, logits = (
-        pd.DataFrame([one for block in blocks for one in block]) for blocks in done
+        pd.DataFrame([row for block in blocks for row in block]) for blocks in done
     )
     table = localisation.rank(scores.drop(columns="label"), reference_maps.NAMES)
-    means, about = (
+    means, notes = (
         logits.groupby(["kind", "participant_id", "label"])["logit"].mean().reset_index(),
         {},
     )
     for kind in KINDS:
-        one, alike, single = (
+        single_network, alike, single = (
             means[means["kind"] == kind],
             agreements[agreements["kind"] == kind],
             logits[logits["kind"] == kind],
         )
-        about[kind] = {
-            "AUC, mean of the networks": float(roc_auc_score(one["label"], one["logit"])),
+        notes[kind] = {
+            "AUC, mean of the networks": float(
+                roc_auc_score(single_network["label"], single_network["logit"])
+            ),
             "AUC, each": [
                 float(roc_auc_score(some["label"], some["logit"]))
                 for _, some in single.groupby("trial")
@@ -231,10 +235,10 @@ def run(
             },
         }
     by_map = scores.set_index("participant_id").pivot(columns="map", values=list(MEASURES))
-    first, *others = KINDS
-    for kind in others:
+    first, *other_kinds = KINDS
+    for kind in other_kinds:
         for name in ROWS:
-            about[kind][f"less {first}: {name}"] = {
+            notes[kind][f"less {first}: {name}"] = {
                 measure: localisation.mean_interval(
                     (
                         by_map[measure, f"{kind}: {name}"] - by_map[measure, f"{first}: {name}"]
@@ -248,7 +252,7 @@ def run(
         further.path,
         *(path for paths in weights.values() for path in paths),
     ]
-    return table[[name for name in table if not name.startswith("_")]], about, files
+    return table[[name for name in table if not name.startswith("_")]], notes, files
 
 
 def trainings(results: str, trials: int, epochs: int) -> None:
@@ -262,7 +266,7 @@ def trainings(results: str, trials: int, epochs: int) -> None:
         )
         for kind, trial in asked
     ]
-    failed = [one for one, process in zip(asked, started, strict=True) if process.wait()]
+    failed = [name for name, process in zip(asked, started, strict=True) if process.wait()]
     if failed:
         sys.exit(f"wide: trainings failed: {failed}")
 
@@ -270,7 +274,7 @@ def trainings(results: str, trials: int, epochs: int) -> None:
 def measure(results: str, jobs: int, trials: int = TRIALS) -> None:
     """Measure what was trained, and write it beside this file."""
     where, here = Results(results), Path(__file__)
-    table, about, files = run(where, trials, jobs=jobs)
+    table, notes_of_run, files = run(where, trials, jobs=jobs)
     records = {
         kind: [
             json.loads((where.trial(kind, trial) / "provenance.json").read_text())
@@ -279,20 +283,20 @@ def measure(results: str, jobs: int, trials: int = TRIALS) -> None:
         for kind in KINDS
     }
     for kind, some in records.items():
-        about[kind] |= {
+        notes_of_run[kind] |= {
             name: [one[name] for one in some] for name in ("backend", "best_epoch", "val_accuracy")
         }
-        about[kind]["seconds of training, side by side"] = [
+        notes_of_run[kind]["seconds of training, side by side"] = [
             round(one["parameters"]["seconds"]) for one in some
         ]
-    print(table[["map", *MEASURES]].round(3).to_string(), about, sep="\n")
+    print(table[["map", *MEASURES]].round(3).to_string(), notes_of_run, sep="\n")
     with provenance.replacing(here.with_suffix(".tsv")) as draft:
         table.to_csv(draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g")
-    more = {
+    notes = {
         "trained_on": os.environ.get("WIDE_DEVICE", "not told"),
         "backend": keras.backend.backend(),
         "synthetic": True,
-        "result": about,
+        "result": notes_of_run,
     }
     record = provenance.record(
         {
@@ -304,18 +308,18 @@ def measure(results: str, jobs: int, trials: int = TRIALS) -> None:
         },
         files,
         [here.with_suffix(".tsv")],
-        **more,
+        **notes,
     )
     provenance.write_json(here.with_suffix(".json"), record)
 
 
 if __name__ == "__main__":
-    results, stage, *more = [*sys.argv[1:], *["runs/wide", "all"][len(sys.argv) - 1 :]]
+    results, stage, *rest = [*sys.argv[1:], *["runs/wide", "all"][len(sys.argv) - 1 :]]
     if stage in ("all", "data"):
         data(Results(results), os.cpu_count(), 147, 200)
     if stage in ("all", "trainings"):
-        trainings(results, TRIALS, int(more[0]) if more else EPOCHS)
+        trainings(results, TRIALS, int(rest[0]) if rest else EPOCHS)
     if stage == "train":
-        train(Results(results), more[0], int(more[1]), int(more[2]))
+        train(Results(results), rest[0], int(rest[1]), int(rest[2]))
     if stage in ("all", "measure"):
         measure(results, os.cpu_count(), TRIALS)
