@@ -255,8 +255,8 @@ def table(predictions: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `COLUMNS`; one row a variant, change and reference, the same subjects in all. Columns with an
-        interval have ``_low`` and ``_high``.
+        `COLUMNS`; one row a variant, change and reference, with the same subjects in all. Columns
+        with an interval have ``_low`` and ``_high``.
 
         - patients, controls: number of subjects.
         - auc: of the change; interval by DeLong, or by Newcombe where the scores separate the

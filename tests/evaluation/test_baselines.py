@@ -82,17 +82,19 @@ def fitted(toy, features):
 
 
 def test_every_baseline_scores_every_scan(toy, fitted, features):
-    found, left_out = baselines.predict(fitted, toy, toy.rows("holdout"), features)
+    predictions, left_out = baselines.predict(fitted, toy, toy.rows("holdout"), features)
     assert left_out == {}
-    assert found.groupby("variant", sort=False).size().to_dict() == {
+    assert predictions.groupby("variant", sort=False).size().to_dict() == {
         **dict.fromkeys(baselines.BASELINES, 10),
         "scratch features + SVM": 20,
     }
-    assert found["score"].between(0, 1).all()
-    assert found["participant_id"].tolist()[:10] == [f"sub-{number}" for number in range(30, 40)]
+    assert predictions["score"].between(0, 1).all()
+    assert predictions["participant_id"].tolist()[:10] == [
+        f"sub-{number}" for number in range(30, 40)
+    ]
     auc = {
         name: roc_auc_score(rows["label"].astype(int), rows["score"])
-        for name, rows in found.groupby("variant")
+        for name, rows in predictions.groupby("variant")
     }
     assert (
         min(
@@ -101,7 +103,7 @@ def test_every_baseline_scores_every_scan(toy, fitted, features):
         )
         > 0.8
     )
-    trials = found[found["variant"] == "scratch features + SVM"].groupby("trial")
+    trials = predictions[predictions["variant"] == "scratch features + SVM"].groupby("trial")
     aucs = [roc_auc_score(rows["label"].astype(int), rows["score"]) for _, rows in trials]
     assert aucs[0] < 0.8 < aucs[1]
 
@@ -113,10 +115,10 @@ def test_permuting_the_holdouts_labels_leaves_scores_and_choices_as_they_are(toy
     rows = permuted.rows("holdout")
     permuted.table.loc[rows, "label"] = 1 - permuted.table.loc[rows, "label"]
     again = baselines.fit(permuted, features)
-    found, _ = baselines.predict(again, permuted, rows, features)
-    assert found["score"].to_numpy().tobytes() == expected["score"].to_numpy().tobytes()
+    predictions, _ = baselines.predict(again, permuted, rows, features)
+    assert predictions["score"].to_numpy().tobytes() == expected["score"].to_numpy().tobytes()
     pd.testing.assert_frame_equal(again.chosen, fitted.chosen)
-    assert (found["label"] != expected["label"]).all()
+    assert (predictions["label"] != expected["label"]).all()
 
 
 def test_labels_of_the_training_part_decide(toy, fitted, features):
@@ -126,45 +128,47 @@ def test_labels_of_the_training_part_decide(toy, fitted, features):
     permuted.table.loc[rows, "label"] = permuted.table.loc[rows, "label"].to_numpy()[
         np.random.default_rng(0).permutation(len(rows))
     ]
-    found, _ = baselines.predict(
+    predictions, _ = baselines.predict(
         baselines.fit(permuted, features), permuted, permuted.rows("holdout"), features
     )
     expected, _ = baselines.predict(fitted, toy, toy.rows("holdout"), features)
-    for name, rows in found.groupby("variant"):
+    for name, rows in predictions.groupby("variant"):
         assert (rows["score"].to_numpy() != expected.loc[rows.index, "score"].to_numpy()).any(), (
             name
         )
 
 
 def test_inner_products_are_those_of_all_voxels(toy):
-    rows, others = [0, 1, 2], [5, 6, 7, 8, 9]
+    rows, reference_rows = [0, 1, 2], [5, 6, 7, 8, 9]
     for what in ("image", "brain"):
         first, second = (
-            np.stack([getattr(toy, what)(row).ravel() for row in some]).astype(float)
-            for some in (rows, others)
+            np.stack([getattr(toy, what)(row).ravel() for row in scans]).astype(float)
+            for scans in (rows, reference_rows)
         )
         expected = first @ second.T
         near = {"rtol": 0, "atol": 1e-5 * np.abs(expected).max()}  # float32 sums
         np.testing.assert_allclose(
-            baselines.inner_products(toy, rows, toy, others, what), expected, **near
+            baselines.inner_products(toy, rows, toy, reference_rows, what), expected, **near
         )
         np.testing.assert_allclose(
-            baselines.inner_products(toy, rows, toy, others, what, block=2), expected, **near
+            baselines.inner_products(toy, rows, toy, reference_rows, what, block=2),
+            expected,
+            **near,
         )
 
 
 def test_the_linear_svm_is_scikit_learns_on_all_voxels(toy, fitted):
     """By the inner products, with the paper's C; the slabs stand for their voxels."""
-    found, _ = baselines.predict(
+    predictions, _ = baselines.predict(
         fitted, toy, toy.rows("holdout"), {"scratch": [np.zeros((N, 8))] * 2}
     )
     voxels = np.repeat(toy.slabs, 900, axis=1)
-    machine = SVC(kernel="linear", C=1e-3).fit(
+    classifier = SVC(kernel="linear", C=1e-3).fit(
         voxels[:30], toy.table["label"].iloc[:30].to_numpy(int)
     )
-    expected = 1 / (1 + np.exp(-machine.decision_function(voxels[30:])))
+    expected = 1 / (1 + np.exp(-classifier.decision_function(voxels[30:])))
     np.testing.assert_allclose(
-        found.loc[found["variant"] == "linear SVM", "score"], expected, atol=2e-3
+        predictions.loc[predictions["variant"] == "linear SVM", "score"], expected, atol=2e-3
     )
 
 
@@ -173,18 +177,18 @@ def test_another_cohort_is_scored_by_the_same_machines(toy, fitted):
     other = Toy(seed=1)
     other.table["sex"] = "X"
     features = {"scratch": [np.zeros((N, 8), "float32")] * 2}
-    found, left_out = baselines.predict(fitted, other, other.rows("all"), features)
+    predictions, left_out = baselines.predict(fitted, other, other.rows("all"), features)
     assert left_out == {}
-    assert len(found) == N * (len(baselines.BASELINES) + 2)
-    rows = found[found["variant"] == "lesion load"]
+    assert len(predictions) == N * (len(baselines.BASELINES) + 2)
+    rows = predictions[predictions["variant"] == "lesion load"]
     assert roc_auc_score(rows["label"].astype(int), rows["score"]) > 0.9
 
 
 def test_what_is_missing_is_left_out_with_its_reason():
     bare = Toy(masks=False, covariates=False)
     fitted = baselines.fit(bare)
-    found, left_out = baselines.predict(fitted, bare, bare.rows("holdout"))
-    assert set(found["variant"]) == {"linear SVM", "linear SVM, C selected", "brain shape"}
+    predictions, left_out = baselines.predict(fitted, bare, bare.rows("holdout"))
+    assert set(predictions["variant"]) == {"linear SVM", "linear SVM, C selected", "brain shape"}
     assert left_out == {
         "lesion load": "the cohort has scans without a lesion mask",
         "age, sex, site": (
@@ -204,13 +208,15 @@ def test_masks_that_the_holdout_lacks_leave_its_lesion_load_out():
 
 
 def test_a_training_part_of_one_group_fits_nothing(features):
-    one = Toy()
-    one.table["label"] = pd.array(
-        np.where(one.table["part"] == "holdout", one.table["label"], 0), "Int64"
+    controls_only = Toy()
+    controls_only.table["label"] = pd.array(
+        np.where(controls_only.table["part"] == "holdout", controls_only.table["label"], 0), "Int64"
     )
-    fitted = baselines.fit(one, features)
-    found, left_out = baselines.predict(fitted, one, one.rows("holdout"), features)
-    assert found.empty
+    fitted = baselines.fit(controls_only, features)
+    predictions, left_out = baselines.predict(
+        fitted, controls_only, controls_only.rows("holdout"), features
+    )
+    assert predictions.empty
     assert (
         left_out["lesion load"]
         == "the training part has 0 patients and 30 controls; at least two of each are needed"
@@ -223,14 +229,16 @@ def test_cross_validation_tests_every_subject_once_a_repeat_and_keeps_subjects_t
     twice.table["participant_id"] = [
         f"sub-{number // 4 * 2 + number % 2:02}" for number in range(N)
     ]  # two scans each
-    found, left_out = baselines.cross_validate(twice, folds=5, repeats=2)
+    scores, left_out = baselines.cross_validate(twice, folds=5, repeats=2)
     assert left_out == {}
-    assert len(found) == 2 * 5 * len(baselines.BASELINES)
-    one = found[found["variant"] == "lesion load"]
-    assert (one["training"] + one["tested"] == 20).all(), "subjects, on one side each"
-    assert one.groupby("repeat")["tested"].sum().tolist() == [20, 20]
-    assert found.groupby("variant")["auc"].mean()["lesion load"] > 0.9
-    pd.testing.assert_frame_equal(baselines.cross_validate(twice, folds=5, repeats=2)[0], found)
+    assert len(scores) == 2 * 5 * len(baselines.BASELINES)
+    lesion_load = scores[scores["variant"] == "lesion load"]
+    assert (lesion_load["training"] + lesion_load["tested"] == 20).all(), (
+        "subjects, on one side each"
+    )
+    assert lesion_load.groupby("repeat")["tested"].sum().tolist() == [20, 20]
+    assert scores.groupby("variant")["auc"].mean()["lesion load"] > 0.9
+    pd.testing.assert_frame_equal(baselines.cross_validate(twice, folds=5, repeats=2)[0], scores)
     assert baselines.cross_validate(twice, repeats=0)[0].empty
 
 
@@ -241,9 +249,9 @@ def test_the_networks_features_give_its_logits(tmp_path):
     model = with_weights(1, images.SHAPE, seed=0)
     network.save_weights(model, where.trial("scratch", 0) / "weights.npz")
     trained = {"scratch": [(where.trial("scratch", 0), {})]}
-    found = prediction.features(toy, [3, 5], trained)["scratch"][0]
-    assert np.isnan(found[[0, 1, 2, 4]]).all()
-    logits = prediction.predict(toy, [3, 5], trained, {"scratch": [found]})["logit"]
+    features = prediction.features(toy, [3, 5], trained)["scratch"][0]
+    assert np.isnan(features[[0, 1, 2, 4]]).all()
+    logits = prediction.predict(toy, [3, 5], trained, {"scratch": [features]})["logit"]
     expected = np.asarray(model(np.stack([toy.image(3), toy.image(5)])[..., None]))[:, 0]
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-5)
 

@@ -34,10 +34,10 @@ def where(tmp_path):
 def test_predictions_are_the_networks_for_every_trial(tmp_path, where):
     toy = Toy(tmp_path)
     rows = toy.rows("holdout")
-    found = prediction.predict(
+    predictions = prediction.predict(
         toy, rows, {"scratch": [(where.trial("scratch", trial), {}) for trial in (0, 1)]}
     )
-    assert found[["variant", "trial", "participant_id", "label"]].to_numpy().tolist() == [
+    assert predictions[["variant", "trial", "participant_id", "label"]].to_numpy().tolist() == [
         ["scratch", 0, "sub-4", 0],
         ["scratch", 0, "sub-5", 1],
         ["scratch", 1, "sub-4", 0],
@@ -63,7 +63,7 @@ def test_predictions_are_the_networks_for_every_trial(tmp_path, where):
         logits = np.asarray(with_weights(1, images.SHAPE, seed=trial)(toy.images[rows][..., None]))[
             :, 0
         ]
-        mine = found[found["trial"] == trial]
+        mine = predictions[predictions["trial"] == trial]
         np.testing.assert_allclose(mine["logit"], logits, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(mine["score"], 1 / (1 + np.exp(-logits)), rtol=1e-3)
 
@@ -164,9 +164,9 @@ def test_a_heatmap_is_the_mean_over_trials_in_the_scans_own_space(written):
     )
     np.testing.assert_allclose(table["conserved"], 2, rtol=1e-4)
     for entry, row in zip(heatmaps.read(folder).itertuples(), (4, 5), strict=True):
-        found, scan = nib.load(entry.path), nib.load(toy.table["image"][row])
-        assert found.shape == scan.shape
-        np.testing.assert_array_equal(found.affine, scan.affine)
+        heatmap, scan = nib.load(entry.path), nib.load(toy.table["image"][row])
+        assert heatmap.shape == scan.shape
+        np.testing.assert_array_equal(heatmap.affine, scan.affine)
         assert provenance.sha256(entry.path) == entry.sha256
         name = f"sub-{row}_space-MNI152_desc-lrpEpsilon_stat-relevance_statmap.json"
         sidecar = json.loads((folder / f"sub-{row}" / "anat" / name).read_text())
@@ -175,9 +175,9 @@ def test_a_heatmap_is_the_mean_over_trials_in_the_scans_own_space(written):
         assert sidecar["Copies"] == 1
         assert "Not for clinical use" in sidecar["Notice"]
         assert sidecar["MeanLogit"] == pytest.approx(np.mean(sidecar["Logits"]))
-        assert [one["arriving"] for trial in sidecar["Audit"] for one in trial] == pytest.approx(
-            sidecar["Logits"]
-        )
+        assert [
+            layer["arriving"] for trial in sidecar["Audit"] for layer in trial
+        ] == pytest.approx(sidecar["Logits"])
         spread = nib.load(entry.path.replace("stat-relevance_", "stat-relevanceSD_"))
         np.testing.assert_array_equal(spread.affine, scan.affine)
         expected = images.from_grid(
@@ -220,13 +220,13 @@ def test_heatmaps_over_copies_lie_on_the_scan(tmp_path, where, monkeypatch):
     heatmaps.write(folder, toy, [4], [where.trial("scratch", 0) / "weights.npz"], settings)
     path = heatmaps.read(folder)["path"][0]
     assert json.loads(Path(path.replace(".nii.gz", ".json")).read_text())["Copies"] == 3
-    found, expected = (
+    heatmap, expected = (
         nib.load(path),
         images.from_grid(toy.images[4], nib.load(toy.table["image"][4])),
     )
-    inner = tuple(slice(length // 8, -(length // 8)) for length in found.shape)
+    inner = tuple(slice(length // 8, -(length // 8)) for length in heatmap.shape)
     np.testing.assert_allclose(
-        found.get_fdata()[inner], expected.get_fdata()[inner], rtol=1e-4, atol=1e-5
+        heatmap.get_fdata()[inner], expected.get_fdata()[inner], rtol=1e-4, atol=1e-5
     )
 
 

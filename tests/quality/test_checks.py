@@ -75,11 +75,11 @@ def test_checks_are_means_over_subjects(model, monkeypatch):
     )
 
     def edges(
-        model, volume, names, *more, **options
+        model, volume, names, *arguments, **options
     ):  # a map that follows the scan exactly, and no network at all
         return {name: np.abs(volume) for name in names}
 
-    def explained(model, volumes, names, *more, **options):
+    def explained(model, volumes, names, *arguments, **options):
         return {
             name: lrp.Explanation(np.abs(volumes), np.ones(len(volumes)), None, "", 0, "")
             for name in names

@@ -18,11 +18,11 @@ def test_filling_takes_spots_away_and_keeps_the_rest(rng):
     volume = np.where(brain, 1 + 0.05 * rng.normal(size=brain.shape), 0).astype("float32")
     spot = np.zeros_like(brain)
     spot[14:17, 14:17, 14:17] = True
-    found = faithfulness.fill(volume + 2 * spot, brain)
-    assert found[spot].mean() == pytest.approx(1, abs=0.05)
-    assert found[brain].std() == pytest.approx(0.05, rel=0.2)
-    assert (found[~brain] == 0).all()
-    assert (found == faithfulness.fill(volume + 2 * spot, brain)).all()
+    filled = faithfulness.fill(volume + 2 * spot, brain)
+    assert filled[spot].mean() == pytest.approx(1, abs=0.05)
+    assert filled[brain].std() == pytest.approx(0.05, rel=0.2)
+    assert (filled[~brain] == 0).all()
+    assert (filled == faithfulness.fill(volume + 2 * spot, brain)).all()
 
 
 def test_lesions_are_filled_as_lesions():
@@ -32,7 +32,7 @@ def test_lesions_are_filled_as_lesions():
     """
     scan = phantom.simulate("ms", "MS", 3, 4, volume=30000)
     volume = images.normalise(scan.image.astype("float32"), scan.brain, "zscore")
-    usual, found = (
+    without_mask, with_mask = (
         faithfulness.fill(volume, scan.brain, mask=mask) for mask in (None, scan.lesions)
     )
     white = (
@@ -41,10 +41,10 @@ def test_lesions_are_filled_as_lesions():
     level, spread = np.median(volume[white]), volume[white].std()
     core = ndimage.binary_erosion(scan.lesions, iterations=2)
     assert core.sum() > 100
-    assert np.median(usual[core]) > level + spread
-    assert np.median(found[core]) == pytest.approx(level, abs=float(spread))
+    assert np.median(without_mask[core]) > level + spread
+    assert np.median(with_mask[core]) == pytest.approx(level, abs=float(spread))
     far = ~ndimage.binary_dilation(scan.lesions, iterations=6)
-    np.testing.assert_array_equal(found[far], usual[far])
+    np.testing.assert_array_equal(with_mask[far], without_mask[far])
 
 
 def test_deletion_and_insertion_of_a_logit_that_is_known(rng):

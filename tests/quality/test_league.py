@@ -55,33 +55,35 @@ def full(weights):
 
 
 def test_with_masks_all_is_measured(full):
-    found, words = full
+    comparison, words = full
     assert "threshold of the z-score" in words
-    assert found.left_out == USUAL
+    assert comparison.left_out == USUAL
     names = {"epsilon", "epsilon_plus", "gradient", *reference_maps.NAMES}
-    assert set(found.scores["map"]) == names
-    assert found.scores.groupby("map").size().eq(3).all(), "the scan without a lesion is not judged"
-    assert found.scores["consistency"].notna().groupby(found.scores["map"]).all().to_dict() == {
-        name: name not in reference_maps.NAMES for name in names
-    }
-    ranking = league.rank(found)
+    assert set(comparison.scores["map"]) == names
+    assert comparison.scores.groupby("map").size().eq(3).all(), (
+        "the scan without a lesion is not judged"
+    )
+    assert comparison.scores["consistency"].notna().groupby(
+        comparison.scores["map"]
+    ).all().to_dict() == {name: name not in reference_maps.NAMES for name in names}
+    ranking = league.rank(comparison)
     assert set(ranking["map"]) == names
     assert ranking.set_index("map").loc["brightness", "auprc"] > 0.9
-    summary = league.summary(found).set_index("map")
+    summary = league.summary(comparison).set_index("map")
     assert summary.loc["brightness", "dose"] > 0.9, "bright lesions of 48, 64, 80 and 96 voxels"
     assert (
         summary.loc["epsilon", ["deletion", "insertion", "contrast", "consistency"]].notna().all()
     )
     assert summary.loc["gradient", ["deletion", "insertion"]].isna().all(), "not asked for"
     assert summary.loc["brightness", ["deletion", "insertion"]].notna().all()
-    assert set(found.faithfulness["participant_id"]) == {"sub-1", "sub-3"}, (
+    assert set(comparison.faithfulness["participant_id"]) == {"sub-1", "sub-3"}, (
         "two scans, evenly spread"
     )
-    assert set(found.checks["map"]) == set(found.cascades["map"]) == {"epsilon"}, (
+    assert set(comparison.checks["map"]) == set(comparison.cascades["map"]) == {"epsilon"}, (
         "brightness depends on no network"
     )
-    assert set(found.cascades["participant_id"]) == {"sub-1", "sub-3"}
-    row, maps = found.example
+    assert set(comparison.cascades["participant_id"]) == {"sub-1", "sub-3"}
+    row, maps = comparison.example
     assert row == 2, "of the patients 1 and 2 the one in the upper middle"
     assert set(maps) == names
 
@@ -107,9 +109,9 @@ def test_a_map_is_the_mean_over_the_networks_of_what_each_way_gives_alone(full, 
 
 
 def test_controls_are_the_same_maps_of_networks_that_have_learnt_nothing(full, weights):
-    found, _ = run(Cohort(), weights[:1], permuted=weights[:1], checked_maps=[])
-    assert "training on permuted labels" not in found.left_out
-    table = league.controls(found).set_index(["control", "map", "measure"])
+    comparison, _ = run(Cohort(), weights[:1], permuted=weights[:1], checked_maps=[])
+    assert "training on permuted labels" not in comparison.left_out
+    table = league.controls(comparison).set_index(["control", "map", "measure"])
     assert set(table.index.get_level_values("map")) == {"epsilon", "epsilon_plus", "gradient"}
     assert set(table.index.get_level_values("control")) == set(league.CONTROLS)
     same = table.loc["permuted labels"]
@@ -128,25 +130,25 @@ def test_controls_are_the_same_maps_of_networks_that_have_learnt_nothing(full, w
         )
         for row in (1, 2, 3)
     ]
-    one = table.loc[("untrained", "epsilon_plus", "auprc")]
-    assert one["value"] == pytest.approx(np.mean(alone))
-    trained = found.scores.query("map == 'epsilon_plus'")["auprc"].to_numpy()
-    assert one["difference"] == pytest.approx(np.mean(trained - alone))
-    assert one["difference_low"] <= one["difference"] <= one["difference_high"]
-    assert one["subjects"] == 3
+    untrained = table.loc[("untrained", "epsilon_plus", "auprc")]
+    assert untrained["value"] == pytest.approx(np.mean(alone))
+    trained = comparison.scores.query("map == 'epsilon_plus'")["auprc"].to_numpy()
+    assert untrained["difference"] == pytest.approx(np.mean(trained - alone))
+    assert untrained["difference_low"] <= untrained["difference"] <= untrained["difference_high"]
+    assert untrained["subjects"] == 3
     assert league.controls(run(Cohort(known=()), weights[:1], checked_maps=[])[0]).empty
     assert set(league.controls(full[0])["control"]) == {"untrained"}
 
 
 def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, weights, tmp_path):
-    found, words = run(Cohort(known=()), weights)
+    comparison, words = run(Cohort(known=()), weights)
     assert "left out: what needs lesion masks" in words
     assert {"league", "dose", "scores against lesions", "baselines edges and prior", *USUAL} == set(
-        found.left_out
+        comparison.left_out
     )
-    assert league.rank(found).empty
-    assert set(found.scores["participant_id"]) == {"sub-1", "sub-2"}, "the patients are judged"
-    assert set(found.scores["map"]) == {
+    assert league.rank(comparison).empty
+    assert set(comparison.scores["participant_id"]) == {"sub-1", "sub-2"}, "the patients are judged"
+    assert set(comparison.scores["map"]) == {
         "epsilon",
         "epsilon_plus",
         "gradient",
@@ -154,20 +156,22 @@ def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, we
         "untrained",
         "brightness",
     }
-    assert "auprc" not in found.scores
-    summary, other = (league.summary(one).set_index("map") for one in (found, full[0]))
+    assert "auprc" not in comparison.scores
+    summary, with_masks = (
+        league.summary(compared).set_index("map") for compared in (comparison, full[0])
+    )
     assert summary["dose"].isna().all()
     assert summary.loc["epsilon", ["deletion", "insertion", "consistency"]].notna().all()
-    assert summary.loc["epsilon", "contrast"] == pytest.approx(other.loc["epsilon", "contrast"]), (
-        "as with masks: it needs none"
-    )
+    assert summary.loc["epsilon", "contrast"] == pytest.approx(
+        with_masks.loc["epsilon", "contrast"]
+    ), "as with masks: it needs none"
     (tmp_path / "league.tsv").write_text("of an earlier run")
     tables = {
-        "scores": found.scores,
-        "league": league.rank(found),
-        "summary": league.summary(found),
+        "scores": comparison.scores,
+        "league": league.rank(comparison),
+        "summary": league.summary(comparison),
     }
-    league.save(tmp_path, tables, {}, weights, found.left_out)
+    league.save(tmp_path, tables, {}, weights, comparison.left_out)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "left_out.tsv",
         "provenance.json",
@@ -175,24 +179,28 @@ def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, we
         "summary.tsv",
     ]
     record = json.loads((tmp_path / "provenance.json").read_text())
-    assert record["left_out"] == found.left_out
-    assert pd.read_csv(tmp_path / "left_out.tsv", sep="\t")["what"].tolist() == list(found.left_out)
+    assert record["left_out"] == comparison.left_out
+    assert pd.read_csv(tmp_path / "left_out.tsv", sep="\t")["what"].tolist() == list(
+        comparison.left_out
+    )
     assert len(record["outputs"]) == 3
-    figure, source = figures.league(tables["league"], synthetic=True, why=found.left_out["league"])
+    figure, source = figures.league(
+        tables["league"], synthetic=True, why=comparison.left_out["league"]
+    )
     assert "baselines are tuned on scans with lesions" in source.iloc[0, 0]
-    row, maps = found.example
-    figure, _ = figures.contest(Cohort(known=()), row, maps, found.scores, synthetic=True)
+    row, maps = comparison.example
+    figure, _ = figures.contest(Cohort(known=()), row, maps, comparison.scores, synthetic=True)
     assert "no lesion mask" in " ".join(text.get_text() for text in figure.texts)
 
 
 def test_masks_of_some_scans_are_used_and_the_others_counted(weights):
-    found, _ = run(Cohort(known=(0, 1, 3)), weights)
-    assert found.left_out == USUAL | {
+    comparison, _ = run(Cohort(known=(0, 1, 3)), weights)
+    assert comparison.left_out == USUAL | {
         "scores against lesions: some scans": "2 of 4 scans have no lesion mask"
     }
-    assert set(found.scores["participant_id"]) == {"sub-1", "sub-3"}
-    assert league.rank(found)["subjects"].eq(2).all()
-    assert found.example[0] == 1, "the patient whose lesions are known"
+    assert set(comparison.scores["participant_id"]) == {"sub-1", "sub-3"}
+    assert league.rank(comparison)["subjects"].eq(2).all()
+    assert comparison.example[0] == 1, "the patient whose lesions are known"
     holdout, _ = run(
         Cohort(known=(1, 2)), weights
     )  # no mask in the training part: nothing to tune baselines on
@@ -207,13 +215,13 @@ def test_masks_of_some_scans_are_used_and_the_others_counted(weights):
 
 
 def test_one_network_or_one_class_is_said(weights):
-    found, _ = run(Cohort(label=(1,) * 5), weights[:1], checked_maps=[])
+    comparison, _ = run(Cohort(label=(1,) * 5), weights[:1], checked_maps=[])
     why = {
         "contrast": "it takes scans of patients and of controls",
         "consistency": "it takes two networks",
     }
-    assert found.left_out == USUAL | why
-    assert league.summary(found)[["contrast", "consistency", "deletion"]].isna().all(axis=None)
+    assert comparison.left_out == USUAL | why
+    assert league.summary(comparison)[["contrast", "consistency", "deletion"]].isna().all(axis=None)
 
 
 def test_few_scans_are_spread_evenly(full):
@@ -234,17 +242,21 @@ def test_maps_over_copies_of_every_network_and_control_but_not_of_the_baselines(
     cohort, names = Cohort(), ["epsilon", "gradient"]
     cohort.parts["holdout"] = [2]
     options = {"rules": names[:1], "methods": names[1:], "checked_maps": []}
-    plain, found = (run(cohort, weights, tta_copies=copies, **options)[0] for copies in (1, 2))
+    plain, with_copies = (
+        run(cohort, weights, tta_copies=copies, **options)[0] for copies in (1, 2)
+    )
     models = [network.restore(path) for path in weights]
-    each = [
+    by_network = [
         scan_maps.of_scan(model, cohort.image(2), names, copies=2, threads=1) for model in models
     ]
     for name in names:
         np.testing.assert_allclose(
-            found.example[1][name],
-            np.mean([one[name] for one in each], axis=0),
+            with_copies.example[1][name],
+            np.mean([maps[name] for maps in by_network], axis=0),
             rtol=1e-5,
             atol=1e-9,
         )
-    assert not np.isclose(found.controls["auprc"], plain.controls["auprc"], rtol=1e-6).any()
-    np.testing.assert_array_equal(found.example[1]["brightness"], plain.example[1]["brightness"])
+    assert not np.isclose(with_copies.controls["auprc"], plain.controls["auprc"], rtol=1e-6).any()
+    np.testing.assert_array_equal(
+        with_copies.example[1]["brightness"], plain.example[1]["brightness"]
+    )

@@ -24,51 +24,51 @@ def single(name, relevance, lesions, brain=None, **options):
 
 @pytest.fixture
 def brain():
-    found = np.zeros(SHAPE, bool)
-    found[2:18, 2:20, 2:16] = True
-    return found
+    mask = np.zeros(SHAPE, bool)
+    mask[2:18, 2:20, 2:16] = True
+    return mask
 
 
 @pytest.fixture
 def lesions(brain):
     """Three lesions of 64, 8 and 1 voxels, far apart."""
-    found = np.zeros(SHAPE, bool)
-    found[4:8, 4:8, 4:8] = True
-    found[12:14, 12:14, 12:14] = True
-    found[5, 17, 5] = True
-    return found
+    mask = np.zeros(SHAPE, bool)
+    mask[4:8, 4:8, 4:8] = True
+    mask[12:14, 12:14, 12:14] = True
+    mask[5, 17, 5] = True
+    return mask
 
 
 def test_a_perfect_map(lesions, brain):
-    found = localisation.measure(lesions.astype(float), lesions, brain)
-    assert all(found[name] == 1 for name in localisation.MEASURES), found
-    assert found["prevalence"] == 73 / brain.sum()
-    assert found["positive"] == 73
+    values = localisation.measure(lesions.astype(float), lesions, brain)
+    assert all(values[name] == 1 for name in localisation.MEASURES), values
+    assert values["prevalence"] == 73 / brain.sum()
+    assert values["positive"] == 73
 
 
 def test_only_what_is_asked_for(lesions, brain, rng):
     relevance = rng.normal(size=SHAPE) + lesions
-    found, some = (
+    values, some = (
         localisation.measure(relevance, lesions, brain, names=names)
         for names in (None, ("rra", "auprc"))
     )
-    assert list(found) == [*localisation.MEASURES, "prevalence", "positive"]
-    assert some == {name: found[name] for name in ("rra", "auprc", "prevalence", "positive")}
+    assert list(values) == [*localisation.MEASURES, "prevalence", "positive"]
+    assert some == {name: values[name] for name in ("rra", "auprc", "prevalence", "positive")}
     with pytest.raises(ParameterError, match="Did you mean rra"):
         localisation.measure(relevance, lesions, brain, names=["rrra"])
 
 
 def test_an_inverted_map(lesions, brain):
-    found = localisation.measure(np.where(lesions, -1.0, 1.0), lesions, brain)
-    assert found["rma"] == found["rra"] == found["sensitivity"] == 0
+    values = localisation.measure(np.where(lesions, -1.0, 1.0), lesions, brain)
+    assert values["rma"] == values["rra"] == values["sensitivity"] == 0
     touching = localisation.Target(lesions).near(1) & ~lesions
     assert (
-        found["pointing"] == touching.sum() / (~lesions).sum()
+        values["pointing"] == touching.sum() / (~lesions).sum()
     )  # every voxel outside is a maximum; those that touch a lesion count
-    assert found["auprc"] == pytest.approx(
-        found["prevalence"]
+    assert values["auprc"] == pytest.approx(
+        values["prevalence"]
     )  # all voxels below the threshold come in at once
-    assert found["best_dice"] == 0
+    assert values["best_dice"] == 0
     without_tolerance = single("pointing", np.where(lesions, -1.0, 1.0), lesions, tolerance=0)
     assert without_tolerance == 0
 
@@ -76,38 +76,38 @@ def test_an_inverted_map(lesions, brain):
 def test_a_random_map_scores_chance(brain, rng):
     lesions = np.zeros(SHAPE, bool)
     lesions[brain] = rng.random(brain.sum()) < 0.2
-    found = [localisation.measure(rng.random(SHAPE) * brain, lesions, brain) for _ in range(40)]
-    prevalence = found[0]["prevalence"]
+    results = [localisation.measure(rng.random(SHAPE) * brain, lesions, brain) for _ in range(40)]
+    prevalence = results[0]["prevalence"]
     for name in ("rma", "rra", "auprc"):
-        assert np.mean([one[name] for one in found]) == pytest.approx(prevalence, abs=0.01)
-    assert np.mean([one["best_dice"] for one in found]) == pytest.approx(
+        assert np.mean([values[name] for values in results]) == pytest.approx(prevalence, abs=0.01)
+    assert np.mean([values["best_dice"] for values in results]) == pytest.approx(
         2 * prevalence / (1 + prevalence), abs=0.01
     )
 
 
 def test_a_constant_map_is_chance_however_ties_fall(lesions, brain):
-    found = localisation.measure(np.ones(SHAPE), lesions, brain)
-    assert found["rra"] == pytest.approx(73 / lesions.size)
-    assert found["rma"] == pytest.approx(73 / lesions.size)
-    assert found["auprc"] == pytest.approx(found["prevalence"])
+    values = localisation.measure(np.ones(SHAPE), lesions, brain)
+    assert values["rra"] == pytest.approx(73 / lesions.size)
+    assert values["rma"] == pytest.approx(73 / lesions.size)
+    assert values["auprc"] == pytest.approx(values["prevalence"])
 
 
 def test_a_map_without_positive_relevance(lesions, brain):
-    found = localisation.measure(-np.ones(SHAPE), lesions, brain)
-    assert np.isnan(found["rma"])
-    assert found["pointing"] == found["sensitivity"] == found["best_dice"] == 0
-    assert found["rra"] == pytest.approx(73 / lesions.size)
+    values = localisation.measure(-np.ones(SHAPE), lesions, brain)
+    assert np.isnan(values["rma"])
+    assert values["pointing"] == values["sensitivity"] == values["best_dice"] == 0
+    assert values["rra"] == pytest.approx(73 / lesions.size)
 
 
 def test_a_map_shifted_by_one_voxel(lesions, brain):
     shifted = np.roll(lesions, 1, axis=0).astype(float)
-    found = localisation.measure(shifted, lesions, brain)
+    values = localisation.measure(shifted, lesions, brain)
     overlap = (3 * 16 + 4) / 73  # 3 of 4 layers, 1 of 2, none of the single voxel
-    assert found["rma"] == pytest.approx(overlap)
-    assert found["rra"] == pytest.approx(overlap)
-    assert found["best_dice"] == pytest.approx(overlap)
-    assert found["pointing"] == 1  # each voxel lies in a lesion or touches it
-    assert found["sensitivity"] == 1
+    assert values["rma"] == pytest.approx(overlap)
+    assert values["rra"] == pytest.approx(overlap)
+    assert values["best_dice"] == pytest.approx(overlap)
+    assert values["pointing"] == 1  # each voxel lies in a lesion or touches it
+    assert values["sensitivity"] == 1
     assert single("pointing", shifted, lesions, tolerance=0) == pytest.approx(overlap)
     assert single("sensitivity", shifted, lesions, tolerance=0) == pytest.approx(2 / 3)
     assert single("pointing", np.roll(lesions, 3, axis=2).astype(float), lesions) < 1
@@ -132,8 +132,8 @@ def test_auprc_and_dice_are_scikit_learns(brain, rng):
             average_precision_score(truth, clipped)
         )
         slow = max(
-            f1_score(truth, clipped >= one)
-            for one in np.unique(clipped[clipped > 0])[:: 1 if levels == 5 else 50]
+            f1_score(truth, clipped >= threshold)
+            for threshold in np.unique(clipped[clipped > 0])[:: 1 if levels == 5 else 50]
         )
         assert single("best_dice", relevance, lesions, brain) == pytest.approx(
             slow, abs=0 if levels == 5 else 0.01
@@ -149,7 +149,7 @@ def test_rank_accuracy_is_the_mean_over_the_orders_of_ties():
         np.array([True, True, False, False, True, False]),
     )
     slow = [
-        np.mean([lesions[place] for place in [0, *order[:2]]])
+        np.mean([lesions[voxel] for voxel in [0, *order[:2]]])
         for order in itertools.permutations([1, 2, 3])
     ]
     assert single("rra", relevance, lesions) == pytest.approx(np.mean(slow))
@@ -200,7 +200,7 @@ def test_decoys_and_lesions_told_apart(lesions, brain, rng):
         localisation.decoys(rng.random(SHAPE) * brain, lesions, spots, brain) for _ in range(60)
     ]
     for name, chance in (("decoy_auc", 0.5), ("decoy_ratio", 1)):
-        assert np.mean([one[name] for one in noise]) == pytest.approx(chance, abs=0.05)
+        assert np.mean([values[name] for values in noise]) == pytest.approx(chance, abs=0.05)
     shifted = localisation.decoys(np.roll(lesions, 1, axis=0).astype(float), lesions, spots, brain)
     overlap = (3 * 16 + 4) / 73  # as above; the rest of the lesions ties with all decoys
     assert shifted == {"decoy_auc": pytest.approx(overlap + (1 - overlap) / 2), "decoy_ratio": 0}
@@ -214,9 +214,9 @@ def test_decoys_and_lesions_told_apart(lesions, brain, rng):
 
 def test_decoys_of_controls_and_scans_without_any(lesions, brain):
     none = np.zeros(SHAPE, bool)
-    found = localisation.decoys(1.0 * brain, none, lesions, brain)
-    assert np.isnan(found["decoy_auc"])
-    assert found["decoy_ratio"] == pytest.approx(1)
+    values = localisation.decoys(1.0 * brain, none, lesions, brain)
+    assert np.isnan(values["decoy_auc"])
+    assert values["decoy_ratio"] == pytest.approx(1)
     assert all(
         np.isnan(value) for value in localisation.decoys(1.0 * brain, lesions, none, brain).values()
     )
@@ -260,11 +260,11 @@ def test_the_league_takes_the_strongest_baseline_and_pairs_subjects():
                 {
                     "map": name,
                     "participant_id": subjects,
-                    "auprc": level + more,
-                    "rra": level - more,
+                    "auprc": level + gain,
+                    "rra": level - gain,
                 }
             )
-            for name, more in (("weak", 0.0), ("strong", 0.02), ("rule", 0.05))
+            for name, gain in (("weak", 0.0), ("strong", 0.02), ("rule", 0.05))
         ]
     )
     table = localisation.rank(scores, ["weak", "strong"]).set_index("map")

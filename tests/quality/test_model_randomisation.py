@@ -48,7 +48,7 @@ def test_ssim_is_that_of_the_paper_and_of_scikit_image(rng):
 
 
 def test_layers_are_randomised_from_the_output_down_and_the_model_stays(model):
-    before, seen = [one.copy() for one in model.get_weights()], []
+    before, seen = [weights.copy() for weights in model.get_weights()], []
     for name, copy in model_randomisation.randomised(model, seed=5):
         seen.append(name)
         for layer in ("conv1", "conv2", "dense"):
@@ -57,7 +57,10 @@ def test_layers_are_randomised_from_the_output_down_and_the_model_stays(model):
             )
             assert same == (layer not in seen)
     assert seen == ["dense", "conv2", "conv1"]
-    assert all((one == other).all() for one, other in zip(before, model.get_weights(), strict=True))
+    assert all(
+        (weights == current).all()
+        for weights, current in zip(before, model.get_weights(), strict=True)
+    )
 
 
 def test_cascade(model, rng):

@@ -56,23 +56,23 @@ def shares(**subjects):
 
 
 def test_summary_of_two_subjects_is_by_hand():
-    found = model_states.summary(shares(tuned=[0.2, 0.6], random=[0.1, 0.4])).set_index("state")
-    row = found.loc[model_states.TUNED]
+    by_state = model_states.summary(shares(tuned=[0.2, 0.6], random=[0.1, 0.4])).set_index("state")
+    row = by_state.loc[model_states.TUNED]
     assert row[["subjects", "share", "low", "high", "chance"]].tolist() == pytest.approx(
         [2, 0.4, 0.2, 0.6, 0.01]
     )
     assert row[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx(
         [0.15, 0.1, 0.2]
     ), "paired"
-    assert found.loc[model_states.RANDOM, ["share", "low", "high"]].tolist() == pytest.approx(
+    assert by_state.loc[model_states.RANDOM, ["share", "low", "high"]].tolist() == pytest.approx(
         [0.25, 0.1, 0.4]
     )
-    assert found.loc[model_states.RANDOM, ["difference", "difference_low"]].isna().all()
-    more = pd.concat([shares(tuned=[0.2, 0.6]), shares(tuned=[0.4]).assign(trial=1)])
-    assert model_states.summary(more)["share"].tolist() == pytest.approx([0.45]), (
+    assert by_state.loc[model_states.RANDOM, ["difference", "difference_low"]].isna().all()
+    trials = pd.concat([shares(tuned=[0.2, 0.6]), shares(tuned=[0.4]).assign(trial=1)])
+    assert model_states.summary(trials)["share"].tolist() == pytest.approx([0.45]), (
         "trials of a subject are averaged first"
     )
-    assert model_states.summary(more)["networks"].tolist() == [2]
+    assert model_states.summary(trials)["networks"].tolist() == [2]
 
 
 class Two:
@@ -130,12 +130,12 @@ def test_shares_and_maps_of_networks_of_width_2(tmp_path):
         ]
         maps, volume = [], scans.images[1][None, ..., None]
         for model, share in zip(networks, mine["share"], strict=True):
-            found = (
+            explanation = (
                 lrp.explain(model, volume, "epsilon")
                 if method == "lrp"
                 else lrp.explain(model, volume, "gradient")
             )
-            values = found.relevance[0, ..., 0]
+            values = explanation.relevance[0, ..., 0]
             maps.append(values)
             ranked = (np.abs(values) if method == "gradient" else values)[brain]
             highest = np.argsort(-ranked, kind="stable")[:128]
@@ -196,11 +196,11 @@ def where(tmp_path):
     ):
         folder = results.trial(variant, trial)
         network.save_weights(with_weights(2, images.SHAPE, number), folder / "weights.npz")
-        more = {"val_accuracy": 0.9, "val_loss": 0.3} if variant == "pretraining" else {}
+        scores = {"val_accuracy": 0.9, "val_loss": 0.3} if variant == "pretraining" else {}
         run = {"cohort": "toy", "initial_weights": start, "variant": variant}
         provenance.write_json(
             folder / "provenance.json",
-            provenance.record(run, [], [folder / "weights.npz"], **more),
+            provenance.record(run, [], [folder / "weights.npz"], **scores),
         )
     return results
 
@@ -221,11 +221,11 @@ def test_states_are_the_networks_they_are_called(where):
 
     for number, model in enumerate([*models[model_states.PRETRAINED], *models[model_states.TUNED]]):
         np.testing.assert_array_equal(kernel(model), kernel(with_weights(2, images.SHAPE, number)))
-    one, other = map(kernel, models[model_states.RANDOM])
-    assert one.shape == other.shape == (3, 3, 3, 1, 2)
-    assert not np.array_equal(one, other)
+    first, second = map(kernel, models[model_states.RANDOM])
+    assert first.shape == second.shape == (3, 3, 3, 1, 2)
+    assert not np.array_equal(first, second)
     again = model_states.networks(where, "pretrained", 1, "toy", seed=3).by_state
-    np.testing.assert_array_equal(one, kernel(again[model_states.RANDOM][0]))
+    np.testing.assert_array_equal(first, kernel(again[model_states.RANDOM][0]))
 
 
 def test_a_record_with_the_former_name_of_the_parameter_is_read(where):

@@ -51,12 +51,12 @@ def test_choices_are_made_on_validation_subjects_and_the_prior_from_training_sub
     cohort = Cohort()
     tuned = reference_maps.tune(cohort)
     assert 1.5 < tuned.threshold < 3.01  # the noise reaches 1.5, lesions begin at about 3
-    found = {(kind, one): score for (kind, one), score in tuned.scores.items()}
-    assert found["threshold", tuned.threshold] == max(
-        score for (kind, _), score in found.items() if kind == "threshold"
+    scores = {(kind, candidate): score for (kind, candidate), score in tuned.scores.items()}
+    assert scores["threshold", tuned.threshold] == max(
+        score for (kind, _), score in scores.items() if kind == "threshold"
     )
-    assert found["edges", tuned.edges] == max(
-        score for (kind, _), score in found.items() if kind == "edges"
+    assert scores["edges", tuned.edges] == max(
+        score for (kind, _), score in scores.items() if kind == "edges"
     )
     mean = cohort.masks[1:4].mean(0)
     expected = reference_maps.ndimage.gaussian_filter(mean, tuned.blur) if tuned.blur else mean
@@ -78,15 +78,15 @@ def test_brightness_keeps_the_order_and_its_mass_lies_above_the_threshold(rng):
     bright, brain = reference_maps.zscore(cohort, 1), cohort.brain(1)
     assert bright[brain].mean() == pytest.approx(0, abs=1e-9)
     assert bright[brain].std() == pytest.approx(1)
-    found = reference_maps.brightness(bright, brain, 2.0)
+    relevance = reference_maps.brightness(bright, brain, 2.0)
     assert (
-        np.argsort(found[brain], kind="stable") == np.argsort(bright[brain], kind="stable")
+        np.argsort(relevance[brain], kind="stable") == np.argsort(bright[brain], kind="stable")
     ).all()
-    assert auprc(found, cohort.lesions(1), brain) == pytest.approx(
+    assert auprc(relevance, cohort.lesions(1), brain) == pytest.approx(
         auprc(bright - bright.min(), cohort.lesions(1), brain)
     )
-    assert found[bright > 2].sum() / found.sum() > 0.99
-    assert (found[~brain] == 0).all()
+    assert relevance[bright > 2].sum() / relevance.sum() > 0.99
+    assert (relevance[~brain] == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["sobel", "laplace"])
@@ -94,10 +94,10 @@ def test_edges_lie_where_the_intensity_changes(kind):
     brain = np.zeros(SHAPE, bool)
     brain[3:21, 3:21, 3:21] = True
     step = np.where(np.arange(SHAPE[0])[:, None, None] < 12, -1.0, 1.0) * brain
-    found = reference_maps.edges(step, brain, kind, 0.0)
-    assert (found[11:13, 5:19, 5:19] > 0).all()
-    assert (found[4:10] == 0).all()  # the border of the brain is none
-    assert (found[14:20] == 0).all()
+    magnitude = reference_maps.edges(step, brain, kind, 0.0)
+    assert (magnitude[11:13, 5:19, 5:19] > 0).all()
+    assert (magnitude[4:10] == 0).all()  # the border of the brain is none
+    assert (magnitude[14:20] == 0).all()
     assert reference_maps.edges(np.where(brain, 5.0, 0), brain, kind, 1.0) == pytest.approx(
         0, abs=1e-9
     )
@@ -113,12 +113,12 @@ def test_all_maps_of_a_scan_and_no_two_alike():
             "of_scan",
             lambda model, volume, names, **options: {name: 0 * volume for name in names},
         )
-        found = reference_maps.maps(cohort, 5, tuned, model)
+        maps = reference_maps.maps(cohort, 5, tuned, model)
         again = reference_maps.maps(cohort, 5, tuned, model)
-    assert tuple(found) == reference_maps.NAMES
-    assert (found["random"] == again["random"]).all()
-    assert all(one.shape == SHAPE for one in found.values())
-    assert auprc(found["brightness"], cohort.lesions(5), cohort.inside) > 0.9
+    assert tuple(maps) == reference_maps.NAMES
+    assert (maps["random"] == again["random"]).all()
+    assert all(relevance.shape == SHAPE for relevance in maps.values())
+    assert auprc(maps["brightness"], cohort.lesions(5), cohort.inside) > 0.9
 
 
 def test_untrained_networks_differ_by_their_seed():
