@@ -63,7 +63,7 @@ else
         "apt-get install python3.12 python3.12-venv && $again   (or name one: PYTHON=/path/to/python3.12 $again)"
 fi
 
-echo "set-up: $python (Python $version) fills .venv (3.3 GB, about 3 minutes, once)"
+echo "set-up: $python (Python $version) fills .venv (3.3 GB, about 5 minutes, once)"
 if [ "$version" != "$kept" ]; then
     rm -rf "$venv"
     "$python" -I -m venv "$venv" >/dev/null 2>&1 || fail "$python (Python $version) could not make .venv." \
@@ -82,4 +82,6 @@ install --require-hashes --no-deps -r requirements.lock
 install --require-hashes --no-deps --ignore-requires-python -r innvestigate.lock
 install --no-deps --no-build-isolation --editable .
 printf '%s\n' "$wanted" >"$stamp"
+# The environment is complete. Without compiled kernels the first notebook or test compiles them.
+"$venv/bin/python" tools/compile_kernels.py || echo "set-up: the kernels are compiled at their first use" >&2
 echo "set-up: done"
