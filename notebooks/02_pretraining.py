@@ -24,7 +24,8 @@
 # | | `subjects.tsv` (the scans that it has seen) and, last, `provenance.json` |
 # | takes | about 4 minutes on one core in the demo (width 16, 160 scans) |
 #
-# Protocol: Eitel et al. 2019, [doi:10.1016/j.nicl.2019.102003](https://doi.org/10.1016/j.nicl.2019.102003).
+# Protocol: Eitel et al. 2019,
+# [doi:10.1016/j.nicl.2019.102003](https://doi.org/10.1016/j.nicl.2019.102003).
 # The paper uses Adam at 1e-3, batches of 8, at most 45 epochs and 10 trials.
 
 # %%

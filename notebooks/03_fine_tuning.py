@@ -25,7 +25,8 @@
 # | | `subjects.tsv` and, last, `provenance.json` |
 # | takes | about 4 minutes on one core in the demo (width 16, 105 training scans) |
 #
-# Protocol: Eitel et al. 2019, [doi:10.1016/j.nicl.2019.102003](https://doi.org/10.1016/j.nicl.2019.102003).
+# Protocol: Eitel et al. 2019,
+# [doi:10.1016/j.nicl.2019.102003](https://doi.org/10.1016/j.nicl.2019.102003).
 # The paper uses Adam at 5e-4 / (1 + 2e-3 step), batches of 4, at most 200 epochs and 10 trials.
 
 # %%
@@ -117,8 +118,8 @@ print(f"logit {logit_before:.3f}, p = {probability_before:.3f}")
 # not read.
 #
 # With `counterfactual_pairs` each batch has a patient $x$, the same scan with its lesions filled
-# $\tilde x$, another patient and a control. The loss adds $\log(1 + e^{f(\tilde x) - f(x)})$: a scan
-# must look more like a patient than its filled version (Burges et al. 2005,
+# $\tilde x$, another patient and a control. The loss adds $\log(1 + e^{f(\tilde x) - f(x)})$: a
+# scan must look more like a patient than its filled version (Burges et al. 2005,
 # [doi:10.1145/1102351.1102363](https://doi.org/10.1145/1102351.1102363)). Its batches have four
 # scans whatever `batch_size` says.
 
