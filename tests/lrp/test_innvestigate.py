@@ -21,6 +21,8 @@ TWINS = {
     "alpha1_beta0_IB": {"rule": "alpha_beta", "alpha": 1, "beta": 0, "bias": False},
     "alpha2_beta1_IB": {"rule": "alpha_beta", "alpha": 2, "beta": 1, "bias": False},
 }
+QUICK = ("epsilon", "alpha2_beta1_IB")
+PROCESSES = pytest.mark.long(reason="each iNNvestigate run is a process of its own, 12 s")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,10 @@ def network_and_scan():
     return model, volume
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else PROCESSES) for name in TWINS],
+)
 def test_both_engines_agree_where_innvestigate_is_right(network_and_scan, name, monkeypatch):
     """On a CPU for which TensorFlow leaves oneDNN out, too."""
     monkeypatch.setattr(
@@ -48,6 +53,7 @@ def test_both_engines_agree_where_innvestigate_is_right(network_and_scan, name, 
     assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
 
 
+@PROCESSES
 @pytest.mark.parametrize("rule", ["alpha1_beta0", "alpha2_beta1"])
 def test_its_alpha_beta_differs_because_of_biases_alone(monkeypatch, rule):
     """msxai's equals the oracle with biases (test_engine), iNNvestigate's without any bias only."""
