@@ -14,13 +14,14 @@
 # %% [markdown]
 # # 09 · Results page
 #
-# All numbers beside the paper's, which of its claims hold on this cohort, all items, and the executed notebooks: one page to open.
+# **Question:** which of the paper's claims hold on this cohort? This notebook tests them and puts
+# all numbers, figures and executed notebooks on one page.
 # **Research software: not for clinical use.**
 #
 # | | |
 # |---|---|
 # | reads | the tables, figures and executed notebooks in `<results>` |
-# | writes | `<results>/report/index.html`, which loads nothing from elsewhere, and a page a notebook beside it; `provenance.json` last |
+# | writes | `<results>/report/`: `index.html`, a page a notebook; `provenance.json` last |
 # | takes | less than a minute |
 
 # %%
@@ -30,27 +31,44 @@ from msxai.report import claims, results_page
 
 # %% tags=["parameters"]
 results: str = "runs/demo"  # folder of all results
-variant: str = "pretrained"  # the variant whose relevance is looked at
-filled: str = "lesion-filled"  # the variant trained on scans with their lesions filled; empty: none
+variant: str = "pretrained"  # the variant whose relevance is tested
+filled: str = "lesion-filled"  # the variant trained on lesion-filled scans; empty: none
 
 # %%
 run = parameters.check(globals())
 where = Results(results)
 
 # %% [markdown]
-# ## Claims
-# A claim holds only where the whole interval lies clear of the null. Not tested: what it needs is not here, and the reason says what.
+# ## One claim by hand
+# Each claim is one quantity with a 95 % interval over subjects and a null: the value of the
+# quantity without any effect. The claim holds only if the whole interval lies above the null.
+# `claims.verdict` decides all of them:
 
 # %%
-found = claims.read(where, variant, filled)
-claimed = claims.table(found)
-claimed[["claim", "verdict", "value", "low", "high", "reason"]]
+print("AUC 0.51 to 0.90, null 0.5:", claims.verdict(0.51, 0.90, null=0.5))
+print("AUC 0.45 to 0.90, null 0.5:", claims.verdict(0.45, 0.90, null=0.5))
+print("AUC 0.10 to 0.40, null 0.5:", claims.verdict(0.10, 0.40, null=0.5))
+
+# %% [markdown]
+# ## All claims
+# `not tested`: the reason names what is missing. **What to look for:** claims that hold, and how
+# far their intervals lie from the null. **A bad one:** an interval that starts just above the null;
+# another sample of subjects may decide otherwise. `cannot be told` is not evidence against a claim.
+
+# %%
+tables = claims.read(where, variant, filled)
+claimed = claims.table(tables)
+claimed[["claim", "verdict", "value", "low", "high", "null", "reason"]]
 
 # %% [markdown]
 # ## The page
+# Open it in a browser; it loads nothing from elsewhere. It names what a cohort lacks, and what
+# these results cannot show.
 
 # %%
 page = results_page.write(where, variant=variant, filled=filled)
-sources = [path for name in ("evaluation", "figures") for path in sorted((where.folder / name).glob("*.tsv"))]
-provenance.write_json(page.with_name("provenance.json"), provenance.record(run, sources, [page]))
+evaluated = sorted(where.evaluation().glob("*.tsv"))
+drawn = sorted(where.figures().glob("*.tsv"))
+record = provenance.record(run, [*evaluated, *drawn], [page])
+provenance.write_json(page.with_name("provenance.json"), record)
 print(provenance.relative(page))

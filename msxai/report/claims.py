@@ -1,4 +1,7 @@
-"""The paper's claims, each put to one test on saved tables: it holds only where an interval lies clear of the null."""
+"""The paper's claims, each tested once on saved tables."""
+
+from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -7,242 +10,317 @@ from scipy import stats
 from msxai.base import statistics, tsv
 from msxai.evaluation import comparison
 
-HOLDS, FAILS, UNSURE, UNTESTED = "holds", "does not hold", "cannot be told", "not tested"
-ENOUGH = 5  # subjects of a group: with fewer, intervals that rest on large samples (DeLong's, Student's) are none
-LESIONAL = "Posterior corona radiata", "Corpus callosum", "Posterior thalamic radiation"
-MOVED = "Corpus callosum", "Fornix", "External capsule"
-THALAMUS = "Thalamus Proper"  # as Neuromorphometrics has it
+__all__ = [
+    "CLAIMS",
+    "FAILS",
+    "HOLDS",
+    "MOVED",
+    "UNSURE",
+    "UNTESTED",
+    "Untested",
+    "read",
+    "table",
+    "verdict",
+]
+
+HOLDS = "holds"
+FAILS = "does not hold"
+UNSURE = "cannot be told"
+UNTESTED = "not tested"
+ENOUGH = 5  # subjects of a group: intervals that rest on large samples are not valid with fewer
+LESIONAL = ("Posterior corona radiata", "Corpus callosum", "Posterior thalamic radiation")
+MOVED = ("Corpus callosum", "Fornix", "External capsule")
+THALAMUS = "Thalamus Proper"  # its name in Neuromorphometrics
 COLUMNS = ["claim", "quantity", "subjects", "null", "value", "low", "high", "verdict", "reason"]
 
 
 class Untested(Exception):
-    """What a claim needs is not there; the message says what."""
+    """Raised where a claim cannot be tested; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What was measured for a claim, on how many subjects, and its value without an effect."""
+
+    quantity: str
+    subjects: int
+    null: float
+    value: float
+    low: float
+    high: float
 
 
 def verdict(low: float, high: float, null: float = 0.0) -> str:
-    """Whether a quantity is above `null`: the one place where a claim is decided.
+    """Decide whether a quantity is above `null`: every claim is decided here.
 
     Parameters
     ----------
     low, high : float
-        Interval of the quantity. Without an interval, or one without width (no variance), nothing can be told.
+        Interval of the quantity. Nothing can be told without an interval, or from one without
+        width (no variance).
     null : float
-        What the quantity would be if there were nothing to claim.
+        Value of the quantity without any effect.
 
     Returns
     -------
     str
-        "holds" (the whole interval lies above), "does not hold" (the whole interval lies below), "cannot be told".
+        "holds" (the whole interval lies above), "does not hold" (the whole interval lies below) or
+        "cannot be told".
+
+    Examples
+    --------
+    >>> verdict(0.51, 0.9, null=0.5)
+    'holds'
+    >>> verdict(0.45, 0.9, null=0.5)
+    'cannot be told'
     """
-    if not np.isfinite([low, high]).all() or np.isclose(low, high, rtol=1e-6, atol=0):
+    is_finite = np.isfinite(low) and np.isfinite(high)
+    if not is_finite or np.isclose(low, high, rtol=1e-6, atol=0):
         return UNSURE
-    return HOLDS if low > null else FAILS if high < null else UNSURE
+    if low > null:
+        return HOLDS
+    if high < null:
+        return FAILS
+    return UNSURE
 
 
 def read(where, variant: str = "pretrained", filled: str = "lesion-filled") -> dict:
-    """All saved tables that claims are decided on; an empty one for each that is not there.
+    """Read all saved tables that claims are decided on.
 
     Parameters
     ----------
     where : msxai.base.results.Results
+        The results folder.
     variant, filled : str
-        The network whose relevance is looked at, and the one trained on lesion-filled scans.
+        The network whose relevance is tested, and the one trained on lesion-filled scans.
+
+    Returns
+    -------
+    dict
+        Name to table, an empty one for each that does not exist; ``variant`` and ``filled``.
     """
-    names = (
-        "scores",
-        "scores_further",
-        "comparison",
-        "predictions",
-        "predictions_further",
-        "left_out",
-    )
-    found = {name: tsv.read(where.evaluation() / f"{name}.tsv") for name in names}
-    found |= {
-        name: tsv.read(where.regions(variant) / f"{name}.tsv")
-        for name in ("relevance", "tests", "lesions")
-    }
-    found["relevance_filled"] = tsv.read(where.regions(filled) / "relevance.tsv")
-    found["league"] = tsv.read(where.quality(variant) / "league.tsv")
-    return found | {"variant": variant, "filled": filled}
+    tables = {"variant": variant, "filled": filled}
+    evaluated = ["scores", "comparison", "predictions"]
+    for name in [*evaluated, "scores_further", "predictions_further", "left_out"]:
+        tables[name] = tsv.read(where.evaluation() / f"{name}.tsv")
+    for name in ("relevance", "tests", "lesions"):
+        tables[name] = tsv.read(where.regions(variant) / f"{name}.tsv")
+    tables["relevance_filled"] = tsv.read(where.regions(filled) / "relevance.tsv")
+    tables["league"] = tsv.read(where.quality(variant) / "league.tsv")
+    return tables
 
 
-def table(found: dict, level: float = 0.95) -> pd.DataFrame:
-    """Put every claim to its test.
+def table(tables: dict, level: float = 0.95) -> pd.DataFrame:
+    """Test every claim.
 
     Parameters
     ----------
-    found : dict
+    tables : dict
         From `read`.
     level : float
-        Coverage of each claim's interval; regions that one claim names share what is left of 1 (Bonferroni).
+        Coverage of each claim's interval. Regions that one claim names share 1 - level
+        (Bonferroni).
 
     Returns
     -------
     pandas.DataFrame
-        claim, quantity, subjects, null, value, low, high, verdict (see `verdict`, or "not tested"), reason.
+        claim, quantity, subjects, null, value, low, high, verdict (see `verdict`, or "not
+        tested"), reason. One row a quantity.
     """
     rows = []
-    for claim, function in CLAIMS.items():
+    for claim, test in CLAIMS.items():
         try:
-            rows += [
-                {"claim": claim} | row | {"verdict": verdict(row["low"], row["high"], row["null"])}
-                for row in function(found, level)
-            ]
+            results = test(tables, level)
         except Untested as reason:
             rows.append({"claim": claim, "verdict": UNTESTED, "reason": str(reason)})
-    return pd.DataFrame(rows).reindex(columns=COLUMNS).fillna({"reason": "", "quantity": ""})
+            continue
+        for result in results:
+            decided = verdict(result.low, result.high, result.null)
+            rows.append({"claim": claim, "verdict": decided, **asdict(result)})
+    claimed = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    return claimed.fillna({"reason": "", "quantity": ""})
 
 
-def _area(found: dict, level: float, variant: str = "", reference: str = "") -> list:
-    """AUC of a variant, or its paired difference to another, as 04_evaluation saved it; on further subjects where there are any."""
-    compared, variant = found["comparison"], variant or found["variant"]
+def _auc(tables: dict, level: float) -> list[_Result]:
+    return [_auc_of(tables["comparison"], tables["variant"])]
+
+
+def _auc_minus(tables: dict, level: float, reference: str) -> list[_Result]:
+    return [_auc_of(tables["comparison"], tables["variant"], reference)]
+
+
+def _auc_of_filled(tables: dict, level: float) -> list[_Result]:
+    return [_auc_of(tables["comparison"], tables["filled"])]
+
+
+def _auc_of(compared: pd.DataFrame, variant: str, reference: str = "") -> _Result:
+    """AUC of a network or its paired difference to another, on further subjects where possible."""
     if compared.empty:
         raise Untested("no evaluation/comparison.tsv: 04_evaluation has not run.")
     measure = "auc_difference" if reference else "auc"
-    kept = (
+    is_asked = (
         (compared["variant"] == variant)
         & (compared["measure"] == measure)
         & (compared["reference"] == reference)
     )
-    rows = compared[kept].dropna(subset=["value"])
+    rows = compared[is_asked].dropna(subset=["value"])
     if rows.empty:
-        there = set(compared["variant"])
-        missing = [name for name in (variant, reference) if name and name not in there]
-        raise Untested(
-            f"no results of {' and '.join(missing)}." if missing else "too few subjects of a group."
-        )
-    row = rows.iloc[int((rows["part"] == "further").argmax())]
+        raise Untested(_missing_results(compared, [variant, reference]))
+    is_further = (rows["part"] == "further").to_numpy()
+    row = rows.iloc[is_further.argmax()]
     if min(row["patients"], row["controls"]) < ENOUGH:
         raise Untested(f"fewer than {ENOUGH} subjects of a group.")
-    return [
-        _row(
-            f"AUC of {variant}" + (f" less that of {reference}" if reference else ""),
-            row["patients"] + row["controls"],
-            (row["value"], row["low"], row["high"]),
-            0.0 if reference else 0.5,
-            f"{row['part']} subjects",
-        )
-    ]
+    quantity = f"AUC of {variant}"
+    if reference:
+        quantity += f" minus that of {reference}"
+    interval = row["value"], row["low"], row["high"]
+    n_subjects = row["patients"] + row["controls"]
+    null = 0.0 if reference else 0.5
+    return _result(f"{quantity}; {row['part']} subjects", n_subjects, interval, null)
 
 
-def _filling_costs(found: dict, level: float) -> list:
-    pair = [found["variant"], found["filled"]]
-    for part in ("predictions_further", "predictions"):
-        rows = found[part]
-        if not rows.empty and set(pair) <= set(rows["variant"]):
-            both = rows[rows["variant"].isin(pair)]
-            compared = comparison.table(both, references=(found["filled"],), level=level)
-            name = "further" if part.endswith("further") else "holdout"
-            return _area(
-                {**found, "comparison": compared.assign(part=name)},
-                level,
-                reference=found["filled"],
-            )
-    raise Untested(f"no predictions of {' and '.join(pair)}.")
+def _missing_results(compared: pd.DataFrame, names: list[str]) -> str:
+    present = set(compared["variant"])
+    missing = [name for name in names if name and name not in present]
+    if missing:
+        return f"no results of {' and '.join(missing)}."
+    return "too few subjects of a group."
 
 
-def _on_lesions(found: dict, level: float) -> list:
-    league = found["league"]
-    rows = league[league["map"] == "epsilon"] if "auprc_difference" in league else league
-    if rows.empty:
+def _filling_costs(tables: dict, level: float) -> list[_Result]:
+    variant = tables["variant"]
+    filled = tables["filled"]
+    for part in ("further", "holdout"):
+        name = "predictions_further" if part == "further" else "predictions"
+        predictions = tables[name]
+        if predictions.empty or not {variant, filled} <= set(predictions["variant"]):
+            continue
+        both = predictions[predictions["variant"].isin([variant, filled])]
+        compared = comparison.table(both, references=(filled,), level=level)
+        return [_auc_of(compared.assign(part=part), variant, filled)]
+    raise Untested(f"no predictions of {variant} and {filled}.")
+
+
+def _on_lesions(tables: dict, level: float) -> list[_Result]:
+    league = tables["league"]
+    if "auprc_difference" in league:
+        league = league[league["map"] == "epsilon"]
+    if league.empty:
         raise Untested(
-            "no quality league.tsv with a baseline: 07_explanation_quality has not run, or there are no lesion masks."
+            "no quality league.tsv with a baseline: 07_explanation_quality has not run, or there "
+            "are no lesion masks."
         )
-    row = rows.iloc[0]
-    interval = [row[f"auprc_difference{end}"] for end in ("", "_low", "_high")]
-    quantity = f"area under the precision-recall curve less that of the best reference map ({row['auprc_strongest']})"
-    return [_row(quantity, row["subjects"], interval, 0.0, "patients with lesions")]
+    row = league.iloc[0]
+    difference = "auprc_difference"
+    interval = row[difference], row[f"{difference}_low"], row[f"{difference}_high"]
+    quantity = (
+        "area under the precision-recall curve minus that of the best reference map "
+        f"({row['auprc_strongest']}); patients with lesions"
+    )
+    return [_result(quantity, row["subjects"], interval)]
 
 
-def _follows_lesions(found: dict, level: float) -> list:
-    """What tracts have in common in all patients is taken out first: large tracts hold more of everything."""
-    dense, volumes = _lesioned(found)
-    dense, volumes = (values - values.mean() for values in (dense, volumes))
-    varies = (volumes.nunique(axis=1) > 1) & (dense.nunique(axis=1) > 1)
-    ranks = [
-        stats.spearmanr(dense.loc[name], volumes.loc[name]).statistic
-        for name in dense.index[varies]
-    ]
-    quantity = "rank correlation over tracts of a patient's positive relevance per voxel with lesion volume, both above the patients' mean"
-    row = _mean(quantity, ranks, level, "patients")
-    return [
-        row | {end: float(np.clip(row[end], -1, 1)) for end in ("low", "high")}
-    ]  # Student's t knows no bounds
+def _follows_lesions(tables: dict, level: float) -> list[_Result]:
+    """What tracts have in common in all patients is removed: large tracts have more of both."""
+    density, volumes = _lesioned(tables)
+    density = density - density.mean()
+    volumes = volumes - volumes.mean()
+    correlations = []
+    for patient in density.index:
+        own_density = density.loc[patient]
+        own_volumes = volumes.loc[patient]
+        if own_density.nunique() > 1 and own_volumes.nunique() > 1:
+            rank = stats.spearmanr(own_density, own_volumes)
+            correlations.append(rank.statistic)
+    quantity = (
+        "rank correlation over tracts of a patient's positive relevance per voxel with lesion "
+        "volume, both minus the patients' mean; patients"
+    )
+    result = _mean(quantity, correlations, level)
+    bounds = np.clip([result.low, result.high], -1, 1)  # Student's interval has no bounds
+    return [_result(quantity, result.subjects, (result.value, *bounds))]
 
 
-def _lesional_tracts(found: dict, level: float) -> list:
-    rows = []
+def _lesional_tracts(tables: dict, level: float) -> list[_Result]:
+    patients = _positive(tables["relevance"], "density", label=1)
+    controls = _positive(tables["relevance"], "density", label=0)
+    _require_enough(patients, controls)
+    shared_level = 1 - (1 - level) / len(LESIONAL)
+    results = []
     for region in LESIONAL:
-        patients, controls = (
-            _wide(found["relevance"], "density", label)[region] for label in (1, 0)
-        )
-        _enough(patients, controls)
-        test = stats.ttest_ind(patients, controls, equal_var=False)
-        bounds = test.confidence_interval(1 - (1 - level) / len(LESIONAL))
-        quantity = f"{region}: positive relevance per voxel, patients less controls"
-        rows.append(
-            _row(
-                quantity,
-                len(patients) + len(controls),
-                (patients.mean() - controls.mean(), *bounds),
-            )
-        )
-    return rows
+        test = stats.ttest_ind(patients[region], controls[region], equal_var=False)
+        bounds = test.confidence_interval(shared_level)
+        difference = patients[region].mean() - controls[region].mean()
+        quantity = f"{region}: positive relevance per voxel, patients minus controls"
+        n_subjects = len(patients) + len(controls)
+        results.append(_result(quantity, n_subjects, (difference, *bounds)))
+    return results
 
 
-def _sound_tissue(found: dict, level: float) -> list:
-    """Tracts in which a patient has no lesion, against the same tracts of controls; both groups are drawn anew."""
-    dense, volumes = _lesioned(found)
-    controls = _wide(found["relevance"], "density", 0, dense.columns)
-    free = (volumes == 0).to_numpy()
-    kept = free.any(axis=1)
-    _enough(dense[kept], controls)
-    share = free[kept] / free[kept].sum(axis=1, keepdims=True)
-    own, other = (share * dense[kept].to_numpy()).sum(axis=1), controls.to_numpy()
-    weights = statistics.bootstrap_weights(np.repeat([1, 0], [len(own), len(other)]), 0)
-    first, second = weights[:, : len(own)] / len(own), weights[:, len(own) :] / len(other)
-    drawn = first @ own - ((first @ share) * (second @ other)).sum(axis=1)
-    bounds = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    value = own.mean() - (share.mean(0) * other.mean(0)).sum()
-    quantity = "positive relevance per voxel in tracts where a patient has no lesion, less that of controls in the same tracts"
-    return [_row(quantity, len(own) + len(other), (value, *bounds))]
+def _tissue_without_lesions(tables: dict, level: float) -> list[_Result]:
+    """Tracts in which a patient has no lesion, against the same tracts of controls.
+
+    The bootstrap draws both groups anew.
+    """
+    density, volumes = _lesioned(tables)
+    controls = _positive(tables["relevance"], "density", label=0)
+    _require_regions(controls, density.columns)
+    controls = controls[density.columns].to_numpy()
+    is_free = (volumes == 0).to_numpy()
+    has_free = is_free.any(axis=1)
+    patients = density[has_free].to_numpy()
+    _require_enough(patients, controls)
+    n_patients = len(patients)
+    n_controls = len(controls)
+    n_free = is_free[has_free].sum(axis=1, keepdims=True)
+    share = is_free[has_free] / n_free
+    own = (share * patients).sum(axis=1)
+    strata = np.repeat([1, 0], [n_patients, n_controls])
+    weights = statistics.bootstrap_weights(strata, 0)
+    patient_weights = weights[:, :n_patients] / n_patients
+    control_weights = weights[:, n_patients:] / n_controls
+    resampled_own = patient_weights @ own
+    resampled_tracts = (patient_weights @ share) * (control_weights @ controls)
+    resampled = resampled_own - resampled_tracts.sum(axis=1)
+    bounds = statistics.percentile_interval(resampled, level)
+    expected = (share.mean(axis=0) * controls.mean(axis=0)).sum()
+    quantity = (
+        "positive relevance per voxel in tracts where a patient has no lesion, minus that of "
+        "controls in the same tracts"
+    )
+    return [_result(quantity, n_patients + n_controls, (own.mean() - expected, *bounds))]
 
 
-def _thalamus(found: dict, level: float) -> list:
-    areas = _wide(found["relevance"], "density", 1, [THALAMUS], "areas")
-    others = _wide(found["relevance"], "density", 1, None, "areas").drop(columns=THALAMUS)
-    differences = areas[THALAMUS] - others.mean(axis=1)
-    return [
-        _mean(
-            "positive relevance per voxel of the thalamus less the mean of the other grey-matter areas",
-            differences,
-            level,
-            "patients",
-        )
-    ]
+def _thalamus(tables: dict, level: float) -> list[_Result]:
+    areas = _positive(tables["relevance"], "density", label=1, atlas="areas")
+    other_areas = areas.drop(columns=THALAMUS)
+    differences = areas[THALAMUS] - other_areas.mean(axis=1)
+    quantity = (
+        "positive relevance per voxel of the thalamus minus the mean of the other grey-matter "
+        "areas; patients"
+    )
+    return [_mean(quantity, differences, level)]
 
 
-def _moved(found: dict, level: float) -> list:
-    if found["relevance_filled"].empty:
-        raise Untested(
-            f"no regions tables of {found['filled']}: 06_region_relevance has not run for it."
-        )
-    rows = []
+def _moved(tables: dict, level: float) -> list[_Result]:
+    filled = tables["filled"]
+    if tables["relevance_filled"].empty:
+        raise Untested(f"no regions tables of {filled}: 06_region_relevance has not run for it.")
+    after = _positive(tables["relevance_filled"], "share", label=1)
+    before = _positive(tables["relevance"], "share", label=1)
+    shared_level = 1 - (1 - level) / len(MOVED)
+    results = []
     for region in MOVED:
-        after, before = (
-            _wide(found[name], "share", 1)[region] for name in ("relevance_filled", "relevance")
-        )
+        differences = (after[region] - before[region]).dropna()
         quantity = (
-            f"{region}: share of positive relevance, {found['filled']} less {found['variant']}"
+            f"{region}: share of positive relevance, {filled} minus {tables['variant']}; patients"
         )
-        rows.append(
-            _mean(quantity, (after - before).dropna(), 1 - (1 - level) / len(MOVED), "patients")
-        )
-    return rows
+        results.append(_mean(quantity, differences, shared_level))
+    return results
 
 
-def _wide(
-    relevance: pd.DataFrame, value: str, label: int, names=None, atlas: str = "tracts"
+def _positive(
+    relevance: pd.DataFrame, value: str, *, label: int, atlas: str = "tracts"
 ) -> pd.DataFrame:
     """Positive relevance, subjects by regions; visits of a subject are averaged."""
     if relevance.empty:
@@ -252,82 +330,74 @@ def _wide(
         & (relevance["sign"] == "positive")
         & (relevance["label"] == label)
     ]
+    if rows.empty and atlas in set(relevance["atlas"]):
+        raise Untested("no subject of a group.")
     if rows.empty:
-        there = atlas in set(relevance["atlas"])
-        raise Untested(
-            "no subject of a group."
-            if there
-            else f"no {atlas} in the regions tables: their atlas is not here."
-        )
+        raise Untested(f"no {atlas} in the regions tables: their atlas is not here.")
     wide = rows.pivot_table(value, "participant_id", "region")
-    names = list(wide.columns if names is None else names) + (
-        list({*LESIONAL, *MOVED}) if atlas == "tracts" and names is None else []
-    )
-    missing = sorted(set(names) - set(wide.columns))
+    needed = {*LESIONAL, *MOVED} if atlas == "tracts" else {THALAMUS}
+    _require_regions(wide, needed)
+    return wide
+
+
+def _require_regions(wide: pd.DataFrame, needed) -> None:
+    missing = sorted(set(needed) - set(wide.columns))
     if missing:
         raise Untested(f"no region {', '.join(missing)} in the regions tables.")
-    return wide[list(dict.fromkeys(names))]
 
 
-def _lesioned(found: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Positive relevance per voxel, and lesion volume (mm3), of the same patients and tracts."""
-    dense, lesions = _wide(found["relevance"], "density", 1), found["lesions"]
-    rows = (
-        lesions[(lesions["atlas"] == "tracts") & lesions["participant_id"].isin(dense.index)]
-        if len(lesions)
-        else lesions
-    )
-    if rows.empty:
+def _lesioned(tables: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Positive relevance per voxel and lesion volume (mm³) of the same patients and tracts."""
+    density = _positive(tables["relevance"], "density", label=1)
+    lesions = tables["lesions"]
+    if len(lesions):
+        is_patient = lesions["participant_id"].isin(density.index)
+        lesions = lesions[(lesions["atlas"] == "tracts") & is_patient]
+    if lesions.empty:
         raise Untested("no lesion volumes of tracts: no scan has a lesion mask.")
-    volumes = (
-        rows.pivot_table("volume", "participant_id", "region")
-        .reindex(columns=dense.columns)
-        .dropna()
-    )
-    _enough(volumes)
-    return dense.loc[volumes.index], volumes
+    volumes = lesions.pivot_table("volume", "participant_id", "region")
+    volumes = volumes.reindex(columns=density.columns).dropna()
+    _require_enough(volumes)
+    return density.loc[volumes.index], volumes
 
 
-def _enough(*groups) -> None:
-    if min(map(len, groups)) < ENOUGH:
+def _require_enough(*groups) -> None:
+    smallest = min(len(group) for group in groups)
+    if smallest < ENOUGH:
         raise Untested(f"fewer than {ENOUGH} subjects of a group.")
 
 
-def _mean(quantity: str, values, level: float, who: str) -> dict:
+def _mean(quantity: str, values, level: float) -> _Result:
     """Mean over subjects with Student's interval, against 0."""
-    _enough(values)
-    bounds = stats.ttest_1samp(values, 0).confidence_interval(level)
-    return _row(quantity, len(values), (np.mean(values), *bounds), 0.0, who)
+    _require_enough(values)
+    test = stats.ttest_1samp(values, 0)
+    bounds = test.confidence_interval(level)
+    return _result(quantity, len(values), (np.mean(values), *bounds))
 
 
-def _row(quantity: str, subjects: float, interval, null: float = 0.0, who: str = "") -> dict:
-    value, low, high = map(float, interval)
-    return {
-        "quantity": quantity + (f"; {who}" if who else ""),
-        "subjects": int(subjects),
-        "null": null,
-        "value": value,
-        "low": low,
-        "high": high,
-    }
+def _result(quantity: str, n_subjects: float, interval, null: float = 0.0) -> _Result:
+    """Result from an interval: value, low, high."""
+    value, low, high = interval
+    return _Result(
+        quantity=quantity,
+        subjects=int(n_subjects),
+        null=null,
+        value=float(value),
+        low=float(low),
+        high=float(high),
+    )
 
 
 CLAIMS = {
-    "The network tells patients from controls.": _area,
-    "Pre-training on Alzheimer's disease helps.": lambda found, level: _area(
-        found, level, reference="scratch"
-    ),
-    "The network tells more than lesion load alone.": lambda found, level: _area(
-        found, level, reference="lesion load"
-    ),
-    "With the lesions filled, a network still tells patients from controls.": lambda found, level: (
-        _area(found, level, found["filled"])
-    ),
-    "With the lesions filled, a network tells less.": _filling_costs,
+    "The network distinguishes patients from controls.": _auc,
+    "Pre-training on Alzheimer's disease helps.": partial(_auc_minus, reference="scratch"),
+    "The network knows more than lesion load alone.": partial(_auc_minus, reference="lesion load"),
+    "With the lesions filled, a network distinguishes patients from controls.": _auc_of_filled,
+    "With the lesions filled, a network is less accurate.": _filling_costs,
     "Relevance lies on individual lesions.": _on_lesions,
     "Lesion location matters: relevance follows the lesions from tract to tract.": _follows_lesions,
     "Lesion location matters: the tracts that the paper names.": _lesional_tracts,
-    "White matter without lesions carries relevance.": _sound_tissue,
+    "White matter without lesions carries relevance.": _tissue_without_lesions,
     "The thalamus carries relevance.": _thalamus,
     "With the lesions filled, relevance moves to other tracts.": _moved,
 }

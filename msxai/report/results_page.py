@@ -1,20 +1,22 @@
-"""The results page: our numbers beside the paper's, which claims hold, all items with their figure, and the executed notebooks."""
+"""The results page: our numbers beside the paper's, claims, all figures, the executed notebooks."""
 
 import base64
-import html
 import json
 import re
-import string
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import pandas as pd
+from markupsafe import escape
 from nbconvert import HTMLExporter
 
 from msxai.base import paper_results, provenance, tsv
 from msxai.base.notices import NOTICE, SYNTHETIC
 from msxai.report import claims
+
+__all__ = ["ITEMS", "MEASURES", "write"]
 
 MEASURES = {
     "balanced_accuracy": "Balanced accuracy",
@@ -36,395 +38,445 @@ ITEMS = {
     11: "Relevance by white-matter tract",
     12: "Relevance by grey-matter area",
     13: "Relevance with and without lesions",
-    14: "Attribution methods and states of the model",
+    14: "Explanation methods and states of the network",
 }
 OWN = "09_results_page"
+EMPTY = "–"
 CLASSES = {
     claims.HOLDS: "holds",
     claims.FAILS: "fails",
     claims.UNSURE: "unsure",
     claims.UNTESTED: "untested",
 }
-LIMITS = [
-    "Whether any claim holds for people: the simulated subjects have only the differences that were put into them.",
-    "Where multiple sclerosis shows in real brains: lesions lie where the simulation's maps put them, so that relevance found there says"
-    " that the method finds what was planted, no more.",
-    "Whether tissue without visible lesions carries a signal: only what the simulation changes there can be found.",
-    "How well a network does on real scans, or whether pre-training on real Alzheimer's scans helps: both cohorts are simulated.",
-    "What scanners, protocols and processing do: of these the simulation has a site effect at most.",
-    "Relations to EDSS, age and sex as they are in patients: these columns are drawn by the simulation.",
+SYNTHETIC_LIMITS = [
+    "Whether any claim holds for people: the simulated subjects have only the differences that "
+    "were put into them.",
+    "Where multiple sclerosis appears in real brains: lesions lie where the maps of the simulation "
+    "put them. Relevance found there shows that the method finds what was planted.",
+    "Whether tissue without visible lesions carries a signal: only what the simulation changes "
+    "there can be found.",
+    "How accurate a network is on real scans, or whether pre-training on real scans of Alzheimer's "
+    "disease helps: both cohorts are simulated.",
+    "Effects of scanners, protocols and processing: the simulation has a site effect at most.",
+    "Relations to EDSS, age and sex as they are in patients: the simulation draws these values.",
 ]
-REAL = [
+LIMITS = [
     "Anything beyond this cohort: intervals are over its subjects.",
     "Causes: relevance shows what a network uses, not what the disease does.",
 ]
+UNKNOWN_ORIGIN = "Not recorded whether these subjects are synthetic: do not take them for patients."
+COHORT_PARTS = {  # section of the paper's table to parts of our split
+    "cohort": ["all"],
+    "cohort training": ["training", "validation"],
+    "cohort holdout": ["holdout"],
+}
+# An executed notebook loads nothing from elsewhere, whatever its outputs ask for.
 POLICY = (
-    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data: blob:; font-src data:; media-src data:; '
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+    "img-src data: blob:; font-src data:; media-src data:; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
-)  # an executed notebook loads nothing from elsewhere, whatever its outputs ask for
+)
+_EXTERNAL = re.compile(
+    r"<script[^>]*\bsrc=\"[^\"]*\"[^>]*>\s*</script>|<link[^>]*\bhref=\"http[^>]*>"
+)
+_NOTEBOOK_LINK = re.compile(r'<a href="([^"]*)\.ipynb">(.*?)</a>')
+_BODY = re.compile(r"<body[^>]*>")
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A table cell: a number in words and a smaller note below."""
+
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What provenance records say of a cohort; `synthetic` is None where no record says it."""
+
+    cohort: str
+    synthetic: bool | None
+    made: str
+
+    @property
+    def notice(self) -> str:
+        """Sentences for the top of every page."""
+        if self.synthetic is None:
+            return f"{UNKNOWN_ORIGIN} {NOTICE}"
+        return f"{SYNTHETIC} {NOTICE}" if self.synthetic else NOTICE
 
 
 def write(where, path=None, variant: str = "pretrained", filled: str = "lesion-filled") -> Path:
-    """Write the results page from saved tables, figures and executed notebooks; what is not there is named with the reason.
+    """Write the results page from saved tables, figures and executed notebooks.
 
     Parameters
     ----------
     where : msxai.base.results.Results
-        Its folder is read: evaluation, regions, quality, figures, notebooks, pretraining, prepared.
+        The results folder. Where something is missing, the page gives the reason.
     path : path, optional
-        Folder of the pages, by default ``<results>/report``; other files in it stay.
+        Folder of the pages, by default ``<results>/report``. Other files in it stay.
     variant, filled : str
-        The network whose relevance is looked at, and the one trained on lesion-filled scans.
+        The network whose relevance is shown, and the one trained on lesion-filled scans.
 
     Returns
     -------
     pathlib.Path
-        index.html, written last: one file with all pictures in it, that loads nothing from elsewhere; the notebooks' pages beside it.
+        index.html, written last: one file that holds all pictures and loads nothing from
+        elsewhere. A page for each executed notebook lies beside it.
     """
     folder = where.folder / "report" if path is None else Path(path)
-    found, paper = claims.read(where, variant, filled), paper_results.read()
-    about = _about(where)
-    told = {
-        "cohort": html.escape(about["cohort"]),
-        "notice": f"{about['says']} {NOTICE}",
-        "made": html.escape(about["made"]),
-        **_claims(claims.table(found)),
-        "scores": _scores(found["scores"], paper),
-        "further": _further(found["scores_further"]),
-        "compared": _compared(found["comparison"]),
-        "others": _others(where, paper),
-        "left_out": "".join(
-            _paragraph(f"Left out: {row.what}, as {row.reason}")
-            for row in found["left_out"].itertuples()
-        ),
-        "items": "".join(_item(number, where, found) for number in ITEMS),
-        "limits": _limits(about["synthetic"]),
-        "notebooks": _notebooks(where, folder, f"{about['says']} {NOTICE}"),
+    tables = claims.read(where, variant, filled)
+    origin = _origin(where)
+    content = {
+        "cohort": origin.cohort,
+        "notice": origin.notice,
+        "made": origin.made,
+        "measures": list(MEASURES.values()),
+        "items": [_item(number, where, tables) for number in ITEMS],
+        "limits": _limits(origin.synthetic),
+        **_claims(claims.table(tables)),
+        **_numbers(where, tables),
     }
-    page = string.Template(
-        (resources.files("msxai.report") / "report.html").read_text(encoding="utf-8")
-    ).substitute(told)
+    content["notebooks"] = _notebooks(where, folder, origin.notice)
+    page = _template().render(content)
     with provenance.replacing(folder / "index.html") as draft:
         draft.write_text(page, encoding="utf-8")
     return folder / "index.html"
 
 
-def _about(where) -> dict:
-    """Name of the cohort, whether it is synthetic (None where no record says so), and when it was evaluated, from provenance records."""
-    evaluated = _json(where.evaluation() / "provenance.json")
-    name = evaluated.get("parameters", {}).get("cohort", "")
-    record = _json(where.record(name)) if name else {}
-    synthetic = record.get("synthetic")
-    unknown = "Not recorded whether these subjects are synthetic: take them for no patients."
-    made = (
-        f"Evaluated {evaluated['written'][:10]}, commit {str(evaluated['commit'])[:10]}."
-        if {"written", "commit"} <= set(evaluated)
-        else ""
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("msxai.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return {
-        "cohort": name or "no evaluation yet",
-        "synthetic": synthetic,
-        "made": made,
-        "says": unknown if synthetic is None else SYNTHETIC if synthetic else "",
-    }
+    return environment.get_template("results.html")
+
+
+def _origin(where) -> _Origin:
+    evaluation = _json(where.evaluation() / "provenance.json")
+    parameters = evaluation.get("parameters", {})
+    cohort = parameters.get("cohort", "")
+    preparation = _json(where.record(cohort)) if cohort else {}
+    made = ""
+    if "written" in evaluation and "commit" in evaluation:
+        day = evaluation["written"][:10]
+        commit = str(evaluation["commit"])[:10]
+        made = f"Evaluated {day}, commit {commit}."
+    return _Origin(cohort or "no evaluation yet", preparation.get("synthetic"), made)
+
+
+def _json(path: Path) -> dict:
+    if not path.is_file():
+        return {}
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _claims(table: pd.DataFrame) -> dict:
-    """The claims' table and how many have which verdict."""
+    """The claims with their verdicts, and how many have which verdict."""
     rows = []
-    for row in table.itertuples():
-        what, number = row.quantity or row.reason, ""
-        if row.verdict != claims.UNTESTED:
-            number = (
-                f"{_significant(row.value)} [{_significant(row.low)} to {_significant(row.high)}]"
-            )
-            number += f"<small>null {row.null:g}, {row.subjects:.0f} subjects</small>"
-        verdict = f'<td class="verdict {CLASSES[row.verdict]}">{row.verdict}</td>'
-        rows.append(
-            f'<tr><td>{html.escape(row.claim)}</td>{verdict}<td class="number">{number}</td><td>{html.escape(what)}</td></tr>'
-        )
-    counts = table["verdict"].value_counts().reindex(CLASSES, fill_value=0)
-    head = _head(
-        ["Claim", "On this cohort", "Value [95 % interval]", "What was measured, or why not"]
-    )
-    said = ", ".join(f"{name}: {count}" for name, count in counts.items())
-    return {
-        "claims": f"<table>{head}<tbody>{''.join(rows)}</tbody></table>",
-        "counts": f"{said} (a row a region where a claim names several).",
-    }
+    for claim in table.to_dict("records"):
+        row = {
+            "claim": claim["claim"],
+            "verdict": claim["verdict"],
+            "css": CLASSES[claim["verdict"]],
+            "value": _claim_value(claim),
+            "what": claim["quantity"] or claim["reason"],
+        }
+        rows.append(row)
+    numbers = table["verdict"].value_counts()
+    counts = [f"{name}: {numbers.get(name, 0)}" for name in CLASSES]
+    return {"claims": rows, "counts": ", ".join(counts) + "."}
 
 
-def _scores(scores: pd.DataFrame, paper: pd.DataFrame) -> str:
-    """Each model of ours or the paper's; here and paper, measure by measure."""
-    printed = paper[paper["section"] == "holdout"]
-    theirs = printed.set_index(["variant", "quantity"])
-    names = printed.drop_duplicates("variant").set_index("variant")["description"]
-    ours = scores.set_index("variant") if len(scores) else pd.DataFrame()
-    rows = []
-    for variant in dict.fromkeys([*names.index, *ours.index]):
-        cells = (
-            f"<td>{html.escape(variant)}<small>{html.escape(names.get(variant, ''))}</small></td>"
-        )
-        for measure in MEASURES:
-            cells += f'<td class="number">{_ours(ours.loc[variant], measure) if variant in ours.index else "–"}</td>'
-            cells += f'<td class="number paper">{_theirs(theirs.loc[(variant, measure)]) if (variant, measure) in theirs.index else "–"}</td>'
-        rows.append(f"<tr>{cells}</tr>")
-    groups = "".join(f'<th colspan="2">{name}</th>' for name in MEASURES.values())
-    head = f'<thead><tr><th rowspan="2">Model</th>{groups}</tr><tr>{"<th>here</th><th>paper</th>" * len(MEASURES)}</tr></thead>'
-    note = (
-        ""
-        if len(scores)
-        else _paragraph(
-            "None of ours: no evaluation/scores.tsv, 04_evaluation has not run.", "reason"
-        )
-    )
-    return f"{note}<table>{head}<tbody>{''.join(rows)}</tbody></table>"
-
-
-def _ours(row: pd.Series, measure: str) -> str:
-    value, least, most, low, high = (
-        100 * row[measure + end] for end in ("", "_min", "_max", "_low", "_high")
-    )
-    spread = f" ({least:.1f}–{most:.1f})" if row["trials"] > 1 else ""
-    return f"{value:.1f}{spread}<small>[{low:.1f}–{high:.1f}]</small>"
-
-
-def _theirs(row: pd.Series) -> str:
-    return f"{row['mean']:.1f}" + (
-        f" ({row['low']:.1f}–{row['high']:.1f})" if pd.notna(row["low"]) else ""
-    )
-
-
-def _further(scores: pd.DataFrame) -> str:
-    """The same models on further simulated subjects, which the paper has no counterpart to."""
-    if scores.empty:
-        return ""
-    rows = [
-        [row["variant"], *((_ours(row, measure),) for measure in MEASURES)]
-        for _, row in scores.iterrows()
-    ]
-    count = (
-        f"{scores['patients'].iloc[0]:.0f} patients and {scores['controls'].iloc[0]:.0f} controls"
-    )
-    return f'<h3>Further simulated subjects ({count}; %)</h3><div class="scroll">{_table(["Model", *MEASURES.values()], rows)}</div>'
-
-
-def _compared(compared: pd.DataFrame) -> str:
-    if compared.empty:
-        return _paragraph("None: no evaluation/comparison.tsv.", "reason")
-    rows = []
-    for row in (
-        compared[compared["measure"] == "auc_difference"].dropna(subset=["value"]).itertuples()
-    ):
-        interval = (
-            f"[{100 * row.low:+.1f} to {100 * row.high:+.1f}]"
-            if np.isfinite(row.low)
-            else "[no variance]"
-        )
-        p = f"{row.p:.2g}" if np.isfinite(row.p) else "–"
-        rows.append(
-            [row.part, row.variant, row.reference, (f"{100 * row.value:+.1f} {interval}",), (p,)]
-        )
-    text = "Paired difference in AUC (percentage points) with its 95 % interval and two-sided p (DeLong), not corrected for their number."
-    table = _table(["Subjects", "Model", "less", "Difference", "p"], rows)
-    return f"{_paragraph(text)}<details><summary>{len(rows)} comparisons</summary>{table}</details>"
-
-
-def _others(where, paper: pd.DataFrame) -> str:
-    """Cohort and pre-training; ours from the source table of figure 1 and the histories of the trials."""
-    drawn, ours = _tsv(where.figures() / "fig01_cohort.tsv"), {}
-    for row in drawn[drawn["part"] != "paper"].itertuples() if len(drawn) else ():
-        ours[row.part, row.group, row.quantity] = row
-    parts = {
-        "cohort": ("all",),
-        "cohort training": ("training", "validation"),
-        "cohort holdout": ("holdout",),
-    }
-    histories = [
-        _tsv(path)
-        for path in sorted(where.trial("pretraining", 0).parent.glob("trial-*/history.tsv"))
-    ]
-    best = [
-        100 * history["val_accuracy"].max() for history in histories if "val_accuracy" in history
-    ]
-    rows = []
-    for row in paper[paper["section"] != "holdout"].itertuples():
-        own = [
-            ours[key]
-            for part in parts.get(row.section, ())
-            if (key := (part, row.variant, row.quantity)) in ours
-        ]
-        here = "–"
-        if own and row.quantity == "subjects":  # the paper counts training and validation together
-            here = _spread(sum(part.mean for part in own))
-        elif own and pd.notna(own[0].mean):
-            here = _spread(own[0].mean, own[0].sd, own[0].min, own[0].max)
-        if row.section == "pretraining" and best:
-            sd = np.std(best, ddof=1) if len(best) > 1 else np.nan
-            here = f"{_spread(np.mean(best), sd)}<small>best epoch of {len(best)} trial{'s' if len(best) > 1 else ''}</small>"
-        unit = f" ({row.unit})" if isinstance(row.unit, str) else ""
-        quantity = row.quantity.replace("_", " ").replace("val ", "validation ") + unit
-        group = (
-            row.description if row.section == "pretraining" else f"{row.variant}: {row.description}"
-        )
-        rows.append(
-            [row.section, group, quantity, (here,), (_spread(row.mean, row.sd, row.low, row.high),)]
-        )
-    return _table(
-        ["", "Group", "Quantity", "Here: mean ± SD (range)", "Paper: mean ± SD (range)"], rows
-    )
-
-
-def _item(number: int, where, found: dict) -> str:
-    """An item's heading and its figures, or the reason why there are none."""
-    pictures = sorted(where.figures().glob(f"fig{number:02d}[a-z_]*.png"))
-    text = f'<h3 id="item-{number}">{number} · {html.escape(ITEMS[number])}</h3>'
-    if not pictures:
-        return text + _paragraph(f"Left out: {_reason(number, where, found)}", "reason")
-    for picture in pictures:
-        name, source = html.escape(picture.stem), base64.b64encode(picture.read_bytes()).decode()
-        text += f'<figure><img alt="{name}" src="data:image/png;base64,{source}"><figcaption>{name}</figcaption></figure>'
-    return text + "\n"
-
-
-def _reason(number: int, where, found: dict) -> str:
-    """Why an item has no figure: the first thing it needs that is not there."""
-    relevance, lesions, variant = found["relevance"], found["lesions"], found["variant"]
-    regions = (relevance.empty, f"06_region_relevance has not run for {variant}.")
-    tracts = (
-        relevance.empty or "tracts" not in set(relevance["atlas"]),
-        "the tracts' atlas (JHU) is not here.",
-    )
-    evaluated = (found["scores"].empty, "04_evaluation has not run.")
-    heatmaps = (
-        not (where.heatmaps(variant) / "heatmaps.tsv").is_file(),
-        f"05_lrp_heatmaps has not run for {variant}.",
-    )
-    filled = (
-        found["relevance_filled"].empty,
-        f"06_region_relevance has not run for {found['filled']}.",
-    )
-    needs = {
-        3: [regions, tracts, (lesions.empty, "no scan has a lesion mask.")],
-        4: [
-            (
-                not any(where.trial("pretraining", 0).parent.glob("trial-*/history.tsv")),
-                "no pre-training (02_pretraining).",
-            )
-        ],
-        5: [evaluated],
-        6: [evaluated],
-        7: [heatmaps],
-        8: [heatmaps],
-        9: [heatmaps],
-        10: [heatmaps],
-        11: [regions, tracts],
-        12: [regions],
-        13: [regions, tracts, filled],
-        14: [(found["league"].empty, "07_explanation_quality has not run.")],
-    }
-    return next(
-        (reason for missing, reason in needs.get(number, []) if missing),
-        "its tables are there; 08_figures has not drawn it.",
-    )
-
-
-def _limits(synthetic: bool | None) -> str:
-    head = "This cohort is synthetic. It shows that the programs run and find what was planted; it cannot show:"
-    said = [f"{SYNTHETIC} {head}"] if synthetic else ["It cannot show:"]
-    points = "".join(
-        f"<li>{html.escape(point)}</li>" for point in (LIMITS if synthetic else []) + REAL
-    )
-    return _paragraph(said[0]) + f"<ul>{points}</ul>"
-
-
-def _notebooks(where, folder: Path, notice: str) -> str:
-    """Executed notebooks as pages beside the front page; a list of links to them."""
-    links, kept = [], (where.folder / "notebooks").glob("*.ipynb")
-    sources = sorted(
-        path for path in kept if "." not in path.stem and not path.stem.startswith(OWN)
-    )  # not the one that runs this
-    empty = dict.fromkeys(
-        (name for name in HTMLExporter.class_trait_names() if name.endswith("_url")), ""
-    )
-    for source in sources:
-        page = HTMLExporter(embed_images=True, **empty).from_filename(str(source))[0]
-        page = re.sub(
-            r"<script[^>]*\bsrc=\"[^\"]*\"[^>]*>\s*</script>|<link[^>]*\bhref=\"http[^>]*>",
-            "",
-            page,
-        )
-        page = re.sub(
-            r'<a href="([^"]*)\.ipynb">(.*?)</a>', lambda found: _link(found, sources), page
-        )
-        page = page.replace("<head>", f"<head>{POLICY}", 1)
-        page = re.sub(
-            r"<body[^>]*>", lambda found: f"{found.group()}<p><b>{notice}</b></p>", page, count=1
-        )
-        with provenance.replacing(folder / f"{source.stem}.html") as draft:
-            draft.write_text(page, encoding="utf-8")
-        name = html.escape(source.stem)
-        links.append(f'<li><a href="{name}.html">{name}</a></li>')
-    return (
-        f"<ul>{''.join(links)}</ul>"
-        if links
-        else _paragraph("None: no executed notebook in the notebooks folder.", "reason")
-    )
-
-
-def _link(found: re.Match, sources: list) -> str:
-    """A link to a notebook as one to its page; its text alone where it was not executed."""
-    pages = [path.stem for path in sources if path.stem.startswith(found.group(1))]
-    return (
-        f'<a href="{html.escape(pages[0])}.html">{found.group(2)}</a>' if pages else found.group(2)
-    )
-
-
-def _json(path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _tsv(path) -> pd.DataFrame:
-    return tsv.read(path)
+def _claim_value(claim: dict) -> _Value:
+    if claim["verdict"] == claims.UNTESTED:
+        return _Value("")
+    value = _significant(claim["value"])
+    low = _significant(claim["low"])
+    high = _significant(claim["high"])
+    note = f"null {claim['null']:g}, {claim['subjects']:.0f} subjects"
+    return _Value(f"{value} [{low} to {high}]", note)
 
 
 def _significant(value: float) -> str:
     return f"{value:.3g}" if np.isfinite(value) else "n/a"
 
 
-def _spread(mean, sd=np.nan, low=np.nan, high=np.nan) -> str:
-    text = [
-        f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.2f}"
-        for value in (mean, sd, low, high)
-        if not pd.isna(value)
-    ]
-    return (
-        text[0]
-        + ("" if pd.isna(sd) else f" ± {text[1]}")
-        + ("" if pd.isna(low) else f" ({text[-2]}–{text[-1]})")
+def _numbers(where, tables: dict) -> dict:
+    """All numbers beside the paper's."""
+    paper = paper_results.read()
+    return {
+        "has_scores": len(tables["scores"]) > 0,
+        "scores": _scores(tables["scores"], paper),
+        "further": _further(tables["scores_further"]),
+        "compared": _compared(tables["comparison"]),
+        "cohort_rows": _cohort_rows(where, paper),
+        "left_out": tables["left_out"].to_dict("records"),
+    }
+
+
+def _scores(scores: pd.DataFrame, paper: pd.DataFrame) -> list[dict]:
+    """Each model of ours or of the paper, measure by measure."""
+    printed = paper[paper["section"] == "holdout"]
+    theirs = printed.set_index(["variant", "quantity"])
+    by_variant = printed.drop_duplicates("variant").set_index("variant")
+    descriptions = by_variant["description"]
+    ours = scores.set_index("variant") if len(scores) else pd.DataFrame()
+    rows = []
+    for variant in dict.fromkeys([*descriptions.index, *ours.index]):
+        pairs = []
+        for measure in MEASURES:
+            here = _Value(EMPTY)
+            printed_there = _Value(EMPTY)
+            if variant in ours.index:
+                here = _our_score(ours.loc[variant], measure)
+            if (variant, measure) in theirs.index:
+                printed_there = _paper_score(theirs.loc[(variant, measure)])
+            pairs.append({"here": here, "paper": printed_there})
+        description = descriptions.get(variant, "")
+        rows.append({"variant": variant, "description": description, "pairs": pairs})
+    return rows
+
+
+def _our_score(row: pd.Series, measure: str) -> _Value:
+    """Mean (range of trials) and, below, [interval], in %."""
+    text = f"{100 * row[measure]:.1f}"
+    if row["trials"] > 1:
+        lowest = 100 * row[f"{measure}_min"]
+        highest = 100 * row[f"{measure}_max"]
+        text += f" ({lowest:.1f}–{highest:.1f})"
+    low = 100 * row[f"{measure}_low"]
+    high = 100 * row[f"{measure}_high"]
+    return _Value(text, f"[{low:.1f}–{high:.1f}]")
+
+
+def _paper_score(row: pd.Series) -> _Value:
+    text = f"{row['mean']:.1f}"
+    if pd.notna(row["low"]):
+        text += f" ({row['low']:.1f}–{row['high']:.1f})"
+    return _Value(text)
+
+
+def _further(scores: pd.DataFrame) -> dict | None:
+    """The same models on further simulated subjects."""
+    if scores.empty:
+        return None
+    rows = []
+    for _, row in scores.iterrows():
+        values = [_our_score(row, measure) for measure in MEASURES]
+        rows.append({"variant": row["variant"], "numbers": values})
+    first = scores.iloc[0]
+    subjects = f"{first['patients']:.0f} patients and {first['controls']:.0f} controls"
+    return {"subjects": subjects, "rows": rows}
+
+
+def _compared(compared: pd.DataFrame) -> list[dict] | None:
+    """Paired differences in AUC, in percentage points."""
+    if compared.empty:
+        return None
+    differences = compared[compared["measure"] == "auc_difference"].dropna(subset=["value"])
+    rows = []
+    for row in differences.to_dict("records"):
+        interval = "[no variance]"
+        if np.isfinite(row["low"]):
+            interval = f"[{100 * row['low']:+.1f} to {100 * row['high']:+.1f}]"
+        row["difference"] = f"{100 * row['value']:+.1f} {interval}"
+        row["p"] = f"{row['p']:.2g}" if np.isfinite(row["p"]) else EMPTY
+        rows.append(row)
+    return rows
+
+
+def _cohort_rows(where, paper: pd.DataFrame) -> list[dict]:
+    """Cohort and pre-training beside the paper's."""
+    ours = _cohort_table(where)
+    accuracy = _pretraining_accuracy(where)
+    rows = []
+    for printed in paper[paper["section"] != "holdout"].to_dict("records"):
+        is_pretraining = printed["section"] == "pretraining"
+        here = accuracy if is_pretraining else _cohort_value(ours, printed)
+        group = printed["description"]
+        if not is_pretraining:
+            group = f"{printed['variant']}: {group}"
+        row = {
+            "section": printed["section"],
+            "group": group,
+            "quantity": _quantity_name(printed),
+            "here": here,
+            "paper": _Value(_spread(printed)),
+        }
+        rows.append(row)
+    return rows
+
+
+def _cohort_table(where) -> dict:
+    """(part, group, quantity) to a row of the numbers of figure 1."""
+    drawn = tsv.read(where.figures() / "fig01_cohort.tsv")
+    ours = {}
+    for row in drawn.to_dict("records"):
+        if row["part"] != "paper":
+            ours[row["part"], row["group"], row["quantity"]] = row
+    return ours
+
+
+def _cohort_value(ours: dict, printed: dict) -> _Value:
+    rows = []
+    for part in COHORT_PARTS.get(printed["section"], []):
+        key = (part, printed["variant"], printed["quantity"])
+        if key in ours:
+            rows.append(ours[key])
+    if not rows:
+        return _Value(EMPTY)
+    if printed["quantity"] == "subjects":  # the paper counts training and validation together
+        total = sum(row["mean"] for row in rows)
+        return _Value(_number(total))
+    first = rows[0]
+    if pd.isna(first["mean"]):
+        return _Value(EMPTY)
+    return _Value(_spread({**first, "low": first["min"], "high": first["max"]}))
+
+
+def _pretraining_accuracy(where) -> _Value:
+    """Validation accuracy (%) of the best epoch, mean ± SD over trials."""
+    trials = where.trial("pretraining", 0).parent
+    best = []
+    for path in sorted(trials.glob("trial-*/history.tsv")):
+        history = tsv.read(path)
+        if "val_accuracy" in history:
+            best.append(100 * history["val_accuracy"].max())
+    if not best:
+        return _Value(EMPTY)
+    sd = np.std(best, ddof=1) if len(best) > 1 else np.nan
+    text = _spread({"mean": np.mean(best), "sd": sd, "low": np.nan})
+    trials_text = "1 trial" if len(best) == 1 else f"{len(best)} trials"
+    return _Value(text, f"best epoch of {trials_text}")
+
+
+def _quantity_name(printed: dict) -> str:
+    name = printed["quantity"].replace("_", " ").replace("val ", "validation ")
+    if isinstance(printed["unit"], str):
+        name += f" ({printed['unit']})"
+    return name
+
+
+def _spread(row: dict) -> str:
+    """Mean ± SD (range), as far as they are there."""
+    text = _number(row["mean"])
+    if not pd.isna(row["sd"]):
+        text += f" ± {_number(row['sd'])}"
+    if not pd.isna(row["low"]):
+        text += f" ({_number(row['low'])}–{_number(row['high'])})"
+    return text
+
+
+def _number(value: float) -> str:
+    is_whole = value == round(value)
+    return f"{value:,.0f}" if is_whole or abs(value) >= 100 else f"{value:.2f}"
+
+
+def _item(number: int, where, tables: dict) -> dict:
+    """An item with its pictures, or the reason why there are none."""
+    pictures = []
+    for path in sorted(where.figures().glob(f"fig{number:02d}[a-z_]*.png")):
+        data = base64.b64encode(path.read_bytes()).decode()
+        pictures.append({"name": path.stem, "data": data})
+    reason = "" if pictures else _reason(number, where, tables)
+    item = {"number": number, "title": ITEMS[number], "reason": reason}
+    return item | {"pictures": pictures}
+
+
+def _reason(number: int, where, tables: dict) -> str:
+    """Why an item has no figure: the first thing it needs that is not there."""
+    missing = _missing(where, tables)
+    needs = {
+        3: ["regions", "tracts", "lesions"],
+        4: ["pretraining"],
+        5: ["evaluation"],
+        6: ["evaluation"],
+        7: ["heatmaps"],
+        8: ["heatmaps"],
+        9: ["heatmaps"],
+        10: ["heatmaps"],
+        11: ["regions", "tracts"],
+        12: ["regions"],
+        13: ["regions", "tracts", "filled"],
+        14: ["quality"],
+    }
+    for need in needs.get(number, []):
+        if need in missing:
+            return missing[need]
+    return "its tables are there; 08_figures has not drawn it."
+
+
+def _missing(where, tables: dict) -> dict:
+    """What is not there, with the reason."""
+    variant = tables["variant"]
+    relevance = tables["relevance"]
+    missing = {}
+    if relevance.empty:
+        missing["regions"] = f"06_region_relevance has not run for {variant}."
+    elif "tracts" not in set(relevance["atlas"]):
+        missing["tracts"] = "the atlas of tracts (JHU) is not here."
+    if tables["lesions"].empty:
+        missing["lesions"] = "no scan has a lesion mask."
+    pretraining = where.trial("pretraining", 0).parent
+    if not any(pretraining.glob("trial-*/history.tsv")):
+        missing["pretraining"] = "no pre-training (02_pretraining)."
+    if tables["scores"].empty:
+        missing["evaluation"] = "04_evaluation has not run."
+    heatmaps = where.heatmaps(variant) / "heatmaps.tsv"
+    if not heatmaps.is_file():
+        missing["heatmaps"] = f"05_lrp_heatmaps has not run for {variant}."
+    if tables["relevance_filled"].empty:
+        missing["filled"] = f"06_region_relevance has not run for {tables['filled']}."
+    if tables["league"].empty:
+        missing["quality"] = "07_explanation_quality has not run."
+    return missing
+
+
+def _limits(synthetic: bool | None) -> dict:
+    if not synthetic:
+        return {"sentence": "They cannot show:", "points": LIMITS}
+    sentence = (
+        f"{SYNTHETIC} They show that the programs run and find what was planted. They cannot show:"
     )
+    return {"sentence": sentence, "points": SYNTHETIC_LIMITS + LIMITS}
 
 
-def _head(names) -> str:
-    return f"<thead><tr>{''.join(f'<th>{html.escape(name)}</th>' for name in names)}</tr></thead>"
+def _notebooks(where, folder: Path, notice: str) -> list[str]:
+    """Write executed notebooks as pages beside the front page; return their names."""
+    sources = []
+    for path in sorted((where.folder / "notebooks").glob("*.ipynb")):
+        is_draft = "." in path.stem
+        if not is_draft and not path.stem.startswith(OWN):  # which is running
+            sources.append(path)
+    names = [path.stem for path in sources]
+    for source in sources:
+        page = _notebook_page(source, names, notice)
+        with provenance.replacing(folder / f"{source.stem}.html") as draft:
+            draft.write_text(page, encoding="utf-8")
+    return names
 
 
-def _table(names, rows) -> str:
-    """Rows of str, escaped, or of one-tuples of a number already written as HTML."""
-    cells = [
-        "".join(
-            f'<td class="number">{cell[0]}</td>'
-            if isinstance(cell, tuple)
-            else f"<td>{html.escape(str(cell))}</td>"
-            for cell in row
-        )
-        for row in rows
-    ]
-    return (
-        f"<table>{_head(names)}<tbody>{''.join(f'<tr>{row}</tr>' for row in cells)}</tbody></table>"
-    )
+def _notebook_page(source: Path, names: list[str], notice: str) -> str:
+    """An executed notebook as HTML that loads nothing from elsewhere."""
+    urls = [name for name in HTMLExporter.class_trait_names() if name.endswith("_url")]
+    exporter = HTMLExporter(embed_images=True, **dict.fromkeys(urls, ""))
+    page, _ = exporter.from_filename(str(source))
+    page = _EXTERNAL.sub("", page)
+    page = _NOTEBOOK_LINK.sub(lambda link: _page_link(link, names), page)
+    page = page.replace("<head>", f"<head>{POLICY}", 1)
+    banner = f"<p><b>{escape(notice)}</b></p>"
+    return _BODY.sub(lambda body: body.group() + banner, page, count=1)
 
 
-def _paragraph(text: str, kind: str = "") -> str:
-    attribute = f' class="{kind}"' if kind else ""
-    return f"<p{attribute}>{html.escape(text)}</p>"
+def _page_link(link: re.Match, names: list[str]) -> str:
+    """A link to a notebook as one to its page; its text alone where it was not executed."""
+    target, text = link.groups()
+    for name in names:
+        if name.startswith(target):
+            return f'<a href="{escape(name)}.html">{text}</a>'
+    return text

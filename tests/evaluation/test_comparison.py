@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
+from support.pictures import intervals, points
 
 from msxai.base import statistics
 from msxai.base.errors import MissingStepError
@@ -13,8 +14,10 @@ from msxai.evaluation import comparison
 from msxai.report import figures
 
 # R 4.2.2, pROC 1.18.0 (Debian's r-cran-proc) on numbers that a formula gives:
-#   i <- 0:59; y <- as.integer(i %% 5 < 2); a <- (37 * i) %% 23 + 6 * y; b <- (17 * i) %% 19 + 3 * y + a %/% 3
-#   ra <- roc(y, a, direction = "<"); rb <- roc(y, b, direction = "<"); auc; var; cov(ra, rb); roc.test(ra, rb, paired = TRUE); ci.auc(ra)
+#   i <- 0:59; y <- as.integer(i %% 5 < 2)
+#   a <- (37 * i) %% 23 + 6 * y; b <- (17 * i) %% 19 + 3 * y + a %/% 3
+#   ra <- roc(y, a, direction = "<"); rb <- roc(y, b, direction = "<")
+#   auc; var; cov(ra, rb); roc.test(ra, rb, paired = TRUE); ci.auc(ra)
 NUMBER = np.arange(60)
 Y = (NUMBER % 5 < 2).astype(int)
 A = (37 * NUMBER) % 23 + 6 * Y
@@ -62,19 +65,19 @@ def test_table_compares_the_mean_of_trials_with_both_references():
             "lesion load": [0.2 + Y / 2],
         }
     )
-    found = comparison.table(predictions.sample(frac=1, random_state=0)).set_index(
+    table = comparison.table(predictions.sample(frac=1, random_state=0)).set_index(
         ["variant", "measure", "reference"]
     )
-    assert found.loc[("net", "auc", ""), "value"] == pytest.approx(statistics.auc(Y, A))
-    row = found.loc[("net", "auc_difference", "scratch")]
+    assert table.loc[("net", "auc", ""), "value"] == pytest.approx(statistics.auc(Y, A))
+    row = table.loc[("net", "auc_difference", "scratch")]
     assert (row["value"], row["p"]) == pytest.approx(
         (0.64409722222222221 - 0.72627314814814814, 0.2754390444024494)
     )
-    assert found.loc[("scratch", "auc_difference", "lesion load"), "value"] == pytest.approx(
+    assert table.loc[("scratch", "auc_difference", "lesion load"), "value"] == pytest.approx(
         0.72627314814814814 - 1
     )
-    assert ("lesion load", "auc_difference", "lesion load") not in found.index
-    assert found.loc[("lesion load", "auc", ""), "low"] < 1, "separated wholly is not certain"
+    assert ("lesion load", "auc_difference", "lesion load") not in table.index
+    assert table.loc[("lesion load", "auc", ""), "low"] < 1, "separated wholly is not certain"
     same = comparison.table(long(**{"net": [Y / 2], "lesion load": [0.2 + Y / 2]})).set_index(
         ["variant", "measure"]
     )
@@ -82,28 +85,28 @@ def test_table_compares_the_mean_of_trials_with_both_references():
     assert same.loc[("net", "auc_difference"), ["low", "high", "p"]].isna().all(), (
         "two that separate wholly are not proven equal"
     )
-    brier = found.loc[("scratch", "brier", "")]
+    brier = table.loc[("scratch", "brier", "")]
     assert brier["value"] == pytest.approx(brier_score_loss(Y, b))
     assert brier["low"] < brier["value"] < brier["high"]
-    assert (found["patients"].unique(), found["controls"].unique()) == ([24], [36])
+    assert (table["patients"].unique(), table["controls"].unique()) == ([24], [36])
 
 
 def test_a_subject_counts_once_whatever_its_scans():
-    one = long(net=[A / 40], scratch=[B / 40])
+    single = long(net=[A / 40], scratch=[B / 40])
     twice = pd.concat(
         [
-            one.assign(session_id="ses-1", score=one["score"] + 0.01),
-            one.assign(session_id="ses-2", score=one["score"] - 0.01),
+            single.assign(session_id="ses-1", score=single["score"] + 0.01),
+            single.assign(session_id="ses-2", score=single["score"] - 0.01),
         ]
     )
-    pd.testing.assert_frame_equal(comparison.table(twice), comparison.table(one))
+    pd.testing.assert_frame_equal(comparison.table(twice), comparison.table(single))
 
 
 @pytest.mark.filterwarnings("error")
 def test_too_few_subjects_are_no_comparison():
     few = long(net=[A / 40])
-    found = comparison.table(few[few["participant_id"].isin(["s00", "s02", "s03"])])  # one patient
-    assert found["value"].isna().all()
+    table = comparison.table(few[few["participant_id"].isin(["s00", "s02", "s03"])])  # one patient
+    assert table["value"].isna().all()
     assert comparison.table(few.iloc[:0]).empty
     assert comparison.calibration(few.iloc[:0]).empty
     assert comparison.folds(pd.DataFrame()).empty
@@ -118,12 +121,12 @@ def test_brier_by_hand_and_weighted():
 
 def test_calibration_is_scikit_learns_in_bins_of_equal_counts():
     scores = np.random.default_rng(0).permutation(60) / 60
-    found = comparison.calibration(long(net=[scores]), bins=6)
+    curve = comparison.calibration(long(net=[scores]), bins=6)
     shares, means = calibration_curve(Y, scores, n_bins=6, strategy="quantile")
-    assert found["n"].tolist() == [10] * 6
-    assert found["patients"].to_numpy() == pytest.approx(shares)
-    assert found["score"].to_numpy() == pytest.approx(means)
-    for row in found.itertuples():
+    assert curve["n"].tolist() == [10] * 6
+    assert curve["patients"].to_numpy() == pytest.approx(shares)
+    assert curve["score"].to_numpy() == pytest.approx(means)
+    for row in curve.itertuples():
         assert (row.low, row.high) == pytest.approx(
             statistics.exact_interval(row.patients * 10, 10)
         )
@@ -156,15 +159,17 @@ def test_folds_are_paired_with_lesion_load():
         training=80, tested=20
     )
     table[["balanced_accuracy", "sensitivity", "specificity"]] = 0.5
-    found = comparison.folds(table.sample(frac=1, random_state=1)).set_index(["variant", "measure"])
-    assert found.loc[("net", "auc"), "value"] == pytest.approx(0.7)
-    assert found.loc[("net", "auc_difference"), ["value", "sd", "folds"]].tolist() == pytest.approx(
-        [-0.2, 0.1, 3]
+    summary = comparison.folds(table.sample(frac=1, random_state=1)).set_index(
+        ["variant", "measure"]
     )
-    assert found.loc[("net", "auc_difference"), "low"] == pytest.approx(
+    assert summary.loc[("net", "auc"), "value"] == pytest.approx(0.7)
+    assert summary.loc[
+        ("net", "auc_difference"), ["value", "sd", "folds"]
+    ].tolist() == pytest.approx([-0.2, 0.1, 3])
+    assert summary.loc[("net", "auc_difference"), "low"] == pytest.approx(
         comparison.corrected_interval([-0.2, -0.1, -0.3], 80, 20)[1]
     )
-    assert ("lesion load", "auc_difference") not in found.index
+    assert ("lesion load", "auc_difference") not in summary.index
 
 
 # Figures
@@ -183,8 +188,8 @@ def test_forest_plot_draws_every_value_with_its_interval():
     figure, source = figures.compared(table, synthetic=True)
     assert [axes.get_title() for axes in figure.axes] == [
         "AUC",
-        "AUC less lesion load",
-        "AUC less scratch",
+        "difference in AUC,\nmodel minus lesion load",
+        "difference in AUC,\nmodel minus scratch",
     ]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
         "net",
@@ -192,16 +197,16 @@ def test_forest_plot_draws_every_value_with_its_interval():
         "lesion load",
     ]
     for axes, reference in zip(figure.axes, ["", "lesion load", "scratch"], strict=True):
-        for part, container in zip(["holdout", "further"], axes.containers, strict=True):
+        drawn = zip(["holdout", "further"], points(axes), intervals(axes), strict=True)
+        for part, values, ends in drawn:
             rows = source[
                 (source["part"] == part)
                 & (source["reference"] == reference)
                 & (source["measure"] != "brier")
             ]
-            assert container[0].get_xdata() == pytest.approx(rows["value"].to_numpy())
-            ends = np.array([segment[:, 0] for segment in container[2][0].get_segments()])
+            assert values == pytest.approx(rows["value"].to_numpy())
             assert ends == pytest.approx(rows[["low", "high"]].to_numpy())
-    text = " ".join(one.get_text() for one in figure.texts)
+    text = " ".join(label.get_text() for label in figure.texts)
     assert "Synthetic" in text
     assert "95 % intervals" in text
 
@@ -216,7 +221,7 @@ def test_calibration_plot_draws_every_bin():
         assert axes.containers[0][0].get_xydata() == pytest.approx(
             rows[["score", "patients"]].to_numpy()
         )
-    assert not any("Synthetic" in one.get_text() for one in figure.texts)
+    assert not any("Synthetic" in label.get_text() for label in figure.texts)
 
 
 def test_figures_with_nothing_to_draw_say_so():
@@ -230,16 +235,16 @@ def test_folds_of_the_networks_are_gathered(tmp_path):
         folder = tmp_path / f"fold-{number}"
         (folder / "evaluation").mkdir(parents=True)
         (folder / "prepared").mkdir()
-        found = long(net=[A / 40, B / 40], **{"lesion load": [B / 40]})
-        held = found["participant_id"].str[1:].astype(int) % 2 == number
-        found[held].to_csv(folder / "evaluation" / "predictions.tsv", sep="\t", index=False)
-        split = found[["participant_id", "session_id"]].drop_duplicates()
+        predictions = long(net=[A / 40, B / 40], **{"lesion load": [B / 40]})
+        held = predictions["participant_id"].str[1:].astype(int) % 2 == number
+        predictions[held].to_csv(folder / "evaluation" / "predictions.tsv", sep="\t", index=False)
+        split = predictions[["participant_id", "session_id"]].drop_duplicates()
         part = np.where(
             split["participant_id"].str[1:].astype(int) % 2 == number, "holdout", "training"
         )
         split.assign(part=part).to_csv(folder / "prepared" / "x_split.tsv", sep="\t", index=False)
     table = comparison.gather(str(tmp_path), 2).set_index(["variant", "measure"])
-    aucs = [np.mean([statistics.auc(Y[k::2], one[k::2]) for one in (A, B)]) for k in (0, 1)]
+    aucs = [np.mean([statistics.auc(Y[k::2], scores[k::2]) for scores in (A, B)]) for k in (0, 1)]
     assert table.loc[("net", "auc"), "value"] == pytest.approx(np.mean(aucs))
     assert table.loc[("net", "auc"), "low"] == pytest.approx(
         max(comparison.corrected_interval(aucs, 30, 30)[1], 0)

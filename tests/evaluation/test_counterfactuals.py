@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from scipy import ndimage, stats
+from support.pictures import intervals, points
 
 from msxai.base import statistics
 from msxai.data import images, lesion_filling, prepared
@@ -24,11 +25,11 @@ class Scans:
     def __init__(self, masks=True):
         volumes = [3000, 2000, 4000, 1000, 400, 300, 0]
         self.label = [1, 1, 1, 1, 0, 0, 0]
-        self.found = [
+        self.subjects = [
             phantom.simulate("ms", ("HC", "MS")[label], seed=number, visit=number, volume=volume)
             for number, (label, volume) in enumerate(zip(self.label, volumes, strict=True))
         ]
-        self.scans = [images.normalise(one.image, one.brain) for one in self.found]
+        self.scans = [images.normalise(subject.image, subject.brain) for subject in self.subjects]
         self.has_lesions = np.full(7, masks)
         self.table = pd.DataFrame(
             {
@@ -42,14 +43,17 @@ class Scans:
         return self.scans[row]
 
     def brain(self, row):
-        return self.found[row].brain
+        return self.subjects[row].brain
 
     def lesions(self, row):
-        return self.found[row].lesions
+        return self.subjects[row].lesions
 
 
 class SeesLesions:
-    """A "network" whose logit is the sum of the bright voxels within one scan's lesions at a time: it knows the masks of all scans."""
+    """A "network" whose logit is the sum of the bright voxels within a scan's lesions.
+
+    It knows the masks of all scans.
+    """
 
     def __init__(self, scans):
         self.scans = scans
@@ -59,7 +63,7 @@ class SeesLesions:
 
     def __call__(self, volumes, training):
         (volume,) = volumes[..., 0]
-        row = np.argmin([np.abs(volume - one).mean() for one in self.scans.scans])
+        row = np.argmin([np.abs(volume - scan).mean() for scan in self.scans.scans])
 
         return tf.constant([[self.logit(row, volume)]])
 
@@ -69,7 +73,7 @@ def scans():
     return Scans()
 
 
-def known(scans, net):
+def untouched(scans, net):
     return pd.DataFrame(
         {
             "variant": "net",
@@ -87,14 +91,14 @@ def predicted(scans):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counterfactuals.network, "restore", lambda path: net)
         return counterfactuals.predict(
-            scans, range(7), {"net": [(Path("nowhere"), {})]}, known(scans, net), seed=1
+            scans, range(7), {"net": [(Path("nowhere"), {})]}, untouched(scans, net), seed=1
         )
 
 
 def test_what_sees_lesions_alone_loses_them_by_filling_and_nothing_by_sham(scans, predicted):
-    found, reason = predicted
+    predictions, reason = predicted
     assert reason == ""
-    wide = found.pivot(index="participant_id", columns="change", values="logit")
+    wide = predictions.pivot(index="participant_id", columns="change", values="logit")
     some = [f"sub-{row}" for row in range(7) if scans.lesions(row).any()]
     assert (wide.loc[some, "untouched"] > 20).all()
     assert (wide.loc[some, "filled"] < 0.25 * wide.loc[some, "untouched"]).all()
@@ -102,12 +106,12 @@ def test_what_sees_lesions_alone_loses_them_by_filling_and_nothing_by_sham(scans
         np.abs(wide["sham"] - wide["untouched"]) < 0.02 * wide["untouched"] + 0.5
     ).all()  # the scan's level moves by a trace
     assert wide.loc["sub-6", "filled"] == wide.loc["sub-6", "untouched"] == 0
-    volume = found.pivot(index="participant_id", columns="change", values="volume")
+    volume = predictions.pivot(index="participant_id", columns="change", values="volume")
     assert (volume["untouched"] == 0).all()
     assert volume.loc["sub-6", "filled"] == 0 < volume.loc["sub-6", "sham"], (
         "a control is filled at a patient's sites"
     )
-    result = counterfactuals.table(found).set_index(["change", "reference"])
+    result = counterfactuals.table(predictions).set_index(["change", "reference"])
     changes = (wide["filled"] - wide["untouched"])[:4]
     row = result.loc[("filled", "untouched")]
     assert row["patients_logit_change"] == pytest.approx(changes.mean())
@@ -119,17 +123,17 @@ def test_what_sees_lesions_alone_loses_them_by_filling_and_nothing_by_sham(scans
 
 
 def test_a_changed_scan_is_the_filled_one_normalised_anew(scans):
-    found, count = counterfactuals.changed(scans, 0, "filled", seed=3)
+    filled, count = counterfactuals.changed(scans, 0, "filled", seed=3)
     brain, mask = scans.brain(0), scans.lesions(0)
-    assert found[brain].mean() == pytest.approx(0, abs=1e-5)
-    assert found[brain].std() == pytest.approx(1, abs=1e-5)
-    assert (found[~brain] == 0).all()
+    assert filled[brain].mean() == pytest.approx(0, abs=1e-5)
+    assert filled[brain].std() == pytest.approx(1, abs=1e-5)
+    assert (filled[~brain] == 0).all()
     assert mask.sum() < count < 6 * mask.sum()
-    line = np.polyfit(scans.image(0)[brain & ~mask], found[brain & ~mask], 1)
-    kept = np.isclose(np.polyval(line, scans.image(0)), found, atol=0.02)
-    assert kept[mask].mean() < 0.1 < 0.9 < kept[brain & ~mask].mean()
+    line = np.polyfit(scans.image(0)[brain & ~mask], filled[brain & ~mask], 1)
+    unchanged = np.isclose(np.polyval(line, scans.image(0)), filled, atol=0.02)
+    assert unchanged[mask].mean() < 0.1 < 0.9 < unchanged[brain & ~mask].mean()
     again, _ = counterfactuals.changed(scans, 0, "filled", seed=3)
-    np.testing.assert_array_equal(found, again)
+    np.testing.assert_array_equal(filled, again)
     sham, _ = counterfactuals.changed(scans, 0, "sham", seed=3)
     line = np.polyfit(scans.image(0)[mask], sham[mask], 1)
     np.testing.assert_allclose(
@@ -138,10 +142,10 @@ def test_a_changed_scan_is_the_filled_one_normalised_anew(scans):
 
 
 def test_controls_take_the_sites_of_patients_each_about_as_often(scans):
-    found = counterfactuals.matched(scans, range(7), seed=2)
-    assert sorted(found) == [4, 5, 6]
-    assert set(found.values()) < {0, 1, 2, 3}
-    assert len(set(found.values())) == 3
+    donors = counterfactuals.matched(scans, range(7), seed=2)
+    assert sorted(donors) == [4, 5, 6]
+    assert set(donors.values()) < {0, 1, 2, 3}
+    assert len(set(donors.values())) == 3
     assert list(counterfactuals.matched(scans, [0, 4, 5, 6]).values()) == [0, 0, 0]
 
 
@@ -165,16 +169,16 @@ def test_the_table_by_hand():
         for trial in (0, 1)
         for i in range(40)
     ]
-    found = counterfactuals.table(pd.DataFrame(rows).sample(frac=1, random_state=0)).set_index(
+    table = counterfactuals.table(pd.DataFrame(rows).sample(frac=1, random_state=0)).set_index(
         ["change", "reference"]
     )
-    row = found.loc[("filled", "untouched")]
+    row = table.loc[("filled", "untouched")]
     assert row["auc"] == pytest.approx(statistics.auc(labels, logits["filled"]))
     expected = statistics.auc_difference(labels, logits["filled"], logits["untouched"])
     assert tuple(
         row[["auc_difference", "auc_difference_low", "auc_difference_high", "p"]]
     ) == pytest.approx(expected)
-    sham = found.loc[("sham", "untouched")]
+    sham = table.loc[("sham", "untouched")]
     assert (
         sham["auc_difference"],
         sham["patients_logit_change"],
@@ -182,7 +186,7 @@ def test_the_table_by_hand():
     ) == (0, 0, 0)
     assert np.isnan(sham["auc_difference_low"]), "without variance nothing is proven"
     assert (row["patients_volume"], row["controls_volume"]) == (5, 0)
-    both = found.loc[("filled", "sham")]
+    both = table.loc[("filled", "sham")]
     assert both["controls_logit_change"] == pytest.approx(
         (logits["filled"] - logits["sham"])[20:].mean()
     )
@@ -195,15 +199,17 @@ def test_the_table_by_hand():
 def test_what_is_missing_is_said(scans):
     net, nothing = SeesLesions(scans), Scans.__new__(Scans)
     nothing.__dict__.update(scans.__dict__, has_lesions=np.zeros(7, bool))
-    for some, more, words in (
+    for some, options, words in (
         (nothing, {}, "two patients and two controls"),
         (scans, {"wanted": False}, "not requested"),
     ):
-        found, reason = counterfactuals.predict(some, range(7), {}, known(scans, net), **more)
-        assert found.empty
+        predictions, reason = counterfactuals.predict(
+            some, range(7), {}, untouched(scans, net), **options
+        )
+        assert predictions.empty
         assert words in reason
     nothing.__dict__.update(has_lesions=scans.has_lesions, normalisation="voxelwise")
-    assert "voxelwise" in counterfactuals.predict(nothing, range(7), {}, known(scans, net))[1]
+    assert "voxelwise" in counterfactuals.predict(nothing, range(7), {}, untouched(scans, net))[1]
 
 
 def test_filling_after_normalisation_is_filling_before_it(tmp_path):
@@ -216,20 +222,20 @@ def test_filling_after_normalisation_is_filling_before_it(tmp_path):
         prepared.prepare(cohort, split, tmp_path / name, alter=alter)
     old, new = prepared.Prepared(tmp_path / "old"), prepared.Prepared(tmp_path / "new")
     row = old.first_with_lesions()
-    found, _ = counterfactuals.changed(old, row, "filled")
+    changed, _ = counterfactuals.changed(old, row, "filled")
     assert old.lesions(row).any()
     filled, mask = new.image(row), old.lesions(row)
-    assert (np.abs(found - old.image(row)) > 0.1).sum() > mask.sum() > 0
+    assert (np.abs(changed - old.image(row)) > 0.1).sum() > mask.sum() > 0
     far = (
         ndimage.distance_transform_edt(~mask, sampling=np.diag(images.AFFINE)[:3])
         > lesion_filling.BORDER
     )
-    np.testing.assert_allclose(found[far], filled[far], atol=0.02)
-    # raw scans are whole numbers: rounding may make another piece of white matter the one that fits best
+    np.testing.assert_allclose(changed[far], filled[far], atol=0.02)
+    # raw scans are whole numbers: by rounding, another piece of white matter may fit best
     for measure in (np.mean, np.std):
-        assert measure(found[mask]) == pytest.approx(measure(filled[mask]), abs=0.15)
-    for one in (old, new):
-        one.close()
+        assert measure(changed[mask]) == pytest.approx(measure(filled[mask]), abs=0.15)
+    for cohort_arrays in (old, new):
+        cohort_arrays.close()
 
 
 def test_the_figure_shows_each_change_with_its_interval(predicted):
@@ -238,15 +244,15 @@ def test_the_figure_shows_each_change_with_its_interval(predicted):
     figure, source = figures.counterfactual(table, synthetic=True)
     pd.testing.assert_frame_equal(source, table)
     row = table[(table["change"] == "filled") & (table["reference"] == "untouched")].iloc[0]
-    axes = {one.get_title(): one for one in figure.axes}
-    drawn = axes["logit less untouched,\n4 patients"].containers[1]
-    assert drawn.get_label() == "filled"
-    assert drawn.lines[0].get_xdata() == pytest.approx([row["patients_logit_change"]] * 2)
-    bounds = [segment[:, 0] for segment in drawn.lines[2][0].get_segments()]
-    assert bounds[0] == pytest.approx(
+    axes = {item.get_title(): item for item in figure.axes}
+    names = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    filled = names.index("lesions\nfilled")
+    drawn = axes["logit, filled minus\noriginal: 4 patients"]
+    assert points(drawn)[filled] == pytest.approx([row["patients_logit_change"]] * 2)
+    assert intervals(drawn)[filled][0] == pytest.approx(
         row[["patients_logit_change_low", "patients_logit_change_high"]].to_numpy(float)
     )
-    text = " ".join(one.get_text() for one in figure.texts)
+    text = " ".join(item.get_text() for item in figure.texts)
     assert (
         f"{row['patients_volume'] / 1000:.1f} and {row['controls_volume'] / 1000:.1f} ml"
         in text.replace("\n", " ")
@@ -255,5 +261,5 @@ def test_the_figure_shows_each_change_with_its_interval(predicted):
         table.iloc[:0], synthetic=False, left_out="it was not requested"
     )
     assert "it was not requested" in " ".join(
-        one.get_text() for axes in figure.axes for one in axes.texts
+        item.get_text() for axes in figure.axes for item in axes.texts
     )

@@ -2,15 +2,17 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from support.pictures import BRAIN, MARKS, Scans, overlays, rendered, words
 
-from msxai.base import provenance, statistics
+from msxai.base import paper_results, provenance, statistics
 from msxai.data import images
 from msxai.report import figures
 
@@ -115,7 +117,7 @@ def kernels():
 
 DRAW = {
     "cohort": lambda heat, **marks: figures.cohort_table(
-        Scans().table, np.arange(5) * 1e4, statistics.paper_results(), **marks
+        Scans().table, np.arange(5) * 1e4, paper_results.read(), **marks
     ),
     "lesions": lambda heat, **marks: figures.lesion_distribution(Scans(), **marks),
     "no lesions": lambda heat, **marks: figures.lesion_distribution(Scans(masks=False), **marks),
@@ -124,7 +126,7 @@ DRAW = {
     ),
     "filters": lambda heat, **marks: figures.first_filters(*kernels(), **marks),
     "results": lambda heat, **marks: figures.results_table(
-        statistics.score_table(predictions()), statistics.paper_results(), **marks
+        statistics.score_table(predictions()), paper_results.read(), **marks
     ),
     "roc": lambda heat, **marks: figures.roc(predictions(), **marks),
     "individual": lambda heat, **marks: figures.individual(Scans(), heat, "", **marks),
@@ -267,7 +269,7 @@ def test_cohort_table_counts_a_subject_once_and_leaves_rows_out_with_a_reason():
 
 def test_cohort_without_groups_is_still_described():
     table = Scans().table.assign(group=None, label=pd.array([None] * 5, "Int64"), part="holdout")
-    assert figures.cohort_table(table, None, statistics.paper_results(), **MARKS)[1].query(
+    assert figures.cohort_table(table, None, paper_results.read(), **MARKS)[1].query(
         "quantity == 'subjects'"
     )["n"].tolist() == [5, 5]
 
@@ -488,14 +490,26 @@ def test_a_map_of_zeros_can_be_drawn(heatmaps, tmp_path):
     assert all(float(mm) > middle for mm in source["z_mm"][0].split()), "slices of the brain"
 
 
-def test_interactive_view_needs_no_network(heatmaps):
-    html = figures.view_heatmap(
-        heatmaps["path"][0], heatmaps["path"][0], interactive=True, **MARKS
-    ).get_standalone()
-    assert "Not for clinical use" in html
-    assert "Synthetic" in html
-    assert 'src="http' not in html
-    assert len(html) < 3e6
+def test_interactive_view_holds_both_images_and_needs_no_network(heatmaps, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "an open notebook")
+    path = heatmaps["path"][0]
+    view = figures.view_heatmap(path, path, interactive=True, **MARKS)
+    viewer, caption = view.children
+    assert "Not for clinical use" in caption.value
+    assert "Synthetic" in caption.value
+    assert [volume.path for volume in viewer.volumes] == [Path(path)] * 2, "local files"
+    assert all(volume.url is None for volume in viewer.volumes)
+    values = np.abs(relevance(0)[relevance(0) != 0])
+    assert viewer.volumes[1].cal_min == pytest.approx(np.quantile(values, 0.95), rel=1e-4)
+    assert viewer.volumes[1].cal_max == pytest.approx(np.quantile(values, 0.999), rel=1e-4)
+
+
+def test_interactive_view_is_a_picture_where_nobody_has_opened_the_notebook(heatmaps, monkeypatch):
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    path = heatmaps["path"][0]
+    picture = figures.view_heatmap(path, path, interactive=True, **MARKS)
+    assert isinstance(picture, Figure)
+    assert "Not for clinical use" in words(picture)
 
 
 def test_save_writes_all_files_with_their_hashes(drawn, tmp_path):

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from support.pictures import MARKS, Scans, words
+from support.pictures import MARKS, Scans, intervals, points, words
 
 from msxai.data import images
 from msxai.quality import model_states
@@ -63,9 +63,8 @@ def test_methods_by_hand(saved):
         for axes in figure.axes
         if [label.get_text() for label in axes.get_yticklabels()] == list(model_states.STATES[::2])
     ]
-    dots = [line.get_xdata()[0] for line in lrp.lines if line.get_marker() == "o"]
-    assert dots == [0.4, 0.2]
-    assert [list(line.get_xdata()) for line in lrp.lines[:1]] == [[0.3, 0.5]]
+    assert np.concatenate(points(lrp)).tolist() == [0.4, 0.2]
+    assert intervals(lrp)[0] == pytest.approx(np.array([[0.3, 0.5]]))
     assert [text.get_text() for text in lrp.texts] == ["+"]
     assert not gradient.texts, "no mark where the interval of the difference reaches 0"
     said = words(figure)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from support.pictures import words
+from support.pictures import bar_lengths, dots, words
 
 from msxai.report import figures
 from msxai.report.figures.regions import summary
@@ -82,8 +82,7 @@ def test_means_and_intervals_of_subjects_by_hand():
 def test_lesion_volumes_by_hand():
     figure, source = figures.lesion_volumes(table(VALUES), **MARKS)
     assert value(source, region="B", label=1)["mean"] == 15
-    dots = [line for line in figure.axes[0].lines if line.get_marker() == "."]
-    assert np.sort(np.expm1(dots[0].get_xdata())) == pytest.approx([1, 3, 10, 20])
+    assert np.expm1(dots(figure.axes[0], figures.PATIENT)) == pytest.approx([1, 3, 10, 20])
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["B", "A"]
 
 
@@ -92,13 +91,12 @@ def test_tracts_by_hand():
     assert value(source, region="B", label=1, sign="positive", measure="density")["mean"] == 1.5
     assert value(source, region="B", label=1, sign="net", measure="sum")["mean"] == -15
     assert [axes.get_title() for axes in figure.axes] == [
-        "net, absolute",
-        "net, by size",
-        "positive, absolute",
-        "positive, by size",
+        "net, whole tract",
+        "net, per voxel",
+        "positive, whole tract",
+        "positive, per voxel",
     ]
-    bars = figure.axes[2].containers
-    assert [patch.get_width() for patch in bars[1].patches] == [15, 2]
+    assert bar_lengths(figure.axes[2])[0] == [15, 2]
     for axes in figure.axes:
         assert [text.get_position()[1] for text in axes.texts] == [1], (
             "a star at A, the second, alone"
@@ -109,8 +107,7 @@ def test_areas_by_hand():
     figure, source = figures.areas(both(VALUES, "areas"), p_values("areas"), **MARKS)
     assert value(source, region="A", label=0, sign="positive")["mean"] == 5
     assert "the paper counts 69" in words(figure)
-    dots = [line for line in figure.axes[2].lines if line.get_marker() == "."]
-    assert np.sort(dots[1].get_xdata()) == pytest.approx([0, 0, 5, 5])
+    assert dots(figure.axes[2], figures.CONTROL) == pytest.approx([0, 0, 5, 5])
 
 
 def test_with_without_by_hand():
@@ -120,10 +117,7 @@ def test_with_without_by_hand():
     assert value(source, region="B", lesions="filled", sign="positive")["mean"] == 7.5
     assert figure.axes[2].xaxis_inverted()
     assert not figure.axes[3].xaxis_inverted()
-    assert [
-        patch.get_width()
-        for patch in figure.axes[3].containers[-1].patches or figure.axes[3].patches
-    ] == [7.5, 1]
+    assert bar_lengths(figure.axes[3]) == [[7.5, 1]]
 
 
 @pytest.mark.parametrize(

@@ -433,7 +433,7 @@ def test_items_without_figure_give_the_reason(where):
         re.findall(r'id="item-(\d+)">[^<]+</h3><p class="reason">Left out: ([^<]+)</p>', page)
     )
     assert set(said) == {"3", "11", "13", "14"}
-    assert said["3"] == said["11"] == said["13"] == "the tracts&#x27; atlas (JHU) is not here."
+    assert said["3"] == said["11"] == said["13"] == "the atlas of tracts (JHU) is not here."
     assert said["14"] == "its tables are there; 08_figures has not drawn it."
 
 
@@ -476,7 +476,7 @@ def test_each_number_stands_beside_the_papers(where):
         '<td>MS: training and validation</td><td>subjects</td><td class="number">29</td><td class="number">63</td>'
         in page
     )
-    assert "Left out: age, sex, site, as ages are missing" in page
+    assert "Left out: age, sex, site, because ages are missing" in page
 
 
 def test_all_items_are_there_with_their_pictures(where):

@@ -4,6 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.container import BarContainer
 from matplotlib.text import Text
 
 from msxai.data import images
@@ -78,6 +81,39 @@ def overlays(figure, colours):
         image for axes in figure.axes for image in axes.images if image.get_cmap().name == colours
     ]
     return [(image.get_clim(), np.ma.compressed(image.get_array())) for image in pictures]
+
+
+def bar_lengths(axes):
+    """Lengths of horizontal bars, one list a group."""
+    groups = [group for group in axes.containers if isinstance(group, BarContainer)]
+    return [[bar.get_width() for bar in group.patches] for group in groups]
+
+
+def dots(axes, colour):
+    """Horizontal positions of the dots of single subjects in one colour, sorted."""
+    positions = []
+    for collection in axes.collections:
+        is_dots = isinstance(collection, PathCollection) and len(collection.get_offsets())
+        if is_dots and to_hex(collection.get_facecolor()[0]).upper() == colour:
+            positions += collection.get_offsets()[:, 0].tolist()
+    return np.sort(positions)
+
+
+def points(axes):
+    """Horizontal positions of the points of each group, from the top of the chart."""
+    lines = [line for line in axes.lines if line.get_linestyle() == "None"]
+    positions = [np.asarray(line.get_xdata(), float) for line in lines]
+    return [values[~np.isnan(values)] for values in positions]
+
+
+def intervals(axes):
+    """Both ends of the horizontal intervals of each group, one row a point."""
+    groups = [group for group in axes.containers if not isinstance(group, BarContainer)]
+    ends = []
+    for group in groups:
+        segments = group[2][0].get_segments()
+        ends.append(np.array([segment[:, 0] for segment in segments]))
+    return ends
 
 
 def words(figure):

@@ -1,11 +1,13 @@
-"""The figures of the paper, drawn by nilearn and matplotlib. Each function returns the figure and the numbers it shows.
+"""The figures of the paper. Each function returns the figure and the numbers that it shows.
 
-Maps are in neurological convention (the left of the picture is the left of the brain) with MNI coordinates in mm. A figure with nothing
-to draw says so in words. Patients and controls keep one pair of colours, safe for colour-blind readers, through all figures.
+Maps are in neurological convention (the left of the picture is the left of the brain) with MNI
+coordinates in mm. Patients and controls keep one pair of colours through all figures, which
+colour-blind readers can distinguish. A figure without data says why there is nothing to draw.
 """
 
 from msxai.report.figures.cohort import cohort_table, lesion_distribution, show_scan
 from msxai.report.figures.comparison import calibration, compared, counterfactual
+from msxai.report.figures.gallery import Gallery
 from msxai.report.figures.heatmaps import audit, average, heatmap, individual, view_heatmap
 from msxai.report.figures.methods import methods
 from msxai.report.figures.quality import checks, contest, league
@@ -22,6 +24,7 @@ __all__ = [
     "POSITIVE",
     "SYMMETRIC",
     "SYNTHETIC",
+    "Gallery",
     "areas",
     "audit",
     "average",

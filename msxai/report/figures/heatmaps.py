@@ -6,19 +6,26 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn
 from nilearn import plotting
 
 from msxai.data import images
 from msxai.report.figures import sheet, slices
-from msxai.report.figures.sheet import CONTROL, NOTICE, PAIR, PATIENT, SYNTHETIC
-from msxai.report.figures.slices import AXIAL, HOW, SAGITTAL, SIGN, SYMMETRIC
+
+__all__ = ["audit", "average", "heatmap", "individual", "view_heatmap"]
+
+ABSORBED = {"bias": sheet.PATIENT, "stabiliser": sheet.CONTROL}
+ABSORBED_NAMES = {"bias": "absorbed by biases", "stabiliser": "absorbed by the stabiliser"}
+SHARES = ["passed", "bias", "stabiliser"]
+N_EXAMPLES = 4
+VIEWER_HEIGHT = 400  # pixels
 
 
 @sheet.drawn
 def individual(
     prepared, table: pd.DataFrame, group: str, positive: bool = False, *, synthetic: bool
 ):
-    """Heatmaps of four scans of one group on their own anatomy, from the surest to the least sure (equal steps of rank).
+    """Draw heatmaps of four scans of one group, from the highest probability to the lowest.
 
     Parameters
     ----------
@@ -32,30 +39,35 @@ def individual(
         Positive relevance only, in place of net relevance.
     synthetic : bool
         Mark the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    pandas.DataFrame
+        One row a scan: what is drawn, its colours and its slices (mm).
     """
-    found = table[(table["group"] == group) | (not group)].sort_values(
-        ["probability", "participant_id"], ascending=False
+    in_group = table[(table["group"] == group) | (not group)]
+    ranked = in_group.sort_values(["probability", "participant_id"], ascending=False)
+    steps = np.linspace(0, len(ranked) - 1, N_EXAMPLES).round().astype(int)
+    ranks = np.unique(steps)
+    n_shown = len(ranks) if len(ranked) else 0
+    sign = slices.SIGN[positive]
+    title = (
+        f"{sign} relevance, {group or 'all'}: {n_shown} of {len(ranked)} scans, highest to lowest "
+        "probability"
     )
-    title = f"{SIGN[positive]} relevance, {group or 'all'}: {{}} of {len(found)} scans, highest to lowest probability"
-    if found.empty:
-        return sheet.words(
-            title.format(0),
-            f"Nothing to draw: no scan of group {group} has a heatmap.",
-            synthetic,
-            notice=True,
-        )
-    return _individuals(
-        prepared,
-        found.iloc[np.unique(np.linspace(0, len(found) - 1, 4).round().astype(int))],
-        title,
-        positive,
-        synthetic,
-    )
+    if ranked.empty:
+        reason = f"Nothing to draw: no scan of group {group} has a heatmap."
+        return sheet.nothing_to_draw(title, reason, synthetic=synthetic, notice=True)
+    entries = ranked.iloc[ranks]
+    scans = entries[["participant_id", "session_id"]].to_numpy()
+    rows = [prepared.row(*scan) for scan in scans]
+    return _individuals(prepared, rows, entries, title, positive, synthetic)
 
 
 @sheet.drawn
 def heatmap(prepared, row: int, entry: pd.Series, positive: bool = False, *, synthetic: bool):
-    """Heatmap of one scan on its own anatomy: axial, coronal, sagittal.
+    """Draw the heatmap of one scan on its anatomy: axial, coronal and sagittal slices.
 
     Parameters
     ----------
@@ -67,219 +79,323 @@ def heatmap(prepared, row: int, entry: pd.Series, positive: bool = False, *, syn
         Its row of `msxai.lrp.heatmaps.read`.
     positive, synthetic
         As in `individual`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    pandas.DataFrame
+        As in `individual`.
     """
-    return _individuals(
-        prepared, entry.to_frame().T, f"{SIGN[positive]} relevance", positive, synthetic, rows=[row]
-    )
+    title = f"{slices.SIGN[positive]} relevance"
+    return _individuals(prepared, [row], entry.to_frame().T, title, positive, synthetic)
 
 
-def _individuals(prepared, table, title, positive, synthetic, rows=None):
-    rows = rows or [
-        prepared.row(*scan) for scan in table[["participant_id", "session_id"]].to_numpy()
-    ]
-    maps = [images.to_grid(images.load(path)) for path in table["path"]]
-    maps = [np.maximum(values, 0) for values in maps] if positive else maps
+def _individuals(prepared, rows: list, entries, title: str, positive: bool, synthetic: bool):
+    maps = []
+    for path in entries["path"]:
+        values = images.to_grid(images.load(path))
+        maps.append(np.maximum(values, 0) if positive else values)
     brains = [prepared.brain(row) for row in rows]
     scale = slices.relevance_scale(maps, brains, positive)
-    blocks, titles, source = [], [], []
-    for row, values, brain, scan in zip(rows, maps, brains, table.to_dict("records"), strict=True):
-        backdrop, lesions = slices.backdrop(prepared.image(row), brain), prepared.lesions(row)
-        weights = np.where(
-            np.abs(values) >= scale.threshold, np.abs(values), 1e-9 * brain
-        )  # where nothing is shown: the widest slices
-        cuts = {axis: slices.cuts(weights, brain, axis) for axis in "zyx"}
-        blocks.append(
-            [
-                slices.Row("", "", backdrop, values, axis, cuts[axis], scale, lesions)
-                for axis in "zyx"
-            ]
-        )
-        name = " ".join(filter(None, [scan["participant_id"], scan["session_id"]]))
-        volume = (
-            lesions.sum() * images.voxel_volume(prepared.affine)
-            if prepared.has_lesions[row]
-            else np.nan
-        )
-        mask = "no lesion mask" if np.isnan(volume) else f"lesions {volume:,.0f} mm³"
-        titles.append(
-            f"{name}: probability {scan['probability']:.2f}, mean logit {scan['logit']:+.2f}, {mask}"
-        )
-        kept = {
-            key: scan[key]
-            for key in ("participant_id", "session_id", "group", "probability", "logit", "sha256")
-        }
-        source.append(
-            {
-                **kept,
-                "file": Path(scan["path"]).name,
-                "lesion_volume": volume,
-                "threshold": scale.threshold,
-                "full_colour": scale.high,
-                **{f"{axis}_mm": " ".join(map(str, cuts[axis])) for axis in "xyz"},
-            }
-        )
-    where = "Green: outline of the lesion mask. Slices: where much of the shown relevance lies."
-    notes = [slices.threshold_note(scale), where, HOW + SAGITTAL]
+    blocks = []
+    source = []
+    for row, values, entry in zip(rows, maps, entries.to_dict("records"), strict=True):
+        cuts = _cuts_of_relevance(values, prepared.brain(row), scale)
+        volume = _lesion_volume(prepared, row)
+        block_title = _scan_title(entry, volume)
+        blocks.append(_block(prepared, row, block_title, values, cuts, scale))
+        source.append(_entry(entry, volume, scale, cuts))
+    notes = [
+        slices.threshold_note(scale),
+        "Green: outline of the lesion mask. The slices are those with much of the relevance shown.",
+        slices.ORIENTATION + slices.SAGITTAL,
+    ]
+    texts = {"title": title, "notes": notes, "synthetic": synthetic, "notice": True}
     width = 10 if len(blocks) > 1 else 6
-    return slices.slice_sheet(
-        blocks, titles, width, title.format(len(blocks)), notes, synthetic, notice=True
-    ), pd.DataFrame(source)
+    figure = slices.slice_sheet(blocks, width, 2, **texts)
+    return figure, pd.DataFrame(source)
+
+
+def _cuts_of_relevance(values: np.ndarray, brain: np.ndarray, scale: slices.Scale) -> dict:
+    """Axis to coordinates (mm) of slices; the widest ones where no relevance is shown."""
+    magnitude = np.abs(values)
+    is_shown = magnitude >= scale.threshold
+    weights = np.where(is_shown, magnitude, 1e-9 * brain)
+    return {axis: slices.cuts(weights, brain, axis) for axis in "zyx"}
+
+
+def _lesion_volume(prepared, row: int) -> float:
+    """Lesion volume (mm³); NaN without a mask."""
+    if not prepared.has_lesions[row]:
+        return np.nan
+    return prepared.lesions(row).sum() * images.voxel_volume(prepared.affine)
+
+
+def _scan_title(entry: dict, volume: float) -> str:
+    name = _scan_name(entry)
+    mask = "no lesion mask" if np.isnan(volume) else f"lesions {volume:,.0f} mm³"
+    probability = f"probability {entry['probability']:.2f}"
+    return f"{name}: {probability}, mean logit {entry['logit']:+.2f}, {mask}"
+
+
+def _scan_name(entry: dict) -> str:
+    return f"{entry['participant_id']} {entry['session_id']}".strip()
+
+
+def _block(prepared, row: int, title: str, values, cuts: dict, scale) -> slices.Block:
+    backdrop = slices.backdrop(prepared.image(row), prepared.brain(row))
+    lesions = prepared.lesions(row)
+    rows = []
+    for axis, coordinates in cuts.items():
+        rows.append(slices.Row("", "", backdrop, values, axis, coordinates, scale, lesions))
+    return slices.Block(title, rows)
+
+
+def _entry(entry: dict, volume: float, scale: slices.Scale, cuts: dict) -> dict:
+    """Row of the source table of one scan."""
+    columns = ("participant_id", "session_id", "group", "probability", "logit", "sha256")
+    row = {column: entry[column] for column in columns}
+    row["file"] = Path(entry["path"]).name
+    row["lesion_volume"] = volume
+    row["threshold"] = scale.threshold
+    row["full_colour"] = scale.high
+    for axis in "xyz":
+        row[f"{axis}_mm"] = _listed(cuts[axis])
+    return row
+
+
+def _listed(coordinates) -> str:
+    return " ".join(str(coordinate) for coordinate in coordinates)
 
 
 @sheet.drawn
 def average(groups: dict, anatomy, title: str, *, synthetic: bool):
-    """Mean heatmaps of groups of scans: net relevance, and positive relevance alone.
+    """Draw mean heatmaps of groups of scans: net relevance, and positive relevance alone.
 
     Parameters
     ----------
     groups : dict
-        Two names ("MS", "HC"), patients first, to rows of `msxai.lrp.heatmaps.read`; where one is empty a sentence says so.
+        Two names ("MS", "HC"), patients first, to rows of `msxai.lrp.heatmaps.read`. The caption
+        names a group without scans.
     anatomy : ndarray of shape (96, 114, 96)
         `msxai.report.figures.mean_anatomy`.
     title : str
         Of the figure.
     synthetic : bool
         Mark the figure.
-    """
-    from msxai.lrp import heatmaps  # brings TensorFlow, which no other figure needs
 
-    colours = dict(zip(groups, PAIR, strict=True))
-    filled = {name: table for name, table in groups.items() if len(table)}
-    empty = [
-        f"{name}: nothing to draw, there is no such scan."
-        for name, table in groups.items()
-        if not len(table)
-    ]
-    if not filled:
-        return sheet.words(title, " ".join(empty), synthetic, notice=True)
-    blocks, source, notes = [], [], empty
-    for positive in (False, True):
-        maps = {name: heatmaps.mean(table["path"], positive) for name, table in filled.items()}
-        scale = slices.relevance_scale(maps.values(), [anatomy > 0], positive)
-        notes = [*notes, slices.threshold_note(scale)]
-        blocks.append([])
-        for name, table in filled.items():
-            label = "\n".join([*name.split(), f"n = {len(table)}"])
-            blocks[-1].append(
-                slices.Row(label, colours[name], anatomy, maps[name], "z", AXIAL, scale)
-            )
-            source.append(
-                table[["participant_id", "session_id", "probability", "logit", "sha256"]].assign(
-                    file=table["path"].map(os.path.basename),
-                    average=name,
-                    positive=positive,
-                    threshold=scale.threshold,
-                    full_colour=scale.high,
-                    z_mm=" ".join(map(str, AXIAL)),
-                )
-            )
-    titles = ["Net relevance", "Positive relevance only (negative set to 0 in each scan first)"]
-    figure = slices.slice_sheet(
-        blocks, titles, 9, title, [*notes, HOW], synthetic, notice=True, columns=1
-    )
+    Returns
+    -------
+    matplotlib.figure.Figure
+    pandas.DataFrame
+        One row a scan and sign: which mean it enters, its colours and slices (mm).
+    """
+    colours = dict(zip(groups, (sheet.PATIENT, sheet.CONTROL), strict=True))
+    present = {name: table for name, table in groups.items() if len(table)}
+    notes = []
+    for name in groups:
+        if name not in present:
+            notes.append(f"{name}: nothing to draw because there is no such scan.")
+    if not present:
+        reason = " ".join(notes)
+        return sheet.nothing_to_draw(title, reason, synthetic=synthetic, notice=True)
+    names = {
+        False: "Net relevance",
+        True: "Positive relevance only (negative values set to 0 in each scan first)",
+    }
+    blocks = []
+    source = []
+    for positive, block_title in names.items():
+        means = _means(present, positive)
+        scale = slices.relevance_scale(means.values(), [anatomy > 0], positive)
+        notes.append(slices.threshold_note(scale))
+        rows = []
+        for name, table in present.items():
+            label = _group_label(name, len(table))
+            colour = colours[name]
+            row = slices.Row(label, colour, anatomy, means[name], "z", slices.AXIAL, scale)
+            rows.append(row)
+            source.append(_mean_entries(table, name, positive, scale))
+        blocks.append(slices.Block(block_title, rows))
+    notes.append(slices.ORIENTATION)
+    texts = {"title": title, "notes": notes, "synthetic": synthetic, "notice": True}
+    figure = slices.slice_sheet(blocks, 9, 1, **texts)
     return figure, pd.concat(source, ignore_index=True)
 
 
+def _means(groups: dict, positive: bool) -> dict:
+    from msxai.lrp import heatmaps  # brings TensorFlow, which no other figure needs
+
+    return {name: heatmaps.mean(table["path"], positive) for name, table in groups.items()}
+
+
+def _group_label(name: str, n_scans: int) -> str:
+    lines = [*name.split(), f"n = {n_scans}"]
+    return "\n".join(lines)
+
+
+def _mean_entries(table: pd.DataFrame, name: str, positive: bool, scale) -> pd.DataFrame:
+    columns = ["participant_id", "session_id", "probability", "logit", "sha256"]
+    entries = table[columns].assign(file=table["path"].map(os.path.basename))
+    entries["average"] = name
+    entries["positive"] = positive
+    entries["threshold"] = scale.threshold
+    entries["full_colour"] = scale.high
+    entries["z_mm"] = _listed(slices.AXIAL)
+    return entries
+
+
 @sheet.drawn
-def audit(kept: pd.DataFrame, *, synthetic: bool):
-    """What reaches the next layer of each logit on its way back to the voxels, and what biases and the stabiliser keep.
+def audit(table: pd.DataFrame, *, synthetic: bool):
+    """Draw how much of each logit every layer passes on, and how much it absorbs.
 
     Parameters
     ----------
-    kept : pandas.DataFrame
-        `msxai.lrp.heatmaps.read_audit`. Shares are sums over scans (and, in bars, over trials), relevance against the sign of its logit
-        counting as negative, divided by the sum of the logits' sizes.
+    table : pandas.DataFrame
+        `msxai.lrp.heatmaps.read_audit`.
     synthetic : bool
         Mark the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    pandas.DataFrame
+        layer, rule, passed, bias, stabiliser, trial ("all" for all trials together). Shares are
+        sums over scans, divided by the sum of the magnitudes of the logits; relevance against the
+        sign of its logit counts as negative.
     """
     title = "Audit of the heatmaps"
-    if kept.empty:
-        text = "No audit: innvestigate does not say what each layer keeps. The engine msxai does."
-        return sheet.words(title, text, synthetic, notice=True)
-    one = kept.groupby(["participant_id", "session_id", "trial"], sort=False)
-    logit, columns = one["arriving"].transform("first"), ["passed", "bias", "stabiliser"]
-    shares = (
-        kept[columns]
-        .mul(np.sign(logit), axis=0)
-        .assign(size=logit.abs(), layer=kept["layer"], rule=kept["rule"], trial=kept["trial"])
-    )
-
-    def summed(*by):
-        total = shares.groupby(["layer", "rule", *by], sort=False)[[*columns, "size"]].sum()
-        return total[columns].div(total["size"], axis=0).reset_index()
-
-    every, trials, number = summed(), summed("trial"), kept["trial"].nunique()
-    notes = [
-        "From the logit (left) to the voxels (right): logit = relevance of all voxels + kept by biases + kept by the stabiliser.",
-        f"Sums over {one.ngroups // number} scans, divided by the sum of the logits' sizes. Thin: single trials.",
-    ]
-    figure, bottom = sheet.sheet(
-        7.6, 2.9, f"{title}: {sheet.trials(number)}", notes, synthetic, notice=True
-    )
-    axes, places = sheet.place(figure, 0.6, bottom + 0.55, 5, 2.2), np.arange(len(every))
-    for column, colour, shift in ("bias", PATIENT, -0.2), ("stabiliser", CONTROL, 0.2):
-        axes.bar(
-            places + shift,
-            every[column],
-            0.4,
-            color=colour,
-            label=f"kept by {'biases' if column == 'bias' else 'the stabiliser'}",
+    if table.empty:
+        reason = (
+            "No audit: engine innvestigate does not report what each layer absorbs; engine msxai "
+            "does."
         )
-    for _, trial in trials.groupby("trial"):
-        axes.plot(places, trial["passed"], color="black", lw=0.6, alpha=0.5)
-    axes.plot(places, every["passed"], "o-", color="black", ms=4, lw=1.5, label="passed on")
+        return sheet.nothing_to_draw(title, reason, synthetic=synthetic, notice=True)
+    maps = table.groupby(["participant_id", "session_id", "trial"], sort=False)
+    logit = maps["arriving"].transform("first")
+    signed = table[SHARES].mul(np.sign(logit), axis=0)
+    signed = signed.assign(magnitude=logit.abs())
+    signed[["layer", "rule", "trial"]] = table[["layer", "rule", "trial"]]
+    total = _shares(signed, ["layer", "rule"])
+    by_trial = _shares(signed, ["layer", "rule", "trial"])
+    n_trials = table["trial"].nunique()
+    n_scans = maps.ngroups // n_trials
+    notes = [
+        "From the logit (left) to the voxels (right). The logit equals the relevance of all voxels "
+        "plus what biases and the stabiliser absorb.",
+        f"Sums over {n_scans} scans, divided by the sum of the magnitudes of the logits. Thin "
+        "lines: single trials.",
+        "A heatmap explains most of the logit where the black line stays near 1.",
+    ]
+    heading = f"{title}: {sheet.trials(n_trials)}"
+    figure, bottom = sheet.sheet(7.6, 2.9, heading, notes, synthetic, notice=True)
+    axes = sheet.place(figure, 0.6, bottom + 0.55, 5, 2.2)
+    _draw_audit(axes, total, by_trial)
+    by_trial["trial"] = by_trial["trial"].astype(str)
+    source = pd.concat([total.assign(trial="all"), by_trial], ignore_index=True)
+    return figure, source
+
+
+def _shares(signed: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    sums = signed.groupby(by, sort=False)[[*SHARES, "magnitude"]].sum()
+    shares = sums[SHARES].div(sums["magnitude"], axis=0)
+    return shares.reset_index()
+
+
+def _draw_audit(axes, total: pd.DataFrame, by_trial: pd.DataFrame) -> None:
+    names = total["layer"] + "\n" + total["rule"]
+    absorbed = total.assign(name=names).melt("name", list(ABSORBED), "by", "share")
+    absorbed["by"] = absorbed["by"].map(ABSORBED_NAMES)
+    palette = {ABSORBED_NAMES[column]: colour for column, colour in ABSORBED.items()}
+    options = {"x": "name", "y": "share", "hue": "by", "palette": palette, "order": list(names)}
+    seaborn.barplot(absorbed, errorbar=None, saturation=1, ax=axes, **options)
+    positions = np.arange(len(total))
+    for _, trial in by_trial.groupby("trial"):
+        axes.plot(positions, trial["passed"], color="black", lw=0.6, alpha=0.5)
+    line = {"color": "black", "ms": 4, "lw": 1.5, "label": "passed on"}
+    axes.plot(positions, total["passed"], "o-", **line)
     axes.axhline(0, color="black", lw=0.5)
-    axes.set_xticks(places, [f"{row.layer}\n{row.rule}" for row in every.itertuples()], fontsize=7)
-    axes.set_ylabel("share of the logit")
+    axes.tick_params(axis="x", labelsize=7)
+    axes.set(xlabel="", ylabel="share of the logit")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure, pd.concat(
-        [every.assign(trial="all"), trials.assign(trial=trials["trial"].astype(str))],
-        ignore_index=True,
-    )
 
 
 def view_heatmap(image, heatmap, interactive: bool = False, *, synthetic: bool = False):
-    """Scroll through one heatmap on its scan, both in their own space.
+    """Look at one heatmap on its scan, both in the scan's own space.
 
     Parameters
     ----------
     image, heatmap : path
         NIfTI files in the same space.
     interactive : bool
-        A viewer for JupyterLab that works without a network (nilearn's; some MB of HTML in the notebook); else a static picture.
+        A viewer to scroll through the slices (NiiVue). It needs a notebook that a person has
+        opened, in JupyterLab for instance; elsewhere, as in a run by papermill, and for False the
+        result is a static picture.
     synthetic : bool
         Mark the picture.
 
     Returns
     -------
-    nilearn.plotting.html_stat_map.StatMapView or matplotlib.figure.Figure
+    ipywidgets.VBox or matplotlib.figure.Figure
     """
-    scan, relevance = images.load(image), images.load(heatmap)
+    scan = images.load(image)
+    relevance = images.load(heatmap)
     values = np.asarray(relevance.dataobj)
     scale = slices.relevance_scale([values], [values != 0], False)
-    title = f"{Path(heatmap).name.split('_')[0]}: net relevance in the scan's own space"
-    common = {
-        "bg_img": scan,
-        "threshold": scale.threshold,
-        "vmax": scale.high,
-        "cmap": SYMMETRIC,
-        "black_bg": True,
+    subject = Path(heatmap).name.split("_")[0]
+    title = f"{subject}: net relevance in the scan's own space"
+    if interactive and _in_open_notebook():
+        return _viewer(image, heatmap, scale, title, synthetic)
+    return _static_view(scan, relevance, scale, title, synthetic)
+
+
+def _in_open_notebook() -> bool:
+    """Whether a Jupyter server has started this kernel for an open notebook: it sets a variable."""
+    return "JPY_SESSION_NAME" in os.environ
+
+
+def _viewer(image, heatmap, scale: slices.Scale, title: str, synthetic: bool):
+    import ipyniivue  # widgets are needed here alone
+    import ipywidgets
+
+    viewer = ipyniivue.NiiVue(height=VIEWER_HEIGHT, is_colorbar=True)
+    anatomy = {"path": Path(image), "colormap": "gray", "colorbar_visible": False}
+    overlay = {
+        "path": Path(heatmap),
+        "colormap": "warm",
+        "colormap_negative": "winter",
+        "cal_min": scale.threshold,
+        "cal_max": scale.high,
+        "opacity": 0.8,
     }
+    viewer.load_volumes([anatomy, overlay])
+    marks = [title + ".", slices.threshold_note(scale, "voxels"), sheet.NOTICE]
+    if synthetic:
+        marks.append(sheet.SYNTHETIC)
+    caption = ipywidgets.Label(" ".join(marks))
+    return ipywidgets.VBox([viewer, caption])
+
+
+def _static_view(scan, relevance, scale: slices.Scale, title: str, synthetic: bool):
+    notes = [
+        slices.threshold_note(scale, "voxels"),
+        slices.ORIENTATION + slices.SAGITTAL,
+    ]
     with sheet.style():
-        if interactive:
-            return plotting.view_img(
-                relevance,
-                title=f"{SYNTHETIC if synthetic else ''} {title}. {NOTICE}".strip(),
-                **common,
-            )
-        note = slices.threshold_note(scale).replace("brain", "all")
-        figure, bottom = sheet.sheet(
-            7.5, 2.6, title, [note, HOW + SAGITTAL], synthetic, notice=True
-        )
+        figure, bottom = sheet.sheet(7.5, 2.6, title, notes, synthetic, notice=True)
         axes = sheet.place(figure, 0.1, bottom + 0.1, 6.3, 2.4)
-        plotting.plot_stat_map(
-            relevance, axes=axes, colorbar=False, draw_cross=False, annotate=False, **common
-        ).annotate(size=7)
+        colours = {"threshold": scale.threshold, "vmax": scale.high, "cmap": slices.SYMMETRIC}
+        display = plotting.plot_stat_map(
+            relevance,
+            bg_img=scan,
+            axes=axes,
+            black_bg=True,
+            colorbar=False,
+            draw_cross=False,
+            annotate=False,
+            **colours,
+        )
+        display.annotate(size=7)
         slices.colour_bar(figure, scale, 6.55, bottom + 0.3, 2)
     plt.close(figure)
     return figure

@@ -1,10 +1,14 @@
-"""Figure of attribution methods on networks in several states: maps of one scan, and the share of lesion voxels of all."""
+"""Figure of explanation methods on networks in several states: maps of one scan, scores of all."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from msxai.data import images
-from msxai.report.figures import sheet, slices
+from msxai.report.figures import marks, sheet, slices
+
+__all__ = ["methods"]
 
 COLOURS = {"fine-tuned": "#000000", "pre-trained only": "#009E73", "random weights": "#999999"}
 NAMES = {
@@ -12,7 +16,13 @@ NAMES = {
     "input_x_gradient": "input × gradient",
     "guided_backpropagation": "guided\nbackpropagation",
 }
-SHOWN = 0.95  # quantile of a map's sizes from which it is drawn
+SMALLEST = 1e-30  # full colour of a map of zeros
+
+# Inches.
+_LEFT = 1.35
+_MAP_WIDTH = 2.4
+_LINE_HEIGHT = 1.05
+_CHART_ROOM = 3.1
 
 
 @sheet.drawn
@@ -25,112 +35,142 @@ def methods(
     *,
     synthetic: bool,
 ):
-    """Maps of one scan by method (rows) and state of the network (columns), and beside them the share of lesion voxels of all subjects.
+    """Draw maps of one scan by method and state of the network, and how well they find lesions.
 
     Parameters
     ----------
     prepared : msxai.data.prepared.Prepared
         Where the scan is.
     summary, scans : pandas.DataFrame
-        methods.tsv and scans.tsv of `msxai.quality.model_states.write`. The first scan that has maps is drawn.
-    folder : pathlib.Path
-        Where they and the maps are.
+        methods.tsv and scans.tsv of `msxai.quality.model_states.write`. The first scan that has
+        maps is drawn.
+    folder : path
+        Where the tables and the maps are.
     reason : str
         Why there is nothing to draw.
     synthetic : bool
         Mark the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    pandas.DataFrame
+        `summary`.
     """
-    title = "Attribution methods on networks in several states"
+    title = "Explanation methods on networks in several states"
     if summary.empty:
-        return sheet.words(
-            title,
-            f"Nothing to draw: {reason or 'no scan has a lesion in its mask.'}",
-            synthetic,
-            notice=True,
-        )
-    drawn = scans.dropna(subset=["path"]).drop_duplicates(
-        ["state", "method", "participant_id", "session_id"]
-    )
-    scan = drawn.iloc[0][["participant_id", "session_id"]]
-    drawn = drawn[(drawn[["participant_id", "session_id"]] == scan).all(axis=1)].set_index(
-        ["method", "state"]
-    )["path"]
-    row = prepared.row(*scan)
-    brain, lesions = prepared.brain(row), prepared.lesions(row)
-    backdrop, cuts = (
-        slices.backdrop(prepared.image(row), brain),
-        slices.cuts(lesions.astype(float), brain, "z")[1:4],
-    )
-    names, states = list(dict.fromkeys(summary["method"])), list(dict.fromkeys(summary["state"]))
-    many, networks = (
-        int(summary["subjects"].max()),
-        summary.groupby("state", sort=False)["networks"].max(),
-    )
-    notes = [
-        f"Maps of {' '.join(filter(None, scan))}: the 5 % of brain voxels highest in size, each map on its own scale, full colour at "
-        "its 99.9 % quantile. Green: outline of the lesion mask.",
-        "Right: share of lesion voxels among the n highest voxels of the brain, n the lesions' size; "
-        f"mean of {many} subjects with 95 % interval (bootstrap of subjects). Slopes (gradient, SmoothGrad, guided backpropagation) "
-        "are ranked by size, others by value. Dashed: chance. +: the paired difference to random weights has its interval above 0.",
-        f"Networks: {', '.join(f'{state} {count}' for state, count in networks.items())}; another draw of random weights has another "
-        "share, which no interval over subjects tells.",
-        slices.HOW,
-    ]
-    left, across, high = 1.35, 2.4, 1.05
-    figure, bottom = sheet.sheet(
-        left + across * len(states) + 3.1,
-        high * len(names) + 0.65,
-        title,
-        notes,
-        synthetic,
-        notice=True,
-    )
-    for below, method in enumerate(names):
-        y = bottom + 0.4 + high * (len(names) - 1 - below)
-        sheet.text(
-            figure,
-            left - 0.1,
-            y + high / 2,
-            NAMES.get(method, method.replace("_", " ")),
-            ha="right",
-            va="center",
-        )
-        for at, state in enumerate(states):
-            if below == 0:
-                sheet.text(figure, left + across * (at + 0.5), y + high + 0.08, state, ha="center")
-            values, scale = _scaled(folder / drawn[method, state], brain)
-            shown = slices.Row("", "", backdrop, values, "z", cuts, scale, lesions)
-            slices.draw_row(
-                shown, sheet.place(figure, left + across * at, y, across - 0.1, high - 0.05)
-            )
-        axes = sheet.place(figure, left + across * len(states) + 1.15, y + 0.08, 1.75, high - 0.16)
+        reason = f"Nothing to draw: {reason or 'no scan has a lesion in its mask.'}"
+        return sheet.nothing_to_draw(title, reason, synthetic=synthetic, notice=True)
+    mapped = scans.dropna(subset=["path"])
+    first = mapped.iloc[0]
+    row = prepared.row(first["participant_id"], first["session_id"])
+    paths = _paths(mapped, first, folder)
+    method_names = list(summary["method"].unique())
+    states = list(summary["state"].unique())
+    body = _LINE_HEIGHT * len(method_names) + 0.65
+    width = _LEFT + _MAP_WIDTH * len(states) + _CHART_ROOM
+    notes = _notes(summary, first)
+    figure, bottom = sheet.sheet(width, body, title, notes, synthetic, notice=True)
+    y = bottom + body - 0.25
+    for index, state in enumerate(states):
+        middle = _LEFT + _MAP_WIDTH * (index + 0.5)
+        sheet.text(figure, middle, y + 0.08, state, ha="center")
+    scan = _Scan(prepared, row)
+    limit = 1.05 * max(summary["high"].max(), summary["chance"].max())
+    chart_left = _LEFT + _MAP_WIDTH * len(states) + 1.15
+    for method in method_names:
+        y -= _LINE_HEIGHT
+        name = NAMES.get(method, method.replace("_", " "))
+        middle = y + _LINE_HEIGHT / 2
+        sheet.text(figure, _LEFT - 0.1, middle, name, ha="right", va="center")
+        for index, state in enumerate(states):
+            x = _LEFT + _MAP_WIDTH * index
+            axes = sheet.place(figure, x, y, _MAP_WIDTH - 0.1, _LINE_HEIGHT - 0.05)
+            scan.draw(axes, paths[method, state])
+        axes = sheet.place(figure, chart_left, y + 0.08, 1.75, _LINE_HEIGHT - 0.16)
         _shares(axes, summary[summary["method"] == method], states)
-        if below < len(names) - 1:
+        axes.set_xlim(0, limit)
+        if method != method_names[-1]:
             axes.set_xticklabels([])
-        axes.set_xlim(0, 1.05 * max(summary["high"].max(), summary["chance"].max()))
     axes.set_xlabel("share of lesion voxels", fontsize=7)
     return figure, summary
 
 
-def _scaled(path, brain):
-    """A map in units of its own 99.9 % quantile, and its colours."""
-    values = images.to_grid(images.load(path))
-    sizes = np.abs(values[brain])
-    top = max(float(np.quantile(sizes, 0.999)), 1e-30)
-    return values / top, slices.Scale(
-        slices.SYMMETRIC, max(float(np.quantile(sizes, SHOWN)) / top, 1e-6), -1.0, 1.0, ""
-    )
+class _Scan:
+    """A scan with its lesions, on which maps are drawn."""
+
+    def __init__(self, prepared, row: int):
+        self.brain = prepared.brain(row)
+        self.lesions = prepared.lesions(row)
+        self.backdrop = slices.backdrop(prepared.image(row), self.brain)
+        five_cuts = slices.cuts(self.lesions.astype(float), self.brain, "z")
+        self.cuts = five_cuts[1:4]
+
+    def draw(self, axes, path) -> None:
+        """Draw a map in units of its own full colour."""
+        values = images.to_grid(images.load(path))
+        magnitude = np.abs(values[self.brain])
+        threshold, full = np.quantile(magnitude, [slices.SHOWN_QUANTILE, slices.FULL_QUANTILE])
+        full = max(float(full), SMALLEST)
+        threshold = max(float(threshold) / full, 1e-6)
+        scale = slices.Scale(slices.SYMMETRIC, threshold, -1.0, 1.0, "")
+        row = slices.Row(
+            label="",
+            colour="",
+            backdrop=self.backdrop,
+            values=values / full,
+            axis="z",
+            cuts=self.cuts,
+            scale=scale,
+            outline=self.lesions,
+        )
+        slices.draw_row(row, axes)
+
+
+def _paths(mapped: pd.DataFrame, scan: pd.Series, folder) -> dict:
+    """(method, state) to the map of a scan."""
+    is_subject = mapped["participant_id"] == scan["participant_id"]
+    is_session = mapped["session_id"] == scan["session_id"]
+    of_scan = mapped[is_subject & is_session].drop_duplicates(["state", "method"])
+    paths = {}
+    for entry in of_scan.to_dict("records"):
+        key = entry["method"], entry["state"]
+        paths[key] = Path(folder) / entry["path"]
+    return paths
+
+
+def _notes(summary: pd.DataFrame, scan: pd.Series) -> list[str]:
+    name = f"{scan['participant_id']} {scan['session_id']}".strip()
+    n_subjects = int(summary["subjects"].max())
+    by_state = summary.groupby("state", sort=False)["networks"].max()
+    networks = ", ".join(f"{state} {number}" for state, number in by_state.items())
+    return [
+        f"Maps of {name}: coloured are the 5 % of brain voxels of the highest magnitude, each map "
+        "on its own scale with the full colour at its 99.9 % quantile. Green: outline of the "
+        "lesion mask.",
+        "Right: share of lesion voxels among the n highest voxels of the brain, where n is the "
+        f"number of lesion voxels; mean of {n_subjects} subjects with 95 % interval (bootstrap of "
+        "subjects). Gradients (gradient, SmoothGrad, guided backpropagation) are ranked by "
+        "magnitude, other maps by value. Dashed: chance. +: the paired difference to random "
+        "weights has its interval above 0.",
+        "A method that finds as many lesion voxels with random weights shows where the scan is "
+        "bright, not what the network has learnt.",
+        f"Networks: {networks}. Another draw of random weights has another share; the intervals "
+        "over subjects do not include this variation.",
+        slices.ORIENTATION,
+    ]
 
 
 def _shares(axes, rows: pd.DataFrame, states: list) -> None:
-    for place, state in enumerate(states):
-        row, colour = rows[rows["state"] == state].iloc[0], COLOURS.get(state, "#000000")
-        axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=1)
-        axes.plot(row["share"], place, "o", ms=4, color=colour)
+    """Draw the share of lesion voxels of one method on networks in every state."""
+    colours = {state: COLOURS.get(state, "#000000") for state in states}
+    layout = marks.Layout("state", states, "state", colours, spread=0)
+    marks.points(axes, rows.assign(mean=rows["share"]), layout)
+    right_edge = axes.get_yaxis_transform()
+    for position, state in enumerate(states):
+        row = rows[rows["state"] == state].iloc[0]
         if row["difference_low"] > 0:
-            axes.text(
-                1.02, place, "+", transform=axes.get_yaxis_transform(), va="center", fontsize=8
-            )
-    axes.axvline(rows["chance"].iloc[0], ls="--", lw=0.7, color="#999999")
-    axes.set(ylim=(len(states) - 0.5, -0.5), yticks=range(len(states)), yticklabels=states)
+            axes.text(1.02, position, "+", transform=right_edge, va="center", fontsize=8)
+    axes.axvline(rows["chance"].iloc[0], ls="--", lw=0.7, color=sheet.REFERENCE)
+    axes.set_ylim(len(states) - 0.5, -0.5)
     axes.tick_params(labelsize=6.5)

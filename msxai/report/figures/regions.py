@@ -1,25 +1,41 @@
-"""Figures of regions: lesion volume by tract, relevance by tract and by grey-matter area, and with the lesions filled."""
+"""Figures of regions: lesion volume by tract, relevance by tract and area, and after filling."""
 
 import numpy as np
 import pandas as pd
 
 from msxai.base import statistics
-from msxai.report.figures import sheet
-from msxai.report.figures.sheet import CONTROL, PATIENT
+from msxai.report.figures import marks, sheet
 
-GROUPS = {1: ("patients", PATIENT, -0.2), 0: ("controls", CONTROL, 0.2)}
-SCALES = {"sum": "relevance (logit)", "density": "relevance per voxel (logit)"}
-BARS = "Bars: mean of subjects with 95 % interval (bootstrap of subjects within each group)."
+__all__ = ["areas", "lesion_volumes", "summary", "tracts", "with_without"]
+
+GROUPS = {1: "patients", 0: "controls"}
+COLOURS = {"patients": sheet.PATIENT, "controls": sheet.CONTROL}
+SIGNS = ("net", "positive")
+UNITS = {"sum": "relevance (logit)", "density": "relevance per voxel (logit)"}
+MEASURES = {"sum": "whole tract", "density": "per voxel"}
+VERSIONS = {"with": sheet.PATIENT, "filled": "#777777"}
+VERSION_NAMES = {"with": "lesions kept", "filled": "lesions filled"}
+BARS = "Bars: mean over subjects. Lines: 95 % interval (bootstrap of subjects within each group)."
+SIGNIFICANT = 0.05  # family-wise
+VOLUME_TICKS = (0, 10, 100, 1000, 10000)  # mm³
+
+# Inches.
+_TRACT_HEIGHT = 0.25
+_AREA_HEIGHT = 0.17
+_ROOM = 0.9
+_BOTTOM = 0.5
 
 
 def summary(table: pd.DataFrame, value: str, seed: int = 0) -> pd.DataFrame:
-    """Mean of subjects by region and group with its 95 % bootstrap interval; visits of a subject are averaged first.
+    """Average a measure over subjects by region and group, with its 95 % bootstrap interval.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        participant_id, label, region and `value`, one row a scan and region.
+        participant_id, label, region and `value`, one row a scan and region. Visits of a subject
+        are averaged first.
     value : str
+        Column to average.
     seed : int
         Of the bootstrap.
 
@@ -28,63 +44,61 @@ def summary(table: pd.DataFrame, value: str, seed: int = 0) -> pd.DataFrame:
     pandas.DataFrame
         region, label, subjects, mean, low, high.
     """
-    rows = []
+    parts = []
     for label, group in table.dropna(subset=["label"]).groupby("label"):
         wide = group.pivot_table(value, "participant_id", "region", sort=False)
-        weights = statistics.bootstrap_weights(np.zeros(len(wide)), seed) / len(wide)
-        low, high = np.quantile(weights @ wide.to_numpy(), [0.025, 0.975], axis=0)
-        rows.append(
-            pd.DataFrame(
-                {
-                    "region": wide.columns,
-                    "label": int(label),
-                    "subjects": len(wide),
-                    "mean": wide.mean().to_numpy(),
-                    "low": low,
-                    "high": high,
-                }
-            )
-        )
-    return pd.concat(rows, ignore_index=True)
+        low, high = statistics.bootstrap_mean_interval(wide.to_numpy(), seed)
+        part = pd.DataFrame({"region": wide.columns, "label": int(label)})
+        mean = wide.mean().to_numpy()
+        parts.append(part.assign(subjects=len(wide), mean=mean, low=low, high=high))
+    return pd.concat(parts, ignore_index=True)
 
 
 @sheet.drawn
 def lesion_volumes(table: pd.DataFrame, reason: str = "", seed: int = 0, *, synthetic: bool):
-    """Lesion volume of each white-matter tract: violins of subjects, patients and controls.
+    """Draw the lesion volume of each white-matter tract in patients and in controls.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        participant_id, label, atlas, region, volume (mm3); the rows of atlas "tracts" are drawn.
+        participant_id, label, atlas, region, volume (mm³); the rows of atlas "tracts" are drawn.
     reason : str
         Why there is nothing to draw.
     seed : int
         Of the bootstrap.
     synthetic : bool
         Mark the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    pandas.DataFrame
+        `summary` of the volumes.
     """
-    title, table = "Lesion volume by white-matter tract", table[table["atlas"] == "tracts"]
+    title = "Lesion volume by white-matter tract"
+    table = table[table["atlas"] == "tracts"]
     if table.empty:
-        return sheet.words(
-            title, f"Nothing to draw: {reason or 'no scan has a lesion mask.'}", synthetic
-        )
+        reason = f"Nothing to draw: {reason or 'no scan has a lesion mask.'}"
+        return sheet.nothing_to_draw(title, reason, synthetic=synthetic)
     source = summary(table, "volume", seed)
-    names = _order(source)
+    layout = _layout(_descending(source))
     notes = [
-        "Violins and dots: subjects, on a scale of log(1 + mm³). Black: mean with 95 % interval (bootstrap of subjects)."
+        "Dots: subjects. Violins: their distribution. Black: mean with 95 % interval (bootstrap of "
+        "subjects within each group). The axis is logarithmic: log(1 + mm³)."
     ]
-    figure, bottom = sheet.sheet(8.5, 0.27 * len(names) + 0.7, title, notes, synthetic)
-    axes = sheet.place(figure, 2.6, bottom + 0.5, 4.6, 0.27 * len(names))
-    _violins(axes, table, "volume", names, np.log1p)
-    _means(
-        axes,
-        source.assign(**{name: np.log1p(source[name]) for name in ("mean", "low", "high")}),
-        names,
-        "black",
-    )
-    ticks = np.array([0, 10, 100, 1000, 10000])
-    axes.set_xticks(np.log1p(ticks), [f"{tick:,}" for tick in ticks])
-    _finish(axes, names, "lesion volume (mm³)", source, legend=True)
+    height = 0.27 * len(layout.order)
+    figure, bottom = sheet.sheet(8.5, height + 0.7, title, notes, synthetic)
+    axes = sheet.place(figure, 2.6, bottom + _BOTTOM, 4.6, height)
+    subjects = _subjects(table, "volume")
+    subjects["volume"] = np.log1p(subjects["volume"])
+    means = _named(source)
+    means[["mean", "low", "high"]] = np.log1p(means[["mean", "low", "high"]])
+    marks.violins(axes, subjects, "volume", layout)
+    marks.points(axes, means, layout, size=2.5, colour="black")
+    _label_rows(axes, layout.order)
+    _label_axis(axes, "lesion volume (mm³)")
+    axes.set_xticks(np.log1p(VOLUME_TICKS), [f"{tick:,}" for tick in VOLUME_TICKS])
+    marks.squares_legend(axes, layout)
     return figure, source
 
 
@@ -92,7 +106,9 @@ def lesion_volumes(table: pd.DataFrame, reason: str = "", seed: int = 0, *, synt
 def tracts(
     table: pd.DataFrame, tests: pd.DataFrame, reason: str = "", seed: int = 0, *, synthetic: bool
 ):
-    """Relevance by white-matter tract, patients and controls: net (as the original showed) and positive, absolute and by size.
+    """Draw the relevance of each white-matter tract in patients and in controls.
+
+    Net relevance (as in the paper) and positive relevance, of the whole tract and per voxel.
 
     Parameters
     ----------
@@ -102,80 +118,93 @@ def tracts(
         `msxai.regions.region_statistics.compare`.
     reason, seed, synthetic
         As in `lesion_volumes`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    pandas.DataFrame
+        `summary` by sign and measure, with the family-wise p of the sum.
     """
-    title, table = "Relevance by white-matter tract", table[table["atlas"] == "tracts"]
+    title = "Relevance by white-matter tract"
+    table = table[table["atlas"] == "tracts"]
     if table.empty:
-        return sheet.words(title, f"Nothing to draw: {reason}", synthetic, notice=True)
-    panels = [(sign, measure) for sign in ("net", "positive") for measure in SCALES]
-    source = pd.concat(
-        [
-            summary(table[table["sign"] == sign], measure, seed).assign(sign=sign, measure=measure)
-            for sign, measure in panels
-        ]
-    )
+        reason = f"Nothing to draw: {reason}"
+        return sheet.nothing_to_draw(title, reason, synthetic=synthetic, notice=True)
+    panels = [(sign, measure) for sign in SIGNS for measure in MEASURES]
+    source = _summaries(table, panels, seed)
     source = _with_p(source, tests, "tracts")
-    names = _order(source[(source["sign"] == "positive") & (source["measure"] == "sum")])
+    ordering = source[(source["sign"] == "positive") & (source["measure"] == "sum")]
+    layout = _layout(_descending(ordering))
     notes = [
         BARS,
-        "★: patients and controls differ at family-wise p < .05 (permuted labels, max-T over all tracts).",
+        "★: patients and controls differ at family-wise p < 0.05 (permuted labels, max-T over all "
+        "tracts).",
     ]
-    height = 0.25 * len(names)
-    figure, bottom = sheet.sheet(12.2, height + 0.9, title, notes, synthetic, notice=True)
-    for at, (sign, measure) in enumerate(panels):
-        axes = sheet.place(
-            figure,
-            2.3 + 2.15 * at,
-            bottom + 0.5,
-            1.85,
-            height,
-            title=f"{sign}, {'absolute' if measure == 'sum' else 'by size'}",
-        )
+    height = _TRACT_HEIGHT * len(layout.order)
+    figure, bottom = sheet.sheet(12.2, height + _ROOM, title, notes, synthetic, notice=True)
+    left = 2.3
+    for sign, measure in panels:
+        heading = f"{sign}, {MEASURES[measure]}"
+        axes = sheet.place(figure, left, bottom + _BOTTOM, 1.85, height, title=heading)
         part = source[(source["sign"] == sign) & (source["measure"] == measure)]
-        _bars(axes, part, names)
-        _finish(axes, names, SCALES[measure], part, named=at == 0, legend=at == 3)
+        marks.bars(axes, _named(part), layout)
+        _label_rows(axes, layout.order, named=axes is figure.axes[0])
+        _label_axis(axes, UNITS[measure], n_ticks=3)
+        _stars(axes, part, layout.order)
+        left += 2.15
+    marks.squares_legend(axes, layout)
     return figure, source
 
 
 @sheet.drawn
 def areas(table: pd.DataFrame, tests: pd.DataFrame, seed: int = 0, *, synthetic: bool):
-    """Relevance by grey-matter area: dots (mean with interval) and, beside them, violins of subjects; positive relevance.
+    """Draw the relevance of each grey-matter area: means of groups, and single subjects.
 
     Parameters
     ----------
     table, tests, seed, synthetic
         As in `tracts`; the rows of atlas "areas" are drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    pandas.DataFrame
+        `summary` by sign, with the family-wise p.
     """
-    title, table = "Relevance by grey-matter area", table[table["atlas"] == "areas"]
+    title = "Relevance by grey-matter area"
+    table = table[table["atlas"] == "areas"]
     if table.empty:
-        return sheet.words(title, "Nothing to draw: no heatmap.", synthetic, notice=True)
-    panels = [("net", "sum"), ("positive", "sum")]
-    source = pd.concat(
-        [
-            summary(table[table["sign"] == sign], measure, seed).assign(sign=sign, measure=measure)
-            for sign, measure in panels
-        ]
-    )
+        reason = "Nothing to draw: no heatmap."
+        return sheet.nothing_to_draw(title, reason, synthetic=synthetic, notice=True)
+    source = _summaries(table, [(sign, "sum") for sign in SIGNS], seed)
     source = _with_p(source, tests, "areas")
-    names = _order(source[source["sign"] == "positive"])
+    layout = _layout(_descending(source[source["sign"] == "positive"]))
     notes = [
-        f"{len(names)} areas of Neuromorphometrics without side that are grey matter; the paper counts 69.",
-        "Dots: mean of subjects with 95 % interval (bootstrap of subjects within each group). Violins: subjects, positive relevance.",
-        "★: patients and controls differ at family-wise p < .05 (permuted labels, max-T over all areas).",
+        f"{len(layout.order)} grey-matter areas of Neuromorphometrics, left and right together; "
+        "the paper counts 69.",
+        "Left and middle: mean over subjects with 95 % interval (bootstrap of subjects within each "
+        "group). Right: subjects (dots) and their distribution (violins).",
+        "★: patients and controls differ at family-wise p < 0.05 (permuted labels, max-T over all "
+        "areas).",
     ]
-    height = 0.17 * len(names)
-    figure, bottom = sheet.sheet(10.5, height + 0.9, title, notes, synthetic, notice=True)
-    for at, (sign, measure) in enumerate(panels):
-        axes = sheet.place(
-            figure, 2.4 + 2.35 * at, bottom + 0.5, 2.1, height, title=f"{sign}: mean"
-        )
+    height = _AREA_HEIGHT * len(layout.order)
+    figure, bottom = sheet.sheet(10.5, height + _ROOM, title, notes, synthetic, notice=True)
+    left = 2.4
+    for sign in SIGNS:
+        heading = f"{sign}: mean"
+        axes = sheet.place(figure, left, bottom + _BOTTOM, 2.1, height, title=heading)
         part = source[source["sign"] == sign]
-        _means(axes, part, names)
-        _finish(axes, names, SCALES[measure], part, named=at == 0)
-    axes = sheet.place(
-        figure, 2.4 + 2.35 * 2, bottom + 0.5, 2.1, height, title="positive: subjects"
-    )
-    _violins(axes, table[table["sign"] == "positive"], "sum", names)
-    _finish(axes, names, SCALES["sum"], source.assign(p_fwe=1.0), named=False, legend=True)
+        marks.points(axes, _named(part), layout, size=2.5)
+        _label_rows(axes, layout.order, named=axes is figure.axes[0])
+        _label_axis(axes, UNITS["sum"], n_ticks=3)
+        _stars(axes, part, layout.order)
+        left += 2.35
+    axes = sheet.place(figure, left, bottom + _BOTTOM, 2.1, height, title="positive: subjects")
+    subjects = _subjects(table[table["sign"] == "positive"], "sum")
+    marks.violins(axes, subjects, "sum", layout)
+    _label_rows(axes, layout.order, named=False)
+    _label_axis(axes, UNITS["sum"])
+    marks.squares_legend(axes, layout)
     return figure, source
 
 
@@ -190,172 +219,150 @@ def with_without(
     *,
     synthetic: bool,
 ):
-    """Patients' relevance with lesions (left) and with the lesions filled (right), mirrored bars over the top tracts.
+    """Draw patients' relevance by tract with their lesions, and with the lesions filled.
 
     Parameters
     ----------
     table, filled : pandas.DataFrame
-        `msxai.regions.regional_relevance.relevance` of the variant on untouched and of that on lesion-filled scans, the same subjects.
+        `msxai.regions.regional_relevance.relevance` of the model of original scans and of the
+        model of lesion-filled scans; the same subjects.
     tests : pandas.DataFrame
-        `msxai.base.permutation.paired` of their differences for net and positive: sign, region, p_fwe, over all tracts.
+        `msxai.base.permutation.paired` of their differences for net and positive relevance: sign,
+        region, p_fwe, over all tracts.
     reason, seed, synthetic
         As in `lesion_volumes`.
     top : int
-        Tracts shown: those of the highest positive relevance over both variants, which decides nothing about their difference; the tests
-        are over all tracts.
+        Tracts shown: those of the highest positive relevance over both models, a choice that does
+        not depend on their difference.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    pandas.DataFrame
+        `summary` of all tracts by sign and lesions ("with", "filled"), with the family-wise p.
     """
     title = "Relevance with and without lesions, patients"
-    table, filled = (
-        one[(one["atlas"] == "tracts") & (one["label"] == 1)] if len(one) else one
-        for one in (table, filled)
-    )
-    if not len(table) or not len(filled):
-        return sheet.words(title, f"Nothing to draw: {reason}", synthetic, notice=True)
-    parts = [
-        summary(one[one["sign"] == sign], "sum", seed).assign(sign=sign, lesions=name)
-        for sign in ("net", "positive")
-        for name, one in (("with", table), ("filled", filled))
-    ]
-    source = pd.concat(parts).merge(
-        tests[["sign", "region", "p_fwe"]], on=["sign", "region"], how="left"
-    )
-    best = (
-        source[source["sign"] == "positive"]
-        .groupby("region")["mean"]
-        .sum()
-        .sort_values(ascending=False)
-    )
-    names = list(best.index[:top])
+    kept_rows = _patients(table)
+    filled_rows = _patients(filled)
+    if kept_rows.empty or filled_rows.empty:
+        reason = f"Nothing to draw: {reason}"
+        return sheet.nothing_to_draw(title, reason, synthetic=synthetic, notice=True)
+    versions = {"with": kept_rows, "filled": filled_rows}
+    parts = []
+    for sign in SIGNS:
+        for version, rows in versions.items():
+            part = summary(rows[rows["sign"] == sign], "sum", seed)
+            parts.append(part.assign(sign=sign, lesions=version))
+    p_values = tests[["sign", "region", "p_fwe"]]
+    source = pd.concat(parts).merge(p_values, on=["sign", "region"], how="left")
+    names = _most_relevant(source, top)
     notes = [
-        BARS,
-        f"The {len(names)} tracts of the highest positive relevance over both.",
-        "★: the paired difference has family-wise p < .05 (signs flipped, max-T over all tracts).",
+        f"{BARS} Shown are the {len(names)} tracts of the highest positive relevance over both.",
+        "Relevance depends on the lesions where the bar is shorter once they are filled.",
+        "★: the paired difference has family-wise p < 0.05 (signs flipped, max-T over all tracts).",
     ]
     height = 0.27 * len(names)
-    figure, bottom = sheet.sheet(9, height + 0.9, title, notes, synthetic, notice=True)
-    for at, sign in enumerate(("net", "positive")):
+    figure, bottom = sheet.sheet(9, height + _ROOM, title, notes, synthetic, notice=True)
+    left = 2.4
+    for sign in SIGNS:
         part = source[source["sign"] == sign]
-        for side, (name, colour) in enumerate(
-            (("with", PATIENT), ("filled", "#777777"))
-        ):  # each grows from the middle
-            axes = sheet.place(
-                figure,
-                2.4 + 3.3 * at + 1.65 * side,
-                bottom + 0.5,
-                1.35,
-                height,
-                title=f"{sign}, {name}",
-            )
-            rows = part[part["lesions"] == name].set_index("region").loc[names]
-            error = np.c_[rows["mean"] - rows["low"], rows["high"] - rows["mean"]].T.clip(0)
-            axes.barh(
-                np.arange(len(names)),
-                rows["mean"],
-                0.7,
-                color=colour,
-                xerr=error,
-                error_kw={"lw": 0.7},
-            )
-            axes.axvline(0, color="black", lw=0.5)
-            axes.set_xlim(
-                min(part["low"].min(), 0) * 1.05, max(part["high"].max(), 0) * 1.05 + 1e-12
-            )
-            _finish(
-                axes,
-                names,
-                SCALES["sum"],
-                part if side else part.assign(p_fwe=1.0),
-                named=not at + side,
-            )
-            if not side:
-                axes.invert_xaxis()
+        pair = []
+        for version in VERSIONS:
+            heading = f"{sign},\n{VERSION_NAMES[version]}"
+            axes = sheet.place(figure, left, bottom + _BOTTOM - 0.1, 1.35, height, title=heading)
+            _version_bars(axes, part[part["lesions"] == version], version, names)
+            _label_rows(axes, names, named=axes is figure.axes[0])
+            _label_axis(axes, UNITS["sum"], n_ticks=3)
+            pair.append(axes)
+            left += 1.65
+        _mirror(pair, part[part["region"].isin(names)])
+        _stars(pair[1], part, names)
     return figure, source
 
 
-def _order(source: pd.DataFrame) -> list:
-    return list(source.groupby("region")["mean"].max().sort_values(ascending=False).index)
+def _layout(names: list[str]) -> marks.Layout:
+    return marks.Layout("region", names, "group", COLOURS)
+
+
+def _named(source: pd.DataFrame) -> pd.DataFrame:
+    """Groups by their names in place of their labels."""
+    return source.assign(group=source["label"].map(GROUPS))
+
+
+def _subjects(table: pd.DataFrame, value: str) -> pd.DataFrame:
+    """One row a subject and region: the mean over the subject's visits."""
+    by_subject = table.groupby(["label", "participant_id", "region"], sort=False)
+    return _named(by_subject[value].mean().reset_index())
+
+
+def _summaries(table: pd.DataFrame, panels: list, seed: int) -> pd.DataFrame:
+    parts = []
+    for sign, measure in panels:
+        part = summary(table[table["sign"] == sign], measure, seed)
+        parts.append(part.assign(sign=sign, measure=measure))
+    return pd.concat(parts)
+
+
+def _descending(source: pd.DataFrame) -> list[str]:
+    """Regions from the highest mean of any group to the lowest."""
+    highest = source.groupby("region")["mean"].max()
+    return list(highest.sort_values(ascending=False).index)
+
+
+def _most_relevant(source: pd.DataFrame, top: int) -> list[str]:
+    positive = source[source["sign"] == "positive"]
+    total = positive.groupby("region")["mean"].sum()
+    return list(total.sort_values(ascending=False).index[:top])
 
 
 def _with_p(source: pd.DataFrame, tests: pd.DataFrame, atlas: str) -> pd.DataFrame:
-    """Family-wise p beside each region; that of the density is that of the sum."""
+    """Add the family-wise p of each region; the density has the p of the sum."""
     if tests.empty:
         return source.assign(p_fwe=np.nan)
-    p = tests[(tests["atlas"] == atlas) & (tests["measure"] == "sum")][["sign", "region", "p_fwe"]]
-    return source.merge(p, on=["sign", "region"], how="left")
+    of_sum = tests[(tests["atlas"] == atlas) & (tests["measure"] == "sum")]
+    p_values = of_sum[["sign", "region", "p_fwe"]]
+    return source.merge(p_values, on=["sign", "region"], how="left")
 
 
-def _rows(part: pd.DataFrame, names: list, label: int) -> pd.DataFrame:
-    return part[part["label"] == label].set_index("region").reindex(names)
+def _patients(table: pd.DataFrame) -> pd.DataFrame:
+    if table.empty:
+        return table
+    return table[(table["atlas"] == "tracts") & (table["label"] == 1)]
 
 
-def _bars(axes, part: pd.DataFrame, names: list) -> None:
-    for label, (name, colour, shift) in GROUPS.items():
-        rows = _rows(part, names, label)
-        error = np.c_[rows["mean"] - rows["low"], rows["high"] - rows["mean"]].T.clip(0)
-        axes.barh(
-            np.arange(len(names)) + shift,
-            rows["mean"],
-            0.38,
-            color=colour,
-            xerr=error,
-            error_kw={"lw": 0.7},
-            label=name,
-        )
-    axes.axvline(0, color="black", lw=0.5)
+def _version_bars(axes, rows: pd.DataFrame, version: str, names: list[str]) -> None:
+    layout = marks.Layout("region", names, "lesions", {version: VERSIONS[version]})
+    marks.bars(axes, rows[rows["region"].isin(names)], layout)
 
 
-def _means(axes, part: pd.DataFrame, names: list, colour=None) -> None:
-    for label, (name, own, shift) in GROUPS.items():
-        rows, places = _rows(part, names, label), np.arange(len(names)) + shift
-        axes.hlines(places, rows["low"], rows["high"], color=colour or own, lw=1)
-        axes.plot(
-            rows["mean"], places, "o", ms=2.5, color=colour or own, label=None if colour else name
-        )
+def _mirror(pair: list, rows: pd.DataFrame) -> None:
+    """Give two axes the same limits and let the bars of the first grow to the left."""
+    lowest = min(0, rows["low"].min())
+    highest = max(0, rows["high"].max())
+    room = 1e-12  # also where all relevance is 0
+    for axes in pair:
+        axes.set_xlim(1.05 * lowest, 1.05 * highest + room)
+    pair[0].invert_xaxis()
 
 
-def _violins(axes, table: pd.DataFrame, value: str, names: list, scale=np.asarray) -> None:
-    for label, (name, colour, shift) in GROUPS.items():
-        rows = table[table["label"] == label]
-        if rows.empty:
-            continue
-        wide = scale(rows.pivot_table(value, "participant_id", "region")[names].to_numpy(float))
-        if len(wide) > 1:
-            drawn = axes.violinplot(
-                wide,
-                np.arange(len(names)) + shift,
-                orientation="horizontal",
-                widths=0.4,
-                showextrema=False,
-            )
-            for body in drawn["bodies"]:
-                body.set(facecolor=colour, alpha=0.35)
-        places = np.repeat(np.arange(len(names))[None] + shift, len(wide), 0)
-        axes.plot(wide.ravel(), places.ravel(), ".", ms=1.5, color=colour)
-        axes.plot([], [], "s", ms=5, color=colour, label=name)
+def _label_rows(axes, names: list[str], named: bool = True) -> None:
+    """Name the rows on the left, the first on top; `named` False leaves the names out."""
+    labels = names if named else [""] * len(names)
+    axes.set_yticks(range(len(names)), labels, fontsize=6.5)
+    axes.set_ylim(len(names) - 0.4, -0.6)
 
 
-def _finish(
-    axes, names: list, quantity: str, source: pd.DataFrame, named: bool = True, legend: bool = False
-) -> None:
-    """Names at the left, the first on top, and a star at the right of each that differs."""
-    axes.set_yticks(range(len(names)), names if named else [""] * len(names), fontsize=6.5)
-    axes.set(ylim=(len(names) - 0.4, -0.6))
+def _label_axis(axes, quantity: str, n_ticks: int | None = None) -> None:
     axes.set_xlabel(quantity, fontsize=7)
     axes.tick_params(axis="x", labelsize=6.5)
-    if legend:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.05, 1.0))
-    else:
-        axes.xaxis.get_major_locator().set_params(nbins=3)
-    for name in (
-        sorted(set(source.loc[source["p_fwe"] < 0.05, "region"]) & set(names))
-        if "p_fwe" in source
-        else ()
-    ):
-        axes.text(
-            1.0,
-            names.index(name),
-            "★",
-            transform=axes.get_yaxis_transform(),
-            fontsize=6,
-            va="center",
-        )
+    if n_ticks is not None:
+        axes.xaxis.get_major_locator().set_params(nbins=n_ticks)
+
+
+def _stars(axes, source: pd.DataFrame, names: list[str]) -> None:
+    """Mark regions of a significant difference on the right."""
+    significant = set(source.loc[source["p_fwe"] < SIGNIFICANT, "region"])
+    for row, name in enumerate(names):
+        if name in significant:
+            right_edge = axes.get_yaxis_transform()
+            axes.text(1.0, row, "★", transform=right_edge, fontsize=6, va="center")

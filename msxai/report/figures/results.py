@@ -1,12 +1,12 @@
 """Figures of the results: our numbers beside the paper's, and ROC curves."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 
 from msxai.base import statistics
 from msxai.report.figures import sheet
+
+__all__ = ["MEASURES", "results_table", "roc"]
 
 MEASURES = {
     "balanced_accuracy": "Balanced accuracy",
@@ -14,77 +14,103 @@ MEASURES = {
     "specificity": "Specificity",
     "auc": "AUC",
 }
+BOUNDS = ("min", "max", "low", "high")
+EMPTY = "–"
+CURVE = "#666666"
+BAND = "#CCCCCC"
 
 
 @sheet.drawn
 def results_table(scores: pd.DataFrame, paper: pd.DataFrame, *, synthetic: bool):
-    """Our results beside the paper's; models of the paper without a result of ours are there too.
+    """Tabulate our results beside the paper's; also the paper's models that have no result here.
 
     Parameters
     ----------
     scores : pandas.DataFrame
         `msxai.base.statistics.score_table`.
     paper : pandas.DataFrame
-        `msxai.base.statistics.paper_results`.
+        `msxai.base.paper_results.read`.
     synthetic : bool
         Mark the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    pandas.DataFrame
+        One row a model and measure, in %.
     """
     printed = paper[paper["section"] == "holdout"]
-    theirs = printed.set_index(["variant", "quantity"])[["mean", "low", "high"]]
     ours = scores.set_index("variant")
-    lines = [
-        ["", *itertools.chain.from_iterable((name, "") for name in MEASURES.values())],
-        ["", *["here", "paper"] * 4],
-    ]
+    theirs = printed.set_index(["variant", "quantity"])[["mean", "low", "high"]]
+    variants = list(dict.fromkeys([*ours.index, *printed["variant"]]))
+    upper = [""]
+    for name in MEASURES.values():
+        upper += [name, ""]
+    lines = [upper, ["", *["here", "paper"] * len(MEASURES)]]
     source = []
-    for variant in dict.fromkeys([*ours.index, *printed["variant"]]):
-        line = [
-            variant
-            + (f"\n{sheet.trials(ours.at[variant, 'trials'])}" if variant in ours.index else "")
-        ]
+    for variant in variants:
+        line = [_model_name(variant, ours)]
         for measure in MEASURES:
-            row = {"variant": variant, "measure": measure}
-            if variant in ours.index:
-                row["trials"] = ours.at[variant, "trials"]
-                row |= {
-                    key or "mean": 100 * ours.at[variant, measure + (key and f"_{key}")]
-                    for key in ("", "min", "max", "low", "high")
-                }
-            if (variant, measure) in theirs.index:
-                row |= theirs.loc[(variant, measure)].add_prefix("paper_").to_dict()
-            line += [
-                _score(row, "mean", "min", "max", "low", "high"),
-                _score(row, "paper_mean", "paper_low", "paper_high"),
-            ]
+            row = _result(variant, measure, ours, theirs)
+            line += [_our_score(row), _paper_score(row)]
             source.append(row)
         lines.append(line)
-    sizes = " and ".join(
-        f"{size} {name}" for name in ("patients", "controls") for size in [sheet.span(scores[name])]
-    )
+    patients = sheet.range_text(scores["patients"])
+    controls = sheet.range_text(scores["controls"])
     notes = [
-        f"Here: mean (lowest–highest trial: seed) and [95 % interval over subjects: sample]; {sizes}. –: not computed or printed.",
-        "Paper: mean (range) of 10 trials; 13 patients and 10 controls; doi:10.1016/j.nicl.2019.102003.",
+        "Here: mean of the trials (lowest to highest trial) and, below, the 95 % interval over "
+        f"subjects; {patients} patients and {controls} controls. –: not computed, or not printed.",
+        "Paper: mean (range) of 10 trials; 13 patients and 10 controls; "
+        "doi:10.1016/j.nicl.2019.102003.",
     ]
-    return sheet.grid(lines, 1.2, "Results on the holdout (%)", notes, synthetic), pd.DataFrame(
-        source
-    )
+    figure = sheet.grid(lines, 1.2, "Results on the holdout (%)", notes, synthetic)
+    return figure, pd.DataFrame(source)
 
 
-def _score(row: dict, mean: str, low: str, high: str, *interval) -> str:
-    """Mean (range) and, below, [interval]: what stands in the results table."""
-    if pd.isna(row.get(mean)):
-        return "–"
-    text = f"{row[mean]:.1f}"
-    if not pd.isna(row[low]) and (
-        not interval or row["trials"] != 1
-    ):  # the paper's trials are not ours
-        text += f" ({row[low]:.1f}–{row[high]:.1f})"
-    return text + ("\n[{:.1f}–{:.1f}]".format(*(row[key] for key in interval)) if interval else "")
+def _model_name(variant: str, ours: pd.DataFrame) -> str:
+    if variant not in ours.index:
+        return variant
+    number = ours.at[variant, "trials"]
+    return f"{variant}\n{sheet.trials(number)}"
+
+
+def _result(variant: str, measure: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> dict:
+    """Our numbers and the paper's, in %."""
+    row = {"variant": variant, "measure": measure}
+    if variant in ours.index:
+        row["trials"] = ours.at[variant, "trials"]
+        row["mean"] = 100 * ours.at[variant, measure]
+        for bound in BOUNDS:
+            row[bound] = 100 * ours.at[variant, f"{measure}_{bound}"]
+    if (variant, measure) in theirs.index:
+        printed = theirs.loc[(variant, measure)].add_prefix("paper_")
+        row |= printed.to_dict()
+    return row
+
+
+def _our_score(row: dict) -> str:
+    """Mean (range of trials) and, below, [interval]."""
+    if pd.isna(row.get("mean")):
+        return EMPTY
+    text = f"{row['mean']:.1f}"
+    if row["trials"] != 1 and not pd.isna(row["min"]):
+        text += f" ({row['min']:.1f}–{row['max']:.1f})"
+    return f"{text}\n[{row['low']:.1f}–{row['high']:.1f}]"
+
+
+def _paper_score(row: dict) -> str:
+    """Mean (range of trials)."""
+    if pd.isna(row.get("paper_mean")):
+        return EMPTY
+    text = f"{row['paper_mean']:.1f}"
+    if not pd.isna(row["paper_low"]):
+        text += f" ({row['paper_low']:.1f}–{row['paper_high']:.1f})"
+    return text
 
 
 @sheet.drawn
 def roc(predictions: pd.DataFrame, seed: int = 0, *, synthetic: bool):
-    """ROC curves: one panel a variant, trials thin, their mean thick with a band of one SD over trials, chance dashed.
+    """Draw ROC curves, one panel a model: every trial, their mean and a band of one SD.
 
     Parameters
     ----------
@@ -94,78 +120,80 @@ def roc(predictions: pd.DataFrame, seed: int = 0, *, synthetic: bool):
         Of the bootstrap that gives the interval.
     synthetic : bool
         Mark the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    pandas.DataFrame
+        `msxai.base.statistics.roc_band` of each model, with its AUC.
     """
     scores = statistics.score_table(predictions, seed)
     if scores.empty or scores["auc"].isna().all():
-        return sheet.words(
-            "ROC curves", "Nothing to draw: no labelled scans of both groups.", synthetic
-        )
-    across = min(len(scores), 4)
-    down = -(-len(scores) // across)
+        reason = "Nothing to draw: no labelled scans of both groups."
+        return sheet.nothing_to_draw("ROC curves", reason, synthetic=synthetic)
+    columns = min(len(scores), 4)
+    panels = sheet.in_panels(len(scores), columns)
+    n_lines = panels[-1][0] + 1
     notes = [
-        "Thin: trials. Thick, band: mean ± 1 SD over trials (seed). 95 %: interval of the mean AUC over subjects (sample)."
+        "Thin lines: trials. Thick line and band: mean ± 1 SD over trials (variation of the "
+        "training). 95 %: interval of the mean AUC over subjects (variation of the sample).",
+        "A model that is better than chance has its curve above the dashed line.",
     ]
-    title = (
-        f"ROC: {sheet.span(scores['patients'])} patients, {sheet.span(scores['controls'])} controls"
-    )
-    figure, bottom = sheet.sheet(max(0.5 + 2.4 * across, 5), 2.75 * down, title, notes, synthetic)
+    patients = sheet.range_text(scores["patients"])
+    controls = sheet.range_text(scores["controls"])
+    title = f"ROC: {patients} patients, {controls} controls"
+    width = max(0.5 + 2.4 * columns, 5)
+    figure, bottom = sheet.sheet(width, 2.75 * n_lines, title, notes, synthetic)
     source = []
-    for index, row in scores.iterrows():
-        labels, _, trials = statistics.trial_scores(
-            predictions[predictions["variant"] == row["variant"]]
-        )
+    for (_, row), (line, column) in zip(scores.iterrows(), panels, strict=True):
+        x = 0.55 + 2.4 * column
+        y = bottom + 2.75 * (n_lines - 1 - line) + 0.45
+        axes = sheet.place(figure, x, y, 1.95, 1.95, title=row["variant"], aspect="equal")
+        of_model = predictions[predictions["variant"] == row["variant"]]
+        labels, _, trials = statistics.trial_scores(of_model)
         band = statistics.roc_band(labels, trials)
-        source.append(
-            band.assign(
-                variant=row["variant"],
-                auc=row["auc"],
-                auc_low=row["auc_low"],
-                auc_high=row["auc_high"],
-            )
-        )
-        below, at = divmod(index, across)
-        axes = sheet.place(
-            figure, 0.55 + 2.4 * at, bottom + 2.75 * (down - 1 - below) + 0.45, 1.95, 1.95
-        )
-        x = band["false_positive_rate"]
-        axes.plot([0, 1], [0, 1], "--", color="#999999", lw=0.8)
-        axes.text(
-            0.42,
-            0.38,
-            "chance",
-            color="#777777",
-            rotation=45,
-            rotation_mode="anchor",
-            va="top",
-            fontsize=7,
-        )
-        if len(trials) > 1:
-            axes.fill_between(
-                x,
-                (band["mean"] - band["sd"]).clip(0),
-                (band["mean"] + band["sd"]).clip(upper=1),
-                color="#CCCCCC",
-                lw=0,
-            )
-        for name in [name for name in band if name.startswith("trial_")]:
-            axes.plot(np.r_[0, x], np.r_[0, band[name]], color="#666666", lw=0.6)
-        axes.plot(np.r_[0, x], np.r_[0, band["mean"]], color="black", lw=2)
-        spread = f" {row['auc_min']:.2f}–{row['auc_max']:.2f}" if len(trials) > 1 else ""
-        text = f"AUC {row['auc']:.2f}\n{sheet.trials(len(trials))}{spread}\n95 % {row['auc_low']:.2f}–{row['auc_high']:.2f}"
-        axes.text(
-            1,
-            0.03,
-            text,
-            ha="right",
-            va="bottom",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
-        )
-        axes.set(
-            title=row["variant"],
-            xlim=(-0.02, 1.02),
-            ylim=(-0.02, 1.02),
-            aspect="equal",
-            xlabel="1 − specificity",
-            ylabel="sensitivity" if at == 0 else "",
-        )
+        _roc_panel(axes, band, row, n_trials=len(trials))
+        if column == 0:
+            axes.set_ylabel("sensitivity")
+        aucs = row[["variant", "auc", "auc_low", "auc_high"]].to_dict()
+        source.append(band.assign(**aucs))
     return figure, pd.concat(source, ignore_index=True)
+
+
+def _roc_panel(axes, band: pd.DataFrame, row: pd.Series, n_trials: int) -> None:
+    _chance(axes)
+    x = band["false_positive_rate"]
+    if n_trials > 1:
+        lower = (band["mean"] - band["sd"]).clip(lower=0)
+        upper = (band["mean"] + band["sd"]).clip(upper=1)
+        axes.fill_between(x, lower, upper, color=BAND, lw=0)
+    for name in band.columns:
+        if name.startswith("trial_"):
+            _curve(axes, x, band[name], color=CURVE, lw=0.6)
+    _curve(axes, x, band["mean"], color="black", lw=2)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8}
+    axes.text(1, 0.03, _auc_text(row, n_trials), ha="right", va="bottom", bbox=box)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("1 − specificity")
+
+
+def _chance(axes) -> None:
+    axes.plot([0, 1], [0, 1], "--", color=sheet.REFERENCE, lw=0.8)
+    along = {"rotation": 45, "rotation_mode": "anchor", "va": "top"}
+    axes.text(0.42, 0.38, "chance", color="#777777", fontsize=7, **along)
+
+
+def _curve(axes, x, y, **look) -> None:
+    """A curve that starts at the origin."""
+    axes.plot(np.append(0, x), np.append(0, y), **look)
+
+
+def _auc_text(row: pd.Series, n_trials: int) -> str:
+    spread = ""
+    if n_trials > 1:
+        spread = f" {row['auc_min']:.2f}–{row['auc_max']:.2f}"
+    return (
+        f"AUC {row['auc']:.2f}\n{sheet.trials(n_trials)}{spread}\n"
+        f"95 % {row['auc_low']:.2f}–{row['auc_high']:.2f}"
+    )

@@ -1,7 +1,8 @@
-"""Rows of brain slices in neurological convention, with a map over the anatomy and its colour bar."""
+"""Rows of brain slices in neurological convention, with a map over the anatomy and a colour bar."""
 
-import itertools
-from collections import namedtuple
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -13,170 +14,338 @@ from nilearn import plotting
 from msxai.data import images
 from msxai.report.figures import sheet
 
+__all__ = [
+    "AXIAL",
+    "BACKDROP",
+    "FREQUENCY",
+    "ORIENTATION",
+    "OUTLINE",
+    "POSITIVE",
+    "SAGITTAL",
+    "SIGN",
+    "SYMMETRIC",
+    "Block",
+    "Row",
+    "Scale",
+    "backdrop",
+    "colour_bar",
+    "cuts",
+    "draw_row",
+    "mean_anatomy",
+    "nifti",
+    "relevance_scale",
+    "slice_sheet",
+    "threshold_note",
+    "voxels",
+]
+
 OUTLINE = "#4DFF88"
-SYMMETRIC, POSITIVE, FREQUENCY = (
-    "cold_hot",
-    "hot",
-    "plasma",
-)  # nilearn's and matplotlib's; dark at 0, as the backdrop is
+
+# Colour maps that are dark at 0, as the backdrop is.
+SYMMETRIC = "cold_hot"
+POSITIVE = "hot"
+FREQUENCY = "plasma"
+
 AXIAL = (-24, -10, 4, 18, 32, 46, 60)  # mm
-HOW = "MNI coordinates in mm; left of the picture = left of the brain (L)."
+ORIENTATION = "MNI coordinates in mm. The left of the picture is the left of the brain (L)."
+SAGITTAL = " In sagittal slices the right of the picture is the front of the brain."
 SIGN = ("Net", "Positive")
-SAGITTAL = " Sagittal slices: right = front."
 BACKDROP = {"vmin": 0, "vmax": 1, "dim": 0, "colorbar": False, "black_bg": True, "annotate": False}
-_BRAIN = {"x": 146, "y": 180, "z": 152}  # mm, about: what a row of slices needs in height
+
+SHOWN_QUANTILE = 0.95  # of the magnitudes in the brain: what lies below is not drawn
+FULL_QUANTILE = 0.999  # what lies above has the full colour
+SMALLEST = 1e-12  # limits of a map of zeros
+
+_BRAIN = {"x": 146, "y": 180, "z": 152}  # extent of a brain with its margin (mm)
+_ACROSS = {"x": "y", "y": "x", "z": "x"}  # horizontal axis of a slice
+_UP = {"x": "z", "y": "z", "z": "y"}  # vertical axis of a slice
+_TITLE_ROOM = 0.24  # inches
+_RIGHT = 0.95
+_GAP = 0.15
 
 
-Scale = namedtuple(
-    "Scale", "cmap threshold low high label"
-)  # colours; values of a size below `threshold` are not drawn
-Row = namedtuple(
-    "Row", "label colour backdrop values axis cuts scale outline", defaults=[None]
-)  # a row of slices of one map
+class Scale(NamedTuple):
+    """Colours of a map: values of a magnitude below `threshold` are not drawn."""
+
+    cmap: str
+    threshold: float
+    low: float
+    high: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of slices of one map: its label, what is drawn, and where it is cut (mm)."""
+
+    label: str
+    colour: str
+    backdrop: np.ndarray
+    values: np.ndarray
+    axis: str
+    cuts: tuple
+    scale: Scale
+    outline: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of slices under one title."""
+
+    title: str
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where blocks stand on a sheet (inches)."""
+
+    columns: int
+    left: float
+    width: float
+    row_heights: list
+    title_room: float
+
+    @property
+    def block_height(self) -> float:
+        return self.title_room + sum(self.row_heights)
+
+    def lines(self, n_blocks: int) -> int:
+        return math.ceil(n_blocks / self.columns)
 
 
 def mean_anatomy(prepared, rows) -> np.ndarray:
-    """Mean scan as a backdrop, scaled to 0..1, 0 where fewer than half of `rows` have brain; float32 of shape (96, 114, 96)."""
-    image, brain = np.zeros(images.SHAPE), np.zeros(images.SHAPE)
+    """Average scans as a backdrop for maps of groups.
+
+    Parameters
+    ----------
+    prepared : msxai.data.prepared.Prepared
+        Where the scans are.
+    rows : sequence of int
+        Which scans.
+
+    Returns
+    -------
+    ndarray of shape (96, 114, 96), float
+        From 0 to 1; 0 where fewer than half of the scans have brain.
+    """
+    total = np.zeros(images.SHAPE)
+    n_brains = np.zeros(images.SHAPE)
     for row in rows:
-        image += prepared.image(row)
-        brain += prepared.brain(row)
-    return backdrop(image, brain >= len(rows) / 2)
+        total += prepared.image(row)
+        n_brains += prepared.brain(row)
+    return backdrop(total, n_brains >= len(rows) / 2)
 
 
-def slice_sheet(
-    blocks: list,
-    titles: list,
-    width: float,
-    title: str,
-    notes: list,
-    synthetic: bool,
-    notice: bool = False,
-    columns: int = 2,
-):
-    """Draw blocks of rows of slices, each block under its title; one colour bar for all, or one a block where their scales differ."""
-    columns = min(columns, len(blocks))
-    left, right, gap = 0.75 if blocks[0][0].label else 0.1, 0.95, 0.15
-    across = (width - left - right - gap * (columns - 1)) / columns
-    high, wide = {"x": "z", "y": "z", "z": "y"}, {"x": "y", "y": "x", "z": "x"}
-    heights = [
-        across / len(row.cuts) * _BRAIN[high[row.axis]] / _BRAIN[wide[row.axis]]
-        for row in blocks[0]
-    ]
-    head = 0.24 if any(titles) else 0.05
-    high = head + sum(heights)
-    body = high * -(-len(blocks) // columns) + 0.05
-    figure, bottom = sheet.sheet(width, body, title, notes, synthetic, notice)
-    several = len({rows[0].scale for rows in blocks}) > 1
-    for index, (rows, name) in enumerate(zip(blocks, titles, strict=True)):
-        below, at = divmod(index, columns)
-        x, y = left + at * (across + gap), bottom + body - below * high - head
-        sheet.text(figure, x, y + 0.08, name)
-        if several:
-            colour_bar(
-                figure,
-                rows[0].scale,
-                width - right + 0.1,
-                y - sum(heights) + 0.1,
-                sum(heights) - 0.2,
-            )
-        for row, height in zip(rows, heights, strict=True):
-            y -= height
-            sheet.text(
-                figure,
-                x - 0.08,
-                y + height / 2,
-                row.label,
-                ha="right",
-                va="center",
-                color=row.colour or "black",
-            )
-            draw_row(row, sheet.place(figure, x, y, across, height))
-    if not several:
-        colour_bar(figure, blocks[0][0].scale, width - right + 0.1, bottom + body / 2 - 0.9, 1.8)
+def slice_sheet(blocks: list[Block], width: float, columns: int, **texts):
+    """Draw blocks of rows of slices, with one colour bar for all or one for each line of blocks.
+
+    Parameters
+    ----------
+    blocks : list of Block
+        All with as many rows.
+    width : float
+        Of the figure (inches).
+    columns : int
+        Blocks side by side, at most.
+    **texts
+        title, notes, synthetic, notice as in `msxai.report.figures.sheet.sheet`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    layout = _layout(blocks, width, columns)
+    body = layout.block_height * layout.lines(len(blocks)) + 0.05
+    figure, bottom = sheet.sheet(width, body, **texts)
+    bar_left = width - _RIGHT + 0.1
+    scales = {block.rows[0].scale for block in blocks}
+    panels = sheet.in_panels(len(blocks), layout.columns)
+    for block, (line, column) in zip(blocks, panels, strict=True):
+        x = layout.left + column * (layout.width + _GAP)
+        top = bottom + body - line * layout.block_height - layout.title_room
+        _draw_block(figure, block, layout, x, top)
+        if len(scales) > 1:
+            rows_height = sum(layout.row_heights)
+            bar_bottom = top - rows_height + 0.1
+            colour_bar(figure, block.rows[0].scale, bar_left, bar_bottom, rows_height - 0.2)
+    if len(scales) == 1:
+        colour_bar(figure, scales.pop(), bar_left, bottom + body / 2 - 0.9, 1.8)
     return figure
+
+
+def _layout(blocks: list[Block], width: float, columns: int) -> _Layout:
+    columns = min(columns, len(blocks))
+    rows = blocks[0].rows
+    left = 0.75 if rows[0].label else 0.1
+    gaps = _GAP * (columns - 1)
+    block_width = (width - left - _RIGHT - gaps) / columns
+    has_titles = any(block.title for block in blocks)
+    return _Layout(
+        columns=columns,
+        left=left,
+        width=block_width,
+        row_heights=[_row_height(row, block_width) for row in rows],
+        title_room=_TITLE_ROOM if has_titles else 0.05,
+    )
+
+
+def _row_height(row: Row, width: float) -> float:
+    slice_width = width / len(row.cuts)
+    up = _BRAIN[_UP[row.axis]]
+    across = _BRAIN[_ACROSS[row.axis]]
+    return slice_width * up / across
+
+
+def _draw_block(figure, block: Block, layout: _Layout, left: float, top: float) -> None:
+    sheet.text(figure, left, top + 0.08, block.title)
+    y = top
+    for row, height in zip(block.rows, layout.row_heights, strict=True):
+        y -= height
+        label = {"ha": "right", "va": "center", "color": row.colour or "black"}
+        sheet.text(figure, left - 0.08, y + height / 2, row.label, **label)
+        axes = sheet.place(figure, left, y, layout.width, height)
+        draw_row(row, axes)
 
 
 def draw_row(row: Row, axes) -> None:
     """Draw slices of one map over the anatomy into axes."""
     scale = row.scale
+    anatomy = nifti(row.backdrop)
+    cut_coords = list(row.cuts)
     display = plotting.plot_anat(
-        nifti(row.backdrop), display_mode=row.axis, cut_coords=list(row.cuts), axes=axes, **BACKDROP
+        anatomy, display_mode=row.axis, cut_coords=cut_coords, axes=axes, **BACKDROP
     )
     if np.abs(row.values).max() > scale.threshold:
-        display.add_overlay(
-            nifti(row.values),
-            threshold=scale.threshold,
-            cmap=scale.cmap,
-            vmin=scale.low,
-            vmax=scale.high,
-        )
+        limits = {"threshold": scale.threshold, "vmin": scale.low, "vmax": scale.high}
+        display.add_overlay(nifti(row.values), cmap=scale.cmap, **limits)
     if row.outline is not None and row.outline.any():
-        display.add_contours(nifti(row.outline), levels=[0.5], colors=[OUTLINE], linewidths=0.5)
+        mask = nifti(row.outline)
+        display.add_contours(mask, levels=[0.5], colors=[OUTLINE], linewidths=0.5)
     display.annotate(left_right=row.axis != "x", size=6)
 
 
 def colour_bar(figure, scale: Scale, left: float, bottom: float, height: float) -> None:
-    """A colour bar at a place in inches; small numbers by their power of ten, which stands in the label."""
-    power = int(np.floor(np.log10(scale.high))) if scale.high < 0.01 else 0
+    """Draw a colour bar at a position in inches; the label carries the power of small numbers."""
+    power = 0
+    label = scale.label
+    if scale.high < 0.01:
+        power = math.floor(math.log10(scale.high))
+        label = f"$10^{{{power}}}$ {label}"
     factor = 10.0**-power
-    colours = ScalarMappable(Normalize(scale.low * factor, scale.high * factor), scale.cmap)
-    bar = figure.colorbar(colours, cax=sheet.place(figure, left, bottom, 0.12, height))
-    bar.set_label((f"$10^{{{power}}}$ " if power else "") + scale.label, fontsize=7)
+    limits = Normalize(scale.low * factor, scale.high * factor)
+    axes = sheet.place(figure, left, bottom, 0.12, height)
+    bar = figure.colorbar(ScalarMappable(limits, scale.cmap), cax=axes)
+    bar.set_label(label, fontsize=7)
     bar.ax.tick_params(labelsize=7, length=2)
     bar.outline.set_linewidth(0.4)
 
 
 def relevance_scale(maps, brains, positive: bool) -> Scale:
-    """Colours that the highest 5 % of brain voxels of all `maps` get, full at the highest .1 %."""
+    """Choose colours for maps of relevance that are drawn together.
+
+    Parameters
+    ----------
+    maps : iterable of ndarray
+        Relevance (logit per voxel).
+    brains : list of ndarray of bool
+        The brain of each map, or one brain for all.
+    positive : bool
+        The maps hold positive relevance alone.
+
+    Returns
+    -------
+    Scale
+        The 5 % of brain voxels of the highest magnitude have a colour, the highest 0.1 % the full
+        one.
+    """
     maps = list(maps)
-    sizes = np.concatenate(
-        [
-            np.abs(values[brain])
-            for values, brain in itertools.zip_longest(maps, brains, fillvalue=brains[0])
-        ]
-    )
-    threshold, top = (
-        max(float(value), 1e-12)
-        for value in np.quantile(sizes if len(sizes) else [0], [0.95, 0.999])
-    )
-    top = max(top, threshold)
-    return Scale(
-        POSITIVE if positive else SYMMETRIC,
-        threshold,
-        0.0 if positive else -top,
-        top,
-        "logit per voxel",
-    )
+    if len(brains) == 1:
+        brains = brains * len(maps)
+    magnitudes = [np.zeros(0)]
+    for values, brain in zip(maps, brains, strict=True):
+        magnitudes.append(np.abs(values[brain]))
+    magnitudes = np.concatenate(magnitudes)
+    if not len(magnitudes):
+        magnitudes = np.zeros(1)
+    threshold, top = np.quantile(magnitudes, [SHOWN_QUANTILE, FULL_QUANTILE])
+    threshold = max(float(threshold), SMALLEST)
+    top = max(float(top), threshold)
+    if positive:
+        return Scale(POSITIVE, threshold, 0.0, top, "logit per voxel")
+    return Scale(SYMMETRIC, threshold, -top, top, "logit per voxel")
 
 
-def threshold_note(scale: Scale) -> str:
-    """What `relevance_scale` decided, in words."""
-    low, high = f"{scale.threshold:.1e}", f"{scale.high:.1e}"
-    return f"{SIGN[scale.low == 0]} relevance: the 5 % of brain voxels highest in size, from {low} logit on; full colour from {high}."
+def threshold_note(scale: Scale, voxels: str = "brain voxels") -> str:
+    """What `relevance_scale` decided, as a sentence of a caption."""
+    sign = SIGN[scale.low == 0]
+    return (
+        f"{sign} relevance: coloured are the 5 % of {voxels} of the highest magnitude, from "
+        f"{scale.threshold:.1e} logit on; the colour is full from {scale.high:.1e}."
+    )
 
 
 def nifti(values) -> nib.Nifti1Image:
-    """An array of the model's grid as an image."""
+    """Turn an array on the model's grid into an image."""
     return nib.Nifti1Image(np.asarray(values, "float32"), images.AFFINE)
 
 
 def backdrop(image, brain) -> np.ndarray:
-    """A scan scaled to .02..8 inside the brain between its 1st and 99.5th percentile (the brightest is left to the map), 0 outside."""
-    low, high = np.quantile(image[brain], [0.01, 0.995]) if brain.any() else (0, 1)
-    return np.where(brain, np.clip(0.8 * (image - low) / max(high - low, 1e-12), 0.02, 0.8), 0)
+    """Scale a scan for display below a map, which keeps the brightest tones.
+
+    Parameters
+    ----------
+    image : ndarray
+        Intensities.
+    brain : ndarray of bool, same shape
+        Where the brain is.
+
+    Returns
+    -------
+    ndarray
+        0.02 to 0.8 in the brain, from its 1st to its 99.5th percentile; 0 outside.
+    """
+    low, high = 0, 1
+    if brain.any():
+        low, high = np.quantile(image[brain], [0.01, 0.995])
+    contrast = max(high - low, SMALLEST)
+    scaled = 0.8 * (image - low) / contrast
+    return np.where(brain, np.clip(scaled, 0.02, 0.8), 0)
 
 
 def cuts(weights, brain, axis: str) -> tuple[int, ...]:
-    """Coordinates (mm) of the five heaviest slices across one axis, about 1 cm apart, none at the rim of the brain."""
-    area = brain.sum(axis=tuple({0, 1, 2} - {"xyz".index(axis)}), keepdims=True)
-    wide = nifti(np.where(area >= area.max() / 4, weights, 0))
-    return tuple(round(float(mm)) for mm in plotting.find_cut_slices(wide, axis, 5, spacing=5))
+    """Choose five slices across one axis that hold much of `weights`.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (96, 114, 96)
+        What the slices should show, at least 0.
+    brain : ndarray of bool, same shape
+        Slices at the rim of the brain are not chosen.
+    axis : str
+        "x", "y" or "z".
+
+    Returns
+    -------
+    tuple of int
+        Coordinates (mm), about 1 cm apart.
+    """
+    in_slice = tuple({0, 1, 2} - {"xyz".index(axis)})
+    area = brain.sum(axis=in_slice, keepdims=True)
+    is_wide = area >= area.max() / 4
+    eligible = nifti(np.where(is_wide, weights, 0))
+    coordinates = plotting.find_cut_slices(eligible, axis, 5, spacing=5)
+    return tuple(round(float(coordinate)) for coordinate in coordinates)
 
 
 def voxels(values, cuts) -> pd.DataFrame:
-    """Coordinates (mm) and values of the voxels that axial slices at `cuts` show."""
-    at = np.rint((np.array(cuts) - images.AFFINE[2, 3]) / images.AFFINE[2, 2]).astype(int)
-    x, y, z = np.nonzero(values[:, :, at])
-    mm = nib.affines.apply_affine(images.AFFINE, np.c_[x, y, at[z]]).round(1)
-    return pd.DataFrame(mm, columns=["x_mm", "y_mm", "z_mm"]).assign(value=values[x, y, at[z]])
+    """List the voxels that axial slices at `cuts` (mm) show: x_mm, y_mm, z_mm and value."""
+    step = images.AFFINE[2, 2]
+    origin = images.AFFINE[2, 3]
+    depths = np.rint((np.array(cuts) - origin) / step).astype(int)
+    x, y, slice_index = np.nonzero(values[:, :, depths])
+    z = depths[slice_index]
+    indices = np.column_stack([x, y, z])
+    coordinates = nib.affines.apply_affine(images.AFFINE, indices).round(1)
+    table = pd.DataFrame(coordinates, columns=["x_mm", "y_mm", "z_mm"])
+    return table.assign(value=values[x, y, z])
