@@ -530,6 +530,8 @@ def _newcombe(area: float, n_controls: int, n_patients: int, level: float) -> tu
     z = stats.norm.isf((1 - level) / 2)
     size = (n_controls + n_patients) / 2 - 1
     pairs = n_controls * n_patients
+    if pairs == 0:
+        return np.nan, np.nan
 
     def lower_bound(area):
         if area <= 1e-6:
