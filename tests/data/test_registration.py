@@ -18,9 +18,10 @@ from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import Cohort, from_images
 from msxai.data.prepared import PreparationOptions, Prepared
 from msxai.data.registration import alignment, brain_extraction, derivatives, registration
-from msxai.data.synthetic import phantom, template
+from msxai.data.synthetic import phantom, subject, template
 from msxai.regions import atlases
 
+REGISTERS = pytest.mark.long(reason="registers real or simulated heads, 75 s each")
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 COMMON = "longitudinal/patient01_study{}_FLAIR_to_common_space.txt"
 RAW = {1: "raw/patient01_study1_FLAIR.nii.gz", 2: "longitudinal/patient01_study2_FLAIR.nii.gz"}
@@ -75,6 +76,7 @@ def raw(open_ms, tmp_path_factory):
     return found
 
 
+@REGISTERS
 @pytest.mark.real
 @pytest.mark.parametrize(("scan", "least"), [(1, 0.955), (2, 0.955), ("T1w", 0.955)])
 def test_the_brain_of_a_raw_scan_is_the_published_one(raw, open_ms, scan, least):
@@ -101,6 +103,7 @@ def test_the_brain_of_a_raw_scan_is_the_published_one(raw, open_ms, scan, least)
     assert dice(expected & seen, (np.asarray(found.brain.dataobj) > 0) & seen) >= 0.96
 
 
+@REGISTERS
 @pytest.mark.real
 def test_the_brain_is_the_same_at_both_visits(raw, open_ms):
     """Two scans of other slices, each mask found by its own image: Dice .98; with the published mask each is at .96."""
@@ -110,6 +113,7 @@ def test_the_brain_is_the_same_at_both_visits(raw, open_ms):
     assert dice(moved, np.asarray(second.dataobj) > 0) >= 0.975
 
 
+@REGISTERS
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("scan", "wrong"), [(1, (12, 0, 0)), (2, (0, -12, 0)), ("T1w", (0, 0, 12))]
@@ -124,6 +128,7 @@ def test_a_wrong_transform_of_a_real_scan_is_flagged(raw, scan, wrong):
     assert told.record["flags"][0].startswith("Dice 0.8")
 
 
+@REGISTERS
 @pytest.mark.real
 def test_two_visits_of_a_person_land_on_each_other(raw, open_ms):
     """Points of the brain at visit 1, by the published transforms to visit 2, each by its own registration to MNI152: .41 mm on average."""
@@ -139,6 +144,7 @@ def test_two_visits_of_a_person_land_on_each_other(raw, open_ms):
     assert np.linalg.norm(ends[0] - ends[1], axis=1).mean() <= 1.5
 
 
+@REGISTERS
 @pytest.mark.real
 @pytest.mark.parametrize("scan", [1, 2, "T1w"])
 def test_the_dark_ventricles_lie_where_the_atlas_has_them(raw, scan):
@@ -153,6 +159,7 @@ def test_the_dark_ventricles_lie_where_the_atlas_has_them(raw, scan):
         assert abs(int(np.argmin(means)) - 5) <= 1, (axis, means)
 
 
+@REGISTERS
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("patient", "scales"), [("07", (0.86, 0.85, 0.78)), ("19", (0.88, 0.86, 0.73))]
@@ -167,6 +174,7 @@ def test_scans_of_another_size_on_the_grid_get_the_affine(open_ms, patient, scal
     assert found.record["dice"] >= 0.9
 
 
+@REGISTERS
 @pytest.mark.real
 def test_labels_of_a_real_brain_keep_their_sides(open_ms):
     """SynthSeg's labels (LIA, own space), painted as a T1 with what lies round the brain."""
@@ -213,7 +221,7 @@ def best_affine(seed):
     """From the phantom's space to the template's: least squares on the field that it was made by."""
     rngs = np.random.default_rng(seed), np.random.default_rng(seed + 100)
     voxels = template.template().voxels
-    there = phantom._coordinates("ms", "HC", phantom.AGE["ms"][0], 0.0, *rngs).T
+    there = subject.template_coordinates("ms", "HC", phantom.AGE["ms"].mean, 0.0, *rngs).T
     brain = template.template().brain[tuple(voxels.T)]
     here, there = (
         nib.affines.apply_affine(images.AFFINE, points[brain]) for points in (voxels, there)
@@ -224,10 +232,14 @@ def best_affine(seed):
 @pytest.mark.parametrize(
     ("seed", "angles", "shift", "scale", "voxel", "axes"),
     [
-        (1, (0, 0, 0), (0, 0, 0), (1, 1, 1), (1.5, 1.5, 1.5), "RAS"),
+        pytest.param(1, (0, 0, 0), (0, 0, 0), (1, 1, 1), (1.5, 1.5, 1.5), "RAS", marks=REGISTERS),
         (2, (10, -8, 15), (12, -20, 8), (0.92, 0.92, 0.92), (1, 1, 3), "LAS"),
-        (3, (-20, 12, -10), (-15, 10, 30), (1.1, 1.0, 0.95), (4, 1, 1), "PSR"),
-        (4, (5, 18, 20), (40, 40, -40), (0.85, 0.9, 0.9), (1.2, 3.0, 1.2), "LIA"),
+        pytest.param(
+            3, (-20, 12, -10), (-15, 10, 30), (1.1, 1.0, 0.95), (4, 1, 1), "PSR", marks=REGISTERS
+        ),
+        pytest.param(
+            4, (5, 18, 20), (40, 40, -40), (0.85, 0.9, 0.9), (1.2, 3.0, 1.2), "LIA", marks=REGISTERS
+        ),
     ],
 )
 def test_a_moved_head_comes_back(seed, angles, shift, scale, voxel, axes):
@@ -308,6 +320,7 @@ def test_the_field_of_view_neither_wears_the_brain_away_nor_widens_it(voxel):
         )
 
 
+@REGISTERS
 def test_a_registration_is_the_same_each_time():
     scan = nib.Nifti1Image(simulated(5).astype("float32"), images.AFFINE)
     one, other = (registration.register(scan, modality="FLAIR") for _ in range(2))
@@ -492,7 +505,6 @@ def test_a_bad_scan_is_left_out_only_when_asked(small):
     assert [
         (scan["participant_id"], "empty file" in scan["reason"]) for scan in found.left_out
     ] == [("sub-1", True)]
-    found.verify()
     assert found.image(1).shape == images.SHAPE
     for name in ("0", "2"):
         (folder / f"{name}_image.nii.gz").write_bytes(b"")
