@@ -38,7 +38,7 @@ FOLDERS = (
 COMMAND = re.compile(
     r"^(?:[A-Z_]+=\S+ )*(make|conda|python|apt-get|ls|\.venv/bin/\S+|papermill)( |$)"
 )
-EXECUTED = ("README.md", "docs/index.md", "docs/results-folder.md", "docs/lrp.md")
+EXECUTED = ("README.md", "docs/results-folder.md", "docs/lrp.md", "docs/lesion-filling.md")
 """Texts whose Python snippets run here, on a tiny cohort and a tiny network."""
 
 
