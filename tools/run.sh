@@ -9,7 +9,7 @@ fail() {
 }
 
 cohort=${COHORT:-} profile=${PROFILE:-demo} scheduler=${SCHEDULER:-local}
-[ -n "$cohort" ] || fail "COHORT is empty. Name a BIDS dataset, a table or a cohort's YAML: make run COHORT=data/my-study PROFILE=demo (layout: data/README.md)"
+[ -n "$cohort" ] || fail "COHORT is empty. Name a BIDS dataset, a table or a cohort's YAML: make run COHORT=data/my-study PROFILE=demo (layout: docs/your-cohort.md)"
 [ -f "workflow/$profile.yaml" ] || fail "no profile $profile. Choose PROFILE=smoke, demo or paper"
 [ -d "workflow/$scheduler" ] || fail "no scheduler $scheduler. Choose SCHEDULER=local or slurm"
 sh tools/setup.sh || exit 1

@@ -1,438 +1,420 @@
-"""Quality control of a prepared cohort: what each scan measures, what is wrong with it in words, and a page to look at every scan.
+"""Quality control of a prepared cohort: measures of each scan, and what is wrong with it in words.
 
-What is flagged, and from where on, is decided in qc_measures.tsv and `_flag` alone. A flag is a reason to look, no verdict. All measures
-are taken on the model's grid and do not change with an image's scale and offset, so that z-scored and scaled scans compare. Not seen: a
-scan mirrored left to right whose header agrees with itself and that has no second visit, for the template is symmetric.
+``qc_measures.tsv`` and `_flag` alone decide what is flagged, and from which value on. A flag is a
+reason to look, not a verdict. All measures are taken on the model's grid. They do not change with
+an image's scale and offset, so that z-scored and scaled scans can be compared. One fault is not
+detected: a scan that is mirrored left to right, whose header agrees with itself and that has no
+second visit, because the template is symmetric. `msxai.data.quality_control_page` writes the page.
 """
 
-import base64
 import functools
-import html
-import io
 import itertools
 import json
-import string
-from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from matplotlib.image import imsave
 from nilearn import datasets
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from msxai.base import provenance
-from msxai.base.notices import NOTICE, SYNTHETIC
 from msxai.data import images
 
-VOXEL = abs(float(np.linalg.det(images.AFFINE[:3, :3]))) / 1000  # ml
-# Measure: heading, format, meaning; flagged where its value, or its robust z in the cohort, is below low or above high; what is then said
-MEASURES = pd.read_csv(
-    resources.files("msxai.data") / "qc_measures.tsv", sep="\t", index_col="measure"
-).fillna({"form": ""})
-OUTLIER_SCANS = 10  # scans that robust z needs
-ENOUGH = 500  # voxels of white and of grey matter that intensities are measured from
-TURNS = {
+__all__ = ["MEASURES", "OUTLIER_SCANS", "measure", "template_brain"]
+
+
+def _read_measures() -> pd.DataFrame:
+    table = resources.files("msxai.data") / "qc_measures.tsv"
+    measures = pd.read_csv(table, sep="\t", index_col="measure")
+    return measures.fillna({"form": ""})
+
+
+MEASURES = _read_measures()
+"""Measures: heading, form (format), meaning, of, low, high, sentence.
+
+A measure is flagged with its sentence if its value, or its robust z in the cohort (`of`), is below
+`low` or above `high`.
+"""
+
+OUTLIER_SCANS = 10
+"""Scans of a cohort that robust z needs."""
+
+_VOXEL_ML = images.voxel_volume(images.AFFINE) / 1000
+_FEWEST_VOXELS = 500  # of white and of grey matter, to measure intensities from
+_MAD_TO_SD = 1.4826  # of a normal distribution
+_LAPLACIAN_VARIANCE = 42  # of the six-neighbour Laplacian of white noise of variance 1
+_EDGE = 108  # voxels: the cube around a brain in which orientations are compared
+_BLOCK = 3  # voxels: the edge of the blocks that the cube is averaged in
+_TURNS = {
     (): "",
     (1,): "front to back (mirrored, or turned by 180 degrees about the vertical axis)",
     (2,): "upside down (mirrored, or turned by 180 degrees about the front-back axis)",
     (1, 2): "turned by 180 degrees about the left-right axis",
-}
-CUTS = (0, -18, 18)  # mm: the slices shown; the axial one through most lesions where there are any
-COLOURS = {"template": (230, 159, 0), "own": (86, 180, 233), "lesions": (255, 48, 48)}  # outlines
-_EDGE, _BLOCK = (
-    108,
-    3,
-)  # voxels: the cube round a brain, and the blocks it is averaged in to compare orientations
+}  # by the mirrored axes
+_AXES_EXCHANGED = "turned by 90 degrees, its axes exchanged"
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """A prepared scan on the model's grid."""
+
+    image: np.ndarray
+    brain: np.ndarray
+    lesions: np.ndarray
+    registration: dict
+    has_contrast: bool
+
+    @property
+    def inside(self) -> np.ndarray:
+        """Intensities of the brain."""
+        return self.image[self.brain]
+
+
+@dataclass(frozen=True)
+class _Template:
+    """The MNI152 template on the model's grid.
+
+    Attributes
+    ----------
+    brain, sure_white, sure_grey : ndarray of bool
+    centre, spread : ndarray of shape (3,)
+        Of the brain, in voxels.
+    bases : ndarray of shape (blocks, 72)
+        Orthonormal bases of the three tissues, one for each of 24 orientations.
+    turns : list of str
+        The orientations in words; the first is the template's own.
+    """
+
+    brain: np.ndarray
+    sure_white: np.ndarray
+    sure_grey: np.ndarray
+    centre: np.ndarray
+    spread: np.ndarray
+    bases: np.ndarray
+    turns: list[str]
 
 
 def measure(prepared) -> pd.DataFrame:
-    """Measure every scan of a cohort and flag those to look at; memory does not grow with the cohort.
+    """Measure every scan of a cohort and flag those to look at.
 
-    SNR and contrast follow MRIQC (Esteban et al. 2017, PLoS ONE 12:e0184661, doi:10.1371/journal.pone.0184661; contrast-to-noise:
-    Magnotta, Friedman 2006, doi:10.1007/s10278-006-0264-x), with two changes that brain-extracted, z-scored scans ask for: signal counts
-    from the brain's first percentile, since a z-score has no zero, and there is no air to take noise from. Noise is the scaled median
-    absolute deviation of the six-neighbour Laplacian, whose variance is 42 times that of white noise (Immerkaer 1996, Comput Vis Image
-    Underst 64:300, doi:10.1006/cviu.1996.0060, in three dimensions). White matter is the template's (> .9, eroded by one voxel), grey
-    matter too (> .7), lesions left out. Scans normalised voxel by voxel have no tissue contrast: their intensities are n/a, and their
-    orientation is judged by the brain mask alone.
+    SNR and contrast follow MRIQC (Esteban et al. 2017, PLoS ONE 12:e0184661,
+    doi:10.1371/journal.pone.0184661; contrast-to-noise: Magnotta, Friedman 2006,
+    doi:10.1007/s10278-006-0264-x), with two changes for brain-extracted, z-scored scans: signal
+    counts from the brain's first percentile, because a z-score has no zero; and there is no air to
+    take noise from. Noise is the scaled median absolute deviation of the six-neighbour Laplacian,
+    whose variance is 42 times that of white noise (Immerkaer 1996, Comput Vis Image Underst 64:300,
+    doi:10.1006/cviu.1996.0060, in three dimensions). White matter is the template's (> 0.9, eroded
+    by one voxel), grey matter too (> 0.7), without lesions. Scans normalised voxel by voxel have no
+    tissue contrast: their intensities are n/a, and the brain mask alone judges their orientation.
+    The memory needed does not grow with the cohort.
 
     Parameters
     ----------
     prepared : msxai.data.prepared.Prepared
-        A column ``registration`` of its table, where there, holds JSON: route, scales (x, y, z), flags (sentences).
+        A column ``registration`` of its table, if present, holds JSON: route, scales (x, y, z),
+        flags (sentences).
 
     Returns
     -------
     pandas.DataFrame
-        One row a scan, in the cohort's order: participant_id, session_id, group, the measures of `MEASURES` (NaN or None where there is
-        nothing to measure), turn (what the best other orientation is), flagged (names of the measures out of bounds, spaces between;
-        "route" for what the registration said) and flags (sentences, a list).
+        One row a scan, in the cohort's order: participant_id, session_id, group, the measures of
+        `MEASURES` (NaN or None if there is nothing to measure), turn (the best other orientation),
+        flagged (names of the measures out of bounds, separated by spaces; "route" for sentences of
+        the registration) and flags (sentences, a list).
     """
-    found, subjects = {}, prepared.table.groupby("participant_id", sort=False).indices.values()
+    measures_of = {}
+    subjects = prepared.table.groupby("participant_id", sort=False).indices.values()
     for rows in tqdm(subjects, desc="quality control", unit="subject"):
-        measured = [_measure(prepared, row) for row in rows]
-        found |= {row: out for row, (out, _) in zip(rows, measured, strict=True)}
+        differences = []
+        for row in rows:
+            measures_of[row], difference = _measure(prepared, row)
+            differences.append(difference)
         if len(rows) > 1:
-            with np.errstate(invalid="ignore"):  # an empty brain mask
-                alike = np.corrcoef([half.ravel() for _, half in measured])
-            for row, mean in zip(rows, (alike.sum(0) - 1) / (len(rows) - 1), strict=True):
-                found[row]["left_right"] = mean
-    table = pd.DataFrame([found[row] for row in range(len(found))]).reindex(
-        columns=[*MEASURES.index, "turn", "said"]
-    )
-    return _flag(
-        pd.concat(
-            [
-                prepared.table[["participant_id", "session_id", "group"]].reset_index(drop=True),
-                table,
-            ],
-            axis=1,
-        )
-    )
+            similarities = _similarity_to_other_visits(differences)
+            for row, similarity in zip(rows, similarities, strict=True):
+                measures_of[row]["left_right"] = similarity
+    measured = pd.DataFrame([measures_of[row] for row in range(len(measures_of))])
+    measured = measured.reindex(columns=[*MEASURES.index, "turn", "notes"])
+    scans = prepared.table[["participant_id", "session_id", "group"]].reset_index(drop=True)
+    return _flag(pd.concat([scans, measured], axis=1))
+
+
+def template_brain() -> np.ndarray:
+    """Return the template's brain mask on the model's grid."""
+    return _template().brain
 
 
 def _measure(prepared, row: int) -> tuple[dict, np.ndarray]:
-    """All measures of one scan but left_right, and the coarse left-right difference that it is taken from."""
-    image, brain, lesions, template = (
-        prepared.image(row),
-        prepared.brain(row),
-        prepared.lesions(row),
-        _template(),
+    """Return all measures of one scan but left_right, and its left-right difference."""
+    registration = prepared.table.iloc[row].get("registration")
+    scan = _Scan(
+        image=prepared.image(row),
+        brain=prepared.brain(row),
+        lesions=prepared.lesions(row),
+        registration=json.loads(registration) if isinstance(registration, str) else {},
+        has_contrast=prepared.normalisation != "voxelwise",
     )
-    known = prepared.table.iloc[row].get("registration")
-    known = json.loads(known) if isinstance(known, str) else {}
-    out = {
-        "route": known.get("route"),
-        "said": known.get("flags") or [],
+    template = _template()
+    overlap = (scan.brain & template.brain).sum()
+    measures = {
+        "route": scan.registration.get("route"),
+        "notes": scan.registration.get("flags") or [],
         "orientation": _orientation(prepared.table["image"].iloc[row]),
+        "lesion_ml": np.nan,
+        "volume_ml": scan.brain.sum() * _VOXEL_ML,
+        "dice": 2 * overlap / (scan.brain.sum() + template.brain.sum()),
     }
-    out["lesion_ml"] = lesions.sum() * VOXEL if prepared.has_lesions[row] else np.nan
-    out["volume_ml"] = brain.sum() * VOXEL
-    out["dice"] = 2 * (brain & template["brain"]).sum() / (brain.sum() + template["brain"].sum())
-    if not brain.any():
-        return out, np.zeros((_EDGE // _BLOCK // 2, _EDGE // _BLOCK, _EDGE // _BLOCK))
-    centre, spread = _moments(brain)
-    out |= zip(
-        ("scale_x", "scale_y", "scale_z"),
-        known.get("scales") or spread / template["spread"],
-        strict=True,
-    )
-    out["centre_mm"] = np.linalg.norm((centre - template["centre"]) * np.diag(images.AFFINE)[:3])
-    out["cut"] = max(
-        _cut(np.moveaxis(brain, axis, 0)[::way]) for axis in range(3) for way in (1, -1)
-    )
-    contrast = prepared.normalisation != "voxelwise"
-    inside = image[brain]
-    floor, high = np.quantile(inside, [0.01, 0.99])
-    out["empty"] = (inside <= inside.min() + 1e-3 * (high - floor)).mean() if contrast else np.nan
-    size = np.prod(spread / template["spread"]) ** (1 / 3)
-    cube = (
-        _cube(np.where(brain, image, floor), centre, size, floor)
-        if contrast
-        else _cube(brain, centre, size, 0)
-    )
-    fits = _fits(cube)
+    if prepared.has_lesions[row]:
+        measures["lesion_ml"] = scan.lesions.sum() * _VOXEL_ML
+    if not scan.brain.any():
+        blocks = _EDGE // _BLOCK
+        return measures, np.zeros((blocks // 2, blocks, blocks))
+    cube = _scan_cube(scan)
+    measures |= _geometry(scan)
+    measures |= _fit(cube)
+    measures |= _intensities(scan)
+    return measures, _left_right_difference(cube)
+
+
+def _geometry(scan: _Scan) -> dict:
+    """Return size, position and completeness of the brain."""
+    template = _template()
+    centre, spread = _moments(scan.brain)
+    scales = scan.registration.get("scales") or spread / template.spread
+    voxel_sizes = np.diag(images.AFFINE)[:3]
+    ends = []
+    for axis in range(3):
+        along = np.moveaxis(scan.brain, axis, 0)
+        ends += [_end(along), _end(along[::-1])]
+    return {
+        "scale_x": scales[0],
+        "scale_y": scales[1],
+        "scale_z": scales[2],
+        "centre_mm": np.linalg.norm((centre - template.centre) * voxel_sizes),
+        "cut": max(ends),
+    }
+
+
+def _fit(cube) -> dict:
+    """Return how well a scan fits the template, as it is and in the best other orientation."""
+    fits = _correlations(cube)
     best = 1 + fits[1:].argmax()
-    out |= {
+    return {
         "match": fits[0],
         "turned": fits[best],
         "turn_gain": fits[best] - fits[0],
-        "turn": template["turns"][best],
+        "turn": _template().turns[best],
     }
-    within = np.flatnonzero(template["in_white"] & brain & ~lesions)
-    flat, grey = image.ravel(), image[template["in_grey"] & brain & ~lesions]
-    if contrast and min(len(within), len(grey)) >= ENOUGH:
-        white = flat[within]
-        out["snr"] = (white.mean() - floor) / white.std(ddof=1)
-        out["contrast"] = abs(white.mean() - grey.mean()) / np.hypot(white.std(), grey.std())
-        beside = [
-            within + way * step // image.itemsize for step in image.strides for way in (1, -1)
-        ]
-        laplacian = 6 * white - sum(flat[one] for one in beside)
-        out["noise"] = (
-            1.4826
-            * np.median(np.abs(laplacian - np.median(laplacian)))
-            / np.sqrt(42)
-            / inside.std()
-        )
-        out["range"] = np.ptp(inside) / inside.std()
-    return out, (cube - cube[::-1])[: len(cube) // 2]
+
+
+def _intensities(scan: _Scan) -> dict:
+    """Return empty, snr, contrast, noise and range of a scan with tissue contrast."""
+    if not scan.has_contrast:
+        return {"empty": np.nan}
+    inside = scan.inside
+    floor, high = np.quantile(inside, [0.01, 0.99])
+    is_empty = inside <= inside.min() + 1e-3 * (high - floor)
+    measures = {"empty": is_empty.mean()}
+    healthy = scan.brain & ~scan.lesions
+    white_voxels = np.flatnonzero(_template().sure_white & healthy)
+    white = scan.image.ravel()[white_voxels]
+    grey = scan.image[_template().sure_grey & healthy]
+    if min(len(white), len(grey)) < _FEWEST_VOXELS:
+        return measures
+    difference = abs(white.mean() - grey.mean())
+    measures["snr"] = (white.mean() - floor) / white.std(ddof=1)
+    measures["contrast"] = difference / np.hypot(white.std(), grey.std())
+    measures["noise"] = _noise(scan.image, white_voxels) / inside.std()
+    measures["range"] = np.ptp(inside) / inside.std()
+    return measures
+
+
+def _noise(image, voxels) -> float:
+    """Return the noise in some voxels (flat indices) from the six-neighbour Laplacian."""
+    flat = image.ravel()
+    neighbours = np.zeros(len(voxels), flat.dtype)
+    for stride in image.strides:
+        step = stride // image.itemsize
+        neighbours += flat[voxels + step]
+        neighbours += flat[voxels - step]
+    laplacian = 6 * flat[voxels] - neighbours
+    deviation = np.median(np.abs(laplacian - np.median(laplacian)))
+    return _MAD_TO_SD * deviation / np.sqrt(_LAPLACIAN_VARIANCE)
 
 
 @functools.cache
-def _template() -> dict:
-    """The template on the grid: brain, where white and grey matter are sure, moments, and what orientations are compared with."""
+def _template() -> _Template:
+    """Return the template with what scans are compared with."""
     brain = images.mask_to_grid(datasets.load_mni152_brain_mask(resolution=1))
-    grey, white = (
-        images.to_grid(load(resolution=1))
-        for load in (datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
-    )
+    grey = images.to_grid(datasets.load_mni152_gm_template(resolution=1))
+    white = images.to_grid(datasets.load_mni152_wm_template(resolution=1))
     centre, spread = _moments(brain)
-    maps = np.stack([_cube(values, centre, 1, 0) for values in (brain, grey, white)], axis=-1)
-    bases, turns = [], []
+    tissues = [_cube(values, centre, size=1, fill=0) for values in (brain, grey, white)]
+    bases, turns = _orientations(np.stack(tissues, axis=-1))
+    return _Template(
+        brain=brain,
+        sure_white=ndimage.binary_erosion(white > 0.9),
+        sure_grey=grey > 0.7,
+        centre=centre,
+        spread=spread,
+        bases=np.concatenate(bases, axis=1),
+        turns=turns,
+    )
+
+
+def _orientations(tissues) -> tuple[list[np.ndarray], list[str]]:
+    """Return bases of the tissues in 24 orientations, and the orientations in words."""
+    bases = []
+    turns = []
     for order in itertools.permutations(range(3)):
-        free = [
-            axis for axis in range(3) if order[axis] != 0
-        ]  # mirroring the symmetric template left to right changes nothing
+        # Mirroring the symmetric template left to right changes nothing.
+        free = [axis for axis in range(3) if order[axis] != 0]
+        exchanged = tissues.transpose(*order, 3)
         for flips in ((), free[:1], free[1:], free):
-            columns = np.flip(maps.transpose(*order, 3), flips).reshape(-1, 3)
-            bases.append(np.linalg.qr(columns - columns.mean(0))[0])
-            turns.append(
-                TURNS[tuple(flips)]
-                if order == (0, 1, 2)
-                else "turned by 90 degrees, its axes exchanged"
-            )
-    return {
-        "brain": brain,
-        "in_white": ndimage.binary_erosion(white > 0.9),
-        "in_grey": grey > 0.7,
-        "centre": centre,
-        "spread": spread,
-        "bases": np.concatenate(bases, axis=1),
-        "turns": turns,
-    }
+            columns = np.flip(exchanged, flips).reshape(-1, 3)
+            basis, _ = np.linalg.qr(columns - columns.mean(axis=0))
+            bases.append(basis)
+            is_flip = order == (0, 1, 2)
+            turns.append(_TURNS[tuple(flips)] if is_flip else _AXES_EXCHANGED)
+    return bases, turns
 
 
 def _moments(mask) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and standard deviation of a mask along each axis (voxels)."""
-    along = [
-        (np.arange(mask.shape[axis]), mask.sum(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)
-    ]
-    centre = np.array([np.average(places, weights=counts) for places, counts in along])
-    squares = [
-        np.average((places - middle) ** 2, weights=counts)
-        for (places, counts), middle in zip(along, centre, strict=True)
-    ]
-    return centre, np.sqrt(squares)
+    """Return the centre and the standard deviation of a mask along each axis (voxels)."""
+    centre = []
+    variance = []
+    for axis in range(3):
+        other_axes = tuple({0, 1, 2} - {axis})
+        counts = mask.sum(axis=other_axes)
+        positions = np.arange(mask.shape[axis])
+        mean = np.average(positions, weights=counts)
+        centre.append(mean)
+        variance.append(np.average((positions - mean) ** 2, weights=counts))
+    return np.array(centre), np.sqrt(variance)
 
 
-def _cut(brain) -> float:
-    """Largest area in which a brain ends from one slice to the next along the first axis, as a share of its largest section."""
+def _end(brain) -> float:
+    """Return the largest area in which a brain ends between two slices along the first axis.
+
+    As a share of its largest section.
+    """
     ends = brain.copy()
     ends[:-1] &= ~brain[1:]
     return ends.sum(axis=(1, 2)).max() / brain.sum(axis=(1, 2)).max()
 
 
-def _cube(values, centre, size, fill) -> np.ndarray:
-    """Means of blocks in a cube round `centre` (voxels) of `size` times its edge, `fill` beyond the grid; float32 of shape (36, 36, 36)."""
-    at = [
-        np.rint(middle + size * (np.arange(_EDGE) - (_EDGE - 1) / 2)).astype(int)
-        for middle in centre
-    ]
-    cube = values[
-        np.ix_(*(one.clip(0, length - 1) for one, length in zip(at, values.shape, strict=True)))
-    ].astype("float32")
-    for axis, (one, length) in enumerate(zip(at, values.shape, strict=True)):
-        np.moveaxis(cube, axis, 0)[(one < 0) | (one >= length)] = fill
+def _scan_cube(scan: _Scan) -> np.ndarray:
+    """Return the cube of a scan, made as large as the template; of its mask without contrast."""
+    centre, spread = _moments(scan.brain)
+    size = np.prod(spread / _template().spread) ** (1 / 3)
+    if not scan.has_contrast:
+        return _cube(scan.brain, centre, size, fill=0)
+    floor = np.quantile(scan.inside, 0.01)
+    return _cube(np.where(scan.brain, scan.image, floor), centre, size, fill=floor)
+
+
+def _cube(values, centre, size: float, fill: float) -> np.ndarray:
+    """Return means of blocks in a cube around a point.
+
+    Parameters
+    ----------
+    values : ndarray on the model's grid
+    centre : array_like of shape (3,)
+        Voxels.
+    size : float
+        Edge of the cube, 1 for `_EDGE` voxels.
+    fill : float
+        Value beyond the grid.
+
+    Returns
+    -------
+    ndarray of shape (36, 36, 36), float32
+    """
+    offsets = size * (np.arange(_EDGE) - (_EDGE - 1) / 2)
+    voxels = [np.rint(middle + offsets).astype(int) for middle in centre]
+    inside = [index.clip(0, length - 1) for index, length in zip(voxels, values.shape, strict=True)]
+    cube = values[np.ix_(*inside)].astype("float32")
+    for axis in range(3):
+        beyond = inside[axis] != voxels[axis]
+        np.moveaxis(cube, axis, 0)[beyond] = fill
     for axis in range(3):
         cube = np.add.reduceat(cube, np.arange(0, _EDGE, _BLOCK), axis)
     return cube / _BLOCK**3
 
 
-def _fits(cube) -> np.ndarray:
-    """Multiple correlation with the template's tissues, in the order of ``_template()["turns"]``; shape (24,)."""
+def _correlations(cube) -> np.ndarray:
+    """Return the multiple correlation with the template's tissues in each orientation, (24,)."""
     centred = (cube - cube.mean()).ravel()
-    return np.linalg.norm((centred @ _template()["bases"]).reshape(-1, 3), axis=1) / max(
-        np.linalg.norm(centred), 1e-12
-    )
+    projections = (centred @ _template().bases).reshape(-1, 3)
+    magnitude = max(np.linalg.norm(centred), 1e-12)
+    return np.linalg.norm(projections, axis=1) / magnitude
+
+
+def _left_right_difference(cube) -> np.ndarray:
+    """Return one half of a cube minus the other, mirrored."""
+    difference = cube - cube[::-1]
+    return difference[: len(cube) // 2]
+
+
+def _similarity_to_other_visits(differences) -> np.ndarray:
+    """Return the mean correlation of each left-right difference with those of other visits."""
+    with np.errstate(invalid="ignore"):  # an empty brain mask
+        correlations = np.corrcoef([difference.ravel() for difference in differences])
+    return (correlations.sum(axis=0) - 1) / (len(differences) - 1)
 
 
 def _orientation(path) -> str | None:
-    """Axes of a source by its header, "RAS", or "RAS/LAS" where sform and qform differ; None where it cannot be read."""
-    if not Path(path).is_file() or not isinstance(image := nib.load(path), nib.Nifti1Pair):
+    """Return the axes of a source by its header.
+
+    "RAS", or "RAS/LAS" if sform and qform differ; None if the file cannot be read.
+    """
+    if not Path(path).is_file():
         return None
-    forms = [form(coded=True) for form in (image.get_sform, image.get_qform)]
-    return (
-        "/".join(dict.fromkeys("".join(nib.aff2axcodes(affine)) for affine, code in forms if code))
-        or None
-    )
+    image = nib.load(path)
+    if not isinstance(image, nib.Nifti1Pair):
+        return None
+    axes = []
+    for affine, code in (image.get_sform(coded=True), image.get_qform(coded=True)):
+        if code:
+            axes.append("".join(nib.aff2axcodes(affine)))
+    return "/".join(dict.fromkeys(axes)) or None
 
 
 def _flag(table: pd.DataFrame) -> pd.DataFrame:
-    """Decide what is out of bounds; the columns flagged and flags take the place of what the registration said."""
-    flags = [[("route", sentence) for sentence in said] for said in table.pop("said")]
-    for name, rule in MEASURES[MEASURES["of"].notna()].iterrows():
-        values, median = table[name], table[name].quantile()
-        spread = (
-            1.4826 * (values - median).abs().quantile() if values.count() >= OUTLIER_SCANS else 0
-        )
-        z = (values - median) / (spread or np.nan)
-        judged = z if rule["of"] == "robust z" else values
-        for row in np.flatnonzero((judged < rule["low"]) | (judged > rule["high"])):
+    """Replace the column notes (of the registration) by flagged and flags."""
+    flags = [[("route", sentence) for sentence in notes] for notes in table.pop("notes")]
+    judged = MEASURES[MEASURES["of"].notna()]
+    for name, rule in judged.iterrows():
+        values = table[name]
+        median = values.quantile()
+        z = _robust_z(values)
+        decisive = z if rule["of"] == "robust z" else values
+        out_of_bounds = (decisive < rule["low"]) | (decisive > rule["high"])
+        for row in np.flatnonzero(out_of_bounds):
             sentence = rule["sentence"].format(
                 value=values[row], median=median, z=z[row], turn=table["turn"][row]
             )
             flags[row].append((name, sentence))
-    for row in np.flatnonzero(table["orientation"].str.contains("/").eq(True)):
+    contradictory = table["orientation"].str.contains("/").eq(True)
+    for row in np.flatnonzero(contradictory):
         sform, qform = table["orientation"][row].split("/")
-        sentence = f"The header contradicts itself: directions are {sform} by its sform, which was taken, and {qform} by its qform."
+        sentence = (
+            f"The header contradicts itself: directions are {sform} by its sform, "
+            f"which was taken, and {qform} by its qform."
+        )
         flags[row].append(("orientation", sentence))
-    table["flagged"] = [" ".join(dict.fromkeys(name for name, _ in row)) for row in flags]
-    table["flags"] = [[sentence for _, sentence in row] for row in flags]
+    table["flagged"] = [" ".join(dict.fromkeys(name for name, _ in entries)) for entries in flags]
+    table["flags"] = [[sentence for _, sentence in entries] for entries in flags]
     return table
 
 
-def write(prepared, folder, table=None) -> Path:
-    """Write the page, the table and the thresholds of a cohort: qc.html, qc.tsv and qc.json, each whole or none.
-
-    Parameters
-    ----------
-    prepared : msxai.data.prepared.Prepared
-    folder : path
-        Other files in it stay.
-    table : pandas.DataFrame, optional
-        From `measure`, which is called where it is not given.
-
-    Returns
-    -------
-    pathlib.Path
-        The page: one file that loads nothing from elsewhere, flagged scans first, about 40 KB a scan, written scan by scan.
-    """
-    table = measure(prepared) if table is None else table
-    counts = table["flagged"].str.split().explode().value_counts().to_dict()
-    about = {
-        name: getattr(prepared, name) for name in ("name", "synthetic", "modality", "normalisation")
-    }
-    about |= {
-        "scans": len(table),
-        "flagged": int((table["flagged"] != "").sum()),
-        "robust_z_from_scans": OUTLIER_SCANS,
-        "counts": counts,
-    }
-    told = {name: html.escape(str(value)) for name, value in about.items()} | {
-        "notice": f"{SYNTHETIC} {NOTICE}" if prepared.synthetic else NOTICE,
-        "colours": "".join(f"--{name}: rgb{colour};" for name, colour in COLOURS.items()),
-        "rules": MEASURES[["heading", "meaning", "of", "low", "high"]]
-        .assign(scans=MEASURES.index.map(counts))
-        .set_axis(
-            ["Measure", "Meaning", "Flagged by its", "below", "above", "Scans flagged"], axis=1
-        )
-        .to_html(index=False, na_rep="", border=0, classes="measures", float_format="{:g}".format),
-        "options": "".join(
-            f'<option value="{name}">{MEASURES["heading"][name]} ({count})</option>'
-            for name, count in counts.items()
-        ),
-        "headings": "".join(
-            f'<th scope="col" title="{row.meaning}"><button>{row.heading}</button></th>'
-            for row in MEASURES.itertuples()
-        ),
-    }
-    head, tail = (
-        (resources.files("msxai.data") / "qc.html")
-        .read_text(encoding="utf-8")
-        .split("<!-- scans -->")
-    )
-    with ExitStack() as stack:
-        page, tsv, record = (
-            stack.enter_context(provenance.replacing(Path(folder) / f"qc.{ending}"))
-            for ending in ("html", "tsv", "json")
-        )
-        with page.open("w", encoding="utf-8") as file:
-            file.write(string.Template(head).substitute(told))
-            order = table["flags"].map(len).sort_values(ascending=False, kind="stable").index
-            for row in tqdm(order, desc="quality control page", unit="scan"):
-                file.write(_entry(table.loc[row], _picture(prepared, row)))
-            file.write(tail)
-        table.assign(flags=table["flags"].str.join(" ")).to_csv(
-            tsv, sep="\t", index=False, na_rep="n/a", float_format="%.6g"
-        )
-        about["measures"] = json.loads(MEASURES.drop(columns="form").to_json(orient="index"))
-        record.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return Path(folder) / "qc.html"
-
-
-def show(table: pd.DataFrame):
-    """Print how many scans are flagged, for what, and return the flagged ones for a notebook to display.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `measure`.
-
-    Returns
-    -------
-    pandas.io.formats.style.Styler
-        Subject, session, group and what is said, one sentence a row.
-    """
-    flagged = table[table["flagged"] != ""]
-    print(f"{len(table)} scans, {len(flagged)} flagged")
-    for name, count in flagged["flagged"].str.split().explode().value_counts().items():
-        print(f"{count:5d}  {MEASURES['heading'][name]}")
-    sentences = flagged[["participant_id", "session_id", "group", "flags"]].explode(
-        "flags", ignore_index=True
-    )
-    return (
-        sentences.style.hide(axis="index")
-        .format(escape="html")
-        .set_properties(**{"text-align": "left"})
-    )
-
-
-def _entry(row: pd.Series, picture: bytes) -> str:
-    """One scan of the page; all text of the user's tables and files escaped."""
-    name = html.escape(
-        " ".join(str(row[column]) for column in ("participant_id", "session_id") if row[column])
-    )
-    group, bad = (
-        "–" if pd.isna(row["group"]) else html.escape(str(row["group"])),
-        row["flagged"].split(),
-    )
-    cells = f'<th scope="row">{name}</th><td>{group}</td><td>{len(row["flags"])}</td>'
-    for column, form in MEASURES["form"].items():
-        text = "–" if pd.isna(row[column]) else html.escape(format(row[column], form))
-        cells += f'<td class="out">{text}</td>' if column in bad else f"<td>{text}</td>"
-    said = (
-        "".join(f"<li>{html.escape(sentence)}</li>" for sentence in row["flags"])
-        or "<li>Nothing flagged.</li>"
-    )
-    source = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
-    image = f'<img loading="lazy" width="612" height="228" alt="{name}: axial, coronal and sagittal slice, outlined" src="{source}">'
-    look = f'<tr><td colspan="{len(MEASURES) + 3}"><div>{image}<ul>{said}</ul></div></td></tr>'
-    return f'<tbody data-flags="{row["flagged"]}"><tr>{cells}</tr>{look}</tbody>\n'
-
-
-def _picture(prepared, row: int) -> bytes:
-    """Axial, coronal and sagittal slice of a scan with the outlines of the template's brain, its own and its lesions; JPEG."""
-    image, brain, lesions = prepared.image(row), prepared.brain(row), prepared.lesions(row)
-    places = [
-        round((mm - images.AFFINE[axis, 3]) / images.AFFINE[axis, axis])
-        for axis, mm in enumerate(CUTS)
-    ]
-    if lesions.any():
-        places[2] = int(lesions.sum(axis=(0, 1)).argmax())
-    low, high = np.quantile(image[brain][::7], [0.01, 0.995]) if brain.any() else (0, 1)
-    grey, *masks = (
-        _slices(values, places) for values in (image, _template()["brain"], brain, lesions)
-    )
-    grey = np.clip((grey - low) / max(high - low, 1e-12), 0, 1) * (
-        masks[1] | (grey != 0)
-    )  # 0 outside the brain is no intensity
-    picture = np.repeat(
-        (ndimage.zoom(grey, 2, order=1) * 255).astype("uint8")[..., None], 3, axis=2
-    )
-    for mask, colour, outside in zip(masks, COLOURS.values(), (True, False, False), strict=True):
-        mask = mask.repeat(2, 0).repeat(2, 1)
-        edge = (
-            ndimage.binary_dilation(mask) & ~mask
-            if outside
-            else mask & ~ndimage.binary_erosion(mask)
-        )
-        picture[edge] = colour
-    file = io.BytesIO()
-    imsave(file, picture, format="jpeg", pil_kwargs={"quality": 80, "subsampling": 0})
-    return file.getvalue()
-
-
-def _slices(values, places) -> np.ndarray:
-    """Axial, coronal and sagittal slice side by side, top up, left of the brain at the left; shape (114, 306)."""
-    x, y, z = places
-    tall = values.shape[1] - values.shape[2]
-    axial, *others = (plane.T[::-1] for plane in (values[:, :, z], values[:, y], values[x]))
-    return np.concatenate(
-        [axial, *(np.pad(plane, ((tall // 2, tall - tall // 2), (0, 0))) for plane in others)],
-        axis=1,
-    )
+def _robust_z(values: pd.Series) -> pd.Series:
+    """Return deviations from the median over the scaled MAD; NaN for few scans or no spread."""
+    deviations = values - values.quantile()
+    spread = _MAD_TO_SD * deviations.abs().quantile()
+    if values.count() < OUTLIER_SCANS or not spread:
+        return deviations / np.nan
+    return deviations / spread

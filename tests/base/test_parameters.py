@@ -9,7 +9,11 @@ import msxai
 from msxai.base import parameters
 from msxai.base.errors import ParameterError
 
-CELL = 'width: int = 16  # filters\nrate: float = 1e-3\nstart: str = "best"\nflip: bool = True\nvariants: list = ["a"]'
+CELL = """width: int = 16  # filters
+rate: float = 1e-3
+start: str = "best"
+flip: bool = True
+variants: list = ["a"]"""
 
 
 @pytest.fixture
@@ -48,7 +52,8 @@ def test_injected_values_win(run_cells):
 def test_a_misspelt_name_is_an_error_with_the_nearest(run_cells):
     with pytest.raises(
         ParameterError,
-        match=r"parameter wdith: found a name that this notebook does not have; .* Did you mean width\?",
+        match=r"parameter wdith: found a name that this notebook does not have; .*"
+        r" Did you mean width\?",
     ):
         run_cells(CELL, "# Parameters\nwdith = 64\n")
 

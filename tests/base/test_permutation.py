@@ -75,7 +75,10 @@ def test_a_planted_effect_is_found_and_only_that(rng):
 
 
 def test_a_null_cohort_is_rejected_no_more_often_than_it_may(rng):
-    """200 labellings of subjects that do not differ, regions correlated: 10 expected, and at most 17 with probability .988."""
+    """Permute labels 200 times; regions are correlated.
+
+    10 rejections are expected, and at most 17 have probability 0.988.
+    """
     values = rng.normal(size=(24, 1)) + rng.normal(size=(24, 22))
     labels = np.repeat([1, 0], 12)
     found = [

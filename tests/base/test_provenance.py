@@ -68,7 +68,8 @@ def test_a_fitting_trial_is_taken(trial):
 def test_a_missing_step_names_notebook_and_command(trial):
     with pytest.raises(
         MissingStepError,
-        match=r"the result of 02_pretraining\. Run it first: .*notebooks/02_pretraining\.ipynb .*-p trial 1",
+        match=r"the result of 02_pretraining\. Run it first: "
+        r".*notebooks/02_pretraining\.ipynb .*-p trial 1",
     ):
         trial.require_trial("pretraining", 1)
     with pytest.raises(MissingStepError, match=r"03_fine_tuning.*-p variant scratch -p trial 0"):

@@ -77,7 +77,8 @@ def test_one_label_only_is_not_a_score():
 
 
 def test_delong_gives_the_published_interval():
-    # Stata's manual, entry roctab, on these ratings: area .8932, standard error .0307, 95 % interval .83295-.95339 (DeLong).
+    # Stata's manual, entry roctab, on these ratings: area 0.8932, standard error 0.0307,
+    # 95 % interval 0.83295 to 0.95339 (DeLong).
     (area,), ((variance,),) = statistics.delong(HANLEY_LABELS, [HANLEY_RATINGS])
     assert area == pytest.approx(0.8932, abs=5e-5)
     assert np.sqrt(variance) == pytest.approx(0.0307, abs=5e-5)

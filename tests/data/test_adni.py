@@ -1,4 +1,7 @@
-"""ADNI as the archive delivers it: its own column names, folders and visits; what is left out is counted, what contradicts is an error."""
+"""ADNI as the archive delivers it: its own column names, folders and visits.
+
+What is left out is counted; a contradiction is an error.
+"""
 
 import pytest
 
@@ -6,7 +9,8 @@ from msxai.base.errors import CohortError, ParameterError
 from msxai.data.cohorts import adni
 from msxai.data.cohorts.cohort import COLUMNS, from_adni, open_cohort
 
-# Headers as the archive writes them (collection, advanced search), ADNIMERGE's, and that of the standardised lists
+# Headers as the archive writes them (collection, advanced search), ADNIMERGE's, and that of the
+# standardised lists
 COLLECTION = (
     "Image Data ID,Subject,Group,Sex,Age,Visit,Modality,Description,Type,Acq Date,Format,Downloaded"
 )
@@ -15,11 +19,13 @@ ROWS = [
     f'"I45112","002_S_0413","CN","F","76","sc","MRI","{N3}","Processed","5/02/2006","NiFTI","11/24/2026"',
     f'"I45120","002_S_0413","CN","F","77","m12","MRI","{N3}","Processed","5/15/2007","NiFTI","11/24/2026"',
     f'"I60007","011_S_0003","AD","M","81","sc","MRI","{N3}","Processed","9/01/2005","NiFTI","11/24/2026"',
-    f'"I60107","011_S_0003","AD","M","81","sc","MRI","MPR-R; {N3[5:]}","Processed","9/01/2005","NiFTI","11/24/2026"',
+    f'"I60107","011_S_0003","AD","M","81","sc","MRI","MPR-R; {N3[5:]}","Processed","9/01/2005",'
+    '"NiFTI","11/24/2026"',
     f'"I70001","022_S_0044","LMCI","M","70","sc","MRI","{N3}","Processed","9/01/2005","NiFTI","11/24/2026"',
     f'"I70002","022_S_0045","SMC","M","70","v02","MRI","{N3}","Processed","9/01/2012","NiFTI","11/24/2026"',
     '"I90001","011_S_0003","AD","M","81","sc","PET","FDG","Original","9/01/2005","NiFTI","11/24/2026"',
-    '"I90002","002_S_0413","CN","F","77","m12","MRI","Axial T2-FLAIR","Original","5/15/2007","NiFTI","11/24/2026"',
+    '"I90002","002_S_0413","CN","F","77","m12","MRI","Axial T2-FLAIR","Original","5/15/2007",'
+    '"NiFTI","11/24/2026"',
 ]
 
 
@@ -78,7 +84,8 @@ def test_a_download_as_it_is(download):
     assert table["sex"].tolist() == ["F", "F", "M"]
     assert table["site"].tolist() == ["002", "002", "011"]
     assert sorted(cohort.notes) == [
-        "1 images of 1 subjects left out: a second image of one visit (the lowest image number is kept)",
+        "1 images of 1 subjects left out: a second image of one visit "
+        "(the lowest image number is kept)",
         "1 images of 1 subjects left out: another modality than MRI",
         "1 images of 1 subjects left out: not T1w",
         "1 scans are in no table and not read",
@@ -201,7 +208,8 @@ def test_missing_files_are_an_error_or_left_out(download):
     scans["I45112"].unlink()
     with pytest.raises(
         CohortError,
-        match=r"Collection_11_24_2026.csv, image I45112 of 002_S_0413: found no NIfTI file .*dcm2niix",
+        match=r"Collection_11_24_2026.csv, image I45112 of 002_S_0413: "
+        r"found no NIfTI file .*dcm2niix",
     ):
         from_adni(folder)
     cohort = from_adni(folder, missing="exclude")

@@ -1,4 +1,4 @@
-"""BIDS folders, tables of paths, YAML and lists of scans as cohorts; each bad one is one error that names file or column."""
+"""BIDS folders, tables, YAML and lists as cohorts; each fault is an error that names its place."""
 
 import json
 import re
@@ -343,7 +343,7 @@ def test_a_list_that_cannot_be_used(tmp_path):
 def test_open_cohort_takes_either(bids, tmp_path):
     scan = _touch(tmp_path / "x.nii.gz")
     assert open_cohort(bids).name == "study"
-    assert open_cohort(None, images=[str(scan)], name="data/mine").name == "mine"
+    assert from_images([str(scan)], name="data/mine").name == "mine"
     assert isinstance(open_cohort(bids).table, pd.DataFrame)
 
 
@@ -536,18 +536,18 @@ def test_a_yaml_that_is_no_text(scans):
     _refused(lambda: open_cohort(scans / "none.yaml"), "none.yaml", "no such file")
 
 
-# What data/README.md shows is read as it says
+# What docs/your-cohort.md shows is read as it says
 
 
 def _blocks(kind):
     return re.findall(
         rf"^```{kind}\n(.*?)^```",
-        (msxai.ROOT / "data" / "README.md").read_text(encoding="utf-8"),
+        (msxai.ROOT / "docs" / "your-cohort.md").read_text(encoding="utf-8"),
         re.DOTALL | re.MULTILINE,
     )
 
 
-def test_the_readmes_table_and_yaml(tmp_path):
+def test_the_docs_table_and_yaml(tmp_path):
     (table,) = _blocks("csv")
     for name in re.findall(r"scans/\S+?\.nii\.gz", table):
         _touch(tmp_path / name)
@@ -566,8 +566,8 @@ def test_the_readmes_table_and_yaml(tmp_path):
     assert open_cohort(tmp_path / "mine.yaml").table["label"].tolist() == [0, 1, 1]
 
 
-def test_the_readmes_adni(tmp_path):
-    text = (msxai.ROOT / "data" / "README.md").read_text(encoding="utf-8")
+def test_the_docs_adni(tmp_path):
+    text = (msxai.ROOT / "docs" / "your-cohort.md").read_text(encoding="utf-8")
     header = re.search(r"table: (Image Data ID.*Description), \.\.\.", text)[1]
     path = re.search(r"ADNI/002_S_0413/\S+_I45112\.nii", text)[0]
     _touch(tmp_path / "adni" / path)

@@ -1,4 +1,4 @@
-"""Confounds against plain formulas on tables made by hand; what is too small or missing is left out and says why."""
+"""Confounds against plain formulas on small tables; what cannot be tested says why."""
 
 import numpy as np
 import pandas as pd

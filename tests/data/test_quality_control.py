@@ -1,4 +1,7 @@
-"""Quality control: planted faults are named, good scans pass, numbers agree with independent ones, and a browser opens the page."""
+"""Quality control: planted faults are named, good scans pass, numbers agree with independent ones.
+
+A browser opens the page.
+"""
 
 import json
 import re
@@ -14,7 +17,7 @@ from scipy import ndimage, stats
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import f1_score
 
-from msxai.data import images, prepared, quality_control
+from msxai.data import images, prepared, quality_control, quality_control_page
 from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import Cohort, from_images
 from msxai.data.prepared import Prepared
@@ -54,7 +57,8 @@ def spot(values, mask):
     return values
 
 
-# fault: what is done to image and mask (at order 1 and 0), a measure that has to be flagged, and words that have to be said
+# Turn: what is done to image and mask, and words that the flag must have. Fault: the measures that
+# must be flagged, and words that the flag must have.
 TURNS = {
     "about-x": (
         lambda values: values[:, ::-1, ::-1],
@@ -118,19 +122,47 @@ def prepare(folder, rows, name="toy", **options):
 
 
 def visits(folder, mirrored):
-    """Scans of three visits of each of three subjects, T1-like; `mirrored` ones have left and right swapped."""
+    """Write three visits of each of three subjects, T1-like; left and right of `mirrored` swap."""
     rows = []
     for person in range(3):
         for visit in range(3):
-            one = phantom.simulate("ad", "HC", 70 + person, 10 * person + visit)
-            way = -1 if (person, visit) in mirrored else 1
-            row = write(
-                folder,
-                f"{person}-{visit}",
-                *(values[::way] for values in (one.image, one.brain, one.lesions)),
-            )
-            rows.append({**row, "participant_id": f"sub-{person}", "session_id": f"ses-{visit}"})
+            subject = phantom.simulate("ad", "HC", 70 + person, 10 * person + visit)
+            arrays = (subject.image, subject.brain, subject.lesions)
+            if (person, visit) in mirrored:
+                arrays = [values[::-1] for values in arrays]
+            row = write(folder, f"{person}-{visit}", *arrays)
+            row |= {"participant_id": f"sub-{person}", "session_id": f"ses-{visit}"}
+            rows.append(row)
     return rows
+
+
+SPOILT_HEADERS = {
+    # 20 mm
+    "shifted": {"affine": images.AFFINE + np.outer([12, -16, 0, 0], [0, 0, 0, 1])},
+    "header": {"qform": np.diag([-1, -1, 1, 1]) @ images.AFFINE},
+}
+
+
+def spoilt(fault, values, brain, lesions):
+    """Image, brain and lesions of a scan with a fault of `FAULTS` that is not in its header."""
+    arrays = (values, brain, lesions)
+    whole = {"cut": blank, "left-right": lambda array: array[::-1]}
+    if fault in TURNS:
+        whole[fault] = TURNS[fault][0]
+    if fault in whole:
+        return [whole[fault](array) for array in arrays]
+    if fault == "small":
+        masks = [squeeze(mask.astype(float), 1) > 0.5 for mask in (brain, lesions)]
+        return [squeeze(values, 1), *masks]
+    if fault == "noisy":
+        values = shaken(values, brain)
+    elif fault == "smoothed":
+        values = np.where(brain, ndimage.gaussian_filter(values.astype(float), 1), 0)
+    elif fault == "spot":
+        values = spot(values, brain)
+    elif fault == "mask":
+        brain = phantom.simulate("ms", "HC", 9000, 9001).brain
+    return [values, brain, lesions]
 
 
 @pytest.fixture(scope="module")
@@ -141,49 +173,23 @@ def planted(tmp_path_factory):
     for seed in range(GOOD):
         session = phantom.Session(site=f"site-{1 + seed % 3}")
         group = ("MS", "HC")[seed % 2]
-        one = phantom.simulate("ms", group, 1000 + seed, 2000 + seed, session=session)
-        rows.append(write(folder, f"good{seed:02}", one.image, one.brain, one.lesions))
+        subject = phantom.simulate("ms", group, 1000 + seed, 2000 + seed, session=session)
+        arrays = (subject.image, subject.brain, subject.lesions)
+        rows.append(write(folder, f"good{seed:02}", *arrays))
     for seed, name in enumerate([*FAULTS, "left-right"]):
-        one = phantom.simulate("ms", "MS", 3000 + seed, 4000 + seed)
-        values, brain, lesions, more = one.image, one.brain, one.lesions, {}
-        if name in TURNS:
-            values, brain, lesions = map(TURNS[name][0], (values, brain, lesions))
-        elif name == "small":
-            values, brain, lesions = (
-                squeeze(values, 1),
-                squeeze(brain.astype(float), 1) > 0.5,
-                squeeze(lesions.astype(float), 1) > 0.5,
-            )
-        elif name == "shifted":
-            more["affine"] = images.AFFINE + np.array(
-                [[0, 0, 0, 12], [0, 0, 0, -16], [0, 0, 0, 0], [0, 0, 0, 0]]
-            )  # 20 mm
-        elif name == "noisy":
-            values = shaken(values, brain)
-        elif name == "smoothed":
-            values = np.where(brain, ndimage.gaussian_filter(values.astype(float), 1), 0)
-        elif name == "spot":
-            values = spot(values, brain)
-        elif name == "mask":
-            brain = phantom.simulate("ms", "HC", 9000, 9001).brain
-        elif name == "cut":
-            values, brain, lesions = map(blank, (values, brain, lesions))
-        elif name == "header":
-            more["qform"] = np.diag([-1, -1, 1, 1]) @ images.AFFINE
-        elif name == "left-right":
-            values, brain, lesions = (one[::-1] for one in (values, brain, lesions))
-        rows.append(write(folder, name, values, brain, lesions, **more))
+        subject = phantom.simulate("ms", "MS", 3000 + seed, 4000 + seed)
+        arrays = spoilt(name, subject.image, subject.brain, subject.lesions)
+        rows.append(write(folder, name, *arrays, **SPOILT_HEADERS.get(name, {})))
     cohort = prepare(folder, rows)
-    way = {
+    registration = {
         "route": "affine",
         "dice": 0.97,
         "scales": [0.9, 1.2, 0.8],
         "rotation": 3.0,
         "flags": ["The registration stopped early."],
     }
-    cohort.table.loc[cohort.table["participant_id"] == "sub-registered", "registration"] = (
-        json.dumps(way)
-    )
+    registered = cohort.table["participant_id"] == "sub-registered"
+    cohort.table.loc[registered, "registration"] = json.dumps(registration)
     return cohort, quality_control.measure(cohort).set_index("participant_id")
 
 
@@ -284,7 +290,7 @@ def test_nothing_to_measure(tmp_path):
     assert table.loc[1, ["scale_x", "match", "snr", "noise"]].isna().all()
     assert table["orientation"].isna().all()
     assert (
-        quality_control.write(cohort, tmp_path / "qc", table)
+        quality_control_page.write(cohort, tmp_path / "qc", table)
         .read_text(encoding="utf-8")
         .count("<img")
         == 2
@@ -346,7 +352,7 @@ def test_a_known_plane_and_a_known_empty_share(tmp_path):
 
 
 def test_noise_is_the_noise_that_was_added(tmp_path):
-    """White noise of a known SD on a ramp, which the Laplacian does not see, and on one that a scan's own SD is made of."""
+    """Add white noise of a known SD to a ramp, whose Laplacian is 0."""
     brain = template(datasets.load_mni152_brain_mask, 0.5)
     ramp = 1000 + 6.0 * np.arange(114)[:, None]
     rows, expected = [], []
@@ -391,7 +397,7 @@ def test_signal_and_contrast_by_hand_and_whatever_the_normalisation(tmp_path):
 
 
 def test_match_is_a_regression_on_the_tissues(planted):
-    """The same by scikit-learn on single voxels, not on blocks: nearly the same correlation, as is and upside down."""
+    """Compare with scikit-learn's regression on single voxels, not on blocks; also upside down."""
     cohort, table = planted
     found = table.loc["sub-upside-down"]
     row = cohort.row("sub-upside-down")
@@ -442,7 +448,7 @@ def test_few_scans_have_no_outliers(planted):
         planted[1]
         .reset_index()
         .drop(columns=["flagged", "flags"])
-        .assign(said=[[]] * len(planted[1]))
+        .assign(notes=[[]] * len(planted[1]))
     )
     rows = few["participant_id"].isin(
         ["sub-noisy", *(f"sub-good{seed:02}" for seed in range(quality_control.OUTLIER_SCANS - 2))]
@@ -456,7 +462,7 @@ def test_few_scans_have_no_outliers(planted):
 def test_table_and_thresholds(planted, tmp_path, capsys):
     cohort, table = planted
     table = table.reset_index()
-    page = quality_control.write(cohort, tmp_path / "qc", table)
+    page = quality_control_page.write(cohort, tmp_path / "qc", table)
     assert {path.name for path in page.parent.iterdir()} == {"qc.html", "qc.tsv", "qc.json"}
     stored = pd.read_csv(page.with_suffix(".tsv"), sep="\t", na_values="n/a")
     assert list(stored["participant_id"]) == list(cohort.table["participant_id"])
@@ -479,7 +485,7 @@ def test_table_and_thresholds(planted, tmp_path, capsys):
     ]
     assert {name.removeprefix("sub-") for name in first} == set(FAULTS)
     assert page.stat().st_size / len(table) < 65e3  # 921 scans: 60 MB
-    shown = quality_control.show(table)
+    shown = quality_control_page.show(table)
     assert f"{len(table)} scans, {len(FAULTS)} flagged" in capsys.readouterr().out
     assert set(shown.data["participant_id"]) == {f"sub-{name}" for name in FAULTS}
     assert "The registration stopped early." in shown.to_html()
@@ -491,18 +497,20 @@ def test_a_picture_shows_what_it_says(tmp_path, planted):
 
     row = next(row for row in range(GOOD) if cohort.lesions(row).any())
     path = tmp_path / "picture.jpg"
-    path.write_bytes(quality_control._picture(cohort, row))
+    path.write_bytes(quality_control_page._picture(cohort, row))
     picture = imread(path).astype(int)
     assert picture.shape == (228, 612, 3)
     counts = [
-        (np.abs(picture - colour).sum(-1) < 60).sum() for colour in quality_control.COLOURS.values()
+        (np.abs(picture - colour).sum(-1) < 60).sum()
+        for colour in quality_control_page.COLOURS.values()
     ]
     assert min(counts[:2]) > 300, counts
     assert counts[2] > 3, counts
     lesions = cohort.lesions(row)
     z = lesions.sum(axis=(0, 1)).argmax()
     red = (
-        np.argwhere(np.abs(picture[:, :192] - quality_control.COLOURS["lesions"]).sum(-1) < 60) // 2
+        np.argwhere(np.abs(picture[:, :192] - quality_control_page.COLOURS["lesions"]).sum(-1) < 60)
+        // 2
     )
     assert all(lesions[x, 113 - y, z] for y, x in red)  # left at the left, front at the top
 
@@ -512,9 +520,11 @@ def test_all_or_nothing(planted, tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "qc.html").write_text("old")
     calls = iter(range(2))
-    monkeypatch.setattr(quality_control, "_picture", lambda *_: b"" if next(calls) < 1 else 1 / 0)
+    monkeypatch.setattr(
+        quality_control_page, "_picture", lambda *_: b"" if next(calls) < 1 else 1 / 0
+    )
     with pytest.raises(ZeroDivisionError):
-        quality_control.write(cohort, tmp_path, table.reset_index())
+        quality_control_page.write(cohort, tmp_path, table.reset_index())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "qc.html"]
     assert (tmp_path / "qc.html").read_text() == "old"
 
@@ -526,7 +536,7 @@ def test_memory_does_not_grow_with_the_cohort(planted, tmp_path):
         for count in (4, 16):
             cohort.table = whole.iloc[:count]
             tracemalloc.start()
-            quality_control.write(cohort, tmp_path)
+            quality_control_page.write(cohort, tmp_path)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     finally:
@@ -539,7 +549,7 @@ def test_memory_does_not_grow_with_the_cohort(planted, tmp_path):
 
 def test_a_browser_opens_the_page(planted, tmp_path, browse):
     cohort, table = planted
-    page = quality_control.write(cohort, tmp_path / "qc", table.reset_index())
+    page = quality_control_page.write(cohort, tmp_path / "qc", table.reset_index())
     dom = browse(page, f"--screenshot={tmp_path / 'page.png'}", "--window-size=1400,1000")
     assert f">{len(table)} of {len(table)} scans shown<" in dom  # what the page's own script wrote
     assert dom.count("<tbody data-flags=") == dom.count("<img ") == len(table)
@@ -550,13 +560,14 @@ def test_a_browser_opens_the_page(planted, tmp_path, browse):
 
 def test_a_browser_sorts_filters_and_shows_all_pictures(planted, tmp_path, browse):
     cohort, table = planted
-    page = quality_control.write(cohort, tmp_path, table.reset_index())
+    page = quality_control_page.write(cohort, tmp_path, table.reset_index())
     use = """<script>
     heads.find(head => head.textContent === "Dice").firstChild.click();
     flag.value = "turn_gain"; flag.dispatchEvent(new Event("change"));
     find.value = "SUB-upside"; find.dispatchEvent(new Event("input"));
     addEventListener("load", () => {
-      document.title = "pictures: " + [...document.images].filter(image => image.complete && image.naturalWidth === 612).length;
+      const shown = image => image.complete && image.naturalWidth === 612;
+      document.title = "pictures: " + [...document.images].filter(shown).length;
     });
     </script>"""
     text = page.read_text(encoding="utf-8").replace("</body>", use + "</body>")
@@ -573,7 +584,9 @@ def test_a_users_text_stays_text(tmp_path, browse):
     row = write(tmp_path, "x", one.image, one.brain, one.lesions)
     row |= {"participant_id": f"sub-{NASTY}", "group": NASTY, "session_id": NASTY}
     row["registration"] = json.dumps({"route": NASTY, "flags": [NASTY]})
-    page = quality_control.write(prepare(tmp_path, [row], name=f"study {NASTY}"), tmp_path / "qc")
+    page = quality_control_page.write(
+        prepare(tmp_path, [row], name=f"study {NASTY}"), tmp_path / "qc"
+    )
     assert "<script>document" not in page.read_text(encoding="utf-8")
     dom = browse(page)
     assert ">1 of 1 scans shown<" in dom
@@ -602,7 +615,10 @@ def test_real_scans_that_are_only_rigidly_aligned(open_ms, tmp_path):
 @pytest.mark.real
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_two_real_visits(open_ms, tmp_path, mirrored):
-    """Both visits of a patient by the given transforms into the common space, and by its brain mask's moments to the template's size."""
+    """Move both visits of a patient by the given transforms into their common space.
+
+    The moments of its brain mask scale it to the template's size.
+    """
     mask = nib.load(open_ms / "longitudinal" / "patient01_common_brainmask.nii.gz")
     inside = nib.affines.apply_affine(mask.affine, np.argwhere(np.asarray(mask.dataobj) > 0))
     known = nib.affines.apply_affine(

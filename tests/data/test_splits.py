@@ -234,7 +234,10 @@ def test_without_a_site_nothing_changes():
 
 
 def test_the_split_is_the_one_it_was():
-    """Parts of subjects 0..19 as the first release drew them: a split must not change with the code."""
+    """Compare the parts of subjects 0 to 19 with those of the first release.
+
+    A split must not change with the code.
+    """
     split = splits.make(_table([0, 1] * 10, [1] * 20), (3, 2), 0.2, 7)
     assert "".join(part[0] for part in split["part"]) == "thttvttththvtvthttht"
 
@@ -277,7 +280,10 @@ def test_a_site_that_cannot_be_held_out(table, site, error, words):
 
 @st.composite
 def people(draw):
-    """Rows of a table of paths: several visits at several sites, labels unknown of some, identifiers with and without prefix."""
+    """Rows of a table of paths: several visits at several sites.
+
+    Some labels are unknown; identifiers have a prefix or none.
+    """
     labels = draw(st.lists(st.sampled_from(["MS", "HC", "n/a"]), min_size=12, max_size=40))
     assume(labels.count("MS") >= 6 and labels.count("HC") >= 6)
     rows = []

@@ -12,7 +12,23 @@ from msxai.base.errors import CohortError
 from msxai.base.parameters import located, one_of
 from msxai.data.cohorts import adni, bids, tables
 
+__all__ = [
+    "COLUMNS",
+    "FILES",
+    "SETTINGS",
+    "Cohort",
+    "from_adni",
+    "from_bids",
+    "from_images",
+    "from_table",
+    "from_yaml",
+    "open_cohort",
+    "watched",
+]
+
 FILES = ("image", "brain_mask", "lesion_mask", "flair")
+"""Columns of a cohort's table that hold paths."""
+
 COLUMNS = (
     "participant_id",
     "session_id",
@@ -25,6 +41,17 @@ COLUMNS = (
     "scanner",
     "edss",
 )
+"""Columns of a cohort's table."""
+
+SETTINGS = {
+    "bids": ("kind", "path", "modality", "patients", "controls", "label_column"),
+    "table": ("kind", "path", "modality", "patients", "controls", "label_column"),
+    "adni": ("kind", "path", "modality", "series", "conversions", "missing"),
+}
+"""Keys of a cohort's YAML by its kind."""
+
+_YAML = (".yaml", ".yml")
+_TABLE = (".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -36,8 +63,9 @@ class Cohort:
     name : str
         Name of its folder, table or YAML.
     table : pandas.DataFrame
-        participant_id, session_id ("" if there are none), image, brain_mask, lesion_mask, flair (of the same visit, beside a scan of
-        another modality; paths or None), group, label (1 patient, 0 control, NA unknown), age (years), sex, site, scanner, edss; unknown
+        participant_id, session_id ("" if there are none), image, brain_mask, lesion_mask, flair
+        (of the same visit, next to a scan of another modality; paths or None), group, label
+        (1 patient, 0 control, NA unknown), age (years), sex, site, scanner, edss. Unknown
         covariates are NaN or None.
     synthetic : bool
         Simulated, as its dataset_description.json says.
@@ -54,73 +82,58 @@ class Cohort:
     notes: tuple[str, ...] = ()
 
 
-SETTINGS = {
-    "bids": ("kind", "path", "modality", "patients", "controls", "label_column"),
-    "table": ("kind", "path", "modality", "patients", "controls", "label_column"),
-    "adni": ("kind", "path", "modality", "series", "conversions", "missing"),
-}  # of a cohort's YAML, by its kind
-
-
 def open_cohort(
     source,
     modality: str = "FLAIR",
     patients: str = "MS",
     controls: str = "HC",
     label_column: str = "group",
-    images=(),
-    lesion_masks=(),
-    name: str = "",
 ) -> Cohort:
-    """Open a cohort: a BIDS dataset, ADNI as downloaded, a table of paths, a YAML that names one of them, or a plain list of scans.
+    """Open a cohort of any kind; for a plain list of scans see `from_images`.
 
     Parameters
     ----------
     source : str
-        A folder with participants.tsv (BIDS) or with ADNI's table of images; a table (.csv, .tsv); a cohort's YAML (.yaml, .yml), whose
-        settings hold before the ones given here. A relative path starts at the checkout. Not read where `images` are given.
+        One of: a BIDS dataset (a folder with participants.tsv); ADNI as downloaded (a folder with
+        its table of images); a table of paths (.csv, .tsv); a cohort's YAML (.yaml, .yml), whose
+        settings take precedence over the ones given here. A relative path starts at the checkout.
     modality, patients, controls, label_column
         See `from_bids`.
-    images, lesion_masks, name
-        See `from_images`.
 
     Raises
     ------
     CohortError, ParameterError
-        See `from_bids`, `from_adni`, `from_table`, `from_yaml` and `from_images`.
+        See `from_bids`, `from_adni`, `from_table` and `from_yaml`.
     """
-    if images:
-        return from_images(images, lesion_masks, Path(name).name, modality)
     path = located(str(source))
-    if path.suffix in (".yaml", ".yml"):
-        return from_yaml(
-            path, modality=modality, patients=patients, controls=controls, label_column=label_column
-        )
-    if _kind(path) == "adni":
+    settings = {
+        "modality": modality,
+        "patients": patients,
+        "controls": controls,
+        "label_column": label_column,
+    }
+    if path.suffix in _YAML:
+        return from_yaml(path, **settings)
+    kind = _kind(path)
+    if kind == "adni":
         return from_adni(path, modality)
-    return (from_table if _kind(path) == "table" else from_bids)(
-        path, modality, patients, controls, label_column
-    )
+    if kind == "table":
+        return from_table(path, **settings)
+    return from_bids(path, **settings)
 
 
-def _kind(path: Path) -> str:
-    if path.suffix in (".csv", ".tsv"):
-        return "table"
-    return (
-        "adni" if not (path / "participants.tsv").is_file() and adni.find_tables(path) else "bids"
-    )
+def from_yaml(path, **defaults) -> Cohort:
+    """Open the cohort that a YAML file describes; its name is the file's.
 
-
-def from_yaml(path, **given) -> Cohort:
-    """Open the cohort that a YAML file names, under the file's own name.
-
-    Its keys: `path` (folder or table; a relative one starts at the YAML's folder), `kind` (bids, adni or table; found out where it is
-    not given), and the settings of that kind (`SETTINGS`), as the parameters of `from_bids`, `from_adni` and `from_table`.
+    Its keys: `path` (folder or table; a relative one starts at the YAML's folder), `kind` (bids,
+    adni or table; recognised if not given), and the settings of that kind (`SETTINGS`), as the
+    parameters of `from_bids`, `from_adni` and `from_table`.
 
     Parameters
     ----------
     path : path
-    **given
-        Settings for what the file does not say.
+    **defaults
+        Settings that the file does not give.
 
     Raises
     ------
@@ -130,61 +143,34 @@ def from_yaml(path, **given) -> Cohort:
         An unknown key, or one of another kind (with the nearest one).
     """
     path = located(str(path))
-    told = _told(path)
-    source = path.parent / Path(told["path"]).expanduser()
-    kind = one_of(f"kind in {path}", told.get("kind") or _kind(source), SETTINGS)
-    for key in told:
+    content = _read_yaml(path)
+    source = _yaml_source(path, content)
+    kind = one_of(f"kind in {path}", content.get("kind") or _kind(source), SETTINGS)
+    for key in content:
         one_of(f"in {path}", key, SETTINGS[kind])
-    if kind == "adni":
-        given = {"modality": "T1w"}
-    settings = {
-        **given,
-        **{key: value for key, value in told.items() if key not in ("kind", "path")},
-    }
-    return replace(
-        {"bids": from_bids, "adni": from_adni, "table": from_table}[kind](source, **settings),
-        name=path.stem,
-    )
-
-
-def _told(path: Path) -> dict[str, str]:
-    """What a cohort's YAML says."""
-    if not path.is_file():
-        raise CohortError(path, "no such file", "a cohort's YAML", "Check the parameter cohort.")
-    try:  # all values as text: patients: NO or controls: 0 are names of groups
-        told = yaml.load(path.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
-    except (ValueError, yaml.YAMLError) as error:
-        raise CohortError(
-            path,
-            f"no YAML ({' '.join(str(error).split())})",
-            "lines like `path: scans.csv`",
-            "Mend the line.",
-        ) from error
-    told = told if isinstance(told, dict) else {}
-    for key, value in told.items():
-        one_of(f"in {path}", key, list(dict.fromkeys(sum(SETTINGS.values(), ()))))
-        if not isinstance(value, str):
-            raise CohortError(f"{path}, key {key}", repr(value), "one text", "Mend the line.")
-    if not told.get("path"):
-        raise CohortError(
-            path,
-            "no path in it",
-            "lines like `path: scans.csv`",
-            "Name the cohort's folder or table.",
-        )
-    return told
+    settings = {"modality": "T1w"} if kind == "adni" else dict(defaults)
+    settings |= content
+    settings.pop("path")
+    settings.pop("kind", None)
+    openers = {"bids": from_bids, "adni": from_adni, "table": from_table}
+    cohort = openers[kind](source, **settings)
+    return replace(cohort, name=path.stem)
 
 
 def watched(source) -> list[Path]:
-    """Tables and YAML that decide a cohort, for a workflow that makes it anew when they change; none of an embedded one."""
+    """Return the tables and YAML files that decide a cohort.
+
+    A workflow makes the cohort anew when one of them changes. An embedded cohort has none.
+    """
     path = located(str(source))
-    if path.suffix in (".yaml", ".yml"):
-        return [path, *watched(path.parent / Path(_told(path)["path"]).expanduser())]
-    return (
-        [path]
-        if path.is_file()
-        else [*filter(Path.is_file, [path / "participants.tsv"])] or adni.find_tables(path)
-    )
+    if path.suffix in _YAML:
+        return [path, *watched(_yaml_source(path, _read_yaml(path)))]
+    if path.is_file():
+        return [path]
+    participants = path / "participants.tsv"
+    if participants.is_file():
+        return [participants]
+    return adni.find_tables(path)
 
 
 def from_table(
@@ -199,64 +185,32 @@ def from_table(
     Parameters
     ----------
     path : path
-        .csv or .tsv with one row a scan: participant_id, image and `label_column`, and, where known, session_id, brain_mask,
-        lesion_mask, flair, age, sex, site, scanner, edss. Paths in it start at its folder.
+        .csv or .tsv with one row a scan: participant_id, image and `label_column`, and, if known,
+        session_id, brain_mask, lesion_mask, flair, age, sex, site, scanner, edss. Paths in it start
+        at its folder.
     modality, patients, controls, label_column
         As in `from_bids`.
 
     Raises
     ------
     CohortError
-        A missing file or column, a table that cannot be read, an identifier that is none, a scan twice, a subject with two groups, a
-        label that is neither; the message names file and column.
+        A missing file or column, a table that cannot be read, a wrong identifier, a scan twice, a
+        subject with two groups, or a label that is neither. The message names file and column.
     """
     path = located(str(path))
     rows = tables.read(path)
-    tables.need(
-        rows,
-        ("participant_id", "image", label_column),
-        path,
-        "Add it, or name yours with the parameter label_column.",
-    )
-    rows["participant_id"] = tables.identifiers(
-        rows["participant_id"], "sub", f"{path}, column participant_id"
-    )
-    if "session_id" in rows:
-        told = rows["session_id"].notna()
-        rows.loc[told, "session_id"] = tables.identifiers(
-            rows.loc[told, "session_id"], "ses", f"{path}, column session_id"
-        )
-    groups = rows.groupby("participant_id")[label_column].nunique(dropna=False)
-    if (groups > 1).any():
-        found = f"two groups of {groups.index[groups > 1][0]}"
-        raise CohortError(
-            f"{path}, column {label_column}",
-            found,
-            "one group a subject",
-            "Mend the table, or leave the subject out.",
-        )
-    if rows["image"].isna().any():
-        found = f"no path for {rows.loc[rows['image'].isna(), 'participant_id'].iloc[0]}"
-        raise CohortError(
-            f"{path}, column image", found, "a scan in each row", "Fill it in, or remove the row."
-        )
-    for column in FILES:
-        if column in rows:
-            rows[column] = [
-                None
-                if pd.isna(told)
-                else tables.existing(
-                    path.parent / Path(told).expanduser(), f"{path}, column {column}", "the table"
-                )
-                for told in rows[column]
-            ]
+    mend = "Add it, or name yours with the parameter label_column."
+    tables.need(rows, ("participant_id", "image", label_column), path, mend)
+    _clean_identifiers(rows, path)
+    _check_one_group(rows, label_column, path)
+    _locate_files(rows, path)
     rows = tables.label(rows, label_column, patients, controls, path)
     return Cohort(
-        path.stem,
-        _complete(rows, path),
-        _synthetic(path.parent),
-        modality,
-        tuple(_unlabelled(rows)),
+        name=path.stem,
+        table=_complete(rows, path),
+        synthetic=_synthetic(path.parent),
+        modality=modality,
+        notes=tuple(_unlabelled(rows)),
     )
 
 
@@ -267,45 +221,58 @@ def from_adni(
     conversions: str = "error",
     missing: str = "error",
 ) -> Cohort:
-    """Read ADNI as downloaded: the archive's tables of images (CSV) in a folder, the scans somewhere below it.
+    """Read ADNI as downloaded: the archive's tables of images (CSV), the scans below the folder.
 
-    Alzheimer's disease (AD, Dementia) against controls (CN, NL); MCI of any kind, SMC and images without a diagnosis are left out, and
-    `notes` counts them. The table's image number finds the file (..._I45112.nii, or any NIfTI file in a folder I45112). A visit becomes a
-    session; of two images of one visit the one with the lower number is kept. The site is the first part of the subject's number.
+    Alzheimer's disease (AD, Dementia) against controls (CN, NL). MCI of any kind, SMC and images
+    without a diagnosis are left out, and `Cohort.notes` counts them. The image number in the table
+    finds the file (..._I45112.nii, or any NIfTI file in a folder I45112). A visit is a session; of
+    two images of one visit the one with the lower number is used. The site is the first part of
+    the subject's number.
 
     Parameters
     ----------
     folder : path
     modality : str
-        T1w: all MRI whose description does not name a FLAIR, which is then kept beside its visit's scan. FLAIR: those alone.
+        T1w: all MRI whose description does not name a FLAIR; a FLAIR becomes the column flair of
+        its visit's scan. FLAIR: FLAIR images alone.
     series : str
-        Only images with this in their description, without regard to case and punctuation ("N3; Scaled"); empty: all.
+        Only images with this in their description, without regard to case and punctuation
+        ("N3; Scaled"); empty: all.
     conversions : {"error", "exclude"}
         What to do with subjects who are CN at one visit and AD at another.
     missing : {"error", "exclude"}
-        What to do with images that the table has and the folder has not.
+        What to do with images that are in the table and not in the folder.
 
     Raises
     ------
     CohortError
-        No table, an unknown diagnosis, a subject with both, a missing file, two files of one image, or a file that names another subject.
+        No table, an unknown diagnosis, a subject with both, a missing file, two files of one image,
+        or a file that names another subject.
     ParameterError
         Another value of `conversions` or `missing`.
     """
     folder = located(str(folder))
     rows, notes = adni.read(folder, modality, series, conversions, missing)
-    return Cohort(folder.name, _complete(rows, folder), _synthetic(folder), modality, tuple(notes))
+    return Cohort(
+        name=folder.name,
+        table=_complete(rows, folder),
+        synthetic=_synthetic(folder),
+        modality=modality,
+        notes=tuple(notes),
+    )
 
 
 def from_images(images, lesion_masks=(), name: str = "scans", modality: str = "FLAIR") -> Cohort:
-    """Make a cohort without labels of plain image files.
+    """Make a cohort without labels from plain image files.
 
     Parameters
     ----------
     images, lesion_masks : sequences of path
-        One mask for each image, or none at all.
-    name, modality : str
-        What to call the cohort; what the scans are.
+        One mask for each image, or no masks.
+    name : str
+        Name of the cohort; of a path, its last part.
+    modality : str
+        Modality of the scans, FLAIR or T1w.
 
     Raises
     ------
@@ -320,21 +287,20 @@ def from_images(images, lesion_masks=(), name: str = "scans", modality: str = "F
             "Or give none.",
         )
     rows = []
-    for index, path in enumerate(map(located, images)):
-        stem = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(f"_{modality}")
-        mask = (
-            tables.existing(located(lesion_masks[index]), "parameter lesion_masks")
-            if lesion_masks
-            else None
-        )
+    for index, image in enumerate(images):
+        path = located(image)
+        mask = None
+        if lesion_masks:
+            mask = tables.existing(located(lesion_masks[index]), "parameter lesion_masks")
         rows.append(
             {
-                "participant_id": f"sub-{stem.replace('_', '').replace('-', '')}",
+                "participant_id": _participant_of(path, modality),
                 "image": tables.existing(path, "parameter images"),
                 "lesion_mask": mask,
             }
         )
-    return Cohort(name, _complete(pd.DataFrame(rows), "parameter images"), False, modality)
+    table = _complete(pd.DataFrame(rows), "parameter images")
+    return Cohort(Path(name).name, table, synthetic=False, modality=modality)
 
 
 def from_bids(
@@ -346,9 +312,10 @@ def from_bids(
 ) -> Cohort:
     """Read a BIDS dataset.
 
-    Scans are sub-*/[ses-*/]anat/*_<modality>.nii[.gz]; masks stand under derivatives/*/ at the same place as
-    *_desc-brain_mask and *_label-lesion_mask; ages, sites and scanners of visits in sub-*/sub-*_sessions.tsv. Beside a scan of another
-    modality the FLAIR of the same visit is found too.
+    Scans are sub-*/[ses-*/]anat/*_<modality>.nii[.gz]. Masks lie under derivatives/*/ in the same
+    subfolder as *_desc-brain_mask and *_label-lesion_mask. Ages, sites and scanners of visits are
+    in sub-*/sub-*_sessions.tsv. For a scan of another modality the FLAIR of the same visit is
+    looked up too.
 
     Parameters
     ----------
@@ -357,74 +324,174 @@ def from_bids(
     modality : str
         FLAIR or T1w.
     patients, controls : str
-        What `label_column` says of a patient and of a control.
+        The value of `label_column` for a patient and for a control.
     label_column : str
         Column of participants.tsv.
 
     Raises
     ------
     CohortError
-        A missing folder, table, column or scan, a table that cannot be read, a participant twice, a label that is neither; the message
-        names file and column.
+        A missing folder, table, column or scan, a table that cannot be read, a participant twice,
+        or a label that is neither. The message names file and column.
     """
     folder = located(str(folder))
     rows, notes = bids.read(folder, modality, patients, controls, label_column)
-    table = _complete(rows, folder / "participants.tsv")
     return Cohort(
-        folder.name, table, _synthetic(folder), modality, tuple(notes + _unlabelled(rows))
+        name=folder.name,
+        table=_complete(rows, folder / "participants.tsv"),
+        synthetic=_synthetic(folder),
+        modality=modality,
+        notes=tuple(notes + _unlabelled(rows)),
     )
+
+
+def _kind(path: Path) -> str:
+    """Recognise the kind of a cohort."""
+    if path.suffix in _TABLE:
+        return "table"
+    if (path / "participants.tsv").is_file():
+        return "bids"
+    return "adni" if adni.find_tables(path) else "bids"
+
+
+def _read_yaml(path: Path) -> dict[str, str]:
+    """Read and check a cohort's YAML."""
+    if not path.is_file():
+        mend = "Check the parameter cohort."
+        raise CohortError(path, "no such file", "a cohort's YAML", mend)
+    text_lines = "lines like `path: scans.csv`"
+    try:
+        # All values are read as text, because `patients: NO` and `controls: 0` name groups.
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise CohortError(path, f"no YAML ({reason})", text_lines, "Mend the line.") from error
+    if not isinstance(content, dict):
+        content = {}
+    keys = _all_keys()
+    for key, value in content.items():
+        one_of(f"in {path}", key, keys)
+        if not isinstance(value, str):
+            raise CohortError(f"{path}, key {key}", repr(value), "one text", "Mend the line.")
+    if not content.get("path"):
+        mend = "Name the cohort's folder or table."
+        raise CohortError(path, "no path in it", text_lines, mend)
+    return content
+
+
+def _all_keys() -> list[str]:
+    """Return the keys of all kinds of cohorts, each once, in order."""
+    keys = []
+    for settings in SETTINGS.values():
+        keys += settings
+    return list(dict.fromkeys(keys))
+
+
+def _yaml_source(path: Path, content: dict[str, str]) -> Path:
+    """Return the folder or table that a cohort's YAML names."""
+    return path.parent / Path(content["path"]).expanduser()
+
+
+def _clean_identifiers(rows: pd.DataFrame, path: Path) -> None:
+    """Make the identifiers of a table of scans those of BIDS, in place."""
+    where = f"{path}, column participant_id"
+    rows["participant_id"] = tables.identifiers(rows["participant_id"], "sub", where)
+    if "session_id" in rows:
+        given = rows["session_id"].notna()
+        sessions = rows.loc[given, "session_id"]
+        where = f"{path}, column session_id"
+        rows.loc[given, "session_id"] = tables.identifiers(sessions, "ses", where)
+
+
+def _check_one_group(rows: pd.DataFrame, label_column: str, path: Path) -> None:
+    """Refuse a table in which a subject has two groups."""
+    groups = rows.groupby("participant_id")[label_column].nunique(dropna=False)
+    several = groups.index[groups > 1]
+    if len(several):
+        raise CohortError(
+            f"{path}, column {label_column}",
+            f"two groups of {several[0]}",
+            "one group a subject",
+            "Mend the table, or leave the subject out.",
+        )
+
+
+def _locate_files(rows: pd.DataFrame, path: Path) -> None:
+    """Replace the paths in a table of scans by those of existing files, in place."""
+    lacking = rows["image"].isna()
+    if lacking.any():
+        subject = rows.loc[lacking, "participant_id"].iloc[0]
+        raise CohortError(
+            f"{path}, column image",
+            f"no path for {subject}",
+            "a scan in each row",
+            "Fill it in, or remove the row.",
+        )
+    for column in FILES:
+        if column in rows:
+            where = f"{path}, column {column}"
+            rows[column] = [_file_of(cell, path.parent, where) for cell in rows[column]]
+
+
+def _file_of(cell, folder: Path, where: str) -> Path | None:
+    """Return the file that a cell names; None for an empty cell."""
+    if pd.isna(cell):
+        return None
+    return tables.existing(folder / Path(cell).expanduser(), where, start="the table")
+
+
+def _participant_of(path: Path, modality: str) -> str:
+    """Return an identifier made of an image's file name."""
+    stem = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(f"_{modality}")
+    return f"sub-{stem.replace('_', '').replace('-', '')}"
 
 
 def _unlabelled(rows: pd.DataFrame) -> list[str]:
+    """Return a note that counts the participants without a group, or none."""
     count = rows.loc[rows["label"].isna(), "participant_id"].nunique()
-    return (
-        [f"{count} participants without a group: prepared, neither trained on nor scored"]
-        if count
-        else []
-    )
+    if not count:
+        return []
+    return [f"{count} participants without a group: prepared, neither trained on nor scored"]
 
 
 def _synthetic(folder: Path) -> bool:
+    """Return whether a folder's dataset_description.json says that the data are simulated."""
     path = folder / "dataset_description.json"
+    if not path.is_file():
+        return False
     try:
-        return path.is_file() and bool(
-            json.loads(path.read_text(encoding="utf-8-sig")).get("Synthetic", False)
-        )
-    except (ValueError, AttributeError) as error:
-        raise CohortError(
-            path, f"no description ({error})", "a JSON object", "Mend or remove it."
-        ) from error
+        description = json.loads(path.read_text(encoding="utf-8-sig"))
+        return bool(description.get("Synthetic", False))
+    except (ValueError, AttributeError) as error:  # not JSON, or not an object
+        actual = f"no description ({error})"
+        raise CohortError(path, actual, "a JSON object", "Mend or remove it.") from error
 
 
 def _complete(table: pd.DataFrame, where) -> pd.DataFrame:
-    """All columns, in order, with their types."""
-    twice = table.loc[
-        table.duplicated(
-            [column for column in ("participant_id", "session_id") if column in table]
-        ),
-        "participant_id",
-    ]
-    if len(twice):
+    """Return all columns, in order, with their types."""
+    scan = [column for column in ("participant_id", "session_id") if column in table]
+    repeated = table.loc[table.duplicated(scan), "participant_id"]
+    if len(repeated):
         raise CohortError(
             where,
-            f"two scans of {twice.iloc[0]}",
+            f"two scans of {repeated.iloc[0]}",
             "each scan once",
-            "Remove one, or tell the visits apart by their sessions.",
+            "Remove one, or distinguish the visits by their sessions.",
         )
     table = table.reindex(columns=COLUMNS)
     table["session_id"] = table["session_id"].fillna("")
     table["label"] = table["label"].astype("Int64")
     for column in ("age", "edss"):
-        numbers = pd.to_numeric(table[column], errors="coerce")
-        wrong = table.loc[~np.isfinite(numbers.astype(float)) & table[column].notna(), column]
-        if len(wrong):
-            raise CohortError(
-                f"{where}, column {column}",
-                repr(wrong.iloc[0]),
-                "a number or n/a",
-                "Mend the table.",
-            )
-        table[column] = numbers.astype(float)
+        table[column] = _numbers(table[column], f"{where}, column {column}")
     for column in FILES:
-        table[column] = [None if pd.isna(value) else str(value) for value in table[column]]
+        table[column] = [None if pd.isna(path) else str(path) for path in table[column]]
     return table.sort_values(["participant_id", "session_id"], ignore_index=True)
+
+
+def _numbers(column: pd.Series, where: str) -> pd.Series:
+    """Return a column as numbers; refuse what is neither a number nor unknown."""
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    wrong = column[~np.isfinite(numbers) & column.notna()]
+    if len(wrong):
+        raise CohortError(where, repr(wrong.iloc[0]), "a number or n/a", "Mend the table.")
+    return numbers

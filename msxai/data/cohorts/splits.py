@@ -1,4 +1,4 @@
-"""Who is trained on, who selects and who is held out: one seeded split of subjects, stratified by diagnosis."""
+"""Splits subjects into training, validation and holdout: seeded, stratified by diagnosis."""
 
 from pathlib import Path
 
@@ -6,12 +6,20 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from msxai.base import provenance
+from msxai.base import provenance, tsv
 from msxai.base.errors import MissingStepError, SplitError
 from msxai.base.parameters import one_of
 
+__all__ = ["COLUMNS", "PARTS", "check", "fold", "make", "read", "write"]
+
 COLUMNS = ("participant_id", "session_id", "part")
+"""Columns of a split."""
+
 PARTS = ("training", "validation", "holdout")
+"""Values of its column part."""
+
+_SCAN = ["participant_id", "session_id"]
+_RUN_AGAIN = "Run 01_data_preparation again."
 
 
 def make(
@@ -22,109 +30,65 @@ def make(
     Parameters
     ----------
     table : pandas.DataFrame
-        A cohort's table: participant_id, session_id, label (1 patient, 0 control, NA unknown). Its order does not matter.
+        A cohort's table: participant_id, session_id, label (1 patient, 0 control, NA unknown). The
+        order of its rows does not matter.
     holdout : pair of numbers
-        Controls and patients held out: counts, or shares where below 1. A cohort to be tested on alone may be held out whole; one
-        without any label always is.
+        Controls and patients held out: counts, or shares if below 1. A cohort to be tested on alone
+        may be held out completely; a cohort without any label always is.
     validation : float
-        Share of each group's other subjects that selects the best weights; at least one subject where above 0.
+        Share of the remaining subjects of each group that selects the best weights; at least one
+        subject if above 0.
     seed : int
     holdout_site : str or sequence of str
-        Sites held out whole, in place of `holdout`: every subject with a scan there, with all scans. Subjects whose
-        site is unknown count as from elsewhere. None by default.
+        Sites held out completely, instead of `holdout`: every subject with a scan there, with all
+        scans. Subjects whose site is unknown count as from another site. None by default.
 
     Returns
     -------
     pandas.DataFrame
-        participant_id, session_id, part; all scans of a subject in one part, subjects without a label in "holdout".
+        participant_id, session_id, part; all scans of a subject in one part, subjects without a
+        label in "holdout".
 
     Raises
     ------
     SplitError
-        A group has too few subjects, a subject has two labels, holdout or validation is no such number, or no site is known.
+        A group has too few subjects, a subject has two labels, holdout or validation is no such
+        number, or no site is known.
     ParameterError
         A site that the table does not have (with the nearest one).
     """
-    numbers = [
-        isinstance(held, (int, float)) and 0 <= held < np.inf and (held < 1 or held == int(held))
-        for held in holdout
-    ]
-    if len(numbers) != 2 or not all(numbers):
-        raise SplitError(
-            "parameter holdout",
-            str(holdout),
-            "two numbers: whole ones, or shares below 1",
-            "Give controls, then patients.",
-        )
-    if not 0 <= validation < 1:
-        raise SplitError(
-            "parameter validation",
-            str(validation),
-            "a share from 0 to below 1",
-            "The demo's is 0.15.",
-        )
-    subjects = table[["participant_id", "label"]].drop_duplicates().sort_values("participant_id")
-    twice = subjects.loc[subjects["participant_id"].duplicated(), "participant_id"]
-    if len(twice):
-        raise SplitError(
-            f"participant {twice.iloc[0]}",
-            "two labels",
-            "one label a subject",
-            "Mend the group column of the table.",
-        )
-    rng, parts = np.random.default_rng(seed), dict.fromkeys(subjects["participant_id"], "holdout")
-    groups = [
-        rng.permutation(
-            subjects.loc[subjects["label"].eq(label).fillna(False), "participant_id"].to_numpy(str)
-        )
-        for label in (0, 1)
-    ]
-    sites = (
-        [holdout_site][: bool(holdout_site)]
-        if isinstance(holdout_site, str)
-        else list(holdout_site)
-    )
-    if sites:  # the members of these sites last, where the holdout is cut off
-        away = _at_sites(table, sites)
-        groups = [group[np.argsort(np.isin(group, away), kind="stable")] for group in groups]
-        holdout = [int(np.isin(group, away).sum()) for group in groups]
-    counts = [
-        round(held * len(group)) if held < 1 else int(held)
-        for held, group in zip(holdout, groups, strict=True)
-    ]
-    whole = not any(map(len, groups)) or (
-        not sites and all(held == len(group) for held, group in zip(counts, groups, strict=True))
-    )
-    for label, (group, held) in enumerate(zip(groups, counts, strict=True)):
-        if whole or not held + len(group):
-            continue
-        rest = len(group) - held
-        selecting = max(1, round(validation * rest)) if validation else 0
-        if rest <= selecting:
-            raise SplitError(
-                f"parameters {'holdout_site' if sites else 'holdout'}, validation",
-                f"{len(group)} subjects with label {label}"
-                + f", {held} of them at {', '.join(sites)}" * bool(sites),
-                f"more than {held + selecting} of them",
-                "Hold fewer out (holdout takes shares below 1 too), or bring more subjects.",
-            )
-        for part, members in zip(PARTS, np.split(group, [rest - selecting, rest]), strict=True):
-            parts.update(dict.fromkeys(members, part))
-    split = table[["participant_id", "session_id"]].assign(part=table["participant_id"].map(parts))
-    return split.sort_values(["participant_id", "session_id"], ignore_index=True)
+    _check_holdout(holdout)
+    _check_validation(validation)
+    subjects = _labelled_subjects(table)
+    groups = _shuffled_groups(subjects, seed)
+    sites = _listed_sites(holdout_site)
+    if sites:
+        at_sites = _at_sites(table, sites)
+        groups = [_moved_last(group, at_sites) for group in groups]
+        holdout = [int(np.isin(group, at_sites).sum()) for group in groups]
+    counts = [_count(share, group) for share, group in zip(holdout, groups, strict=True)]
+    part_of = dict.fromkeys(subjects["participant_id"], "holdout")
+    if not _all_held_out(groups, counts, sites):
+        for label, group in enumerate(groups):
+            part_of |= _parts_of_group(group, counts[label], validation, label, sites)
+    parts = table["participant_id"].map(part_of)
+    split = table[_SCAN].assign(part=parts)
+    return split.sort_values(_SCAN, ignore_index=True)
 
 
 def fold(
     table: pd.DataFrame, number: int, folds: int, validation: float = 0.15, seed: int = 0
 ) -> pd.DataFrame:
-    """Split subjects for one fold of a cross-validation: its fold is the holdout, and selects nothing.
+    """Split subjects for one fold of a cross-validation; the fold is the holdout.
 
     Parameters
     ----------
     table, validation, seed
         As in `make`; the same seed for all folds.
-    number, folds : int
-        Which fold, from 0; of how many.
+    number : int
+        Number of the fold, from 0.
+    folds : int
+        Number of folds.
 
     Returns
     -------
@@ -136,94 +100,69 @@ def fold(
     SplitError
         No such fold, or more folds than a group has subjects; and as in `make`.
     """
-    subjects = (
-        table[["participant_id", "label"]]
-        .drop_duplicates()
-        .dropna()
-        .sort_values("participant_id", ignore_index=True)
-    )
-    fewest = int(subjects["label"].value_counts().reindex([0, 1], fill_value=0).min())
-    if not 2 <= folds <= fewest or not 0 <= number < folds:
-        found = f"fold {number} of {folds}, with {fewest} subjects in the smaller group"
+    subjects = table[["participant_id", "label"]].drop_duplicates().dropna()
+    subjects = subjects.sort_values("participant_id", ignore_index=True)
+    labels = subjects["label"].astype(int)
+    group_sizes = labels.value_counts().reindex([0, 1], fill_value=0)
+    smallest = int(group_sizes.min())
+    if not 2 <= folds <= smallest or not 0 <= number < folds:
         raise SplitError(
             "parameters fold, folds",
-            found,
+            f"fold {number} of {folds}, with {smallest} subjects in the smaller group",
             "2 folds or more, none without both groups",
             "Count folds from 0, or take fewer.",
         )
-    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(
-        subjects, subjects["label"].astype(int), subjects.index
-    )
-    held = subjects["participant_id"].iloc[list(parts)[number][1]]
-    rest = make(table[~table["participant_id"].isin(held)], (0, 0), validation, seed)
-    away = table.loc[table["participant_id"].isin(held), ["participant_id", "session_id"]].assign(
-        part="holdout"
-    )
-    return pd.concat([rest, away]).sort_values(["participant_id", "session_id"], ignore_index=True)
-
-
-def _at_sites(table: pd.DataFrame, sites: list[str]) -> list[str]:
-    """Subjects with a scan at one of the sites."""
-    known = table["site"].dropna() if "site" in table else []
-    if not len(known):
-        raise SplitError(
-            "column site",
-            "no site of any subject",
-            "the site of each scan",
-            "Add the column, or leave holdout_site empty.",
-        )
-    for site in sites:
-        one_of("holdout_site", site, sorted(set(known)))
-    return list(table.loc[table["site"].isin(sites), "participant_id"].unique())
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    all_folds = list(splitter.split(subjects, labels, groups=subjects.index))
+    _, in_fold = all_folds[number]
+    held_out = table["participant_id"].isin(subjects["participant_id"].iloc[in_fold])
+    other_folds = make(table[~held_out], (0, 0), validation, seed)
+    this_fold = table.loc[held_out, _SCAN].assign(part="holdout")
+    return pd.concat([other_folds, this_fold]).sort_values(_SCAN, ignore_index=True)
 
 
 def check(split: pd.DataFrame, where="split") -> pd.DataFrame:
-    """Return `split` where every subject stands in one known part.
+    """Return `split` if every subject is in one valid part.
+
+    Parameters
+    ----------
+    split : pandas.DataFrame
+        `COLUMNS`.
+    where : str
+        Its file, for the error.
 
     Raises
     ------
     SplitError
-        A column is missing, a subject has two parts, a scan stands twice, or a part is unknown.
+        A column is missing, a subject has two parts, a scan has two rows, or a part is unknown.
     """
-    lacking = [column for column in COLUMNS if column not in split]
-    if lacking:
-        raise SplitError(
-            f"{where}, column {lacking[0]}",
-            "no such column",
-            ", ".join(COLUMNS),
-            "Run 01_data_preparation again.",
-        )
+    for column in COLUMNS:
+        if column not in split:
+            expected = ", ".join(COLUMNS)
+            raise SplitError(f"{where}, column {column}", "no such column", expected, _RUN_AGAIN)
     unknown = split.loc[~split["part"].isin(PARTS), "part"]
     if len(unknown):
-        raise SplitError(
-            f"{where}, column part",
-            repr(unknown.iloc[0]),
-            f"one of {', '.join(PARTS)}",
-            "Run 01_data_preparation again.",
-        )
-    sides = split.groupby("participant_id")["part"].unique()
-    for subject, found in sides[sides.map(len) > 1].items():
-        raise SplitError(
-            f"{where}, {subject}",
-            f"a subject in {' and '.join(sorted(found))}",
-            "each subject in one part",
-            "Its scans would be trained and tested on: run 01_data_preparation again.",
-        )
-    twice = split.loc[split.duplicated(["participant_id", "session_id"]), "participant_id"]
-    if len(twice):
-        raise SplitError(
-            f"{where}, {twice.iloc[0]}",
-            "a scan that stands twice",
-            "each scan once",
-            "Run 01_data_preparation again.",
-        )
+        expected = f"one of {', '.join(PARTS)}"
+        raise SplitError(f"{where}, column part", repr(unknown.iloc[0]), expected, _RUN_AGAIN)
+    parts_of_subjects = split.groupby("participant_id")["part"].unique()
+    for subject, parts in parts_of_subjects.items():
+        if len(parts) > 1:
+            raise SplitError(
+                f"{where}, {subject}",
+                f"a subject in {' and '.join(sorted(parts))}",
+                "each subject in one part",
+                "Its scans would be trained and tested on: run 01_data_preparation again.",
+            )
+    repeated = split.loc[split.duplicated(_SCAN), "participant_id"]
+    if len(repeated):
+        scan = f"{where}, {repeated.iloc[0]}"
+        raise SplitError(scan, "a scan that stands twice", "each scan once", _RUN_AGAIN)
     return split
 
 
 def write(split: pd.DataFrame, path) -> None:
-    """Write a split as TSV, all or nothing, after `check`."""
-    with provenance.replacing(path) as draft:
-        check(split).to_csv(draft, sep="\t", index=False)
+    """Write a split as TSV, whole or not at all, after `check`."""
+    tsv.write(check(split), path)
 
 
 def read(path) -> pd.DataFrame:
@@ -232,24 +171,139 @@ def read(path) -> pd.DataFrame:
     Raises
     ------
     MissingStepError
-        No such file.
+        The file does not exist.
     SplitError
-        See `check`.
+        The file is no table; and see `check`.
     """
+    where = provenance.relative(path)
     if not Path(path).is_file():
-        raise MissingStepError(
-            provenance.relative(path),
-            "no such file",
-            "the split of a cohort",
-            "Run 01_data_preparation first.",
-        )
+        expected = "the split of a cohort"
+        raise MissingStepError(where, "no such file", expected, "Run 01_data_preparation first.")
     try:
         split = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except ValueError as error:  # not a table, not text
+    except ValueError as error:  # not a table, or not text
+        raise SplitError(where, f"no table ({error})", "a split", _RUN_AGAIN) from error
+    return check(split, where)
+
+
+def _check_holdout(holdout) -> None:
+    """Refuse anything but two whole numbers or shares."""
+    valid = [_is_count_or_share(number) for number in holdout]
+    if valid != [True, True]:
         raise SplitError(
-            provenance.relative(path),
-            f"no table ({error})",
-            "a split",
-            "Run 01_data_preparation again.",
-        ) from error
-    return check(split, provenance.relative(path))
+            "parameter holdout",
+            str(holdout),
+            "two numbers: whole ones, or shares below 1",
+            "Give controls, then patients.",
+        )
+
+
+def _is_count_or_share(number) -> bool:
+    if not isinstance(number, int | float):
+        return False
+    if not 0 <= number < np.inf:
+        return False
+    return number < 1 or number == int(number)
+
+
+def _check_validation(validation: float) -> None:
+    """Refuse anything but a share."""
+    if not 0 <= validation < 1:
+        expected = "a share from 0 to below 1"
+        raise SplitError("parameter validation", str(validation), expected, "The demo's is 0.15.")
+
+
+def _labelled_subjects(table: pd.DataFrame) -> pd.DataFrame:
+    """Return participant_id and label of each subject, sorted; refuse a subject with two labels."""
+    subjects = table[["participant_id", "label"]].drop_duplicates()
+    subjects = subjects.sort_values("participant_id")
+    repeated = subjects.loc[subjects["participant_id"].duplicated(), "participant_id"]
+    if len(repeated):
+        mend = "Mend the group column of the table."
+        raise SplitError(
+            f"participant {repeated.iloc[0]}", "two labels", "one label a subject", mend
+        )
+    return subjects
+
+
+def _shuffled_groups(subjects: pd.DataFrame, seed: int) -> list[np.ndarray]:
+    """Return the identifiers of controls and of patients, each in random order."""
+    rng = np.random.default_rng(seed)
+    groups = []
+    for label in (0, 1):
+        members = subjects["label"].eq(label).fillna(False)
+        names = subjects.loc[members, "participant_id"].to_numpy(str)
+        groups.append(rng.permutation(names))
+    return groups
+
+
+def _listed_sites(holdout_site) -> list[str]:
+    """Return the sites as a list; an empty text is none."""
+    if isinstance(holdout_site, str):
+        return [holdout_site] if holdout_site else []
+    return list(holdout_site)
+
+
+def _at_sites(table: pd.DataFrame, sites: list[str]) -> list[str]:
+    """Return the subjects with a scan at one of the sites."""
+    known_sites = table["site"].dropna() if "site" in table else []
+    if not len(known_sites):
+        raise SplitError(
+            "column site",
+            "no site of any subject",
+            "the site of each scan",
+            "Add the column, or leave holdout_site empty.",
+        )
+    for site in sites:
+        one_of("holdout_site", site, sorted(set(known_sites)))
+    at_sites = table["site"].isin(sites)
+    return list(table.loc[at_sites, "participant_id"].unique())
+
+
+def _moved_last(group: np.ndarray, subjects: list[str]) -> np.ndarray:
+    """Return a group with some subjects last, because its end is held out."""
+    return group[np.argsort(np.isin(group, subjects), kind="stable")]
+
+
+def _count(share_or_count: float, group: np.ndarray) -> int:
+    """Return how many of a group are held out."""
+    if share_or_count < 1:
+        return round(share_or_count * len(group))
+    return int(share_or_count)
+
+
+def _all_held_out(groups: list[np.ndarray], counts: list[int], sites: list[str]) -> bool:
+    """Return whether nobody is trained on: no labels, or both groups held out completely."""
+    sizes = [len(group) for group in groups]
+    if not any(sizes):
+        return True
+    return not sites and counts == sizes
+
+
+def _parts_of_group(
+    group: np.ndarray, n_holdout: int, validation: float, label: int, sites: list[str]
+) -> dict[str, str]:
+    """Return the part of each subject of one group; its last subjects are held out."""
+    if not n_holdout + len(group):
+        return {}
+    n_remaining = len(group) - n_holdout
+    n_validation = 0
+    if validation:
+        n_validation = max(1, round(validation * n_remaining))
+    if n_remaining <= n_validation:
+        parameter = "holdout"
+        actual = f"{len(group)} subjects with label {label}"
+        if sites:
+            parameter = "holdout_site"
+            actual += f", {n_holdout} of them at {', '.join(sites)}"
+        raise SplitError(
+            f"parameters {parameter}, validation",
+            actual,
+            f"more than {n_holdout + n_validation} of them",
+            "Hold fewer out (holdout takes shares below 1 too), or bring more subjects.",
+        )
+    n_training = n_remaining - n_validation
+    part_of = {}
+    for part, members in zip(PARTS, np.split(group, [n_training, n_remaining]), strict=True):
+        part_of |= dict.fromkeys(members, part)
+    return part_of
