@@ -134,7 +134,8 @@ def check_initial_weights(weights, prepared) -> str:
             f"Warning: {provenance.relative(weights)} has no list of the scans that it was trained"
             " on. Whether the holdout or validation part is among them cannot be checked."
         )
-    tested = prepared.table[prepared.table["part"].isin(_TESTED)]
+    is_tested = prepared.table["part"].isin(_TESTED)
+    tested = prepared.table.loc[is_tested, ["participant_id", "part", "source_sha256"]]
     leaks = _same_person(seen, tested, prepared.name) + _same_file(seen, tested, prepared.name)
     if leaks:
         raise SplitError(
