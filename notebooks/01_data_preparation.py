@@ -177,11 +177,11 @@ print(f"shape {on_grid.shape}, brain {brain_ml:.0f} ml")
 
 # %%
 inside = on_grid[brain].astype(float)
-z = np.zeros_like(on_grid)
+z = np.zeros(on_grid.shape)
 z[brain] = (inside - inside.mean()) / inside.std()
 difference = np.abs(z - prepared.image(row)).max()
 print(f"before: mean {inside.mean():.1f}, standard deviation {inside.std():.1f}")
-print(f"after:  mean {z[brain].mean():.1f}, standard deviation {z[brain].std():.1f}")
+print(f"after:  mean {abs(z[brain].mean()):.1f}, standard deviation {z[brain].std():.1f}")
 print(f"largest difference to the prepared scan: {difference:.6f}")
 
 # %% [markdown]

@@ -72,6 +72,11 @@ class _Scan:
         """Intensities of the brain."""
         return self.image[self.brain]
 
+    @property
+    def bounds(self) -> np.ndarray:
+        """1st and 99th percentile of the brain's intensities."""
+        return np.quantile(self.inside, [0.01, 0.99])
+
 
 @dataclass(frozen=True)
 class _Template:
@@ -215,7 +220,7 @@ def _intensities(scan: _Scan) -> dict:
     if not scan.has_contrast:
         return {"empty": np.nan}
     inside = scan.inside
-    floor, high = np.quantile(inside, [0.01, 0.99])
+    floor, high = scan.bounds
     is_empty = inside <= inside.min() + 1e-3 * (high - floor)
     measures = {"empty": is_empty.mean()}
     healthy = scan.brain & ~scan.lesions
@@ -312,7 +317,7 @@ def _scan_cube(scan: _Scan) -> np.ndarray:
     size = np.prod(spread / _template().spread) ** (1 / 3)
     if not scan.has_contrast:
         return _cube(scan.brain, centre, size, fill=0)
-    floor = np.quantile(scan.inside, 0.01)
+    floor, _ = scan.bounds
     return _cube(np.where(scan.brain, scan.image, floor), centre, size, fill=floor)
 
 

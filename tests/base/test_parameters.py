@@ -44,9 +44,9 @@ def test_defaults_come_back_in_order(run_cells):
 
 
 def test_injected_values_win(run_cells):
-    found = run_cells(CELL, "# Parameters\nwidth = 64\nrate = 1\n")
-    assert found == {"width": 64, "rate": 1.0, "start": "best", "flip": True, "variants": ["a"]}
-    assert type(found["rate"]) is float
+    values = run_cells(CELL, "# Parameters\nwidth = 64\nrate = 1\n")
+    assert values == {"width": 64, "rate": 1.0, "start": "best", "flip": True, "variants": ["a"]}
+    assert type(values["rate"]) is float
 
 
 def test_a_misspelt_name_is_an_error_with_the_nearest(run_cells):

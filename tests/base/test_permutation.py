@@ -17,11 +17,11 @@ def brute(values, labels):
         return stats.ttest_ind(values[chosen], values[~chosen], equal_var=False).statistic
 
     observed = np.abs(t(np.flatnonzero(labels)))
-    found = np.abs([t(chosen) for chosen in combinations(range(len(values)), int(labels.sum()))])
+    result = np.abs([t(chosen) for chosen in combinations(range(len(values)), int(labels.sum()))])
     return (
         observed,
-        (found >= observed - 1e-9).mean(0),
-        (found.max(1)[:, None] >= observed - 1e-9).mean(0),
+        (result >= observed - 1e-9).mean(0),
+        (result.max(1)[:, None] >= observed - 1e-9).mean(0),
     )
 
 
@@ -32,12 +32,12 @@ def test_max_t_is_brute_force_over_all_labellings(rng):
     )
     values[labels == 1, 3] += 3
     t, p, family = brute(values, labels)
-    found = permutation.two_groups(values, labels, n=70)
-    assert np.abs(found["t"].to_numpy()) == pytest.approx(t)
-    assert found["p"].to_numpy() == pytest.approx(p)
-    assert found["p_fwe"].to_numpy() == pytest.approx(family)
-    assert found["p_fdr"].to_numpy() == pytest.approx(stats.false_discovery_control(p))
-    assert found["difference"].to_numpy() == pytest.approx(
+    result = permutation.two_groups(values, labels, n=70)
+    assert np.abs(result["t"].to_numpy()) == pytest.approx(t)
+    assert result["p"].to_numpy() == pytest.approx(p)
+    assert result["p_fwe"].to_numpy() == pytest.approx(family)
+    assert result["p_fdr"].to_numpy() == pytest.approx(stats.false_discovery_control(p))
+    assert result["difference"].to_numpy() == pytest.approx(
         values[labels == 1].mean(0) - values[labels == 0].mean(0)
     )
     drawn = permutation.two_groups(values, labels, n=69, seed=3)  # one too few to take all: drawn
@@ -52,10 +52,10 @@ def test_sign_flips_are_brute_force(rng):
         np.abs(stats.ttest_1samp(values * np.array(signs)[:, None], 0).statistic)
         for signs in product([1, -1], repeat=7)
     ]
-    found = permutation.paired(values, n=128)
-    assert np.abs(found["t"].to_numpy()) == pytest.approx(observed)
-    assert found["p"].to_numpy() == pytest.approx((np.array(flips) >= observed - 1e-9).mean(0))
-    assert found["p_fwe"].to_numpy() == pytest.approx(
+    result = permutation.paired(values, n=128)
+    assert np.abs(result["t"].to_numpy()) == pytest.approx(observed)
+    assert result["p"].to_numpy() == pytest.approx((np.array(flips) >= observed - 1e-9).mean(0))
+    assert result["p_fwe"].to_numpy() == pytest.approx(
         (np.max(flips, axis=1)[:, None] >= observed - 1e-9).mean(0)
     )
 
@@ -63,15 +63,15 @@ def test_sign_flips_are_brute_force(rng):
 def test_a_region_without_spread_is_no_finding(rng):
     values = rng.normal(size=(10, 3))
     values[:, 1] = 7.3
-    found = permutation.two_groups(values, [1] * 5 + [0] * 5)
-    assert found.loc[1, ["t", "p", "p_fwe"]].tolist() == [0, 1, 1]
+    result = permutation.two_groups(values, [1] * 5 + [0] * 5)
+    assert result.loc[1, ["t", "p", "p_fwe"]].tolist() == [0, 1, 1]
 
 
 def test_a_planted_effect_is_found_and_only_that(rng):
     values, labels = rng.normal(size=(40, 61)), np.repeat([1, 0], 20)
     values[labels == 1, 17] += 2
-    found = permutation.two_groups(values, labels, 2000)
-    assert np.flatnonzero(found["p_fwe"] <= 0.05).tolist() == [17]
+    result = permutation.two_groups(values, labels, 2000)
+    assert np.flatnonzero(result["p_fwe"] <= 0.05).tolist() == [17]
 
 
 def test_a_null_cohort_is_rejected_no_more_often_than_it_may(rng):
@@ -81,11 +81,11 @@ def test_a_null_cohort_is_rejected_no_more_often_than_it_may(rng):
     """
     values = rng.normal(size=(24, 1)) + rng.normal(size=(24, 22))
     labels = np.repeat([1, 0], 12)
-    found = [
+    result = [
         permutation.two_groups(values, rng.permutation(labels), 300, seed)["p_fwe"].min()
         for seed in range(200)
     ]
-    assert 1 <= np.sum(np.array(found) <= 0.05) <= 17
+    assert 1 <= np.sum(np.array(result) <= 0.05) <= 17
 
 
 def test_spearman_and_its_interval(rng):
@@ -93,18 +93,18 @@ def test_spearman_and_its_interval(rng):
     values = np.c_[x, -x, rng.normal(size=30), np.ones(30)]
     covariate = x + rng.normal(size=30)
     covariate[3] = np.nan
-    found = permutation.correlations(values, covariate)
-    known = np.isfinite(covariate)
-    r, p = stats.spearmanr(x[known], covariate[known])
+    result = permutation.correlations(values, covariate)
+    complete = np.isfinite(covariate)
+    r, p = stats.spearmanr(x[complete], covariate[complete])
     half = 1.959964 * np.sqrt((1 + r**2 / 2) / 26)
-    assert found.loc[0, ["n", "r", "p"]].tolist() == pytest.approx([29, r, p])
-    assert found.loc[0, ["low", "high"]].tolist() == pytest.approx(
+    assert result.loc[0, ["n", "r", "p"]].tolist() == pytest.approx([29, r, p])
+    assert result.loc[0, ["low", "high"]].tolist() == pytest.approx(
         [np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)]
     )
-    assert found.loc[1, "r"] == pytest.approx(-r)
-    assert found.loc[3, ["r", "low", "p_fdr"]].isna().all()
-    assert found.loc[:2, "p_fdr"].to_numpy() == pytest.approx(
-        stats.false_discovery_control(found.loc[:2, "p"])
+    assert result.loc[1, "r"] == pytest.approx(-r)
+    assert result.loc[3, ["r", "low", "p_fdr"]].isna().all()
+    assert result.loc[:2, "p_fdr"].to_numpy() == pytest.approx(
+        stats.false_discovery_control(result.loc[:2, "p"])
     )
 
 
@@ -114,5 +114,5 @@ def test_the_interval_of_spearman_covers(rng):
     truth = 6 / np.pi * np.arcsin(rho / 2)  # Pearson 1907, for the normal distribution
     x = rng.normal(size=(20, 400))
     y = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=x.shape)
-    found = permutation.correlations(x, y)
-    assert 0.91 <= ((found["low"] <= truth) & (truth <= found["high"])).mean() <= 0.98
+    result = permutation.correlations(x, y)
+    assert 0.91 <= ((result["low"] <= truth) & (truth <= result["high"])).mean() <= 0.98

@@ -89,13 +89,14 @@ def test_delong_gives_the_published_interval():
 
 def test_paired_delong_by_its_definition_and_by_bootstrap():
     labels, scores = sample(40, 50)
-    others = 0.6 * scores + 0.4 * sample(40, 50, shift=0.3, seed=1)[1]
+    reference = 0.6 * scores + 0.4 * sample(40, 50, shift=0.3, seed=1)[1]
     patients, controls = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     both = [
-        [[float(one[p] > one[c]) for c in controls] for p in patients] for one in (scores, others)
+        [[float(scored[p] > scored[c]) for c in controls] for p in patients]
+        for scored in (scores, reference)
     ]
-    first, second = ([np.mean(row) for row in one] for one in both)
-    third, fourth = ([np.mean(column) for column in zip(*one, strict=True)] for one in both)
+    first, second = ([np.mean(row) for row in scored] for scored in both)
+    third, fourth = ([np.mean(column) for column in zip(*scored, strict=True)] for scored in both)
     covariance = (
         sum(
             (a - np.mean(first)) * (b - np.mean(second)) for a, b in zip(first, second, strict=True)
@@ -110,12 +111,14 @@ def test_paired_delong_by_its_definition_and_by_bootstrap():
         / 39
         / 40
     )
-    assert statistics.delong(labels, [scores, others])[1][0, 1] == pytest.approx(covariance)
+    assert statistics.delong(labels, [scores, reference])[1][0, 1] == pytest.approx(covariance)
 
-    difference, low, high, p = statistics.auc_difference(labels, scores, others)
+    difference, low, high, p = statistics.auc_difference(labels, scores, reference)
     weights = statistics.bootstrap_weights(labels, seed=0, n=20_000)
-    resampled = statistics.auc(labels, scores, weights) - statistics.auc(labels, others, weights)
-    assert difference == pytest.approx(pairwise_auc(labels, scores) - pairwise_auc(labels, others))
+    resampled = statistics.auc(labels, scores, weights) - statistics.auc(labels, reference, weights)
+    assert difference == pytest.approx(
+        pairwise_auc(labels, scores) - pairwise_auc(labels, reference)
+    )
     assert (high - low) / 3.92 == pytest.approx(resampled.std(), rel=0.06)
     assert (p < 0.05) == (not low < 0 < high)
     assert statistics.auc_difference(labels, scores, scores)[:3] == (0, 0, 0)
@@ -147,8 +150,8 @@ def test_exact_interval_is_the_one_of_paper_md(successes, n, low, high):
     st.sampled_from([0.9, 0.95, 0.99]),
 )
 def test_exact_interval_is_scipys(counts, level):
-    found = binomtest(*counts).proportion_ci(level, "exact")
-    assert statistics.exact_interval(*counts, level) == pytest.approx((found.low, found.high))
+    interval = binomtest(*counts).proportion_ci(level, "exact")
+    assert statistics.exact_interval(*counts, level) == pytest.approx((interval.low, interval.high))
     assert statistics.exact_interval(counts[0] / 2, counts[1])[0] <= counts[0] / 2 / counts[1]
 
 
@@ -170,9 +173,9 @@ def test_bootstrap_interval_agrees_with_drawing_subjects_one_by_one_and_is_fast(
         rows = np.concatenate([rng.choice(30, 30), 30 + rng.choice(30, 30)])
         values.append(roc_auc_score(labels[rows], scores[rows]))
     start = time.perf_counter()
-    found = statistics.bootstrap_interval(statistics.auc, labels, scores, seed=1)
+    interval = statistics.bootstrap_interval(statistics.auc, labels, scores, seed=1)
     assert time.perf_counter() - start < 0.5
-    assert found == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.015)
+    assert interval == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.015)
 
 
 def test_scans_of_one_subject_do_not_narrow_the_interval():
@@ -236,7 +239,7 @@ def test_score_table_by_hand():
 
 def test_score_table_counts_subjects_not_scans_and_ignores_order():
     labels, scores = sample(10, 12)
-    one = pd.DataFrame(
+    scored = pd.DataFrame(
         {
             "variant": "net",
             "trial": 0,
@@ -245,15 +248,15 @@ def test_score_table_counts_subjects_not_scans_and_ignores_order():
             "score": scores,
         }
     )
-    several = pd.concat([one.assign(session_id=session) for session in ("ses-1", "ses-2")])
-    first = statistics.score_table(one, seed=3)
+    several = pd.concat([scored.assign(session_id=session) for session in ("ses-1", "ses-2")])
+    first = statistics.score_table(scored, seed=3)
     pd.testing.assert_frame_equal(statistics.score_table(several, seed=3), first)
     pd.testing.assert_frame_equal(
-        statistics.score_table(one.sample(frac=1, random_state=0), seed=3), first
+        statistics.score_table(scored.sample(frac=1, random_state=0), seed=3), first
     )
-    unlabelled = one.iloc[:1].assign(label=np.nan, participant_id="x")
+    unlabelled = scored.iloc[:1].assign(label=np.nan, participant_id="x")
     pd.testing.assert_frame_equal(
-        statistics.score_table(pd.concat([one, unlabelled]), seed=3), first
+        statistics.score_table(pd.concat([scored, unlabelled]), seed=3), first
     )
 
 

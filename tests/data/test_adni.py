@@ -274,8 +274,8 @@ BAD = {
 def test_what_contradicts_is_one_error(download, spoil):
     folder, scans = download
     spoil(folder, scans)
-    found, expected = BAD[spoil]
-    with pytest.raises(CohortError, match=found) as caught:
+    actual, expected = BAD[spoil]
+    with pytest.raises(CohortError, match=actual) as caught:
         from_adni(folder)
     assert expected in str(caught.value)
     assert caught.value.mend

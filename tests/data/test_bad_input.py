@@ -87,11 +87,11 @@ def study(template, tmp_path):
     return shutil.copytree(template, tmp_path / "study")
 
 
-def run(study, out, source="study.csv", holdout=(1, 1), **more):
+def run(study, out, source="study.csv", holdout=(1, 1), **settings):
     """What notebook 01 does."""
-    site = more.pop("holdout_site", ())
-    change = more.pop("change", lambda split: split)
-    cohort = open_cohort(study / source, **more)
+    site = settings.pop("holdout_site", ())
+    change = settings.pop("change", lambda split: split)
+    cohort = open_cohort(study / source, **settings)
     prepare(cohort, change(splits.make(cohort.table, holdout, 0.3, 0, site)), out / "study.h5")
     return cohort
 
@@ -668,9 +668,11 @@ def test_hundred_of_hundred_flipped_bytes_are_caught(made):
     """Any byte of the prepared file, any bit of it."""
     content = made.prepared("study").read_bytes()
     rng, caught = np.random.default_rng(0), 0
-    for place, bit in zip(rng.integers(0, len(content), 100), rng.integers(0, 8, 100), strict=True):
+    for position, bit in zip(
+        rng.integers(0, len(content), 100), rng.integers(0, 8, 100), strict=True
+    ):
         spoilt = bytearray(content)
-        spoilt[place] ^= 1 << bit
+        spoilt[position] ^= 1 << bit
         made.prepared("study").write_bytes(spoilt)
         try:
             made.require_prepared("study")

@@ -596,16 +596,20 @@ def test_the_docs_adni(tmp_path):
 @pytest.mark.real
 def test_a_table_that_others_wrote(open_ms, tmp_path):
     """The published table of the real scans, with our columns' names and a path beside."""
-    told = pd.read_csv(open_ms / "patient_info.csv", dtype=str)
-    table = told.rename(columns={"patient_id": "participant_id"}).assign(
+    published = pd.read_csv(open_ms / "patient_info.csv", dtype=str)
+    table = published.rename(columns={"patient_id": "participant_id"}).assign(
         image=_touch(tmp_path / "scan.nii.gz"), group="MS"
     )
     table.to_csv(tmp_path / "real.csv", index=False)
-    found = (
+    opened = (
         open_cohort(tmp_path / "real.csv")
         .table.set_index("participant_id")
-        .loc["sub-" + told["patient_id"]]
+        .loc["sub-" + published["patient_id"]]
     )
-    assert (found["label"] == 1).all()
-    np.testing.assert_equal(found["edss"].to_numpy(), pd.to_numeric(told["edss"]).to_numpy(float))
-    np.testing.assert_equal(found["age"].to_numpy(), pd.to_numeric(told["age"]).to_numpy(float))
+    assert (opened["label"] == 1).all()
+    np.testing.assert_equal(
+        opened["edss"].to_numpy(), pd.to_numeric(published["edss"]).to_numpy(float)
+    )
+    np.testing.assert_equal(
+        opened["age"].to_numpy(), pd.to_numeric(published["age"]).to_numpy(float)
+    )

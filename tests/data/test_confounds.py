@@ -79,14 +79,14 @@ def test_the_standardised_mean_difference(patients, controls):
         [{"label": 1, "age": age} for age in patients]
         + [{"label": 0, "age": age} for age in controls]
     )
-    found = confounds.balance(table).set_index("variable").loc["age"]
+    result = confounds.balance(table).set_index("variable").loc["age"]
     variance = [
         sum((value - sum(ages) / len(ages)) ** 2 for value in ages) / (len(ages) - 1)
         for ages in (patients, controls)
     ]
     if not any(variance):
-        assert np.isnan(found["size"])
-        assert found["note"] in (
+        assert np.isnan(result["size"])
+        assert result["note"] in (
             "no spread within the groups",
             f"all have the same ({patients[0]})",
         )
@@ -94,10 +94,10 @@ def test_the_standardised_mean_difference(patients, controls):
     expected = (sum(patients) / len(patients) - sum(controls) / len(controls)) / np.sqrt(
         sum(variance) / 2
     )
-    assert found["size"] == pytest.approx(expected)
-    assert found["n"] == len(patients) + len(controls)
-    assert any("age differs" in said for said in confounds.warnings(table)) == (
-        abs(found["size"]) > 0.5
+    assert result["size"] == pytest.approx(expected)
+    assert result["n"] == len(patients) + len(controls)
+    assert any("age differs" in sentences for sentences in confounds.warnings(table)) == (
+        abs(result["size"]) > 0.5
     )
     described = confounds.table(table).query("variable == 'age' and level == ''").set_index("group")
     assert described.loc["MS", "mean"] == pytest.approx(np.mean(patients))
@@ -121,9 +121,9 @@ def test_visits_are_not_counted_as_subjects():
     assert table.loc[("sex", "F", "MS"), "n"] == 1
     assert table.loc[("age", "", "MS"), "mean"] == 40
     assert table.loc[("site", "A", "MS"), "n"] == table.loc[("site", "B", "MS"), "n"] == 1
-    said = confounds.warnings(_cohort(rows))
-    assert len(said) == 1  # A has MS alone; B both
-    assert "A (1 MS)" in said[0]
+    sentences = confounds.warnings(_cohort(rows))
+    assert len(sentences) == 1  # A has MS alone; B both
+    assert "A (1 MS)" in sentences[0]
 
 
 def test_missing_values_are_counted():

@@ -198,10 +198,10 @@ def planted(tmp_path_factory):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_named(planted, fault):
-    found = planted[1].loc[f"sub-{fault}"]
+    result = planted[1].loc[f"sub-{fault}"]
     measures, words = FAULTS[fault]
-    assert set(measures.split()) <= set(found["flagged"].split()), found
-    assert any(re.search(words, sentence) for sentence in found["flags"]), found["flags"]
+    assert set(measures.split()) <= set(result["flagged"].split()), result
+    assert any(re.search(words, sentence) for sentence in result["flags"]), result["flags"]
 
 
 def test_no_good_scan_is_flagged(planted):
@@ -221,14 +221,14 @@ def test_a_mirrored_scan_alone_cannot_be_seen(planted):
 
 
 def test_what_the_registration_said_is_kept(planted):
-    found = planted[1].loc["sub-registered"]
-    assert (found["route"], found["scale_x"], found["scale_y"], found["scale_z"]) == (
+    result = planted[1].loc["sub-registered"]
+    assert (result["route"], result["scale_x"], result["scale_y"], result["scale_z"]) == (
         "affine",
         0.9,
         1.2,
         0.8,
     )
-    assert "The brain is 1.20 times as long (back to front) as the template's." in found["flags"]
+    assert "The brain is 1.20 times as long (back to front) as the template's." in result["flags"]
     assert planted[1].loc["sub-good00", "route"] == "resampled"
 
 
@@ -270,9 +270,9 @@ def test_voxelwise_scans_are_judged_by_their_mask(tmp_path):
 
 def test_nothing_to_measure(tmp_path):
     """An empty brain mask beside another visit, and sources that are no longer there."""
-    one, two = phantom.simulate("ad", "HC", 1, 1), phantom.simulate("ad", "HC", 1, 2)
+    simulated, two = phantom.simulate("ad", "HC", 1, 1), phantom.simulate("ad", "HC", 1, 2)
     rows = [
-        write(tmp_path, "a", one.image, one.brain, one.lesions),
+        write(tmp_path, "a", simulated.image, simulated.brain, simulated.lesions),
         write(tmp_path, "b", two.image, two.brain, two.lesions),
     ]
     rows = [
@@ -311,24 +311,24 @@ def template(load, threshold=None):
 
 def test_overlap_place_and_size_by_hand(planted):
     cohort, table = planted
-    known = template(datasets.load_mni152_brain_mask, 0.5)
+    expected = template(datasets.load_mni152_brain_mask, 0.5)
     for name in ("good03", "shifted", "small", "cut"):
-        row, found = cohort.row(f"sub-{name}"), table.loc[f"sub-{name}"]
+        row, result = cohort.row(f"sub-{name}"), table.loc[f"sub-{name}"]
         brain = cohort.brain(row)
-        assert found["dice"] == pytest.approx(f1_score(known.ravel(), brain.ravel()), abs=1e-9)
+        assert result["dice"] == pytest.approx(f1_score(expected.ravel(), brain.ravel()), abs=1e-9)
         points = [
-            nib.affines.apply_affine(images.AFFINE, np.argwhere(mask)) for mask in (brain, known)
+            nib.affines.apply_affine(images.AFFINE, np.argwhere(mask)) for mask in (brain, expected)
         ]
-        assert found["centre_mm"] == pytest.approx(
+        assert result["centre_mm"] == pytest.approx(
             np.linalg.norm(points[0].mean(0) - points[1].mean(0)), abs=1e-6
         )
-        assert found[["scale_x", "scale_y", "scale_z"]].tolist() == pytest.approx(
+        assert result[["scale_x", "scale_y", "scale_z"]].tolist() == pytest.approx(
             list(points[0].std(0) / points[1].std(0)), abs=1e-6
         )
-        assert found["volume_ml"] == pytest.approx(
+        assert result["volume_ml"] == pytest.approx(
             brain.sum() * np.prod([182 / 96, 218 / 114, 182 / 96]) / 1000
         )
-        assert found["lesion_ml"] == pytest.approx(
+        assert result["lesion_ml"] == pytest.approx(
             cohort.lesions(row).sum() * np.prod([182 / 96, 218 / 114, 182 / 96]) / 1000
         )
     assert table.loc["sub-small", ["scale_x", "scale_y", "scale_z"]].tolist() == pytest.approx(
@@ -344,11 +344,11 @@ def test_a_known_plane_and_a_known_empty_share(tmp_path):
     )
     brain[30:70, 30:80, 20:60] = True
     values[30:70, 30:80, 20:24] = 0
-    found = quality_control.measure(
+    result = quality_control.measure(
         prepare(tmp_path, [write(tmp_path, "box", values * brain, brain, brain & False)])
     ).loc[0]
-    assert found["cut"] == 1
-    assert found["empty"] == pytest.approx(0.1, abs=1e-4)
+    assert result["cut"] == 1
+    assert result["empty"] == pytest.approx(0.1, abs=1e-4)
 
 
 def test_noise_is_the_noise_that_was_added(tmp_path):
@@ -367,8 +367,10 @@ def test_noise_is_the_noise_that_was_added(tmp_path):
 def test_signal_and_contrast_by_hand_and_whatever_the_normalisation(tmp_path):
     rows = []
     for seed in range(3):
-        one = phantom.simulate("ms", "MS", seed, seed, volume=9000)
-        rows.append(write(tmp_path, f"s{seed}", one.image, one.brain, one.lesions))
+        simulated = phantom.simulate("ms", "MS", seed, seed, volume=9000)
+        rows.append(
+            write(tmp_path, f"s{seed}", simulated.image, simulated.brain, simulated.lesions)
+        )
     table = quality_control.measure(prepare(tmp_path, rows))
     other = quality_control.measure(prepare(tmp_path, rows, normalisation="max"))
     columns = ["snr", "contrast", "noise", "range", "match", "turned", "empty"]
@@ -377,21 +379,23 @@ def test_signal_and_contrast_by_hand_and_whatever_the_normalisation(tmp_path):
     )
     white = ndimage.binary_erosion(template(datasets.load_mni152_wm_template) > 0.9)
     grey = template(datasets.load_mni152_gm_template) > 0.7
-    for row, found in zip(rows, table.itertuples(), strict=True):
+    for row, result in zip(rows, table.itertuples(), strict=True):
         values, brain, lesions = (
             nib.load(row[kind]).get_fdata() for kind in ("image", "brain_mask", "lesion_mask")
         )
         use = (brain > 0) & (lesions == 0)
-        one, two, floor = (
+        simulated, two, floor = (
             values[white & use],
             values[grey & use],
             np.percentile(values[brain > 0], 1),
         )
-        assert found.snr == pytest.approx((one.mean() - floor) / stats.tstd(one), rel=1e-3)
-        assert found.contrast == pytest.approx(
-            abs(one.mean() - two.mean()) / np.sqrt(one.var() + two.var()), rel=1e-3
+        assert result.snr == pytest.approx(
+            (simulated.mean() - floor) / stats.tstd(simulated), rel=1e-3
         )
-        assert found.range == pytest.approx(
+        assert result.contrast == pytest.approx(
+            abs(simulated.mean() - two.mean()) / np.sqrt(simulated.var() + two.var()), rel=1e-3
+        )
+        assert result.range == pytest.approx(
             np.ptp(values[brain > 0]) / values[brain > 0].std(), rel=1e-3
         )
 
@@ -399,28 +403,29 @@ def test_signal_and_contrast_by_hand_and_whatever_the_normalisation(tmp_path):
 def test_match_is_a_regression_on_the_tissues(planted):
     """Compare with scikit-learn's regression on single voxels, not on blocks; also upside down."""
     cohort, table = planted
-    found = table.loc["sub-upside-down"]
+    result = table.loc["sub-upside-down"]
     row = cohort.row("sub-upside-down")
     brain = cohort.brain(row)
     values = np.where(brain, cohort.image(row), np.quantile(cohort.image(row)[brain], 0.01))
-    known = template(datasets.load_mni152_brain_mask, 0.5)
+    expected = template(datasets.load_mni152_brain_mask, 0.5)
     maps = [
-        known.astype(float),
+        expected.astype(float),
         template(datasets.load_mni152_gm_template),
         template(datasets.load_mni152_wm_template),
     ]
-    place = np.array(ndimage.center_of_mass(brain))
-    for column, way in (("match", 1), ("turned", -1)):
-        centre = np.array(ndimage.center_of_mass(known[:, :, ::way]))
+    brain_centre = np.array(ndimage.center_of_mass(brain))
+    for column, direction in (("match", 1), ("turned", -1)):
+        centre = np.array(ndimage.center_of_mass(expected[:, :, ::direction]))
         moved = [
-            ndimage.shift(one[:, :, ::way], place - centre, order=1).ravel()[::5] for one in maps
+            ndimage.shift(simulated[:, :, ::direction], brain_centre - centre, order=1).ravel()[::5]
+            for simulated in maps
         ]
         fit = (
             LinearRegression()
             .fit(np.transpose(moved), values.ravel()[::5])
             .score(np.transpose(moved), values.ravel()[::5])
         )
-        assert found[column] == pytest.approx(np.sqrt(fit), abs=0.05), column
+        assert result[column] == pytest.approx(np.sqrt(fit), abs=0.05), column
 
 
 def test_robust_z_by_hand(planted):
@@ -467,14 +472,14 @@ def test_table_and_thresholds(planted, tmp_path, capsys):
     stored = pd.read_csv(page.with_suffix(".tsv"), sep="\t", na_values="n/a")
     assert list(stored["participant_id"]) == list(cohort.table["participant_id"])
     np.testing.assert_allclose(stored["dice"], table["dice"], rtol=1e-5)
-    known = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
-    assert (known["name"], known["synthetic"], known["scans"]) == ("toy", True, len(table))
-    assert known["flagged"] == (table["flagged"] != "").sum() == len(FAULTS)
-    assert known["counts"]["turn_gain"] == len(TURNS)
+    expected = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    assert (expected["name"], expected["synthetic"], expected["scans"]) == ("toy", True, len(table))
+    assert expected["flagged"] == (table["flagged"] != "").sum() == len(FAULTS)
+    assert expected["counts"]["turn_gain"] == len(TURNS)
     assert (
-        known["measures"]["dice"]["low"],
-        known["measures"]["scale_x"]["low"],
-        known["measures"]["scale_x"]["high"],
+        expected["measures"]["dice"]["low"],
+        expected["measures"]["scale_x"]["low"],
+        expected["measures"]["scale_x"]["high"],
     ) == (0.9, 0.7, 1.05)
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=(?!\"data:)|https?:|@import|url\(", text)
@@ -580,8 +585,8 @@ def test_a_browser_sorts_filters_and_shows_all_pictures(planted, tmp_path, brows
 
 
 def test_a_users_text_stays_text(tmp_path, browse):
-    one = phantom.simulate("ms", "HC", 5, 5)
-    row = write(tmp_path, "x", one.image, one.brain, one.lesions)
+    simulated = phantom.simulate("ms", "HC", 5, 5)
+    row = write(tmp_path, "x", simulated.image, simulated.brain, simulated.lesions)
     row |= {"participant_id": f"sub-{NASTY}", "group": NASTY, "session_id": NASTY}
     row["registration"] = json.dumps({"route": NASTY, "flags": [NASTY]})
     page = quality_control_page.write(
@@ -621,11 +626,11 @@ def test_two_real_visits(open_ms, tmp_path, mirrored):
     """
     mask = nib.load(open_ms / "longitudinal" / "patient01_common_brainmask.nii.gz")
     inside = nib.affines.apply_affine(mask.affine, np.argwhere(np.asarray(mask.dataobj) > 0))
-    known = nib.affines.apply_affine(
+    expected = nib.affines.apply_affine(
         images.AFFINE, np.argwhere(template(datasets.load_mni152_brain_mask, 0.5))
     )
-    to_template = np.diag([*(known.std(0) / inside.std(0)), 1])
-    to_template[:3, 3] = known.mean(0) - to_template[:3, :3] @ inside.mean(0)
+    to_template = np.diag([*(expected.std(0) / inside.std(0)), 1])
+    to_template[:3, 3] = expected.mean(0) - to_template[:3, :3] @ inside.mean(0)
     rows = []
     for visit, folder in ((1, "raw"), (2, "longitudinal")):
         text = (

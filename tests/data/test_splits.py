@@ -36,11 +36,11 @@ def tables(draw):
 def _counts(table, split):
     """Number of subjects by (label, part), counted plainly."""
     label = dict(zip(table["participant_id"], table["label"], strict=True))
-    found = {}
+    result = {}
     for subject, part in set(zip(split["participant_id"], split["part"], strict=True)):
         key = (None if pd.isna(label[subject]) else int(label[subject]), part)
-        found[key] = found.get(key, 0) + 1
-    return found
+        result[key] = result.get(key, 0) + 1
+    return result
 
 
 @settings(max_examples=80)
@@ -57,14 +57,14 @@ def test_subjects_stay_together_and_strata_are_exact(table, holdout, validation,
         zip(table["participant_id"], table["session_id"], strict=True)
     )
     assert split.groupby("participant_id")["part"].nunique().max() == 1
-    found, subjects = _counts(table, split), table.drop_duplicates("participant_id")
+    result, subjects = _counts(table, split), table.drop_duplicates("participant_id")
     for label in (0, 1):
         rest = int((subjects["label"] == label).sum()) - holdout[label]
         selecting = max(1, round(validation * rest)) if validation else 0
-        assert found.get((label, "holdout"), 0) == holdout[label]
-        assert found.get((label, "validation"), 0) == selecting
-        assert found.get((label, "training"), 0) == rest - selecting
-    assert {part for label, part in found if label is None} <= {"holdout"}
+        assert result.get((label, "holdout"), 0) == holdout[label]
+        assert result.get((label, "validation"), 0) == selecting
+        assert result.get((label, "training"), 0) == rest - selecting
+    assert {part for label, part in result if label is None} <= {"holdout"}
 
 
 @settings(max_examples=40)
@@ -95,19 +95,19 @@ def test_every_subject_can_be_held_out():
 @given(st.integers(8, 60), st.integers(8, 60), st.floats(0.05, 0.5), st.floats(0.05, 0.5))
 def test_shares_hold_out_the_rounded_number(controls, patients, first, second):
     table = _table([0] * controls + [1] * patients, [1] * (controls + patients))
-    found = _counts(table, splits.make(table, (first, second), 0))
-    assert found.get((0, "holdout"), 0) == round(first * controls)
-    assert found.get((1, "holdout"), 0) == round(second * patients)
+    result = _counts(table, splits.make(table, (first, second), 0))
+    assert result.get((0, "holdout"), 0) == round(first * controls)
+    assert result.get((1, "holdout"), 0) == round(second * patients)
 
 
 def test_the_papers_numbers():
     table = _table([1] * 76 + [0] * 71, [1] * 147)
     split = splits.make(table, holdout=(10, 13))
-    found = _counts(table, split)
-    assert found[0, "holdout"] == 10
-    assert found[1, "holdout"] == 13
-    assert found[0, "training"] + found[0, "validation"] == 61
-    assert found[1, "training"] + found[1, "validation"] == 63
+    result = _counts(table, split)
+    assert result[0, "holdout"] == 10
+    assert result[1, "holdout"] == 13
+    assert result[0, "training"] + result[0, "validation"] == 61
+    assert result[1, "training"] + result[1, "validation"] == 63
     assert (split["part"] != "holdout").sum() == 124
 
 
@@ -202,8 +202,8 @@ def _at(sites, labels):
     """One subject for each tuple of sites (one scan a site)."""
     rows = [
         (f"sub-{index:03}", f"ses-{visit}", label, site)
-        for index, (told, label) in enumerate(zip(sites, labels, strict=True))
-        for visit, site in enumerate(told)
+        for index, (subject_sites, label) in enumerate(zip(sites, labels, strict=True))
+        for visit, site in enumerate(subject_sites)
     ]
     return pd.DataFrame(rows, columns=["participant_id", "session_id", "label", "site"]).astype(
         {"label": "Int64"}
@@ -333,7 +333,7 @@ def test_no_subject_ever_crosses(tmp_path_factory, rows, holdout, seed, random):
     for row in split.itertuples():
         parts.setdefault(row.participant_id, set()).add(row.part)
     assert set(parts) == {f"sub-{row[0].removeprefix('sub-')}" for row in rows}
-    assert all(len(found) == 1 for found in parts.values())
+    assert all(len(result) == 1 for result in parts.values())
     if "holdout_site" in how:
         there = {f"sub-{row[0].removeprefix('sub-')}" for row in rows if row[4] in list(holdout)}
         assert all(
@@ -363,8 +363,8 @@ def _labels(rows):
 )
 def test_no_subject_of_the_pretraining_cohort_crosses(tmp_path_factory, subjects, seed, data):
     """ADNI as downloaded: its many visits of few people."""
-    kept = [diagnosis for diagnosis, _ in subjects]
-    assume(kept.count("AD") >= 3 and kept.count("CN") >= 3)
+    diagnoses = [diagnosis for diagnosis, _ in subjects]
+    assume(diagnoses.count("AD") >= 3 and diagnoses.count("CN") >= 3)
     folder, rows = tmp_path_factory.mktemp("adni"), []
     for index, (diagnosis, visits) in enumerate(subjects):
         for visit in range(visits):
@@ -372,7 +372,7 @@ def test_no_subject_of_the_pretraining_cohort_crosses(tmp_path_factory, subjects
                 f"{index % 7:03}_S_{index:04},I{index}{visit}9,{diagnosis},m{12 * visit:02}"
             )
             (folder / f"ADNI_{index % 7:03}_S_{index:04}_I{index}{visit}9.nii").touch()
-    found = []
+    result = []
     for order in (rows, data.draw(st.permutations(rows))):
         (folder / "table.csv").write_text(
             "Subject,Image Data ID,Group,Visit\n" + "\n".join(order) + "\n"
@@ -382,8 +382,8 @@ def test_no_subject_of_the_pretraining_cohort_crosses(tmp_path_factory, subjects
         assert len(split) == sum(visits for diagnosis, visits in subjects if diagnosis != "MCI")
         assert split.groupby("participant_id")["part"].nunique().max() == 1
         assert set(split["part"]) == {"training", "validation"}
-        found.append(split)
-    pd.testing.assert_frame_equal(*found)
+        result.append(split)
+    pd.testing.assert_frame_equal(*result)
 
 
 def test_each_subject_is_held_out_in_one_fold_and_groups_stay_even():
