@@ -58,7 +58,7 @@ lab: setup ## open the notebooks in JupyterLab
 
 docs: setup ## build the manual, site/index.html, without a network; a broken link is an error
 	$(PY) tools/measured.py
-	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 	@echo "docs: open site/index.html; with a search box: .venv/bin/mkdocs serve"
 
 lint: setup ## check the format, the imports between boxes, and how easily the package reads

@@ -337,7 +337,7 @@ def test_the_glossary_is_in_order():
 def test_the_manual_is_built_without_a_warning_and_asks_nobody(tmp_path):
     """Strict: a broken link stops it. No style, script or picture comes from another place."""
     result = subprocess.run(
-        [BIN / "mkdocs", "build", "--quiet", "--strict", "--site-dir", tmp_path / "site"],
+        [BIN / "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
         cwd=ROOT,
         capture_output=True,
         text=True,
