@@ -93,14 +93,10 @@ for layer in model.layers:
 pd.Series(shapes, name="shape")
 
 # %%
-plt.figure(figsize=(3, 3))
-plt.imshow(scan[:, :, scan.shape[2] // 2].T, cmap="gray", origin="lower")
-plt.axis("off")
-plt.title(f"{prepared.table['participant_id'][row]}, T1, as the network sees it")
-# %% [markdown]
-# The probability of the patient class is $p = 1 / (1 + e^{-f(x)})$. With the label $y$ (1 patient,
-# 0 control) the loss is the cross-entropy $-y \log p - (1 - y) \log(1 - p)$. A network that has
-# learnt nothing says $p \approx 0.5$, a loss of $\log 2 = 0.693$.
+figure, axes = plt.subplots(figsize=(3, 3))
+axes.imshow(scan[:, :, scan.shape[2] // 2].T, cmap="gray", origin="lower")
+axes.set_title(f"{prepared.table['participant_id'][row]}, as the network sees it")
+axes.set_axis_off()
 
 # %%
 label = prepared.table["label"][row]
