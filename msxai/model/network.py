@@ -281,20 +281,26 @@ def build(
 
 
 def _stage(name: str, width: int, regularizer, dropout: float, fast: bool) -> list:
-    """Return the layers from one convolution to the next."""
+    """Return the layers from one convolution to the next.
+
+    Each layer draws a seed as it is made: the convolution is made before the dropout, so that the
+    same seed gives the same initial weights as in earlier versions.
+    """
     layers = keras.layers
     number = name[-1]
     elu = layers.Activation("elu", name=f"elu{number}")
     if name == _WITHOUT_POOLING:
         convolution = layers.Conv3D(width, 3, kernel_regularizer=regularizer, name=name)
         return [convolution, elu]
-    drop = layers.Dropout(dropout, name=f"dropout{number}")
     if fast:
         convolution = ConvolutionPool(width, kernel_regularizer=regularizer, name=name)
-        return [convolution, elu, drop]
-    convolution = layers.Conv3D(width, 3, kernel_regularizer=regularizer, name=name)
-    pool = layers.MaxPooling3D(3, name=f"pool{number}")
-    return [convolution, elu, pool, drop]
+        stage = [convolution, elu]
+    else:
+        convolution = layers.Conv3D(width, 3, kernel_regularizer=regularizer, name=name)
+        pool = layers.MaxPooling3D(3, name=f"pool{number}")
+        stage = [convolution, elu, pool]
+    stage.append(layers.Dropout(dropout, name=f"dropout{number}"))
+    return stage
 
 
 def features(model: keras.Model) -> tuple[keras.Model, callable]:
