@@ -98,6 +98,11 @@ axes.imshow(scan[:, :, scan.shape[2] // 2].T, cmap="gray", origin="lower")
 axes.set_title(f"{prepared.table['participant_id'][row]}, as the network sees it")
 axes.set_axis_off()
 
+# %% [markdown]
+# The probability of the patient class is $p = 1 / (1 + e^{-f(x)})$. With the label $y$ (1 patient,
+# 0 control) the loss is the cross-entropy $-y \log p - (1 - y) \log(1 - p)$. A network that has
+# learnt nothing says $p \approx 0.5$, a loss of $\log 2 = 0.693$.
+
 # %%
 label = prepared.table["label"][row]
 probability = network.probability(values)[0, 0]
