@@ -14,57 +14,157 @@
 # %% [markdown]
 # # 01b · Lesion filling
 #
-# The same cohort with its lesions replaced by normal-appearing white matter. A network that is trained on it, and still tells patients from
-# controls, has found more than lesions.
+# **Question.** What do the same scans look like without their lesions? A network that is trained
+# on them, and still distinguishes patients from controls, has found more than lesions.
+#
+# **Method.** Lesion voxels, and the rim up to 2 mm around them, are replaced by tissue that
+# resembles the normal-appearing white matter nearby. From 2 to 4 mm the filled tissue gives way to
+# the scan. A piece of white matter is moved into the lesion and levelled to its surroundings:
+#
+# $$\text{new} = m + \frac{w\,(p - q) + (1 - w)\,(v - m)}{\sqrt{w^2 + (1 - w)^2}}$$
 #
 # | | |
 # |---|---|
-# | reads | `<results>/prepared/<cohort>.h5` and the split of [01_data_preparation](01_data_preparation.ipynb), the scans and lesion masks |
-# | writes | `<results>/lesion-filled/<filling>/<cohort>.h5` and, last, `.json`; without masks only the latter, with the reason |
+# | *v* | the scan; *m*: the mean of normal-appearing white matter around the voxel |
+# | *p* | the piece of white matter; *q*: the mean of white matter around it |
+# | *w* | the weight of the mask: 1 in the lesion and up to 2 mm, 0 from 4 mm |
+#
+# The square root keeps the variance of the noise where old and new tissue are mixed. Levelling a
+# piece to its surroundings follows seamless cloning (Pérez et al. 2003,
+# doi:10.1145/882262.882269).
+#
+# **What the paper did.** After Valverde et al. 2014 (doi:10.1016/j.nicl.2014.08.016) each slice
+# got values from a normal distribution with the mean and half the standard deviation of its white
+# matter. The paper's code drew one number for each slice and gave it to all lesion voxels: a flat
+# patch that a network can learn in place of the lesion. `filling = "constant"` does the same.
+#
+# | | |
+# |---|---|
+# | reads | `prepared/<cohort>.h5` and the split of [01](01_data_preparation.ipynb), scans, masks |
+# | writes | `lesion-filled/<filling>/<cohort>.h5` and, last, `.json` |
 # | takes | about 2 minutes for 147 embedded subjects on 2 cores |
 #
-# A fill that patients alone have could be learnt as a lesion is. So controls are filled too, at the places of a patient's lesions. The
-# paper painted one value into all lesions of a slice, in patients: `constant` is that fill, which can be seen.
+# Where the cohort has no lesion masks, only the record is written, with the reason.
+# More: [docs/lesion-filling.md](../docs/lesion-filling.md).
 
 # %%
+import nibabel as nib
+
 from msxai.base import parameters
 from msxai.base.results import Results
-from msxai.data import filled_cohort
+from msxai.data import filled_cohort, lesion_filling
 from msxai.data.prepared import Prepared
 from msxai.report import figures
 
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # the cohort, as in 01_data_preparation
 results: str = "runs/demo"  # folder of all results
-filling: str = "noise"  # noise: pieces of white matter near by, with soft borders; constant: the paper's
+filling: str = "noise"  # noise: pieces of nearby white matter, soft borders; constant: the paper's
 seed: int = 0  # of what is drawn
 jobs: int = 2  # processes
 
 # %%
 run = parameters.check(globals())
 where = Results(results)
-filled, reason = filled_cohort.write(where, cohort, filling, run, seed=seed, jobs=jobs)
-print(f"left out, as {reason}" if reason else f"{len(filled.table)} scans filled")
+untouched = Prepared(where.require_prepared(cohort), where.split(cohort))
+print(f"{untouched.has_lesions.sum()} of {len(untouched.table)} scans have a lesion mask")
 
 # %% [markdown]
-# ## Before and after
-# The first scan with lesions, untouched and filled; the mask's outline in red.
+# ## One scan, step by step
+# The first scan with lesions, as it was prepared. The mask's outline is red.
 
 # %%
-untouched = Prepared(where.require_prepared(cohort), where.split(cohort))
-first = untouched.first_with_lesions()
-brain, lesions = untouched.brain(first), untouched.lesions(first)
-figure, _ = figures.show_scan(untouched.image(first), brain, lesions, synthetic=untouched.synthetic)
+row = untouched.first_with_lesions()
+scan = untouched.image(row)
+brain = untouched.brain(row)
+lesions = untouched.lesions(row)
+figure, _ = figures.show_scan(scan, brain, lesions, synthetic=untouched.synthetic)
 figure
+
+# %% [markdown]
+# **Normal-appearing white matter** is the source. It is white matter in the template, more than
+# 4 mm from any lesion, as bright as white matter is in this scan and in this region.
+
+# %%
+voxel_size = nib.affines.voxel_sizes(untouched.affine)  # mm
+template_white = lesion_filling.white_matter(nib.Nifti1Image(scan, untouched.affine))
+normal = lesion_filling.normal_appearing(scan, template_white, lesions, voxel_size)
+print(f"white matter of the template: {template_white.sum():,} voxels")
+print(f"of these normal-appearing:    {normal.sum():,} voxels")
+
+# %% [markdown]
+# **The soft mask** is the weight *w* of the formula.
+
+# %%
+weight = lesion_filling.soft(lesions, voxel_size, template_white)
+print(f"lesions:                  {lesions.sum():,} voxels")
+print(f"replaced whole (w = 1):   {(weight == 1).sum():,} voxels")
+print(f"mixed (0 < w < 1):        {((weight > 0) & (weight < 1)).sum():,} voxels")
+
+# %% [markdown]
+# **The filled scan.** Noise and texture go on where the lesions were.
+
+# %%
+noise = lesion_filling.fill(scan, weight, normal, how="noise", seed=seed, size=voxel_size)
+figure, _ = figures.show_scan(noise, brain, lesions, synthetic=untouched.synthetic)
+figure
+
+# %% [markdown]
+# **What a bad one looks like.** The paper's fill: one grey value in all lesions of a slice, with a
+# hard edge.
+
+# %%
+constant = lesion_filling.fill(scan, weight, normal, how="constant", seed=seed, size=voxel_size)
+figure, _ = figures.show_scan(constant, brain, lesions, synthetic=untouched.synthetic)
+figure
+
+# %% [markdown]
+# **By numbers.** In the filled voxels the mean should be that of normal-appearing white matter,
+# and the standard deviation, too. The paper's fill has too little of the latter.
+
+# %%
+if lesions.any():
+    for name, values in {"untouched": scan, "noise": noise, "constant": constant}.items():
+        inside = values[lesions]
+        print(f"{name:10s} mean {inside.mean():6.2f}, standard deviation {inside.std():5.2f}")
+print(f"white matter mean {scan[normal].mean():.2f}, standard deviation {scan[normal].std():.2f}")
+
+# %% [markdown]
+# ## All scans
+# A fill that patients alone have could be learnt in place of the lesions. Therefore each control
+# is filled, too, at the sites of a patient's lesions in addition to its own. The scans are filled
+# before they are resampled and normalised.
+
+# %%
+filled, reason = filled_cohort.write(where, cohort, filling, run, seed=seed, jobs=jobs)
+if reason:
+    print(f"left out: {reason}")
+else:
+    print(f"{len(filled.table)} scans filled")
+
+# %% [markdown]
+# The same scan as above, now with the cohort's fill.
 
 # %%
 if filled is not None:
-    figure, _ = figures.show_scan(filled.image(first), brain, lesions, synthetic=untouched.synthetic)
-figure if filled is not None else print("left out")
+    image = filled.image(row)
+    figure, _ = figures.show_scan(image, brain, lesions, synthetic=untouched.synthetic)
+figure if filled is not None else print(f"left out: {reason}")
+
+# %% [markdown]
+# ## What to look for
+# The share of the brain's voxels that differ from the untouched scan should be alike in patients
+# and controls. If patients alone have changed, the fill itself gives the diagnosis away.
+#
+# In the picture nothing should mark where the lesions were: no flat patch, no bright rim, no edge.
+# A bright rim means that the lesion mask is too small; a dark spot means that fluid was taken for
+# white matter.
+
+# %%
+if filled is not None:
+    print(filled_cohort.changed(untouched, filled).round(4).to_string(index=False))
 
 # %% [markdown]
 # ## Summary
-# Share of the brain's voxels that differ from the untouched scan: alike in patients and controls.
-
-# %%
-filled_cohort.changed(untouched, filled) if filled is not None else print("left out")
+# [03_fine_tuning](03_fine_tuning.ipynb) trains on these scans when its parameter `filling` has the
+# same value; the results are compared in [04_evaluation](04_evaluation.ipynb).

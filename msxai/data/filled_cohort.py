@@ -1,7 +1,8 @@
-"""A cohort with its lesions filled, for networks that train and are tested without lesions: which sites, in patients and in controls.
+"""A cohort with its lesions filled, for networks that are trained and tested without lesions.
 
-A fill that only patients have can be learnt in the lesions' stead. So every control is filled too, at the sites of a patient's lesions
-(sham filling): where, how much and how the scans are filled is alike in both groups.
+A fill that only patients have could be learnt in place of the lesions. Therefore every control is
+filled, too, at the sites of a patient's lesions (sham filling). Number, size and location of filled
+sites, and the method, are alike in both groups.
 """
 
 import zlib
@@ -18,17 +19,22 @@ from msxai.data import images, lesion_filling
 from msxai.data.cohorts.cohort import Cohort
 from msxai.data.prepared import PreparationOptions, Prepared, prepare
 
+__all__ = ["Matched", "arrays", "changed", "fillings", "further", "prepared_filled", "write"]
+
 
 @dataclass(frozen=True)
 class Matched:
-    """Fills the lesions of every scan, and in controls the sites of a patient's lesions too: an `alter` of `msxai.data.prepared.prepare`.
+    """Fills lesions, and in controls the sites of a patient's lesions, too.
+
+    It is an `alter` of `msxai.data.prepared.prepare`.
 
     Parameters
     ----------
     arrays : str
         The untouched cohort (`msxai.data.prepared.Prepared`), whose lesion masks are the sites.
     donors : dict
-        Part of the split to the rows of its patients with lesions; a control is given one of its own part.
+        Part of the split to the rows of its patients with lesions; a control is given the sites of
+        one of its own part.
     how, seed
         See `msxai.data.lesion_filling.Filler`.
     """
@@ -39,30 +45,45 @@ class Matched:
     seed: int = 0
 
     def __call__(self, scan, mask, row: dict) -> nib.Nifti1Image:
-        """The filled scan; a control without a lesion mask counts as one without lesions."""
-        mask = (
-            images.with_space_of(scan, np.zeros(scan.shape[:3], "uint8")) if mask is None else mask
-        )
-        donors = self.donors.get(row["part"], []) if row["label"] == 0 else []
+        """Return the filled scan; a control without a lesion mask counts as one without lesions."""
+        if mask is None:
+            mask = images.with_space_of(scan, np.zeros(scan.shape[:3], "uint8"))
+        donors = []
+        if row["label"] == 0:
+            donors = self.donors.get(row["part"], [])
         if len(donors):
-            name = zlib.crc32(f"{row['participant_id']} {row['session_id']}".encode())
-            donor = donors[np.random.default_rng([self.seed, name]).integers(len(donors))]
-            site = nib.Nifti1Image(
-                Prepared(self.arrays).lesions(donor).astype("uint8"), images.AFFINE
-            )
-            own, other = lesion_filling.on_grid(mask, scan), lesion_filling.on_grid(site, scan)
-            size = nib.affines.voxel_sizes(scan.affine)
-            normal = lesion_filling.normal_appearing(
-                np.asarray(scan.dataobj, "float32"), lesion_filling.white_matter(scan), own, size
-            )
-            mask = images.with_space_of(scan, (own | other & normal).astype("uint8"))
-        return lesion_filling.Filler(self.how, "lesions", self.seed)(scan, mask, row)
+            donor = self._draw(donors, row)
+            mask = self._with_sites_of(donor, scan, mask)
+        filler = lesion_filling.Filler(self.how, "lesions", self.seed)
+        return filler(scan, mask, row)
+
+    def _draw(self, donors, row: dict) -> int:
+        """Draw a donor; the seed and the scan's name decide which."""
+        name = f"{row['participant_id']} {row['session_id']}"
+        rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+        return donors[rng.integers(len(donors))]
+
+    def _with_sites_of(self, donor: int, scan, mask) -> nib.Nifti1Image:
+        """Return a scan's lesions and, where it is normal-appearing, the lesions of a donor."""
+        donor_mask = Prepared(self.arrays).lesions(donor).astype("uint8")
+        sites = lesion_filling.on_grid(nib.Nifti1Image(donor_mask, images.AFFINE), scan)
+        own = lesion_filling.on_grid(mask, scan)
+        normal = lesion_filling.normal_appearing(
+            values=np.asarray(scan.dataobj, "float32"),
+            white=lesion_filling.white_matter(scan),
+            lesions=own,
+            size=nib.affines.voxel_sizes(scan.affine),
+        )
+        filled = own | (sites & normal)
+        return images.with_space_of(scan, filled.astype("uint8"))
 
 
 def write(
     where, cohort: str, filling: str, parameters: dict, *, seed: int = 0, jobs: int = 1
 ) -> tuple[Prepared | None, str]:
-    """Prepare a cohort once more with its lesions filled, by the parameters and the split of the untouched one; the record last.
+    """Prepare a cohort once more with its lesions filled; the record is written last.
+
+    Options and split are those of the untouched cohort.
 
     Parameters
     ----------
@@ -72,14 +93,17 @@ def write(
         See `msxai.data.lesion_filling.fill`.
     parameters : dict
         The notebook's.
-    seed, jobs : int
-        Of donors and draws; processes.
+    seed : int
+        Of donors and draws.
+    jobs : int
+        Processes.
 
     Returns
     -------
     filled : Prepared or None
     left_out : str
-        Empty, or why the cohort cannot be filled; the record says it too, and no arrays are written.
+        Empty, or why the cohort cannot be filled. Then the record has the reason, and no arrays are
+        written.
 
     Raises
     ------
@@ -88,41 +112,50 @@ def write(
     """
     one_of("filling", filling, lesion_filling.FILLINGS[1:])
     untouched = Prepared(where.require_prepared(cohort), where.split(cohort))
-    path, record = where.prepared(cohort, filling), where.record(cohort, filling)
-    for old in (record, path):
-        old.unlink(missing_ok=True)
-    reason = _unfillable(untouched)
+    path = where.prepared(cohort, filling)
+    record = where.record(cohort, filling)
+    record.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    reason = _reason_against_filling(untouched)
+    outputs = []
     if not reason:
         prepared_filled(
             untouched, path, filling, derivatives=where.registration(cohort), seed=seed, jobs=jobs
         )
-    outputs = [path] if path.exists() else []
-    more = {"synthetic": untouched.synthetic, "left_out": reason}
-    provenance.write_json(
-        record,
-        provenance.record(parameters, [untouched.path, where.split(cohort)], outputs, **more),
+        outputs.append(path)
+    content = provenance.record(
+        parameters,
+        [untouched.path, where.split(cohort)],
+        outputs,
+        synthetic=untouched.synthetic,
+        left_out=reason,
     )
-    return (None if reason else Prepared(path, where.split(cohort))), reason
+    provenance.write_json(record, content)
+    if reason:
+        return None, reason
+    return Prepared(path, where.split(cohort)), ""
 
 
-def _unfillable(untouched: Prepared) -> str:
-    patients = (untouched.table["label"] == 1).to_numpy(bool, na_value=False)
+def _reason_against_filling(untouched: Prepared) -> str:
+    """Return why a cohort cannot be filled; empty where it can."""
     if untouched.normalisation == "voxelwise":
         return "a voxel-wise z-score belongs to the cohort that it was taken from"
+    patients = (untouched.table["label"] == 1).to_numpy(bool, na_value=False)
     if not (patients & untouched.has_lesions).any():
         return "no patient has a lesion mask"
-    bare = untouched.table.loc[patients & ~untouched.has_lesions, "participant_id"]
+    without_mask = untouched.table.loc[patients & ~untouched.has_lesions, "participant_id"]
+    if without_mask.empty:
+        return ""
     return (
-        f"{len(bare)} of {patients.sum()} scans of patients have no lesion mask ({bare.iloc[0]} ...)"
-        if len(bare)
-        else ""
+        f"{len(without_mask)} of {patients.sum()} scans of patients have no lesion mask "
+        f"({without_mask.iloc[0]} ...)"
     )
 
 
 def prepared_filled(
     untouched: Prepared, path, filling: str, *, derivatives=None, seed: int = 0, jobs: int = 1
 ) -> None:
-    """Prepare scans once more from their files as they were prepared, but filled.
+    """Prepare scans once more from their files, with the same options, but filled.
 
     Parameters
     ----------
@@ -137,10 +170,10 @@ def prepared_filled(
     """
     table = untouched.table
     patients = table["label"].eq(1).fillna(False).to_numpy(bool)
-    donors = {
-        part: [int(row) for row in rows if patients[row] and untouched.lesions(row).any()]
-        for part, rows in table.groupby("part").indices.items()
-    }
+    donors = {}
+    for part, rows in table.groupby("part").indices.items():
+        with_lesions = [row for row in rows if patients[row] and untouched.lesions(row).any()]
+        donors[part] = [int(row) for row in with_lesions]
     added = ["part", "registration", *(name for name in table if name.endswith("_sha256"))]
     source = Cohort(
         untouched.name, table.drop(columns=added), untouched.synthetic, untouched.modality
@@ -163,33 +196,31 @@ def prepared_filled(
 
 
 def changed(untouched: Prepared, filled: Prepared, least: float = 0.1) -> pd.DataFrame:
-    """Share of the brain that the filling has changed, in patients and in controls.
+    """Return the share of the brain that filling has changed, in patients and in controls.
 
     Parameters
     ----------
     untouched, filled : Prepared
     least : float
-        In units of the prepared scans: normalising once more moves all voxels a little.
+        Smallest difference that counts, in units of the prepared scans: the second normalisation
+        changes all voxels a little.
 
     Returns
     -------
     pandas.DataFrame
-        group; mean, median and largest share of scans.
+        group; mean, median and max of the scans' shares.
     """
     shares = []
     for row in range(len(untouched.table)):
-        brain = untouched.brain(row)
-        shares.append((np.abs(filled.image(row) - untouched.image(row))[brain] > least).mean())
-    return (
-        untouched.table.assign(share=shares)
-        .groupby("group")["share"]
-        .agg(["mean", "median", "max"])
-        .reset_index()
-    )
+        difference = np.abs(filled.image(row) - untouched.image(row))
+        in_brain = difference[untouched.brain(row)]
+        shares.append((in_brain > least).mean())
+    by_group = untouched.table.assign(share=shares).groupby("group")["share"]
+    return by_group.agg(["mean", "median", "max"]).reset_index()
 
 
 def arrays(where, cohort: str, trained: dict) -> dict:
-    """Filled arrays of each variant that was trained on such; the others are not in it.
+    """Return the filled arrays of each variant that was trained on filled scans.
 
     Parameters
     ----------
@@ -208,44 +239,48 @@ def arrays(where, cohort: str, trained: dict) -> dict:
     MissingStepError, StaleInputError
         See `msxai.base.results.Results.require_prepared`.
     """
-    return {
-        variant: Prepared(where.require_prepared(cohort, filling), where.split(cohort))
-        for variant, filling in fillings(trained).items()
-    }
+    filled = {}
+    for variant, filling in fillings(trained).items():
+        path = where.require_prepared(cohort, filling)
+        filled[variant] = Prepared(path, where.split(cohort))
+    return filled
 
 
 def fillings(trained: dict) -> dict:
-    """How the scans of each variant were filled, of those that were trained on filled ones.
+    """Return how the scans of each variant were filled, for variants trained on filled scans.
 
     Raises
     ------
     ParameterError
         The trials of one variant differ.
     """
-    found = {}
+    by_variant = {}
     for variant, trials in trained.items():
-        hows = {record["parameters"].get("filling", "none") for _, record in trials}
-        if len(hows) > 1:
+        used = {record["parameters"].get("filling", "none") for _, record in trials}
+        if len(used) > 1:
             raise ParameterError(
                 f"variant {variant}",
-                f"trials with filling {', '.join(sorted(hows))}",
-                "one",
-                "Train them alike.",
+                f"trials with filling {', '.join(sorted(used))}",
+                "the same filling in all trials of a variant",
+                "Run 03_fine_tuning for all trials of this variant with one value of `filling`.",
             )
-        found[variant] = hows.pop()
-    return {variant: how for variant, how in found.items() if how != "none"}
+        filling = used.pop()
+        if filling != "none":
+            by_variant[variant] = filling
+    return by_variant
 
 
 def further(
-    where, more: Prepared | None, cohort: str, trained: dict, *, seed: int = 0, jobs: int = 2
+    where, subjects: Prepared | None, cohort: str, trained: dict, *, seed: int = 0, jobs: int = 2
 ) -> dict:
-    """Further subjects (`msxai.evaluation.prediction.further`), filled for each variant that was trained on filled scans.
+    """Fill further subjects for each variant that was trained on filled scans.
 
     Parameters
     ----------
     where, cohort, trained
         As in `arrays`.
-    more : Prepared or None
+    subjects : Prepared or None
+        From `msxai.evaluation.prediction.further`.
     seed, jobs
         See `write`.
 
@@ -254,10 +289,15 @@ def further(
     dict
         Variant to Prepared; empty without further subjects.
     """
-    found, name = {}, f"{cohort}-further"
-    for variant, filling in (fillings(trained) if more is not None else {}).items():
+    if subjects is None:
+        return {}
+    name = f"{cohort}-further"
+    written = set()
+    filled = {}
+    for variant, filling in fillings(trained).items():
         path = where.prepared(name, filling)
-        if not any(other.path == path for other in found.values()):
-            prepared_filled(more, path, filling, seed=seed, jobs=jobs)
-        found[variant] = Prepared(path, where.split(name))
-    return found
+        if path not in written:
+            prepared_filled(subjects, path, filling, seed=seed, jobs=jobs)
+            written.add(path)
+        filled[variant] = Prepared(path, where.split(name))
+    return filled

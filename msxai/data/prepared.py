@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
+import nibabel as nib
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from msxai.base import provenance
-from msxai.base.errors import ImageError, RegistrationError, SplitError, StaleInputError
+from msxai.base.errors import ImageError, RegistrationError, SplitError
 from msxai.base.parameters import one_of
 from msxai.data import images
 from msxai.data.cohorts import splits
@@ -21,12 +22,22 @@ from msxai.data.cohorts.cohort import Cohort
 from msxai.data.registration import registration
 from msxai.data.registration.derivatives import describe, registered
 
+__all__ = [
+    "DEFAULT_OPTIONS",
+    "NORMALISATIONS",
+    "ON_ERROR",
+    "PreparationOptions",
+    "Prepared",
+    "leaks",
+    "prepare",
+]
+
 NORMALISATIONS = ("zscore", "max", "voxelwise")
 ON_ERROR = ("stop", "leave out")
-STORE = {
-    "compression": "gzip",
-    "compression_opts": 1,
-}  # without the shuffle filter: .56 MB a scan in place of .98, and faster
+
+_ARRAYS = {"images": "f4", "brain": "?", "lesions": "?"}
+# Without the shuffle filter a scan takes 0.56 MB instead of 0.98, and is faster to read.
+_COMPRESSION = {"compression": "gzip", "compression_opts": 1}
 
 
 @dataclass(frozen=True)
@@ -80,10 +91,12 @@ def prepare(
     options: PreparationOptions = DEFAULT_OPTIONS,
     *,
     alter=None,
-    parameters=None,
+    parameters: dict | None = None,
     jobs: int = 1,
 ) -> None:
-    """Bring a cohort onto the model's grid and write it, all or nothing; memory does not grow with the cohort.
+    """Bring a cohort onto the model's grid and write it, all or nothing.
+
+    Memory does not grow with the cohort.
 
     Parameters
     ----------
@@ -91,188 +104,270 @@ def prepare(
     split : pandas.DataFrame
         Of the same scans (`msxai.data.cohorts.splits.make`).
     path : path
-        HDF5 file to write: images float32 (N, 96, 114, 96), brain and lesions bool of the same shape, the table, hashes, provenance.
+        HDF5 file to write: images float32 (N, 96, 114, 96), brain and lesions bool of the same
+        shape, the SHA-256 of each scan's arrays, the cohort's table and the options.
     options : PreparationOptions
         Normalisation, interpolation, registration, and what happens at a scan that cannot be used.
     alter : callable, optional
-        ``alter(scan, lesions, row)`` gives another scan of the same grid before it is resampled (`msxai.data.lesion_filling.Filler`), from the scan
-        in MNI152 space by its affine, its lesion mask or None, and its row of the cohort's table as a dict. Must survive pickling.
+        ``alter(scan, lesions, row)`` returns another scan of the same grid before it is resampled
+        (`msxai.data.lesion_filling.Filler`). It gets the scan in MNI152 space by its affine, its
+        lesion mask or None, and its row of the cohort's table as a dict. It must survive pickling.
     parameters : dict, optional
-        Stored beside.
+        Stored with the arrays.
     jobs : int
-        Processes; the result does not depend on it.
+        Processes; the result does not depend on their number.
 
     Raises
     ------
-    ParameterError, ImageError, RegistrationError
-        The latter two name the scan or mask.
+    ImageError, RegistrationError
+        A scan or mask cannot be used; the error names it.
     SplitError
-        The split is of other scans, or one file stands under two subjects in different parts.
+        The split is of other scans, or one file has two subjects in different parts.
     """
-    table = cohort.table.merge(
-        splits.check(split), on=["participant_id", "session_id"], how="left", validate="1:1"
-    )
-    if table["part"].isna().any() or len(split) != len(table):
+    table = _with_parts(cohort.table, split)
+    tasks = []
+    for row in table.to_dict("records"):
+        tasks.append(delayed(_attempt)(row, cohort.modality, options, alter))
+    results = Parallel(jobs, return_as="generator")(tasks)
+    results = tqdm(results, total=len(table), desc="preparing", unit="scan")
+    with provenance.replacing(path) as draft, h5py.File(draft, "w") as file:
+        stores = _create_stores(file, len(table))
+        columns, errors = _store_scans(stores, results)
+        left_out = _left_out(table, errors)
+        table = table.drop(index=list(errors)).reset_index(drop=True)
+        table = table.assign(**pd.DataFrame(columns))
+        for store in stores.values():
+            store.resize(len(table), axis=0)
+        if not table["registration"].str.contains('"route": "resampled"').all():
+            describe(options.derivatives, cohort.name, cohort.synthetic)
+        _check_files_stand_once(table)
+        if options.normalisation == "voxelwise":
+            training = np.flatnonzero(table["part"] == "training")
+            _zscore_voxels(stores["images"], training)
+        digests = [_digest(stores, row).encode() for row in range(len(table))]
+        file.create_dataset("sha256", data=digests)
+        file.attrs["name"] = cohort.name
+        file.attrs["synthetic"] = cohort.synthetic
+        file.attrs["modality"] = cohort.modality
+        file.attrs["normalisation"] = options.normalisation
+        file.attrs["interpolation"] = options.interpolation
+        file.attrs["left_out"] = json.dumps(left_out)
+        file.attrs["parameters"] = json.dumps(parameters or {})
+        file.attrs["affine"] = images.AFFINE
+        # A dataset, because an attribute has at most 64 KB
+        file.create_dataset("table", data=table.to_json(orient="table", index=False))
+
+
+def _with_parts(table: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
+    """Return a cohort's table with each scan's part of the split."""
+    keys = ["participant_id", "session_id"]
+    merged = table.merge(splits.check(split), on=keys, how="left", validate="1:1")
+    if merged["part"].isna().any() or len(split) != len(merged):
         raise SplitError(
             "split",
             "other scans than the cohort has",
             "one part for each scan",
             "Run 01_data_preparation from its first cell.",
         )
-    settings = (cohort.modality, options, alter)
-    work = Parallel(jobs, return_as="generator")(
-        delayed(_attempt)(row, *settings) for row in table.to_dict("records")
-    )
-    with provenance.replacing(path) as draft, h5py.File(draft, "w") as file:
-        shape = (len(table), *images.SHAPE)
-        stores = {
-            name: file.create_dataset(
-                name, shape, kind, chunks=(1, *images.SHAPE), maxshape=shape, **STORE
-            )
-            for name, kind in (("images", "f4"), ("brain", "?"), ("lesions", "?"))
-        }
-        about, errors = [], {}
-        for row, found in enumerate(tqdm(work, total=len(table), desc="preparing", unit="scan")):
-            if isinstance(found, Exception):
-                errors[row] = found
-                continue
-            for name, values in found[0].items():
-                stores[name][len(about)] = values
-            about.append(found[1])
-        if not about:
-            raise next(iter(errors.values()))
-        left_out = [
-            {**table.iloc[row][["participant_id", "session_id"]], "reason": str(error)}
-            for row, error in errors.items()
-        ]
-        table = table.drop(index=list(errors)).reset_index(drop=True).assign(**pd.DataFrame(about))
-        for store in stores.values():
-            store.resize(len(table), axis=0)
-        if not table["registration"].str.contains('"route": "resampled"').all():
-            describe(options.derivatives, cohort.name, cohort.synthetic)
-        _same_scan_twice(table)
-        if options.normalisation == "voxelwise":
-            _zscore_voxels(stores["images"], np.flatnonzero(table["part"] == "training"))
-        file.create_dataset(
-            "sha256", data=[_digest(stores, row).encode() for row in range(len(table))]
+    return merged
+
+
+def _create_stores(file, n_scans: int) -> dict:
+    """Create the datasets of arrays, one chunk a scan."""
+    shape = (n_scans, *images.SHAPE)
+    chunks = (1, *images.SHAPE)
+    stores = {}
+    for name, kind in _ARRAYS.items():
+        stores[name] = file.create_dataset(
+            name, shape, kind, chunks=chunks, maxshape=shape, **_COMPRESSION
         )
-        file.attrs.update(
-            name=cohort.name,
-            synthetic=cohort.synthetic,
-            modality=cohort.modality,
-            normalisation=options.normalisation,
-            interpolation=options.interpolation,
-            left_out=json.dumps(left_out),
-            parameters=json.dumps(parameters or {}),
-        )
-        file.create_dataset(
-            "table", data=table.to_json(orient="table", index=False)
-        )  # an attribute ends at 64 KB
-        file.attrs["affine"] = images.AFFINE
+    return stores
+
+
+def _store_scans(stores: dict, results) -> tuple[list[dict], dict]:
+    """Store the arrays of each scan that could be used.
+
+    Returns
+    -------
+    columns : list of dict
+        Hashes and registration of each scan that was stored.
+    errors : dict
+        Row of the cohort's table to the error of a scan that is left out.
+    """
+    columns = []
+    errors = {}
+    for row, result in enumerate(results):
+        if isinstance(result, Exception):
+            errors[row] = result
+            continue
+        for name, values in result.arrays.items():
+            stores[name][len(columns)] = values
+        columns.append(result.columns)
+    if not columns:
+        raise next(iter(errors.values()))
+    return columns, errors
+
+
+def _left_out(table: pd.DataFrame, errors: dict) -> list[dict]:
+    """Return participant, session and reason of the scans that could not be used."""
+    left_out = []
+    for row, error in errors.items():
+        identifiers = table.iloc[row][["participant_id", "session_id"]]
+        left_out.append({**identifiers, "reason": str(error)})
+    return left_out
+
+
+@dataclass(frozen=True)
+class _PreparedScan:
+    """One scan: arrays by name, and its columns of the table (hashes, registration as JSON)."""
+
+    arrays: dict
+    columns: dict
+
+
+@dataclass
+class _PlacedScan:
+    """A scan in MNI152 space, and on the model's grid.
+
+    Attributes
+    ----------
+    scan : nibabel.Nifti1Image
+    masks : dict
+        brain_mask and lesion_mask (nibabel.Nifti1Image), as far as the scan has them.
+    values, brain : ndarray of shape (96, 114, 96)
+    record : dict
+        Route and flags of the registration, and more where the scan was registered.
+    """
+
+    scan: nib.Nifti1Image
+    masks: dict
+    values: np.ndarray
+    brain: np.ndarray
+    record: dict
 
 
 def _attempt(
     row: dict, modality: str, options: PreparationOptions, alter
-) -> tuple[dict, dict] | ImageError | RegistrationError:
-    """What `_scan` gives, or its error where the scan may be left out; runs in a worker."""
+) -> _PreparedScan | ImageError | RegistrationError:
+    """Prepare a scan; return its error where the scan may be left out. Runs in a worker."""
     try:
-        return _scan(row, modality, options, alter)
+        return _prepared_scan(row, modality, options, alter)
     except (ImageError, RegistrationError) as error:
         if options.on_error == "stop":
             raise
         return error
 
 
-def _scan(
-    row: dict,
-    modality: str,
-    options: PreparationOptions,
-    alter,
-) -> tuple[dict, dict]:
-    """Arrays of one scan; hashes of its files, and its registration as JSON."""
-    interpolation = options.interpolation
+def _prepared_scan(row: dict, modality: str, options: PreparationOptions, alter) -> _PreparedScan:
+    """Prepare one scan."""
+    placed = _placed(row, modality, options)
+    if alter is not None:
+        altered = alter(placed.scan, placed.masks.get("lesion_mask"), row)
+        placed.values = images.to_grid(altered, options.interpolation)
+        if placed.record["route"] == "full":
+            placed.values = np.where(placed.brain, placed.values, 0)
+    lesions = np.zeros(images.SHAPE, bool)
+    if row["lesion_mask"]:
+        lesions = images.mask_to_grid(placed.masks["lesion_mask"])
     normalisation = options.normalisation
     if normalisation == "voxelwise":
         normalisation = "minmax"
-    register = options.registration
+    try:
+        values = images.normalise(placed.values, placed.brain, normalisation)
+    except ImageError as error:
+        raise ImageError(row["image"], error.found, error.expected, error.mend) from error
+    return _PreparedScan(
+        arrays={"images": values, "brain": placed.brain, "lesions": lesions},
+        columns={
+            "source_sha256": _hash_of(row["image"]),
+            "brain_mask_sha256": _hash_of(row["brain_mask"]),
+            "lesion_mask_sha256": _hash_of(row["lesion_mask"]),
+            "registration": json.dumps(placed.record),
+        },
+    )
+
+
+def _placed(row: dict, modality: str, options: PreparationOptions) -> _PlacedScan:
+    """Read a scan and its masks and bring them into MNI152 space, by registration if needed."""
     scan = images.load(row["image"])
-    told = np.asarray(scan.dataobj)[np.asarray(scan.dataobj) != 0]
-    if not len(told) or np.ptp(told) == 0:  # resampling would give its edge other values
+    _check_contrast(scan, row["image"])
+    masks = {}
+    for name in ("brain_mask", "lesion_mask"):
+        if row[name]:
+            masks[name] = images.load_mask(row[name], scan, brain=name == "brain_mask")
+    values = images.to_grid(scan, options.interpolation)
+    if row["brain_mask"]:
+        brain = images.mask_to_grid(masks["brain_mask"])
+    else:
+        brain = images.brain_mask(values)
+    record = {"route": "resampled", "flags": []}
+    placed = _PlacedScan(scan, masks, values, brain, record)
+    if options.registration == "none":
+        return placed
+    if options.registration == "auto" and registration.in_mni_space(scan, values, brain):
+        return placed
+    return _registered(placed, row, modality, options)
+
+
+def _check_contrast(scan, path) -> None:
+    """Refuse a scan of one value; resampling would give its edge other values."""
+    values = np.asarray(scan.dataobj)
+    values = values[values != 0]
+    if not len(values) or np.ptp(values) == 0:
         raise ImageError(
-            row["image"],
+            path,
             "the same value in all voxels",
             "a brain with contrast",
             "Look at the scan: is it a mask?",
         )
-    masks = {
-        name: images.load_mask(row[name], scan, name == "brain_mask")
-        for name in ("brain_mask", "lesion_mask")
-        if row[name]
-    }
-    values = images.to_grid(scan, interpolation)
-    brain = (
-        images.mask_to_grid(masks["brain_mask"]) if row["brain_mask"] else images.brain_mask(values)
-    )
-    way = {"route": "resampled", "flags": []}
-    if register in ("affine", "full") or (
-        register == "auto" and not registration.in_mni_space(scan, values, brain)
-    ):
-        found = _register(row, modality, register, options.derivatives)
-        scan, way = registration.place(found.image, found.matrix), registration.summary(found)
-        masks = {name: registration.place(mask, found.matrix) for name, mask in masks.items()}
-        values, brain = (
-            images.to_grid(scan, interpolation),
-            images.mask_to_grid(registration.place(found.brain, found.matrix)),
-        )
-        values = (
-            np.where(brain, values, 0) if found.route == "full" else values
-        )  # a head is not the network's business
-    if alter is not None:
-        altered = images.to_grid(alter(scan, masks.get("lesion_mask"), row), interpolation)
-        values = np.where(brain, altered, 0) if way["route"] == "full" else altered
-    lesions = (
-        images.mask_to_grid(masks["lesion_mask"])
-        if row["lesion_mask"]
-        else np.zeros(images.SHAPE, bool)
-    )
-    try:
-        values = images.normalise(values, brain, normalisation)
-    except ImageError as error:
-        raise ImageError(row["image"], error.found, error.expected, error.mend) from error
-    files = {
-        "source": row["image"],
-        "brain_mask": row["brain_mask"],
-        "lesion_mask": row["lesion_mask"],
-    }
-    hashes = {
-        f"{name}_sha256": provenance.sha256(path) if path else None for name, path in files.items()
-    }
-    return {"images": values, "brain": brain, "lesions": lesions}, {
-        **hashes,
-        "registration": json.dumps(way),
-    }
 
 
-def _register(row: dict, modality: str, mode: str, derivatives) -> registration.Registration:
-    """A scan's registration, by way of the FLAIR of the same visit where there is one."""
+def _registered(
+    placed: _PlacedScan, row: dict, modality: str, options: PreparationOptions
+) -> _PlacedScan:
+    """Register a scan, through the FLAIR of the same visit where there is one."""
     names = [name for name in (row["participant_id"], row["session_id"]) if name]
-    where = {"folder": Path(derivatives, *names, "anat"), "entities": "_".join(names), "mode": mode}
-    partner = (
-        registered(row["flair"], modality="FLAIR", **where)
-        if row.get("flair") and modality != "FLAIR"
-        else None
+    destination = {
+        "folder": Path(options.derivatives, *names, "anat"),
+        "entities": "_".join(names),
+        "mode": options.registration,
+    }
+    partner = None
+    if row.get("flair") and modality != "FLAIR":
+        partner = registered(row["flair"], modality="FLAIR", **destination)
+    result = registered(
+        row["image"],
+        modality=modality,
+        brain=row["brain_mask"],
+        partner=partner,
+        **destination,
     )
-    return registered(
-        row["image"], modality=modality, brain=row["brain_mask"], partner=partner, **where
-    )
+    scan = registration.place(result.image, result.matrix)
+    masks = {}
+    for name, mask in placed.masks.items():
+        masks[name] = registration.place(mask, result.matrix)
+    values = images.to_grid(scan, options.interpolation)
+    brain = images.mask_to_grid(registration.place(result.brain, result.matrix))
+    if result.route == "full":  # the network shall not see the head
+        values = np.where(brain, values, 0)
+    return _PlacedScan(scan, masks, values, brain, registration.summary(result))
 
 
-def _same_scan_twice(table: pd.DataFrame) -> None:
-    for _, group in table.groupby("source_sha256"):
-        if group["part"].nunique() > 1:
-            first, second = group.drop_duplicates("part")[["participant_id", "part"]].to_numpy()[:2]
+def _hash_of(path) -> str | None:
+    """Return a file's SHA-256; None where there is no file."""
+    return provenance.sha256(path) if path else None
+
+
+def _check_files_stand_once(table: pd.DataFrame) -> None:
+    """Refuse one file under two subjects in different parts of the split."""
+    for _, scans in table.groupby("source_sha256"):
+        parts = scans.drop_duplicates("part")
+        if len(parts) > 1:
+            first = parts.iloc[0]
+            second = parts.iloc[1]
             raise SplitError(
-                f"{first[0]} ({first[1]}) and {second[0]} ({second[1]})",
+                f"{first['participant_id']} ({first['part']}) and "
+                f"{second['participant_id']} ({second['part']})",
                 "the same file under two names",
                 "no scan in two parts of the split",
                 "One of them is mislabelled: take it out of the cohort's table.",
@@ -280,40 +375,47 @@ def _same_scan_twice(table: pd.DataFrame) -> None:
 
 
 def _zscore_voxels(store, training) -> None:
-    total, squares = np.zeros(images.SHAPE), np.zeros(images.SHAPE)
+    """Replace each voxel by its z-score over the training scans, in place."""
+    total = np.zeros(images.SHAPE)
+    squares = np.zeros(images.SHAPE)
     for row in training:
         values = store[row].astype(float)
         total += values
         squares += values**2
     mean = total / len(training)
-    spread = np.sqrt(np.maximum(squares / len(training) - mean**2, 0))
+    variance = squares / len(training) - mean**2
+    spread = np.sqrt(np.maximum(variance, 0))
     for row in range(len(store)):
-        store[row] = np.divide(
-            store[row] - mean, spread, out=np.zeros(images.SHAPE), where=spread > 1e-6
-        )
+        zscores = np.zeros(images.SHAPE)
+        np.divide(store[row] - mean, spread, out=zscores, where=spread > 1e-6)
+        store[row] = zscores
 
 
-def _digest(stores, row: int) -> str:
-    return hashlib.sha256(
-        b"".join(stores[name][row].tobytes() for name in ("images", "brain", "lesions"))
-    ).hexdigest()
+def _digest(stores: dict, row: int) -> str:
+    """Return the SHA-256 of one scan's arrays."""
+    content = b"".join(stores[name][row].tobytes() for name in _ARRAYS)
+    return hashlib.sha256(content).hexdigest()
 
 
 class Prepared:
-    """Reader of a prepared cohort; opens the file when first needed, and may be read by several threads.
+    """Reader of a prepared cohort.
+
+    It opens the file when first needed, and may be used by several threads.
 
     Parameters
     ----------
     path : path
         From `prepare`.
     split : path, optional
-        The split file; each scan's part is what it says. Without it the part is the one stored beside the arrays.
+        The split file, which decides each scan's part. Without it the part is the one stored with
+        the arrays.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        The cohort's table with part, hashes of the files (source_sha256, brain_mask_sha256, lesion_mask_sha256) and registration (JSON:
-        route, flags; where it is not "resampled" matrix, scales and Dice too), one row a scan.
+        The cohort's table with part, hashes of the files (source_sha256, brain_mask_sha256,
+        lesion_mask_sha256) and registration (JSON: route, flags; where route is not "resampled"
+        matrix, scales and Dice, too), one row a scan.
     left_out : list of dict
         participant_id, session_id and reason of the scans that could not be used.
     has_lesions : ndarray of bool, shape (N,)
@@ -321,35 +423,37 @@ class Prepared:
     affine : ndarray of shape (4, 4)
     name, modality, normalisation, interpolation : str
     parameters : dict
-        What `prepare` was given as such.
+        The `parameters` that `prepare` was given.
     synthetic : bool
     """
 
     def __init__(self, path, split=None):
-        self.path, self._file, self._lock = Path(path), None, threading.Lock()
+        self.path = Path(path)
+        self._file = None
+        self._lock = threading.Lock()
         with h5py.File(self.path) as file:
-            attrs, stored = dict(file.attrs), json.loads(file["table"][()])
-        self.table = pd.DataFrame(stored["data"]).reindex(
-            columns=[field["name"] for field in stored["schema"]["fields"]]
-        )
+            attributes = dict(file.attrs)
+            stored = json.loads(file["table"][()])
+        self.name = str(attributes["name"])
+        self.modality = str(attributes["modality"])
+        self.normalisation = str(attributes["normalisation"])
+        self.interpolation = str(attributes["interpolation"])
+        self.parameters = json.loads(attributes["parameters"])
+        self.synthetic = bool(attributes["synthetic"])
+        self.affine = attributes["affine"]
+        self.left_out = json.loads(attributes["left_out"])
+        columns = [field["name"] for field in stored["schema"]["fields"]]
+        self.table = pd.DataFrame(stored["data"]).reindex(columns=columns)
         self.table["label"] = self.table["label"].astype("Int64")
-        if split is not None:
-            parts = splits.read(split).set_index(["participant_id", "session_id"])["part"]
-            self.table["part"] = [
-                parts.get((row.participant_id, row.session_id)) for row in self.table.itertuples()
-            ]
         self.has_lesions = self.table["lesion_mask"].notna().to_numpy()
-        self.name, self.modality = str(attrs["name"]), str(attrs["modality"])
-        self.normalisation, self.interpolation = (
-            str(attrs["normalisation"]),
-            str(attrs["interpolation"]),
-        )
-        self.parameters = json.loads(attrs["parameters"])
-        self.synthetic, self.affine, self.left_out = (
-            bool(attrs["synthetic"]),
-            attrs["affine"],
-            json.loads(attrs["left_out"]),
-        )
+        if split is not None:
+            self.table["part"] = self._parts(splits.read(split))
+
+    def _parts(self, split: pd.DataFrame) -> list:
+        """Return each scan's part; None where the split does not have the scan."""
+        parts = split.set_index(["participant_id", "session_id"])["part"]
+        keys = zip(self.table["participant_id"], self.table["session_id"], strict=True)
+        return [parts.get(key) for key in keys]
 
     def _read(self, name: str, row: int) -> np.ndarray:
         with self._lock:
@@ -358,65 +462,53 @@ class Prepared:
             return self._file[name][int(row)]
 
     def image(self, row: int) -> np.ndarray:
-        """Normalised scan, float32 of shape (96, 114, 96)."""
+        """Return a normalised scan, float32 of shape (96, 114, 96)."""
         return self._read("images", row)
 
     def brain(self, row: int) -> np.ndarray:
-        """Brain mask, bool of shape (96, 114, 96)."""
+        """Return a brain mask, bool of shape (96, 114, 96)."""
         return self._read("brain", row)
 
     def lesions(self, row: int) -> np.ndarray:
-        """Lesion mask, bool of shape (96, 114, 96); empty where the scan has none (`has_lesions`)."""
+        """Return a lesion mask, bool of shape (96, 114, 96).
+
+        It is empty where the scan has none (`has_lesions`).
+        """
         return self._read("lesions", row)
 
     def rows(self, part: str) -> np.ndarray:
-        """Rows of one part of the split, or of "all"."""
+        """Return the rows of one part of the split, or of "all"."""
         one_of("part", part, (*splits.PARTS, "all"))
-        return (
-            np.arange(len(self.table))
-            if part == "all"
-            else np.flatnonzero(self.table["part"] == part)
-        )
+        if part == "all":
+            return np.arange(len(self.table))
+        return np.flatnonzero(self.table["part"] == part)
 
     def row(self, participant_id: str, session_id: str = "") -> int:
-        """Row of one scan."""
-        table = self.table
-        return int(
-            np.flatnonzero(
-                (table["participant_id"] == participant_id) & (table["session_id"] == session_id)
-            )[0]
-        )
+        """Return the row of one scan."""
+        same_participant = self.table["participant_id"] == participant_id
+        same_session = self.table["session_id"] == session_id
+        return int(np.flatnonzero(same_participant & same_session)[0])
 
     def first_with_lesions(self) -> int:
-        """The first scan whose lesion mask is not empty, else row 0."""
-        return next((row for row in np.flatnonzero(self.has_lesions) if self.lesions(row).any()), 0)
+        """Return the first row whose lesion mask is not empty, or row 0."""
+        for row in np.flatnonzero(self.has_lesions):
+            if self.lesions(row).any():
+                return row
+        return 0
 
     def lesion_volumes(self, rows) -> np.ndarray:
-        """Lesion volume of scans on the model's grid, float64 of shape (len(rows),), mm3; NaN for a scan without a lesion mask."""
-        voxels = [self.lesions(row).sum() if self.has_lesions[row] else np.nan for row in rows]
-        return np.array(voxels) * abs(np.linalg.det(self.affine[:3, :3]))
+        """Return the lesion volume of scans on the model's grid.
 
-    def verify(self) -> None:
-        """Compare every stored array with its hash.
-
-        Raises
-        ------
-        StaleInputError
-            An array has changed since it was written, or cannot be read.
+        Returns
+        -------
+        ndarray of shape (len(rows),), float64
+            mm3; NaN for a scan without a lesion mask.
         """
-        with h5py.File(self.path) as file:
-            for row, known in enumerate(file["sha256"]):
-                try:
-                    same = _digest(file, row) == known.decode()
-                except OSError:
-                    same = False
-                if not same:
-                    raise StaleInputError(
-                        f"{provenance.relative(self.path)}, {self.table['participant_id'].iloc[row]}",
-                        "arrays that have changed",
-                        "the arrays as they were written",
-                        "Run 01_data_preparation again.",
-                    )
+        voxels = np.full(len(rows), np.nan)
+        for index, row in enumerate(rows):
+            if self.has_lesions[row]:
+                voxels[index] = self.lesions(row).sum()
+        return voxels * images.voxel_volume(self.affine)
 
     def close(self) -> None:
         """Close the file; it opens again when next needed."""
@@ -427,10 +519,11 @@ class Prepared:
 
 
 def leaks(prepared: Prepared, share: float = 0.5, block: int = 3) -> pd.DataFrame:
-    """Pairs of scans in different parts of the split that resemble each other as scans of two persons do not.
+    """Find pairs of scans in different parts of the split that may be of one person.
 
-    Each scan's nearest neighbour among the other parts is found by the correlation of block means. Scans of one person (copies,
-    visits, the same scan processed twice) are much nearer than the nearest scans of two persons are: half as far and less.
+    Each scan's nearest neighbour among the other parts is found by the correlation of block means.
+    Scans of one person (copies, visits, the same scan processed twice) are half as far apart as the
+    nearest scans of two persons, or less.
 
     Parameters
     ----------
@@ -443,32 +536,43 @@ def leaks(prepared: Prepared, share: float = 0.5, block: int = 3) -> pd.DataFram
     Returns
     -------
     pandas.DataFrame
-        participant_id, part, neighbour, neighbour_part, distance (1 - Pearson's r), limit; each pair once, nearest first.
+        participant_id, part, neighbour, neighbour_part, distance (1 - Pearson's r), limit; each
+        pair once, nearest first.
     """
-    size = [length // block for length in images.SHAPE]
-    features = np.empty((len(prepared.table), np.prod(size)), "float32")
-    for row in range(len(features)):
-        values = prepared.image(row)[tuple(slice(length * block) for length in size)]
-        values = (
-            values.reshape(size[0], block, size[1], block, size[2], block)
-            .mean(axis=(1, 3, 5))
-            .ravel()
-        )
-        values -= values.mean()
-        features[row] = values / np.linalg.norm(values)
+    n_scans = len(prepared.table)
+    features = np.stack([_block_means(prepared.image(row), block) for row in range(n_scans)])
     distance = 1 - features @ features.T
-    names, parts = (prepared.table[column].to_numpy() for column in ("participant_id", "part"))
+    names = prepared.table["participant_id"].to_numpy()
+    parts = prepared.table["part"].to_numpy()
     distance[parts[:, None] == parts] = np.inf
-    best = distance.argmin(axis=1)
-    nearest = distance[np.arange(len(best)), best]
+    neighbour = distance.argmin(axis=1)
+    nearest = distance[np.arange(n_scans), neighbour]
     limit = share * np.median(nearest)
-    pairs = sorted(
-        {tuple(sorted((row, int(best[row])))) for row in np.flatnonzero(nearest < limit)},
-        key=lambda pair: distance[pair],
-    )
+    pairs = set()
+    for row in np.flatnonzero(nearest < limit):
+        pair = sorted([int(row), int(neighbour[row])])
+        pairs.add(tuple(pair))
+    records = []
+    for first, second in sorted(pairs, key=lambda pair: distance[pair]):
+        records.append(
+            {
+                "participant_id": names[first],
+                "part": parts[first],
+                "neighbour": names[second],
+                "neighbour_part": parts[second],
+                "distance": distance[first, second],
+                "limit": limit,
+            }
+        )
     columns = ["participant_id", "part", "neighbour", "neighbour_part", "distance", "limit"]
-    found = [
-        (names[one], parts[one], names[other], parts[other], distance[one, other], limit)
-        for one, other in pairs
-    ]
-    return pd.DataFrame(found, columns=columns)
+    return pd.DataFrame(records, columns=columns)
+
+
+def _block_means(values, block: int) -> np.ndarray:
+    """Return the means of a scan's blocks, with mean 0 and length 1; float32, one axis."""
+    x, y, z = (length // block for length in values.shape)
+    whole_blocks = values[: x * block, : y * block, : z * block]
+    blocks = whole_blocks.reshape(x, block, y, block, z, block)
+    means = blocks.mean(axis=(1, 3, 5)).ravel()
+    means -= means.mean()
+    return means / np.linalg.norm(means)

@@ -5,6 +5,7 @@ import pickle
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial import cKDTree
 from support.scripts import script
 
@@ -41,7 +42,9 @@ def test_voxels_beyond_the_dilated_mask_stay_bit_for_bit(patient, how, sites):
     assert (
         len(changed) > 1.3 * found.lesions.sum() if sites == "lesions" else len(changed) > 100
     )  # the rim too
-    assert nearest.max() < lesion_filling.BORDER + (phantom.SIZE[0] / 2 if sites == "sham" else 0)
+    assert nearest.max() < lesion_filling.BORDER + (
+        images.VOXEL_SIZE[0] / 2 if sites == "sham" else 0
+    )
     if sites == "sham":
         np.testing.assert_array_equal(filled[found.lesions], scan.get_fdata()[found.lesions])
 
@@ -60,8 +63,6 @@ def test_noise_has_mean_and_spread_of_white_matter_and_constant_has_no_spread(pa
 
 
 def test_correlated_tissue_is_filled_with_correlated_noise(rng):
-    from scipy import ndimage
-
     values = ndimage.gaussian_filter(rng.standard_normal((60, 60, 60)), 1.2)
     values = (100 + 5 * values / values.std()).astype("float32")
     mask = np.zeros(values.shape, bool)
@@ -86,6 +87,16 @@ def test_the_spread_stays_within_the_hole_and_across_its_border(rng):
         assert np.mean([one[where].std() for one in found]) == pytest.approx(5, rel=0.04)
         assert np.mean([one[where].mean() for one in found]) == pytest.approx(100, abs=0.3)
     assert all(np.array_equal(one[weight == 0], values[weight == 0]) for one in found)
+
+
+def test_masks_are_whole_up_to_2_mm_and_end_at_4_mm():
+    """Distances in mm, stated here again: a mask without dilation leaves the lesions' rim."""
+    mask = np.zeros((41, 5, 5), bool)
+    mask[20, 2, 2] = True
+    weight = lesion_filling.soft(mask, (0.5, 3.0, 3.0), np.ones(mask.shape, bool))[20:, 2, 2]
+    distance = 0.5 * np.arange(21)  # mm, along the first axis
+    expected = np.interp(distance, [0, 2, 4], [1, 1, 0])
+    np.testing.assert_allclose(weight, expected, atol=1e-6)
 
 
 def test_a_region_of_its_own_brightness_is_normal_appearing_and_fluid_and_lesions_are_not(rng):

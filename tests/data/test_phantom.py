@@ -19,7 +19,7 @@ from msxai.base import provenance
 from msxai.base.errors import CohortError, StaleInputError
 from msxai.data import images
 from msxai.data.cohorts import cohort
-from msxai.data.synthetic import phantom, template
+from msxai.data.synthetic import geometry, phantom, template
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_reads_as_bids(written, kind, modality, patients):
         values = np.asarray(image.dataobj)
         assert not values[mask == 0].any()
         assert (values[mask == 1] > 0).mean() > 0.99
-        assert 1.2e6 < mask.sum() * phantom.VOXEL < 2.4e6  # mm3
+        assert 1.2e6 < mask.sum() * images.VOXEL_VOLUME < 2.4e6  # mm3
     assert source.table["lesion_mask"].notna().all() == (kind == "ms")  # controls have a mask too
     described = json.loads((written / kind / "participants.json").read_text())
     header = (written / kind / "participants.tsv").read_text().splitlines()[0].split("\t")
@@ -155,7 +155,7 @@ def test_refuses(tmp_path, kind, subjects):
 @pytest.mark.parametrize("kind", ["ms", "ad"])
 def test_groups_are_balanced(kind):
     patients = phantom.PATIENTS[kind]
-    table = phantom._people(kind, 3000, np.random.default_rng(0))
+    table = phantom.draw_participants(kind, 3000, np.random.default_rng(0))
     by = table.groupby(table["group"] == patients)
     assert abs(by["age"].mean().diff().iloc[1]) < 1
     assert abs((table["sex"] == "F").groupby(table["group"]).mean().diff().iloc[1]) < 0.05
@@ -165,11 +165,11 @@ def test_groups_are_balanced(kind):
 
 
 def test_numbers_and_lesion_volumes_of_the_paper():
-    table = phantom._people("ms", 147, np.random.default_rng(0))
+    table = phantom.draw_participants("ms", 147, np.random.default_rng(0))
     assert dict(table["group"].value_counts()) == {"MS": 76, "HC": 71}
     assert table.loc[table["group"] == "HC", "edss"].isna().all()
     assert table.loc[table["group"] == "MS", "edss"].isna().sum() == 5
-    table = phantom._people("ms", 6000, np.random.default_rng(0))
+    table = phantom.draw_participants("ms", 6000, np.random.default_rng(0))
     for group, mean, spread, low, high in (
         ("MS", 7283, 8091, 121, 47466),
         ("HC", 572, 1941, 0, 14977),
@@ -183,7 +183,7 @@ def test_numbers_and_lesion_volumes_of_the_paper():
     assert edss.between(0, 6.5).all()
     assert (edss * 2 % 1 == 0).all()
     assert edss.mean() == pytest.approx(2.63, abs=0.3)
-    visits = phantom._people("ad", 2000, np.random.default_rng(0))["visits"]
+    visits = phantom.draw_participants("ad", 2000, np.random.default_rng(0))["visits"]
     assert set(visits) == {1, 2, 3}
     assert 92 * visits.mean() == pytest.approx(160, abs=8)
 
@@ -192,7 +192,8 @@ def test_numbers_and_lesion_volumes_of_the_paper():
 
 
 def test_maps_are_sampled_where_their_affines_say():
-    labels, fine = template._labels()
+    fine = template._fine_affine()
+    labels = template._labels(fine)
     for left, right in ((17, 53), (10, 49), (4, 43)):
         x = [
             nib.affines.apply_affine(fine, np.argwhere(labels == value))[:, 0]
@@ -203,7 +204,7 @@ def test_maps_are_sampled_where_their_affines_say():
     voxels = np.random.default_rng(0).integers(0, labels.shape, (500, 3))
     points = nib.affines.apply_affine(np.linalg.inv(white.affine) @ fine, voxels)
     expected = ndimage.map_coordinates(np.asarray(white.dataobj), points.T, order=1)
-    assert np.allclose(template._sample(white, fine, 1)[tuple(voxels.T)], expected, atol=1e-5)
+    assert np.allclose(template._sample(white, fine, order=1)[tuple(voxels.T)], expected, atol=1e-5)
 
 
 def test_template_fills_the_brain():
@@ -233,7 +234,7 @@ def test_template_fills_the_brain():
         assert np.allclose(
             np.average(weight, axis=0, weights=found[found > 0]), points.mean(0), atol=1
         )
-        assert found.sum() * phantom.VOXEL == pytest.approx(
+        assert found.sum() * images.VOXEL_VOLUME == pytest.approx(
             len(points) * abs(np.linalg.det(label.affine[:3, :3])), rel=0.1
         )
 
@@ -260,9 +261,9 @@ def test_disease_and_age_change_what_they_should():
 
 
 def test_b_splines_are_smooth_and_add_up_to_one():
-    basis = phantom._basis(96, 14)
+    basis = geometry.spline_basis(96, 14)
     assert np.allclose(basis.sum(1), 1, atol=1e-5)
-    field = phantom._field((14, 16, 14), np.random.default_rng(0))
+    field = geometry.smooth_field((14, 16, 14), np.random.default_rng(0))
     assert field.shape == images.SHAPE
     assert 0.7 < field.std() < 1.3
     assert np.abs(np.diff(field, axis=0)).max() < 1
@@ -272,7 +273,7 @@ def test_b_splines_are_smooth_and_add_up_to_one():
 @given(st.floats(0, 45000), st.integers(0, 1000))
 def test_lesion_volume_is_what_was_asked_for(volume, seed):
     subject = phantom.simulate("ms", "MS", seed, volume=volume)
-    found = subject.lesions.sum() * phantom.VOXEL
+    found = subject.lesions.sum() * images.VOXEL_VOLUME
     assert found == pytest.approx(volume, rel=0.3, abs=60)
     assert not (subject.lesions & ~subject.brain).any()
     ventricle = subject.classes == 1 + list(template.CLASSES).index("ventricle")

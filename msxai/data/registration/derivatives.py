@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -13,18 +14,22 @@ from msxai.data.registration import registration
 from msxai.data.registration.alignment import LPS
 from msxai.data.registration.registration import Registration, parameters_of
 
+__all__ = ["describe", "load", "registered", "save"]
+
 
 def registered(
     source, folder, entities: str, *, modality: str, brain=None, partner=None, mode: str = "auto"
 ) -> Registration:
-    """A scan's registration: read where an earlier run has kept it for these very files and parameters, else made and kept.
+    """Return a scan's registration, from an earlier run where it still holds.
+
+    It holds for the same files and the same parameters. Otherwise it is made and written.
 
     Parameters
     ----------
     source : path
         The scan.
     folder, entities
-        Where it is kept; see `save`.
+        Where it is written; see `save`.
     brain : path, optional
         The scan's own brain mask.
     modality, partner, mode
@@ -35,22 +40,22 @@ def registered(
     ParameterError, ImageError, RegistrationError
         The latter two name the file.
     """
-    image, mask = images.load(source), None if brain is None else images.load(brain)
+    image = images.load(source)
+    mask = None if brain is None else images.load(brain)
     sources = [Path(path) for path in (source, brain) if path is not None]
-    known = load(
-        folder, entities, image, parameters_of(modality, mode, mask, partner), sources=sources
-    )
-    if known is not None:
-        return known
+    parameters = parameters_of(modality, mode, mask, partner)
+    earlier = load(folder, entities, image, parameters, sources=sources)
+    if earlier is not None:
+        return earlier
     try:
-        found = registration.register(
+        result = registration.register(
             image, modality=modality, brain=mask, partner=partner, mode=mode
         )
     except RegistrationError as error:
-        where = brain if error.where == "brain mask" else source
-        raise RegistrationError(where, error.found, error.expected, error.mend) from error
-    save(found, folder, entities, sources=sources)
-    return found
+        path = brain if error.where == "brain mask" else source
+        raise RegistrationError(path, error.found, error.expected, error.mend) from error
+    save(result, folder, entities, sources=sources)
+    return result
 
 
 def save(registration: Registration, folder, entities: str, *, sources=()) -> Path:
@@ -71,30 +76,29 @@ def save(registration: Registration, folder, entities: str, *, sources=()) -> Pa
     pathlib.Path
         The record (JSON). The image is written only where it is no longer the source's.
     """
-    modality = registration.record["parameters"]["modality"]
-    image, mask, transform, record = _paths(folder, entities, modality)
-    record.unlink(missing_ok=True)
-    files = {mask: registration.brain} | (
-        {image: registration.image} if registration.route == "full" else {}
-    )
+    parameters = registration.record["parameters"]
+    paths = _paths(folder, entities, parameters["modality"])
+    paths.record.unlink(missing_ok=True)
+    files = {paths.mask: registration.brain}
+    if registration.route == "full":
+        files[paths.image] = registration.image
     for path, content in files.items():
         with provenance.replacing(path) as draft:
             nib.save(content, draft)
-    with provenance.replacing(transform) as draft:
+    with provenance.replacing(paths.transform) as draft:
         draft.write_text(_itk(registration.matrix), encoding="ascii")
-    about = {key: value for key, value in registration.record.items() if key != "parameters"}
-    about |= {"route": registration.route, "matrix": registration.matrix.tolist()}
-    provenance.write_json(
-        record,
-        provenance.record(
-            registration.record["parameters"], sources, [*files, transform], **about
-        ),
-    )
-    return record
+    details = dict(registration.record)
+    del details["parameters"]
+    details["route"] = registration.route
+    details["matrix"] = registration.matrix.tolist()
+    outputs = [*files, paths.transform]
+    record = provenance.record(parameters, sources, outputs, **details)
+    provenance.write_json(paths.record, record)
+    return paths.record
 
 
 def load(folder, entities: str, image, parameters: dict, *, sources=()) -> Registration | None:
-    """Read what `save` has written; None where it is missing, unfinished, changed since, of other sources or other parameters.
+    """Read what `save` has written.
 
     Parameters
     ----------
@@ -103,60 +107,80 @@ def load(folder, entities: str, image, parameters: dict, *, sources=()) -> Regis
     image : nibabel.Nifti1Image
         The source scan.
     parameters : dict
-        What `msxai.data.registration.registration.parameters_of` gives for this call.
+        From `msxai.data.registration.registration.parameters_of`, for this call.
+
+    Returns
+    -------
+    Registration or None
+        None where the registration is missing, unfinished, changed since, of other sources or of
+        other parameters.
     """
-    changed, mask, transform, path = _paths(folder, entities, parameters["modality"])
+    paths = _paths(folder, entities, parameters["modality"])
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        files = [mask, transform, *([changed] if record["route"] == "full" else [])]
-        current = (
-            record["parameters"] == json.loads(json.dumps(parameters))
-            and record["inputs"]
-            == {provenance.relative(source): provenance.sha256(source) for source in sources}
-            and record["outputs"]
-            == {provenance.relative(file): provenance.sha256(file) for file in files}
-        )
+        record = json.loads(paths.record.read_text(encoding="utf-8"))
+        outputs = [paths.mask, paths.transform]
+        if record["route"] == "full":
+            outputs.append(paths.image)
+        same_parameters = record["parameters"] == json.loads(json.dumps(parameters))
+        same_inputs = record["inputs"] == _hashes(sources)
+        same_outputs = record["outputs"] == _hashes(outputs)
     except (OSError, ValueError, KeyError):
         return None
-    if not current:
+    if not (same_parameters and same_inputs and same_outputs):
         return None
-    whole = images.load(changed) if record["route"] == "full" else image
-    brain = nib.load(mask)
-    return Registration(record["route"], whole, brain, np.array(record["matrix"]), record)
+    return Registration(
+        route=record["route"],
+        image=images.load(paths.image) if record["route"] == "full" else image,
+        brain=nib.load(paths.mask),
+        matrix=np.array(record["matrix"]),
+        record=record,
+    )
 
 
 def describe(folder, cohort: str, synthetic: bool) -> None:
-    """Write the dataset_description.json of a folder of registrations, which makes it a BIDS derivative."""
-    provenance.write_json(
-        Path(folder) / "dataset_description.json",
-        {
-            "Name": f"Registrations of {cohort} to MNI152",
-            "BIDSVersion": "1.10.0",
-            "DatasetType": "derivative",
-            "Synthetic": bool(synthetic),
-            "GeneratedBy": [
-                {"Name": "msxai.data.registration.registration", "Version": provenance.__version__}
-            ],
-        },
-    )
+    """Write dataset_description.json, which makes a folder of registrations a BIDS derivative."""
+    generator = {"Name": "msxai.data.registration.registration", "Version": provenance.__version__}
+    description = {
+        "Name": f"Registrations of {cohort} to MNI152",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "Synthetic": bool(synthetic),
+        "GeneratedBy": [generator],
+    }
+    provenance.write_json(Path(folder) / "dataset_description.json", description)
 
 
-def _paths(folder, entities: str, modality: str) -> tuple[Path, Path, Path, Path]:
-    """Image, brain mask, transform and record."""
+class _Paths(NamedTuple):
+    """Files of one registration."""
+
+    image: Path
+    mask: Path
+    transform: Path
+    record: Path
+
+
+def _paths(folder, entities: str, modality: str) -> _Paths:
+    """Return the files of one registration."""
     stem = f"{folder}/{entities}"
     transform = f"{stem}_from-{modality}_to-MNI152_mode-image_xfm"
-    return (
-        Path(f"{stem}_desc-preproc_{modality}.nii.gz"),
-        Path(f"{stem}_space-{modality}_desc-brain_mask.nii.gz"),
-        Path(f"{transform}.txt"),
-        Path(f"{transform}.json"),
+    return _Paths(
+        image=Path(f"{stem}_desc-preproc_{modality}.nii.gz"),
+        mask=Path(f"{stem}_space-{modality}_desc-brain_mask.nii.gz"),
+        transform=Path(f"{transform}.txt"),
+        record=Path(f"{transform}.json"),
     )
+
+
+def _hashes(paths) -> dict:
+    """Return the SHA-256 of files, as a record has them."""
+    return {provenance.relative(path): provenance.sha256(path) for path in paths}
 
 
 def _itk(matrix) -> str:
-    """The text file that ANTs and ITK-SNAP read: where a point of MNI152 lies in the scan, in LPS."""
+    """Return the text that ANTs and ITK-SNAP read: from MNI152 points to the scan's, in LPS."""
     turned = LPS @ np.linalg.inv(matrix) @ LPS
-    numbers = " ".join(f"{value:.9g}" for value in [*turned[:3, :3].ravel(), *turned[:3, 3]])
+    values = [*turned[:3, :3].ravel(), *turned[:3, 3]]
+    numbers = " ".join(f"{value:.9g}" for value in values)
     return (
         "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
         f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"

@@ -1,4 +1,7 @@
-"""The way of a scan into MNI152 space and its brain, by whichever route it needs: nothing but resampling, an affine, or the whole way."""
+"""Registration of a scan to MNI152 space, and its brain, by the route that the scan needs.
+
+Some scans are only resampled, extracted brains get an affine, raw scans everything.
+"""
 
 import functools
 import importlib.metadata
@@ -14,26 +17,42 @@ from msxai.base.parameters import one_of
 from msxai.data import images
 from msxai.data.registration import alignment, brain_extraction
 
+__all__ = [
+    "LEAST_DICE",
+    "MODALITIES",
+    "MODES",
+    "SETTINGS",
+    "Registration",
+    "in_mni_space",
+    "parameters_of",
+    "place",
+    "register",
+    "summary",
+]
+
 MODES = ("auto", "none", "affine", "full")
 MODALITIES = ("FLAIR", "T1w")
 SETTINGS = {
     "version": 3,  # of the method: a higher one makes kept registrations anew
-    "same_size": 0.90,  # Dice with the template's brain from which a scan on the MNI grid counts as registered
+    # Dice with the template's brain from which a scan on the MNI grid counts as registered
+    "same_size": 0.90,
 }
 LEAST_DICE = 0.90  # with the template's brain; below it a registration is flagged
-_BOX = np.array(
-    [[-91.5, -126.5, -72.5], [90.5, 91.5, 109.5]]
-)  # mm, field of view of the MNI grids (182x218x182 of 1 mm)
+# mm, field of view of the MNI grids (182x218x182 of 1 mm)
+_BOX = np.array([[-91.5, -126.5, -72.5], [90.5, 91.5, 109.5]])
+_BOX_TOLERANCE = 2.5  # mm
+_POSSIBLE_SCALES = (0.4, 1.6)  # mm in the scan for a mm of the template
+_POSSIBLE_DICE = 0.3  # with the template's brain
 
 
 @dataclass(frozen=True)
 class Registration:
-    """A scan and its way into MNI152 space.
+    """A scan and its transform to MNI152 space.
 
     Attributes
     ----------
     route : {"resampled", "affine", "full"}
-        Nothing but resampling is needed; affine registration of an extracted brain; the whole way of a raw scan.
+        Only resampled; affine registration of an extracted brain; all steps of a raw scan.
     image : nibabel.Nifti1Image
         The whole scan on its own grid, float32, without its bias field where it was raw.
     brain : nibabel.Nifti1Image
@@ -41,8 +60,8 @@ class Registration:
     matrix : ndarray of shape (4, 4)
         From the scan's space to MNI152 (RAS, mm).
     record : dict
-        JSON types: parameters, versions, dice (the brain, moved, with the template's), scale (mm in the scan per mm of the template along
-        right, anterior and superior), volume (ml), flags.
+        JSON types: parameters, versions, dice (of the moved brain and the template's), scale (mm in
+        the scan per mm of the template along right, anterior and superior), volume (ml), flags.
     """
 
     route: str
@@ -55,7 +74,7 @@ class Registration:
 def register(
     image, *, modality: str, brain=None, partner: Registration | None = None, mode: str = "auto"
 ) -> Registration:
-    """Find a scan's way into MNI152 space; the same result each time.
+    """Register a scan to MNI152 space; the same result each time.
 
     Parameters
     ----------
@@ -65,17 +84,18 @@ def register(
     brain : nibabel.Nifti1Image, optional
         The scan's own brain mask, on any grid of the same space; without it the brain is found.
     partner : Registration, optional
-        Of the same subject's FLAIR: a T1 is registered to it (rigid) and then goes its way.
+        Of the same subject's FLAIR: a T1 is registered to it (rigid) and then takes its transform.
     mode : {"auto", "none", "affine", "full"}
-        "auto": a scan on the MNI grid with the template's brain size is only resampled; another one without a skull gets the affine;
-        one with a skull the whole way (N4, rigid, affine, brain mask by the image). "none": resampled whatever it is.
+        "auto": a scan on the MNI grid with the template's brain size is only resampled; another
+        scan without a skull gets the affine; a scan with a skull gets everything (N4, rigid,
+        affine, brain mask by the image). "none": every scan is only resampled.
 
     Raises
     ------
     ParameterError
         Unknown modality or mode.
     RegistrationError
-        No head or brain is found in the scan, or the registration ends nowhere.
+        No head or brain is found in the scan, or the registration fails.
     """
     one_of("modality", modality, MODALITIES)
     one_of("registration", mode, MODES)
@@ -99,29 +119,45 @@ def register(
             "a mask that overlaps the scan",
             "Is it in the same space?",
         )
-    route = {"none": "resampled"}.get(mode, mode)
-    if mode == "auto":
-        same = (
-            extracted
-            and _on_mni_grid(image)
-            and brain_extraction.overlap(own, image.affine) >= SETTINGS["same_size"]
-        )
-        route = "resampled" if same else "affine" if extracted else "full"
+    route = _route(mode, image, own, extracted)
     matrix = np.eye(4)
     if route == "full":
         image = alignment.without_bias(image)
     if route != "resampled":
-        if partner is not None:
-            matrix = partner.matrix @ alignment.align(image, own, *_partner(partner), rigid=True)
-        else:
-            matrix = alignment.align(image, own, *alignment.template(), rigid=False)
+        matrix = _matrix(image, own, partner)
         if own is None:
             own = brain_extraction.refined(image, brain_extraction.mapped_back(image, matrix))
-    return _checked(route, image, own, matrix, parameters_of(modality, mode, brain, partner))
+    parameters = parameters_of(modality, mode, brain, partner)
+    return _checked(route, image, own, matrix, parameters)
+
+
+def _route(mode: str, image, brain, extracted: bool) -> str:
+    """Return the route of a scan: "resampled", "affine" or "full"."""
+    if mode == "none":
+        return "resampled"
+    if mode != "auto":
+        return mode
+    if not extracted:
+        return "full"
+    if _on_mni_grid(image):
+        dice = brain_extraction.overlap(brain, image.affine)
+        if dice >= SETTINGS["same_size"]:
+            return "resampled"
+    return "affine"
+
+
+def _matrix(image, brain, partner: Registration | None) -> np.ndarray:
+    """Return the affine from a scan to MNI152 space, through its partner where it has one."""
+    if partner is None:
+        return alignment.align(image, brain, *alignment.template(), rigid=False)
+    to_partner = alignment.align(image, brain, *_partner(partner), rigid=True)
+    return partner.matrix @ to_partner
 
 
 def in_mni_space(image, values, brain) -> bool:
-    """Whether a scan is on an MNI grid already, without a head and as large as the template, so that resampling is enough.
+    """Return whether resampling is enough for a scan.
+
+    It is on an MNI grid already, has no head and is as large as the template.
 
     Parameters
     ----------
@@ -132,13 +168,17 @@ def in_mni_space(image, values, brain) -> bool:
     """
     if not _on_mni_grid(image):
         return False
-    template, far = _template_brain(), ~ndimage.binary_dilation(brain, iterations=3)
+    template = _template_brain()
     dice = 2 * (brain & template).sum() / (brain.sum() + template.sum())
-    return bool(dice >= SETTINGS["same_size"] and (values[far] != 0).mean() < 1e-3)
+    outside = ~ndimage.binary_dilation(brain, iterations=3)
+    has_head = (values[outside] != 0).mean() >= 1e-3
+    return bool(dice >= SETTINGS["same_size"] and not has_head)
 
 
 def place(image, matrix) -> nib.Nifti1Image:
-    """The same voxels with an affine that leads to MNI152: one interpolation takes them to the model's grid (`msxai.data.images.to_grid`).
+    """Give an image the affine that leads to MNI152 space; its voxels stay.
+
+    One interpolation then takes them to the model's grid (`msxai.data.images.to_grid`).
 
     Parameters
     ----------
@@ -156,16 +196,21 @@ def place(image, matrix) -> nib.Nifti1Image:
 
 
 def summary(registration: Registration) -> dict:
-    """Route, matrix, scales, Dice and flags, as `msxai.data.prepared` keeps them for each scan; JSON types."""
+    """Return what `msxai.data.prepared` stores for each scan, as JSON types."""
     record = registration.record
-    told = {"route": registration.route, "matrix": np.asarray(registration.matrix).tolist()}
-    return told | {"scales": record["scale"], "dice": record["dice"], "flags": record["flags"]}
+    return {
+        "route": registration.route,
+        "matrix": np.asarray(registration.matrix).tolist(),
+        "scales": record["scale"],
+        "dice": record["dice"],
+        "flags": record["flags"],
+    }
 
 
 def parameters_of(
     modality: str, mode: str, brain=None, partner: Registration | None = None
 ) -> dict:
-    """What decides a registration besides the files, JSON types; part of its record."""
+    """Return what decides a registration besides the files, as JSON types; part of its record."""
     return {
         "modality": modality,
         "mode": mode,
@@ -176,77 +221,73 @@ def parameters_of(
     }
 
 
-def _checked(route, image, brain, matrix, parameters) -> Registration:
-    """The result with what tells whether it can be trusted."""
+def _checked(route: str, image, brain, matrix, parameters: dict) -> Registration:
+    """Return the registration with its Dice, scales and flags; refuse an impossible one."""
     scale = np.linalg.norm(np.linalg.inv(matrix)[:3, :3], axis=0)
-    if (
-        not np.isfinite(matrix).all()
-        or np.linalg.det(matrix[:3, :3]) <= 0
-        or not ((scale > 0.4) & (scale < 1.6)).all()
-    ):
-        raise RegistrationError(
-            "scan",
-            f"a transform of scale {np.round(scale, 2).tolist()}",
-            "the template's size within .4 to 1.6, and no mirror image",
-            "Is it a head, and does its header say which way is up? Else give a brain mask, or register it by other means.",
-        )
-    dice, volume = (
-        brain_extraction.overlap(brain, matrix @ image.affine),
-        float(brain.sum() * abs(np.linalg.det(image.affine[:3, :3])) / 1000),
-    )
-    if dice < 0.3:
+    _check_matrix(matrix, scale)
+    dice = brain_extraction.overlap(brain, matrix @ image.affine)
+    if dice < _POSSIBLE_DICE:
         raise RegistrationError(
             "scan",
             f"a brain that overlaps the template's with Dice {dice:.2f}",
             "at least .3",
             "Look at it; give a brain mask.",
         )
-    flags = (
-        [f"Dice {dice:.3f} with the template's brain is below {LEAST_DICE:.2f}"]
-        if dice < LEAST_DICE
-        else []
-    )
-    low, high = alignment.SCALES
+    flags = []
+    if dice < LEAST_DICE:
+        flags.append(f"Dice {dice:.3f} with the template's brain is below {LEAST_DICE:.2f}")
     if not alignment.plausible(np.linalg.inv(matrix)):
-        flags.append(
-            f"scale {', '.join(f'{value:.2f}' for value in scale)} is outside {low:.2f} to {high:.2f}"
-        )
+        low, high = alignment.SCALES
+        scales = ", ".join(f"{value:.2f}" for value in scale)
+        flags.append(f"scale {scales} is outside {low:.2f} to {high:.2f}")
+    millilitres = float(brain.sum() * images.voxel_volume(image.affine) / 1000)
     record = {
         "parameters": parameters,
         "dice": round(float(dice), 4),
         "scale": [round(float(value), 4) for value in scale],
-        "volume": round(volume, 1),
+        "volume": round(millilitres, 1),
         "flags": flags,
     }
-    return Registration(
-        route, image, images.with_space_of(image, brain.astype("uint8")), matrix, record
-    )
+    mask = images.with_space_of(image, brain.astype("uint8"))
+    return Registration(route=route, image=image, brain=mask, matrix=matrix, record=record)
+
+
+def _check_matrix(matrix, scale) -> None:
+    """Refuse an affine that mirrors, or whose scales no head has."""
+    smallest, largest = _POSSIBLE_SCALES
+    possible = ((scale > smallest) & (scale < largest)).all()
+    mirrored = np.linalg.det(matrix[:3, :3]) <= 0
+    if not np.isfinite(matrix).all() or mirrored or not possible:
+        raise RegistrationError(
+            "scan",
+            f"a transform of scale {np.round(scale, 2).tolist()}",
+            "the template's size within .4 to 1.6, and no mirror image",
+            "Is it a head, and does its header say which way is up? "
+            "Else give a brain mask, or register it by other means.",
+        )
 
 
 def _on_mni_grid(image) -> bool:
-    """Whether the field of view is that of the MNI grids (1 or 2 mm, or the model's), within 2.5 mm."""
-    ends = (
-        image.affine[:3, :3] @ np.array([[-0.5] * 3, np.array(image.shape) - 0.5]).T
-        + image.affine[:3, 3:]
-    )
-    return bool(np.abs(np.sort(ends, axis=1).T - _BOX).max() <= 2.5)
+    """Return whether the field of view is that of the MNI grids (1 or 2 mm, or the model's)."""
+    corners = np.array([[-0.5, -0.5, -0.5], np.array(image.shape) - 0.5])
+    ends = image.affine[:3, :3] @ corners.T + image.affine[:3, 3:]
+    deviation = np.abs(np.sort(ends, axis=1).T - _BOX)
+    return bool(deviation.max() <= _BOX_TOLERANCE)
 
 
 @functools.cache
 def _template_brain() -> np.ndarray:
-    """The template's brain mask on the model's grid."""
+    """Return the template's brain mask on the model's grid."""
     return images.mask_to_grid(datasets.load_mni152_brain_mask(resolution=1))
 
 
 def _like(mask, image) -> np.ndarray:
+    """Return a mask on an image's grid, as fractions."""
     return alignment.sample(alignment.values_of(mask) > 0, mask.affine, image)
 
 
 def _partner(partner: Registration) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `msxai.data.registration.alignment.template`, of the subject's own FLAIR."""
+    """Return scan, brain and affine of a partner, as `alignment.template` does."""
     copy = alignment.copy_of(partner.image)
-    return (
-        alignment.values_of(copy),
-        alignment.sample(alignment.values_of(partner.brain), partner.brain.affine, copy) >= 0.5,
-        copy.affine,
-    )
+    brain = alignment.sample(alignment.values_of(partner.brain), partner.brain.affine, copy)
+    return alignment.values_of(copy), brain >= 0.5, copy.affine

