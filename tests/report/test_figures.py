@@ -16,7 +16,6 @@ from msxai.base import paper_results, provenance, statistics
 from msxai.data import images
 from msxai.report import figures
 
-BRAIN[14:82, 16:98, 10:84] = True
 VOXEL = abs(np.linalg.det(images.AFFINE[:3, :3]))
 
 

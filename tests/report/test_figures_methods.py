@@ -70,7 +70,7 @@ def test_methods_by_hand(saved):
     said = words(figure)
     for text in (
         "Maps of sub-0",
-        "mean of 2 subjects",
+        "mean over subjects (n = 2)",
         "fine-tuned 3, random weights 3",
         "LRP (epsilon)",
         "not for clinical",

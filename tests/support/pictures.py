@@ -15,6 +15,7 @@ MARKS = {"synthetic": True}
 
 
 BRAIN = np.zeros(images.SHAPE, bool)
+BRAIN[14:82, 16:98, 10:84] = True
 
 
 class Scans:

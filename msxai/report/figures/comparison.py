@@ -116,6 +116,7 @@ def _forest(axes, rows, layout: marks.Layout, reference: float, *, named: bool) 
     axes.axvline(reference, ls="--", lw=0.8, color=sheet.REFERENCE)
     if not rows.empty:
         marks.points(axes, rows, layout)
+    axes.locator_params(axis="x", nbins=4)
     n_models = len(layout.order)
     axes.set_ylim(n_models - 0.5, -0.5)
     axes.set_yticks(range(n_models), layout.order if named else [""] * n_models)
@@ -252,8 +253,8 @@ def _change_notes(rows: pd.DataFrame) -> list[str]:
         "lesions with their rim, of patients and controls. Sham sites: normal-appearing white "
         "matter at the mirrored position of the lesions; a control has the sites of a patient.",
         f"Mean filled volume of patients and controls: lesions {filled}, sham sites {sham}.",
-        "A model uses the lesions where filling them moves a point further from the dashed line "
-        "(chance, or no change) than filling sham sites does.",
+        "Dashed: chance, or no change. A model uses the lesions where filling them changes AUC or "
+        "logits more than filling sham sites does.",
     ]
 
 

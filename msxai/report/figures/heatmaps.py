@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn
+from markupsafe import escape
 from nilearn import plotting
 
 from msxai.data import images
@@ -372,7 +373,7 @@ def _viewer(image, heatmap, scale: slices.Scale, title: str, synthetic: bool):
     marks = [title + ".", slices.threshold_note(scale, "voxels"), sheet.NOTICE]
     if synthetic:
         marks.append(sheet.SYNTHETIC)
-    caption = ipywidgets.Label(" ".join(marks))
+    caption = ipywidgets.HTML(str(escape(" ".join(marks))))
     return ipywidgets.VBox([viewer, caption])
 
 

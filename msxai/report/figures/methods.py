@@ -149,10 +149,10 @@ def _notes(summary: pd.DataFrame, scan: pd.Series) -> list[str]:
         "on its own scale with the full colour at its 99.9 % quantile. Green: outline of the "
         "lesion mask.",
         "Right: share of lesion voxels among the n highest voxels of the brain, where n is the "
-        f"number of lesion voxels; mean of {n_subjects} subjects with 95 % interval (bootstrap of "
-        "subjects). Gradients (gradient, SmoothGrad, guided backpropagation) are ranked by "
-        "magnitude, other maps by value. Dashed: chance. +: the paired difference to random "
-        "weights has its interval above 0.",
+        f"number of lesion voxels; mean over subjects (n = {n_subjects}) with 95 % interval "
+        "(bootstrap of subjects). Gradients (gradient, SmoothGrad, guided backpropagation) are "
+        "ranked by magnitude, other maps by value. Dashed: chance. +: the paired difference to "
+        "random weights has its interval above 0.",
         "A method that finds as many lesion voxels with random weights shows where the scan is "
         "bright, not what the network has learnt.",
         f"Networks: {networks}. Another draw of random weights has another share; the intervals "
@@ -174,3 +174,4 @@ def _shares(axes, rows: pd.DataFrame, states: list) -> None:
     axes.axvline(rows["chance"].iloc[0], ls="--", lw=0.7, color=sheet.REFERENCE)
     axes.set_ylim(len(states) - 0.5, -0.5)
     axes.tick_params(labelsize=6.5)
+    axes.locator_params(axis="x", nbins=3)
