@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from msxai.base import provenance, tsv
 from msxai.base.errors import CohortError
+from msxai.data import images
 from msxai.model import network, seen_scans
 
 __all__ = [
@@ -79,13 +80,7 @@ def augment(volume, rng: np.random.Generator, shift: int = 2) -> np.ndarray:
     flip = rng.random() < 0.5
     step = int(rng.integers(-shift, shift + 1))
     source = volume[::-1] if flip else volume
-    length = len(volume) - abs(step)
-    out = np.zeros_like(volume)
-    if step >= 0:
-        out[step : step + length] = source[:length]
-    else:
-        out[:length] = source[-step : -step + length]
-    return out
+    return images.shifted(source, (step, 0, 0))
 
 
 class Volumes(keras.utils.PyDataset):

@@ -157,12 +157,6 @@ def simulate(
     Returns
     -------
     Subject
-
-    Examples
-    --------
-    >>> patient = simulate("ms", "MS", seed=1, volume=9000)
-    >>> patient.image.shape, bool(patient.lesions.any())
-    ((96, 114, 96), True)
     """
     age = AGE[kind].mean if session.age is None else session.age
     if volume is None:
