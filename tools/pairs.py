@@ -1,4 +1,5 @@
-"""Make or update each notebook's .ipynb from its .py pair: no outputs, no metadata but the pair's and the kernel's.
+"""Make or update each notebook's .ipynb from its .py pair: no outputs, no metadata but the pair's
+and the kernel's.
 
 With --check nothing is written, and pairs that differ are an error.
 """
@@ -31,5 +32,6 @@ for script in sorted((Path(__file__).parents[1] / "notebooks").glob("*.py")):
         print(f"notebooks/{pair.name}")
 if different and "--check" in sys.argv:
     sys.exit(
-        f"not as its .py: {', '.join(different)}. After an edit of the .py: make pairs; of the .ipynb: jupytext --sync it first."
+        f"{', '.join(different)}: found cells that differ from the .py. "
+        "After an edit of the .py: make pairs. After an edit of the .ipynb: jupytext --sync it."
     )

@@ -2,8 +2,10 @@
 
 Usage: python tools/readability.py [FOLDER ...]      (default: msxai)
 
-Prints one row a module and the average; exits with 1 where the average breaks a limit or a local variable has a name of `VAGUE`.
-Characters are counted without indentation, on lines that hold code: no blank lines, comments or docstrings.
+Prints one row a module and the average; exits with 1 where the average breaks a limit or a local
+variable has a name of `VAGUE`.
+Characters are counted without indentation, on lines that hold code: no blank lines, comments or
+docstrings.
 Nodes are those of Python's syntax tree (`ast.walk`), divided by the number of statements.
 """
 
@@ -39,7 +41,7 @@ class Module:
 
 
 def measure(path: Path) -> Module:
-    """Count the lines, characters, statements and syntax nodes of a file, and list its vague names."""
+    """Count lines, characters, statements and syntax nodes of a file; list its vague names."""
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     docstrings = _docstrings(tree)

@@ -1,4 +1,6 @@
-"""Cohorts with their lesions filled: both groups alike, by the untouched cohort's parameters, and nothing where it cannot be done."""
+"""Cohorts with their lesions filled: both groups alike, by the untouched cohort's parameters, and
+nothing where it cannot be done.
+"""
 
 import json
 
@@ -19,7 +21,9 @@ RUN = {"cohort": "small", "filling": "noise"}
 
 
 def make(folder, drop=()):
-    """A results folder with a prepared cohort of eight simulated subjects; patients in `drop` (by number) have no mask."""
+    """A results folder with a prepared cohort of eight simulated subjects; patients in `drop` (by
+    number) have no mask.
+    """
     where = Results(str(folder / "results"))
     phantom.write_cohort("ms", folder / "small", 8, 3)
     source = open_cohort(str(folder / "small"))

@@ -1,4 +1,6 @@
-"""The way onto the model's grid and back against scipy on explicit affines; what is refused; normalisation against plain numpy."""
+"""The way onto the model's grid and back against scipy on explicit affines; what is refused;
+normalisation against plain numpy.
+"""
 
 import gzip
 
@@ -13,7 +15,8 @@ from scipy import ndimage
 from msxai.base.errors import ImageError, ParameterError
 from msxai.data import images
 
-# Axis directions of voxel axes in RAS millimetres, voxel sizes, shapes; all lie inside the grid's field of view
+# Axis directions of voxel axes in RAS millimetres, voxel sizes, shapes; all lie inside the grid's
+# field of view
 ORIENTATIONS = {
     "RAS": (np.diag([1, 1, 1]), (2, 2, 2), (40, 44, 36)),
     "LAS": (np.diag([-1, 1, 1]), (2.5, 2, 3), (40, 44, 30)),
@@ -23,7 +26,9 @@ ORIENTATIONS = {
 
 
 def _affine(orientation, degrees=0.0):
-    """Affine, with the volume's centre near (0, -18, 18) mm: an oracle of its own, no nibabel orientation code."""
+    """Affine, with the volume's centre near (0, -18, 18) mm: an oracle of its own, no nibabel
+    orientation code.
+    """
     directions, zooms, shape = ORIENTATIONS[orientation]
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ np.array(
@@ -61,7 +66,9 @@ def _smooth(shape, rng, sigma=2):
 
 
 def _edge(affine, to_affine, to_shape, shape, margin=1e-3):
-    """Target voxels at the very border of the source, where inside or outside is decided by rounding."""
+    """Target voxels at the very border of the source, where inside or outside is decided by
+    rounding.
+    """
     index = np.indices(to_shape).reshape(3, -1)
     matrix = np.linalg.inv(affine) @ to_affine
     where = matrix[:3, :3] @ index + matrix[:3, 3:]
@@ -70,7 +77,8 @@ def _edge(affine, to_affine, to_shape, shape, margin=1e-3):
 
 
 def test_the_grid_covers_the_mni_field_of_view():
-    # The 1 mm MNI grid's voxel (0, 0, 0) is centred at (-91, -126, -72): its outer faces are the model grid's outer faces
+    # The 1 mm MNI grid's voxel (0, 0, 0) is centred at (-91, -126, -72): its outer faces are the
+    # model grid's outer faces
     lower = images.AFFINE @ [-0.5, -0.5, -0.5, 1]
     upper = images.AFFINE @ [95.5, 113.5, 95.5, 1]
     np.testing.assert_allclose(lower[:3], [-91.5, -126.5, -72.5])

@@ -77,7 +77,9 @@ def test_correlated_tissue_is_filled_with_correlated_noise(rng):
 
 
 def test_the_spread_stays_within_the_hole_and_across_its_border(rng):
-    """White noise of known spread: neither the local mean nor the blending at the border may lose or add variance."""
+    """White noise of known spread: neither the local mean nor the blending at the border may lose
+    or add variance.
+    """
     values = (100 + 5 * rng.standard_normal((60, 60, 60))).astype("float32")
     mask = np.zeros(values.shape, bool)
     mask[20:40, 20:40, 20:40] = True

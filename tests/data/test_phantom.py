@@ -1,4 +1,6 @@
-"""The embedded cohorts: same bytes, all or nothing, balanced groups, lesions like the real ones, as hard as reality."""
+"""The embedded cohorts: same bytes, all or nothing, balanced groups, lesions like the real ones, as
+hard as reality.
+"""
 
 import importlib.metadata
 import importlib.util
@@ -24,7 +26,9 @@ from msxai.data.synthetic import geometry, phantom, template
 
 @pytest.fixture(scope="module")
 def benchmark():
-    """The realism benchmark, and with it the tool that defines brightness; skips where ../shared is absent."""
+    """The realism benchmark, and with it the tool that defines brightness; skips where ../shared is
+    absent.
+    """
     if not (SHARED / "tools" / "flair_realism.py").is_file():
         pytest.skip("../shared/tools/flair_realism.py is not here")
     path = Path(msxai.ROOT) / "benchmarks" / "phantom_realism.py"
@@ -281,7 +285,9 @@ def test_lesion_volume_is_what_was_asked_for(volume, seed):
 
 
 def test_controls_have_bright_spots_too():
-    """Without lesions, the brightest voxels of controls are as bright as those of patients: decoys do not know the group."""
+    """Without lesions, the brightest voxels of controls are as bright as those of patients: decoys
+    do not know the group.
+    """
     peaks = {group: [] for group in ("MS", "HC")}
     for group, values in peaks.items():
         for seed in range(6):
@@ -318,7 +324,9 @@ def test_lesions_are_shaped_and_placed_like_real_ones(benchmark):
 
 @pytest.mark.real
 def test_as_hard_as_reality(benchmark, tmp_path):
-    """One seed. Brightness within the bands; the AUCs, whose bands hold for the mean of four seeds, within one seed's sampling error."""
+    """One seed. Brightness within the bands; the AUCs, whose bands hold for the mean of four seeds,
+    within one seed's sampling error.
+    """
     found = benchmark.ms(1, tmp_path) | benchmark.ad(1)
     assert found["subjects"] == 30
     assert min(found["n_small"], found["n_large"]) >= 8

@@ -1,4 +1,6 @@
-"""Prepared arrays: what is stored is what an independent reading of the scans gives, and nothing broken or leaking passes."""
+"""Prepared arrays: what is stored is what an independent reading of the scans gives, and nothing
+broken or leaking passes.
+"""
 
 import hashlib
 import threading
@@ -129,7 +131,9 @@ def test_jobs_do_not_change_the_bytes(toy, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_cohort(tmp_path):
-    """Peak of Python's and numpy's memory, 3 scans against 9; reading and storing all would add 6 x 4 MB of float32."""
+    """Peak of Python's and numpy's memory, 3 scans against 9; reading and storing all would add 6 x
+    4 MB of float32.
+    """
     peaks = []
     for count in (3, 9):
         folder = tmp_path / str(count)

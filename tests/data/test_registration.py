@@ -1,4 +1,6 @@
-"""The way into MNI152: real scans against published masks and transforms, known moves undone, and what is kept between runs."""
+"""The way into MNI152: real scans against published masks and transforms, known moves undone, and
+what is kept between runs.
+"""
 
 import json
 import re
@@ -28,7 +30,9 @@ RAW = {1: "raw/patient01_study1_FLAIR.nii.gz", 2: "longitudinal/patient01_study2
 
 
 def itk(path):
-    """An ITK transform file by hand, RAS: x -> A (x - c) + c + t takes a point of the common space to the scan."""
+    """An ITK transform file by hand, RAS: x -> A (x - c) + c + t takes a point of the common space
+    to the scan.
+    """
     text = path.read_text()
     numbers, centre = (
         np.array(re.search(f"^{key}: (.*)$", text, re.MULTILINE)[1].split(), float)
@@ -47,7 +51,9 @@ def dice(one, other):
 
 
 def misplaced(image, matrix, wrong):
-    """What is recorded of a scan whose transform lies `wrong` (mm) beside the right one, and the Dice that the mapped mask would tell."""
+    """What is recorded of a scan whose transform lies `wrong` (mm) beside the right one, and the
+    Dice that the mapped mask would tell.
+    """
     matrix = nib.affines.from_matvec(np.eye(3), wrong) @ matrix
     mapped = brain_extraction.mapped_back(image, matrix)
     brain = brain_extraction.refined(image, mapped)
@@ -80,11 +86,15 @@ def raw(open_ms, tmp_path_factory):
 @pytest.mark.real
 @pytest.mark.parametrize(("scan", "least"), [(1, 0.955), (2, 0.955), ("T1w", 0.955)])
 def test_the_brain_of_a_raw_scan_is_the_published_one(raw, open_ms, scan, least):
-    """In native space, at 1, 2 (FLAIR) and T1: .961, .960 and .971; by the template's mask mapped back alone .951, .950 and .959.
+    """In native space, at 1, 2 (FLAIR) and T1: .961, .960 and .971; by the template's mask mapped
+    back alone .951, .950 and .959.
 
-    The published mask ends where the T1's field of view does; within that field the FLAIR's are .968 and .968. Of the voxels in which
-    they differ, 17 to 20 % lie beyond it, 40 to 42 % are cerebrospinal fluid by the T1 (two thirds of it in the published mask only), 15
-    to 19 % are bone or air, nearly all in the published mask, and 24 to 25 % are tissue, three quarters of it left out by that one.
+    The published mask ends where the T1's field of view does; within that field the FLAIR's are
+    .968 and .968. Of the voxels in which
+    they differ, 17 to 20 % lie beyond it, 40 to 42 % are cerebrospinal fluid by the T1 (two thirds
+    of it in the published mask only), 15
+    to 19 % are bone or air, nearly all in the published mask, and 24 to 25 % are tissue, three
+    quarters of it left out by that one.
     """
     found = raw[scan]
     published = nib.load(open_ms / "longitudinal/patient01_common_brainmask.nii.gz")
@@ -106,7 +116,9 @@ def test_the_brain_of_a_raw_scan_is_the_published_one(raw, open_ms, scan, least)
 @REGISTERS
 @pytest.mark.real
 def test_the_brain_is_the_same_at_both_visits(raw, open_ms):
-    """Two scans of other slices, each mask found by its own image: Dice .98; with the published mask each is at .96."""
+    """Two scans of other slices, each mask found by its own image: Dice .98; with the published
+    mask each is at .96.
+    """
     there = np.linalg.inv(itk(open_ms / COMMON.format(2))) @ itk(open_ms / COMMON.format(1))
     second = raw[2].brain
     moved = sampled(raw[1].brain.get_fdata(), there @ raw[1].brain.affine, second) >= 0.5
@@ -119,7 +131,9 @@ def test_the_brain_is_the_same_at_both_visits(raw, open_ms):
     ("scan", "wrong"), [(1, (12, 0, 0)), (2, (0, -12, 0)), ("T1w", (0, 0, 12))]
 )
 def test_a_wrong_transform_of_a_real_scan_is_flagged(raw, scan, wrong):
-    """Twelve mm beside: from Dice .95 to .96 down to .86 to .88; the mapped mask would have told .96 to .99."""
+    """Twelve mm beside: from Dice .95 to .96 down to .86 to .88; the mapped mask would have told
+    .96 to .99.
+    """
     found = raw[scan]
     assert found.record["dice"] >= 0.94
     told, mapped = misplaced(found.image, found.matrix, wrong)
@@ -131,7 +145,9 @@ def test_a_wrong_transform_of_a_real_scan_is_flagged(raw, scan, wrong):
 @REGISTERS
 @pytest.mark.real
 def test_two_visits_of_a_person_land_on_each_other(raw, open_ms):
-    """Points of the brain at visit 1, by the published transforms to visit 2, each by its own registration to MNI152: .41 mm on average."""
+    """Points of the brain at visit 1, by the published transforms to visit 2, each by its own
+    registration to MNI152: .41 mm on average.
+    """
     brain = raw[1].brain
     points = nib.affines.apply_affine(
         brain.affine, np.argwhere(np.asarray(brain.dataobj) > 0)[::97]
@@ -148,7 +164,9 @@ def test_two_visits_of_a_person_land_on_each_other(raw, open_ms):
 @pytest.mark.real
 @pytest.mark.parametrize("scan", [1, 2, "T1w"])
 def test_the_dark_ventricles_lie_where_the_atlas_has_them(raw, scan):
-    """By intensity: the atlas's lateral ventricles, moved by voxels of the model's grid, are darkest within one voxel of their place."""
+    """By intensity: the atlas's lateral ventricles, moved by voxels of the model's grid, are
+    darkest within one voxel of their place.
+    """
     values = images.to_grid(registration.place(raw[scan].image, raw[scan].matrix))
     atlas = atlases.neuromorphometrics()
     ventricles = np.isin(
@@ -218,7 +236,7 @@ def simulated(seed):
 
 
 def best_affine(seed):
-    """From the phantom's space to the template's: least squares on the field that it was made by."""
+    """From the phantom's space to the template's: least squares on the field that made it."""
     rngs = np.random.default_rng(seed), np.random.default_rng(seed + 100)
     voxels = template.template().voxels
     there = subject.template_coordinates("ms", "HC", phantom.AGE["ms"].mean, 0.0, *rngs).T
@@ -243,7 +261,9 @@ def best_affine(seed):
     ],
 )
 def test_a_moved_head_comes_back(seed, angles, shift, scale, voxel, axes):
-    """Turned, moved, scaled, on a grid of other voxels and axes: mean error over the brain at most 2 mm."""
+    """Turned, moved, scaled, on a grid of other voxels and axes: mean error over the brain at most
+    2 mm.
+    """
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.diag(scale)
     matrix[:3, 3] = shift
@@ -273,7 +293,9 @@ def test_a_moved_head_comes_back(seed, angles, shift, scale, voxel, axes):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_image_finds_the_brain_where_the_transform_is_wrong(seed):
-    """Six mm beside, the mask mapped back is at Dice .93; twelve mm beside, what is recorded can tell (the mapped mask itself cannot)."""
+    """Six mm beside, the mask mapped back is at Dice .93; twelve mm beside, what is recorded can
+    tell (the mapped mask itself cannot).
+    """
     one = phantom.simulate("ms", "HC", seed, seed + 100)
     scan = nib.Nifti1Image(head(one, seed).astype("float32"), images.AFFINE)
     best = np.vstack([best_affine(seed)[0], [0, 0, 0, 1]])
@@ -304,7 +326,9 @@ def test_where_nothing_looks_like_a_brain_none_is_found():
 
 @pytest.mark.parametrize("voxel", [(1, 1, 1), (1, 1, 4)])
 def test_the_field_of_view_neither_wears_the_brain_away_nor_widens_it(voxel):
-    """A ball cut by the end of the image stays whole up to there; one that ends 3 mm before it ends there."""
+    """A ball cut by the end of the image stays whole up to there; one that ends 3 mm before it ends
+    there.
+    """
     places = (np.moveaxis(np.indices(np.array([90, 90, 60]) // voxel), 0, -1) + 0.5) * voxel
     for middle in (50, 22):
         away, about = (
@@ -370,7 +394,9 @@ def test_what_cannot_be_registered_is_one_error(values, options, words):
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """Three scans of a brain that is smaller than the template's; the registration is given, and counted."""
+    """Three scans of a brain that is smaller than the template's; the registration is given, and
+    counted.
+    """
     rows, calls = [], []
     wide = images.AFFINE @ np.diag([0.8, 0.8, 0.8, 1])
     for number in range(3):
@@ -411,7 +437,9 @@ def small(tmp_path, monkeypatch):
 
 
 def test_registered_scans_and_masks_reach_the_grid_together(small):
-    """As the matrix takes the scan back to the model's grid voxel by voxel, nothing is interpolated."""
+    """As the matrix takes the scan back to the model's grid voxel by voxel, nothing is
+    interpolated.
+    """
     cohort, split, folder, options, _ = small
     prepared.prepare(cohort, split, folder / "small.h5", replace(options, normalisation="max"))
     found = Prepared(folder / "small.h5")
@@ -434,7 +462,9 @@ def test_registered_scans_and_masks_reach_the_grid_together(small):
     ("wrong", "flagged"), [((0, 0, 0), set()), ((12, 0, 0), {"route", "dice", "centre_mm"})]
 )
 def test_quality_control_sees_a_wrong_registration(tmp_path, monkeypatch, wrong, flagged):
-    """A raw head whose registration ended 12 mm beside: its brain is found by the image, and so not where the template's lies."""
+    """A raw head whose registration ended 12 mm beside: its brain is found by the image, and so not
+    where the template's lies.
+    """
     scan = nib.Nifti1Image(simulated(1).astype("float32"), images.AFFINE)
     scan.set_sform(images.AFFINE, 1)
     nib.save(scan, tmp_path / "head.nii.gz")

@@ -99,11 +99,14 @@ def test_a_module_says_what_is_public(path):
 
 
 def face():
-    for module in (msxai, lrp):
-        for name in module.__all__:
-            value = getattr(module, name)
-            if not inspect.ismodule(value):
-                yield pytest.param(value, id=f"{module.__name__}.{name}")
+    """What a reader meets first: all of `msxai`, and the functions of `msxai.lrp`."""
+    values = {f"msxai.{name}": getattr(msxai, name) for name in msxai.__all__}
+    values |= {f"msxai.lrp.{name}": getattr(lrp, name) for name in lrp.__all__}
+    return [
+        pytest.param(value, id=name)
+        for name, value in values.items()
+        if inspect.isfunction(value) or (inspect.isclass(value) and name.count(".") == 1)
+    ]
 
 
 @pytest.mark.parametrize("value", face())

@@ -1,4 +1,6 @@
-"""Figures: the numbers they return against hand-made cases, what must be written in them, and that no text covers another."""
+"""Figures: the numbers they return against hand-made cases, what must be written in them, and that
+no text covers another.
+"""
 
 import itertools
 import json
@@ -20,7 +22,9 @@ VOXEL = abs(np.linalg.det(images.AFFINE[:3, :3]))
 
 
 def relevance(row):
-    """Net positive on the right of patients' brains, negative everywhere in controls', and a negative box in all."""
+    """Net positive on the right of patients' brains, negative everywhere in controls', and a
+    negative box in all.
+    """
     values = np.random.default_rng(row).normal(0, 1e-5, images.SHAPE) * BRAIN
     values[60:66, 50:56, 40:50] += 1e-3 if row < 3 else -2e-4
     values[20:24, 30:34, 30:34] -= 5e-4
@@ -83,7 +87,9 @@ def history(epochs, offset):
 
 
 def audit():
-    """Two scans, two trials, logits of both signs: dense keeps a tenth of the logit by its bias, conv1 a fifth of it by the stabiliser."""
+    """Two scans, two trials, logits of both signs: dense keeps a tenth of the logit by its bias,
+    conv1 a fifth of it by the stabiliser.
+    """
     rows = [
         {
             "participant_id": scan,
@@ -275,7 +281,8 @@ def test_cohort_without_groups_is_still_described():
 
 def test_lesion_distribution_by_hand(drawn):
     figure, source = drawn["lesions"]
-    # z = 4 mm is voxel 40: all three patients and one of the two controls have their box there; voxel 47 (z = 18 mm) has none
+    # z = 4 mm is voxel 40: all three patients and one of the two controls have their box there;
+    # voxel 47 (z = 18 mm) has none
     assert set(source["z_mm"]) == {round(images.AFFINE[2, 3] + 40 * images.AFFINE[2, 2], 1)}
     assert source.groupby("group")["value"].agg(["size", "min", "max"]).loc["MS"].tolist() == [
         16,

@@ -1,4 +1,6 @@
-"""The figure of attribution methods, from saved files: its numbers and marks by hand, and words where there is nothing."""
+"""The figure of attribution methods, from saved files: its numbers and marks by hand, and words
+where there is nothing.
+"""
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +15,9 @@ from msxai.report import figures
 
 @pytest.fixture
 def saved(tmp_path):
-    """Two methods on two states; maps of sub-0 that are highest at the one corner or the other of its brain."""
+    """Two methods on two states; maps of sub-0 that are highest at the one corner or the other of
+    its brain.
+    """
     shares = {
         ("lrp", model_states.TUNED): (0.4, 0.3, 0.5, 0.1),
         ("lrp", model_states.RANDOM): (0.2, 0.1, 0.3, np.nan),

@@ -1,4 +1,6 @@
-"""Figures of explanation quality: what stands in the table and over the maps, against hand-made scores; no text covers another."""
+"""Figures of explanation quality: what stands in the table and over the maps, against hand-made
+scores; no text covers another.
+"""
 
 import itertools
 
@@ -15,7 +17,9 @@ from msxai.report.figures.slices import OUTLINE
 
 @pytest.fixture(scope="module")
 def scores():
-    """Two scans, three maps; `rule` is better by .2 in rank and by .1 in precision-recall than the stronger baseline."""
+    """Two scans, three maps; `rule` is better by .2 in rank and by .1 in precision-recall than the
+    stronger baseline.
+    """
     rows = []
     for name, level in {"rule": 0.5, "brightness": 0.4, "random": 0.1}.items():
         for number, more in ((0, 0.0), (2, 0.1)):
@@ -162,7 +166,9 @@ def test_the_checks_by_hand():
 
 
 def maps():
-    """One map that is high in the lesion of row 2, one that is high on the other side, one of zeros."""
+    """One map that is high in the lesion of row 2, one that is high on the other side, one of
+    zeros.
+    """
     right, left = np.zeros(images.SHAPE), np.zeros(images.SHAPE)
     right[60:64, 50:54, 40:44] = 3.0
     left[20:24, 50:54, 40:44] = 500.0

@@ -1,4 +1,6 @@
-"""Figures of regions: their numbers on hand-made cases, and what they say where there is nothing to draw."""
+"""Figures of regions: their numbers on hand-made cases, and what they say where there is nothing to
+draw.
+"""
 
 import numpy as np
 import pandas as pd

@@ -45,7 +45,7 @@ def away(x, epsilon):
 
 
 def shares(rule, x, v, bias, z, low_high):
-    """What each of the inputs x (n,) gets of each output's relevance, (n, K), for z = x v + bias."""
+    """What each input x (n,) gets of each output's relevance, (n, K), for z = x v + bias."""
     name, options = rule
     epsilon = options.get("stabiliser", 1e-9)
     x = x[:, None]

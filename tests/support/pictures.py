@@ -19,7 +19,9 @@ BRAIN[14:82, 16:98, 10:84] = True
 
 
 class Scans:
-    """Five scans, three patients and two controls, with boxes for lesions; reads like `msxai.data.prepared.Prepared`."""
+    """Five scans, three patients and two controls, with boxes for lesions; reads like
+    `msxai.data.prepared.Prepared`.
+    """
 
     affine = images.AFFINE
 
@@ -63,7 +65,9 @@ class Scans:
 
 
 def rendered(figure):
-    """Draw the figure; its pixels (RGB, from the top) and the texts that were drawn (tick labels outside the limits are not)."""
+    """Draw the figure; its pixels (RGB, from the top) and the texts that were drawn (tick labels
+    outside the limits are not).
+    """
     texts = []
     with pytest.MonkeyPatch.context() as patch:
         original = Text.draw
