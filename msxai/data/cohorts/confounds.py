@@ -74,17 +74,8 @@ def balance(cohort_table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for variable in (*_CATEGORIES, *_NUMBERS):
         subjects = _first_values(cohort_table, variable).dropna(subset=["label", variable])
-        size = np.nan
-        p = np.nan
-        note = _untestable(subjects, variable)
-        if variable in _NUMBERS:
-            effect = "SMD"
-            if not note:
-                size, p, note = _difference_of_means(subjects, variable)
-        else:
-            effect = "Cramer's V"
-            if not note:
-                size, p, note = _association(subjects, variable)
+        effect = "SMD" if variable in _NUMBERS else "Cramer's V"
+        size, p, note = _compare(subjects, variable)
         rows.append((variable, effect, size, p, len(subjects), note))
     return pd.DataFrame(rows, columns=_BALANCE_COLUMNS)
 
@@ -144,6 +135,16 @@ def _describe(variable: str, group: str, values: pd.Series) -> list[tuple]:
     n_missing = len(values) - len(present)
     rows.append((variable, "missing", group, n_missing, np.nan, np.nan))
     return rows
+
+
+def _compare(subjects: pd.DataFrame, variable: str) -> tuple[float, float, str]:
+    """Return size of the effect, p and a note."""
+    reason = _untestable(subjects, variable)
+    if reason:
+        return np.nan, np.nan, reason
+    if variable in _NUMBERS:
+        return _difference_of_means(subjects, variable)
+    return _association(subjects, variable)
 
 
 def _untestable(subjects: pd.DataFrame, variable: str) -> str:
