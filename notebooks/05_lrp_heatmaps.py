@@ -185,6 +185,7 @@ table = heatmaps.write(derivative, prepared, rows, weights_files, settings)
 inputs = [where.prepared(cohort), prepared.path, *weights_files]
 record = provenance.record(run, inputs, [derivative / "heatmaps.tsv"])
 provenance.write_json(derivative / "provenance.json", record)
+table["conserved"] = lrp.conserved(table["relevance"], table["logit"])
 table.drop(columns=["path", "own_path", "sha256"])
 
 # %% [markdown]

@@ -2,6 +2,7 @@
 
 explain, explain_each, stream   the one verb, for one way to explain, several, or batch by batch
 Explanation, Computation        what comes back, and how it is computed
+conserved                       share of the logit that a map holds
 Gradient ... Occlusion          methods besides LRP, with their options; METHODS lists them by name
 quick                           the same methods with fewer steps, for comparisons of many maps
 
@@ -15,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "engine": ["explain", "explain_each", "stream"],
-        "explanation": ["AUDIT", "ENGINES", "Computation", "Explanation"],
+        "explanation": ["AUDIT", "ENGINES", "Computation", "Explanation", "conserved"],
         "gradients": [
             "Gradient",
             "GuidedBackpropagation",

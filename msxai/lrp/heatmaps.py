@@ -25,7 +25,7 @@ from msxai.base.parameters import located
 from msxai.data import images
 from msxai.data.registration import registration
 from msxai.lrp import trust_warnings
-from msxai.lrp.explanation import AUDIT, Computation, Explanation, conserved
+from msxai.lrp.explanation import AUDIT, Computation, Explanation
 from msxai.model import network
 
 __all__ = [
@@ -94,9 +94,9 @@ def write(folder, prepared, rows, weights, settings: Settings) -> pd.DataFrame:
     pandas.DataFrame
         One row for each scan, also written as heatmaps.tsv: participant_id, session_id, group,
         label, logit (mean over trials and copies), probability (of a trial's logit, mean over
-        trials), relevance (sum of the mean map, in logits), conserved (relevance / logit, n/a where
-        the logit is near 0: see `msxai.lrp.explanation.conserved`), path (below `folder`),
-        own_path (the map in the scan's own space), sha256.
+        trials), relevance (sum of the mean map, in logits), conserved (relevance / logit; near a
+        logit of 0 it says nothing, see `msxai.lrp.conserved`), path (below `folder`), own_path (the
+        map in the scan's own space), sha256.
     """
     models = [network.restore(path) for path in weights]
     reference = _reference(models, weights[0], settings)
@@ -335,7 +335,6 @@ def _entry(scan: pd.Series, rule: str, maps: _ScanMaps) -> dict:
     """Row of heatmaps.tsv; `scan` is a row of the cohort's table."""
     logit = float(np.mean(maps.logits))
     total = float(maps.mean.sum(dtype=float))
-    (share,) = conserved([total], [logit])
     path = _path_of(scan, rule)
     return {
         "participant_id": scan["participant_id"],
@@ -345,7 +344,7 @@ def _entry(scan: pd.Series, rule: str, maps: _ScanMaps) -> dict:
         "logit": logit,
         "probability": float(network.probability(np.array(maps.logits)).mean()),
         "relevance": total,
-        "conserved": float(share),
+        "conserved": total / logit,
         "path": path,
         "own_path": path,
     }

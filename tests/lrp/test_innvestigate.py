@@ -26,7 +26,7 @@ PROCESSES = pytest.mark.long(reason="each iNNvestigate run is a process of its o
 
 
 @pytest.fixture(scope="module")
-def network_and_scan():
+def network_and_scan(one_thread):
     model = with_weights(4, SHAPE, seed=11)
     rng = np.random.default_rng(12)
     volume = rng.normal(size=(1, *SHAPE, 1)).astype("float32")

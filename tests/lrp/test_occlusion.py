@@ -15,7 +15,7 @@ SHAPE = (44, 47, 38)
 
 
 @pytest.fixture(scope="module")
-def plan():
+def plan(one_thread):
     """Two fused layers with an ELU between, and a mean; the poolings drop part of the grid."""
     model = keras.Sequential(
         [

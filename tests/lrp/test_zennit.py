@@ -14,7 +14,7 @@ STORED = dict(np.load(Path(__file__).parent / "zennit.npz"))
 
 
 @pytest.fixture(scope="module")
-def model():
+def model(one_thread):
     model = keras.Sequential(
         [
             keras.Input((20, 20, 20, 1)),
