@@ -1,4 +1,6 @@
-"""The results page: on a hand-made results folder each number stands there, verdicts follow the numbers, what is missing says why."""
+"""The results page: on a hand-made results folder each number stands there, verdicts follow the
+numbers, what is missing says why.
+"""
 
 import functools
 import io
@@ -83,7 +85,9 @@ def compared(sign=1.0, part="holdout"):
 
 
 def predictions(sign=1.0):
-    """The pre-trained network tells the groups apart, the lesion-filled one does not (or the other way round)."""
+    """The pre-trained network tells the groups apart, the lesion-filled one does not (or the other
+    way round).
+    """
     rng, rows = np.random.default_rng(0), []
     for variant, effect in (("pretrained", 2.0 * (sign > 0)), ("lesion-filled", 2.0 * (sign < 0))):
         for number in range(80):
@@ -100,7 +104,9 @@ def predictions(sign=1.0):
 
 
 def regions(sign=1.0, moved=0.0, lesions=True):
-    """Relevance and lesion volumes; patients exceed controls, and relevance goes with lesion volume, on the side of `sign`."""
+    """Relevance and lesion volumes; patients exceed controls, and relevance goes with lesion
+    volume, on the side of `sign`.
+    """
     rng, relevance, volumes = np.random.default_rng(1 + (moved != 0)), [], []
     for name, label in PEOPLE:
         about = {
@@ -429,12 +435,13 @@ def test_items_without_figure_give_the_reason(where):
         (where.figures() / f"fig{number:02}_toy.png").unlink()
     _without(where, "relevance", "atlas == 'tracts'")
     page = text_of(results_page.write(where))
-    said = dict(
+    reasons = dict(
         re.findall(r'id="item-(\d+)">[^<]+</h3><p class="reason">Left out: ([^<]+)</p>', page)
     )
-    assert set(said) == {"3", "11", "13", "14"}
-    assert said["3"] == said["11"] == said["13"] == "the atlas of tracts (JHU) is not here."
-    assert said["14"] == "its tables are there; 08_figures has not drawn it."
+    assert set(reasons) == {"3", "11", "13", "14"}
+    no_tracts = "the atlas of tracts (JHU) is not here."
+    assert reasons["3"] == reasons["11"] == reasons["13"] == no_tracts
+    assert reasons["14"] == "its tables are there; 08_figures has not drawn it."
 
 
 # The page
@@ -473,8 +480,8 @@ def test_each_number_stands_beside_the_papers(where):
     assert "72 ± 1.41<small>best epoch of 2 trials</small>" in page
     assert "5,432 ± 321 (12.30–9,876)" in page
     assert (
-        '<td>MS: training and validation</td><td>subjects</td><td class="number">29</td><td class="number">63</td>'
-        in page
+        "<td>MS: training and validation</td><td>subjects</td>"
+        '<td class="number">29</td><td class="number">63</td>' in page
     )
     assert "Left out: age, sex, site, because ages are missing" in page
 
@@ -492,8 +499,8 @@ def test_all_items_are_there_with_their_pictures(where):
 def test_synthetic_is_said_only_where_it_is(tmp_path):
     page = text_of(results_page.write(fill(tmp_path / "a")))
     assert (
-        "Synthetic: simulated subjects, no data of patients. Research software. Not for clinical use."
-        in page
+        "Synthetic: simulated subjects, no data of patients. "
+        "Research software. Not for clinical use." in page
     )
     assert "Whether any claim holds for people" in page
     page = text_of(results_page.write(fill(tmp_path / "b", synthetic=False)))
@@ -512,17 +519,22 @@ def test_the_pages_load_nothing_from_elsewhere(where):
         )
         assert "Content-Security-Policy" in text_of(page)[:400]
         assert (
-            "Synthetic: simulated subjects, no data of patients. Research software. Not for clinical use."
-            in text_of(page)
+            "Synthetic: simulated subjects, no data of patients. "
+            "Research software. Not for clinical use." in text_of(page)
         )
     assert 'href="04_evaluation.html"' in text_of(index)
 
 
 def test_links_between_notebooks_lead_to_their_pages_or_nowhere(where):
-    """Also where a notebook was executed once for each variant; the one that runs this, and papermill's drafts, have no page."""
+    """Also where a notebook was executed once for each variant; the one that runs this, and
+    papermill's drafts, have no page.
+    """
     folder = where.folder / "notebooks"
     folder.mkdir()
-    text = "[first](01_data_preparation.ipynb) [next](05_lrp_heatmaps.ipynb) [missing](06_region_relevance.ipynb)"
+    text = (
+        "[first](01_data_preparation.ipynb) [next](05_lrp_heatmaps.ipynb) "
+        "[missing](06_region_relevance.ipynb)"
+    )
     for name in (
         "01_data_preparation_toy",
         "05_lrp_heatmaps_a",
@@ -537,8 +549,8 @@ def test_links_between_notebooks_lead_to_their_pages_or_nowhere(where):
     index = results_page.write(where)
     page = text_of(index.parent / "01_data_preparation_toy.html")
     assert (
-        '<a href="01_data_preparation_toy.html">first</a> <a href="05_lrp_heatmaps_a.html">next</a> missing'
-        in page
+        '<a href="01_data_preparation_toy.html">first</a> '
+        '<a href="05_lrp_heatmaps_a.html">next</a> missing' in page
     )
     pages = {path.name for path in index.parent.glob("*.html")}
     assert pages == {

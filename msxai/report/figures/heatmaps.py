@@ -367,6 +367,8 @@ def _viewer(image, heatmap, scale: slices.Scale, title: str, synthetic: bool):
         "colormap_negative": "winter",
         "cal_min": scale.threshold,
         "cal_max": scale.high,
+        "cal_min_neg": -scale.high,
+        "cal_max_neg": -scale.threshold,
         "opacity": 0.8,
     }
     viewer.load_volumes([anatomy, overlay])
