@@ -49,6 +49,7 @@
 
 # %%
 import nibabel as nib
+import numpy as np
 
 from msxai.base import parameters
 from msxai.base.results import Results
@@ -71,10 +72,11 @@ print(f"{untouched.has_lesions.sum()} of {len(untouched.table)} scans have a les
 
 # %% [markdown]
 # ## One scan, step by step
-# The first scan with lesions, as it was prepared. The mask's outline is red.
+# The scan with the largest lesion volume, as it was prepared. The mask's outline is red.
 
 # %%
-row = untouched.first_with_lesions()
+volumes = untouched.lesion_volumes(untouched.rows("all"))  # mm3, NaN without a mask
+row = int(np.nan_to_num(volumes).argmax())
 scan = untouched.image(row)
 brain = untouched.brain(row)
 lesions = untouched.lesions(row)
