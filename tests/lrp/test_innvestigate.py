@@ -31,7 +31,6 @@ def network_and_scan(one_thread):
     rng = np.random.default_rng(12)
     volume = rng.normal(size=(1, *SHAPE, 1)).astype("float32")
     volume[:, :10], volume[:, :, 100:] = 0, 0  # no brain
-    assert near_ties(model, volume) == 0
     return model, volume
 
 
