@@ -419,10 +419,10 @@ class _NoiseFilling:
         """Fill one hole in place, by up to `_PIECES` pieces and, where none fits, by noise."""
         for _ in range(_PIECES):
             step = self._best_step(hole, missing, rng)
-            mean, noise, covered = self._piece(hole, step)
-            covered &= missing
+            mean, noise, source = self._piece(hole, step)
+            covered = source & missing
             self._paint(new, hole, covered, mean, noise)
-            missing &= ~covered
+            missing = missing & ~covered
             if not missing.any():
                 return
         mean, noise = self._independent_noise(hole, missing.shape, rng)
