@@ -75,7 +75,7 @@ def augment(volume, rng: np.random.Generator, shift: int = 2) -> np.ndarray:
     --------
     >>> volume = np.arange(1.0, 5.0).reshape(4, 1, 1)
     >>> augment(volume, np.random.default_rng(1)).ravel()
-    array([0., 0., 1., 2.])
+    array([0., 1., 2., 3.])
     """
     flip = rng.random() < 0.5
     step = int(rng.integers(-shift, shift + 1))
