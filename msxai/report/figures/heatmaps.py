@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import seaborn
@@ -362,15 +361,18 @@ def _viewer(image, heatmap, scale: slices.Scale, title: str, synthetic: bool):
 
     viewer = ipyniivue.NiiVue(height=VIEWER_HEIGHT, is_colorbar=True)
     anatomy = {"path": Path(image), "colormap": "gray", "colorbar_visible": False}
-    limits = {"cal_min": scale.threshold, "cal_max": scale.high, "opacity": 0.8}
-    positive = {"path": Path(heatmap), "colormap": "warm", **limits}
-    # NiiVue did not draw the negative values of one volume: they are a second one, sign changed.
-    relevance = images.load(heatmap)
-    opposite = nib.Nifti1Image(-np.asarray(relevance.dataobj, "float32"), relevance.affine)
-    negative = {"data": opposite.to_bytes(), "name": "negative.nii", "colormap": "winter", **limits}
-    viewer.load_volumes([anatomy, positive, negative])
-    colours = "Red to yellow: positive relevance. Blue to green: magnitude of negative relevance."
-    marks = [title + ".", colours, slices.threshold_note(scale, "voxels"), sheet.NOTICE]
+    overlay = {
+        "path": Path(heatmap),
+        "colormap": "warm",
+        "colormap_negative": "winter",
+        "cal_min": scale.threshold,
+        "cal_max": scale.high,
+        "cal_min_neg": -scale.high,
+        "cal_max_neg": -scale.threshold,
+        "opacity": 0.8,
+    }
+    viewer.load_volumes([anatomy, overlay])
+    marks = [title + ".", slices.threshold_note(scale, "voxels"), sheet.NOTICE]
     if synthetic:
         marks.append(sheet.SYNTHETIC)
     caption = ipywidgets.HTML(str(escape(" ".join(marks))))
