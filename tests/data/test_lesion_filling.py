@@ -91,6 +91,16 @@ def test_the_spread_stays_within_the_hole_and_across_its_border(rng):
     assert all(np.array_equal(one[weight == 0], values[weight == 0]) for one in found)
 
 
+def test_filling_a_hole_leaves_the_source_for_the_next_piece(rng):
+    values = (100 + 5 * rng.standard_normal((40, 30, 30))).astype("float32")
+    mask = np.zeros(values.shape, bool)
+    mask[5:15, 10:20, 10:20] = mask[25:35, 10:20, 10:20] = True
+    filling = lesion_filling._NoiseFilling(values, mask.astype("float32"), ~mask, (1, 1, 1))
+    source = filling.padded_source.copy()
+    filling.run(rng)
+    np.testing.assert_array_equal(filling.padded_source, source)
+
+
 def test_masks_are_whole_up_to_2_mm_and_end_at_4_mm():
     """Distances in mm, stated here again: a mask without dilation leaves the lesions' rim."""
     mask = np.zeros((41, 5, 5), bool)
