@@ -1,1 +1,1 @@
-"""From files to arrays: cohorts, brains in MNI space, prepared scans, filled lesions, simulated people."""
+"""From files to arrays: cohorts, registration, prepared scans, filled lesions, simulated people."""

@@ -425,6 +425,27 @@ class Prepared:
     parameters : dict
         The `parameters` that `prepare` was given.
     synthetic : bool
+
+    Examples
+    --------
+    One scan that lies in MNI space already is prepared and read:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import nibabel as nib
+    >>> import numpy as np
+    >>> from msxai import Prepared
+    >>> from msxai.data import images, prepared
+    >>> from msxai.data.cohorts import cohort
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> values = np.random.default_rng(0).random(images.SHAPE) + 1
+    >>> nib.save(nib.Nifti1Image(values, images.AFFINE), folder / "scan.nii")
+    >>> scans = cohort.from_images([folder / "scan.nii"])
+    >>> split = scans.table[["participant_id", "session_id"]].assign(part="holdout")
+    >>> options = prepared.PreparationOptions(registration="none")
+    >>> prepared.prepare(scans, split, folder / "scans.h5", options)
+    >>> Prepared(folder / "scans.h5").image(0).shape
+    (96, 114, 96)
     """
 
     def __init__(self, path, split=None):

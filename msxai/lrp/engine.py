@@ -183,6 +183,21 @@ def stream(
     ------
     ParameterError, EngineError
         As for `explain`.
+
+    Examples
+    --------
+    >>> import keras
+    >>> import numpy as np
+    >>> from msxai import lrp
+    >>> model = keras.Sequential(
+    ...     [keras.Input((2, 1, 1, 1)), keras.layers.Flatten(), keras.layers.Dense(1)]
+    ... )
+    >>> model.set_weights([np.array([[2.0], [-1.0]]), np.zeros(1)])
+    >>> scans = np.array([[3.0, 4.0], [1.0, 0.0]]).reshape(2, 2, 1, 1, 1)
+    >>> for explanation in lrp.stream(model, scans, computation=lrp.Computation(batch_size=1)):
+    ...     print(explanation.logits)
+    [2.]
+    [2.]
     """
     wanted = {_ALONE: rule_or_method}
     for batch in _batches(model, scans, wanted, epsilon, target, copies, computation):

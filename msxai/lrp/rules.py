@@ -402,7 +402,7 @@ def _rule_of(name: str, roles: tuple, mapping: dict, epsilon: float) -> Rule:
 
 
 def stabilised(x, stabiliser: float, xp):
-    """x + stabiliser where x >= 0, x - stabiliser elsewhere; `xp` is numpy or keras.ops."""  # noqa: D403
+    """Return x + stabiliser where x >= 0, else x - stabiliser; `xp` is numpy or keras.ops."""
     return xp.where(x >= 0, x + stabiliser, x - stabiliser)
 
 

@@ -104,6 +104,25 @@ def open_cohort(
     ------
     CohortError, ParameterError
         See `from_bids`, `from_adni`, `from_table` and `from_yaml`.
+
+    Examples
+    --------
+    A table of paths, relative to the table:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import nibabel as nib
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from msxai import open_cohort
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("a", "b"):
+    ...     nib.save(nib.Nifti1Image(np.ones((4, 4, 4)), np.eye(4)), folder / f"{name}.nii")
+    >>> columns = {"participant_id": ["a", "b"], "group": ["MS", "HC"], "image": ["a.nii", "b.nii"]}
+    >>> pd.DataFrame(columns).to_csv(folder / "scans.csv", index=False)
+    >>> cohort = open_cohort(folder / "scans.csv")
+    >>> cohort.table["participant_id"].tolist(), cohort.table["label"].tolist()
+    (['sub-a', 'sub-b'], [1, 0])
     """
     path = located(str(source))
     settings = {
