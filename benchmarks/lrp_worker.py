@@ -12,7 +12,7 @@ from pathlib import Path
 
 ENGINE, WIDTH, THREADS, FOLDER = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # see msxai.model.network
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # see msxai.base.tensorflow_start
 if ENGINE == "innvestigate":
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
 

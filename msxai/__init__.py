@@ -16,14 +16,14 @@ from pathlib import Path
 
 import lazy_loader
 
-from msxai.base import quiet_tensorflow
+from msxai.base import tensorflow_start
 
 __version__ = "0.1.0"
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout: relative paths in parameters start here, whatever folder a notebook runs in."""
 
-quiet_tensorflow.install()
+tensorflow_start.install()
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,

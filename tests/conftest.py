@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 
-# As `msxai.model.network` does, and before a test file imports TensorFlow: without oneDNN the
+# As `msxai.base.tensorflow_start` does, and before a test file imports TensorFlow: without oneDNN the
 # gradient of tied maxima goes to all of them.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 

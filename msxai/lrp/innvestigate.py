@@ -33,7 +33,7 @@ _SETTINGS = {
     "TF_USE_LEGACY_KERAS": "1",
     "KERAS_BACKEND": "tensorflow",
     "TF_CPP_MIN_LOG_LEVEL": "3",
-    # Else maxima that tie each get the whole relevance: see msxai.model.network.
+    # Else maxima that tie each get the whole relevance: see msxai.base.tensorflow_start.
     "TF_ENABLE_ONEDNN_OPTS": "1",
 }
 

@@ -5,13 +5,6 @@ import ctypes
 import os
 import zipfile
 
-# TensorFlow's start-up notices hide a notebook's own output.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# By default TensorFlow uses oneDNN only on a CPU with AVX512-VNNI or newer. Without oneDNN its
-# pooling hands the gradient of a maximum to every voxel that ties for it: 27 times too much where
-# a scan is 0.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
 import keras
 import numpy as np
 from scipy.special import expit

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from msxai.base import quiet_tensorflow
+from msxai.base import tensorflow_start
 
 
 def test_tensorflow_starts_without_notices():
@@ -21,14 +21,27 @@ def test_tensorflow_starts_without_notices():
 
 
 def test_what_was_held_back_is_shown_when_the_block_fails(capfd):
-    with pytest.raises(ImportError), quiet_tensorflow.held_back_stderr():
+    with pytest.raises(ImportError), tensorflow_start.held_back_stderr():
         os.write(2, b"no such library\n")
         raise ImportError
     assert "no such library" in capfd.readouterr().err
 
 
 def test_what_was_held_back_is_dropped_when_the_block_ends_well(capfd):
-    with quiet_tensorflow.held_back_stderr():
+    with tensorflow_start.held_back_stderr():
         os.write(2, b"a notice\n")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
+
+
+@pytest.mark.parametrize("first", ["msxai.lrp.engine", "msxai.model.network"])
+def test_onednn_is_on_whoever_imports_tensorflow_first(first):
+    environment = {name: value for name, value in os.environ.items() if "ONEDNN" not in name}
+    code = (
+        f"import {first}; from tensorflow.python.framework import test_util;"
+        "print(test_util.IsMklEnabled())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "True"
