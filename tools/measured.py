@@ -34,10 +34,11 @@ INTRODUCTION = """\
 All numbers on this page come from simulated subjects unless the section says otherwise. They show
 how the method behaves. They say nothing about people.
 
-"95 % CI" columns hold the two ends of a 95 % confidence interval. A difference whose interval
-includes 0 cannot be distinguished from no difference. Each section names the file that holds its
-numbers and the command that makes the file anew. Each proof trained its own networks. Networks
-differ from one training to the next, so the same measure can differ between sections."""
+The two columns "95 % CI" hold the two ends of a 95 % confidence interval. A difference whose
+interval includes 0 cannot be distinguished from no difference. Each section names the file that
+holds its numbers and the command that makes the file again. Such a command is called a proof. Each
+proof trained its own networks. Networks differ from one training to the next, so the same measure
+can differ between sections. Terms are explained in the [Glossary](glossary.md)."""
 
 VARIANT_NAMES = {
     "scratch": "from scratch",
@@ -81,7 +82,7 @@ class Section:
         for path in self.files:
             name = path.relative_to(ROOT).as_posix()
             links.append(f"[{name}](../{name})")
-        source = f"Numbers: {', '.join(links)}. To make them anew: `{self.command}`."
+        source = f"Numbers: {', '.join(links)}. To make them again: `{self.command}`."
         return "\n\n".join([f"## {self.title}", *self.blocks, source])
 
 
@@ -158,13 +159,13 @@ def classification() -> Section:
         ],
     ]
     blocks = [
-        "Task: MS or control, 200 simulated subjects (103 patients, 97 controls), none of them "
-        "trained on. Networks have width 16. Networks are means of 2 trials unless the row says "
-        "otherwise.",
+        "Each classifier has to distinguish MS from controls in 200 simulated subjects (103 "
+        "patients, 97 controls). No classifier was trained on these subjects. All networks have "
+        "width 16. The score of a network is the mean of 2 trials unless the row says otherwise.",
         markdown_table(header, rows),
         markdown_table(["measure", "value", "CI, from", "CI, to"], other_rows),
-        "Pre-training on AD lowers the AUC here, unlike in the paper. Lesion load alone beats "
-        "every network.",
+        "Pre-training on Alzheimer's disease (AD) lowers the AUC here, unlike in the paper. Lesion "
+        "load alone has a higher AUC than every network.",
     ]
     files = [comparison_file, generalisation_file, permutation_file, counterfactual_file]
     command = "make figures && make proof-generalisation proof-permutation proof-counterfactual"
@@ -196,10 +197,11 @@ def holdout() -> Section:
         if not pd.isna(in_paper).all():
             paper.append([name] + [number(value, 1) for value in in_paper])
     blocks = [
-        "The demo's holdout part has 23 simulated subjects, as many as the paper's. Means over 2 "
-        "trials (baselines have 1):",
+        "The demo's holdout has 23 simulated subjects, as many as the paper's. The table shows "
+        "means over 2 trials. Baselines have one trial.",
         markdown_table(header, ours),
-        "The paper's own numbers, on real patients, means over 10 trials:",
+        "The next table shows the paper's own numbers, on real patients. They are means over 10 "
+        "trials.",
         markdown_table(header, paper),
     ]
     return Section("The paper's results table", blocks, [file], "make figures")
@@ -210,6 +212,11 @@ def without_lesions() -> Section:
     file = BENCHMARKS / "counterfactual.tsv"
     table = tsv.read(file)
     auc_rows, difference_rows = [], []
+    is_volume = (table["variant"] == "pairs") & (table["reference"] == "untouched")
+    volumes = {
+        row["change"]: number(row["patients_volume"] / 1000, 1)
+        for row in table[is_volume].to_dict("records")
+    }
     change_names = {
         "untouched": "as they are",
         "filled": "lesions filled",
@@ -224,15 +231,19 @@ def without_lesions() -> Section:
             ends = [number(row[f"auc_difference{end}"], 3) for end in ("", "_low", "_high")]
             difference_rows.append([name, f"{change} minus as they are", *ends])
     blocks = [
-        "200 simulated subjects, explained on the page [Lesion filling](lesion-filling.md). AUC of "
-        "the same networks on three versions of the same scans:",
+        "The same networks predicted three versions of the scans of 200 simulated subjects: as "
+        "they are, with their lesions filled, and with normal-appearing white matter filled at "
+        "mirrored sites (sham filling). The page [Lesion filling](lesion-filling.md) explains the "
+        "method.",
         markdown_table(["network", "scans", "AUC", "95 % CI, from", "95 % CI, to"], auc_rows),
-        "Paired differences:",
+        "The next table shows paired differences in AUC on the same subjects.",
         markdown_table(
             ["network", "difference", "in AUC", "95 % CI, from", "95 % CI, to"], difference_rows
         ),
-        "With their lesions filled, patients can hardly be distinguished from controls. Filling as "
-        "much white matter elsewhere changes nothing. So the networks use the lesions.",
+        "With their lesions filled, patients can hardly be distinguished from controls. Sham "
+        "filling hardly changes the AUC. So the networks use the lesions. However, sham filling "
+        f"replaced less tissue of a patient ({volumes['sham']} ml on average) than filling the "
+        f"lesions did ({volumes['filled']} ml).",
         "![AUC and change of the logit after filling](../benchmarks/counterfactual.png)",
     ]
     return Section(
@@ -249,9 +260,11 @@ def filling() -> Section:
         ends = [number(row[name]) for name in ("auc", "low_95", "high_95")]
         rows.append([fillings[row["filling"]], row["sites"], *ends])
     blocks = [
-        "A classifier of small patches tries to distinguish filled from untouched white matter. "
-        "0.5 is chance: the filling cannot be detected.",
+        "A classifier of small patches has to distinguish filled from untouched white matter. An "
+        "AUC of 0.5 is chance: the filling cannot be detected.",
         markdown_table(["filling", "sites", "AUC", "95 % CI, from", "95 % CI, to"], rows),
+        "The paper's filling is almost always detected. Ours is detected little better than by "
+        "chance.",
     ]
     return Section("Can the filling be detected?", blocks, [file], "make proof-filling")
 
@@ -271,13 +284,19 @@ def shortcuts() -> Section:
     for cohort, name in cohorts.items():
         flags = table.loc[table["cohort"] == cohort, "flagged"]
         rows.append([name, len(flags), int(flags.sum())])
+    planted = table.loc[table["cohort"].isin(["stripe", "edge"]), "flagged"]
+    harmless = ["none", "harmless stripe", "harmless edge"]
+    others = table.loc[table["cohort"].isin(harmless), "flagged"]
     blocks = [
-        "Small networks were trained on simulated cohorts. In some of them a mark that has nothing "
-        "to do with the disease goes with the patients. Heatmaps alone decide whether a cohort is "
-        "flagged.",
+        f"Planted shortcuts were detected in {int(planted.sum())} of {len(planted)} cohorts. There "
+        f"were {int(others.sum())} false alarms in {len(others)} other cohorts. A planted shortcut "
+        "is a mark that is unrelated to the disease but more frequent in patients: a stripe of "
+        "slices, or a moved edge of the brain. Two small networks were trained on each simulated "
+        "cohort. Their heatmaps alone decide whether a cohort is flagged.",
         markdown_table(["cohorts", "number", "flagged"], rows),
-        "This is the fourth design. The first one missed 4 of 20 planted shortcuts. The second one "
-        "was stopped after 3 false alarms. The third one missed 3 of 20.",
+        "This test is the fourth version. The first version missed 4 of 20 planted shortcuts. The "
+        "second version was stopped after 3 false alarms. The third version missed 3 of 20 planted "
+        "shortcuts.",
     ]
     return Section("Planted shortcuts", blocks, [file], "make proof-shortcut")
 
@@ -308,28 +327,32 @@ def ladder() -> Section:
     ends = [number(value, 1) for value in (ratios.median(), ratios.min(), ratios.max())]
     density = [len(ratios), *ends]
     blocks = [
-        "100 simulated patients that nothing was trained or tuned on. A row names the training "
-        "and the LRP rule. It also says whether the map is a mean over several networks, and over "
-        "how many shifted and mirrored copies of the scan. The measures are explained on the page "
-        "[Explanation quality](explanation-quality.md). AUPRC is the area under the "
-        "precision-recall curve of the map for the lesion mask.",
+        "Maps were compared with the lesion masks of 100 simulated patients. Nothing was trained "
+        "or"
+        'tuned on these patients. A row names the training and the LRP rule. "Mean of 4" means '
+        'the mean map of 4 networks. "8 copies" means the mean map of 8 shifted and mirrored '
+        "copies of the scan. The page [Explanation quality](explanation-quality.md) explains the "
+        "measures.",
         markdown_table(["map", "AUPRC", "95 % CI, from", "95 % CI, to"], auprc_rows),
         markdown_table(
             ["map", "relevance rank accuracy", "relevance mass accuracy", "pointing game"],
             other_rows,
         ),
-        "Difference to the brightness of the scan, the strongest reference map:",
+        "The next table shows differences: map minus brightness of the scan. Brightness is the "
+        "strongest reference map.",
         markdown_table(
             ["map", "measure", "difference", "95 % CI, from", "95 % CI, to"], difference_rows
         ),
-        "The rule of the paper on the demo's network hardly finds lesions. Training in pairs, the "
-        "rule epsilon_gamma, copies and the mean over networks each help. In pairs means: the "
-        "network sees each patient next to the same scan with its lesions filled. This needs the "
-        "lesion masks of the training part. Networks by labels were trained on two cores by "
-        "TensorFlow, networks in pairs on a GPU by PyTorch, with the same package and settings.",
+        "The paper's rule, epsilon, hardly finds lesions on the demo's network. Training in "
+        "pairs, the rule epsilon_gamma, copies and the mean over networks each help. In pairs "
+        "means: the network sees each patient next to the same scan with its lesions filled. This "
+        "training needs the lesion masks of the training part. Networks by labels see the scans "
+        "and labels only. They were trained on two cores by TensorFlow, networks in pairs on a "
+        "GPU by PyTorch. The package and the settings were the same.",
         "![AUPRC of each map](../benchmarks/localisation.png)",
-        "Positive relevance per voxel inside lesions, divided by that outside. Demo's pre-trained "
-        "network, epsilon, patients that it recognises:",
+        "The last table shows a ratio: positive relevance per voxel inside lesions, divided by "
+        "positive relevance per voxel outside. The maps are of the demo's pre-trained network, "
+        "with the rule epsilon, for the patients that the network recognises.",
         markdown_table(["patients", "median", "smallest", "largest"], [density]),
     ]
     command = "make quality && make proof-localisation proof-generalisation"
@@ -366,8 +389,8 @@ def targets() -> Section:
         holds = "yes" if row["holds"] else "no"
         rows.append([TARGET_NAMES[row["measure"]], target, value, low, high, holds])
     blocks = [
-        "Targets that the project set itself, for networks trained in pairs. The file says which "
-        "map each row is measured on and what limits it.",
+        "The project set itself these targets for networks trained in pairs. The file below says "
+        "which map each row was measured on, and what limits the value.",
         markdown_table(
             ["measure", "target", "reached", "95 % CI, from", "95 % CI, to", "holds"], rows
         ),
@@ -379,9 +402,9 @@ def league() -> Section:
     """Rules and methods on the demo's own holdout scans."""
     blocks = [
         "Every rule and method was run on the 21 holdout scans with lesions (13 patients and 8 "
-        "controls), for three networks. The tables show three rules; the files hold all of them, "
-        "further checks and reference maps. Difference: AUPRC of the rule minus AUPRC of the "
-        "brightness of the scan."
+        "controls), for three networks. The table shows three rules. The files hold all rules and "
+        "methods, further checks and reference maps. The difference is the AUPRC of the rule minus "
+        "the AUPRC of the brightness of the scan."
     ]
     rows, files = [], []
     for variant in ("pretrained", "scratch", "pairs"):
@@ -405,7 +428,10 @@ def league() -> Section:
         control_rows.append([name, number(row["value"])])
     trained = controls.loc[is_gamma, "trained"].iloc[0]
     control_rows.append(["trained in pairs", number(trained)])
-    blocks.append("The same rule, epsilon_gamma, on networks that learnt nothing:")
+    blocks.append(
+        "The next table shows the rule epsilon_gamma on two networks that have not learnt the "
+        "disease, and on the trained network."
+    )
     blocks.append(markdown_table(["network", "AUPRC"], control_rows))
     return Section("Rules and methods side by side", blocks, files, "make quality")
 
@@ -422,16 +448,19 @@ def search() -> Section:
         ends = [number(difference[name]) for name in ("auprc", "auprc_low", "auprc_high")]
         rows.append([network, result["rule"], *ends])
     blocks = [
-        "Other simulated brains, with lesions of varied size, contrast, number and place, and with "
-        "decoys. For each network the rule was chosen on 12 brains and is reported on 16 others. "
-        "Difference: AUPRC of the chosen rule minus AUPRC of the brightness of the scan.",
+        "Other brains were simulated for this question. Their lesions vary in size, contrast, "
+        "number and place. They also hold decoys: bright spots that are not lesions. For each "
+        "network the rule was chosen on 12 brains and is reported on 16 other brains. The "
+        "difference is the AUPRC of the chosen rule minus the AUPRC of the brightness of the "
+        "scan.",
         markdown_table(
             ["network", "chosen rule", "difference", "95 % CI, from", "95 % CI, to"], rows
         ),
-        "No rule is above brightness here. The rule that won over all four kinds of network, "
-        "epsilon_half_gamma_box (gamma 0.5), is the default of `msxai.lrp.explain`. The 16 brains "
-        "had been looked at once before the last rules and the networks in pairs were added. The "
-        "paper's figures keep epsilon. The reports of widths 8 and 32 rest on one training each.",
+        "No rule finds lesions better than brightness here. The rule that was best over all four "
+        "kinds of network is epsilon_half_gamma_box (gamma 0.5). It is the default of "
+        "`msxai.lrp.explain`. The paper's figures keep epsilon. Two limits: the results on the 16 "
+        "brains had been seen once before the last rules and the networks in pairs were added. "
+        "Widths 8 and 32 have one training each.",
         "![AUPRC by rule and network](../benchmarks/search.png)",
     ]
     files = [file, BENCHMARKS / "search.tsv", BENCHMARKS / "search_factors.tsv"]
@@ -459,9 +488,9 @@ def transfer() -> Section:
                 ]
             )
     blocks = [
-        "**Real scans.** Two patients with MS (Lesjak et al. 2017), explained by networks that "
-        "have seen simulated scans only. Six LRP rules were run. The last column counts the rules "
-        "whose highest voxel lies in a lesion or within one voxel of it.",
+        "**This section uses real scans.** They are of two patients with MS (Lesjak et al. 2017). "
+        "The networks have seen simulated scans only. Six LRP rules were run. The last column "
+        "counts the rules whose highest voxel lies in a lesion or within one voxel of it.",
         markdown_table(
             [
                 "network",
@@ -473,9 +502,9 @@ def transfer() -> Section:
             ],
             rows,
         ),
-        "Brightness is far ahead in one patient. In the other patient two rules of the networks in "
-        "pairs are ahead of it. Two patients show that the method runs on real scans. They do not "
-        "show how well it works.",
+        "In patient19, brightness finds lesions far better than every rule. In patient07, two "
+        "rules find them better than brightness, on networks trained in pairs. Two patients show "
+        "that the method runs on real scans. They do not show how well it works.",
     ]
     return Section("Two real patients", blocks, [file], "make proof-transfer")
 
@@ -492,10 +521,10 @@ def region_tests() -> Section:
     for row in record["planted"]:
         planted.append([number(row["effect_sd"], 0), number(row["p_fwe"], 4)])
     blocks = [
-        "Groups were drawn at random, so that no region differs. The nominal rate of false "
-        "positives is 0.05 for each atlas.",
+        "Subjects were divided into two groups at random, so that no region differs between "
+        "groups. The nominal rate of false positives is 0.05 for each atlas.",
         markdown_table(["atlas", "relevance", "regions", "random groups", "false positives"], rows),
-        f"An effect was planted in one region ({record['planted_region']}):",
+        f"Then an effect was planted in one region ({record['planted_region']}).",
         markdown_table(["effect (SD)", "corrected p of that region"], planted),
     ]
     return Section("Tests of regions", blocks, [file], "make proof-regions")
@@ -523,10 +552,12 @@ def explanation_speed() -> Section:
         ["after 1,000 volumes", number(stream["memory_gb_last_block"])],
     ]
     blocks = [
-        "The paper's network, width 64, one volume of 96 x 114 x 96 voxels, 2 threads, medians "
-        "of 7 in one alternating run. Only ratios within the table mean something.",
+        "The paper's network (width 64) explained one volume of 96 x 114 x 96 voxels on 2 threads. "
+        "Each time is the median of 7 runs; the engines took turns. Compare times within the table "
+        "only, because they depend on the machine.",
         markdown_table(["engine", "volume", "time (s)", "peak memory (GB)"], rows),
-        "1,000 volumes explained one after the other, from NIfTI to NIfTI:",
+        "In a second proof, 1,000 volumes were read, explained and written as NIfTI files, one "
+        "after the other.",
         markdown_table(["when", "memory (GB)"], memory_rows),
         "![Time of each engine](../benchmarks/lrp_speed.png)",
     ]
@@ -562,8 +593,8 @@ def training_speed() -> Section:
         loss_rows.append([width.removeprefix("width "), f"{difference:.1e}"])
     blocks = [
         "The fast network computes a convolution only where the pooling after it keeps a value. "
-        "The plain network is the same one built of Keras layers. Batches of 4, 2 threads, five "
-        "rounds, each with both networks.",
+        "The plain network is the same network built of Keras layers. Both networks were trained "
+        "on batches of 4 scans with 2 threads, in each of five rounds.",
         markdown_table(
             [
                 "width",
@@ -575,10 +606,11 @@ def training_speed() -> Section:
             ],
             medians,
         ),
-        "The machine changed its speed between rounds, hence the spread.",
+        "The spread is large because the machine changed its speed between rounds. The next table "
+        "shows each round.",
         markdown_table(["width", "round", "speed-up"], rows),
-        "Both networks start with the same weights and see the same batches. Their losses drift "
-        "apart by rounding:",
+        "Both networks start with the same weights and see the same batches. Their losses differ "
+        "by rounding errors, which grow over the steps.",
         markdown_table(["width", "largest difference of a loss in 20 steps"], loss_rows),
     ]
     files = [file, record_file]
@@ -594,8 +626,8 @@ def preparation() -> Section:
         cells = [int(row["scans"]), number(row["seconds"], 0), number(a_scan, 3)]
         rows.append([*cells, number(row["peak_memory_gb"])])
     blocks = [
-        "Scans of 1 mm, three visits a subject, 2 processes. Memory does not grow with the number "
-        "of scans.",
+        "Memory does not grow with the number of scans. The scans have voxels of 1 mm, and each "
+        "subject has three visits. Two processes prepared them.",
         markdown_table(["scans", "time (s)", "time a scan (s)", "peak memory (GB)"], rows),
     ]
     return Section("Data preparation", blocks, [file], "make proof-preparation")
@@ -618,8 +650,8 @@ def simulated_cohorts() -> Section:
         values = table[column]
         rows.append([name, number(values.mean()), number(values.min()), number(values.max())])
     blocks = [
-        "Four cohorts, each of another seed. The file `benchmarks/phantom_realism.md` compares "
-        "them with real scans.",
+        "Four cohorts were simulated, each with another seed. The file "
+        "`benchmarks/phantom_realism.md` compares them with real scans.",
         markdown_table(["measure", "mean", "smallest", "largest"], rows),
     ]
     return Section("How real are the simulated cohorts?", blocks, [file], "make proof-phantom")
@@ -681,9 +713,9 @@ def records_section() -> str:
     return "\n\n".join(
         [
             "## When each proof was run",
-            "Proofs and figures belong to the commit that they were made at. `make docs` prints "
-            "how many commits have changed the code since then: the package, and the proof's "
-            "script or the notebooks.",
+            "The table says from which commit of the code each proof and figure was made. "
+            '"Uncommitted changes" means that the code also held changes that were not in this '
+            "commit. `make docs` prints how many commits have changed the code since then.",
             markdown_table(header, rows),
         ]
     )
