@@ -14,8 +14,8 @@
 # %% [markdown]
 # # 01 · Data preparation
 #
-# **Question.** Are the scans on one grid, and is each of them usable? Everything later compares
-# voxels between subjects. A scan that is turned, cut off or in another space spoils the comparison.
+# **Question.** Are the scans on one grid, and is each of them usable? All later notebooks compare
+# voxels between subjects. This comparison fails if a scan is turned, cut off or in another space.
 #
 # **Method.** Each scan is resampled to the model's grid: 96 x 114 x 96 voxels of the MNI152 field
 # of view. A scan that is not in MNI152 space is registered first. Then the intensities inside the
@@ -29,17 +29,19 @@
 # | *μ*, *σ* | mean and standard deviation of *x* inside the brain mask |
 #
 # **What the paper did.** Eitel et al. 2019 (doi:10.1016/j.nicl.2019.102003) divided each scan by
-# its maximum before fine-tuning, and z-scored voxel by voxel before pre-training. `normalisation`
-# takes both (`max`, `voxelwise`). With `zscore` the two stages see intensities on one scale.
+# its maximum before fine-tuning, and z-scored voxel by voxel before pre-training. The parameter
+# `normalisation` also offers these two methods (`max`, `voxelwise`). With `zscore`, pre-training
+# and fine-tuning see intensities on the same scale.
 #
 # | | |
 # |---|---|
 # | reads | an embedded cohort (simulated on first use), BIDS, ADNI, a table, a YAML, or a list |
-# | writes | `quality-control/<cohort>/`, `derivatives/`, `prepared/<cohort>.h5`, last `.json` |
+# | writes | `quality-control/<cohort>/`, `derivatives/`, `prepared/<cohort>.h5`; `.json` last |
 # | takes | about 2 minutes for 147 embedded subjects on 2 cores |
 #
-# A cohort of your own: [docs/your-cohort.md](../docs/your-cohort.md). Functions used:
-# [reference](../docs/reference/data.md).
+# To use your own cohort, read [docs/your-cohort.md](../docs/your-cohort.md). The
+# [reference](../docs/reference/data.md) lists the functions, and the
+# [glossary](../docs/glossary.md) explains the terms.
 
 # %%
 from pathlib import Path
@@ -85,8 +87,8 @@ where = Results(results)
 
 # %% [markdown]
 # ## The cohort
-# One row a scan. A subject with several visits has several rows. Masks, ages and EDSS are optional:
-# results that need a missing one are left out and say so.
+# The table has one row for each scan. A subject with several visits has several rows. Masks, ages
+# and EDSS are optional. Results that need a missing value are left out, and the notebooks say so.
 
 # %%
 if images:
@@ -104,9 +106,9 @@ source.table.drop(columns=["image", "brain_mask", "lesion_mask", "flair"]).head(
 # ## Confounds
 # A network can learn any difference between patients and controls instead of the disease.
 #
-# **What to look for.** No warning. **What a bad one looks like:** a site with patients only, as in
-# the paper's cohort. No analysis of such a cohort alone can correct for it. Add other sites and
-# hold one out (`holdout_site`), or report the limitation.
+# **What to look for.** There should be no warning. **A bad result:** one site has patients only, as
+# in the paper's cohort. No analysis of this cohort alone can correct for such a confound. Add other
+# sites and use one of them as the holdout (`holdout_site`), or report the limitation.
 
 # %%
 for warning in confounds.warnings(source.table):
@@ -115,8 +117,8 @@ confounds.table(source.table)
 
 # %% [markdown]
 # ## One split
-# The split is seeded, stratified by diagnosis and grouped by subject. Every later step reads this
-# file. A subject in two parts is an error.
+# The split is random with a fixed seed, stratified by diagnosis and grouped by subject. Every later
+# step reads this file. If a subject is in two parts, the notebook stops with an error.
 
 # %%
 if folds:
@@ -130,8 +132,9 @@ parts["participant_id"].agg(scans="size", subjects="nunique")
 # %% [markdown]
 # ## All scans
 # A scan in MNI152 space, with a brain of the template's size, is resampled by its header alone, in
-# any orientation. Any other scan is registered. A scan with skull gets N4 and brain extraction
-# first. Registrations are kept in `derivatives/` and read from there in the next run.
+# any orientation. Any other scan is registered. A scan with skull first gets a bias-field
+# correction (N4) and brain extraction. Registrations are stored in `derivatives/`, and the next run
+# uses them again.
 
 # %%
 options = PreparationOptions(
@@ -148,7 +151,8 @@ for left_out in prepared.left_out:
 
 # %% [markdown]
 # ## One scan, step by step
-# The same by hand, for the first scan with lesions. First the file, as `nibabel` reads it.
+# The next cells repeat these steps for the first scan with lesions. First, `nibabel` reads the
+# file.
 
 # %%
 row = prepared.first_with_lesions()
@@ -158,8 +162,9 @@ print(f"{scan['participant_id']} {scan['session_id']}: {Path(scan['image']).name
 print(f"shape {original.shape}, voxel volume {grid.voxel_volume(original.affine):.2f} mm³")
 
 # %% [markdown]
-# **Resampling** to the model's grid by the affine of the header, and the **brain mask** on that
-# grid. Without a mask the brain is what is not background.
+# **Resampling.** The scan is resampled to the model's grid by the affine of its header. **Brain
+# mask.** The mask is resampled to the same grid. Without a mask, every voxel that is not background
+# counts as brain.
 
 # %%
 on_grid = grid.to_grid(original, interpolation)
@@ -171,9 +176,9 @@ brain_ml = brain.sum() * grid.voxel_volume(grid.AFFINE) / 1000
 print(f"shape {on_grid.shape}, brain {brain_ml:.0f} ml")
 
 # %% [markdown]
-# **Normalisation** by the formula above. Inside the brain the mean becomes 0 and the standard
-# deviation 1. The difference to the prepared scan is 0 if the scan was resampled only. It is large
-# if the scan was registered, or if `normalisation` is not `zscore`.
+# **Normalisation.** The formula above is applied. Inside the brain, the mean becomes 0 and the
+# standard deviation 1. The difference from the prepared scan is 0 if the scan was only resampled.
+# The difference is large if the scan was registered, or if `normalisation` is not `zscore`.
 
 # %%
 inside = on_grid[brain].astype(float)
@@ -186,8 +191,8 @@ print(f"largest difference to the prepared scan: {difference:.6f}")
 
 # %% [markdown]
 # **What to look for.** The outline of the brain mask (blue) follows the brain. The outline of the
-# lesion mask (red) encloses bright spots in white matter. **What a bad one looks like:** an outline
-# that is shifted, or cuts through the brain.
+# lesion mask (red) encloses bright spots in white matter. **A bad result:** an outline is shifted
+# or cuts through the brain.
 
 # %%
 figure, _ = figures.show_scan(
@@ -197,11 +202,12 @@ figure
 
 # %% [markdown]
 # ## Quality control
-# The page has the measures and a picture of every scan, flagged scans first, and explains each
-# measure. A flag is a reason to look, not a verdict.
+# The quality-control page has a picture of every scan and explains each measure. Flagged scans come
+# first. A flag is a reason to look at the scan. It does not prove that the scan is unusable.
 #
-# **What to look for.** Two outlines of the brain, the template's and the scan's own, side by side.
-# **What a bad one looks like:** the outlines cross, the brain is turned, or it ends in a plane.
+# **What to look for.** Two outlines, the template's brain and the scan's own brain, should run
+# close together. **A bad result:** the outlines cross, the brain is turned, or the brain is cut
+# off.
 
 # %%
 quality = quality_control.measure(prepared)
@@ -222,20 +228,21 @@ provenance.write_json(where.record(cohort), record)
 
 # %% [markdown]
 # ## Is one person on two sides of the split?
-# The split keeps all visits of a participant together. It cannot know that one person has two
-# names. Scans of one person resemble each other more than scans of two persons. The table lists
-# pairs in different parts whose distance is less than half of the usual distance to the nearest
-# neighbour.
+# The split keeps all visits of a participant together. However, the same person may be in the
+# cohort under two identifiers. Scans of one person resemble each other more than scans of two
+# persons. The table lists pairs of scans in different parts that are suspiciously similar. Their
+# distance is less than half of the usual distance to the nearest neighbour.
 #
-# **What to look for.** An empty table. **What a bad one looks like:** any row. Compare the scans.
+# **What to look for.** The table should be empty. **A bad result:** the table has a row. Then
+# compare the two scans.
 
 # %%
 leaks(prepared)
 
 # %% [markdown]
 # ## Summary
-# The next step pre-trains on Alzheimer's disease: [02_pretraining](02_pretraining.ipynb). Without
-# such a cohort continue with [03_fine_tuning](03_fine_tuning.ipynb) and
+# The next notebook pre-trains on Alzheimer's disease: [02_pretraining](02_pretraining.ipynb).
+# Without such a cohort, continue with [03_fine_tuning](03_fine_tuning.ipynb) and set
 # `initial_weights = "scratch"`.
 
 # %%

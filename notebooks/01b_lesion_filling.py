@@ -14,29 +14,32 @@
 # %% [markdown]
 # # 01b · Lesion filling
 #
-# **Question.** What do the same scans look like without their lesions? A network that is trained
-# on them, and still distinguishes patients from controls, has found more than lesions.
+# **Question.** What do the same scans look like without their lesions? A network can be trained on
+# these filled scans. If it still distinguishes patients from controls, it uses more than lesions.
 #
-# **Method.** Lesion voxels, and the rim up to 2 mm around them, are replaced by tissue that
-# resembles the normal-appearing white matter nearby. From 2 to 4 mm the filled tissue gives way to
-# the scan. A piece of white matter is moved into the lesion and levelled to its surroundings:
+# **Method.** Lesion voxels and a rim of 2 mm around them are replaced. The new tissue resembles the
+# normal-appearing white matter nearby. At a distance of 2 to 4 mm, old and new tissue are mixed. A
+# piece of white matter is copied into the lesion, and its brightness is adjusted (levelled) to the
+# surroundings:
 #
 # $$\text{new} = m + \frac{w\,(p - q) + (1 - w)\,(v - m)}{\sqrt{w^2 + (1 - w)^2}}$$
 #
 # | | |
 # |---|---|
-# | *v* | the scan; *m*: the mean of normal-appearing white matter around the voxel |
-# | *p* | the piece of white matter; *q*: the mean of white matter around it |
+# | *v* | the scan |
+# | *m* | the mean of normal-appearing white matter around the voxel |
+# | *p* | the piece of white matter |
+# | *q* | the mean of white matter around the piece |
 # | *w* | the weight of the mask: 1 in the lesion and up to 2 mm, 0 from 4 mm |
 #
-# The square root keeps the variance of the noise where old and new tissue are mixed. Levelling a
-# piece to its surroundings follows seamless cloning (Pérez et al. 2003,
-# doi:10.1145/882262.882269).
+# The square root keeps the variance of the noise where old and new tissue are mixed. Levelling
+# follows a method called seamless cloning (Pérez et al. 2003, doi:10.1145/882262.882269).
 #
-# **What the paper did.** After Valverde et al. 2014 (doi:10.1016/j.nicl.2014.08.016) each slice
-# got values from a normal distribution with the mean and half the standard deviation of its white
-# matter. The paper's code drew one number for each slice and gave it to all lesion voxels: a flat
-# patch that a network can learn in place of the lesion. `filling = "constant"` does the same.
+# **What the paper did.** The paper follows Valverde et al. 2014 (doi:10.1016/j.nicl.2014.08.016).
+# Lesion voxels get values from a normal distribution with the mean and half the standard deviation
+# of the slice's white matter. The paper's code drew one number for each slice and gave it to all
+# lesion voxels of the slice. This makes a flat patch, which a network can learn in place of the
+# lesion. `filling = "constant"` repeats this method.
 #
 # | | |
 # |---|---|
@@ -44,8 +47,8 @@
 # | writes | `lesion-filled/<filling>/<cohort>.h5` and, last, `.json` |
 # | takes | about 2 minutes for 147 embedded subjects on 2 cores |
 #
-# Where the cohort has no lesion masks, only the record is written, with the reason.
-# More: [docs/lesion-filling.md](../docs/lesion-filling.md).
+# If the cohort has no lesion masks, only the record (`.json`) is written. It gives the reason. The
+# page [docs/lesion-filling.md](../docs/lesion-filling.md) explains the method.
 
 # %%
 import nibabel as nib
@@ -72,7 +75,8 @@ print(f"{untouched.has_lesions.sum()} of {len(untouched.table)} scans have a les
 
 # %% [markdown]
 # ## One scan, step by step
-# The scan with the largest lesion volume, as it was prepared. The mask's outline is red.
+# The picture shows the prepared scan with the largest lesion volume. The outline of its lesion mask
+# is red.
 
 # %%
 volumes = untouched.lesion_volumes(untouched.rows("all"))  # mm3, NaN without a mask
@@ -84,8 +88,9 @@ figure, _ = figures.show_scan(scan, brain, lesions, synthetic=untouched.syntheti
 figure
 
 # %% [markdown]
-# **Normal-appearing white matter** is the source. It is white matter in the template, more than
-# 4 mm from any lesion, as bright as white matter is in this scan and in this region.
+# **Normal-appearing white matter** is the source of the new tissue. It is white matter in the
+# template, and more than 4 mm from any lesion. Its brightness is usual for white matter in this
+# scan and in this region.
 
 # %%
 voxel_size = nib.affines.voxel_sizes(untouched.affine)  # mm
@@ -95,7 +100,7 @@ print(f"white matter of the template: {template_white.sum():,} voxels")
 print(f"of these normal-appearing:    {normal.sum():,} voxels")
 
 # %% [markdown]
-# **The soft mask** is the weight *w* of the formula.
+# **The soft mask** shows the weight *w* of the formula.
 
 # %%
 weight = lesion_filling.soft(lesions, voxel_size, template_white)
@@ -104,7 +109,7 @@ print(f"replaced whole (w = 1):   {(weight == 1).sum():,} voxels")
 print(f"mixed (0 < w < 1):        {((weight > 0) & (weight < 1)).sum():,} voxels")
 
 # %% [markdown]
-# **The filled scan.** Noise and texture go on where the lesions were.
+# **The filled scan.** Noise and texture should continue where the lesions were.
 
 # %%
 noise = lesion_filling.fill(scan, weight, normal, how="noise", seed=seed, size=voxel_size)
@@ -112,7 +117,7 @@ figure, _ = figures.show_scan(noise, brain, lesions, synthetic=untouched.synthet
 figure
 
 # %% [markdown]
-# **What a bad one looks like.** The paper's fill: one grey value in all lesions of a slice, with a
+# **A bad result.** This is the paper's filling: all lesions of a slice have one grey value and a
 # hard edge.
 
 # %%
@@ -121,8 +126,9 @@ figure, _ = figures.show_scan(constant, brain, lesions, synthetic=untouched.synt
 figure
 
 # %% [markdown]
-# **By numbers.** In the filled voxels the mean should be that of normal-appearing white matter,
-# and the standard deviation, too. The paper's fill has too little of the latter.
+# **The same in numbers.** The filled voxels should have the same mean and the same standard
+# deviation as normal-appearing white matter. The standard deviation of the paper's filling is too
+# small.
 
 # %%
 if lesions.any():
@@ -133,9 +139,9 @@ print(f"white matter mean {scan[normal].mean():.2f}, standard deviation {scan[no
 
 # %% [markdown]
 # ## All scans
-# A fill that patients alone have could be learnt in place of the lesions. Therefore each control
-# is filled, too, at the sites of a patient's lesions in addition to its own. The scans are filled
-# before they are resampled and normalised.
+# If only patients had filled tissue, a network could learn the filling in place of the lesions.
+# Therefore each control is also filled: at its own lesions and at the sites of a patient's lesions.
+# The scans are filled before they are resampled and normalised.
 
 # %%
 filled, reason = filled_cohort.write(where, cohort, filling, run, seed=seed, jobs=jobs)
@@ -145,7 +151,7 @@ else:
     print(f"{len(filled.table)} scans filled")
 
 # %% [markdown]
-# The same scan as above, now with the cohort's fill.
+# The picture shows the same scan as above, as it was filled with the cohort.
 
 # %%
 if filled is not None:
@@ -155,12 +161,12 @@ figure if filled is not None else print(f"left out: {reason}")
 
 # %% [markdown]
 # ## What to look for
-# The share of the brain's voxels that differ from the untouched scan should be alike in patients
-# and controls. If patients alone have changed, the fill itself gives the diagnosis away.
+# The share of the brain's voxels that differ from the untouched scan should be similar in patients
+# and controls. If only patients have changed, the filling itself reveals the diagnosis.
 #
-# In the picture nothing should mark where the lesions were: no flat patch, no bright rim, no edge.
-# A bright rim means that the lesion mask is too small; a dark spot means that fluid was taken for
-# white matter.
+# In the picture, nothing should mark where the lesions were: no flat patch, no bright rim, no edge.
+# A bright rim means that the lesion mask is too small. A dark spot means that fluid was mistaken
+# for white matter.
 
 # %%
 if filled is not None:
@@ -168,5 +174,5 @@ if filled is not None:
 
 # %% [markdown]
 # ## Summary
-# [03_fine_tuning](03_fine_tuning.ipynb) trains on these scans when its parameter `filling` has the
-# same value; the results are compared in [04_evaluation](04_evaluation.ipynb).
+# [03_fine_tuning](03_fine_tuning.ipynb) trains on these scans if its parameter `filling` has the
+# same value as here. [04_evaluation](04_evaluation.ipynb) compares the results.

@@ -14,8 +14,9 @@
 # %% [markdown]
 # # 02 · Pre-training
 #
-# Can a network learn from T1 scans what distinguishes Alzheimer's disease from controls? Its
-# weights are where 03 can start. One run trains one trial.
+# **Question.** Can a network learn from T1-weighted scans to distinguish Alzheimer's disease from
+# controls? Notebook 03 can use its weights as initial weights. One run of this notebook trains one
+# trial.
 #
 # | | |
 # |---|---|
@@ -24,9 +25,9 @@
 # | | `subjects.tsv` (the scans that it has seen) and, last, `provenance.json` |
 # | takes | about 4 minutes on one core in the demo (width 16, 160 scans) |
 #
-# Protocol: Eitel et al. 2019,
-# [doi:10.1016/j.nicl.2019.102003](https://doi.org/10.1016/j.nicl.2019.102003).
-# The paper uses Adam at 1e-3, batches of 8, at most 45 epochs and 10 trials.
+# The protocol follows Eitel et al. 2019
+# ([doi:10.1016/j.nicl.2019.102003](https://doi.org/10.1016/j.nicl.2019.102003)). The paper uses the
+# optimiser Adam with a learning rate of 0.001, batches of 8 scans, at most 45 epochs and 10 trials.
 
 # %%
 import matplotlib.pyplot as plt
@@ -65,13 +66,14 @@ by_part = prepared.table.groupby(["part", "group"])["participant_id"]
 by_part.agg(scans="size", subjects="nunique")
 
 # %% [markdown]
-# All visits of a subject lie in one part of the split. A subject in two parts would be recognised,
-# and the validation accuracy would be too high.
+# All visits of a subject are in one part of the split. If a subject were in two parts, the network
+# could recognise the subject, and the validation accuracy would be too high.
 #
 # ## The network
-# Four convolutions of 3×3×3 voxels, three max poolings of 3×3×3, one dense layer. The activation is
-# $\mathrm{ELU}(z) = z$ for $z > 0$, else $e^z - 1$ (Clevert et al. 2016,
-# [arXiv:1511.07289](https://arxiv.org/abs/1511.07289)). The output is one logit $f(x)$ a scan.
+# The network has four convolutions of 3×3×3 voxels, three max poolings of 3×3×3 voxels, and one
+# dense layer. The activation is $\mathrm{ELU}(z) = z$ for $z > 0$, else $e^z - 1$ (Clevert et al.
+# 2016, [arXiv:1511.07289](https://arxiv.org/abs/1511.07289)). The output is one logit $f(x)$ for
+# each scan. The width is the number of filters of each convolution.
 
 # %%
 model = network.build(width, dropout=dropout, fast=True)
@@ -79,8 +81,9 @@ print(f"{model.count_params()} weights; width 64 has 333,889, as in the paper")
 
 # %% [markdown]
 # ## One scan by hand
-# The first scan of the training part passes through the layers. Each pooling divides the edge by
-# three, so that 96×114×96 voxels end as a few numbers a filter.
+# The first scan of the training part passes through the layers. Each pooling divides the number of
+# voxels along each axis by about three. From 96×114×96 voxels, a few numbers remain for each
+# filter.
 
 # %%
 row = prepared.rows("training")[0]
@@ -101,7 +104,7 @@ axes.set_axis_off()
 # %% [markdown]
 # The probability of the patient class is $p = 1 / (1 + e^{-f(x)})$. With the label $y$ (1 patient,
 # 0 control) the loss is the cross-entropy $-y \log p - (1 - y) \log(1 - p)$. A network that has
-# learnt nothing says $p \approx 0.5$, a loss of $\log 2 = 0.693$.
+# learnt nothing gives $p \approx 0.5$, and its loss is $\log 2 = 0.693$.
 
 # %%
 label = prepared.table["label"][row]
@@ -111,10 +114,11 @@ print(f"label {label}, p = {probability:.3f}, loss {loss:.3f} before training")
 
 # %% [markdown]
 # ## Training
-# Adam (Kingma & Ba 2015, [arXiv:1412.6980](https://arxiv.org/abs/1412.6980)) lowers the mean loss
-# of a batch plus $0.01 \sum w^2$ over the third and fourth convolution. Its rate is
-# $\mathrm{learning\_rate} / (1 + \mathrm{decay} \cdot \mathrm{step})$. The validation part decides
-# when training stops and which epoch's weights remain. The holdout is not read.
+# Adam (Kingma & Ba 2015, [arXiv:1412.6980](https://arxiv.org/abs/1412.6980)) minimises the mean
+# loss of a batch plus a weight penalty. The penalty is $0.01 \sum w^2$ over the third and fourth
+# convolution. The learning rate is $\mathrm{learning\_rate} / (1 + \mathrm{decay} \cdot
+# \mathrm{step})$. The validation part decides when training stops and which epoch's weights are
+# kept. The holdout is not read.
 
 # %%
 settings = training.Settings(
@@ -130,8 +134,8 @@ history = training.fit(model, prepared, settings)
 history.tail()
 
 # %% [markdown]
-# The scans that the network has seen travel with its weights. 03 refuses weights that have seen a
-# scan of its own holdout or validation part.
+# The list of scans that the network has seen is stored with its weights. Notebook 03 rejects
+# weights if this list contains a scan of its own holdout or validation part.
 
 # %%
 seen = seen_scans.of_cohort(prepared)
@@ -147,12 +151,13 @@ figure
 # %% [markdown]
 # ## What to look for, and what a bad training looks like
 # - Both losses fall, and the validation accuracy rises above 0.5.
-# - A training loss that falls while the validation loss rises is over-fitting. The weights of the
-#   best epoch remain, so that a late rise does no harm.
-# - A loss that stays at 0.69 means that nothing was learnt: more epochs or another learning rate.
-# - A validation accuracy near 1 in the first epochs is suspicious: a subject in two parts, or a
-#   scanner that only one group has ([01_data_preparation](01_data_preparation.ipynb), confounds).
-# - High validation accuracy does not prove a benefit for 03: compare with training from scratch.
+# - If the training loss falls while the validation loss rises, the network over-fits. The weights
+#   of the best epoch are kept, so a late rise does no harm.
+# - If the loss stays at 0.69, nothing was learnt. Try more epochs or another learning rate.
+# - A validation accuracy near 1 in the first epochs is suspicious. A subject may be in two parts,
+#   or only one group may have a certain scanner ([01_data_preparation](01_data_preparation.ipynb),
+#   confounds).
+# - A high validation accuracy does not prove a benefit for 03. Compare with training from scratch.
 
 # %%
 accuracy = record["val_accuracy"]
@@ -160,4 +165,4 @@ print(f"trial {trial}: weights of epoch {record['best_epoch']}")
 print(f"validation accuracy {accuracy:.3f}, loss {record['val_loss']:.3f}")
 
 # %% [markdown]
-# These weights are the start of [03_fine_tuning](03_fine_tuning.ipynb).
+# [03_fine_tuning](03_fine_tuning.ipynb) can use these weights as initial weights.

@@ -14,8 +14,9 @@
 # %% [markdown]
 # # 03 · Fine-tuning
 #
-# Can the network distinguish multiple sclerosis from controls on FLAIR scans, and does it help to
-# start from the weights of 02? One run trains one trial of one variant. All layers are trained.
+# **Question.** Can the network distinguish multiple sclerosis from controls on FLAIR scans? Does it
+# help to start from the weights of 02? One run of this notebook trains one trial of one variant.
+# All layers are trained.
 #
 # | | |
 # |---|---|
@@ -25,9 +26,10 @@
 # | | `subjects.tsv` and, last, `provenance.json` |
 # | takes | about 4 minutes on one core in the demo (width 16, 105 training scans) |
 #
-# Protocol: Eitel et al. 2019,
-# [doi:10.1016/j.nicl.2019.102003](https://doi.org/10.1016/j.nicl.2019.102003).
-# The paper uses Adam at 5e-4 / (1 + 2e-3 step), batches of 4, at most 200 epochs and 10 trials.
+# The protocol follows Eitel et al. 2019
+# ([doi:10.1016/j.nicl.2019.102003](https://doi.org/10.1016/j.nicl.2019.102003)). The paper uses the
+# optimiser Adam with a learning rate of 0.0005 / (1 + 0.002 step). It uses batches of 4 scans, at
+# most 200 epochs and 10 trials.
 
 # %%
 import matplotlib.pyplot as plt
@@ -73,9 +75,9 @@ by_part.agg(scans="size", subjects="nunique")
 
 # %% [markdown]
 # ## Initial weights
-# Weights of an earlier training must have the same width and normalisation. They must not have
-# seen a scan by which this network is selected or tested: the list beside the weights is compared
-# with the holdout and the validation part, by subject and by the hash of the file.
+# Weights of an earlier training must have the same width and normalisation. The earlier training
+# must not have used a scan of this network's holdout or validation part. To check this, the list of
+# scans stored with the weights is compared with both parts, by subject and by the hash of the file.
 
 # %%
 model = network.build(width, dropout=dropout, fast=True)
@@ -87,8 +89,8 @@ print(seen_scans.check_initial_weights(weights, prepared))
 
 # %% [markdown]
 # ## One scan by hand
-# Augmentation shows the network other versions of each scan: flipped left-right with probability
-# 0.5, shifted along x by a whole number of voxels between -2 and 2.
+# Augmentation shows the network other versions of each scan. A scan is flipped left-right with
+# probability 0.5. It is also shifted along x by a whole number of voxels between -2 and 2.
 
 # %%
 row = prepared.rows("training")[0]
@@ -114,14 +116,15 @@ print(f"logit {logit_before:.3f}, p = {probability_before:.3f}")
 
 # %% [markdown]
 # ## Training
-# The validation part decides when training stops and which epoch's weights remain. The holdout is
+# The validation part decides when training stops and which epoch's weights are kept. The holdout is
 # not read.
 #
-# With `counterfactual_pairs` each batch has a patient $x$, the same scan with its lesions filled
-# $\tilde x$, another patient and a control. The loss adds $\log(1 + e^{f(\tilde x) - f(x)})$: a
-# scan must look more like a patient than its filled version (Burges et al. 2005,
-# [doi:10.1145/1102351.1102363](https://doi.org/10.1145/1102351.1102363)). Its batches have four
-# scans whatever `batch_size` says.
+# The option `counterfactual_pairs` is called training in pairs. Each batch then has four scans: a
+# patient's scan $x$, the same scan with its lesions filled $\tilde x$, another patient and a
+# control. The term $\log(1 + e^{f(\tilde x) - f(x)})$ is added to the loss. It is small if a scan
+# has a higher logit than its filled version (Burges et al. 2005,
+# [doi:10.1145/1102351.1102363](https://doi.org/10.1145/1102351.1102363)). The parameter
+# `batch_size` is ignored.
 
 # %%
 filled = None
@@ -161,12 +164,12 @@ figure
 # %% [markdown]
 # ## What to look for, and what a bad training looks like
 # - Both losses fall. The validation accuracy ends above the share of the larger group.
-# - A training loss that falls while the validation loss rises is over-fitting. The weights of the
-#   best epoch remain.
-# - The validation part is small: one scan changes its accuracy by several per cent. Compare trials
-#   and variants on the holdout and on further subjects (04), not here.
-# - With permuted labels (`permuted`) the validation accuracy stays near 0.5. A higher one means
-#   that subjects lie in two parts of the split.
+# - If the training loss falls while the validation loss rises, the network over-fits. The weights
+#   of the best epoch are kept.
+# - The validation part is small, so one scan changes the accuracy by several per cent. Compare
+#   trials and variants on the holdout and on further subjects (04), not here.
+# - With permuted labels (`permuted`), the validation accuracy should stay near 0.5. A higher
+#   accuracy suggests that subjects are in two parts of the split.
 
 # %%
 logit_after = training.predict(model, prepared, [row])[0]
@@ -175,5 +178,5 @@ print(f"{variant}, trial {trial}: weights of epoch {record['best_epoch']}")
 print(f"validation accuracy {record['val_accuracy']:.3f}, loss {record['val_loss']:.3f}")
 
 # %% [markdown]
-# When all trials are there: [04_evaluation](04_evaluation.ipynb) and
+# When all trials are trained, continue with [04_evaluation](04_evaluation.ipynb) and
 # [05_lrp_heatmaps](05_lrp_heatmaps.ipynb).
