@@ -14,8 +14,8 @@
 # %% [markdown]
 # # 04 · Evaluation
 #
-# Do the networks distinguish patients from controls on scans that no training has seen? Are they
-# better than lesion volume alone? Do their scores depend on the lesions?
+# **Question.** Do the networks distinguish patients from controls on scans that were not used for
+# training? Are they better than lesion volume alone? Do their scores depend on the lesions?
 #
 # | | |
 # |---|---|
@@ -24,9 +24,10 @@
 # | writes | `<results>/evaluation/`: tables (TSV) and, last, `provenance.json` |
 # | takes | about 8 minutes on one core, most of it for the further subjects |
 #
-# The holdout has 23 subjects. A 95 % CI of balanced accuracy is then wider than most differences:
-# read the intervals, not the means. The validation part selects, the holdout only reports.
-# Methods and sources: [docs/evaluation.md](../docs/evaluation.md).
+# The holdout has only 23 subjects. A 95 % CI of balanced accuracy is then wider than most
+# differences. Read the intervals, not the means alone. All selections are made on the validation
+# part, and none on the holdout. The page [docs/evaluation.md](../docs/evaluation.md) explains the
+# methods, and the [glossary](../docs/glossary.md) explains the terms.
 
 # %%
 import matplotlib.pyplot as plt
@@ -67,7 +68,7 @@ for variant in variants:
     ]
 
 # %% [markdown]
-# A variant that was trained on scans with their lesions filled is tested on such scans.
+# If a variant was trained on scans with their lesions filled, it is tested on filled scans.
 
 # %%
 filled = filled_cohort.arrays(where, cohort, trained)
@@ -77,8 +78,9 @@ for variant, filled_scans in filled.items():
 # %% [markdown]
 # ## One subject by hand
 # A network gives one logit $f(x)$ for a scan $x$. Its score is the probability of the patient
-# class, $\sigma(f(x)) = 1 / (1 + e^{-f(x)})$. A score above 0.5 means patient. Here is the first
-# patient of the reported part, seen by the first trial of the first variant.
+# class, $\sigma(f(x)) = 1 / (1 + e^{-f(x)})$. A score above 0.5 means patient. The next cell shows
+# the first patient of the part that is reported (`split_part`). The network is the first trial of
+# the first variant.
 
 # %%
 patients_first = prepared.table.iloc[rows].sort_values("label", ascending=False, kind="stable")
@@ -91,7 +93,8 @@ print(f"logit {logit:.3f}, score {network.probability(logit):.3f}")
 
 # %% [markdown]
 # ## Baselines
-# Each baseline is a classifier that sees less than the network:
+# Each baseline is a classifier that sees less than the network. SVM means support vector machine,
+# and C is its regularisation parameter.
 #
 # | baseline | sees | classifier |
 # |---|---|---|
@@ -101,9 +104,10 @@ print(f"logit {logit:.3f}, score {network.probability(logit):.3f}")
 # | age, sex, site | covariates | logistic regression |
 # | features + SVM | the network's last convolution | linear SVM |
 #
-# Lesion load is mandatory: it reaches the paper's network on the paper's holdout. All baselines are
-# fitted on the training and validation part, and an inner cross-validation selects their
-# parameters there. What to look for: a selected C inside the range that was tried.
+# Lesion load is the most important baseline: in the paper, its balanced accuracy is slightly above
+# the network's. All baselines are fitted on the training and validation part. An inner
+# cross-validation on these parts selects their parameters. **What to look for:** the selected C
+# should lie inside the range that was tried, not at its end.
 
 # %%
 features = prediction.features(prepared, prepared.rows("all"), trained, filled)
@@ -112,7 +116,8 @@ fitted.chosen
 
 # %% [markdown]
 # ## Predictions
-# Scores of each trial, with its best weights by validation, and of the baselines.
+# The table has the scores of the baselines and of each trial. A trial uses the weights that were
+# best on the validation part.
 
 # %%
 network_predictions = prediction.predict(prepared, rows, trained, features)
@@ -125,15 +130,15 @@ predictions.head()
 # %% [markdown]
 # ## Results
 # Balanced accuracy is the mean of sensitivity and specificity. AUC is the probability that a
-# patient's score is above a control's, with ties counting half:
+# patient's score is above a control's. Ties count half:
 #
 # $$\mathrm{AUC} = \frac{1}{n_1 n_0} \sum_{i \in \text{patients}} \sum_{j \in \text{controls}}
 # [s_i > s_j] + \tfrac{1}{2} [s_i = s_j]$$
 #
 # Each number is a mean over trials. The range over trials shows how much the seed matters. The
-# 95 % CI over subjects shows how much the sample matters. **What to look for:** an interval of AUC
-# above 0.5, and a narrow range over trials. **A bad one:** the range over trials includes 0.5. The
-# result then depends on the seed of the training.
+# 95 % CI over subjects shows how much the sample matters. **What to look for:** the interval of the
+# AUC lies above 0.5, and the range over trials is narrow. **A bad result:** the range over trials
+# includes 0.5. The result then depends on the seed of the training.
 
 # %%
 scores = statistics.score_table(predictions, seed=seed)
@@ -148,8 +153,8 @@ figure
 # %% [markdown]
 # ## Further subjects
 # A simulated cohort can have more subjects than the paper had. The same networks and baselines are
-# tested on them; nothing is fitted again. Intervals become narrower by the square root of the
-# number of subjects.
+# tested on these further subjects. Nothing is fitted again. The width of an interval falls with the
+# square root of the number of subjects.
 
 # %%
 further, reason = prediction.further(where, prepared, cohort, n_further_subjects)
@@ -167,16 +172,17 @@ if further is not None:
 
 # %% [markdown]
 # ## Comparison
-# Each variant is now one classifier: a subject's score is the mean over trials. Two classifiers are
-# compared on the same subjects by the paired test of DeLong et al. (1988,
+# Each variant now counts as one classifier: the score of a subject is the mean over trials. Two
+# classifiers are compared on the same subjects by the paired test of DeLong et al. (1988,
 # [doi:10.2307/2531595](https://doi.org/10.2307/2531595)):
 #
 # $$z = \frac{\mathrm{AUC}_1 - \mathrm{AUC}_2}
 # {\sqrt{\mathrm{var}_1 + \mathrm{var}_2 - 2\,\mathrm{cov}_{12}}}$$
 #
-# **What to look for:** an interval of the difference to lesion load above 0. **A bad one:** it
-# includes 0, so that lesion volume alone may explain the result. The p values are not corrected for
-# the number of comparisons.
+# Here var and cov are the variances and the covariance of both AUCs. **What to look for:** the
+# interval of the difference (network minus lesion load) lies above 0. **A bad result:** the
+# interval includes 0. Lesion volume alone may then explain the result. The p values are not
+# corrected for the number of comparisons.
 
 # %%
 sets = {split_part: predictions, "further": predictions_further}
@@ -187,10 +193,12 @@ figure
 
 # %% [markdown]
 # ## Calibration
-# Of subjects with a score near 0.8, 80 % should be patients. The Brier score, the mean of
-# $(s_i - y_i)^2$, measures this together with the discrimination (Brier 1950). **What to look
-# for:** points on the diagonal. **A bad one:** a flat curve; the network is then overconfident.
-# The score of an SVM is not a probability, so its curve need not lie on the diagonal.
+# A score is calibrated if, for instance, 80 % of the subjects with a score near 0.8 are patients.
+# The Brier score is the mean of $(s_i - y_i)^2$, with the score $s_i$ and the label $y_i$. It
+# measures calibration together with discrimination (Brier 1950). **What to look for:** the points
+# lie on the diagonal. **A bad result:** the curve is flatter than the diagonal. The network is then
+# overconfident. The score of an SVM is not a probability, so its curve need not lie on the
+# diagonal.
 
 # %%
 calibrations = [comparison.calibration(table).assign(part=name) for name, table in sets.items()]
@@ -200,10 +208,11 @@ figure
 
 # %% [markdown]
 # ## Lesion filling as a counterfactual
-# Does a network still distinguish patients from controls when the lesions are gone? All lesions are
-# filled with white matter as it looks nearby. As a control, normal-appearing white matter is filled
-# at sham sites, which are mirrored lesions, in both groups. The further subjects are used, or the
-# reported part where there are none. Variants that were trained on filled scans are left out.
+# Does a network still distinguish patients from controls if the lesions are removed? All lesions
+# are replaced by tissue that resembles the white matter nearby. As a control condition (sham
+# filling), normal-appearing white matter is replaced in both groups. The sham sites are mirrored
+# lesions. The further subjects are used. If there are none, the reported part is used. Variants
+# that were trained on filled scans are left out.
 
 # %%
 if further is None:
@@ -225,8 +234,8 @@ if reason_no_filling:
     print(f"lesions filled: left out, because {reason_no_filling}")
 
 # %% [markdown]
-# One scan by hand: the slice with most lesion voxels, as it is, with its lesions filled, and with
-# sham sites filled.
+# The picture shows the slice of one scan with most lesion voxels: as it is, with its lesions
+# filled, and with sham sites filled.
 
 # %%
 example = tested.first_with_lesions()
@@ -247,8 +256,9 @@ figure
 
 # %% [markdown]
 # **What to look for:** filling lowers the patients' logits and the AUC, and sham filling changes
-# neither. **A bad one:** filling changes nothing, because the score then depends on something else.
-# Or sham filling changes as much, because the network then reacts to the filling itself.
+# neither. **A bad result:** filling changes nothing. The score then depends on something else than
+# lesions. **Another bad result:** sham filling changes the logits as much as filling. The network
+# then reacts to the filling itself.
 
 # %%
 refilled = counterfactuals.table(counterfactual_predictions)
@@ -262,14 +272,15 @@ refilled.round(3)
 
 # %% [markdown]
 # ## Cross-validation of the baselines
-# Over all subjects, with the selection inside each fold. Training parts of different folds overlap,
-# so that the standard error is corrected (Nadeau and Bengio 2003,
-# [doi:10.1023/A:1024068626366](https://doi.org/10.1023/A:1024068626366)):
+# The baselines are cross-validated on all subjects. Their parameters are selected inside each fold.
+# The training parts of different folds overlap, so the standard error is corrected (Nadeau and
+# Bengio 2003, [doi:10.1023/A:1024068626366](https://doi.org/10.1023/A:1024068626366)):
 #
 # $$\mathrm{SE}^2 = \left(\frac{1}{k} + \frac{n_\text{test}}{n_\text{train}}\right) s^2$$
 #
-# **What to look for:** an AUC near that on the holdout. **A bad one:** the AUC on the holdout lies
-# outside the interval, so that the holdout is easier or harder than the cohort. `make cv`
+# Here $k$ is the number of folds in all repeats, and $s^2$ is the variance over folds. **What to
+# look for:** the AUC is near the AUC on the holdout. **A bad result:** the AUC on the holdout lies
+# outside the interval. The holdout is then easier or harder than the cohort. The command `make cv`
 # cross-validates the networks.
 
 # %%
@@ -300,7 +311,7 @@ prediction.save(where, tables, run, cohort, trained, filled)
 
 # %% [markdown]
 # ## Summary
-# Where the networks look: [05_lrp_heatmaps](05_lrp_heatmaps.ipynb).
+# The next notebook shows which voxels the networks use: [05_lrp_heatmaps](05_lrp_heatmaps.ipynb).
 
 # %%
 scores

@@ -14,13 +14,13 @@
 # %% [markdown]
 # # 05 · LRP heatmaps
 #
-# **Question.** Which voxels of a scan made the network's logit what it is, and how much did each
-# add?
+# **Question.** How much did each voxel of a scan contribute to the network's logit?
 #
 # **Method.** Layer-wise relevance propagation (LRP; Bach et al. 2015,
-# doi:10.1371/journal.pone.0130140) hands the logit back through the network, layer by layer, to
-# the voxels. Positive relevance speaks for multiple sclerosis, negative relevance against it.
-# **Research software: not for clinical use.**
+# doi:10.1371/journal.pone.0130140) distributes the logit over the voxels. It starts at the output
+# and goes back through the network, layer by layer. Positive relevance speaks for multiple
+# sclerosis, negative relevance speaks against it. **This is research software. It is not for
+# clinical use.**
 #
 # | | |
 # |---|---|
@@ -28,9 +28,9 @@
 # | writes | `heatmaps/<variant>/`: maps in each scan's own space with sidecars (BIDS), tables |
 # | takes | about 1 minute for 23 scans and 2 trials at width 16 |
 #
-# First one scan is explained by hand, step by step. Then all scans are explained by all trials,
-# and the maps are written. Rules and their formulas: [docs/lrp.md](../docs/lrp.md). How to read a
-# map: [docs/reading-a-heatmap.md](../docs/reading-a-heatmap.md).
+# First, one scan is explained step by step. Then all scans are explained for all trials, and the
+# maps are written. The page [docs/lrp.md](../docs/lrp.md) lists the rules and their formulas. The
+# page [docs/reading-a-heatmap.md](../docs/reading-a-heatmap.md) says how to read a map.
 
 # %%
 import tempfile
@@ -71,20 +71,23 @@ print(f"{len(rows)} scans, {len(weights_files)} trial(s)")
 
 # %% [markdown]
 # ## One scan, step by step
-# The first patient of the part, and the network of the first trial.
+# The example is the first patient of the chosen part (`split_part`) and the network of the first
+# trial.
 #
 # ### 1. The logit
-# The network ends in one number, the logit $f(x)$; its sigmoid is the probability of multiple
-# sclerosis. LRP explains the logit. With the rule [epsilon](../docs/lrp.md), a unit $j$ of a layer
-# receives from the units $k$ of the next one
+# The output of the network is one number, the logit $f(x)$. The sigmoid of the logit is the
+# probability of multiple sclerosis. LRP explains the logit. With the rule
+# [epsilon](../docs/lrp.md), the units $k$ of the next layer give to a unit $j$ the relevance
 #
 # $$R_j = \sum_k \frac{a_j w_{jk}}{z_k + \epsilon\,\mathrm{sign}(z_k)}\,R_k,
 # \qquad z_k = \sum_j a_j w_{jk} + b_k,$$
 #
-# where $a_j$ is the unit's activation, $w_{jk}$ a weight and $b_k$ a bias. It begins with $R =
-# f(x)$ at the output.
+# where $a_j$ is the activation of unit $j$, $w_{jk}$ is a weight and $b_k$ is a bias. The
+# stabiliser $\epsilon$ is a small number that avoids division by 0. LRP begins at the output with
+# $R = f(x)$.
 #
-# `lrp.explain` takes a network, scans of shape (number, X, Y, Z, 1) and a rule or another method.
+# The arguments of `lrp.explain` are a network, scans of shape (number, X, Y, Z, 1), and a rule or
+# another method.
 
 # %%
 labels = prepared.table["label"].iloc[rows]
@@ -114,9 +117,9 @@ print(f"probability of multiple sclerosis: {network.probability(logit):.3f}")
 
 # %% [markdown]
 # ### 2. The map
-# One value for each voxel, in logits. Look for values that are large in a few places: a map that
-# is even over the brain explains nothing. Outside the brain the scan is 0, and by the epsilon rule
-# a voxel of value 0 has no relevance.
+# The map has one value for each voxel, in logits. **What to look for:** values are large in a few
+# places. A map that is equal everywhere in the brain explains nothing. Outside the brain the scan
+# is 0. By the epsilon rule, a voxel of value 0 has no relevance.
 
 # %%
 relevance = explanation.relevance[0, ..., 0]
@@ -130,28 +133,30 @@ print(f"share of the map's magnitude outside the brain: {outside:.1%}")
 
 # %% [markdown]
 # ### 3. The audit
-# Each layer hands relevance on (`passed`); biases and the stabiliser $\epsilon$ absorb the rest.
-# In each row `arriving` = `passed` + `bias` + `stabiliser`, and `arriving` is what the layer
-# before it in the table passed. A bad audit: a layer that absorbs most of what arrives. The map
-# then explains little of the logit.
+# The audit is a table with one row for each layer. Each layer passes on relevance (`passed`).
+# Biases and the stabiliser $\epsilon$ absorb the rest. In each row, the parts add up:
+# `arriving` = `passed` + `bias` + `stabiliser`. `arriving` equals `passed` of the row above.
+# **A bad result:** a layer absorbs most
+# of the arriving relevance. The map then explains little of the logit.
 
 # %%
 explanation.audit.drop(columns="volume").round(4)
 
 # %% [markdown]
 # ### 4. Conservation
-# The sum of the map divided by the logit, $\sum_j R_j / f(x)$. It is 1 where nothing is absorbed.
-# Values far from 1, or below 0, say that the map accounts for another number than the logit. Near
-# a logit of 0 the network is undecided, and the share cannot be told.
+# The next cell computes the sum of the map divided by the logit, $\sum_j R_j / f(x)$. This ratio is
+# 1 if nothing is absorbed. If the ratio is far from 1, or below 0, the sum of the map is not close
+# to the logit. Near a logit of 0 the network is undecided, and the ratio has no meaning (`NaN`).
 
 # %%
 print(explanation)
 
 # %% [markdown]
 # ### 5. The picture
-# Red speaks for multiple sclerosis, blue against it; the outline of the lesion mask is green,
-# where the cohort has one. The left of the picture is the left of the brain. Look for relevance at
-# lesions. A bad map follows the edge of the brain, or the planes between slices.
+# Red speaks for multiple sclerosis, blue speaks against it. If the cohort has lesion masks, their
+# outline is green. The left of the picture is the left of the brain. **What to look for:**
+# relevance lies in lesions. **A bad result:** relevance follows the edge of the brain, or forms
+# stripes along the slices.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -161,8 +166,8 @@ figure
 
 # %% [markdown]
 # ### 6. Slice by slice
-# In JupyterLab click into a slice to move through the map. A run without a person shows a static
-# picture.
+# In JupyterLab, click into a slice to move through the map. If the notebook runs without
+# JupyterLab, it shows a static picture.
 
 # %%
 figures.view_heatmap(
@@ -174,9 +179,9 @@ figures.view_heatmap(
 
 # %% [markdown]
 # ## The cohort
-# The same for all scans of the part and all trials. A heatmap is the mean over trials; their
-# voxel-wise standard deviation is written as a second map. `relevance` is the sum of a map,
-# `conserved` the share of the logit (`NaN`: cannot be told).
+# Now all scans of the part are explained for all trials. A heatmap is the mean over trials. The
+# standard deviation over trials at each voxel is written as a second map. In the table, `relevance`
+# is the sum of a map. `conserved` is this sum divided by the logit (`NaN` near a logit of 0).
 
 # %%
 folder.cleanup()
@@ -190,10 +195,11 @@ table.drop(columns=["path", "own_path", "sha256"])
 
 # %% [markdown]
 # ## Can a map be trusted?
-# Four warnings for each map ([docs](../docs/reading-a-heatmap.md)): how far its sum is from the
-# logit, how far the scan is from those of the training, how much relevance lies outside the brain,
-# and whether the trials agree. The limits come from the validation part: few scans like those
-# exceed them. A map without a warning may still be wrong. `NaN`: cannot be told.
+# Each map has four warnings ([docs](../docs/reading-a-heatmap.md)). They say whether the sum of the
+# map is far from the logit, whether the scan differs from the training scans, whether much
+# relevance lies outside the brain, and whether the trials disagree. The limits are computed from
+# the validation part. Few scans like these are expected beyond a limit. A map without a warning may
+# still be wrong. `NaN` means that a value is missing.
 
 # %%
 warnings = heatmaps.read_trust(derivative)
@@ -206,8 +212,8 @@ raised if len(raised) else print("no map has a warning")
 
 # %% [markdown]
 # ## Audit of all maps
-# How much of the logits each layer passes on. A bad audit: a bar that is much shorter than the one
-# before it.
+# The figure shows how much of the logits each layer passes on. **A bad result:** a bar is much
+# shorter than the bar before it. This layer absorbs much relevance.
 
 # %%
 audit = heatmaps.read_audit(derivative)
@@ -216,7 +222,8 @@ figure
 
 # %% [markdown]
 # ## The surest scan
-# The scan with the highest probability of multiple sclerosis, by the mean map of all trials.
+# The picture shows the scan with the highest probability of multiple sclerosis. The map is the mean
+# over all trials.
 
 # %%
 surest = heatmaps.read(derivative).sort_values("probability").iloc[-1]
@@ -226,8 +233,8 @@ figure
 
 # %% [markdown]
 # ## Summary
-# `conserved` should lie near 1 for all scans. All figures of the paper stand in
-# [08_figures](08_figures.ipynb).
+# `conserved` should lie near 1 for all scans. [08_figures](08_figures.ipynb) draws all figures of
+# the paper.
 
 # %%
 table[["relevance", "conserved"]].describe().loc[["min", "mean", "max"]]

@@ -14,9 +14,10 @@
 # %% [markdown]
 # # 06 · Relevance by region
 #
-# In which grey-matter areas, white-matter tracts and McDonald zones does relevance lie? Do patients
-# differ from controls there? Does relevance follow the lesions there?
-# **Research software: not for clinical use.**
+# **Question.** In which grey-matter areas, white-matter tracts and McDonald zones does relevance
+# lie? Do patients differ from controls in these regions? Do regions with many lesions have much
+# relevance? McDonald zones are the regions in which the diagnostic criteria of MS look for lesions.
+# **This is research software. It is not for clinical use.**
 #
 # | | |
 # |---|---|
@@ -61,7 +62,7 @@ table = heatmaps.read(explained)
 # | tracts | 22 tracts | JHU ICBM-DTI-81, Mori et al. 2008, doi:10.1016/j.neuroimage.2007.12.035 |
 # | zones | McDonald zones | Thompson et al. 2018, doi:10.1016/S1474-4422(17)30470-2 |
 #
-# An atlas that is not here is left out, with the reason.
+# If an atlas is not installed, it is left out, and the notebook gives the reason.
 
 # %%
 regions = regional_relevance.read(jhu or None)
@@ -73,15 +74,16 @@ by_atlas.agg(regions="size", voxels="sum")
 
 # %% [markdown]
 # ## One scan by hand
-# Relevance $R_v$ is a number a voxel $v$. For a region $S$ there are three measures:
+# Each voxel $v$ has a relevance $R_v$. For a region $S$ there are three measures:
 #
 # - sum: $\sum_{v \in S} R_v$ (logit), which grows with the region's volume;
 # - density: the sum divided by the number of voxels $|S|$;
-# - share: the sum divided by that of the whole map.
+# - share: the sum divided by the sum of the whole map.
 #
-# Positive relevance ($\max(R_v, 0)$, evidence for a patient), negative relevance and net relevance,
-# their sum, are reported apart. The paper's "positive relevance" is net relevance. Here is the sum
-# of positive relevance in the first heatmap, computed by hand and by the package.
+# Positive relevance, $\max(R_v, 0)$, speaks for a patient. Negative relevance speaks against it.
+# Net relevance is the sum of both. The three are reported separately. What the paper calls
+# "positive relevance" is net relevance. The next cell computes the sum of positive relevance in the
+# first heatmap, by hand and by the package.
 
 # %%
 heatmap = images.to_grid(images.load(table["path"].iloc[0]))
@@ -95,11 +97,12 @@ print(f"by hand {by_hand:.4f}, by the package {by_package:.4f} (logit)")
 
 # %% [markdown]
 # ## All scans and regions
-# - Patients against controls: labels are permuted. The family-wise p of a region is the share of
-#   permutations whose largest $|t|$ over all regions of the atlas reaches the region's own
-#   (Westfall & Young 1993). `p_fdr` is Benjamini-Hochberg's.
-# - Random regions: is a region denser than compact random regions of equal volume?
-# - Correlations: Spearman's rank correlation within patients and within controls.
+# - Patients are compared with controls by a permutation test. In each permutation of the labels,
+#   the largest $|t|$ over all regions of the atlas is computed. The family-wise p of a region is
+#   the share of permutations in which this largest $|t|$ is at least the $|t|$ of the region
+#   (Westfall & Young 1993). `p_fdr` is corrected by the method of Benjamini and Hochberg.
+# - Each region is compared with compact random regions of equal volume: is its density higher?
+# - Spearman's rank correlation is computed within patients and within controls.
 
 # %%
 draws = region_tables.Draws(permutations=permutations, random_regions=randoms, seed=seed)
@@ -113,8 +116,8 @@ tests.sort_values("p_fwe").head(10)
 
 # %% [markdown]
 # ## White-matter tracts
-# First the lesion volume of all subjects, then the relevance of the explained ones. If relevance
-# follows lesions, the same tracts are on top in both.
+# The first figure shows the lesion volume of all subjects. The second figure shows the relevance of
+# the explained subjects. If relevance follows lesions, the same tracts are on top in both figures.
 
 # %%
 no_tracts = left_out.get("tracts", "")
@@ -130,8 +133,8 @@ figure
 
 # %% [markdown]
 # ## Grey-matter areas
-# Few lesions lie here. Relevance of patients above that of controls may come from atrophy, from
-# lesions in the neighbourhood, or from the width of the network's kernels.
+# Few lesions lie in grey matter. If relevance is higher in patients than in controls, there are
+# three possible reasons: atrophy, lesions nearby, or blurring by the network's kernels.
 
 # %%
 figure, _ = figures.areas(tables["relevance"], permuted, synthetic=prepared.synthetic)
@@ -139,7 +142,7 @@ figure
 
 # %% [markdown]
 # ## McDonald zones
-# Mean share of positive relevance, by group.
+# The table shows the mean share of positive relevance in each group.
 
 # %%
 zones = tables["relevance"].query("atlas == 'zones' and sign == 'positive'")
@@ -147,20 +150,22 @@ zones.pivot_table("share", "region", "group", sort=False).round(3)
 
 # %% [markdown]
 # ## Correlations
-# Relevance of a region with its lesion volume, the whole lesion volume, age and EDSS: the
-# strongest, with their 95 % CI. These are many tests: read `p_fdr`, not `p`.
+# The relevance of each region is correlated with the lesion volume of the region, the lesion volume
+# of the brain, age and EDSS. The table shows the strongest correlations, with their 95 % CI. There
+# are many tests, so read `p_fdr`, not `p`.
 
 # %%
 tables["correlations"].sort_values("p").head(10)
 
 # %% [markdown]
 # ## What to look for, and what a bad result looks like
-# - A region that differs between the groups by share, not by sum alone: patients have larger
-#   logits, so that every region has a larger sum.
-# - Density above that of random regions: otherwise the region is relevant because it is large.
-# - A strong correlation with age within controls suggests that the network has learnt age.
-# - All regions differ, the areas as much as the tracts: the network may use a global property of
-#   the image, for instance its contrast.
+# - Look for a region whose share differs between the groups. A difference in the sum alone is not
+#   enough: patients have larger logits, so every region has a larger sum.
+# - Look for a region with a higher density than random regions. Otherwise the sum of the region may
+#   be large only because the region is large.
+# - A strong correlation with age within controls is a bad result. The network may have learnt age.
+# - A difference in all regions is a bad result. The network may use a global property of the image,
+#   for instance its contrast.
 
 # %%
 is_different = permuted["p_fwe"] < 0.05
@@ -169,4 +174,4 @@ by_family = families.groupby(["atlas", "sign", "measure"], sort=False)["is_diffe
 by_family.agg(["sum", "size"]).rename(columns={"sum": "regions that differ", "size": "regions"})
 
 # %% [markdown]
-# The figures of the paper: [08_figures](08_figures.ipynb).
+# [08_figures](08_figures.ipynb) draws the figures of the paper.
