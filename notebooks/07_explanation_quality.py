@@ -14,21 +14,21 @@
 # %% [markdown]
 # # 07 · Explanation quality
 #
-# Do the heatmaps find the lesions, and do they show what the network uses? LRP rules and other
-# methods are compared with baselines that know nothing of the network's training.
-# **Research software: not for clinical use.**
+# **Question.** Do the heatmaps find the lesions, and do they show what the network uses? LRP rules
+# and other methods are compared with reference maps (also called baselines) that do not use the
+# trained network. **This is research software. It is not for clinical use.**
 #
 # | | |
 # |---|---|
 # | reads | `<results>/prepared/<cohort>.h5` |
 # | | `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
 # | writes | `<results>/quality/<variant>/`: tables, figures and, last, `provenance.json` |
-# | | `<results>/states/<variant>/`: networks in several states |
+# | | `<results>/states/<variant>/`: maps of the network before and after its training |
 # | takes | about 4 minutes for 23 scans and 2 trials at width 16 |
 #
-# A rule finds lesions only where the paired interval of its difference to the *strongest* baseline
-# lies above 0. Each measure with its source:
-# [docs/explanation-quality.md](../docs/explanation-quality.md).
+# A rule finds lesions only if its paired difference to the *strongest* baseline has an interval
+# above 0. The page [docs/explanation-quality.md](../docs/explanation-quality.md) explains each
+# measure and its source.
 
 # %%
 from msxai import lrp
@@ -82,7 +82,8 @@ quality_folder = where.quality(variant, folder)
 
 # %% [markdown]
 # ## One scan by hand
-# $R^+$ is the map without its negative part, $G$ the lesion mask, $n = |G|$.
+# $R^+$ is the map with negative values set to 0. $G$ is the lesion mask, and $n = |G|$ is its
+# number of voxels.
 #
 # | measure | formula | chance |
 # |---|---|---|
@@ -91,7 +92,7 @@ quality_folder = where.quality(variant, folder)
 # | auprc | average precision of $R^+$ for $G$ in the brain | the same |
 # | pointing | 1 if the maximum touches a lesion | small |
 #
-# Mass and rank accuracy: Arras et al. 2022,
+# Mass and rank accuracy are from Arras et al. 2022,
 # [doi:10.1016/j.inffus.2021.11.008](https://doi.org/10.1016/j.inffus.2021.11.008).
 
 # %%
@@ -114,10 +115,9 @@ if lesions.any():
         print(f"{name}: {value:.4f}")
 
 # %% [markdown]
-# **Deletion.** The voxels of highest relevance are replaced by usual tissue, 0.1 % of the brain
-# first, then more. If the map is faithful, the logit falls faster than with voxels in random order
-# (Samek et al. 2017,
-# [doi:10.1109/TNNLS.2016.2599820](https://doi.org/10.1109/TNNLS.2016.2599820)).
+# **Deletion.** The voxels of highest relevance are replaced by values of normal tissue: first 0.1 %
+# of the brain, then more. If the map is faithful, the logit falls faster than in a random order
+# (Samek et al. 2017, [doi:10.1109/TNNLS.2016.2599820](https://doi.org/10.1109/TNNLS.2016.2599820)).
 
 # %%
 filled = faithfulness.fill(scan, brain, seed, mask=lesions)
@@ -130,9 +130,10 @@ for share, value in zip(exchange.steps, logits, strict=True):
 
 # %% [markdown]
 # ## Baselines
-# Five maps know nothing of the training: random, untrained network, edges, brightness, prior. They
-# are tuned on validation subjects. The prior is the mean lesion mask of the training part. Without
-# lesion masks, edges and prior are left out.
+# Five reference maps do not use the trained network: random noise, LRP of the untrained network,
+# edges of the scan, brightness of the scan, and the prior. The prior is the mean lesion mask of the
+# training part. The maps are tuned on validation subjects. Without lesion masks, edges and prior
+# are left out.
 
 # %%
 tuned, words = reference_maps.attempt(prepared)
@@ -140,7 +141,7 @@ print(words)
 
 # %% [markdown]
 # ## Every map of every scan
-# Measures are taken scan by scan; voxels of several scans are never pooled.
+# Each measure is computed for each scan. Voxels of different scans are never pooled.
 
 # %%
 settings = league.Settings(
@@ -159,9 +160,9 @@ for name, reason in comparison.left_out.items():
     print(f"{name}: left out, because {reason}")
 
 # %% [markdown]
-# **What to look for:** a rule whose difference to the strongest baseline has an interval above 0.
-# **A bad one:** brightness is the strongest baseline and no rule is above it. The map then shows no
-# more than thresholding the scan does.
+# **What to look for:** a rule has a difference to the strongest baseline with an interval above 0.
+# **A bad result:** brightness is the strongest baseline, and no rule is better. A threshold on the
+# scan then finds lesions at least as well as the map.
 
 # %%
 ranking = league.rank(comparison, seed)
@@ -178,17 +179,18 @@ figure
 
 # %% [markdown]
 # ## When not to trust a map
-# The maps in `checked_maps` are checked on a few scans, without copies.
+# The maps in the parameter `checked_maps` are checked on a few scans, without shifted or mirrored
+# copies.
 #
 # | check | good | bad |
 # |---|---|---|
 # | deletion, insertion | above 0: the logit follows the map | 0: no better than random |
 # | new weights: SSIM, rank | near 0, or near the shuffled map | near 1: the map ignores training |
-# | new weights: eMPRT | above 0: the map loses its order | 0 |
-# | jitter | near the map that was only interpolated | far below |
-# | conservation | 0; without biases at most 0.0001 | large: biases keep the relevance |
+# | new weights: eMPRT (entropy of the map) | above 0: the map loses its order | 0 |
+# | jitter: the scan is moved | near the value of a map that was only interpolated | far below |
+# | conservation error | 0; without biases at most 0.0001 | large: biases absorb the relevance |
 # | dose | near 1: relevance grows with lesion volume | 0 |
-# | contrast | low | 1: the maps do not distinguish the groups |
+# | contrast: correlation of mean maps | low | 1: the maps do not distinguish the groups |
 
 # %%
 summary = league.summary(comparison, seed)
@@ -200,9 +202,10 @@ figure
 
 # %% [markdown]
 # ## The same maps of networks that have not learnt the disease
-# Random weights, and a training on permuted labels where there is one (`permuted`). `difference` is
-# trained minus control. **What to look for:** an interval above 0. **A bad one:** it includes 0;
-# the map finds as much without the training.
+# There are two such control networks. One has random weights. The other was trained on permuted
+# labels (`permuted`), if this training exists. `difference` is trained network minus control
+# network. **What to look for:** the interval lies above 0. **A bad result:** the interval includes
+# 0. The map may then find lesions equally well without the training.
 
 # %%
 controls = league.controls(comparison, seed)
@@ -212,7 +215,8 @@ controls[controls["measure"] == "auprc"].round(3) if len(controls) else controls
 
 # %% [markdown]
 # ## Maps of one scan
-# Patient with the median lesion volume. Colour: positive relevance. Outline: lesions.
+# The figure shows the patient with the median lesion volume. Colour is positive relevance, and
+# outlines are lesions.
 
 # %%
 example, maps = comparison.example
@@ -227,10 +231,10 @@ figure
 
 # %% [markdown]
 # ## Does the map need the training?
-# The same methods on the fine-tuned network, on the network as its fine-tuning began, and on random
-# weights (item 14 of the paper). **What to look for:** fewer lesion voxels with random weights.
-# **A bad one:** as many; the method then shows where the scan is bright. Such a test can reject a
-# method, it cannot rank methods.
+# The same methods are run on the fine-tuned network, on the network before fine-tuning, and on a
+# network with random weights (item 14 of the paper). **What to look for:** the map of random
+# weights marks fewer lesion voxels. **A bad result:** it marks as many. The method then shows where
+# the scan is bright. This test can reject a method. It cannot rank methods.
 
 # %%
 state_rows = [row for row in rows if prepared.lesions(row).any()][:n_state_scans]

@@ -14,8 +14,9 @@
 # %% [markdown]
 # # 08 · Figures
 #
-# **Question:** what do the results look like, item by item of the paper? This notebook draws the
-# 14 items from the results of the earlier notebooks. It trains and explains nothing.
+# **Question.** What do the results look like? The results that the paper shows are numbered here as
+# items 1 to 14. This notebook draws the 14 items from the results of the earlier notebooks. It
+# trains no network and explains no scan.
 #
 # | | |
 # |---|---|
@@ -23,11 +24,11 @@
 # | writes | `<results>/figures/figNN_*`; `provenance.json` last |
 # | takes | about 1 minute |
 #
-# Each item has a picture (PNG, charts also SVG), its numbers (TSV) and its provenance (JSON).
-# Where a cohort lacks something (masks, an atlas, a variant), the figure says why it is empty.
-# Source of the items: Eitel et al. 2019,
-# [doi:10.1016/j.nicl.2019.102003](https://doi.org/10.1016/j.nicl.2019.102003).
-# **Research software: not for clinical use.**
+# Each item has a picture (PNG, charts also SVG), its numbers (TSV) and its provenance (JSON). If
+# something is missing (masks, an atlas, a variant), the figure is empty and says why. The items are
+# from Eitel et al. 2019
+# ([doi:10.1016/j.nicl.2019.102003](https://doi.org/10.1016/j.nicl.2019.102003)).
+# **This is research software. It is not for clinical use.**
 
 # %%
 from msxai.base import paper_results, parameters, provenance, tsv
@@ -51,8 +52,8 @@ pretraining_trials: int = 1  # trials of 02_pretraining; 0 leaves its figures ou
 
 # %% [markdown]
 # ## What the earlier notebooks have made
-# Each `require_*` checks that a result exists and fits this cohort; otherwise it names the command
-# that makes it.
+# Each function `require_*` checks that a result exists and belongs to this cohort. Otherwise an
+# error names the command that makes the result.
 
 # %%
 run = parameters.check(globals())
@@ -73,11 +74,12 @@ record = provenance.record(run, inputs)
 
 # %% [markdown]
 # ## One figure by hand
-# A function of `msxai.report.figures` returns a figure and the numbers that it shows;
-# `figures.save` writes both with their provenance. First the cohort (item 1): who was scanned?
+# A function of `msxai.report.figures` returns a figure and the numbers that it shows.
+# `figures.save` writes both with their provenance. The first figure shows the cohort (item 1).
 #
-# **What to look for:** patients and controls of similar age and sex in all parts of the split.
-# **A bad one:** a group that is older, or a part with few subjects. The network may then learn age.
+# **What to look for:** patients and controls have similar age and sex in all parts of the split.
+# **A bad result:** one group is older. The network may then learn age. **Another bad result:** a
+# part has few subjects.
 
 # %%
 volumes = prepared.lesion_volumes(prepared.rows("all"))
@@ -86,23 +88,25 @@ figures.save(figure, where.figures(), "fig01_cohort", numbers, record, svg=True)
 figure
 
 # %% [markdown]
-# All further figures take the same two steps; `Gallery.draw` does both.
+# All further figures are made in the same two steps. `Gallery.draw` does both.
 
 # %%
 gallery = figures.Gallery(where.figures(), record, prepared.synthetic)
 
 # %% [markdown]
 # ## Where lesions lie
-# Item 2: share of subjects with a lesion at each voxel. **What to look for:** lesions around the
-# ventricles in patients, few in controls. **A bad one:** lesions outside white matter, or a sharp
-# mirror image on one side: masks or registration failed.
+# Item 2 shows the share of subjects with a lesion at each voxel. **What to look for:** patients
+# have lesions around the ventricles, and controls have few lesions. **A bad result:** lesions lie
+# outside white matter, or one side is a sharp mirror image of the other. Masks or registration then
+# failed.
 
 # %%
 gallery.draw("fig02_lesion-distribution", figures.lesion_distribution, prepared)
 
 # %% [markdown]
-# Item 3: lesion volume of each white-matter tract, one dot a subject. **A bad one:** controls with
-# as much volume as patients, or one subject that makes up a mean.
+# Item 3 shows the lesion volume in each white-matter tract. Each dot is a subject. **What to look
+# for:** patients have more volume than controls. **A bad result:** controls have as much volume as
+# patients, or a single subject determines a mean.
 
 # %%
 missing = regions["left_out"]
@@ -112,9 +116,9 @@ gallery.draw(stem, figures.lesion_volumes, regions["lesions"], reason, svg=True)
 
 # %% [markdown]
 # ## Pre-training
-# Item 4: loss and accuracy of each trial, and the kernels of the first layer. **What to look for:**
-# a validation loss that falls and levels off; kernels that differ from their random start.
-# **A bad one:** a validation loss that rises while the training loss falls (overfitting).
+# Item 4 shows loss and accuracy of each trial, and the kernels of the first layer. **What to look
+# for:** the validation loss falls and then stays constant. The kernels differ from their random
+# start. **A bad result:** the validation loss rises while the training loss falls (over-fitting).
 
 # %%
 folders = [where.require_trial("pretraining", trial)[0] for trial in range(pretraining_trials)]
@@ -136,9 +140,9 @@ filters
 
 # %% [markdown]
 # ## Results
-# Item 5: our numbers beside the paper's. Item 6: ROC curves. **What to look for:** curves far above
-# the diagonal and trials close to each other. **A bad one:** a wide range of trials. The result
-# then depends on the seed of the training.
+# Item 5 shows our numbers next to the paper's numbers. Item 6 shows ROC curves. **What to look
+# for:** the curves lie far above the diagonal, and the trials are close to each other. **A bad
+# result:** the range over trials is wide. The result then depends on the seed of the training.
 
 # %%
 gallery.draw("fig05_results", figures.results_table, scores, paper, svg=True)
@@ -147,26 +151,28 @@ gallery.draw("fig05_results", figures.results_table, scores, paper, svg=True)
 gallery.draw("fig06_roc", figures.roc, predictions, svg=True)
 
 # %% [markdown]
-# Models and baselines on the same subjects: the holdout, and further subjects where they can be
-# simulated. **What to look for:** differences whose interval lies to the right of 0. **A bad one:**
-# a network that is no better than lesion load.
+# The next figure compares networks and baselines on the same subjects: the holdout, and further
+# subjects if they can be simulated. **What to look for:** the interval of a difference lies to the
+# right of 0. **A bad result:** the network is not better than lesion load.
 
 # %%
 compared = tsv.read(evaluation / "comparison.tsv")
 gallery.draw("fig05b_comparison", figures.compared, compared, svg=True)
 
 # %% [markdown]
-# Is a score a probability? **What to look for:** points on the diagonal. **A bad one:** an S-shaped
-# curve. The network is then surer than it is right.
+# The next figure shows whether a score is a probability. **What to look for:** the points lie on
+# the diagonal. **A bad result:** the curve is flatter than the diagonal. The network is then
+# overconfident.
 
 # %%
 calibrated = tsv.read(evaluation / "calibration.tsv")
 gallery.draw("fig05c_calibration", figures.calibration, calibrated, svg=True)
 
 # %% [markdown]
-# The same networks on scans with their lesions filled, and with as much other white matter filled
-# (sham). **What to look for:** logits of patients that fall with filled lesions and stay with sham
-# sites. **A bad one:** both fall alike. The network then responds to filling as such.
+# The next figure shows the same networks on changed scans: with their lesions filled, and with
+# other white matter filled at mirrored sites (sham). **What to look for:** the logits of patients
+# fall if lesions are filled, and stay constant if sham sites are filled. **A bad result:** the
+# logits fall equally in both. The network then reacts to the filling itself.
 
 # %%
 left_out = tsv.read(evaluation / "left_out.tsv").reindex(columns=["what", "reason"])
@@ -177,9 +183,9 @@ gallery.draw(stem, figures.counterfactual, refilled, left_out=reason, svg=True)
 
 # %% [markdown]
 # ## Heatmaps of single subjects
-# Patients (item 7) and controls (item 8), from the highest probability to the lowest. **What to
-# look for:** relevance inside the green outlines of lesions in patients. **A bad one:** relevance
-# at the rim of the brain or on one side only, whatever the scan.
+# The figures show patients (item 7) and controls (item 8), from the highest probability to the
+# lowest. **What to look for:** in patients, relevance lies inside the green outlines of lesions.
+# **A bad result:** in every scan, relevance lies at the edge of the brain or on one side only.
 
 # %%
 stem = "fig07a_individual-patients"
@@ -190,8 +196,8 @@ stem = "fig08a_individual-controls"
 gallery.draw(stem, figures.individual, prepared, heatmap_table, controls)
 
 # %% [markdown]
-# The same with positive relevance alone: the evidence for multiple sclerosis, without the evidence
-# against it.
+# The next figures show positive relevance alone: the evidence for multiple sclerosis, without the
+# evidence against it.
 
 # %%
 stem = "fig07b_individual-patients-positive"
@@ -203,9 +209,10 @@ gallery.draw(stem, figures.individual, prepared, heatmap_table, controls, positi
 
 # %% [markdown]
 # ## Mean heatmaps
-# Patients and controls (item 9); true positives and true negatives (item 10). The "positive
-# relevance" of the paper is net relevance; both are shown. **What to look for:** groups that
-# differ. **A bad one:** equal maps in both groups, which show the anatomy and not the disease.
+# Item 9 shows the mean heatmaps of patients and of controls. Item 10 shows those of true positives
+# and true negatives. What the paper calls "positive relevance" is net relevance. Both are shown.
+# **What to look for:** the groups differ. **A bad result:** the maps of both groups are equal. They
+# then show anatomy and not disease.
 
 # %%
 anatomy = figures.mean_anatomy(prepared, prepared.rows("all"))
@@ -225,9 +232,10 @@ gallery.draw("fig10_tp-tn", figures.average, groups, anatomy, title)
 
 # %% [markdown]
 # ## Relevance by region
-# White-matter tracts (item 11) and grey-matter areas (item 12). A sum favours large regions;
-# relevance per voxel does not. **What to look for:** a star (family-wise p < 0.05). **A bad one:**
-# the highest bars in the largest tracts and equal bars per voxel: size alone explains the order.
+# The figures show relevance in white-matter tracts (item 11) and grey-matter areas (item 12). A sum
+# favours large regions. Relevance per voxel does not. **What to look for:** a star (family-wise
+# p < 0.05). **A bad result:** the largest tracts have the highest sums, and all bars per voxel are
+# equal. Then the volume of a tract alone explains the order.
 
 # %%
 stem = "fig11_relevance-tracts"
@@ -240,9 +248,10 @@ stem = "fig12_relevance-areas"
 gallery.draw(stem, figures.areas, regions["relevance"], tests, svg=True)
 
 # %% [markdown]
-# Item 13: patients with their lesions, and with the lesions filled in training and in testing. All
-# tracts are tested, patient by patient. **What to look for:** shorter bars once lesions are filled.
-# **A bad one:** bars of equal length: relevance does not depend on the lesions.
+# Item 13 compares patients' scans with lesions and with filled lesions. For filled scans, the
+# network was also trained on filled scans. Each tract has a paired test over patients. **What to
+# look for:** bars are shorter if lesions are filled. **A bad result:** bars have equal length.
+# Relevance then does not depend on the lesions.
 
 # %%
 filled_relevance, tests, reason = region_tables.filled(where, cohort, filled, regions)
@@ -251,9 +260,10 @@ gallery.draw("fig13_with-without-lesions", figures.with_without, *tables, svg=Tr
 
 # %% [markdown]
 # ## Methods and states of the network
-# Item 14: one scan explained by several methods, on the network as fine-tuned, as pre-trained, and
-# with random weights. **What to look for:** fewer lesion voxels with random weights. **A bad one:**
-# as many. The method then shows where the scan is bright, not what the network has learnt.
+# Item 14 shows one scan explained by several methods. Each method explains the fine-tuned network,
+# the pre-trained network, and a network with random weights. **What to look for:** the map of
+# random weights marks fewer lesion voxels. **A bad result:** it marks as many. The method then
+# shows where the scan is bright, not what the network has learnt.
 
 # %%
 state_folder = where.states(variant)
@@ -263,8 +273,8 @@ gallery.draw("fig14_methods-states", figures.methods, prepared, *tables)
 
 # %% [markdown]
 # ## Summary
-# Each figure lies in the figures folder with its numbers and its provenance. The next notebook puts
-# them on one page: [09_results_page](09_results_page.ipynb).
+# Each figure is in the folder `figures`, with its numbers and its provenance. The next notebook
+# puts all figures on one page: [09_results_page](09_results_page.ipynb).
 
 # %%
 drawn = sorted(where.figures().glob("fig*.*"))

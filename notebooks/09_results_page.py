@@ -14,9 +14,9 @@
 # %% [markdown]
 # # 09 · Results page
 #
-# **Question:** which of the paper's claims hold on this cohort? This notebook tests them and puts
-# all numbers, figures and executed notebooks on one page.
-# **Research software: not for clinical use.**
+# **Question.** Which of the paper's claims hold on this cohort? This notebook tests the claims. It
+# puts all numbers, figures and executed notebooks on one page. **This is research software. It is
+# not for clinical use.**
 #
 # | | |
 # |---|---|
@@ -40,9 +40,9 @@ where = Results(results)
 
 # %% [markdown]
 # ## One claim by hand
-# Each claim is one quantity with a 95 % interval over subjects and a null: the value of the
-# quantity without any effect. The claim holds only if the whole interval lies above the null.
-# `claims.verdict` decides all of them:
+# Each claim is tested on one quantity with a 95 % CI over subjects. The null is the value of this
+# quantity without any effect. The claim holds only if the whole interval lies above the null. The
+# function `claims.verdict` decides all claims.
 
 # %%
 print("AUC 0.51 to 0.90, null 0.5:", claims.verdict(0.51, 0.90, null=0.5))
@@ -51,9 +51,10 @@ print("AUC 0.10 to 0.40, null 0.5:", claims.verdict(0.10, 0.40, null=0.5))
 
 # %% [markdown]
 # ## All claims
-# `not tested`: the reason names what is missing. **What to look for:** claims that hold, and how
-# far their intervals lie from the null. **A bad one:** an interval that starts just above the null;
-# another sample of subjects may decide otherwise. `cannot be told` is not evidence against a claim.
+# **What to look for:** claims hold, and their intervals lie far from the null. **A bad result:** an
+# interval starts just above the null. Another sample of subjects may then give another verdict. The
+# verdict `cannot be told` means that the interval includes the null. It is not evidence against a
+# claim. The verdict `not tested` means that something is missing. The column `reason` names it.
 
 # %%
 tables = claims.read(where, variant, filled)
@@ -62,8 +63,8 @@ claimed[["claim", "verdict", "value", "low", "high", "null", "reason"]]
 
 # %% [markdown]
 # ## The page
-# Open it in a browser; it loads nothing from elsewhere. It names what a cohort lacks, and what
-# these results cannot show.
+# Open the page in a browser. It needs no internet connection. It also says which data this cohort
+# lacks, and what these results cannot show.
 
 # %%
 page = results_page.write(where, variant=variant, filled=filled)
