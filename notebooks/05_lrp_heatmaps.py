@@ -195,10 +195,10 @@ table.drop(columns=["path", "own_path", "sha256"])
 
 # %% [markdown]
 # ## Can a map be trusted?
-# Each map has four warnings ([docs](../docs/reading-a-heatmap.md)). They say whether the sum of the
-# map is far from the logit, whether the scan differs from the training scans, whether much
-# relevance lies outside the brain, and whether the trials disagree. The limits are computed from
-# the validation part. Few scans like these are expected beyond a limit. A map without a warning may
+# Each map has four warnings ([docs](../docs/reading-a-heatmap.md)). A map is suspicious if its sum
+# is far from the logit, or if its scan differs from the training scans. It is also suspicious if
+# much relevance lies outside the brain, or if the trials disagree. The limits are computed from the
+# validation part. Few scans like these are expected beyond a limit. A map without a warning may
 # still be wrong. `NaN` means that a value is missing.
 
 # %%

@@ -99,7 +99,7 @@ print(f"by hand {by_hand:.4f}, by the package {by_package:.4f} (logit)")
 # ## All scans and regions
 # - Patients are compared with controls by a permutation test. In each permutation of the labels,
 #   the largest $|t|$ over all regions of the atlas is computed. The family-wise p of a region is
-#   the share of permutations in which this largest $|t|$ is at least the $|t|$ of the region
+#   the share of permutations in which this largest $|t|$ reaches its own $|t|$
 #   (Westfall & Young 1993). `p_fdr` is corrected by the method of Benjamini and Hochberg.
 # - Each region is compared with compact random regions of equal volume: is its density higher?
 # - Spearman's rank correlation is computed within patients and within controls.
