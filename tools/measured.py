@@ -286,13 +286,13 @@ def shortcuts() -> Section:
         rows.append([name, len(flags), int(flags.sum())])
     planted = table.loc[table["cohort"].isin(["stripe", "edge"]), "flagged"]
     harmless = ["none", "harmless stripe", "harmless edge"]
-    others = table.loc[table["cohort"].isin(harmless), "flagged"]
+    unplanted = table.loc[table["cohort"].isin(harmless), "flagged"]
     blocks = [
         f"Planted shortcuts were detected in {int(planted.sum())} of {len(planted)} cohorts. There "
-        f"were {int(others.sum())} false alarms in {len(others)} other cohorts. A planted shortcut "
-        "is a mark that is unrelated to the disease but more frequent in patients: a stripe of "
-        "slices, or a moved edge of the brain. Two small networks were trained on each simulated "
-        "cohort. Their heatmaps alone decide whether a cohort is flagged.",
+        f"were {int(unplanted.sum())} false alarms in {len(unplanted)} other cohorts. A planted "
+        "shortcut is a mark that is unrelated to the disease but more frequent in patients: a "
+        "stripe of slices, or a moved edge of the brain. Two small networks were trained on each "
+        "simulated cohort. Their heatmaps alone decide whether a cohort is flagged.",
         markdown_table(["cohorts", "number", "flagged"], rows),
         "This test is the fourth version. The first version missed 4 of 20 planted shortcuts. The "
         "second version was stopped after 3 false alarms. The third version missed 3 of 20 planted "
