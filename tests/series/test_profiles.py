@@ -1,9 +1,12 @@
 """Workflow, profiles and notebooks agree with one another; nothing is run."""
 
+import os
 import re
+import subprocess
 
 import grimp
 import jupytext
+import pytest
 import yaml
 from support.checkout import parameters_cell
 
@@ -114,3 +117,55 @@ def test_profiles_give_each_notebook_the_same_parameters():
     for notebook in NOTEBOOKS:
         assert profiles["tiny"][notebook] == profiles["smoke"][notebook], notebook
         assert profiles["smoke"][notebook] == profiles["demo"][notebook], notebook
+
+
+# A stub of papermill: its first message is $MESSAGE, and from attempt $SUCCESS on it ends well.
+PAPERMILL = """#!/bin/bash
+echo attempt >>attempts
+[ "$(wc -l <attempts)" -lt "$SUCCESS" ] || exit 0
+echo "$MESSAGE" >&2
+exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("message", "success", "attempts", "status"),
+    [
+        ("", 1, 1, 0),
+        ("RuntimeError: Kernel died before replying to kernel_info", 2, 2, 0),
+        ("RuntimeError: Kernel died before replying to kernel_info", 3, 2, 1),
+        ("ValueError in a cell", 2, 1, 1),
+    ],
+)
+def test_a_notebook_without_a_kernel_is_started_once_more(
+    tmp_path, message, success, attempts, status
+):
+    """As Snakemake runs the command: by bash with pipefail."""
+    text = (msxai.ROOT / "workflow" / "Snakefile").read_text()
+    space: dict = {}
+    exec(text[text.index("PAPERMILL =") : text.index("def executed(")], space)
+    command = space["RUN"].replace("{log.notebook:q}", "'a folder/executed.ipynb'")
+    command = command.replace("{params.values:q}", "'{{}}'").replace("{input.code[0]:q}", "a.py")
+    command = command.replace("{{", "{").replace("}}", "}")
+    stubs = {"papermill": PAPERMILL, "jupytext": '#!/bin/bash\ntouch "${@: -2:1}"\n'}
+    for name, content in stubs.items():
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "MESSAGE": message,
+        "SUCCESS": str(success),
+    }
+    result = subprocess.run(
+        ["bash", "-c", f"set -euo pipefail; {command}"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == status, result.stderr
+    assert len((tmp_path / "attempts").read_text().splitlines()) == attempts
+    assert message in result.stderr
+    assert ("failed; the executed notebook" in result.stderr) == bool(status)
+    assert (tmp_path / "a folder" / "executed.ipynb.messages").exists() == bool(status)
