@@ -4,8 +4,8 @@ import os
 import shutil
 import subprocess
 
-# As `msxai.base.tensorflow_start` does, and before a test file imports TensorFlow: without oneDNN the
-# gradient of tied maxima goes to all of them.
+# As `msxai.base.tensorflow_start` does, and before a test file imports TensorFlow. Without oneDNN
+# the gradient of tied maxima goes to all of them.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import numpy as np
