@@ -173,7 +173,7 @@ def test_by_hand_and_by_run_all_the_results_are_the_workflows(series, tmp_path):
         ({"cohrt": "phantom-ms-smoke"}, "Did you mean cohort?"),
         (
             {"validation": "much"},
-            "parameter validation: result 'much' (str); expected a number (float)",
+            "parameter validation: found 'much' (str); expected a number (float)",
         ),
         ({"normalisation": "zscor"}, "Did you mean zscore?"),
         ({"cohort": "data/nothing-here"}, "no such folder; expected a BIDS dataset"),
@@ -254,7 +254,7 @@ def test_a_step_refuses_results_made_with_other_parameters(series):
         "04_evaluation", cohort="phantom-ms-smoke", results="runs/smoke", width=4, trials=1
     )
     assert result.returncode != 0
-    assert "result a result made with width=2; expected width=4 as in this run" in result.stderr
+    assert "found a result made with width=2; expected width=4 as in this run" in result.stderr
 
 
 def test_a_failing_cell_fails_the_workflow_and_names_the_notebook(series, changed):
