@@ -104,8 +104,9 @@ def test_the_networks_have_the_values_and_gradients_of_the_papers_order(shape, b
     assert_equals_twin(fast, volume, inside, twin)
     not_compiled = fast(volume)
     np.testing.assert_allclose(not_compiled, twin.logits, rtol=1e-4, atol=1e-5)
-    # Without oneDNN TensorFlow hands the gradient of tied maxima to all of them.
-    if inside.all() or os.environ["TF_ENABLE_ONEDNN_OPTS"] != "0":
+    # Without oneDNN TensorFlow hands the gradient of tied maxima to all of them, and its sums leave
+    # a tie in one window that has none in float64. The package switches oneDNN on.
+    if os.environ["TF_ENABLE_ONEDNN_OPTS"] != "0":
         assert_equals_twin(paper, volume, inside, twin)
     np.testing.assert_allclose(paper(volume), twin.logits, rtol=1e-4, atol=1e-5)
 
