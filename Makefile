@@ -33,7 +33,7 @@ test: setup ## what shows that a change is right: tests, examples, linters, the 
 test-long: setup ## the tests that take longer, each marked with the reason (about 45 minutes more). BOX=lrp: one box
 	$(PYTEST) -m long $(TESTED)
 
-figures: setup ## run the whole series on the simulated cohorts and draw the figures into figures/demo (about 25 minutes)
+figures: setup ## run the whole series on the simulated cohorts and draw the figures into figures/demo (25 minutes, up to an hour on 2 slow cores)
 	@sh tools/atlases.sh || echo "figures: going on without JHU's tracts; what needs them is left out and says so" >&2
 	$(SNAKEMAKE) --configfile workflow/demo.yaml --workflow-profile workflow/local
 	@mkdir -p figures/demo && rm -f figures/demo/*
