@@ -140,9 +140,10 @@ exit 1
 def test_a_notebook_without_a_kernel_is_started_once_more(
     tmp_path, message, success, attempts, status
 ):
-    """As Snakemake runs the command: by bash with pipefail."""
+    """As Snakemake runs the command: by bash, with the Snakefile's own prefix."""
     text = (msxai.ROOT / "workflow" / "Snakefile").read_text()
-    space: dict = {}
+    space = {"TOOLS": str(tmp_path)}
+    exec(text[text.index("PREFIX =") : text.index("shell.prefix(")], space)
     exec(text[text.index("PAPERMILL =") : text.index("def executed(")], space)
     command = space["RUN"].replace("{log.notebook:q}", "'a folder/executed.ipynb'")
     command = command.replace("{params.values:q}", "'{{}}'").replace("{input.code[0]:q}", "a.py")
@@ -157,7 +158,7 @@ def test_a_notebook_without_a_kernel_is_started_once_more(
         "SUCCESS": str(success),
     }
     result = subprocess.run(
-        ["bash", "-c", f"set -euo pipefail; {command}"],
+        ["bash", "-c", space["PREFIX"] + command],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
