@@ -1,12 +1,15 @@
 """Plants faults in the package, one at a time, and sees whether the tests of the same box fail.
 
 Usage: python tools/mutants.py [--boxes base,lrp] [--faults 8] [--seed 0] [--jobs 2] [--write]
+       python tools/mutants.py --again [--write]      (only those that survived, by the table)
 
 A fault is one changed expression on one line: a flipped sign or comparison, another axis, a changed
 number, a call left out, ... . Faults are drawn among the lines that the tests of the box run, the
-same ones for the same code and seed. Each is planted in a copy of the checkout, where the quick
-tests of its box (`make test BOX=...`) run until the first failure. A run that takes too long
-counts as killed: the fault made an endless loop.
+same ones for the same code, tests and seed. Each is planted alone in a copy of the checkout. There
+the quick tests of its box (`make test BOX=...`) run until the first failure, in three steps: the
+test files named for the module and its examples; the files that run the line; all other files of
+the box. So a survivor has passed every quick test of its box. A run that takes too long counts as
+killed: the fault made an endless loop.
 
 With --write: benchmarks/mutants.tsv (one row a fault) and benchmarks/mutants.json (commit,
 versions, share killed). In the table a person fills the column `equivalent` of a survivor that
@@ -17,6 +20,8 @@ the others are killed.
 import argparse
 import ast
 import copy
+import csv
+import json
 import os
 import queue
 import random
@@ -27,6 +32,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,26 +45,49 @@ COPIED = (
     *("environment.yml", "requirements.lock", "innvestigate.lock", "mkdocs.yml"),
 )
 KILLED = 0.95
+PASSED, NO_TESTS = 0, 5  # statuses of pytest
 COLUMNS = ("box", "module", "line", "kind", "before", "after", "outcome", "seconds", "equivalent")
 
-# A plugin of pytest that writes the lines of the box which the tests run.
+# A plugin of pytest that writes which test file runs which lines of a folder, and how long each
+# file takes. A function whose lines have all run is traced no longer until the next file.
 TRACER = """
-import atexit, os, sys, threading
+import atexit, collections, json, os, sys, threading
 folder, output = os.environ["TRACED_FOLDER"], os.environ["TRACED_OUTPUT"]
-lines = set()
+lines = collections.defaultdict(set)
+seconds = collections.defaultdict(float)
+unseen = {}
+file = ""
 def local(frame, event, argument):
     if event == "line":
-        lines.add((frame.f_code.co_filename, frame.f_lineno))
+        remaining = unseen[frame.f_code]
+        remaining.discard(frame.f_lineno)
+        lines[file].add((frame.f_code.co_filename, frame.f_lineno))
+        if not remaining:
+            frame.f_trace_lines = False
     return local
 def start(frame, event, argument):
-    return local if frame.f_code.co_filename.startswith(folder) else None
+    code = frame.f_code
+    if not code.co_filename.startswith(folder):
+        return None
+    if code not in unseen:
+        numbers = {line for _, _, line in code.co_lines() if line}
+        head = {code.co_firstlineno}  # the line of def has no event
+        unseen[code] = numbers - head or numbers
+    return local if unseen[code] else None
+def pytest_runtest_logstart(nodeid, location):
+    global file
+    if nodeid.split("::")[0] != file:
+        file = nodeid.split("::")[0]
+        unseen.clear()
+def pytest_runtest_logreport(report):
+    seconds[report.nodeid.split("::")[0]] += report.duration
 sys.settrace(start)
 threading.settrace(start)
 def write():
     sys.settrace(None)
-    with open(output, "w", encoding="utf-8") as file:
-        for name, line in sorted(lines):
-            file.write(f"{line}\\t{name}\\n")
+    traced = {name: sorted(numbers) for name, numbers in lines.items()}
+    with open(output, "w", encoding="utf-8") as stream:
+        json.dump({"lines": traced, "seconds": seconds}, stream)
 atexit.register(write)
 """
 
@@ -359,9 +388,8 @@ class Checkout:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    def run(self, box: str, first=(), limit=None, **variables):
-        """Run the quick tests of a box, up to the first failure; return the status and the text."""
-        tests = [*first, f"tests/{box}", f"msxai/{box}"]
+    def run(self, tests: list[str], limit=None, **variables):
+        """Run quick tests, up to the first failure; return the status and the text."""
         options = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not long", "--tb=line"]
         if variables:
             options += ["-p", "tracer"]
@@ -383,26 +411,65 @@ class Checkout:
         return process.returncode, output
 
 
-def lines_that_run(checkout: Checkout, box: str) -> tuple[dict[str, set[int]], float]:
-    """Run the tests of a box without a fault; return the lines by module, and the seconds."""
+@dataclass(frozen=True)
+class BoxTests:
+    """The quick tests of a box as they run without a fault.
+
+    `seconds` has the duration of each file; `lines` has, for each file, the lines of the box that
+    it runs, as (module, line). Lines that run at import have the file "".
+    """
+
+    box: str
+    seconds: dict[str, float]
+    lines: dict[str, set[tuple[str, int]]]
+
+    def faults(self, checkout: Checkout) -> list[Fault]:
+        """Return what may be planted: faults on lines that run."""
+        running: dict[str, set[int]] = {}
+        for pairs in self.lines.values():
+            for module, line in pairs:
+                running.setdefault(module, set()).add(line)
+        for path in (checkout.folder / "msxai" / self.box).rglob("*.py"):
+            module = path.relative_to(checkout.folder).as_posix()
+            running.setdefault(module, set()).update(_compiled_lines(path))
+        faults = []
+        for module, numbers in sorted(running.items()):
+            faults += faults_of(checkout.folder / module, numbers)
+        return faults
+
+    def steps(self, fault: Fault) -> list[list[str]]:
+        """Return the files in the order in which a fault meets them, the nearest first."""
+        stem = Path(fault.module).stem
+        files = sorted(self.seconds, key=self.seconds.get)
+        named = [file for file in files if Path(file).name.startswith(f"test_{stem}")]
+        nearest = [*named, *(file for file in files if file == fault.module)]
+        line = (fault.module, fault.line)
+        running = [file for file in files if line in self.lines.get(file, ())]
+        running = [file for file in running if file not in nearest]
+        rest = [file for file in files if file not in (*nearest, *running)]
+        return [step for step in (nearest, running, rest) if step]
+
+    def limit(self, files: list[str]) -> float:
+        """Return after how many seconds files hang; compiled kernels are compiled anew."""
+        return 120 + 4 * sum(self.seconds[file] for file in files)
+
+
+def tests_of(checkout: Checkout, box: str) -> BoxTests:
+    """Run the quick tests of a box without a fault."""
     tracer = checkout.folder / "tracer.py"
     tracer.write_text(TRACER, encoding="utf-8")
-    output = checkout.folder / "lines.tsv"
+    output = checkout.folder / "traced.json"
     folder = checkout.folder / "msxai" / box
-    start = time.monotonic()
-    status, text = checkout.run(box, TRACED_FOLDER=str(folder), TRACED_OUTPUT=str(output))
-    seconds = time.monotonic() - start
+    variables = {"TRACED_FOLDER": f"{folder}{os.sep}", "TRACED_OUTPUT": str(output)}
+    status, text = checkout.run([f"tests/{box}", f"msxai/{box}"], **variables)
     if status != 0:
         sys.exit(f"tests/{box} fail without any fault:\n{text[-3000:]}")
-    lines: dict[str, set[int]] = {}
-    for row in output.read_text(encoding="utf-8").splitlines():
-        number, name = row.split("\t")
-        module = Path(name).relative_to(checkout.folder).as_posix()
-        lines.setdefault(module, set()).add(int(number))
-    for path in folder.rglob("*.py"):
-        module = path.relative_to(checkout.folder).as_posix()
-        lines.setdefault(module, set()).update(_compiled_lines(path))
-    return lines, seconds
+    traced = json.loads(output.read_text(encoding="utf-8"))
+    lines = {}
+    for file, entries in traced["lines"].items():
+        pairs = ((Path(name).relative_to(checkout.folder), line) for name, line in entries)
+        lines[file] = {(module.as_posix(), line) for module, line in pairs}
+    return BoxTests(box=box, seconds=traced["seconds"], lines=lines)
 
 
 def _compiled_lines(path: Path) -> set[int]:
@@ -415,74 +482,136 @@ def _compiled_lines(path: Path) -> set[int]:
     return lines
 
 
-def judge(fault: Fault, checkout: Checkout, limit: float) -> Fault:
+def judge(fault: Fault, checkout: Checkout, tests: BoxTests) -> Fault:
     """Plant a fault, run the tests of its box, take the fault out again."""
     path = checkout.folder / fault.module
     text = path.read_text(encoding="utf-8")
     times = path.stat()
-    name = Path(fault.module).stem
-    nearest = checkout.folder / "tests" / fault.box / f"test_{name}.py"
-    first = [f"tests/{fault.box}/{nearest.name}"] if nearest.is_file() else []
     path.write_text(planted(text, fault), encoding="utf-8")
     start = time.monotonic()
+    outcome = "survived"
     try:
-        status, output = checkout.run(fault.box, first, limit)
+        for files in tests.steps(fault):
+            status, output = checkout.run(files, tests.limit(files))
+            if status not in (PASSED, NO_TESTS):
+                outcome = f"killed: {_failure(status, output)}"
+                break
     finally:
         path.write_text(text, encoding="utf-8")
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    seconds = round(time.monotonic() - start, 1)
-    if status == 0:
-        return replace(fault, outcome="survived", seconds=seconds)
+    return replace(fault, outcome=outcome, seconds=round(time.monotonic() - start, 1))
+
+
+def _failure(status: int | None, output: str) -> str:
+    """Return the test that failed."""
     if status is None:
-        return replace(fault, outcome="killed: time", seconds=seconds)
+        return "time"
     failure = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
-    where = failure[1] if failure else "start of the tests"
-    return replace(fault, outcome=f"killed: {where}", seconds=seconds)
+    return failure[1] if failure else "start of the tests"
 
 
-def judged(boxes, number: int, seed: int, jobs: int, folder: Path) -> list[Fault]:
-    """Draw faults of each box and judge them, `jobs` at a time, each in a copy of its own."""
-    checkouts: queue.Queue = queue.Queue()
-    for job in range(jobs):
-        checkouts.put(Checkout(folder / str(job)))
+class Workers:
+    """Copies of the checkout, each of which judges one fault at a time."""
 
-    def job_of(fault, limit):
-        checkout = checkouts.get()
+    def __init__(self, jobs: int, folder: Path):
+        self.jobs = jobs
+        self.free: queue.Queue = queue.Queue()
+        for job in range(jobs):
+            self.free.put(Checkout(folder / str(job)))
+
+    @contextmanager
+    def checkout(self):
+        """Give a free copy, and take it back."""
+        checkout = self.free.get()
         try:
-            result = judge(fault, checkout, limit)
+            yield checkout
         finally:
-            checkouts.put(checkout)
+            self.free.put(checkout)
+
+    def judge(self, faults: list[Fault], tests: BoxTests) -> list[Fault]:
+        """Judge faults of one box, print each as it ends."""
+        with ThreadPoolExecutor(self.jobs) as pool:
+            return list(pool.map(lambda fault: self._judge(fault, tests), faults))
+
+    def _judge(self, fault: Fault, tests: BoxTests) -> Fault:
+        with self.checkout() as checkout:
+            result = judge(fault, checkout, tests)
         print(f"{result.outcome:40}  {result.module}:{result.line}  ", end="")
         print(f"{result.before}  ->  {result.after}", flush=True)
         return result
 
+
+def judged(boxes, number: int, seed: int, jobs: int, folder: Path) -> list[Fault]:
+    """Draw faults of each box and judge them, `jobs` at a time, each in a copy of its own."""
+    workers = Workers(jobs, folder)
     results = []
     for box in boxes:
-        checkout = checkouts.get()
-        lines, seconds = lines_that_run(checkout, box)
-        checkouts.put(checkout)
-        faults = []
-        for module, numbers in sorted(lines.items()):
-            faults += faults_of(checkout.folder / module, numbers)
-        limit = 120 + 4 * seconds  # compiled kernels are compiled anew
+        with workers.checkout() as checkout:
+            tests = tests_of(checkout, box)
+            faults = tests.faults(checkout)
         chosen = drawn(faults, number, seed)
-        print(
-            f"{box}: {len(chosen)} of {len(faults)} faults, tests take {seconds:.0f} s", flush=True
-        )
-        with ThreadPoolExecutor(jobs) as pool:
-            results += pool.map(job_of, chosen, [limit] * len(chosen))
+        seconds = sum(tests.seconds.values())
+        print(f"{box}: {len(chosen)} of {len(faults)} faults, ", end="")
+        print(f"tests take {seconds:.0f} s", flush=True)
+        results += workers.judge(chosen, tests)
     return results
+
+
+def judged_again(rows: list[dict], jobs: int, folder: Path) -> list[Fault]:
+    """Judge the survivors among the rows of a table again; return the faults of all rows."""
+    workers = Workers(jobs, folder)
+    faults = [_of_row(row) for row in rows]
+    open_cases = [row["outcome"] == "survived" and row["equivalent"] == "n/a" for row in rows]
+    survivors = [fault for fault, is_open in zip(faults, open_cases, strict=True) if is_open]
+    results = {}
+    for box in dict.fromkeys(fault.box for fault in survivors):
+        with workers.checkout() as checkout:
+            tests = tests_of(checkout, box)
+            today = tests.faults(checkout)
+        of_box = [fault for fault in survivors if fault.box == box]
+        placed = [_nearest(fault, today) for fault in of_box]
+        results |= dict(zip(of_box, workers.judge(placed, tests), strict=True))
+    return [results.get(fault, fault) for fault in faults]
+
+
+def _of_row(row: dict) -> Fault:
+    """Return the fault that a row of the table describes; its columns are unknown."""
+    return Fault(
+        module=row["module"],
+        line=int(row["line"]),
+        start=-1,
+        end=-1,
+        kind=row["kind"],
+        before=row["before"],
+        after=row["after"],
+        outcome=row["outcome"],
+        seconds=float(row["seconds"]),
+    )
+
+
+def _nearest(fault: Fault, faults: list[Fault]) -> Fault:
+    """Return the same change in today's code, where lines may have moved."""
+    wanted = (fault.module, fault.kind, fault.before, fault.after)
+    same = [
+        other for other in faults if (other.module, other.kind, other.before, other.after) == wanted
+    ]
+    if not same:
+        sys.exit(f"{fault.module}:{fault.line}: {fault.before} is no longer there. Run all anew.")
+    return min(same, key=lambda other: abs(other.line - fault.line))
+
+
+def rows_of(table: Path) -> list[dict]:
+    """Return the rows of an earlier table."""
+    if not table.is_file():
+        return []
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
 
 
 def reasons(table: Path) -> dict[tuple, str]:
     """Return why survivors are equivalent, as a person has written it into the table."""
-    import csv
-
-    if not table.is_file():
-        return {}
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t")
-        return {(row["module"], row["before"], row["after"]): row["equivalent"] for row in rows}
+    rows = rows_of(table)
+    return {(row["module"], row["before"], row["after"]): row["equivalent"] for row in rows}
 
 
 def main(arguments=None) -> int:
@@ -492,12 +621,16 @@ def main(arguments=None) -> int:
     parser.add_argument("--faults", type=int, default=8, help="how many in each box")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--again", action="store_true", help="only those that survived")
     parser.add_argument("--write", action="store_true", help="benchmarks/mutants.tsv and .json")
     options = parser.parse_args(arguments)
     boxes = options.boxes.split(",")
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        results = judged(boxes, options.faults, options.seed, options.jobs, Path(folder))
     table = ROOT / "benchmarks" / "mutants.tsv"
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        if options.again:
+            results = judged_again(rows_of(table), options.jobs, Path(folder))
+        else:
+            results = judged(boxes, options.faults, options.seed, options.jobs, Path(folder))
     equivalent = reasons(table)
     rows = []
     for fault in results:

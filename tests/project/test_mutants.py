@@ -87,6 +87,72 @@ def test_reasons_that_a_person_wrote_are_kept(mutants, tmp_path):
     assert mutants.reasons(table) == {("msxai/base/a.py", "1", "2"): "seed"}
 
 
+def a_fault(mutants, module, line=1, after="2"):
+    return mutants.Fault(
+        module=module, line=line, start=0, end=1, kind="constant", before="1", after=after
+    )
+
+
+def test_the_nearest_tests_run_first_and_every_file_once(mutants):
+    seconds = {
+        "msxai/base/grid.py": 0.1,
+        "tests/base/test_slow.py": 9.0,
+        "tests/base/test_grid_sizes.py": 3.0,
+        "tests/base/test_other.py": 2.0,
+        "tests/base/test_quick.py": 1.0,
+    }
+    runs = {("msxai/base/grid.py", 7)}
+    lines = {"tests/base/test_slow.py": runs, "tests/base/test_quick.py": runs, "": set()}
+    tests = mutants.BoxTests(box="base", seconds=seconds, lines=lines)
+    assert tests.steps(a_fault(mutants, "msxai/base/grid.py", line=7)) == [
+        ["tests/base/test_grid_sizes.py", "msxai/base/grid.py"],
+        ["tests/base/test_quick.py", "tests/base/test_slow.py"],
+        ["tests/base/test_other.py"],
+    ]
+    assert tests.limit(["tests/base/test_other.py"]) == 128
+
+
+def test_a_survivor_is_found_again_where_lines_have_moved(mutants):
+    survivor = a_fault(mutants, "msxai/base/grid.py", line=20)
+    today = [a_fault(mutants, "msxai/base/grid.py", line) for line in (3, 24, 90)]
+    today += [a_fault(mutants, "msxai/base/other.py", 20)]
+    today += [a_fault(mutants, "msxai/base/grid.py", 20, after="0")]
+    assert mutants._nearest(survivor, today).line == 24
+    with pytest.raises(SystemExit, match="1 is no longer there"):
+        mutants._nearest(survivor, today[3:])
+
+
+def test_only_survivors_without_a_reason_are_judged_again(mutants, tmp_path, monkeypatch):
+    outcomes = {"killed: a test": "n/a", "survived": "n/a"}
+    rows = [
+        {
+            "module": "msxai/base/grid.py",
+            "line": str(line),
+            "kind": "constant",
+            "before": "1",
+            "after": "2",
+            "outcome": outcome,
+            "seconds": "1.0",
+            "equivalent": reason,
+        }
+        for line, (outcome, reason) in enumerate([*outcomes.items(), ("survived", "a reason")])
+    ]
+    today = [a_fault(mutants, "msxai/base/grid.py", line) for line in range(3)]
+    tests = mutants.BoxTests(box="base", seconds={}, lines={})
+    monkeypatch.setattr(mutants, "Checkout", lambda folder: None)
+    monkeypatch.setattr(mutants, "tests_of", lambda checkout, box: tests)
+    monkeypatch.setattr(mutants.BoxTests, "faults", lambda self, checkout: today)
+    monkeypatch.setattr(
+        mutants, "judge", lambda fault, *_: mutants.replace(fault, outcome="killed: a new test")
+    )
+    results = mutants.judged_again(rows, 1, tmp_path)
+    assert [fault.outcome for fault in results] == [
+        "killed: a test",
+        "killed: a new test",
+        "survived",
+    ]
+
+
 @pytest.mark.long(reason="runs the tests of base five times, each in a process of its own")
 def test_three_faults_in_base_are_killed(mutants, tmp_path):
     results = mutants.judged(["base"], number=3, seed=1, jobs=1, folder=tmp_path)
