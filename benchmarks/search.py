@@ -30,7 +30,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from msxai import lrp
-from msxai.base import provenance
+from msxai.base import provenance, tsv
 from msxai.base.errors import MissingStepError
 from msxai.base.results import Results
 from msxai.data import images
@@ -41,20 +41,25 @@ from msxai.quality import localisation, reference_maps, scan_maps
 from msxai.report import figures
 from msxai.report.figures import sheet
 
-SEED, PARTS, CONTROLS, OTHERS = (
-    9304,
-    {"validation": 12, "test": 16},
-    3,
-    2,
-)  # looked at in development: 6
-NETWORKS = {
+SEED = 9304  # looked at in development: 6
+PARTS = {"validation": 12, "test": 16}  # patients
+CONTROLS = 3  # in each part
+CONDITIONS_A_BRAIN = 2  # beside the lesions as drawn
+NETWORKS = {  # name: variant, number of trainings
     "width-16": ("scratch", 2),
     "width-16, in pairs": ("pairs", 2),
     "width-32": ("width-32", 1),
     "width-8": ("width-8", 1),
 }
-PAPER, BASELINES = "epsilon 0.001", ("brightness", "edges", "prior", "random", "untrained")
-MEASURES = ("auprc", "rra", "rma", "decoy_auc", "decoy_ratio", "control_ratio")
+PAPER = "epsilon 0.001"
+BASELINES = ("brightness", "edges", "prior", "random", "untrained")
+OVERLAP = ("auprc", "rra", "rma")
+MEASURES = (*OVERLAP, "decoy_auc", "decoy_ratio", "control_ratio")
+COLOURS = ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+LINES = {"brightness": "-", "edges": "--", "prior": ":", "untrained": "-."}
+
+
+# What is tried
 
 
 def everywhere(rule: str, **options) -> dict:
@@ -66,37 +71,49 @@ def gamma(value: float) -> dict:
     return {"rule": "gamma", "gamma": value}
 
 
-def behind(first, others="epsilon") -> dict:
-    """A rule of the first convolution, and that of the others; dense layers have epsilon."""
-    return {"first": first, "convolution": others, "dense": "epsilon"}
+def behind(first, further="epsilon") -> dict:
+    """A rule of the first convolution, and that of further ones; dense layers have epsilon."""
+    return {"first": first, "convolution": further, "dense": "epsilon"}
 
 
-CANDIDATES = {
-    PAPER: "epsilon",
-    **{
-        f"epsilon {value:g}": everywhere("epsilon", stabiliser=value)
-        for value in (1e-9, 0.1, 0.3, 1)
-    },
-    **{name: name for name in ("alpha1_beta0", "alpha2_beta1")},
-    "gamma 0.1": everywhere(**gamma(0.1)),
-    **{
-        name: name
-        for name in rules.COMPOSITES
-        if not name.startswith(("epsilon_gamma_box", "epsilon_half", "epsilon_plus_flat"))
-    },
-    **{
-        f"epsilon_gamma_box {value:g}": behind("bounded", gamma(value))
-        for value in (0.02, 0.1, 0.25, 0.5, 1)
-    },
-    **{
-        f"epsilon_gamma_flat {value:g}": behind("flat", gamma(value))
-        for value in (0.02, 0.1, 0.25, 0.5)
-    },
-    "epsilon_gamma 0.1": behind(gamma(0.1), gamma(0.1)),
-    **{f"{first} + epsilon": behind(first) for first in ("flat", "w_square", "bounded", "z_plus")},
-    "flat + epsilon 0.3": {**everywhere("epsilon", stabiliser=0.3), "first": "flat"},
-}
-"""Name to rule; layers that are not named get epsilon 1e-3."""
+def _candidates() -> dict:
+    """Name to rule; layers that are not named get epsilon 1e-3."""
+    candidates = {PAPER: "epsilon"}
+    for value in (1e-9, 0.1, 0.3, 1):
+        candidates[f"epsilon {value:g}"] = everywhere("epsilon", stabiliser=value)
+    candidates["alpha1_beta0"] = "alpha1_beta0"
+    candidates["alpha2_beta1"] = "alpha2_beta1"
+    candidates["gamma 0.1"] = everywhere(**gamma(0.1))
+    left_out = ("epsilon_gamma_box", "epsilon_half", "epsilon_plus_flat")
+    for name in rules.COMPOSITES:
+        if not name.startswith(left_out):
+            candidates[name] = name
+    for value in (0.02, 0.1, 0.25, 0.5, 1):
+        candidates[f"epsilon_gamma_box {value:g}"] = behind("bounded", gamma(value))
+    for value in (0.02, 0.1, 0.25, 0.5):
+        candidates[f"epsilon_gamma_flat {value:g}"] = behind("flat", gamma(value))
+    candidates["epsilon_gamma 0.1"] = behind(gamma(0.1), gamma(0.1))
+    for first in ("flat", "w_square", "bounded", "z_plus"):
+        candidates[f"{first} + epsilon"] = behind(first)
+    stabilised = everywhere("epsilon", stabiliser=0.3)
+    candidates["flat + epsilon 0.3"] = {**stabilised, "first": "flat"}
+    return candidates
+
+
+CANDIDATES = _candidates()
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the search is: the cohort's arguments, and what is tried on it."""
+
+    seed: int = SEED
+    parts: dict | None = None
+    controls: int = CONTROLS
+    conditions: dict | None = None
+    conditions_a_brain: int = CONDITIONS_A_BRAIN
+    candidates: dict | None = None
+    width: int = 16
 
 
 def networks(where: Results) -> dict:
@@ -109,42 +126,34 @@ def networks(where: Results) -> dict:
     """
     paths_by_network = {}
     for name, (variant, trials) in NETWORKS.items():
-        paths_by_network[name] = [
-            where.trial(variant, trial) / "weights.npz" for trial in range(trials)
-        ]
-        for path in paths_by_network[name]:
-            if not path.is_file():
-                raise MissingStepError(
-                    provenance.relative(path),
-                    "nothing",
-                    "a trained network",
-                    "Run make quality first.",
-                )
+        folders = [where.trial(variant, trial) for trial in range(trials)]
+        paths = [folder / "weights.npz" for folder in folders]
+        for path in paths:
+            _check_trained(path)
+        paths_by_network[name] = paths
     return paths_by_network
 
 
-def judged(relevance, case, lesions: localisation.Target) -> dict:
-    """Measures of one map of one scan."""
-    spots = localisation.decoys(relevance, case.subject.lesions, case.decoys, case.subject.brain)
-    if case.condition == "control":
-        return {"control_ratio": spots["decoy_ratio"]}
-    return (
-        localisation.measure(
-            relevance, lesions.lesions, lesions.brain, lesions, ("auprc", "rra", "rma")
-        )
-        | spots
-    )
+def _check_trained(path: Path) -> None:
+    if not path.is_file():
+        relative = provenance.relative(path)
+        mend = "Run make quality first."
+        raise MissingStepError(relative, "nothing", "a trained network", mend)
+
+
+# Maps and measures of one scan
 
 
 def by_rules(paths, candidates):
     """Maps of a scan by every rule and training: pairs of name and map."""
     models = [network.restore(path) for path in paths]
+    computation = lrp.Computation(threads=1)
 
     def maps(image, case):
+        batch = image[None, ..., None]
         for model in models:
-            for name, explanation in lrp.explain_each(
-                model, image[None, ..., None], candidates, computation=lrp.Computation(threads=1)
-            ).items():
+            explanations = lrp.explain_each(model, batch, candidates, computation=computation)
+            for name, explanation in explanations.items():
                 yield name, explanation.relevance[0, ..., 0]
 
     return maps
@@ -154,17 +163,26 @@ def by_baselines(tuned, untrained):
     """The same of the baselines."""
 
     def maps(image, case):
-        brain, bright = case.subject.brain, image.astype(float)
+        brain = case.subject.brain
+        bright = image.astype(float)
         yield "brightness", reference_maps.brightness(bright, brain, tuned.threshold)
         yield "edges", reference_maps.edges(bright, brain, *tuned.edges)
         yield "prior", tuned.prior * brain
-        yield "random", np.random.default_rng(list(case.brain.encode())).random(brain.shape) * brain
-        yield (
-            "untrained",
-            scan_maps.of_scan(untrained, image, ["epsilon"], threads=1)["epsilon"],
-        )
+        generator = np.random.default_rng(list(case.brain.encode()))
+        yield "random", generator.random(brain.shape) * brain
+        by_rule = scan_maps.of_scan(untrained, image, ["epsilon"], threads=1)
+        yield "untrained", by_rule["epsilon"]
 
     return maps
+
+
+def judged(relevance, case, target: localisation.Target) -> dict:
+    """Measures of one map of one scan."""
+    spots = localisation.decoys(relevance, case.subject.lesions, case.decoys, case.subject.brain)
+    if case.condition == "control":
+        return {"control_ratio": spots["decoy_ratio"]}
+    measures = localisation.measure(relevance, target.lesions, target.brain, target, OVERLAP)
+    return measures | spots
 
 
 def scores(maps, cohort) -> pd.DataFrame:
@@ -174,246 +192,23 @@ def scores(maps, cohort) -> pd.DataFrame:
     rows = []
     for case in cohort:
         image = images.normalise(case.subject.image, case.subject.brain)
-        target, who = (
-            localisation.Target(case.subject.lesions, case.subject.brain),
-            {"part": case.part, "brain": case.brain},
-        )
-        rows += [
-            {"candidate": name, **who, "condition": case.condition, **judged(heatmap, case, target)}
-            for name, heatmap in maps(image, case)
-        ]
-    return (
-        pd.DataFrame(rows)
-        .groupby(["candidate", "part", "brain", "condition"], sort=False, as_index=False)
-        .mean()
-    )
-
-
-def brains(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean over a brain's scans: network, candidate, part, brain, measures."""
-    return (
-        table.groupby(["network", "candidate", "part", "brain"], sort=False)[list(MEASURES)]
-        .mean()
-        .reset_index()
-    )
-
-
-def intervals(values: pd.DataFrame, names=MEASURES) -> dict:
-    """Mean over brains of each measure, with its interval."""
-    columns = {}
-    for name in names:
-        for ending, value in zip(
-            ("", "_low", "_high"), localisation.mean_interval(values[name]), strict=True
-        ):
-            columns[name + ending] = value
-    return columns
-
-
-def summarised(table: pd.DataFrame, by) -> pd.DataFrame:
-    """`intervals` of each group of brains, with the number of brains that have lesions."""
-    rows = []
-    for key, values in table.groupby(by, sort=False):
-        rows.append(
-            dict(zip(by, key, strict=True))
-            | {"brains": int(values["auprc"].notna().sum()), **intervals(values)}
-        )
-    return pd.DataFrame(rows)
-
-
-def winners(by_brain: pd.DataFrame) -> dict:
-    """Rule of the highest mean AUPRC on the validation part: of each network, and over all of
-    them.
-    """
-    validation = by_brain[(by_brain["part"] == "validation") & (by_brain["network"] != "baselines")]
-    means = validation.pivot_table("auprc", "candidate", "network")
-    return {**{name: means[name].idxmax() for name in means}, "all": means.mean(axis=1).idxmax()}
-
-
-def differences(
-    each: pd.DataFrame, one: tuple, other: tuple, names=("auprc", "rra", "rma")
-) -> dict:
-    """Paired over the brains of `each`: one (networks, candidate) less the other, a brain's mean
-    over networks.
-    """
-    pair = []
-    for among, candidate in (one, other):
-        chosen = each[each["network"].isin(among) & (each["candidate"] == candidate)]
-        pair.append(chosen.groupby("brain")[list(names)].mean())
-    return intervals((pair[0] - pair[1]).dropna(), names)
-
-
-def reported(by_brain: pd.DataFrame, chosen: dict) -> dict:
-    """On the test part: each winner less epsilon 1e-3 of the same networks, and less the strongest
-    baseline, measure by measure.
-    """
-    test, report = by_brain[by_brain["part"] == "test"], {}
-    base = test[test["network"] == "baselines"].groupby("candidate")[["auprc", "rra", "rma"]].mean()
-    for name, candidate in chosen.items():
-        among = (
-            [network_name for network_name in chosen if network_name != "all"]
-            if name == "all"
-            else [name]
-        )
-        row = {
-            "rule": candidate,
-            "less_epsilon": differences(test, (among, candidate), (among, PAPER)),
-            "less_strongest_baseline": {},
-        }
-        for measure in base:
-            best = base[measure].idxmax()
-            values = differences(test, (among, candidate), (["baselines"], best), (measure,))
-            row["less_strongest_baseline"][measure] = {"baseline": best, **values}
-        if name == "all":
-            row["less_epsilon_by_network"] = {
-                network_name: differences(
-                    test, ([network_name], candidate), ([network_name], PAPER)
-                )
-                for network_name in among
-            }
-        report[name] = row
-    return report
-
-
-def width(by_brain: pd.DataFrame, chosen: dict) -> dict:
-    """Of the networks that differ in width alone the best, by its winner on the validation part; on
-    the test part less the others.
-    """
-    widths = [name for name in chosen if name.startswith("width-") and "," not in name]
-    means = by_brain.groupby(["part", "network", "candidate"])["auprc"].mean()
-    best = max(widths, key=lambda name: means["validation", name, chosen[name]])
-    test = by_brain[by_brain["part"] == "test"]
-    other_networks = {
-        name: differences(test, ([best], chosen[best]), ([name], chosen[name]))
-        for name in widths
-        if name != best
-    }
-    return {
-        "best": best,
-        "validation_auprc": {name: means["validation", name, chosen[name]] for name in widths},
-        "test_less": other_networks,
-    }
-
-
-def factors(table: pd.DataFrame, chosen: dict) -> pd.DataFrame:
-    """The test part by condition: winners, epsilon 1e-3 and baselines; AUPRC also less that of
-    epsilon 1e-3, paired.
-    """
-    test = table[table["part"] == "test"]
-    rows = []
-    for name, group in test.groupby("network", sort=False):
-        shown = (
-            BASELINES
-            if name == "baselines"
-            else dict.fromkeys((PAPER, chosen[name], chosen["all"]))
-        )
-        for candidate in shown:
-            for condition, values in group[group["candidate"] == candidate].groupby(
-                "condition", sort=False
-            ):
-                row = {
-                    "network": name,
-                    "candidate": candidate,
-                    "condition": condition,
-                    "brains": len(values),
-                    **intervals(values),
-                }
-                if candidate not in (PAPER, *BASELINES) and condition != "control":
-                    less = differences(
-                        test[test["condition"] == condition],
-                        ([name], candidate),
-                        ([name], PAPER),
-                        ("auprc",),
-                    )
-                    row |= {f"{key}_less_epsilon": value for key, value in less.items()}
-                rows.append(row)
-    return pd.DataFrame(rows)
-
-
-@sheet.drawn
-def picture(summary: pd.DataFrame, chosen: dict):
-    """AUPRC on the test part of every rule by network, baselines as lines; winners (of the
-    validation part) filled.
-    """
-    test = summary[summary["part"] == "test"]
-    rows, base = (
-        test[test["network"] != "baselines"],
-        test[test["network"] == "baselines"].set_index("candidate"),
-    )
-    names, nets = list(dict.fromkeys(rows["candidate"])), list(dict.fromkeys(rows["network"]))
-    colours = dict(
-        zip(nets, ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"), strict=False)
-    )
-    notes = [
-        f"Mean over {test['brains'].max()} brains, each in up to three conditions, with 95 % "
-        "intervals (bootstrap over "
-        "brains). Filled: the rule that won on the validation part; bold: over all "
-        "networks. Lines: baselines."
-    ]
-    figure, bottom = sheet.sheet(
-        7.5,
-        0.235 * len(names) + 0.45,
-        "Which rule finds simulated lesions? Test part of the benchmark",
-        notes,
-        True,
-    )
-    axes = sheet.place(figure, 1.85, bottom + 0.4, 4.2, 0.235 * len(names))
-    for number, net in enumerate(nets):
-        values = rows[rows["network"] == net].set_index("candidate").loc[names]
-        y = np.arange(len(names)) + 0.72 * ((number + 0.5) / len(nets) - 0.5)
-        reach = np.abs(
-            values[["auprc_low", "auprc_high"]].to_numpy().T - values["auprc"].to_numpy()
-        )
-        axes.errorbar(
-            values["auprc"],
-            y,
-            xerr=reach,
-            fmt="o",
-            ms=3.4,
-            mfc="white",
-            lw=0.8,
-            color=colours[net],
-            label=net,
-        )
-        won = names.index(chosen[net])
-        axes.plot(values["auprc"].iloc[won], y[won], "o", ms=4.6, color=colours[net])
-    for name, style in zip(
-        ("brightness", "edges", "prior", "untrained"), ("-", "--", ":", "-."), strict=True
-    ):
-        axes.axvline(
-            base.loc[name, "auprc"], ls=style, lw=0.9, color="#444444", label=name, zorder=0
-        )
-    for row in range(1, len(names), 2):
-        axes.axhspan(row - 0.5, row + 0.5, color="#f3f3f3", zorder=-1, lw=0)
-    axes.set(
-        ylim=(len(names) - 0.5, -0.5),
-        xlim=(0, None),
-        yticks=range(len(names)),
-        yticklabels=names,
-        xlabel="AUPRC of the lesions",
-    )
-    axes.get_yticklabels()[names.index(chosen["all"])].set_fontweight("bold")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    return figure, test
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How large the search is: the cohort's arguments, and what is tried on it."""
-
-    seed: int = SEED
-    parts: dict | None = None
-    controls: int = CONTROLS
-    conditions: dict | None = None
-    others: int = OTHERS
-    candidates: list | None = None
-    width: int = 16
+        target = localisation.Target(case.subject.lesions, case.subject.brain)
+        scan = {"part": case.part, "brain": case.brain, "condition": case.condition}
+        for name, heatmap in maps(image, case):
+            rows.append({"candidate": name, **scan, **judged(heatmap, case, target)})
+    keys = ["candidate", "part", "brain", "condition"]
+    return pd.DataFrame(rows).groupby(keys, sort=False, as_index=False).mean()
 
 
 def run(nets: dict, tuned, sizes: Sizes | None = None):
     """Scores of all scans: network, candidate, part, brain, condition, measures."""
     sizes = sizes or Sizes()
     cohort = controlled_pairs.cohort(
-        sizes.seed, sizes.parts or PARTS, sizes.controls, sizes.conditions, sizes.others
+        sizes.seed,
+        sizes.parts or PARTS,
+        sizes.controls,
+        sizes.conditions,
+        sizes.conditions_a_brain,
     )
     cases = list(cohort)  # a few MB a scan
     untrained = reference_maps.untrained(sizes.width, 0)
@@ -428,51 +223,265 @@ def run(nets: dict, tuned, sizes: Sizes | None = None):
     return pd.concat(tables, ignore_index=True).reindex(columns=columns)
 
 
-if __name__ == "__main__":
-    where, here = Results(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"), Path(__file__)
+# Statistics over brains
+
+
+def brains(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean over a brain's scans: network, candidate, part, brain, measures."""
+    keys = ["network", "candidate", "part", "brain"]
+    return table.groupby(keys, sort=False)[list(MEASURES)].mean().reset_index()
+
+
+def intervals(values: pd.DataFrame, names=MEASURES) -> dict:
+    """Mean over brains of each measure, with its interval."""
+    columns = {}
+    for name in names:
+        mean, low, high = localisation.mean_interval(values[name])
+        columns |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+    return columns
+
+
+def summarised(table: pd.DataFrame, by) -> pd.DataFrame:
+    """`intervals` of each group of brains, with the number of brains that have lesions."""
+    rows = []
+    for key, values in table.groupby(by, sort=False):
+        group = dict(zip(by, key, strict=True))
+        n_brains = int(values["auprc"].notna().sum())
+        rows.append(group | {"brains": n_brains, **intervals(values)})
+    return pd.DataFrame(rows)
+
+
+def winners(by_brain: pd.DataFrame) -> dict:
+    """Rule of the highest mean AUPRC on the validation part: of each network, and over all of
+    them.
+    """
+    validation = by_brain[(by_brain["part"] == "validation") & (by_brain["network"] != "baselines")]
+    means = validation.pivot_table("auprc", "candidate", "network")
+    chosen = {name: means[name].idxmax() for name in means}
+    chosen["all"] = means.mean(axis=1).idxmax()
+    return chosen
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A candidate on some networks, or one of the baselines."""
+
+    networks: tuple
+    candidate: str
+
+    def means(self, by_brain: pd.DataFrame, names) -> pd.DataFrame:
+        """Mean over the networks of each brain's measures."""
+        of_networks = by_brain["network"].isin(self.networks)
+        of_candidate = by_brain["candidate"] == self.candidate
+        return by_brain[of_networks & of_candidate].groupby("brain")[list(names)].mean()
+
+
+def differences(by_brain: pd.DataFrame, choice: Choice, reference: Choice, names=OVERLAP) -> dict:
+    """Paired over brains: a choice minus its reference, a brain's mean over networks."""
+    changes = choice.means(by_brain, names) - reference.means(by_brain, names)
+    return intervals(changes.dropna(), names)
+
+
+def less_epsilon(by_brain: pd.DataFrame, nets, candidate: str, names=OVERLAP) -> dict:
+    """A candidate minus epsilon 1e-3 of the same networks."""
+    nets = tuple(nets)
+    return differences(by_brain, Choice(nets, candidate), Choice(nets, PAPER), names)
+
+
+def less_strongest_baseline(by_brain: pd.DataFrame, choice: Choice) -> dict:
+    """A choice minus the strongest baseline, measure by measure."""
+    of_baselines = by_brain[by_brain["network"] == "baselines"]
+    means = of_baselines.groupby("candidate")[list(OVERLAP)].mean()
+    by_measure = {}
+    for measure in OVERLAP:
+        strongest = means[measure].idxmax()
+        baseline = Choice(("baselines",), strongest)
+        values = differences(by_brain, choice, baseline, (measure,))
+        by_measure[measure] = {"baseline": strongest, **values}
+    return by_measure
+
+
+def reported(by_brain: pd.DataFrame, chosen: dict) -> dict:
+    """On the test part: each winner minus epsilon 1e-3 of the same networks, and minus the
+    strongest baseline, measure by measure.
+    """
+    test = by_brain[by_brain["part"] == "test"]
+    nets = [name for name in chosen if name != "all"]
+    report = {}
+    for name, candidate in chosen.items():
+        winner = Choice(tuple(nets) if name == "all" else (name,), candidate)
+        report[name] = {
+            "rule": candidate,
+            "less_epsilon": less_epsilon(test, winner.networks, candidate),
+            "less_strongest_baseline": less_strongest_baseline(test, winner),
+        }
+    report["all"]["less_epsilon_by_network"] = {
+        net: less_epsilon(test, (net,), chosen["all"]) for net in nets
+    }
+    return report
+
+
+def width(by_brain: pd.DataFrame, chosen: dict) -> dict:
+    """Of the networks that differ in width alone the best, by its winner on the validation part; on
+    the test part minus each of the others.
+    """
+    widths = [name for name in chosen if name.startswith("width-") and "," not in name]
+    means = by_brain.groupby(["part", "network", "candidate"])["auprc"].mean()
+    validation = {name: means["validation", name, chosen[name]] for name in widths}
+    best = max(widths, key=validation.get)
+    test = by_brain[by_brain["part"] == "test"]
+    winner = Choice((best,), chosen[best])
+    test_less = {}
+    for name in widths:
+        if name != best:
+            test_less[name] = differences(test, winner, Choice((name,), chosen[name]))
+    return {"best": best, "validation_auprc": validation, "test_less": test_less}
+
+
+def factors(table: pd.DataFrame, chosen: dict) -> pd.DataFrame:
+    """The test part by condition: winners, epsilon 1e-3 and baselines; AUPRC also minus that of
+    epsilon 1e-3, paired.
+    """
+    test = table[table["part"] == "test"]
+    rows = []
+    for name in dict.fromkeys(test["network"]):
+        for candidate in _shown(name, chosen):
+            rows += _by_condition(test, name, candidate)
+    return pd.DataFrame(rows)
+
+
+def _shown(net: str, chosen: dict) -> list[str]:
+    """Candidates of a network that the table by condition shows: each once."""
+    if net == "baselines":
+        return list(BASELINES)
+    return list(dict.fromkeys((PAPER, chosen[net], chosen["all"])))
+
+
+def _by_condition(test: pd.DataFrame, net: str, candidate: str) -> list[dict]:
+    """One row a condition."""
+    is_winner = candidate not in (PAPER, *BASELINES)
+    of_candidate = test[(test["network"] == net) & (test["candidate"] == candidate)]
+    rows = []
+    for condition, values in of_candidate.groupby("condition", sort=False):
+        row = {
+            "network": net,
+            "candidate": candidate,
+            "condition": condition,
+            "brains": len(values),
+            **intervals(values),
+        }
+        if is_winner and condition != "control":
+            scans = test[test["condition"] == condition]
+            change = less_epsilon(scans, (net,), candidate, ("auprc",))
+            row |= {f"{key}_less_epsilon": value for key, value in change.items()}
+        rows.append(row)
+    return rows
+
+
+# Figure and files
+
+
+@sheet.drawn
+def picture(summary: pd.DataFrame, chosen: dict):
+    """AUPRC on the test part of every rule by network, baselines as lines; winners (of the
+    validation part) filled.
+    """
+    test = summary[summary["part"] == "test"]
+    is_baseline = test["network"] == "baselines"
+    rows = test[~is_baseline]
+    baselines = test[is_baseline].set_index("candidate")
+    names = list(dict.fromkeys(rows["candidate"]))
+    nets = list(dict.fromkeys(rows["network"]))
+    height = 0.235 * len(names)
+    notes = [
+        f"Mean over {test['brains'].max()} brains, each in up to three conditions, with 95 % "
+        "intervals (bootstrap over brains). Filled: the rule that won on the validation part; "
+        "bold: over all networks. Lines: baselines."
+    ]
+    title = "Which rule finds simulated lesions? Test part of the benchmark"
+    figure, bottom = sheet.sheet(7.5, height + 0.45, title, notes, True)
+    axes = sheet.place(figure, 1.85, bottom + 0.4, 4.2, height)
+    for number, net in enumerate(nets):
+        offset = 0.72 * ((number + 0.5) / len(nets) - 0.5)
+        values = rows[rows["network"] == net].set_index("candidate").loc[names]
+        _draw_network(axes, values, np.arange(len(names)) + offset, COLOURS[number])
+        won = names.index(chosen[net])
+        axes.plot(values["auprc"].iloc[won], won + offset, "o", ms=4.6, color=COLOURS[number])
+    for name, style in LINES.items():
+        level = baselines.loc[name, "auprc"]
+        axes.axvline(level, ls=style, lw=0.9, color="#444444", label=name, zorder=0)
+    for row in range(1, len(names), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="#f3f3f3", zorder=-1, lw=0)
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, None), xlabel="AUPRC of the lesions")
+    axes.set_yticks(range(len(names)), names)
+    axes.get_yticklabels()[names.index(chosen["all"])].set_fontweight("bold")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return figure, test
+
+
+def _draw_network(axes, values: pd.DataFrame, heights, colour: str) -> None:
+    """Means with intervals of all candidates of a network."""
+    mean = values["auprc"].to_numpy()
+    reach = np.abs(values[["auprc_low", "auprc_high"]].to_numpy().T - mean)
+    axes.errorbar(
+        mean,
+        heights,
+        xerr=reach,
+        fmt="o",
+        ms=3.4,
+        mfc="white",
+        lw=0.8,
+        color=colour,
+        label=values["network"].iloc[0],
+    )
+
+
+def main(folder: str) -> None:
+    """Search, print, and write the files."""
+    where = Results(folder)
+    here = Path(__file__)
     network.configure(0, 1)
     nets = networks(where)
     cohort = Prepared(where.prepared("phantom-ms"), where.split("phantom-ms"))
     tuned, words = reference_maps.attempt(cohort)
     table = run(nets, tuned)
     by_brain = brains(table)
-    chosen, summary = winners(by_brain), summarised(by_brain, ["network", "candidate", "part"])
+    chosen = winners(by_brain)
+    summary = summarised(by_brain, ["network", "candidate", "part"])
     result = {
         "winners": chosen,
         "test": reported(by_brain, chosen),
         "width": width(by_brain, chosen),
     }
-    print(
-        summary[summary["part"] == "test"].round(3).to_string(),
-        json.dumps(result, indent=1),
-        sep="\n",
-    )
-    figure, _ = picture(summary, chosen)
-    file = here.with_name("search_factors.tsv")
-    with provenance.replacing(file) as draft:
-        factors(table, chosen).to_csv(
-            draft, sep="\t", index=False, na_rep="n/a", float_format="%.4g"
-        )
+    print(summary[summary["part"] == "test"].round(3).to_string())
+    print(json.dumps(result, indent=1))
+    by_condition = here.with_name("search_factors.tsv")
+    tsv.write(factors(table, chosen), by_condition, float_format="%.4g")
     settings = {
         "results": where.given,
         "seed": SEED,
         "parts": PARTS,
         "controls": CONTROLS,
         "conditions": str(controlled_pairs.CONDITIONS),
-        "others": OTHERS,
+        "others": CONDITIONS_A_BRAIN,
         "candidates": CANDIDATES,
     }
-    used = [
-        where.prepared("phantom-ms"),
-        where.split("phantom-ms"),
-        *(path for paths in nets.values() for path in paths),
-    ]
-    named = {name: [provenance.relative(path) for path in paths] for name, paths in nets.items()}
-    notes = {
-        "networks": named,
-        "baselines": words,
-        "result": result,
-        "tables": {file.name: provenance.sha256(file)},
-    }
-    record = provenance.record(settings, used, **notes)
+    inputs = [where.prepared("phantom-ms"), where.split("phantom-ms")]
+    named = {}
+    for name, paths in nets.items():
+        inputs += paths
+        named[name] = [provenance.relative(path) for path in paths]
+    record = provenance.record(
+        settings,
+        inputs,
+        networks=named,
+        baselines=words,
+        result=result,
+        tables={by_condition.name: provenance.sha256(by_condition)},
+    )
+    figure, _ = picture(summary, chosen)
     figures.save(figure, here.parent, here.stem, summary, record)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
