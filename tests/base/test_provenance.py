@@ -104,6 +104,8 @@ def test_the_best_start_is_the_trial_of_highest_validation_accuracy(trial):
     assert trial.initial_weights("best", width=16).parent.name == "trial-2"
     assert trial.initial_weights("trial-1", width=16).parent.name == "trial-1"
     assert trial.initial_weights("scratch") is None
+    file = trial.trial("pretraining", 2) / "weights.npz"
+    assert trial.initial_weights(str(file)) == file
     with pytest.raises(StaleInputError, match="width"):
         trial.initial_weights("best", width=8)
     with pytest.raises(ParameterError, match=r"found 'bets'; .*Did you mean best"):
