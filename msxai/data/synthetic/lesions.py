@@ -1,8 +1,10 @@
-"""Lesions, and bright spots that are no lesions, painted into a simulated FLAIR-like scan.
+"""Lesions, and spots that are no lesions, painted into a simulated scan.
 
 Sizes, counts and locations of lesions follow 20 real masks and the contrast two real scans (Lesjak
 et al. 2017, Neuroinformatics 16:51, doi:10.1007/s12021-017-9348-7).
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
@@ -11,7 +13,7 @@ from msxai.data.images import SHAPE, VOXEL_SIZE, VOXEL_VOLUME
 from msxai.data.synthetic import template
 from msxai.data.synthetic.geometry import rotation
 
-__all__ = ["DISTANCES", "LesionGround", "paint_decoys", "paint_lesions"]
+__all__ = ["DISTANCES", "LesionGround", "LesionLook", "paint_decoys", "paint_lesions"]
 
 # mm: bins of the distance between a lesion and the lateral ventricles
 DISTANCES = (0, 1, 3, 5, 10, 15, 20, 30, 80)
@@ -19,8 +21,36 @@ DISTANCES = (0, 1, 3, 5, 10, 15, 20, 30, 80)
 # grid, with more near the ventricles, because lesions grow away from there
 _SEED_SHARES = np.array([0.07, 0.13, 0.16, 0.18, 0.12, 0.125, 0.135, 0.10])
 
-_LEVEL = 1.341  # mean brightness of a lesion; white matter is 1
 _FORBIDDEN = 1e3  # cost of a voxel that cannot be lesion
+
+
+@dataclass(frozen=True)
+class LesionLook:
+    """How lesions look in one contrast.
+
+    Parameters
+    ----------
+    level : float
+        Mean brightness of a lesion; white matter in FLAIR and T1 has 1.
+    decoys : float
+        Mean brightness of spots that are no lesions.
+    spread : float
+        How much lesions differ from one another, as a multiple of what they do in FLAIR.
+    is_darker : bool
+        Whether lesions are darker than white matter. Darker lesions leave darker voxels as they
+        are, brighter lesions leave brighter voxels.
+    """
+
+    level: float
+    decoys: float
+    spread: float = 1.0
+    is_darker: bool = False
+
+    def difference(self, brightness, image):
+        """Return what turns an image to a brightness, 0 where it is beyond that already."""
+        if self.is_darker:
+            return np.minimum(brightness - image, 0)
+        return np.maximum(brightness - image, 0)
 
 
 class LesionGround:
@@ -64,16 +94,18 @@ class LesionGround:
         self.candidate_weight = self.white[at_candidates] + 0.08
 
 
-def paint_lesions(image, ground: LesionGround, volume: float, rng) -> np.ndarray:
+def paint_lesions(image, ground: LesionGround, volume: float, look: LesionLook, rng) -> np.ndarray:
     """Paint lesions into a scan, in place.
 
     Parameters
     ----------
     image : ndarray of shape (96, 114, 96), float32
-        White matter has about 1.
+        Brightness before noise and gain.
     ground : LesionGround
     volume : float
         Total volume (mm3).
+    look : LesionLook
+        The lesion mask does not depend on it.
     rng : numpy.random.Generator
 
     Returns
@@ -86,22 +118,23 @@ def paint_lesions(image, ground: LesionGround, volume: float, rng) -> np.ndarray
     if total == 0:
         return fraction > 0.5
     sizes = _lesion_sizes(total, rng)
-    level = _LEVEL + rng.normal(0, 0.02)
+    level = look.level + look.spread * rng.normal(0, 0.02)
+    step = -look.spread if look.is_darker else look.spread
     seeds = _lesion_seeds(ground, len(sizes), rng)
     brightness = np.full(SHAPE, 1.0, "float32")
     for seed, size in zip(seeds, sizes, strict=True):
         box, soft = _blob(ground, tuple(seed), int(size), rng)
-        own_level = level - 0.012 * np.log(size / 20) + rng.normal(0, 0.07)
+        own_level = level - 0.012 * step * np.log(size / 20) + rng.normal(0, 0.07) * step
         brightness[box] = np.where(soft > fraction[box], own_level, brightness[box])
         fraction[box] = np.maximum(fraction[box], soft)
-    image += fraction * (brightness - image) * (image < brightness)
+    image += fraction * look.difference(brightness, image)
     return fraction >= 0.5
 
 
-def paint_decoys(image, ground: LesionGround, rng) -> None:
-    """Paint bright spots that are no lesions, in place and in both groups alike.
+def paint_decoys(image, ground: LesionGround, look: LesionLook, rng) -> None:
+    """Paint spots that look like lesions and are none, in place and in both groups alike.
 
-    They stand for bright grey matter, edges and vessels: most lie outside white matter.
+    In FLAIR they stand for bright grey matter, edges and vessels: most lie outside white matter.
     """
     white = ground.white[tuple(ground.candidates.T)]
     weights = 0.1 + 0.9 * (1 - white)
@@ -110,7 +143,8 @@ def paint_decoys(image, ground: LesionGround, rng) -> None:
     for seed in ground.candidates[chosen]:
         size = int(rng.integers(1, 9))
         box, soft = _blob(ground, tuple(seed), size, rng)
-        image[box] += soft * np.maximum(rng.normal(1.32, 0.08) - image[box], 0)
+        brightness = rng.normal(look.decoys, 0.08 * look.spread)
+        image[box] += soft * look.difference(brightness, image[box])
 
 
 def _lesion_sizes(total: int, rng) -> np.ndarray:

@@ -19,8 +19,10 @@ from msxai.base.parameters import located
 from msxai.data.images import AFFINE
 from msxai.data.synthetic.subject import (
     AGE,
+    MODALITY,
     SITES,
     VOLUME,
+    Appearance,
     Session,
     Subject,
     draw_volume,
@@ -33,6 +35,7 @@ __all__ = [
     "PATIENTS",
     "SITES",
     "SUBJECTS",
+    "Appearance",
     "Session",
     "Subject",
     "draw_participants",
@@ -44,7 +47,6 @@ __all__ = [
 ]
 
 PATIENTS = {"ms": "MS", "ad": "AD"}
-MODALITY = {"ms": "FLAIR", "ad": "T1w"}
 SUBJECTS = {"ms": 147, "ad": 92}
 
 _LICENCE = (

@@ -1,24 +1,28 @@
 """One simulated scan: the template deformed, with contrast, lesions and a scanner's imperfections.
 
-FLAIR-like with multiple sclerosis ("ms") or T1-like with Alzheimer's disease ("ad").
+A person with multiple sclerosis or its control ("ms"), seen in FLAIR, or with Alzheimer's disease
+or its control ("ad"), seen in T1, unless another modality or a random contrast is asked for.
 benchmarks/phantom_realism.py compares the result with the measured properties of real scans.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from msxai.data.images import SHAPE, VOXEL_SIZE
+from msxai.data.synthetic import contrast as contrasts
 from msxai.data.synthetic import lesions, template
 from msxai.data.synthetic.geometry import rotation, smooth_field
 
 __all__ = [
     "AGE",
     "DEFAULT_SESSION",
+    "MODALITY",
     "SITES",
     "VOLUME",
+    "Appearance",
     "Session",
     "Subject",
     "draw_volume",
@@ -36,6 +40,7 @@ class Distribution(NamedTuple):
     highest: float
 
 
+MODALITY = {"ms": "FLAIR", "ad": "T1w"}
 AGE = {  # years
     "ms": Distribution(mean=42, spread=10.5, lowest=20, highest=66),
     "ad": Distribution(mean=74, spread=6, lowest=58, highest=90),
@@ -76,6 +81,7 @@ _WIDENING_SPREAD = 0.3
 _WIDENING_AGE = 60  # years
 
 _DIFFUSE = 0.002  # brighter normal-appearing white matter in MS
+_CONTRAST = 7001  # purpose of `_own_generator`: no subject has as many visits
 _CSF = list(template.CLASSES).index("csf")
 _WHITE = list(template.CLASSES).index("white matter")
 _CORTEX = list(template.CLASSES).index("cortex")
@@ -101,6 +107,28 @@ class Session:
 
 
 DEFAULT_SESSION = Session()
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """How a simulated brain looks; its anatomy, position and lesion mask do not depend on it.
+
+    Parameters
+    ----------
+    modality : {"FLAIR", "T1w"}, optional
+        Default: that of the kind, FLAIR with "ms" and T1 with "ad". Lesions are bright in FLAIR and
+        dark in T1.
+    contrast : {"own", "random"}
+        That of the modality, or one that the visit's seed draws in its place
+        (`msxai.data.synthetic.contrast.random_contrast`).
+    decoys : bool
+        Whether spots that are no lesions are painted, with "ms" only. Everything else in the scan
+        is the same with and without them.
+    """
+
+    modality: str | None = None
+    contrast: str = "own"
+    decoys: bool = True
 
 
 @dataclass
@@ -134,7 +162,7 @@ def simulate(
     *,
     volume: float | None = None,
     session: Session = DEFAULT_SESSION,
-    decoys: bool = True,
+    **appearance,
 ) -> Subject:
     """Simulate one scan; the same seeds give the same scan.
 
@@ -150,14 +178,28 @@ def simulate(
         Lesion volume (mm3); 0 for none. Default: drawn for the group.
     session : Session
         Age, site and years since the first visit.
-    decoys : bool
-        Whether bright spots that are no lesions are painted. Everything else in the scan is the
-        same with and without them.
+    **appearance
+        Keywords of `Appearance`: modality, contrast, decoys.
 
     Returns
     -------
     Subject
+
+    Raises
+    ------
+    CohortError
+        Unknown modality or contrast.
+
+    Examples
+    --------
+    One brain, as FLAIR shows it and as T1 does:
+
+    >>> flair = simulate("ms", "MS", 3, 4, volume=5000)
+    >>> t1 = simulate("ms", "MS", 3, 4, volume=5000, modality="T1w")
+    >>> bool((flair.lesions == t1.lesions).all())
+    True
     """
+    look = Appearance(**appearance)
     age = AGE[kind].mean if session.age is None else session.age
     if volume is None:
         volume = 0.0
@@ -170,17 +212,20 @@ def simulate(
     sources = template_coordinates(kind, group, age, session.years, anatomy_rng, visit_rng)
     brain = _deformed(atlas.brain.astype("float32"), sources, voxels) >= 0.5
 
-    contrast = _contrast(kind, group, anatomy_rng)
+    modality = look.modality or MODALITY[kind]
+    contrast = contrasts.chosen(modality, look.contrast, _own_generator(visit, _CONTRAST))
+    contrast = _varied(contrast, group, anatomy_rng)
     widening = _sulcal_widening(kind, group, age, session.years, anatomy_rng)
-    painted = _painted(contrast, widening, kind, age, anatomy_rng)
+    painted = _painted(contrast, widening, age, anatomy_rng)
     image = _deformed(painted, sources, voxels)
     nearest = _nearest_voxels(sources)
     lesion_mask = np.zeros(SHAPE, bool)
     if kind == "ms":
         ground = lesions.LesionGround(brain, nearest)
         # Decoys are drawn in either case, so that all later draws are the same without them.
-        lesions.paint_decoys(image if decoys else image.copy(), ground, anatomy_rng)
-        lesion_mask = lesions.paint_lesions(image, ground, volume, anatomy_rng)
+        decoyed = image if look.decoys else image.copy()
+        lesions.paint_decoys(decoyed, ground, contrast.lesions, anatomy_rng)
+        lesion_mask = lesions.paint_lesions(image, ground, volume, contrast.lesions, anatomy_rng)
     classes = np.zeros(SHAPE, "uint8")
     classes[voxels] = brain[voxels] * _prevailing(widening)[nearest]
     return Subject(
@@ -270,13 +315,20 @@ def _nearest_voxels(sources) -> tuple:
     return tuple(np.clip(np.rint(sources).astype(int), 0, last))
 
 
-def _contrast(kind: str, group: str, rng) -> np.ndarray:
-    """Draw the brightness of each tissue class; white matter has about 1."""
-    contrast = template.FLAIR if kind == "ms" else template.T1
-    contrast = contrast * (1 + rng.normal(0, 0.012, len(contrast)))
+def _own_generator(seed, purpose: int):
+    """Return a generator whose draws leave all other draws from a seed as they are."""
+    if not isinstance(seed, np.random.SeedSequence):
+        seed = np.random.SeedSequence(seed)
+    spawn_key = (*seed.spawn_key, purpose)
+    return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=spawn_key))
+
+
+def _varied(contrast: contrasts.Contrast, group: str, rng) -> contrasts.Contrast:
+    """Draw how a subject's tissues differ in brightness from what the contrast says."""
+    tissues = contrast.tissues * (1 + rng.normal(0, 0.012, len(contrast.tissues)))
     if group == "MS":
-        contrast[_WHITE] *= 1 + rng.normal(_DIFFUSE, 0.01)
-    return contrast
+        tissues[_WHITE] *= 1 + rng.normal(_DIFFUSE, 0.01)
+    return replace(contrast, tissues=tissues)
 
 
 def _sulcal_widening(kind: str, group: str, age: float, years: float, rng):
@@ -288,11 +340,12 @@ def _sulcal_widening(kind: str, group: str, age: float, years: float, rng):
     return np.clip(amount, -0.3, 2) * atlas.sulci
 
 
-def _painted(contrast, widening, kind: str, age: float, rng) -> np.ndarray:
+def _painted(contrast: contrasts.Contrast, widening, age: float, rng) -> np.ndarray:
     """Draw the brightness of each voxel of the template."""
     atlas = template.template()
-    painted = np.tensordot(contrast.astype("float32"), atlas.classes, 1)
-    painted = painted + widening * (contrast[_CSF] - contrast[_CORTEX])
+    tissues = contrast.tissues
+    painted = np.tensordot(tissues.astype("float32"), atlas.classes, 1)
+    painted = painted + widening * (tissues[_CSF] - tissues[_CORTEX])
     cortical = 0.06 * smooth_field((14, 16, 14), rng) * atlas.cortex
     everywhere = 0.015 * smooth_field((16, 18, 16), rng)
     painted *= 1 + cortical + everywhere
@@ -300,10 +353,10 @@ def _painted(contrast, widening, kind: str, age: float, rng) -> np.ndarray:
     edge = np.maximum(smooth_field((18, 20, 18), rng), 0)
     painted += 0.13 * edge * atlas.rim * atlas.cortex
     cap = abs(rng.normal(0, 0.12)) + 0.003 * max(age - 30, 0)
-    if kind == "ms":
+    if contrast.caps:
         # Both groups have a periventricular rim, and caps.
         nearness = np.exp(-atlas.ventricle_distance / 1.5)
-        painted += cap * nearness * atlas.classes[_WHITE]
+        painted += contrast.caps * cap * nearness * atlas.classes[_WHITE]
     return painted
 
 
