@@ -6,10 +6,11 @@ Usage: python tools/mutants.py [--boxes base,lrp] [--faults 8] [--seed 0] [--job
 A fault is one changed expression on one line: a flipped sign or comparison, another axis, a changed
 number, a call left out, ... . Faults are drawn among the lines that the tests of the box run, the
 same ones for the same code, tests and seed. Each is planted alone in a copy of the checkout. There
-the quick tests of its box (`make test BOX=...`) run until the first failure, in three steps: the
-test files named for the module and its examples; the files that run the line; all other files of
-the box. So a survivor has passed every quick test of its box. A run that takes too long counts as
-killed: the fault made an endless loop.
+the quick tests of its box (`make test BOX=...`) run until the first failure, in two steps: first
+the test files named for the module, and its examples; then all other files that run the line. A
+line that runs at import or is compiled by numba concerns all files of the box. Files that do not
+run the line are left out, because they cannot fail. A run that takes too long counts as killed: the
+fault made an endless loop.
 
 With --write: benchmarks/mutants.tsv (one row a fault) and benchmarks/mutants.json (commit,
 versions, share killed). In the table a person fills the column `equivalent` of a survivor that
@@ -445,9 +446,8 @@ class BoxTests:
         nearest = [*named, *(file for file in files if file == fault.module)]
         line = (fault.module, fault.line)
         running = [file for file in files if line in self.lines.get(file, ())]
-        running = [file for file in running if file not in nearest]
-        rest = [file for file in files if file not in (*nearest, *running)]
-        return [step for step in (nearest, running, rest) if step]
+        further = [file for file in running or files if file not in nearest]
+        return [step for step in (nearest, further) if step]
 
     def limit(self, files: list[str]) -> float:
         """Return after how many seconds files hang; compiled kernels are compiled anew."""

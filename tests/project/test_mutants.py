@@ -93,22 +93,23 @@ def a_fault(mutants, module, line=1, after="2"):
     )
 
 
-def test_the_nearest_tests_run_first_and_every_file_once(mutants):
+def test_the_nearest_tests_run_first_then_all_that_run_the_line(mutants):
+    module = "msxai/base/grid.py"
     seconds = {
-        "msxai/base/grid.py": 0.1,
+        module: 0.1,
         "tests/base/test_slow.py": 9.0,
         "tests/base/test_grid_sizes.py": 3.0,
         "tests/base/test_other.py": 2.0,
         "tests/base/test_quick.py": 1.0,
     }
-    runs = {("msxai/base/grid.py", 7)}
-    lines = {"tests/base/test_slow.py": runs, "tests/base/test_quick.py": runs, "": set()}
+    runs = {(module, 7)}
+    lines = {"tests/base/test_slow.py": runs, "tests/base/test_quick.py": runs, "": {(module, 2)}}
     tests = mutants.BoxTests(box="base", seconds=seconds, lines=lines)
-    assert tests.steps(a_fault(mutants, "msxai/base/grid.py", line=7)) == [
-        ["tests/base/test_grid_sizes.py", "msxai/base/grid.py"],
-        ["tests/base/test_quick.py", "tests/base/test_slow.py"],
-        ["tests/base/test_other.py"],
-    ]
+    nearest = ["tests/base/test_grid_sizes.py", module]
+    in_a_function, at_import = (tests.steps(a_fault(mutants, module, line)) for line in (7, 2))
+    running = ["tests/base/test_quick.py", "tests/base/test_slow.py"]
+    assert in_a_function == [nearest, running]
+    assert at_import == [nearest, [running[0], "tests/base/test_other.py", running[1]]]
     assert tests.limit(["tests/base/test_other.py"]) == 128
 
 
