@@ -31,8 +31,8 @@ CONDITIONS = {
     "few": {"number": 3},
     "small": {"size": (0, 50)},
     "large": {"size": (100, np.inf)},
-    "periventricular": {"place": (0, 3)},
-    "deep": {"place": (5, np.inf)},
+    "periventricular": {"distance": (0, 3)},
+    "deep": {"distance": (5, np.inf)},
 }
 """What `cohort` makes of each brain: arguments of `varied`.
 
@@ -73,20 +73,19 @@ def lesions_of(subject: Subject) -> tuple[np.ndarray, list[dict]]:
     -------
     tuple of ndarray of int, shape (96, 114, 96), and list of dict
         Number of each voxel's lesion, 0 outside; and of each lesion, from number 1 on: size (mm3),
-        place (smallest distance to the lateral ventricles, mm).
+        distance (the smallest to the lateral ventricles, mm).
     """
     numbers, count = ndimage.label(subject.lesions, images.NEIGHBOURHOOD_26)
     ventricle = subject.classes == 1 + list(template.CLASSES).index("ventricle")
-    distance = ndimage.distance_transform_edt(~ventricle, sampling=images.VOXEL_SIZE)
+    to_ventricle = ndimage.distance_transform_edt(~ventricle, sampling=images.VOXEL_SIZE)
     index = np.arange(1, count + 1)
-    sizes, places = (
-        ndimage.sum_labels(subject.lesions, numbers, index) * images.VOXEL_VOLUME,
-        ndimage.minimum(distance, numbers, index),
-    )
-    return numbers, [
-        {"size": float(size), "place": float(position)}
-        for size, position in zip(sizes, places, strict=True)
+    sizes = ndimage.sum_labels(subject.lesions, numbers, index) * images.VOXEL_VOLUME
+    distances = ndimage.minimum(to_ventricle, numbers, index)
+    lesions = [
+        {"size": float(size), "distance": float(distance)}
+        for size, distance in zip(sizes, distances, strict=True)
     ]
+    return numbers, lesions
 
 
 def varied(
@@ -95,7 +94,7 @@ def varied(
     contrast: float = 1.0,
     number: int | None = None,
     size=(0, np.inf),
-    place=(0, np.inf),
+    distance=(0, np.inf),
     seed: int = 0,
 ) -> Subject:
     """Keep some lesions of a brain, or make them fainter or brighter; nothing else changes.
@@ -108,7 +107,7 @@ def varied(
         Factor of the difference that lesions make in the scan; 1 as simulated, 0 none.
     number : int, optional
         How many of those that fit, drawn by `seed`. Default: all.
-    size, place : tuple of float
+    size, distance : tuple of float
         Smallest and largest volume of a lesion (mm3) and distance to the lateral ventricles (mm).
     seed : int
         Of the choice.
@@ -120,13 +119,14 @@ def varied(
     """
     full, bare = pair
     numbers, lesion_table = lesions_of(full)
+    bounds = {"size": size, "distance": distance}
     fit = [
         index
         for index, lesion in enumerate(lesion_table, 1)
-        if size[0] <= lesion["size"] <= size[1] and place[0] <= lesion["place"] <= place[1]
+        if all(low <= lesion[name] <= high for name, (low, high) in bounds.items())
     ]
     if number is not None and number > len(fit):
-        mend = "Ask for fewer, widen size or place, or simulate a larger volume."
+        mend = "Ask for fewer, widen size or distance, or simulate a larger volume."
         raise ParameterError(
             "number",
             f"{number}",
@@ -199,7 +199,7 @@ class Case:
     decoys: np.ndarray
 
 
-def cohort(seed: int, parts: dict, controls: int, conditions=None, others: int = 3):
+def cohort(seed: int, parts: dict, controls: int, conditions=None, further: int = 3):
     """Scans to judge heatmaps by: brains of patients in several conditions, and controls without
     any lesion; decoys in both.
 
@@ -214,50 +214,66 @@ def cohort(seed: int, parts: dict, controls: int, conditions=None, others: int =
     conditions : dict, optional
         Default: `CONDITIONS`. Each brain comes in the first one; a condition that leaves it without
         a lesion is left out for that brain.
-    others : int
+    further : int
         In how many further conditions each brain comes; these take turns from brain to brain.
 
     Yields
     ------
     Case
     """
-    (low, high), ((first, plain), *further_conditions) = (
-        np.log(VOLUME),
-        (conditions or CONDITIONS).items(),
-    )
-    others = min(others, len(further_conditions))
+    conditions = conditions or CONDITIONS
     for part_number, (part, patients) in enumerate(parts.items()):
         for number in range(patients + controls):
-            own, group = (seed, part_number, number), "MS" if number < patients else "HC"
-            rng, (mean, spread, youngest, oldest) = np.random.default_rng(own), phantom.AGE["ms"]
-            options = {
-                "session": phantom.Session(
-                    age=float(np.clip(rng.normal(mean, spread), youngest, oldest)),
-                    site=str(rng.choice(list(phantom.SITES))),
-                ),
-                "volume": float(np.exp(rng.uniform(low, high))) if group == "MS" else 0.0,
-            }
-            pair = paired(group, (*own, 0), (*own, 1), **options)
-            spots = decoys(
-                pair[1],
-                phantom.simulate(
-                    "ms", group, (*own, 0), (*own, 1), **options | {"volume": 0}, decoys=False
-                ),
-            )
+            group = "MS" if number < patients else "HC"
+            brain = _Brain.simulated(group, (seed, part_number, number))
             name = f"{part}-{number:02}"
             if group == "HC":
-                yield Case(part, name, "control", pair[0], spots)
+                yield Case(part, name, "control", brain.pair[0], brain.decoys)
                 continue
-            turns = [
-                further_conditions[(number * others + turn) % len(further_conditions)]
-                for turn in range(others)
-            ]
-            for condition, change in [(first, plain), *turns]:
-                if change.get("number", 0) > len(lesions_of(pair[0])[1]):
-                    continue
-                subject = varied(pair, **change, seed=seed + number)
-                if subject.lesions.any():
-                    yield Case(part, name, condition, subject, spots & ~subject.lesions)
+            for condition in _turns(conditions, number, further):
+                subject = brain.in_condition(conditions[condition], seed + number)
+                if subject is not None:
+                    spots = brain.decoys & ~subject.lesions
+                    yield Case(part, name, condition, subject, spots)
+
+
+def _turns(conditions: dict, number: int, further: int) -> list[str]:
+    """The conditions of a brain: the first one, and further ones that take turns."""
+    first, *rest = conditions
+    further = min(further, len(rest))
+    return [first, *(rest[(number * further + turn) % len(rest)] for turn in range(further))]
+
+
+@dataclass(frozen=True)
+class _Brain:
+    """A simulated brain with and without its lesions, and where its decoys stand out."""
+
+    pair: tuple[Subject, Subject]
+    decoys: np.ndarray
+
+    @classmethod
+    def simulated(cls, group: str, seed: tuple) -> "_Brain":
+        """Draw age, site and lesion volume, and simulate."""
+        generator = np.random.default_rng(seed)
+        mean, spread, youngest, oldest = phantom.AGE["ms"]
+        age = float(np.clip(generator.normal(mean, spread), youngest, oldest))
+        site = str(generator.choice(list(phantom.SITES)))
+        smallest, largest = np.log(VOLUME)
+        volume = float(np.exp(generator.uniform(smallest, largest))) if group == "MS" else 0.0
+        seeds = {"seed": (*seed, 0), "visit": (*seed, 1)}
+        options = {"session": phantom.Session(age=age, site=site), "volume": volume}
+        pair = paired(group, **seeds, **options)
+        options["volume"] = 0
+        plain = phantom.simulate("ms", group, **seeds, **options, decoys=False)
+        return cls(pair, decoys(pair[1], plain))
+
+    def in_condition(self, change: dict, seed: int) -> Subject | None:
+        """The brain with its lesions changed; None where no lesion is left."""
+        _, lesion_table = lesions_of(self.pair[0])
+        if change.get("number", 0) > len(lesion_table):
+            return None
+        subject = varied(self.pair, **change, seed=seed)
+        return subject if subject.lesions.any() else None
 
 
 @dataclass(frozen=True)

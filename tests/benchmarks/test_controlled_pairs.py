@@ -70,7 +70,7 @@ def test_lesions_are_measured_one_by_one(subject):
     assert [one["size"] for one in known] == pytest.approx(
         [3 * images.VOXEL_VOLUME, images.VOXEL_VOLUME]
     )
-    assert known[0]["place"] == pytest.approx(
+    assert known[0]["distance"] == pytest.approx(
         np.hypot(images.VOXEL_SIZE[0], np.hypot(4 * images.VOXEL_SIZE[1], images.VOXEL_SIZE[2])),
         rel=1e-6,
     )
@@ -89,8 +89,8 @@ def test_one_factor_at_a_time(pair):
     for bounds in (
         {"size": (0, 50)},
         {"size": (50, np.inf)},
-        {"place": (0, 4)},
-        {"place": (4, np.inf)},
+        {"distance": (0, 4)},
+        {"distance": (4, np.inf)},
     ):
         some = controlled_pairs.varied(pair, **bounds)
         ((name, (low, high)),) = bounds.items()
@@ -170,7 +170,7 @@ def test_a_cohort_holds_each_brain_in_several_conditions():
     assert (faint.lesions == drawn.lesions).all()
     assert faint.image[faint.lesions].mean() < drawn.image[drawn.lesions].mean()
     assert few.covariates["lesions"] == 3
-    assert min(one["place"] for one in controlled_pairs.lesions_of(deep)[1]) >= 5
+    assert min(one["distance"] for one in controlled_pairs.lesions_of(deep)[1]) >= 5
     brains = [one.subject.image for one in found if one.condition in ("as drawn", "control")]
     assert all(
         (one != other).mean() > 0.1
@@ -179,7 +179,7 @@ def test_a_cohort_holds_each_brain_in_several_conditions():
     )  # no brain comes twice
     turns = [
         one.condition
-        for one in controlled_pairs.cohort(5, {"validation": 2}, 0, conditions, others=2)
+        for one in controlled_pairs.cohort(5, {"validation": 2}, 0, conditions, further=2)
     ]
     assert turns == ["as drawn", "faint", "few", "as drawn", "deep", "faint"]
     other = next(controlled_pairs.cohort(6, {"validation": 1}, 0, conditions))
