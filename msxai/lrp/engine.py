@@ -331,7 +331,7 @@ def _explainer(rule_or_method, plan: graph.Graph, epsilon: float) -> _ByRules | 
 
 
 class _ByInnvestigate:
-    """Explains a batch by iNNvestigate, in a process of its own for each rule."""
+    """Explains a batch by iNNvestigate, in a process of its own for all rules together."""
 
     dtype = "float32"
 
@@ -343,26 +343,32 @@ class _ByInnvestigate:
 
     def __call__(self, batch) -> dict[str, Explanation]:
         """Explanations of scans of shape (N, X, Y, Z, 1) by name."""
-        return {name: self._explain(batch, rule) for name, rule in self.wanted.items()}
-
-    def _explain(self, batch, rule: str) -> Explanation:
+        rules_once = list(dict.fromkeys(self.wanted.values()))
         relevance = innvestigate.explain(
             network.weights(self.model),
             self.model.input_shape[1:4],
             batch,
-            rule,
+            rules_once,
             self.epsilon,
             self.computation.batch_size,
             self.computation.threads or os.cpu_count(),
         )
+        logits = self._logits(batch)
+        explanations = {}
+        for name, rule in self.wanted.items():
+            audit = pd.DataFrame(columns=AUDIT)
+            explanations[name] = Explanation(
+                relevance[rule], logits, audit, rule, self.epsilon, "innvestigate"
+            )
+        return explanations
+
+    def _logits(self, batch) -> np.ndarray:
+        """One logit a scan, float64."""
         logits = []
         for scan in batch:
             output = self.model(scan[None], training=False)
             logits.append(ops.convert_to_numpy(output)[0, 0])
-        audit = pd.DataFrame(columns=AUDIT)
-        return Explanation(
-            relevance, np.array(logits, float), audit, rule, self.epsilon, "innvestigate"
-        )
+        return np.array(logits, float)
 
 
 def _number(explanations: dict[str, list[Explanation]]) -> None:

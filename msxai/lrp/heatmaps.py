@@ -16,6 +16,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 from tqdm.auto import tqdm
 
 from msxai import lrp
@@ -26,7 +27,6 @@ from msxai.data import images
 from msxai.data.registration import registration
 from msxai.lrp import trust_warnings
 from msxai.lrp.explanation import AUDIT, Computation, Explanation
-from msxai.model import network
 
 __all__ = [
     "Settings",
@@ -98,6 +98,8 @@ def write(folder, prepared, rows, weights, settings: Settings) -> pd.DataFrame:
         logit of 0 it says nothing, see `msxai.lrp.conserved`), path (below `folder`), own_path (the
         map in the scan's own space), sha256.
     """
+    from msxai.model import network  # brings TensorFlow, which reading maps does not need
+
     models = [network.restore(path) for path in weights]
     reference = _reference(models, weights[0], settings)
     distances = reference.distances(models, prepared, rows)
@@ -342,7 +344,7 @@ def _entry(scan: pd.Series, rule: str, maps: _ScanMaps) -> dict:
         "group": scan["group"],
         "label": scan["label"],
         "logit": logit,
-        "probability": float(network.probability(np.array(maps.logits)).mean()),
+        "probability": float(expit(maps.logits).mean()),
         "relevance": total,
         "conserved": total / logit,
         "path": path,

@@ -39,9 +39,9 @@ _SETTINGS = {
 
 
 def explain(
-    weights: dict, shape, scans, rule: str, epsilon: float, batch_size: int, threads: int
-) -> np.ndarray:
-    """Relevance of the logit of the paper's network, by iNNvestigate.
+    weights: dict, shape, scans, rules, epsilon: float, batch_size: int, threads: int
+) -> dict[str, np.ndarray]:
+    """Relevance of the logit of the paper's network by each rule, in one process of iNNvestigate.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ def explain(
         One scan, (X, Y, Z).
     scans : array-like of shape (N, X, Y, Z, 1)
         Read and written batch by batch.
-    rule : str
-        One of `ANALYZERS`.
+    rules : sequence of str
+        Of `ANALYZERS`.
     epsilon : float
         Stabiliser of the epsilon rule.
     batch_size, threads : int
@@ -61,7 +61,8 @@ def explain(
 
     Returns
     -------
-    ndarray of shape (N, X, Y, Z, 1), float32
+    dict
+        Rule to relevance, ndarray of shape (N, X, Y, Z, 1), float32.
 
     Raises
     ------
@@ -70,8 +71,8 @@ def explain(
     """
     job = {
         "shape": list(shape),
-        "analyzer": ANALYZERS[rule],
-        "options": {"epsilon": epsilon} if rule == "epsilon" else {},
+        "analyzers": {rule: ANALYZERS[rule] for rule in rules},
+        "options": {"epsilon": {"epsilon": epsilon}},
         "batch_size": batch_size,
         "threads": threads,
     }
@@ -79,7 +80,7 @@ def explain(
         folder = Path(name)
         _lay_out(folder, job, weights, scans)
         _run(folder)
-        return np.load(folder / "relevance.npy")
+        return {rule: np.load(folder / f"relevance_{rule}.npy") for rule in rules}
 
 
 def _lay_out(folder: Path, job: dict, weights: dict, scans) -> None:
@@ -127,22 +128,24 @@ def _network(shape, weights: dict):
 
 def _serve(folder: Path) -> None:
     """Do the job that `explain` laid out in `folder`."""
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     import tensorflow as tf
 
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     tf.config.threading.set_intra_op_parallelism_threads(job["threads"])
     tf.compat.v1.disable_eager_execution()
     import innvestigate
 
     with np.load(folder / "weights.npz") as file:
         model = _network(job["shape"], dict(file))
-    analyzer = innvestigate.create_analyzer(job["analyzer"], model, **job["options"])
     volumes = np.load(folder / "volumes.npy", mmap_mode="r")
-    relevance = np.lib.format.open_memmap(folder / "relevance.npy", "w+", "float32", volumes.shape)
-    for start in range(0, len(volumes), job["batch_size"]):
-        batch = slice(start, start + job["batch_size"])
-        relevance[batch] = analyzer.analyze(np.array(volumes[batch]))
-    relevance.flush()
+    for rule, name in job["analyzers"].items():
+        analyzer = innvestigate.create_analyzer(name, model, **job["options"].get(rule, {}))
+        path = folder / f"relevance_{rule}.npy"
+        relevance = np.lib.format.open_memmap(path, "w+", "float32", volumes.shape)
+        for start in range(0, len(volumes), job["batch_size"]):
+            batch = slice(start, start + job["batch_size"])
+            relevance[batch] = analyzer.analyze(np.array(volumes[batch]))
+        relevance.flush()
 
 
 if __name__ == "__main__":

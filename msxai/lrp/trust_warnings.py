@@ -32,7 +32,6 @@ from sklearn.covariance import LedoitWolf
 from msxai import ROOT
 from msxai.base import provenance
 from msxai.data.prepared import Prepared
-from msxai.model import network, training
 
 __all__ = [
     "ALARMS",
@@ -162,6 +161,8 @@ def features(models, prepared, rows) -> list[np.ndarray]:
     prepared : msxai.data.prepared.Prepared
     rows : sequence of int
     """
+    from msxai.model import network, training  # bring TensorFlow, which nothing else here needs
+
     return [training.outputs(network.features(model)[0], prepared, rows) for model in models]
 
 

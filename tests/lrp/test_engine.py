@@ -1,5 +1,7 @@
 """msxai.lrp against the slow oracle for every rule and layer; properties; what it refuses."""
 
+import functools
+
 import keras
 import nibabel as nib
 import numpy as np
@@ -57,14 +59,20 @@ COMPOSITES = {
 }
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("name", COMPOSITES)
-def test_composites_equal_the_oracle_with_and_without_kernels(name, compiled):
+@functools.cache
+def composite(name):
+    """A network, a volume, and what the oracle says of them; the oracle takes most of the time."""
     model, nodes = with_pools(COMPOSITES[name])
     volume = np.random.default_rng(2).normal(size=(26, 17, 17, 1))
     volume[:6], volume[:, 13:] = 0, 0  # no brain: ties
+    return model, volume, *lrp_oracle.explain(nodes, volume)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_composites_equal_the_oracle_with_and_without_kernels(name, compiled):
+    model, volume, expected, logit = composite(name)
     epsilon = 1e-2 if name == "epsilon" else 1e-3
-    expected, logit = lrp_oracle.explain(nodes, volume)
     for dtype, tolerance in (("float64", 1e-6), ("float32", 1e-4)):
         explanation = lrp.explain(
             model,
@@ -171,6 +179,7 @@ def test_relevance_is_conserved_without_biases():
     assert shares[0] < 0.95
 
 
+@pytest.mark.long(reason="forty maps of the full network; the test above has a small one")
 def test_relevance_kept_by_the_full_network_as_measured_before():
     """Width 16, no biases, volumes of noise: median of eight draws of Glorot's weights.
 
@@ -184,6 +193,10 @@ def test_relevance_kept_by_the_full_network_as_measured_before():
         1e-4: (0.9994, 1e-4),
         1e-6: (0.99999, 1e-5),
     }
+    stabilised = {}
+    for epsilon in measured:
+        rule = {"rule": "epsilon", "stabiliser": epsilon}
+        stabilised[epsilon] = {"convolution": rule, "dense": rule}
     model, shares = network.build(16), []
     for seed in range(8):
         rng = np.random.default_rng(seed)
@@ -193,12 +206,8 @@ def test_relevance_kept_by_the_full_network_as_measured_before():
                 limit = np.sqrt(6 / (np.prod(shape[:-2]) * sum(shape[-2:])))
                 layer.set_weights([rng.uniform(-limit, limit, shape), np.zeros(shape[-1])])
         volume = rng.normal(size=(1, *SHAPE, 1)).astype("float32")
-        shares.append(
-            [
-                share_of(lrp.explain(model, volume, "epsilon", epsilon=epsilon))
-                for epsilon in measured
-            ]
-        )
+        explanations = lrp.explain_each(model, volume, stabilised)
+        shares.append([share_of(explanations[epsilon]) for epsilon in measured])
     for share, (measured_share, tolerance) in zip(
         np.median(shares, axis=0), measured.values(), strict=True
     ):

@@ -1,9 +1,11 @@
 """msxai.lrp against iNNvestigate 2.1.2, another program, on the paper's network at full size."""
 
+import functools
 import os
 
 import numpy as np
 import pytest
+from support.layers import distance
 from support.networks import SMALL, with_weights
 from support.ties import near_ties
 
@@ -22,6 +24,7 @@ TWINS = {
     "alpha2_beta1_IB": {"rule": "alpha_beta", "alpha": 2, "beta": 1, "bias": False},
 }
 QUICK = ("epsilon", "alpha2_beta1_IB")
+FURTHER = tuple(name for name in TWINS if name not in QUICK)
 PROCESSES = pytest.mark.long(reason="each iNNvestigate run is a process of its own, 12 s")
 
 
@@ -34,45 +37,67 @@ def network_and_scan(one_thread):
     return model, volume
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name in QUICK else PROCESSES) for name in TWINS],
-)
-def test_both_engines_agree_where_innvestigate_is_right(network_and_scan, name, monkeypatch):
-    """On a CPU for which TensorFlow leaves oneDNN out, too."""
-    monkeypatch.setattr(
-        os, "environ", {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
-    )  # a copy: of this process nothing changes
+@pytest.fixture(scope="module")
+def distances(network_and_scan):
+    """How far both engines' maps by some rules are apart; iNNvestigate runs once for all.
+
+    TensorFlow is told to leave oneDNN out, as on some CPUs.
+    """
     model, volume = network_and_scan
-    twin = TWINS[name]
-    ours = lrp.explain(model, volume, {"convolution": twin, "dense": twin}).relevance
-    theirs = lrp.explain(
-        model, volume, name, computation=lrp.Computation(engine="innvestigate")
-    ).relevance
-    assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
+
+    @functools.cache
+    def distances_of(names):
+        twins = {}
+        for name in names:
+            twins[name] = {"convolution": TWINS[name], "dense": TWINS[name]}
+        ours = lrp.explain_each(model, volume, twins)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            # A copy: of this process nothing changes
+            monkeypatch.setattr(os, "environ", {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"})
+            theirs = lrp.explain_each(
+                model, volume, names, computation=lrp.Computation(engine="innvestigate")
+            )
+        distances = {}
+        for name in names:
+            distances[name] = distance(ours[name].relevance, theirs[name].relevance)
+        return distances
+
+    return distances_of
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_both_engines_agree_where_innvestigate_is_right(distances, name):
+    assert distances(QUICK)[name] <= 1e-4
 
 
 @PROCESSES
-@pytest.mark.parametrize("rule", ["alpha1_beta0", "alpha2_beta1"])
-def test_its_alpha_beta_differs_because_of_biases_alone(monkeypatch, rule):
+@pytest.mark.parametrize("name", FURTHER)
+def test_both_engines_agree_on_the_further_rules(distances, name):
+    assert distances(FURTHER)[name] <= 1e-4
+
+
+@PROCESSES
+def test_its_alpha_beta_differs_because_of_biases_alone(monkeypatch):
     """msxai's equals the oracle with biases (test_engine), iNNvestigate's without any bias only."""
-    monkeypatch.setitem(
-        innvestigate.ANALYZERS,
-        rule,
-        {"alpha1_beta0": "lrp.alpha_1_beta_0", "alpha2_beta1": "lrp.alpha_2_beta_1"}[rule],
-    )
+    analyzers = {"alpha1_beta0": "lrp.alpha_1_beta_0", "alpha2_beta1": "lrp.alpha_2_beta_1"}
+    for rule, analyzer in analyzers.items():
+        monkeypatch.setitem(innvestigate.ANALYZERS, rule, analyzer)
     volume = np.random.default_rng(13).normal(size=(1, *SMALL, 1)).astype("float32")
-    distance = {}
+    apart = {}
     for biases in ("with", "without"):
         model = with_weights(2, SMALL, seed=11)
         for layer in model.layers:
             if layer.weights and biases == "without":
                 layer.set_weights([layer.get_weights()[0], np.zeros(layer.bias.shape)])
         assert near_ties(model, volume) == 0
-        ours, theirs = (
-            lrp.explain(model, volume, rule, computation=lrp.Computation(engine=engine)).relevance
-            for engine in lrp.ENGINES
+        theirs, ours = (
+            lrp.explain_each(
+                model, volume, list(analyzers), computation=lrp.Computation(engine=engine)
+            )
+            for engine in ("innvestigate", "msxai")
         )
-        distance[biases] = np.linalg.norm(ours - theirs) / np.linalg.norm(ours)
-    assert distance["without"] <= 1e-4
-    assert distance["with"] > 1e-2
+        for rule in analyzers:
+            apart[biases, rule] = distance(theirs[rule].relevance, ours[rule].relevance)
+    for rule in analyzers:
+        assert apart["without", rule] <= 1e-4
+        assert apart["with", rule] > 1e-2

@@ -225,7 +225,7 @@ def average(groups: dict, anatomy, title: str, *, synthetic: bool):
 
 
 def _means(groups: dict, positive: bool) -> dict:
-    from msxai.lrp import heatmaps  # brings TensorFlow, which no other figure needs
+    from msxai.lrp import heatmaps  # brings registration, which no other figure needs
 
     return {name: heatmaps.mean(table["path"], positive) for name, table in groups.items()}
 
@@ -364,7 +364,7 @@ def _viewer(image, heatmap, scale: slices.Scale, title: str, synthetic: bool):
     overlay = {
         "path": Path(heatmap),
         "colormap": "warm",
-        "colormap_negative": "winter",
+        "colormap_negative": "cool",  # as bright as "warm", in blue
         "cal_min": scale.threshold,
         "cal_max": scale.high,
         "cal_min_neg": -scale.high,
