@@ -57,10 +57,10 @@ def measure(where, scratch, subjects=SUBJECTS):
     )
     if further is None:
         raise SystemExit(reason)
-    known = prediction.predict(further, further.rows("all"), nets)
+    untouched = prediction.predict(further, further.rows("all"), nets)
     start = time.perf_counter()
     predictions, reason = counterfactuals.predict(
-        further, further.rows("all"), nets, known, seed=SEED
+        further, further.rows("all"), nets, untouched, seed=SEED
     )
     print(reason)
     return counterfactuals.table(predictions), predictions, time.perf_counter() - start

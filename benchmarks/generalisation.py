@@ -60,9 +60,9 @@ def row(what, labels, scores):
     }
 
 
-def difference(what, labels, scores, others):
+def difference(what, labels, scores, reference):
     """One line of the table: a paired difference of two AUCs."""
-    value, low, high, _ = statistics.auc_difference(labels, scores, others)
+    value, low, high, _ = statistics.auc_difference(labels, scores, reference)
     return {"what": what, "n": len(labels), "value": value, "low": low, "high": high}
 
 
@@ -70,7 +70,8 @@ def logits(where, variant, prepared, rows):
     """Mean logit over the trials of a variant."""
     paths = sorted(where.trial(variant, 0).parent.glob("trial-*/weights.npz"))
     return np.mean(
-        [training.predict(network.restore(path), prepared, rows) for path in paths], axis=0
+        [training.predict(network.restore(path, fast=True), prepared, rows) for path in paths],
+        axis=0,
     ), paths
 
 

@@ -33,46 +33,45 @@ from msxai.data.synthetic import phantom
 
 HERE, VISITS, JOBS, ROUNDS = Path(__file__).parent, 3, 2, 5
 GRID = np.array([[-1.0, 0, 0, 90], [0, 1, 0, -126], [0, 0, 1, -72], [0, 0, 0, 1]])
+FINE_SHAPE = (182, 218, 182)
+BRAINS, GROUPS = 8, ("AD", "HC")  # simulated subjects; every other one is a control
+
+
+def fine_scan(brain, visit, folder):
+    """A simulated brain on the grid of 1 mm, 0 outside, and the file of its mask."""
+    subject = phantom.simulate("ad", GROUPS[brain % 2], brain, 100 * brain + visit)
+    step = np.linalg.inv(images.AFFINE) @ GRID
+    matrix, offset = step[:3, :3], step[:3, 3]
+    fine = []
+    for values in (subject.image, subject.brain):
+        values = values.astype("float32")
+        fine.append(ndimage.affine_transform(values, matrix, offset, FINE_SHAPE, order=1))
+    image, share = fine
+    mask = share >= 0.5
+    file = write(folder / f"brain-{brain}-{visit}.nii", mask.astype("uint8"))
+    return image * mask, file
 
 
 def write_scans(folder, subjects):
     """The cohort's table; scans and brain masks in `folder`."""
-    rows, made = [], {}
-    step = np.linalg.inv(images.AFFINE) @ GRID
+    rows, drawn = [], {}
     for subject in range(subjects):
         for visit in range(VISITS):
-            which = subject % 8, visit
-            if which not in made:
-                one = phantom.simulate(
-                    "ad", ("AD", "HC")[which[0] % 2], which[0], 100 * which[0] + visit
-                )
-                fine = [
-                    ndimage.affine_transform(
-                        values.astype("float32"),
-                        step[:3, :3],
-                        step[:3, 3],
-                        (182, 218, 182),
-                        order=1,
-                    )
-                    for values in (one.image, one.brain)
-                ]
-                mask = write(
-                    folder / f"brain-{which[0]}-{visit}.nii", (fine[1] >= 0.5).astype("uint8")
-                )
-                made[which] = fine[0] * (fine[1] >= 0.5), mask
-            names = f"sub-{subject:03}", f"ses-{visit}"
-            image = write(
-                folder / f"{'_'.join(names)}_T1w.nii",
-                (made[which][0] * np.float32(1 + 0.001 * subject)).astype("int16"),
-            )
+            brain = subject % BRAINS
+            if (brain, visit) not in drawn:
+                drawn[brain, visit] = fine_scan(brain, visit, folder)
+            values, mask = drawn[brain, visit]
+            participant, session = f"sub-{subject:03}", f"ses-{visit}"
+            brighter = values * np.float32(1 + 0.001 * subject)  # no two scans are the same
+            image = write(folder / f"{participant}_{session}_T1w.nii", brighter.astype("int16"))
             rows.append(
                 {
-                    "participant_id": names[0],
-                    "session_id": names[1],
-                    "group": ("AD", "HC")[subject % 2],
+                    "participant_id": participant,
+                    "session_id": session,
+                    "group": GROUPS[subject % 2],
                     "label": 1 - subject % 2,
                     "image": image,
-                    "brain_mask": made[which][1],
+                    "brain_mask": mask,
                     "lesion_mask": None,
                 }
             )

@@ -214,20 +214,17 @@ if __name__ == "__main__":
     table = run()
     border = shortcut_scores.limit(table.loc[table["cohort"] == "limit", "score"])
     table["flagged"] = table["score"] > border
-    count = table.groupby("cohort")["flagged"].agg(["sum", "size"])
+    counts = {}
+    for kind, flags in table.groupby("cohort")["flagged"]:
+        counts[kind] = [int(flags.sum()), len(flags)]
+    flagged_with = counts["stripe"][0] + counts["edge"][0]
+    flagged_without = counts["none"][0]
     result = {
         "limit": border,
-        "flagged": {kind: [int(one["sum"]), int(one["size"])] for kind, one in count.iterrows()},
-    }
-    kinds = {"with": ["stripe", "edge"], "without": ["none"]}
-    flagged = {
-        name: int(table.loc[table["cohort"].isin(one), "flagged"].sum())
-        for name, one in kinds.items()
-    }
-    result |= {
-        "flagged_with": flagged["with"],
-        "flagged_without": flagged["without"],
-        "holds": flagged["with"] >= 18 and flagged["without"] <= 1,
+        "flagged": counts,
+        "flagged_with": flagged_with,
+        "flagged_without": flagged_without,
+        "holds": flagged_with >= 18 and flagged_without <= 1,
     }
     means = (
         table.groupby("cohort")[["score", "separation", "association", "auc", "moves_sd"]]
