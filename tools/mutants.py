@@ -47,7 +47,10 @@ COPIED = (
 )
 KILLED = 0.95
 PASSED, NO_TESTS = 0, 5  # statuses of pytest
-COLUMNS = ("box", "module", "line", "kind", "before", "after", "outcome", "seconds", "equivalent")
+COLUMNS = (
+    *("box", "module", "line", "kind", "before", "after"),
+    *("outcome", "seconds", "commit", "equivalent"),
+)
 
 # A plugin of pytest that writes which test file runs which lines of a folder, and how long each
 # file takes. A function whose lines have all run is traced no longer until the next file.
@@ -98,6 +101,7 @@ class Fault:
     """A change of one expression on one line.
 
     `start` and `end` are columns (bytes) of the line; the text between them becomes `after`.
+    `commit` is the checkout in which the fault was judged.
     """
 
     module: str
@@ -109,6 +113,7 @@ class Fault:
     after: str
     outcome: str = ""
     seconds: float = 0.0
+    commit: str = ""
 
     @property
     def box(self) -> str:
@@ -368,6 +373,13 @@ def drawn(faults: list[Fault], number: int, seed: int) -> list[Fault]:
 # Running the tests
 
 
+def _commit() -> str:
+    """Return the short name of the commit that is checked out, or "unknown"."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    return result.stdout.strip() or "unknown"
+
+
 class Checkout:
     """A copy of the checkout in which faults are planted."""
 
@@ -383,6 +395,7 @@ class Checkout:
         shared = ROOT.parent / "shared"  # the real scans, where they are
         if shared.is_dir():
             (folder / "shared").symlink_to(shared)
+        self.commit = _commit()
         self.environment = {
             **os.environ,
             "PYTHONPATH": str(self.folder),
@@ -499,7 +512,8 @@ def judge(fault: Fault, checkout: Checkout, tests: BoxTests) -> Fault:
     finally:
         path.write_text(text, encoding="utf-8")
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    return replace(fault, outcome=outcome, seconds=round(time.monotonic() - start, 1))
+    seconds = round(time.monotonic() - start, 1)
+    return replace(fault, outcome=outcome, seconds=seconds, commit=checkout.commit)
 
 
 def _failure(status: int | None, output: str) -> str:
@@ -586,6 +600,7 @@ def _of_row(row: dict) -> Fault:
         after=row["after"],
         outcome=row["outcome"],
         seconds=float(row["seconds"]),
+        commit=row["commit"],
     )
 
 

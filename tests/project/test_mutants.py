@@ -134,6 +134,7 @@ def test_only_survivors_without_a_reason_are_judged_again(mutants, tmp_path, mon
             "after": "2",
             "outcome": outcome,
             "seconds": "1.0",
+            "commit": "0a1b2c3",
             "equivalent": reason,
         }
         for line, (outcome, reason) in enumerate([*outcomes.items(), ("survived", "a reason")])
