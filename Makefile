@@ -11,6 +11,9 @@ PROFILE ?= demo
 SCHEDULER ?= local
 export COHORT PROFILE SCHEDULER PRETRAINING PATIENTS CONTROLS LABEL MODALITY HOLDOUT # for tools/run.sh
 
+# Without a grammar that Jupyter's programs build and do not need: 6 s less for each notebook.
+export PYTHONPATH := $(CURDIR)/tools/quick_start$(if $(PYTHONPATH),:$(PYTHONPATH))
+
 # Snakemake and Jupyter write below the home folder; where nobody may write there, they get another one.
 ifneq ($(shell [ -d "$$HOME" ] && [ -w "$$HOME" ] && echo yes),yes)
 export HOME := $(CURDIR)/runs/.home

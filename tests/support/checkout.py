@@ -34,7 +34,13 @@ class Checkout:
             # With numba's compiled kernels, which __pycache__ holds too.
             ignored = shutil.ignore_patterns("*.pyc", ".ipynb_checkpoints")
             shutil.copytree(msxai.ROOT / name, folder / name, ignore=ignored)
-        self.environment = {**os.environ, "PYTHONPATH": str(folder), "HOME": str(folder / "home")}
+        # As the Makefile sets it, and this copy's package first.
+        paths = [folder, msxai.ROOT / "tools" / "quick_start"]
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            "HOME": str(folder / "home"),
+        }
         # Of the tests' own process; with it notebooks show no pictures.
         del self.environment["MPLBACKEND"]
         (folder / "home").mkdir()
