@@ -14,7 +14,7 @@ from msxai import ROOT
 
 
 def test_engines_of_the_speed_benchmark_do_the_same_work(tmp_path):
-    speed, found = script("lrp_speed"), {}
+    speed, relevance = script("lrp_speed"), {}
     speed.write_inputs(tmp_path, width=2)
     for engine, rule in (
         ("msxai", "epsilon"),
@@ -24,15 +24,15 @@ def test_engines_of_the_speed_benchmark_do_the_same_work(tmp_path):
     ):
         worker = speed.Worker(engine, str(tmp_path), width=2)
         for kind in ("dense", "scan"):
-            seconds, memory, found[engine, kind] = worker.run(rule, 1, kind)
+            seconds, memory, relevance[engine, kind] = worker.run(rule, 1, kind)
             assert seconds > 0
             assert memory > 1e8
         worker.process.stdin.close()
         worker.process.wait()
     for kind in ("dense", "scan"):
-        assert found["msxai", kind] == pytest.approx(found["innvestigate", kind], rel=1e-3)
-        assert found["gradient", kind] == pytest.approx(
-            found["gradient_pool_first", kind], rel=1e-3
+        assert relevance["msxai", kind] == pytest.approx(relevance["innvestigate", kind], rel=1e-3)
+        assert relevance["gradient", kind] == pytest.approx(
+            relevance["gradient_pool_first", kind], rel=1e-3
         )
 
 
@@ -103,12 +103,14 @@ def test_what_filling_moves_is_measured_by_hand():
     assert table.loc["as it is", "rank_with_before"] == pytest.approx(1)
     assert table.loc["filled", "rank_with_before"] < 1
     assert table.loc["filled", ["in_lesions", "positive_in_lesions"]].tolist() == [0, 0]
-    found = [lrp.explain(model, before.image(0)[None, ..., None], "epsilon") for model in models]
+    explanations = [
+        lrp.explain(model, before.image(0)[None, ..., None], "epsilon") for model in models
+    ]
     assert table.loc["as it is", "logit"] == pytest.approx(
-        np.mean([one.logits[0] for one in found])
+        np.mean([explanation.logits[0] for explanation in explanations])
     )
     assert table.loc["as it is", "relevance"] == pytest.approx(
-        np.mean([one.relevance.sum() for one in found]), rel=1e-3
+        np.mean([explanation.relevance.sum() for explanation in explanations]), rel=1e-3
     )
 
 
@@ -140,7 +142,7 @@ def search(tmp_path_factory):
         name: module.CANDIDATES[name] for name in (module.PAPER, "flat + epsilon 0.3", "gamma 0.1")
     }
     conditions = {name: module.controlled_pairs.CONDITIONS[name] for name in ("as drawn", "few")}
-    about = {
+    sizes = {
         "seed": 3,
         "parts": {"validation": 1, "test": 1},
         "controls": 1,
@@ -148,7 +150,7 @@ def search(tmp_path_factory):
         "candidates": candidates,
         "width": 1,
     }
-    return module, nets, tuned, about
+    return module, nets, tuned, sizes
 
 
 def test_rules_are_searched_on_one_part_and_reported_on_the_other(search):
@@ -159,9 +161,9 @@ def test_rules_are_searched_on_one_part_and_reported_on_the_other(search):
     from msxai.data import images
     from msxai.model import network
 
-    module, nets, tuned, about = search
+    module, nets, tuned, sizes = search
     assert {name: len(paths) for name, paths in nets.items()} == {"narrow": 2, "other": 1}
-    table = module.run(nets, tuned, module.Sizes(**about))
+    table = module.run(nets, tuned, module.Sizes(**sizes))
     assert set(table["network"]) == {"baselines", "narrow", "other"}
     assert set(table.loc[table["network"] == "baselines", "candidate"]) == set(module.BASELINES)
     assert table.groupby(["network", "candidate"]).size().eq(2 * 3).all(), (
@@ -172,13 +174,13 @@ def test_rules_are_searched_on_one_part_and_reported_on_the_other(search):
     assert table.loc[~control, "control_ratio"].isna().all()
     assert table.loc[~control, ["auprc", "decoy_auc"]].notna().all(axis=None)
     case = next(
-        one
-        for one in module.controlled_pairs.cohort(3, about["parts"], 1, about["conditions"])
-        if (one.part, one.condition) == ("test", "few")
+        case
+        for case in module.controlled_pairs.cohort(3, sizes["parts"], 1, sizes["conditions"])
+        if (case.part, case.condition) == ("test", "few")
     )
     image, slow = images.normalise(case.subject.image, case.subject.brain), []
     for path in nets["narrow"]:
-        found = lrp.explain(
+        heatmap = lrp.explain(
             network.restore(path),
             image[None, ..., None],
             "epsilon",
@@ -186,19 +188,19 @@ def test_rules_are_searched_on_one_part_and_reported_on_the_other(search):
         ).relevance[0, ..., 0]
         slow.append(
             average_precision_score(
-                case.subject.lesions[case.subject.brain], np.maximum(found, 0)[case.subject.brain]
+                case.subject.lesions[case.subject.brain], np.maximum(heatmap, 0)[case.subject.brain]
             )
         )
-    one = table[
+    of_paper = table[
         (table["network"] == "narrow")
         & (table["candidate"] == module.PAPER)
         & (table["part"] == "test")
     ].set_index("condition")
-    assert one.loc["few", "auprc"] == pytest.approx(np.mean(slow), rel=1e-3)
-    each = module.brains(table)
-    chosen = module.winners(each)
+    assert of_paper.loc["few", "auprc"] == pytest.approx(np.mean(slow), rel=1e-3)
+    by_brain = module.brains(table)
+    chosen = module.winners(by_brain)
     assert list(chosen) == ["narrow", "other", "all"]
-    module.picture(module.summarised(each, ["network", "candidate", "part"]), chosen)
+    module.picture(module.summarised(by_brain, ["network", "candidate", "part"]), chosen)
     factors = module.factors(table, chosen)
     assert set(factors["condition"]) == {"as drawn", "few", "control"}
 
@@ -216,8 +218,8 @@ def test_the_default_rule_is_the_winner_and_above_epsilon():
         }
 
     assert layers(rules.COMPOSITES[rules.DEFAULT]) == layers(candidates[result["winners"]["all"]])
-    found = result["test"]["all"]["less_epsilon"]
-    assert 0 < found["auprc_low"] < found["auprc"] < found["auprc_high"]
+    difference = result["test"]["all"]["less_epsilon"]
+    assert 0 < difference["auprc_low"] < difference["auprc"] < difference["auprc_high"]
 
 
 def test_the_winner_is_chosen_on_the_validation_part_alone(search):
@@ -231,10 +233,10 @@ def test_the_winner_is_chosen_on_the_validation_part_alone(search):
             "candidate": name,
             "part": part,
             "brain": f"{part}-{number}",
-            "auprc": value + more + 0.01 * number,
+            "auprc": value + advantage + 0.01 * number,
             "rra": value,
         }
-        for net, more in (("narrow", 0), ("wide", 0.05))
+        for net, advantage in (("narrow", 0), ("wide", 0.05))
         for name, both in level.items()
         for part, value in zip(("validation", "test"), both, strict=True)
         for number in range(4)
@@ -253,20 +255,20 @@ def test_the_winner_is_chosen_on_the_validation_part_alone(search):
         for number in range(4)
     ]
     rows[0]["auprc"] += 0.5  # one brain alone does not decide it
-    each = pd.DataFrame(rows).assign(rma=0.0)
-    chosen = module.winners(each)
+    by_brain = pd.DataFrame(rows).assign(rma=0.0)
+    chosen = module.winners(by_brain)
     assert chosen == {"narrow": "b", "wide": "b", "all": "b"}
-    found = module.reported(each, chosen)
-    assert found["narrow"]["less_epsilon"]["auprc"] == pytest.approx(0.1)
-    assert found["all"]["less_epsilon"]["auprc_low"] == pytest.approx(0.1)
-    assert found["all"]["less_epsilon_by_network"]["wide"]["auprc"] == pytest.approx(0.1)
-    assert found["wide"]["less_strongest_baseline"]["auprc"]["baseline"] == "strong"
-    assert found["wide"]["less_strongest_baseline"]["auprc"]["auprc"] == pytest.approx(
+    report = module.reported(by_brain, chosen)
+    assert report["narrow"]["less_epsilon"]["auprc"] == pytest.approx(0.1)
+    assert report["all"]["less_epsilon"]["auprc_low"] == pytest.approx(0.1)
+    assert report["all"]["less_epsilon_by_network"]["wide"]["auprc"] == pytest.approx(0.1)
+    assert report["wide"]["less_strongest_baseline"]["auprc"]["baseline"] == "strong"
+    assert report["wide"]["less_strongest_baseline"]["auprc"]["auprc"] == pytest.approx(
         0.2 + 0.05 + 0.015 - 0.15
     )
-    assert found["wide"]["less_strongest_baseline"]["rra"]["baseline"] == "weak"
-    assert found["narrow"]["less_strongest_baseline"]["rra"]["rra"] == pytest.approx(0.2 - 0.3)
-    each["network"] = each["network"].replace({"narrow": "width-8", "wide": "width-16"})
-    found = module.width(each, module.winners(each))
-    assert found["best"] == "width-16"
-    assert found["test_less"]["width-8"]["auprc"] == pytest.approx(0.05)
+    assert report["wide"]["less_strongest_baseline"]["rra"]["baseline"] == "weak"
+    assert report["narrow"]["less_strongest_baseline"]["rra"]["rra"] == pytest.approx(0.2 - 0.3)
+    by_brain["network"] = by_brain["network"].replace({"narrow": "width-8", "wide": "width-16"})
+    report = module.width(by_brain, module.winners(by_brain))
+    assert report["best"] == "width-16"
+    assert report["test_less"]["width-8"]["auprc"] == pytest.approx(0.05)

@@ -64,13 +64,13 @@ def test_lesions_are_measured_one_by_one(subject):
     )
     classes[40:42, 45, 40] = True
     ventricle = 1 + list(template.CLASSES).index("ventricle")
-    numbers, known = controlled_pairs.lesions_of(
+    numbers, measured = controlled_pairs.lesions_of(
         replace(subject, lesions=lesions, classes=classes * np.uint8(ventricle))
     )
-    assert [one["size"] for one in known] == pytest.approx(
+    assert [lesion["size"] for lesion in measured] == pytest.approx(
         [3 * images.VOXEL_VOLUME, images.VOXEL_VOLUME]
     )
-    assert known[0]["distance"] == pytest.approx(
+    assert measured[0]["distance"] == pytest.approx(
         np.hypot(images.VOXEL_SIZE[0], np.hypot(4 * images.VOXEL_SIZE[1], images.VOXEL_SIZE[2])),
         rel=1e-6,
     )
@@ -83,7 +83,7 @@ def test_one_factor_at_a_time(pair):
     assert (controlled_pairs.varied(pair).lesions == full.lesions).all()
     assert (controlled_pairs.varied(pair, contrast=0).image == bare.image).all()
     half = controlled_pairs.varied(pair, contrast=0.5)
-    change = [one.image.astype(float) - bare.image for one in (half, full)]
+    change = [subject.image.astype(float) - bare.image for subject in (half, full)]
     assert np.abs(change[0] - change[1] / 2).max() <= 0.5  # rounded to whole numbers
     assert (half.lesions == full.lesions).all()
     for bounds in (
@@ -94,9 +94,9 @@ def test_one_factor_at_a_time(pair):
     ):
         some = controlled_pairs.varied(pair, **bounds)
         ((name, (low, high)),) = bounds.items()
-        numbers, known = controlled_pairs.lesions_of(full)
-        fit = [index for index, one in enumerate(known, 1) if low <= one[name] <= high]
-        assert 0 < len(fit) < len(known)
+        numbers, measured = controlled_pairs.lesions_of(full)
+        fit = [index for index, lesion in enumerate(measured, 1) if low <= lesion[name] <= high]
+        assert 0 < len(fit) < len(measured)
         assert (some.lesions == np.isin(numbers, fit)).all()
         assert some.covariates["volume"] == pytest.approx(some.lesions.sum() * images.VOXEL_VOLUME)
         assert (some.image[some.lesions] == full.image[some.lesions]).all()
@@ -107,9 +107,9 @@ def test_one_factor_at_a_time(pair):
 
 def test_so_many_lesions(pair):
     count = len(controlled_pairs.lesions_of(pair[0])[1])
-    few, others = (controlled_pairs.varied(pair, number=3, seed=seed) for seed in (0, 1))
+    few, otherwise_drawn = (controlled_pairs.varied(pair, number=3, seed=seed) for seed in (0, 1))
     assert ndimage.label(few.lesions, np.ones((3, 3, 3)))[1] == few.covariates["lesions"] == 3
-    assert (few.lesions != others.lesions).any()
+    assert (few.lesions != otherwise_drawn.lesions).any()
     assert (controlled_pairs.varied(pair, number=0).image == pair[1].image).all()
     with pytest.raises(ParameterError, match=f"at most {count}"):
         controlled_pairs.varied(pair, number=count + 1)
@@ -152,34 +152,34 @@ def test_a_cohort_holds_each_brain_in_several_conditions():
     conditions = {
         name: controlled_pairs.CONDITIONS[name] for name in ("as drawn", "faint", "few", "deep")
     }
-    found = list(controlled_pairs.cohort(5, {"validation": 1, "test": 1}, 1, conditions))
-    assert [(one.part, one.brain, one.condition) for one in found] == [
+    cases = list(controlled_pairs.cohort(5, {"validation": 1, "test": 1}, 1, conditions))
+    assert [(case.part, case.brain, case.condition) for case in cases] == [
         (part, f"{part}-{number:02}", condition)
         for part in ("validation", "test")
         for number, condition in [*((0, name) for name in conditions), (1, "control")]
     ]
-    assert all(one.decoys.any() for one in found)
-    assert not any((one.decoys & one.subject.lesions).any() for one in found)
-    assert [one.subject.lesions.any() for one in found] == [
-        one.condition != "control" for one in found
+    assert all(case.decoys.any() for case in cases)
+    assert not any((case.decoys & case.subject.lesions).any() for case in cases)
+    assert [case.subject.lesions.any() for case in cases] == [
+        case.condition != "control" for case in cases
     ]
-    assert {one.subject.covariates["group"] for one in found if one.condition == "control"} == {
+    assert {case.subject.covariates["group"] for case in cases if case.condition == "control"} == {
         "HC"
     }
-    drawn, faint, few, deep = (one.subject for one in found[:4])
+    drawn, faint, few, deep = (case.subject for case in cases[:4])
     assert (faint.lesions == drawn.lesions).all()
     assert faint.image[faint.lesions].mean() < drawn.image[drawn.lesions].mean()
     assert few.covariates["lesions"] == 3
-    assert min(one["distance"] for one in controlled_pairs.lesions_of(deep)[1]) >= 5
-    brains = [one.subject.image for one in found if one.condition in ("as drawn", "control")]
+    assert min(lesion["distance"] for lesion in controlled_pairs.lesions_of(deep)[1]) >= 5
+    brains = [case.subject.image for case in cases if case.condition in ("as drawn", "control")]
     assert all(
-        (one != other).mean() > 0.1
-        for number, one in enumerate(brains)
+        (brain != other).mean() > 0.1
+        for number, brain in enumerate(brains)
         for other in brains[:number]
     )  # no brain comes twice
     turns = [
-        one.condition
-        for one in controlled_pairs.cohort(5, {"validation": 2}, 0, conditions, further=2)
+        case.condition
+        for case in controlled_pairs.cohort(5, {"validation": 2}, 0, conditions, further=2)
     ]
     assert turns == ["as drawn", "faint", "few", "as drawn", "deep", "faint"]
     other = next(controlled_pairs.cohort(6, {"validation": 1}, 0, conditions))
@@ -229,9 +229,9 @@ def test_shortcuts_are_drawn():
         for seed in range(30)
     ]
     assert drawn[0] == controlled_pairs.shortcut("stripe", 0)
-    assert {one.axis for one in drawn} == {0, 1, 2}
-    assert {np.sign(one.strength) for one in drawn} == {-1, 1}
-    assert {one.at for one in drawn if one.kind == "edge"} == {0, 1}
+    assert {shortcut.axis for shortcut in drawn} == {0, 1, 2}
+    assert {np.sign(shortcut.strength) for shortcut in drawn} == {-1, 1}
+    assert {shortcut.at for shortcut in drawn if shortcut.kind == "edge"} == {0, 1}
     with pytest.raises(ParameterError, match="stripe"):
         controlled_pairs.shortcut("strype")
 
@@ -239,12 +239,12 @@ def test_shortcuts_are_drawn():
 @pytest.mark.parametrize(("patients", "controls"), [(20, 20), (10, 10), (40, 20)])
 def test_a_shortcut_alone_has_an_auc_of_three_quarters(patients, controls):
     labels = np.random.default_rng(0).permutation(np.repeat([1, 0], [patients, controls]))
-    found = [controlled_pairs.carriers(labels, 0.75, seed) for seed in range(200)]
-    aucs = [statistics.auc(labels, has) for has in found]
+    carriers = [controlled_pairs.carriers(labels, 0.75, seed) for seed in range(200)]
+    aucs = [statistics.auc(labels, has) for has in carriers]
     assert np.mean(aucs) == pytest.approx(0.75, abs=0.005)
     assert np.abs(np.array(aucs) - 0.75).max() < 1e-9  # in each cohort, halves of a subject too
-    assert 0.2 < np.mean(found) < 0.6
-    assert np.ptp(np.mean(found, axis=0)[labels == 1]) < 0.3  # no subject is preferred
+    assert 0.2 < np.mean(carriers) < 0.6
+    assert np.ptp(np.mean(carriers, axis=0)[labels == 1]) < 0.3  # no subject is preferred
     assert statistics.auc(labels, controlled_pairs.carriers(labels, 0.5, 3)) == pytest.approx(
         0.5, abs=0.001
     )

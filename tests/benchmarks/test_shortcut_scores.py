@@ -29,28 +29,28 @@ def maps(has=(), seed=0, size=3):
 
 def test_a_blob_in_place_is_found_and_lesions_are_not():
     has = controlled_pairs.carriers(LABELS, 0.75, 1)
-    found, without = (
+    result, without = (
         shortcut_scores.find(maps(has), LABELS),
         [shortcut_scores.find(maps(seed=seed), LABELS).score for seed in range(20)],
     )
-    assert found.score > 1.3 * shortcut_scores.limit(without)
-    assert found.score == pytest.approx(found.separation * found.association)
-    assert found.association == pytest.approx(0.5, abs=0.1)  # of carriers with the class
-    assert (found.member == has).all()
+    assert result.score > 1.3 * shortcut_scores.limit(without)
+    assert result.score == pytest.approx(result.separation * result.association)
+    assert result.association == pytest.approx(0.5, abs=0.1)  # of carriers with the class
+    assert (result.member == has).all()
     inside = np.zeros(SHAPE, bool)
     inside[PLACE] = True
-    assert inside[np.unravel_index(found.difference.argmax(), SHAPE)]
-    assert found.difference[inside].mean() > 10 * np.abs(
-        found.difference[~ndimage.binary_dilation(inside, iterations=3)].mean()
+    assert inside[np.unravel_index(result.difference.argmax(), SHAPE)]
+    assert result.difference[inside].mean() > 10 * np.abs(
+        result.difference[~ndimage.binary_dilation(inside, iterations=3)].mean()
     )
 
 
 def test_groups_that_both_classes_have_are_no_shortcut():
     has = controlled_pairs.carriers(LABELS, 0.5, 1)
-    found = shortcut_scores.find(maps(has), LABELS)
-    assert abs(np.corrcoef(found.member, has)[0, 1]) > 0.9  # the groups are there
-    assert found.association < 0.1
-    assert found.score < 0.1
+    result = shortcut_scores.find(maps(has), LABELS)
+    assert abs(np.corrcoef(result.member, has)[0, 1]) > 0.9  # the groups are there
+    assert result.association < 0.1
+    assert result.score < 0.1
 
 
 def test_two_parts_that_nothing_joins():
@@ -60,21 +60,21 @@ def test_two_parts_that_nothing_joins():
         1 + values[LABELS == 1, 2:5],
         1 + values[LABELS == 0, 8:11],
     )
-    found = shortcut_scores.find(values, LABELS, neighbours=0.25)
-    assert [found.score, found.separation, found.association] == pytest.approx([1, 1, 1])
-    assert (found.member == (LABELS == 1)).all()
+    result = shortcut_scores.find(values, LABELS, neighbours=0.25)
+    assert [result.score, result.separation, result.association] == pytest.approx([1, 1, 1])
+    assert (result.member == (LABELS == 1)).all()
 
 
 def test_scale_order_and_the_class_explained_do_not_matter():
     has = controlled_pairs.carriers(LABELS, 0.75, 2)
     values, order = maps(has), np.random.default_rng(1).permutation(40)
-    found = shortcut_scores.find(values, LABELS)
+    result = shortcut_scores.find(values, LABELS)
     other = shortcut_scores.find(
         (values * np.linspace(-3, -0.1, 40)[:, None, None, None])[order], LABELS[order]
     )  # of the other class's logit
-    assert other.score == pytest.approx(found.score)
-    assert (other.member == found.member[order]).all()
-    assert shortcut_scores.find(values, 1 - LABELS).score == pytest.approx(found.score)
+    assert other.score == pytest.approx(result.score)
+    assert (other.member == result.member[order]).all()
+    assert shortcut_scores.find(values, 1 - LABELS).score == pytest.approx(result.score)
 
 
 def test_networks_are_averaged():
@@ -82,14 +82,16 @@ def test_networks_are_averaged():
     either.
     """
     has = controlled_pairs.carriers(LABELS, 0.75, 4)
-    one, other = (maps(has, seed, 0.6) for seed in (1, 2))
-    both = shortcut_scores.find([one, 1000 * other], LABELS)
-    assert both.score == pytest.approx(shortcut_scores.find([other, one], LABELS).score)
-    assert shortcut_scores.find([one, one], LABELS).score == pytest.approx(
-        shortcut_scores.find(one, LABELS).score
+    first, second = (maps(has, seed, 0.6) for seed in (1, 2))
+    both = shortcut_scores.find([first, 1000 * second], LABELS)
+    assert both.score == pytest.approx(shortcut_scores.find([second, first], LABELS).score)
+    assert shortcut_scores.find([first, first], LABELS).score == pytest.approx(
+        shortcut_scores.find(first, LABELS).score
     )
     assert (both.member == has).all()
-    assert both.score > 1.5 * max(shortcut_scores.find(each, LABELS).score for each in (one, other))
+    assert both.score > 1.5 * max(
+        shortcut_scores.find(single, LABELS).score for single in (first, second)
+    )
 
 
 @pytest.mark.parametrize("factor", [0.25, -1])
@@ -101,9 +103,9 @@ def test_what_a_shortcut_takes_away_is_found(factor):
     values = maps()
     values[:, *PLACE] = 3 + np.abs(values[:, *PLACE])
     values[np.ix_(has, *(np.arange(part.start, part.stop) for part in PLACE))] *= factor
-    found = shortcut_scores.find(values, LABELS)
-    assert (found.member == has).all()
-    assert found.association == pytest.approx(0.5, abs=0.1)
+    result = shortcut_scores.find(values, LABELS)
+    assert (result.member == has).all()
+    assert result.association == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("fault", ["few", "one class", "lengths", "zero", "nan"])
@@ -139,7 +141,7 @@ def test_a_small_benchmark():
     """
     proof = script("shortcut")
     people = proof.simulated(1, 24)
-    assert [one.covariates["group"] for one in people[:4]] == ["HC", "MS", "HC", "MS"]
+    assert [subject.covariates["group"] for subject in people[:4]] == ["HC", "MS", "HC", "MS"]
     seen = proof.scan(people[0])
     assert seen.shape == (24, 28, 24)
     assert seen[proof.averaged(people[0].brain) >= 0.5].std() == pytest.approx(1, abs=1e-4)

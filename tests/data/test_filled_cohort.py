@@ -90,9 +90,9 @@ def test_controls_are_filled_at_the_sites_of_a_patient_of_their_part(pair):
         reached = {
             name: max(
                 (moved & untouched.lesions(donor)).sum()
-                for donor in np.flatnonzero((table["label"] == 1) & kept)
+                for donor in np.flatnonzero((table["label"] == 1) & voxels)
             )
-            for name, kept in (("same", same), ("other", ~same))
+            for name, voxels in (("same", same), ("other", ~same))
         }
         assert reached["same"] > reached["other"]
     shares = filled_cohort.changed(untouched, filled).set_index("group")["mean"]
@@ -116,13 +116,13 @@ def test_later_steps_get_the_filled_arrays_and_refuse_old_ones(where, pair, tmp_
     with pytest.raises(MissingStepError, match="expected the result of 01b_lesion_filling"):
         where.require_prepared("small", "constant")
     record = where.record("small", "noise")
-    kept = record.read_text()
-    content = json.loads(kept)
+    before = record.read_text()
+    content = json.loads(before)
     content["inputs"] = {name: "0" * 64 for name in content["inputs"]}
     record.write_text(json.dumps(content))
     with pytest.raises(StaleInputError):
         where.require_prepared("small", "noise")
-    record.write_text(kept)
+    record.write_text(before)
 
 
 def trials(how, count=2):
@@ -157,9 +157,9 @@ def test_further_subjects_are_filled_as_the_variant_was(where, pair):
         untouched.table[["participant_id", "session_id", "part"]], where.split("small-further")
     )
     assert filled_cohort.further(where, None, "small", {"b": trials("noise")}) == {}
-    found = filled_cohort.further(
+    by_variant = filled_cohort.further(
         where, untouched, "small", {"a": trials("none"), "b": trials("noise"), "c": trials("noise")}
     )
-    assert set(found) == {"b", "c"}
-    assert found["b"].path == found["c"].path == where.prepared("small-further", "noise")
-    np.testing.assert_array_equal(found["b"].image(3), filled.image(3))
+    assert set(by_variant) == {"b", "c"}
+    assert by_variant["b"].path == by_variant["c"].path == where.prepared("small-further", "noise")
+    np.testing.assert_array_equal(by_variant["b"].image(3), filled.image(3))

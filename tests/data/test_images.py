@@ -91,26 +91,26 @@ def test_the_grid_covers_the_mni_field_of_view():
 def test_to_grid_is_linear_interpolation_at_each_voxels_place(orientation, degrees, rng):
     affine, shape = _affine(orientation, degrees)
     values = _smooth(shape, rng)
-    found = images.to_grid(_image(values, affine))
+    resampled = images.to_grid(_image(values, affine))
     expected = _reference(values, affine, images.AFFINE, images.SHAPE)
-    assert found.dtype == np.float32
-    assert found.shape == images.SHAPE
-    np.testing.assert_allclose(found, expected, atol=0.02)
-    assert found.min() < -50  # negatives are kept
+    assert resampled.dtype == np.float32
+    assert resampled.shape == images.SHAPE
+    np.testing.assert_allclose(resampled, expected, atol=0.02)
+    assert resampled.min() < -50  # negatives are kept
 
 
 @pytest.mark.parametrize("orientation", ["LAS", "LIA"])
 def test_to_grid_continuous_is_a_cubic_spline(orientation, rng):
     affine, shape = _affine(orientation, 7)
     values = _smooth(shape, rng)
-    found = images.to_grid(_image(values, affine), "continuous")
+    resampled = images.to_grid(_image(values, affine), "continuous")
     expected = _reference(values, affine, images.AFFINE, images.SHAPE, order=3)
     expected = np.clip(
         expected, min(values.min(), 0), max(values.max(), 0)
     )  # a spline overshoots; ours is documented not to
-    np.testing.assert_allclose(found, expected, atol=0.02)
+    np.testing.assert_allclose(resampled, expected, atol=0.02)
     assert (
-        np.abs(found - images.to_grid(_image(values, affine))).max() > 1
+        np.abs(resampled - images.to_grid(_image(values, affine))).max() > 1
     )  # another one than linear
 
 
@@ -120,8 +120,8 @@ def test_left_stays_left():
     values[25:31, 20:24, 13:17] = (
         1  # voxel axis 0 runs to the left: a high index lies at negative x
     )
-    found = images.to_grid(_image(values, affine))
-    x = (images.AFFINE @ [*ndimage.center_of_mass(found), 1])[0]
+    resampled = images.to_grid(_image(values, affine))
+    x = (images.AFFINE @ [*ndimage.center_of_mass(resampled), 1])[0]
     np.testing.assert_allclose(x, (affine @ [27.5, 0, 0, 1])[0], atol=0.2)
     assert x < 0
 
@@ -129,9 +129,9 @@ def test_left_stays_left():
 def test_an_image_on_the_grid_passes_bit_for_bit(rng):
     values = rng.standard_normal(images.SHAPE).astype("float32")
     image = _image(values, images.AFFINE)
-    found = images.to_grid(image)
-    assert found.tobytes() == values.tobytes()
-    found[:] = 0  # a copy: the caller's image stays
+    resampled = images.to_grid(image)
+    assert resampled.tobytes() == values.tobytes()
+    resampled[:] = 0  # a copy: the caller's image stays
     assert np.array_equal(image.get_fdata(dtype="float32"), values)
     assert images.from_grid(values, image).get_fdata(dtype="float32").tobytes() == values.tobytes()
 
@@ -139,11 +139,11 @@ def test_an_image_on_the_grid_passes_bit_for_bit(rng):
 def test_a_mask_is_cut_at_one_half(rng):
     affine, shape = _affine("LIA", 5)
     mask = ndimage.gaussian_filter(rng.standard_normal(shape), 3) > 0
-    found = images.mask_to_grid(_image(7 * mask.astype("uint8"), affine))
+    resampled = images.mask_to_grid(_image(7 * mask.astype("uint8"), affine))
     expected = _reference(mask, affine, images.AFFINE, images.SHAPE)
     sure = (abs(expected - 0.5) > 1e-4) & ~_edge(affine, images.AFFINE, images.SHAPE, shape)
-    assert found.dtype == bool
-    assert np.array_equal(found[sure], (expected >= 0.5)[sure])
+    assert resampled.dtype == bool
+    assert np.array_equal(resampled[sure], (expected >= 0.5)[sure])
 
 
 @pytest.mark.parametrize("orientation", ["LAS", "LIA", "PSR"])
@@ -182,13 +182,13 @@ def test_real_scans_equal_the_reference_resampling(open_ms, name):
     path = open_ms / "mni" / f"{name}.nii.gz"
     raw = nib.load(path)
     image = images.load(path)
-    found = images.to_grid(image)
+    resampled = images.to_grid(image)
     expected = _reference(raw.get_fdata(), raw.affine, images.AFFINE, images.SHAPE)
     sure = ~_edge(raw.affine, images.AFFINE, images.SHAPE, raw.shape)
-    np.testing.assert_allclose(found[sure], expected[sure], atol=1e-3 * raw.get_fdata().std())
+    np.testing.assert_allclose(resampled[sure], expected[sure], atol=1e-3 * raw.get_fdata().std())
     assert nib.aff2axcodes(raw.affine) == ("L", "A", "S")
-    assert raw.get_fdata().min() >= 0 or found.min() < 0
-    back = images.from_grid(found, image)
+    assert raw.get_fdata().min() >= 0 or resampled.min() < 0
+    back = images.from_grid(resampled, image)
     assert back.shape == raw.shape
     assert np.array_equal(back.affine, raw.affine)
     for code in ("sform_code", "qform_code"):
@@ -198,9 +198,9 @@ def test_real_scans_equal_the_reference_resampling(open_ms, name):
 # What is refused
 
 
-def _plain(path, values=None, affine=images.AFFINE, **more):
+def _plain(path, values=None, affine=images.AFFINE, **fields):
     values = np.arange(60, dtype="float32").reshape(3, 4, 5) if values is None else values
-    nib.save(_image(values, affine, **more), path)
+    nib.save(_image(values, affine, **fields), path)
     return path
 
 

@@ -19,47 +19,47 @@ ROW = {"participant_id": "sub-1", "session_id": ""}
 
 @pytest.fixture(scope="module")
 def patient():
-    found = phantom.simulate("ms", "MS", seed=3, visit=3, volume=8000)
+    subject = phantom.simulate("ms", "MS", seed=3, visit=3, volume=8000)
     scan, mask = (
         nib.Nifti1Image(array.astype("float32"), images.AFFINE)
-        for array in (found.image, found.lesions)
+        for array in (subject.image, subject.lesions)
     )
-    return scan, mask, found
+    return scan, mask, subject
 
 
 @pytest.mark.parametrize("how", ["noise", "constant"])
 @pytest.mark.parametrize("sites", ["lesions", "sham"])
 def test_voxels_beyond_the_dilated_mask_stay_bit_for_bit(patient, how, sites):
-    scan, mask, found = patient
+    scan, mask, subject = patient
     filled = lesion_filling.Filler(how, sites)(scan, mask, ROW).get_fdata()
     voxels, changed = (
         nib.affines.apply_affine(images.AFFINE, np.argwhere(where))
-        for where in (found.lesions, filled != scan.get_fdata())
+        for where in (subject.lesions, filled != scan.get_fdata())
     )
     if sites == "sham":
         voxels = voxels * [-1, 1, 1]  # the grid is not symmetric about x = 0: half a voxel's play
-    nearest = np.array([np.linalg.norm(voxels - one, axis=1).min() for one in changed])
+    nearest = np.array([np.linalg.norm(voxels - voxel, axis=1).min() for voxel in changed])
     assert (
-        len(changed) > 1.3 * found.lesions.sum() if sites == "lesions" else len(changed) > 100
+        len(changed) > 1.3 * subject.lesions.sum() if sites == "lesions" else len(changed) > 100
     )  # the rim too
     assert nearest.max() < lesion_filling.BORDER + (
         images.VOXEL_SIZE[0] / 2 if sites == "sham" else 0
     )
     if sites == "sham":
-        np.testing.assert_array_equal(filled[found.lesions], scan.get_fdata()[found.lesions])
+        np.testing.assert_array_equal(filled[subject.lesions], scan.get_fdata()[subject.lesions])
 
 
 def test_noise_has_mean_and_spread_of_white_matter_and_constant_has_no_spread(patient):
-    scan, mask, found = patient
-    values, white = scan.get_fdata(), (found.classes == 2) & ~found.lesions
+    scan, mask, subject = patient
+    values, white = scan.get_fdata(), (subject.classes == 2) & ~subject.lesions
     noise, constant = (
         lesion_filling.Filler(how)(scan, mask, ROW).get_fdata() for how in ("noise", "constant")
     )
-    assert values[found.lesions].mean() > 1.1 * values[white].mean()
-    assert noise[found.lesions].mean() == pytest.approx(values[white].mean(), rel=0.03)
-    assert noise[found.lesions].std() == pytest.approx(values[white].std(), rel=0.3)
-    for index in np.flatnonzero(found.lesions.any((0, 1))):
-        assert len(np.unique(constant[..., index][found.lesions[..., index]])) == 1
+    assert values[subject.lesions].mean() > 1.1 * values[white].mean()
+    assert noise[subject.lesions].mean() == pytest.approx(values[white].mean(), rel=0.03)
+    assert noise[subject.lesions].std() == pytest.approx(values[white].std(), rel=0.3)
+    for index in np.flatnonzero(subject.lesions.any((0, 1))):
+        assert len(np.unique(constant[..., index][subject.lesions[..., index]])) == 1
 
 
 def test_correlated_tissue_is_filled_with_correlated_noise(rng):
@@ -67,13 +67,13 @@ def test_correlated_tissue_is_filled_with_correlated_noise(rng):
     values = (100 + 5 * values / values.std()).astype("float32")
     mask = np.zeros(values.shape, bool)
     mask[20:40, 20:40, 20:40] = True
-    found = lesion_filling.fill(values, mask, ~mask, seed=1)[mask].reshape(20, 20, 20)
+    filled = lesion_filling.fill(values, mask, ~mask, seed=1)[mask].reshape(20, 20, 20)
 
     def neighbours(block):
         return np.corrcoef(block[1:].ravel(), block[:-1].ravel())[0, 1]
 
-    assert neighbours(found) == pytest.approx(neighbours(values), abs=0.08)
-    assert found.std() == pytest.approx(values.std(), rel=0.15)
+    assert neighbours(filled) == pytest.approx(neighbours(values), abs=0.08)
+    assert filled.std() == pytest.approx(values.std(), rel=0.15)
 
 
 def test_the_spread_stays_within_the_hole_and_across_its_border(rng):
@@ -84,11 +84,11 @@ def test_the_spread_stays_within_the_hole_and_across_its_border(rng):
     mask = np.zeros(values.shape, bool)
     mask[20:40, 20:40, 20:40] = True
     weight = lesion_filling.soft(mask, (1, 1, 1), ~mask)
-    found = [lesion_filling.fill(values, weight, weight == 0, seed=seed) for seed in range(3)]
+    filled = [lesion_filling.fill(values, weight, weight == 0, seed=seed) for seed in range(3)]
     for where in (mask, (weight > 0) & (weight < 1), (weight > 0.3) & (weight < 0.7)):
-        assert np.mean([one[where].std() for one in found]) == pytest.approx(5, rel=0.04)
-        assert np.mean([one[where].mean() for one in found]) == pytest.approx(100, abs=0.3)
-    assert all(np.array_equal(one[weight == 0], values[weight == 0]) for one in found)
+        assert np.mean([volume[where].std() for volume in filled]) == pytest.approx(5, rel=0.04)
+        assert np.mean([volume[where].mean() for volume in filled]) == pytest.approx(100, abs=0.3)
+    assert all(np.array_equal(volume[weight == 0], values[weight == 0]) for volume in filled)
 
 
 def test_filling_a_hole_leaves_the_source_for_the_next_piece(rng):
@@ -121,29 +121,31 @@ def test_a_region_of_its_own_brightness_is_normal_appearing_and_fluid_and_lesion
         True,
     )
     values[fluid], values[unmasked], values[masked] = 20, 140, 150
-    found = lesion_filling.normal_appearing(values, np.ones(values.shape, bool), masked, (1, 1, 1))
-    assert found[75:, :15].mean() > 0.9
-    assert found[:15].mean() > 0.9
-    assert not (found & (fluid | unmasked | masked)).any()
+    normal = lesion_filling.normal_appearing(values, np.ones(values.shape, bool), masked, (1, 1, 1))
+    assert normal[75:, :15].mean() > 0.9
+    assert normal[:15].mean() > 0.9
+    assert not (normal & (fluid | unmasked | masked)).any()
     again = lesion_filling.normal_appearing(
         (values - 105) / 7, np.ones(values.shape, bool), masked, (1, 1, 1)
     )
-    assert (again == found).mean() > 0.9999, "the unit does not matter"
-    filled = lesion_filling.fill(values, masked, found, seed=0)
+    assert (again == normal).mean() > 0.9999, "the unit does not matter"
+    filled = lesion_filling.fill(values, masked, normal, seed=0)
     assert filled[masked].mean() == pytest.approx(115, abs=1.5)
 
 
 def test_white_matter_is_found_below_the_tentorium(patient):
     white = lesion_filling.white_matter(patient[0])
-    for place, inside in {
+    for position, inside in {
         (25, -10, 30): True,
         (3, -25, -30): True,
         (20, -58, -36): True,
         (0, -90, 0): False,
         (5, 10, 12): False,
     }.items():
-        voxel = np.rint(nib.affines.apply_affine(np.linalg.inv(images.AFFINE), place)).astype(int)
-        assert white[tuple(voxel)] == inside, place
+        voxel = np.rint(nib.affines.apply_affine(np.linalg.inv(images.AFFINE), position)).astype(
+            int
+        )
+        assert white[tuple(voxel)] == inside, position
 
 
 def test_a_seed_and_a_name_decide_the_draws(patient):
@@ -174,19 +176,19 @@ def test_preparation_fills_alike_in_one_process_and_in_two(tmp_path):
     split = cohort.table[["participant_id", "session_id"]].assign(
         part=["training", "training", "validation", "holdout"]
     )
-    found = []
+    results = []
     for name, jobs in (("one", 1), ("two", 2)):
         prepared.prepare(cohort, split, tmp_path / name, alter=lesion_filling.Filler(), jobs=jobs)
         arrays = prepared.Prepared(tmp_path / name)
-        found.append(np.array([arrays.image(row) for row in range(4)]))
+        results.append(np.array([arrays.image(row) for row in range(4)]))
         row = arrays.first_with_lesions()
-        brain, about = arrays.brain(row), arrays.table.iloc[row].to_dict()
+        brain, row_of_table = arrays.brain(row), arrays.table.iloc[row].to_dict()
         arrays.close()
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(*results)
     filled = lesion_filling.Filler()(
-        *(images.load(about[name]) for name in ("image", "lesion_mask")), about
+        *(images.load(row_of_table[name]) for name in ("image", "lesion_mask")), row_of_table
     ).get_fdata()
-    np.testing.assert_allclose(found[0][row], images.normalise(filled, brain), atol=1e-5)
+    np.testing.assert_allclose(results[0][row], images.normalise(filled, brain), atol=1e-5)
 
 
 def test_a_classifier_of_patches_sees_the_constant_fill():

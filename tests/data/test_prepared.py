@@ -191,7 +191,7 @@ def test_threads_read_what_one_reads(toy):
 def test_a_broken_scan_leaves_the_earlier_file_alone(tmp_path):
     cohort, split = make_cohort(tmp_path, range(3), PARTS[:3])
     prepared.prepare(cohort, split, tmp_path / "out.h5")
-    kept = (tmp_path / "out.h5").read_bytes()
+    earlier = (tmp_path / "out.h5").read_bytes()
     values, _ = scan(9)
     nib.save(
         nib.Nifti1Image(np.where(values > 0, np.nan, 0).astype("float32"), images.AFFINE),
@@ -201,7 +201,7 @@ def test_a_broken_scan_leaves_the_earlier_file_alone(tmp_path):
     with pytest.raises(ImageError, match="2_image"):
         prepared.prepare(cohort, split, tmp_path / "out.h5")
     assert sorted(tmp_path.iterdir()) == before
-    assert (tmp_path / "out.h5").read_bytes() == kept
+    assert (tmp_path / "out.h5").read_bytes() == earlier
 
 
 def test_a_constant_scan_is_named(tmp_path):
@@ -253,12 +253,12 @@ def test_a_person_under_two_names_is_found(tmp_path, first, second):
     people[second] = people[first]
     cohort, split = make_cohort(tmp_path, people)
     prepared.prepare(cohort, split, tmp_path / "out.h5")
-    found = prepared.leaks(prepared.Prepared(tmp_path / "out.h5"))
-    assert list(zip(found["participant_id"], found["neighbour"], strict=True)) == [
+    leaks = prepared.leaks(prepared.Prepared(tmp_path / "out.h5"))
+    assert list(zip(leaks["participant_id"], leaks["neighbour"], strict=True)) == [
         (f"sub-{first}", f"sub-{second}")
     ]
-    assert (found["part"][0], found["neighbour_part"][0]) == (PARTS[first], PARTS[second])
-    assert found["distance"][0] < found["limit"][0]
+    assert (leaks["part"][0], leaks["neighbour_part"][0]) == (PARTS[first], PARTS[second])
+    assert leaks["distance"][0] < leaks["limit"][0]
 
 
 def test_two_visits_in_one_part_are_no_leak(tmp_path):

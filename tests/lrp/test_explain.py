@@ -38,10 +38,10 @@ def pool(values):
 def pool_back(relevance, inputs):
     back = np.zeros_like(inputs)
     blocks = windows(inputs, 3)[::3, ::3, ::3]
-    for place in np.ndindex(relevance.shape):
-        i, j, k = np.unravel_index(np.argmax(blocks[place]), (3, 3, 3))
-        x, y, z, c = place
-        back[3 * x + i, 3 * y + j, 3 * z + k, c] += relevance[place]
+    for index in np.ndindex(relevance.shape):
+        i, j, k = np.unravel_index(np.argmax(blocks[index]), (3, 3, 3))
+        x, y, z, c = index
+        back[3 * x + i, 3 * y + j, 3 * z + k, c] += relevance[index]
     return back
 
 

@@ -69,12 +69,12 @@ def test_forwards_and_backwards_equal_the_loops(seed, channels, filters, threads
     values, places = pooled(maps + bias)
     taps = kernels.taps(kernel)
     with kernels.threads(threads):
-        found, winners = kernels.winners_of(maps + bias)
-        np.testing.assert_array_equal(found, values)
+        maxima, winners = kernels.winners_of(maps + bias)
+        np.testing.assert_array_equal(maxima, values)
         np.testing.assert_array_equal(winners, places)
         if channels == 1:
-            found, winners = kernels.first_winners(volume, taps, bias)
-            np.testing.assert_allclose(found, values, atol=1e-12)
+            maxima, winners = kernels.first_winners(volume, taps, bias)
+            np.testing.assert_allclose(maxima, values, atol=1e-12)
             np.testing.assert_array_equal(winners, places)
         np.testing.assert_allclose(kernels.gather(volume, taps, winners) + bias, values, atol=1e-12)
         dense = unpooled(shares, places, maps.shape[:3])
@@ -104,20 +104,20 @@ def test_any_shape_and_any_box_of_zeros(shape, data):
     ]
     volume, kernel, bias, shares = case(0, 1, 3, shape, edges)
     values, places = pooled(maps_of(volume, kernel) + bias)
-    found, winners = kernels.first_winners(volume, kernels.taps(kernel), bias)
-    np.testing.assert_allclose(found, values, atol=1e-12)
+    maxima, winners = kernels.first_winners(volume, kernels.taps(kernel), bias)
+    np.testing.assert_allclose(maxima, values, atol=1e-12)
     sees = (
         pooled(maps_of(volume != 0, np.ones((3, 3, 3, 1, 3))))[0] > 0
     )  # elsewhere rounding of the loop's bias decides nothing
     np.testing.assert_array_equal(winners[sees], places[sees])
     assert not winners[~sees].any()
-    found = kernels.scatter(shares, kernels.taps(kernel), winners, volume)
+    scattered = kernels.scatter(shares, kernels.taps(kernel), winners, volume)
     dense = unpooled(shares, winners, tuple(length - 2 for length in shape))
     slope = kernels.kernel_of(kernels.slopes(volume, shares, winners))
-    assert found.sum() == pytest.approx(
+    assert scattered.sum() == pytest.approx(
         (slope * kernel).sum(), abs=1e-9
     )  # both are sum(shares * convolution at the winners)
-    assert found.sum() == pytest.approx((dense * maps_of(volume, kernel)).sum(), abs=1e-9)
+    assert scattered.sum() == pytest.approx((dense * maps_of(volume, kernel)).sum(), abs=1e-9)
 
 
 def test_of_equal_ones_the_first_wins():
@@ -135,12 +135,12 @@ def test_of_equal_ones_the_first_wins():
 def test_the_number_of_threads_changes_no_byte_and_is_given_back():
     import numba
 
-    before, found = numba.get_num_threads(), []
+    before, results = numba.get_num_threads(), []
     volume, kernel, bias, shares = (array.astype("float32") for array in case(1, 1, 16))
     for count in (1, 2, 99):
         with kernels.threads(count):
             values, winners = kernels.first_winners(volume, kernels.taps(kernel), bias)
-            found.append(
+            results.append(
                 (
                     values,
                     winners,
@@ -149,7 +149,8 @@ def test_the_number_of_threads_changes_no_byte_and_is_given_back():
                 )
             )
         assert numba.get_num_threads() == before
-    for one, other in itertools.pairwise(found):
+    for result, next_result in itertools.pairwise(results):
         assert all(
-            first.tobytes() == second.tobytes() for first, second in zip(one, other, strict=True)
+            first.tobytes() == second.tobytes()
+            for first, second in zip(result, next_result, strict=True)
         )

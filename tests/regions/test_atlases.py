@@ -71,10 +71,10 @@ def _cubes(path, mirrored=False, shift=0, swap=(), shape=(182, 218, 182)):
             labels[i - half : i + half + 1, j - half : j + half + 1, k - half : k + half + 1] = (
                 label
             )
-    for one, other in swap:
-        labels = np.where(labels == one, other, np.where(labels == other, one, labels)).astype(
-            "uint8"
-        )
+    for first, second in swap:
+        labels = np.where(
+            labels == first, second, np.where(labels == second, first, labels)
+        ).astype("uint8")
     if mirrored:  # the header that Debian's file has
         affine[0] = [1, 0, 0, -91]
     affine[1, 3] += shift
@@ -83,8 +83,8 @@ def _cubes(path, mirrored=False, shift=0, swap=(), shape=(182, 218, 182)):
     return path
 
 
-def _dice(one, other):
-    return 2 * (one & other).sum() / (one.sum() + other.sum())
+def _dice(first, second):
+    return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
 def _plain(image, rng, count=20000):
@@ -201,8 +201,8 @@ def test_jhu_lies_in_the_white_matter(tracts, desikan):
     callosum = tracts.grouped == tracts.groups.index[tracts.groups.group == "Corpus callosum"][0]
     freesurfer = np.isin(np.asarray(desikan.dataobj), (251, 252, 253, 254, 255))
     middle = nib.affines.apply_affine(desikan.affine, np.argwhere(freesurfer))
-    found = nib.affines.apply_affine(np.linalg.inv(images.AFFINE), middle)
-    assert callosum[tuple(np.rint(found).astype(int).T)].mean() > 0.6
+    voxel = nib.affines.apply_affine(np.linalg.inv(images.AFFINE), middle)
+    assert callosum[tuple(np.rint(voxel).astype(int).T)].mean() > 0.6
 
 
 def test_debians_header_is_mended(tmp_path, elsewhere):
@@ -346,9 +346,9 @@ def _package(folder, content):
     """A Debian package that holds `content` in the place of the labels."""
     if not shutil.which("dpkg-deb"):
         pytest.skip("dpkg-deb is not here to build a package with")
-    place = folder / "package/usr/share/mricron/templates"
-    place.mkdir(parents=True)
-    (place / JHU).write_bytes(content)
+    templates = folder / "package/usr/share/mricron/templates"
+    templates.mkdir(parents=True)
+    (templates / JHU).write_bytes(content)
     (folder / "package/DEBIAN").mkdir()
     (folder / "package/DEBIAN/control").write_text(
         "Package: mricron-data\nVersion: 0\nArchitecture: all\nMaintainer: n\nDescription: d\n"

@@ -61,8 +61,10 @@ def test_regions_keep_grey_matter_and_their_voxels(two):
 
 def test_relevance_is_a_plain_loop(two, table, monkeypatch):
     monkeypatch.setattr(regional_relevance, "_MAPS_AT_A_TIME", 3)
-    found = regional_relevance.relevance(table, two).set_index(["participant_id", "region", "sign"])
-    assert len(found) == 8 * 3 * 3
+    table_of_regions = regional_relevance.relevance(table, two).set_index(
+        ["participant_id", "region", "sign"]
+    )
+    assert len(table_of_regions) == 8 * 3 * 3
     boxes = {
         "A": np.s_[10:14, 10, 10],
         "B": np.s_[20:22, 20, 20:23],
@@ -80,7 +82,7 @@ def test_relevance_is_a_plain_loop(two, table, monkeypatch):
                 "negative": (negative, -values[values < 0].sum()),
             }
             for sign, (total, whole) in expected.items():
-                row = found.loc[(name, region, sign)]
+                row = table_of_regions.loc[(name, region, sign)]
                 assert row["sum"] == pytest.approx(total, rel=1e-5, abs=1e-5)
                 assert row["density"] == pytest.approx(total / size, rel=1e-5, abs=1e-5)
                 assert row["share"] == pytest.approx(total / whole, rel=1e-4, abs=1e-8)
@@ -102,13 +104,13 @@ def test_visits_are_one_subject(two, table):
         [table, table.iloc[[0]].assign(session_id="ses-2", path=table["path"][1])],
         ignore_index=True,
     )
-    found = regional_relevance.relevance(twice, two)
+    table_of_regions = regional_relevance.relevance(twice, two)
     people, values = region_statistics.by_subject(
-        found[found["sign"] == "net"], "sum", two, "areas"
+        table_of_regions[table_of_regions["sign"] == "net"], "sum", two, "areas"
     )
-    single = found[(found["sign"] == "net") & (found["region"] == "A")].set_index(
-        ["participant_id", "session_id"]
-    )["sum"]
+    single = table_of_regions[
+        (table_of_regions["sign"] == "net") & (table_of_regions["region"] == "A")
+    ].set_index(["participant_id", "session_id"])["sum"]
     assert len(people) == 8
     assert values[0, 0] == pytest.approx((single["sub-0", ""] + single["sub-0", "ses-2"]) / 2)
 
@@ -119,16 +121,20 @@ def test_lesions_count_for_every_region_they_touch(two):
     mask[14, 11, 11] = True  # joined by a corner: the same lesion
     mask[25, 15, 15] = True  # another lesion, in the tract
     mask[60, 60, 60] = True  # nowhere
-    found = regional_relevance.lesions([mask, ~mask & False], two, ("areas", "tracts")).set_index(
-        ["scan", "region"]
-    )
-    assert found.loc[(0, "A")].tolist() == ["areas", pytest.approx(3 * images.VOXEL_VOLUME), 1]
-    assert found.loc[(0, "T")].tolist() == [
+    table_of_regions = regional_relevance.lesions(
+        [mask, ~mask & False], two, ("areas", "tracts")
+    ).set_index(["scan", "region"])
+    assert table_of_regions.loc[(0, "A")].tolist() == [
+        "areas",
+        pytest.approx(3 * images.VOXEL_VOLUME),
+        1,
+    ]
+    assert table_of_regions.loc[(0, "T")].tolist() == [
         "tracts",
         pytest.approx(4 * images.VOXEL_VOLUME),
         2,
     ]
-    assert found.loc[(1, "T"), "volume"] == 0
+    assert table_of_regions.loc[(1, "T"), "volume"] == 0
 
 
 def test_volume_matched_regions(two, rng):
@@ -136,10 +142,14 @@ def test_volume_matched_regions(two, rng):
     brain[5:40, 5:40, 5:40] = True
     values = rng.normal(1, 0.1, images.SHAPE)
     values[10:14, 10, 10] = 50
-    found = region_statistics.volume_matched(values, brain, two, 200).set_index("region")
-    assert found.loc["A", ["density", "p"]].tolist() == pytest.approx([50, 1 / 201])
-    assert 0.05 < found.loc["B", "p"] < 1
-    assert found.loc["A", "random_low"] < found.loc["A", "random"] < found.loc["A", "random_high"]
+    table_of_regions = region_statistics.volume_matched(values, brain, two, 200).set_index("region")
+    assert table_of_regions.loc["A", ["density", "p"]].tolist() == pytest.approx([50, 1 / 201])
+    assert 0.05 < table_of_regions.loc["B", "p"] < 1
+    assert (
+        table_of_regions.loc["A", "random_low"]
+        < table_of_regions.loc["A", "random"]
+        < table_of_regions.loc["A", "random_high"]
+    )
     flat = region_statistics.volume_matched(np.ones(images.SHAPE), brain, two, 5)
     assert flat[
         ["density", "random", "random_low", "random_high", "p"]
@@ -151,10 +161,10 @@ def test_without_jhu_the_rest_is_there(monkeypatch):
         raise MissingAtlasError("JHU", "no such file", "the labels", "To get it: make atlases")
 
     monkeypatch.setattr(atlases, "jhu", missing)
-    found = regional_relevance.read()
-    assert "make atlases" in found.left_out["tracts"]
-    assert found.table["atlas"].value_counts().to_dict() == {"areas": 61, "zones": 4}
-    assert any("61 grey-matter areas" in note and "69" in note for note in found.notes)
+    regions = regional_relevance.read()
+    assert "make atlases" in regions.left_out["tracts"]
+    assert regions.table["atlas"].value_counts().to_dict() == {"areas": 61, "zones": 4}
+    assert any("61 grey-matter areas" in note and "69" in note for note in regions.notes)
 
 
 @pytest.mark.real
@@ -166,7 +176,7 @@ def test_lesions_of_real_masks_equal_an_independent_count(open_ms):
         pytest.skip(str(error))
     paths = sorted((open_ms / "lesions_mni").glob("*.nii.gz"))[:3]
     masks = [images.mask_to_grid(images.load_mask(path)) for path in paths]
-    found = regional_relevance.lesions(masks, regional_relevance.read()).set_index(
+    table_of_regions = regional_relevance.lesions(masks, regional_relevance.read()).set_index(
         ["scan", "atlas", "region"]
     )
     for scan, mask in enumerate(masks):
@@ -179,7 +189,7 @@ def test_lesions_of_real_masks_equal_an_independent_count(open_ms):
                     for voxel in np.argwhere(mask)
                     if atlas.labels[tuple(voxel)] in set(labels)
                 ]
-                row = found.loc[(scan, name, group)]
+                row = table_of_regions.loc[(scan, name, group)]
                 assert row["volume"] == pytest.approx(
                     len(hits) * (182 / 96) ** 2 * (218 / 114), rel=1e-6
                 )

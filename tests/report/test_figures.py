@@ -194,10 +194,10 @@ def test_no_text_covers_another_or_leaves_the_figure(drawn, name):
         assert box.y0 >= 0, text
         assert box.x1 <= figure.bbox.x1, text
         assert box.y1 <= figure.bbox.y1, text
-    for (first, one), (second, other) in itertools.combinations(boxes, 2):
+    for (first, this_box), (second, next_box) in itertools.combinations(boxes, 2):
         width, height = (
-            min(one.x1, other.x1) - max(one.x0, other.x0),
-            min(one.y1, other.y1) - max(one.y0, other.y0),
+            min(this_box.x1, next_box.x1) - max(this_box.x0, next_box.x0),
+            min(this_box.y1, next_box.y1) - max(this_box.y0, next_box.y0),
         )
         assert not (width > 1 and height > 1), (
             f"{first!r} and {second!r} overlap by {width:.0f}x{height:.0f} pixels"
@@ -228,24 +228,24 @@ def test_figures_are_closed_and_leave_the_style_alone(heatmaps):
 
 def test_cohort_table_by_hand(drawn):
     figure, source = drawn["cohort"]
-    found = source.set_index(["quantity", "part", "group"])
-    assert found.loc[("age", "all", "MS"), ["n", "mean", "sd", "min", "max"]].tolist() == [
+    rows = source.set_index(["quantity", "part", "group"])
+    assert rows.loc[("age", "all", "MS"), ["n", "mean", "sd", "min", "max"]].tolist() == [
         3,
         40,
         10,
         30,
         50,
     ]
-    assert found.loc[("edss", "all", "MS"), ["n", "missing", "mean"]].tolist() == [2, 1, 2]
-    assert found.loc[("lesion_volume", "training", "MS"), "mean"] == 5000
-    assert found.loc[("subjects", "holdout", "HC"), "n"] == 1
-    assert found.loc[("lesion_volume", "paper", "MS"), ["mean", "sd", "min", "max"]].tolist() == [
+    assert rows.loc[("edss", "all", "MS"), ["n", "missing", "mean"]].tolist() == [2, 1, 2]
+    assert rows.loc[("lesion_volume", "training", "MS"), "mean"] == 5000
+    assert rows.loc[("subjects", "holdout", "HC"), "n"] == 1
+    assert rows.loc[("lesion_volume", "paper", "MS"), ["mean", "sd", "min", "max"]].tolist() == [
         7283,
         8091,
         121,
         47466,
     ]
-    said = words(figure)
+    texts = words(figure)
     for text in (
         "40.0 ± 10.0",
         "1.0–3.0 (n=2)",
@@ -253,19 +253,19 @@ def test_cohort_table_by_hand(drawn):
         "7,283 ± 8,091",
         "Cohort: 5 subjects, 5 scans",
     ):
-        assert text in said
-    assert "Scans" not in said, "as many as subjects"
+        assert text in texts
+    assert "Scans" not in texts, "as many as subjects"
 
 
 def test_cohort_table_counts_a_subject_once_and_leaves_rows_out_with_a_reason():
     table = Scans().table.drop(columns="edss").assign(group=["AD"] * 3 + ["HC"] * 2, age=np.nan)
     table = pd.concat([table, table.iloc[:2].assign(session_id="ses-2")], ignore_index=True)
     figure, source = figures.cohort_table(table, None, None, **MARKS)
-    found = source.set_index(["quantity", "part", "group"])["n"]
+    rows = source.set_index(["quantity", "part", "group"])["n"]
     assert (
-        found["subjects", "all", "AD"],
-        found["scans", "all", "AD"],
-        found["sex", "all", "AD"],
+        rows["subjects", "all", "AD"],
+        rows["scans", "all", "AD"],
+        rows["sex", "all", "AD"],
     ) == (3, 5, 3)
     for reason in ("Age (years): left out", "EDSS: left out", "Lesion volume (mm³): left out"):
         assert reason in words(figure)
@@ -327,8 +327,8 @@ def test_training_curves_by_hand(drawn):
     assert {line.get_xdata()[0] for line in lines if line.get_marker() == "None"} == {1}, (
         "the first epoch is 1"
     )
-    kept = next(line for line in lines if line.get_marker() == "o")
-    assert kept.get_xdata().tolist() == [4, 6]
+    marked = next(line for line in lines if line.get_marker() == "o")
+    assert marked.get_xdata().tolist() == [4, 6]
     assert "1 trial " in words(figures.training_curves({0: history(3, 0)}, **MARKS)[0]) + " "
 
 
@@ -338,8 +338,8 @@ def test_first_filters_stand_where_the_note_says(drawn):
     picture = np.asarray(figure.axes[0].images[0].get_array())[
         ::-1
     ].T  # from the top left, x to the right
-    place = picture[13 : 13 + 11, 0:3]  # second column, first row: kernel 1
-    assert place[4:7] == pytest.approx(trained[:, ::-1, 1, 0, 1]), "its middle slice, y upwards"
+    panel = picture[13 : 13 + 11, 0:3]  # second column, first row: kernel 1
+    assert panel[4:7] == pytest.approx(trained[:, ::-1, 1, 0, 1]), "its middle slice, y upwards"
     assert figure.axes[0].images[0].get_clim() == pytest.approx(
         (-np.abs(kernels()).max(), np.abs(kernels()).max())
     )
@@ -350,19 +350,19 @@ def test_first_filters_stand_where_the_note_says(drawn):
 def test_results_table_shows_the_scores_beside_the_papers(drawn):
     figure, source = drawn["results"]
     scores = statistics.score_table(predictions()).set_index("variant")
-    found = source.set_index(["variant", "measure"])
+    rows = source.set_index(["variant", "measure"])
     for variant, measure in itertools.product(scores.index, statistics.MEASURES):
         columns = [measure] + [f"{measure}_{bound}" for bound in ("min", "max", "low", "high")]
-        shown = found.loc[(variant, measure), ["mean", "min", "max", "low", "high"]].tolist()
+        shown = rows.loc[(variant, measure), ["mean", "min", "max", "low", "high"]].tolist()
         assert shown == pytest.approx((100 * scores.loc[variant, columns]).tolist())
-    assert found.loc[("pretrained", "auc"), "paper_mean"] == 96.08
-    assert found.loc[("linear SVM", "auc"), ["paper_mean"]].tolist() == [66.92]
-    assert np.isnan(found.loc[("linear SVM", "auc"), "mean"])
-    one = found.loc[("pretrained", "sensitivity")]
-    expected = "{mean:.1f} ({min:.1f}–{max:.1f}) [{low:.1f}–{high:.1f}]".format(**one)
+    assert rows.loc[("pretrained", "auc"), "paper_mean"] == 96.08
+    assert rows.loc[("linear SVM", "auc"), ["paper_mean"]].tolist() == [66.92]
+    assert np.isnan(rows.loc[("linear SVM", "auc"), "mean"])
+    sensitivity = rows.loc[("pretrained", "sensitivity")]
+    expected = "{mean:.1f} ({min:.1f}–{max:.1f}) [{low:.1f}–{high:.1f}]".format(**sensitivity)
     assert expected in words(figure)
     assert "13 patients and 10 controls" in words(figure)
-    assert f"100.0 [{found.loc[('lesion load', 'auc'), 'low']:.1f}–100.0]" in words(figure), (
+    assert f"100.0 [{rows.loc[('lesion load', 'auc'), 'low']:.1f}–100.0]" in words(figure), (
         "one trial has no range"
     )
 
@@ -372,8 +372,8 @@ def test_roc_shows_the_band_of_the_trials(drawn):
     table = predictions()
     labels, _, scores = statistics.trial_scores(table[table["variant"] == "scratch"])
     band = statistics.roc_band(labels, scores)
-    found = source[source["variant"] == "scratch"]
-    assert found["mean"].to_numpy() == pytest.approx(band["mean"])
+    rows = source[source["variant"] == "scratch"]
+    assert rows["mean"].to_numpy() == pytest.approx(band["mean"])
     assert [axes.get_title() for axes in figure.axes] == ["pretrained", "scratch", "lesion load"]
     assert [len(axes.lines) for axes in figure.axes] == [4, 4, 3], "chance, trials, mean"
     edge = figure.axes[1].collections[0].get_paths()[0].vertices[:, 1]
@@ -446,11 +446,11 @@ def test_audit_by_hand(drawn):
         assert source.loc[
             ("conv1", trial), ["passed", "bias", "stabiliser"]
         ].tolist() == pytest.approx([0.7, 0, 0.2])
-    kept = audit()
-    kept.loc[
-        kept["participant_id"] == "sub-1", ["passed", "bias", "stabiliser"]
+    conserved = audit()
+    conserved.loc[
+        conserved["participant_id"] == "sub-1", ["passed", "bias", "stabiliser"]
     ] *= -1  # relevance against its logit
-    source = figures.audit(kept, **MARKS)[1].set_index(["layer", "trial"])
+    source = figures.audit(conserved, **MARKS)[1].set_index(["layer", "trial"])
     assert source.loc[("conv1", "all"), "passed"] == pytest.approx(0.7 * (4 - 6) / 10)
     assert source.loc[("conv1", "0"), "passed"] == pytest.approx(0.7 * (3 - 2) / 5)
 

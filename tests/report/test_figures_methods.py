@@ -71,7 +71,7 @@ def test_methods_by_hand(saved):
     assert intervals(lrp)[0] == pytest.approx(np.array([[0.3, 0.5]]))
     assert [text.get_text() for text in lrp.texts] == ["+"]
     assert not gradient.texts, "no mark where the interval of the difference reaches 0"
-    said = words(figure)
+    texts = words(figure)
     for text in (
         "Maps of sub-0",
         "mean over subjects (n = 2)",
@@ -79,8 +79,8 @@ def test_methods_by_hand(saved):
         "LRP (epsilon)",
         "not for clinical",
     ):
-        assert text.lower() in said.lower(), text
-    assert "Synthetic" in said
+        assert text.lower() in texts.lower(), text
+    assert "Synthetic" in texts
 
 
 def test_without_lesions_the_figure_says_why(saved):

@@ -64,12 +64,12 @@ VALUES = {"A": [1.0, 3, 5, 5], "B": [10.0, 20, 0, 0]}
 
 
 def test_means_and_intervals_of_subjects_by_hand():
-    found = summary(table(VALUES), "sum")
-    row = value(found, region="A", label=1)
+    rows = summary(table(VALUES), "sum")
+    row = value(rows, region="A", label=1)
     assert row[["subjects", "mean", "low", "high"]].tolist() == [2, 2, 1, 3], (
         "of two subjects a resample is one, the other, or both"
     )
-    assert value(found, region="A", label=0)[["mean", "low", "high"]].tolist() == [5, 5, 5]
+    assert value(rows, region="A", label=0)[["mean", "low", "high"]].tolist() == [5, 5, 5]
     again = pd.concat(
         [
             table(VALUES),

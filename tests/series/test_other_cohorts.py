@@ -80,7 +80,7 @@ def foreign(folder):
     )
     for number in range(12):
         name, group = f"sub-berlin{number:02}", ("RRMS", "control")[number % 2]
-        one = phantom.simulate(
+        subject = phantom.simulate(
             "ms",
             "MS" if group == "RRMS" else "HC",
             500 + number,
@@ -88,11 +88,11 @@ def foreign(folder):
             volume=6000 if group == "RRMS" else 0,
         )
         raw = number in (2, 5)
-        values, grid = (head(one, 500 + number), scanner) if raw else (one.image, mni)
+        values, grid = (head(subject, 500 + number), scanner) if raw else (subject.image, mni)
         files = {f"{name}/anat/{name}_acq-3d_FLAIR": (values, "int16")}
         if number != 4:
             files[f"derivatives/reader/{name}/anat/{name}_label-lesion_mask"] = (
-                one.lesions,
+                subject.lesions,
                 "uint8",
             )
         for path, (stored, kind) in files.items():

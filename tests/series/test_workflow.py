@@ -33,15 +33,15 @@ def series(tmp_path_factory):
 @pytest.fixture
 def changed(series):
     """Change a file of the checkout; it is put back afterwards."""
-    kept = {}
+    contents = {}
 
     def change(name, text="\n# changed\n"):
         path = series.folder / name
-        kept[path] = path.read_bytes()
-        path.write_bytes(kept[path] + text.encode())
+        contents[path] = path.read_bytes()
+        path.write_bytes(contents[path] + text.encode())
 
     yield change
-    for path, content in kept.items():
+    for path, content in contents.items():
         path.write_bytes(content)
 
 
@@ -78,8 +78,8 @@ def test_heatmaps_lie_in_the_scans_space_with_their_sidecar(series):
     assert sidecar["Synthetic"] is True
     assert sidecar["Epsilon"] == 1e-3
     assert sidecar["Engine"] == "msxai"
-    kept = sum(layer["bias"] + layer["stabiliser"] for layer in sidecar["Audit"][0])
-    assert sidecar["Logits"][0] == pytest.approx(sidecar["SumPerTrial"][0] + kept, rel=1e-4)
+    absorbed = sum(layer["bias"] + layer["stabiliser"] for layer in sidecar["Audit"][0])
+    assert sidecar["Logits"][0] == pytest.approx(sidecar["SumPerTrial"][0] + absorbed, rel=1e-4)
 
 
 def test_a_second_run_does_nothing(series):
@@ -298,13 +298,13 @@ def test_a_cohort_without_masks_ages_or_edss_runs(series, tmp_path):
         ("08_figures", {"pretraining_trials": 0}),
         ("09_results_page", {}),
     ]
-    for notebook, more in steps:
-        known = {
+    for notebook, options in steps:
+        parameters = {
             name: value
             for name, value in given.items()
             if (notebook, name) != ("09_results_page", "cohort")
         }
-        result = series.papermill(notebook, **known, **more)
+        result = series.papermill(notebook, **parameters, **options)
         assert result.returncode == 0, result.stderr[-3000:]
         if notebook == "04_evaluation":
             assert (

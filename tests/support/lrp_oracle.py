@@ -117,9 +117,9 @@ def explain(nodes, volume, target=0):
         values.append(compute(values, *node))
     relevance = [np.zeros(value.shape) for value in values]
     relevance[-1][target] = values[-1][target]
-    for place in range(len(nodes), 0, -1):
-        kind, source, *rest = nodes[place - 1]
-        x, z, r = values[source], values[place], relevance[place]
+    for number in range(len(nodes), 0, -1):
+        kind, source, *rest = nodes[number - 1]
+        x, z, r = values[source], values[number], relevance[number]
         passed = np.zeros(x.shape)
         if kind == "conv":
             kernel, bias, options, rule = rest
@@ -146,7 +146,7 @@ def explain(nodes, volume, target=0):
             passed += shares(rest[2], x, rest[0], rest[1], z, (x.min(), x.max())) @ r
         elif kind in ("max", "mean"):
             where, _ = places(x, rest[0], {"strides": rest[1], "padding": rest[2]})
-            into, rows, z, r = (each.reshape(-1, x.shape[3]) for each in (passed, x, z, r))
+            into, rows, z, r = (array.reshape(-1, x.shape[3]) for array in (passed, x, z, r))
             for output, channel in np.argwhere(r):
                 voxels = where[output][where[output] >= 0]
                 if kind == "max":

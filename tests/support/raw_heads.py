@@ -13,13 +13,13 @@ def sampled(values, affine, like):
     )
 
 
-def head(one, seed):
+def head(subject, seed):
     """A phantom's brain inside cerebrospinal fluid, a dark skull and a bright scalp."""
-    bright = np.median(one.image[one.brain])
-    away = ndimage.distance_transform_edt(~one.brain, sampling=np.diag(images.AFFINE)[:3])
+    bright = np.median(subject.image[subject.brain])
+    away = ndimage.distance_transform_edt(~subject.brain, sampling=np.diag(images.AFFINE)[:3])
     values = np.where(
-        one.brain,
-        one.image,
+        subject.brain,
+        subject.image,
         np.select([away < 3, away < 9, away < 15], [0.35 * bright, 0.08 * bright, 0.9 * bright], 0),
     )
     return values + np.random.default_rng(seed).normal(0, 0.02 * bright, values.shape)
