@@ -150,9 +150,9 @@ def measure(
     Returns
     -------
     dict
-        Name to value. `rma` is NaN for a map without positive relevance. In addition `prevalence`,
-        the lesions' share of the brain, which is the chance level of rma, rra and auprc; and
-        `positive`, sum(R+).
+        Name to value. A map without positive relevance has an `rma` of 0, because it marks no
+        lesion. In addition `prevalence`, the lesions' share of the brain, which is the chance level
+        of rma, rra and auprc; and `positive`, sum(R+).
 
     Raises
     ------
@@ -205,7 +205,7 @@ def _check_grid(name: str, shape: tuple, expected: tuple) -> None:
 def _rma(mass, target: Target) -> float:
     total = mass.sum()
     if total == 0:
-        return np.nan
+        return 0.0
     return float(mass[target.lesions].sum() / total)
 
 

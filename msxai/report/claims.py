@@ -30,6 +30,7 @@ UNTESTED = "not tested"
 ENOUGH = 5  # subjects of a group: intervals that rest on large samples are not valid with fewer
 LESIONAL = ("Posterior corona radiata", "Corpus callosum", "Posterior thalamic radiation")
 MOVED = ("Corpus callosum", "Fornix", "External capsule")
+_PAPERS_RULE = "epsilon"
 THALAMUS = "Thalamus Proper"  # its name in Neuromorphometrics
 COLUMNS = ["claim", "quantity", "subjects", "null", "value", "low", "high", "verdict", "reason"]
 
@@ -107,6 +108,7 @@ def read(where, variant: str = "pretrained", filled: str = "lesion-filled") -> d
         tables[name] = tsv.read(where.regions(variant) / f"{name}.tsv")
     tables["relevance_filled"] = tsv.read(where.regions(filled) / "relevance.tsv")
     tables["league"] = tsv.read(where.quality(variant) / "league.tsv")
+    tables["quality_scores"] = tsv.read(where.quality(variant) / "scores.tsv")
     return tables
 
 
@@ -202,22 +204,53 @@ def _filling_costs(tables: dict, level: float) -> list[_Result]:
 
 
 def _on_lesions(tables: dict, level: float) -> list[_Result]:
-    league = tables["league"]
-    if "auprc_difference" in league:
-        league = league[league["map"] == "epsilon"]
-    if league.empty:
-        raise Untested(
-            "no quality league.tsv with a baseline: 07_explanation_quality has not run, or there "
-            "are no lesion masks."
-        )
-    row = league.iloc[0]
-    difference = "auprc_difference"
-    interval = row[difference], row[f"{difference}_low"], row[f"{difference}_high"]
+    """The chance level of relevance mass accuracy is the lesions' share of the brain."""
+    scores = _of_patients_with_lesions(tables, ["rma", "prevalence", "positive"])
+    own = scores[scores["map"] == _PAPERS_RULE]
+    # Tables before 2026-11-27 have no value for a map without positive relevance.
+    mass = own["rma"].mask(own["positive"] == 0, 0.0)
+    above_chance = mass - own["prevalence"]
+    by_patient = above_chance.groupby(own["participant_id"]).mean()
     quantity = (
-        "area under the precision-recall curve minus that of the best reference map "
-        f"({row['auprc_strongest']}); patients with lesions"
+        "share of positive relevance that lies in lesions, minus the lesions' share of the brain; "
+        "patients with lesions"
     )
-    return [_result(quantity, row["subjects"], interval)]
+    return [_mean(quantity, by_patient, level)]
+
+
+def _better_than_references(tables: dict, level: float) -> list[_Result]:
+    """The strongest reference map is the one with the highest mean of the same patients."""
+    scores = _of_patients_with_lesions(tables, ["auprc", "kind"])
+    by_patient = scores.pivot_table("auprc", "participant_id", "map")
+    references = scores.loc[scores["kind"] == "baseline", "map"].unique()
+    if not len(references):
+        raise Untested("no reference map in quality/scores.tsv of 07_explanation_quality.")
+    strongest = by_patient[references].mean().idxmax()
+    differences = by_patient[_PAPERS_RULE] - by_patient[strongest]
+    quantity = (
+        "area under the precision-recall curve minus that of the strongest reference map "
+        f"({strongest}); patients with lesions"
+    )
+    return [_mean(quantity, differences.dropna(), level)]
+
+
+def _of_patients_with_lesions(tables: dict, columns: list[str]) -> pd.DataFrame:
+    """Scores of maps against lesions, rows of patients with a lesion in the mask."""
+    scores = tables["quality_scores"]
+    if scores.empty:
+        raise Untested("no quality/scores.tsv: 07_explanation_quality has not run.")
+    needed = {"map", "participant_id", "label", "lesion_voxels", *columns}
+    missing = sorted(needed - set(scores.columns))
+    if missing:
+        raise Untested(
+            f"no column {', '.join(missing)} in quality/scores.tsv. Either no scan had a lesion "
+            "mask, or an earlier version wrote the table: run 07_explanation_quality again."
+        )
+    is_wanted = (scores["label"] == 1) & (scores["lesion_voxels"] > 0)
+    scores = scores[is_wanted]
+    if _PAPERS_RULE not in set(scores["map"]):
+        raise Untested(f"no map of {_PAPERS_RULE} of a patient with lesions in quality/scores.tsv.")
+    return scores
 
 
 def _follows_lesions(tables: dict, level: float) -> list[_Result]:
@@ -395,6 +428,9 @@ CLAIMS = {
     "With the lesions filled, a network distinguishes patients from controls.": _auc_of_filled,
     "With the lesions filled, a network is less accurate.": _filling_costs,
     "Relevance lies on individual lesions.": _on_lesions,
+    "Relevance marks lesions better than brightness and other reference maps do.": (
+        _better_than_references
+    ),
     "Lesion location matters: relevance follows the lesions from tract to tract.": _follows_lesions,
     "Lesion location matters: the tracts that the paper names.": _lesional_tracts,
     "White matter without lesions carries relevance.": _tissue_without_lesions,

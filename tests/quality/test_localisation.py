@@ -92,9 +92,19 @@ def test_a_constant_map_is_chance_however_ties_fall(lesions, brain):
     assert values["auprc"] == pytest.approx(values["prevalence"])
 
 
+def test_a_subject_without_positive_relevance_counts_in_the_mean(lesions, brain):
+    scores = []
+    for number, relevance in enumerate((np.ones(SHAPE), -np.ones(SHAPE))):
+        values = localisation.measure(relevance, lesions, brain, names=["rma"])
+        scores.append({"map": "rule", "participant_id": number, "rma": values["rma"]})
+    row = localisation.rank(pd.DataFrame(scores), []).iloc[0]
+    assert row["subjects"] == 2
+    assert row["rma"] == pytest.approx(73 / lesions.size / 2)
+
+
 def test_a_map_without_positive_relevance(lesions, brain):
     values = localisation.measure(-np.ones(SHAPE), lesions, brain)
-    assert np.isnan(values["rma"])
+    assert values["rma"] == 0
     assert values["pointing"] == values["sensitivity"] == values["best_dice"] == 0
     assert values["rra"] == pytest.approx(73 / lesions.size)
 

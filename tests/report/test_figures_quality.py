@@ -68,7 +68,7 @@ def test_the_league_by_hand(scores):
         "a baseline is not compared with itself"
     )
     assert cells[cells.index("random (baseline)") :][2] == "–", (
-        "a map without positive relevance has no mass"
+        "an earlier version had no value for a map without positive relevance"
     )
     assert (
         cells.index("rule")

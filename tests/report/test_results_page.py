@@ -157,6 +157,38 @@ def league(sign=1.0):
     ]
 
 
+def scores_against_lesions(sign=1.0):
+    """Maps of patients with lesions (0.01 of the brain), of one without, and of controls with some.
+
+    In patients, epsilon has more of its relevance in lesions than chance and a higher AUPRC than
+    brightness on the side of `sign`; controls have the opposite.
+    """
+    rng, rows = np.random.default_rng(2), []
+    for number in range(16):
+        patient, sick = number < 9, number > 0
+        side = sign if patient else -3 * sign
+        about = {
+            "participant_id": f"sub-{number:02}",
+            "session_id": "",
+            "label": int(patient),
+            "lesion_voxels": 100.0 if sick else 0.0,
+            "positive": 1.0,
+            "prevalence": 0.01,
+        }
+        level = 0.3 + 0.01 * rng.normal()
+        marks = {
+            "epsilon": ("rule", 0.01 + 0.005 * side, level + 0.05 * side),
+            "gradient": ("method", 0.9, 0.9),
+            "brightness": ("baseline", 0.5, level),
+            "prior": ("baseline", 0.5, level - 0.1 if patient else 0.9),
+        }
+        for name, (kind, rma, auprc) in marks.items():
+            rma += 0.0005 * rng.normal()
+            auprc += 0.001 * rng.normal()
+            rows.append({**about, "map": name, "kind": kind, "rma": rma, "auprc": auprc})
+    return pd.DataFrame(rows)
+
+
 def notebook(folder, name="04_evaluation"):
     """An executed notebook whose output asks for things from elsewhere."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,6 +228,7 @@ def fill(folder, sign=1.0, cohort="toy", synthetic=True, executed=False):
         save(relevance, where.regions(variant), "relevance")
         save(volumes, where.regions(variant), "lesions")
     save(league(sign), where.quality("pretrained"), "league")
+    save(scores_against_lesions(sign), where.quality("pretrained"), "scores")
     for number in range(2):
         save(
             {"epoch": [0, 1], "val_accuracy": [0.5, 0.71 + 0.02 * number]},
@@ -297,6 +330,54 @@ def test_wide_intervals_cannot_be_told(where):
 def test_further_subjects_decide_where_there_are_any(where):
     save(pd.concat([compared(1), compared(-1, "further")]), where.evaluation(), "comparison")
     assert verdicts(where)["The network distinguishes patients from controls."] == ["does not hold"]
+
+
+ON_LESIONS = "Relevance lies on individual lesions."
+BETTER = "Relevance marks lesions better than brightness and other reference maps do."
+
+
+def test_lesions_by_hand(where):
+    """Eight patients have lesions; neither the one without nor the controls count."""
+    table = claims.table(claims.read(where)).set_index("claim")
+    rows = scores_against_lesions().query("label == 1 and lesion_voxels > 0")
+    wide = rows.pivot_table(["rma", "auprc", "prevalence"], "participant_id", "map")
+    expected = {
+        ON_LESIONS: wide["rma", "epsilon"] - wide["prevalence", "epsilon"],
+        BETTER: wide["auprc", "epsilon"] - wide["auprc", "brightness"],
+    }
+    for claim, values in expected.items():
+        half = stats.t.ppf(0.975, 7) * values.std(ddof=1) / np.sqrt(8)
+        row = table.loc[claim]
+        assert (row["value"], row["low"], row["high"]) == pytest.approx(
+            (values.mean(), values.mean() - half, values.mean() + half)
+        )
+        assert row["subjects"] == 8
+        assert "patients with lesions" in row["quantity"]
+    assert "(brightness)" in table.loc[BETTER, "quantity"]
+
+
+def test_relevance_can_lie_on_lesions_and_be_worse_than_brightness(where):
+    """Worse than brightness is no evidence that relevance does not lie on lesions."""
+    table = scores_against_lesions()
+    table.loc[table["map"] == "epsilon", "auprc"] -= 0.2
+    save(table, where.quality("pretrained"), "scores")
+    found = verdicts(where)
+    assert found[ON_LESIONS] == ["holds"]
+    assert found[BETTER] == ["does not hold"]
+
+
+def test_a_map_without_positive_relevance_counts_as_no_mass(where):
+    """A table of an earlier version has no value there; the patient counts all the same."""
+    table = scores_against_lesions()
+    empty = (table["participant_id"] == "sub-03") & (table["map"] == "epsilon")
+    results = []
+    for value in (0.0, np.nan):
+        table.loc[empty, ["rma", "positive"]] = [value, 0.0]
+        save(table, where.quality("pretrained"), "scores")
+        row = claims.table(claims.read(where)).set_index("claim").loc[ON_LESIONS]
+        results.append((row["subjects"], row["value"], row["low"], row["high"]))
+    assert results[0] == results[1]
+    assert results[0][0] == 8
 
 
 def test_a_null_cohort_holds_little(where):
@@ -401,7 +482,19 @@ MISSING = {
     "no quality": (
         lambda where: shutil.rmtree(where.folder / "quality"),
         "07_explanation_quality has not run",
+        2,
+    ),
+    "quality table of an earlier version": (
+        lambda where: _without_column(where, "prevalence"),
+        "no column prevalence in quality/scores.tsv",
         1,
+    ),
+    "no patient with lesions": (
+        lambda where: save(
+            scores_against_lesions().query("label == 0"), where.quality("pretrained"), "scores"
+        ),
+        "no map of epsilon of a patient with lesions",
+        2,
     ),
     "no thalamus": (
         lambda where: _without(where, "relevance", "region == 'Thalamus Proper'"),
@@ -415,6 +508,11 @@ def _without(where, name, query):
     path = where.regions("pretrained") / f"{name}.tsv"
     table = pd.read_csv(path, sep="\t", keep_default_na=False)
     save(table.drop(table.query(query).index), path.parent, name)
+
+
+def _without_column(where, name):
+    table = scores_against_lesions().drop(columns=name)
+    save(table, where.quality("pretrained"), "scores")
 
 
 @pytest.mark.parametrize("name", MISSING)
@@ -586,7 +684,7 @@ def test_a_browser_opens_the_page(tmp_path, browse):
     assert "<title>Results: toy</title>" in dom
     assert "<script" not in dom
     assert dom.count("<img ") == 14
-    assert dom.count('class="verdict holds"') == 15
+    assert dom.count('class="verdict holds"') == 16
     assert (tmp_path / "page.png").stat().st_size > 50e3
     dom = browse(index.parent / "04_evaluation.html")
     assert "<b>shown</b>" in dom
