@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 FURTHER_SEED = 1001  # as in benchmarks/generalisation.py; no cohort for training has it
+_FEW = 8  # further subjects that are simulated sooner than a second process has started
 TABLES = (
     "predictions",
     "scores",
@@ -131,7 +132,7 @@ def further(
     subjects : int
         How many; 0 for none.
     jobs : int
-        Processes.
+        Processes; one for few subjects.
 
     Returns
     -------
@@ -142,6 +143,8 @@ def further(
     reason = _reason_against_further(prepared, cohort, subjects)
     if reason:
         return None, f"further subjects: left out, {reason}"
+    if subjects <= _FEW:
+        jobs = 1
     name = f"{cohort}-further"
     kind = cohort.removeprefix("phantom-").split("-")[0]
     folder = phantom.find(name, subjects, FURTHER_SEED, jobs)
