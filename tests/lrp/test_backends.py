@@ -79,17 +79,21 @@ def test_ties_are_broken_alike_with_and_without_onednn_and_kernels(tmp_path):
     """Nothing outside the "brain", blocks of equal voxels in it: many windows hold equal values."""
     from support.networks import SMALL, with_weights
 
+    from msxai import lrp
+
     model, volume = with_weights(2, SMALL, seed=3), np.zeros((1, *SMALL, 1), "float32")
     blocks = np.random.default_rng(4).normal(size=[-(-(length - 12) // 8) for length in SMALL])
     volume[0, 6:-6, 6:-6, 6:-6, 0] = np.kron(blocks, np.ones((8, 8, 8)))[
         tuple(slice(length - 12) for length in SMALL)
     ]
-    maps = [
-        explained(
-            tmp_path, model, volume, "tensorflow", "both", "epsilon", TF_ENABLE_ONEDNN_OPTS=switch
-        )
-        for switch in "01"
-    ]
-    first, *further = np.concatenate(maps)
+    switch = {"0": "1", "1": "0"}[os.environ["TF_ENABLE_ONEDNN_OPTS"]]  # the other than here
+    maps = explained(
+        tmp_path, model, volume, "tensorflow", "both", "epsilon", TF_ENABLE_ONEDNN_OPTS=switch
+    )
+    here = []
+    for compiled in (False, True):
+        computation = lrp.Computation(compiled=compiled)
+        here.append(lrp.explain(model, volume, "epsilon", computation=computation).relevance)
+    first, *further = np.concatenate([maps, here])
     for relevance in further:
         assert distance(relevance, first) <= 1e-4

@@ -148,6 +148,16 @@ def noise(count=1, seed=6):
     return np.random.default_rng(seed).normal(size=(count, *SMALL, 1)).astype("float32")
 
 
+def pooled():
+    """A network smaller than the paper's, whose poolings the kernels take too."""
+    return with_pools((EPSILON,) * 3)[0]
+
+
+def scans_of(model, count=1):
+    shape = (count, *model.input_shape[1:])
+    return np.random.default_rng(6).normal(size=shape).astype("float32")
+
+
 def share_of(explanation):
     """sum(R) / f(x) of one scan, however small the logit."""
     return float(explanation.relevance.sum(dtype=float) / explanation.logits[0])
@@ -215,7 +225,8 @@ def test_relevance_kept_by_the_full_network_as_measured_before():
 
 
 def test_a_batch_equals_its_volumes_one_by_one():
-    model, volumes = with_weights(2, SMALL), noise(3)
+    model = pooled()
+    volumes = scans_of(model, 3)
     for compiled in (True, False):
         together = lrp.explain(
             model, volumes, computation=lrp.Computation(batch_size=3, compiled=compiled)
@@ -233,7 +244,8 @@ def test_a_batch_equals_its_volumes_one_by_one():
 
 
 def test_several_rules_from_one_forward_pass_are_those_one_by_one():
-    model, volumes = with_weights(2, SMALL), noise(2)
+    model = pooled()
+    volumes = scans_of(model, 2)
     wanted = {
         "weak": "epsilon",
         "strong": {
@@ -279,7 +291,8 @@ def test_a_mirrored_model_explains_the_mirrored_volume_by_the_mirrored_map(axis)
 
 
 def test_the_default_is_a_rule_and_the_one_that_is_used():
-    model, volumes = with_weights(2, SMALL), noise(2)
+    model = pooled()
+    volumes = scans_of(model, 2)
     explanation = lrp.explain(model, volumes)
     assert explanation.rule == rules.DEFAULT
     np.testing.assert_array_equal(
@@ -298,9 +311,10 @@ def test_the_default_is_a_rule_and_the_one_that_is_used():
 
 
 def test_a_negated_head_negates_the_map():
-    model, volume = with_weights(2, SMALL), noise()
+    model = pooled()
+    volume = scans_of(model)
     before = lrp.explain(model, volume)
-    head = model.get_layer("dense")
+    head = model.layers[-1]
     head.set_weights([-value for value in head.get_weights()])
     after = lrp.explain(model, volume)
     np.testing.assert_allclose(after.relevance, -before.relevance, rtol=1e-5, atol=1e-8)
@@ -343,7 +357,8 @@ def test_of_several_outputs_the_largest_is_explained_unless_one_is_named():
 
 
 def test_volumes_from_nifti_files(tmp_path):
-    model, volume = with_weights(2, SMALL), noise()
+    model = pooled()
+    volume = scans_of(model)
     path = tmp_path / "scan.nii.gz"
     nib.save(nib.Nifti1Image(volume[0, ..., 0], np.diag([2.0, 2, 2, 1])), path)
     np.testing.assert_array_equal(
@@ -354,7 +369,8 @@ def test_volumes_from_nifti_files(tmp_path):
 
 
 def test_streaming_gives_the_same_batch_by_batch():
-    model, volumes = with_weights(2, SMALL), noise(3)
+    model = pooled()
+    volumes = scans_of(model, 3)
     whole, parts = (
         lrp.explain(model, volumes),
         list(lrp.stream(model, volumes, computation=lrp.Computation(batch_size=2))),

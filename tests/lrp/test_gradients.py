@@ -175,8 +175,8 @@ def test_bad_options_are_refused():
 
 
 def test_several_maps_are_those_of_rules_and_methods_alone():
-    model = with_weights(2, SMALL, seed=3)
-    scans = np.random.default_rng(0).normal(size=(1, *SMALL, 1)).astype("float32")
+    model = with_pools((EPSILON,) * 3)[0]
+    scans = np.random.default_rng(0).normal(size=(1, *model.input_shape[1:])).astype("float32")
     names = ["gradient", "epsilon", "smoothgrad", "epsilon_half_gamma_box", "input_x_gradient"]
     together = lrp.explain_each(model, scans, lrp.quick(names), epsilon=0.1)
     assert list(together) == names

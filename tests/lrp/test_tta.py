@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from support.networks import with_weights
+from support.networks import SMALL, with_weights
 
 from msxai import lrp
 from msxai.base.errors import ParameterError
-from msxai.data import images
 from msxai.lrp import tta
 
 INSIDE = (slice(9, -9),) * 3
@@ -78,9 +77,9 @@ def test_each_channel_is_moved(rng):
 
 
 def test_one_copy_is_the_plain_map_and_more_are_the_mean_by_hand(rng):
-    scans = np.zeros((1, *images.SHAPE, 1), "float32")
-    scans[0, 20:70, 20:80, 20:70, 0] = rng.normal(size=(50, 60, 50))
-    model, names = with_weights(1, images.SHAPE, 0), ["epsilon", "gradient"]
+    scans = np.zeros((1, *SMALL, 1), "float32")
+    scans[0, 15:55, 15:60, 15:55, 0] = rng.normal(size=(40, 45, 40))
+    model, names = with_weights(1, SMALL, 0), ["epsilon", "gradient"]
     plain = {name: lrp.explain(model, scans, name).relevance for name in names}
     once = lrp.explain_each(model, scans, names, copies=1)
     twice = lrp.explain_each(model, scans, names, copies=2)
@@ -101,9 +100,9 @@ def test_one_copy_is_the_plain_map_and_more_are_the_mean_by_hand(rng):
 
 
 def test_an_explanation_over_copies_is_the_mean_of_the_explanations_of_each_by_hand(rng):
-    scans = np.zeros((2, *images.SHAPE, 1), "float32")
-    scans[:, 20:70, 20:80, 20:70] = rng.normal(size=(2, 50, 60, 50, 1))
-    model = with_weights(1, images.SHAPE, 0)
+    scans = np.zeros((2, *SMALL, 1), "float32")
+    scans[:, 15:55, 15:60, 15:55] = rng.normal(size=(2, 40, 45, 40, 1))
+    model = with_weights(1, SMALL, 0)
     step, mirrored = tta.moves(2)[1]
     assert mirrored
     plain = lrp.explain(model, scans, "epsilon")
