@@ -74,7 +74,7 @@ if __name__ == "__main__":
             epochs=EPOCHS,
             patience=EPOCHS,
             seed=SEED,
-            augmentation=True,
+            augmentation="paper",
         )
         history = training.fit(model, arrays, settings)
         rows = arrays.rows("holdout")

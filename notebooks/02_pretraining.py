@@ -14,14 +14,20 @@
 # %% [markdown]
 # # 02 · Pre-training
 #
-# **Question.** Can a network learn from T1-weighted scans to distinguish Alzheimer's disease from
-# controls? Notebook 03 can use its weights as initial weights. One run of this notebook trains one
-# trial.
+# **Question.** Can a network learn from other scans what helps it to recognise multiple sclerosis?
+# Notebook 03 can use its weights as initial weights. One run of this notebook trains one trial of
+# one task:
+#
+# - `diagnosis`: Alzheimer's disease or control, from T1-weighted scans, as in the paper;
+# - `lesions`: which of two scans of one simulated brain has lesions;
+# - `volume`: how large the lesions of a simulated brain are.
 #
 # | | |
 # |---|---|
 # | reads | `<results>/prepared/<cohort>.h5` from [01_data_preparation](01_data_preparation.ipynb) |
-# | writes | `<results>/pretraining/trial-<trial>/`: `weights.npz`, `history.tsv`, |
+# | | (`diagnosis`), or nothing: the other tasks simulate their scans |
+# | writes | `<results>/pretraining/trial-<trial>/` (`diagnosis`) or |
+# | | `<results>/pretraining/<task>/trial-<trial>/`: `weights.npz`, `history.tsv`, |
 # | | `subjects.tsv` (the scans that it has seen) and, last, `provenance.json` |
 # | takes | about 4 minutes on one core in the demo (width 16, 160 scans) |
 #
@@ -37,11 +43,15 @@ import pandas as pd
 from msxai.base import parameters
 from msxai.base.results import Results
 from msxai.data.prepared import Prepared
-from msxai.model import network, seen_scans, training
+from msxai.data.synthetic.simulated_pairs import PairOptions, ensure
+from msxai.model import network, tasks, training
 from msxai.report import figures
 
 # %% tags=["parameters"]
-cohort: str = "phantom-ad"  # the pre-training cohort, as in 01_data_preparation
+task: str = "diagnosis"  # or, from simulated scans: lesions, volume
+cohort: str = "phantom-ad"  # the pre-training cohort, as in 01_data_preparation (diagnosis)
+simulated_pairs: int = 160  # brains to simulate (lesions, volume), each with and without lesions
+contrast: str = "random"  # of the simulated scans: random for each brain, or own (that of FLAIR)
 results: str = "runs/demo"  # folder of all results
 trial: int = 0  # number of this trial; its seed is seed + trial
 width: int = 16  # filters of each convolution; 64 in the paper
@@ -51,23 +61,40 @@ batch_size: int = 4  # scans a batch; 8 in the paper
 learning_rate: float = 1e-3  # of Adam
 decay: float = 0.0  # learning_rate / (1 + decay * step)
 patience: int = 10  # epochs without a lower validation loss before training stops
-augmentation: bool = False  # flips and shifts; the paper has them in fine-tuning only
+augmentation: str = "none"  # none, paper, strong or contrast; the paper has none here
+averaging: float = 0.0  # share of the mean of the weights that each step keeps; 0: no mean
 normalisation: str = "zscore"  # as the cohort was prepared
 seed: int = 0  # of the first trial: initial weights, order, dropout
 threads: int = 1  # of TensorFlow; results depend on it by the order of summation
 
 # %%
 run = parameters.check(globals())
+parameters.one_of("task", task, tasks.TASKS)
 where = Results(results)
 network.configure(seed + trial, threads)
-arrays = where.require_prepared(cohort, normalisation=normalisation)
-prepared = Prepared(arrays, where.split(cohort))
-by_part = prepared.table.groupby(["part", "group"])["participant_id"]
-by_part.agg(scans="size", subjects="nunique")
+if task == "diagnosis":
+    arrays = where.require_prepared(cohort, normalisation=normalisation)
+    prepared = Prepared(arrays, where.split(cohort))
+    source = tasks.of_cohort(prepared)
+    inputs = [arrays, where.split(cohort)]
+else:
+    options = PairOptions(pairs=simulated_pairs, seed=seed + trial, contrast=contrast)
+    arrays = where.simulated_pairs(seed + trial, contrast)
+    source = tasks.of_pairs(ensure(arrays, options, jobs=threads), task)
+    inputs = [arrays]
+source.scans
 
 # %% [markdown]
 # All visits of a subject are in one part of the split. If a subject were in two parts, the network
 # could recognise the subject, and the validation accuracy would be too high.
+#
+# **The task decides what is learnt.** In T1-weighted scans a lesion of white matter is dark, in
+# FLAIR it is bright. With a random contrast for each simulated brain (in the manner of SynthSeg,
+# [doi:10.1016/j.media.2023.102789](https://doi.org/10.1016/j.media.2023.102789)) the network cannot
+# rely on either. Simulated pairs differ in the lesions alone. But they show what a *simulated*
+# lesion looks like: if the cohort of notebook 03 is simulated, too, the benefit is larger than in
+# real scans. Explanations depend on the task also where networks are equally accurate (Oliveira et
+# al. 2024, [arXiv:2306.12150](https://arxiv.org/abs/2306.12150)).
 #
 # ## The network
 # The network has four convolutions of 3×3×3 voxels, three max poolings of 3×3×3 voxels, and one
@@ -86,8 +113,7 @@ print(f"{model.count_params()} weights; width 64 has 333,889, as in the paper")
 # filter.
 
 # %%
-row = prepared.rows("training")[0]
-scan = prepared.image(row)
+scan = source.example
 values = scan[np.newaxis, ..., np.newaxis]
 shapes = {"scan": values.shape[1:]}
 for layer in model.layers:
@@ -98,19 +124,25 @@ pd.Series(shapes, name="shape")
 # %%
 figure, axes = plt.subplots(figsize=(3, 3))
 axes.imshow(scan[:, :, scan.shape[2] // 2].T, cmap="gray", origin="lower")
-axes.set_title(f"{prepared.table['participant_id'][row]}, as the network sees it")
+axes.set_title("first scan of the training part")
 axes.set_axis_off()
 
 # %% [markdown]
-# The probability of the patient class is $p = 1 / (1 + e^{-f(x)})$. With the label $y$ (1 patient,
-# 0 control) the loss is the cross-entropy $-y \log p - (1 - y) \log(1 - p)$. A network that has
-# learnt nothing gives $p \approx 0.5$, and its loss is $\log 2 = 0.693$.
+# The probability of the patient class is $p = 1 / (1 + e^{-f(x)})$. The label $y$ is 1 for a
+# patient or for lesions, 0 for a control or for no lesions. The loss is the cross-entropy
+# $-y \log p - (1 - y) \log(1 - p)$. A network that has learnt nothing gives $p \approx 0.5$, and
+# its loss is $\log 2 = 0.693$.
+#
+# With the task `lesions`, the term $\log(1 + e^{f(\tilde x) - f(x)})$ is added for each scan $x$
+# and the same scan without lesions $\tilde x$ (Burges et al. 2005,
+# [doi:10.1145/1102351.1102363](https://doi.org/10.1145/1102351.1102363)), and the cross-entropy
+# counts half. With the task `volume` the target is $\log(v + 0.1)$ of the lesion volume $v$ in ml,
+# and the loss is the squared error.
 
 # %%
-label = prepared.table["label"][row]
-probability = network.probability(values)[0, 0]
-loss = -np.log(probability if label == 1 else 1 - probability)
-print(f"label {label}, p = {probability:.3f}, loss {loss:.3f} before training")
+logit = np.asarray(values)[0, 0]
+print(f"target {source.target:.2f}; before training: logit {logit:.3f}", end=", ")
+print(f"p = {network.probability(logit):.3f}")
 
 # %% [markdown]
 # ## Training
@@ -129,8 +161,16 @@ settings = training.Settings(
     patience=patience,
     seed=seed + trial,
     augmentation=augmentation,
+    averaging=averaging,
 )
-history = training.fit(model, prepared, settings)
+history = training.fit_batches(
+    model,
+    source.batches("training", settings),
+    source.batches("validation", settings),
+    settings,
+    loss=source.loss,
+    has_labels=source.has_labels,
+)
 history.tail()
 
 # %% [markdown]
@@ -138,14 +178,12 @@ history.tail()
 # weights if this list contains a scan of its own holdout or validation part.
 
 # %%
-seen = seen_scans.of_cohort(prepared)
-inputs = [where.prepared(cohort), where.split(cohort)]
-folder = where.trial("pretraining", trial)
-record = training.save(folder, model, history, run, inputs, seen)
-seen.head()
+folder = where.trial("pretraining", trial, task)
+record = training.save(folder, model, history, run, inputs, source.seen)
+source.seen.head()
 
 # %%
-figure, _ = figures.training_curves({trial: history}, synthetic=prepared.synthetic)
+figure, _ = figures.training_curves({trial: history}, synthetic=source.synthetic)
 figure
 
 # %% [markdown]

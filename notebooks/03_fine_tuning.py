@@ -39,6 +39,7 @@ from msxai.base import parameters, provenance
 from msxai.base.results import Results
 from msxai.data.prepared import Prepared
 from msxai.model import network, pairs, seen_scans, training
+from msxai.model.augmentation import augment
 from msxai.report import figures
 
 # %% tags=["parameters"]
@@ -57,7 +58,8 @@ batch_size: int = 4  # scans a batch
 learning_rate: float = 1e-3  # of Adam; 5e-4 in the paper
 decay: float = 0.0  # learning_rate / (1 + decay * step); 2e-3 in the paper
 patience: int = 15  # epochs without a lower validation loss before training stops
-augmentation: bool = True  # left-right flips, shifts of -2..2 voxels along x
+augmentation: str = "paper"  # none, paper (flips, shifts along x), strong or contrast
+averaging: float = 0.0  # share of the mean of the weights that each step keeps; 0: no mean
 normalisation: str = "zscore"  # as the cohort was prepared, and the pre-training cohort too
 seed: int = 100  # of the first trial: initial weights, order, dropout, augmentation
 threads: int = 1  # of TensorFlow; results depend on it by the order of summation
@@ -89,13 +91,15 @@ print(seen_scans.check_initial_weights(weights, prepared))
 
 # %% [markdown]
 # ## One scan by hand
-# Augmentation shows the network other versions of each scan. A scan is flipped left-right with
-# probability 0.5. It is also shifted along x by a whole number of voxels between -2 and 2.
+# Augmentation shows the network other versions of each scan. With `paper`, a scan is flipped
+# left-right with probability 0.5. It is also shifted along x by a whole number of voxels between -2
+# and 2. With `strong`, it is moved along and rotated about all axes, and it gets another size, bias
+# field, gamma and noise. With `contrast`, half of the scans also get a random contrast.
 
 # %%
 row = prepared.rows("training")[0]
 scan = prepared.image(row)
-augmented = training.augment(scan, np.random.default_rng(1))
+augmented = augment(scan, np.random.default_rng(1), augmentation)
 figure, axes = plt.subplots(1, 2, figsize=(6, 3))
 middle = scan.shape[2] // 2
 for panel, volume, title in zip(axes, [scan, augmented], ["scan", "augmented"], strict=True):
@@ -144,6 +148,7 @@ settings = training.Settings(
     patience=patience,
     seed=seed + trial,
     augmentation=augmentation,
+    averaging=averaging,
 )
 history = training.fit(model, prepared, settings, **in_pairs)
 history.tail()

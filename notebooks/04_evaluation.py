@@ -86,7 +86,7 @@ for variant, filled_scans in filled.items():
 patients_first = prepared.table.iloc[rows].sort_values("label", ascending=False, kind="stable")
 row = patients_first.index[0]
 folder, record = trained[variants[0]][0]
-net = network.restore(folder / "weights.npz")
+net = network.restore(folder / "weights.npz", fast=True)
 logit = training.predict(net, filled.get(variants[0], prepared), [row])[0]
 print(f"{prepared.table['participant_id'][row]} ({prepared.table['group'][row]})")
 print(f"logit {logit:.3f}, score {network.probability(logit):.3f}")

@@ -1,8 +1,8 @@
-"""Compiles the kernels of msxai.model.kernels once, so that no notebook or test waits for it.
+"""Compiles the kernels of msxai.model once, so that no notebook or test waits for it.
 
 Usage: python tools/compile_kernels.py
 
-Numba keeps the result in msxai/model/__pycache__ and compiles again where a kernel has changed.
+Numba keeps the result in msxai/model/__pycache__, and compiles again where a kernel has changed.
 Set-up calls this script. One process compiles everything: two that compile the same kernel at
 the same time may overwrite each other's result.
 """
@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from msxai.model import kernels
+from msxai.model import augmentation, kernels
 
 
 def compile_kernels(dtype) -> None:
@@ -31,6 +31,8 @@ def main() -> None:
     start = time.monotonic()
     for dtype in (np.float32, np.float64):
         compile_kernels(dtype)
+    scan = np.ones((4, 4, 4), np.float32)
+    augmentation.augment(scan, np.random.default_rng(0), "strong")
     print(f"set-up: kernels compiled in {time.monotonic() - start:.0f} s")
 
 

@@ -16,6 +16,7 @@ _EVALUATION = "04_evaluation"
 _HEATMAPS = "05_lrp_heatmaps"
 _REGIONS = "06_region_relevance"
 
+_DIAGNOSIS = "diagnosis"  # the task of a pre-training whose folder names none
 _RECORD = "provenance.json"  # written last by every notebook from 02 on
 
 
@@ -69,13 +70,18 @@ class Results:
         """Return the folder of qc.html, qc.tsv and qc.json, from 01_data_preparation."""
         return self.folder / "quality-control" / cohort_name(cohort)
 
-    def trial(self, variant: str, trial: int) -> Path:
+    def simulated_pairs(self, seed: int, contrast: str) -> Path:
+        """Return the HDF5 file of simulated pairs, from 02_pretraining if its task needs them."""
+        return self.folder / "simulated" / f"pairs-{contrast}-seed-{seed}.h5"
+
+    def trial(self, variant: str, trial: int, task: str = _DIAGNOSIS) -> Path:
         """Return the folder of one training: weights, history, subjects seen and record.
 
-        The variant "pretraining" is made by 02_pretraining, any other by 03_fine_tuning.
+        The variant "pretraining" is made by 02_pretraining for a `task`, any other by
+        03_fine_tuning.
         """
         if variant == "pretraining":
-            return self._pretraining() / f"trial-{trial}"
+            return self._pretraining(task) / f"trial-{trial}"
         return self.folder / "finetuning" / variant / f"trial-{trial}"
 
     def evaluation(self) -> Path:
@@ -136,18 +142,22 @@ class Results:
         provenance.check_output(record, self.split(cohort), command)
         return self.prepared(cohort)
 
-    def require_trial(self, variant: str, trial: int, **expected) -> tuple[Path, dict]:
+    def require_trial(
+        self, variant: str, trial: int, task: str = _DIAGNOSIS, **expected
+    ) -> tuple[Path, dict]:
         """Return the folder and the record of one training made with the `expected` parameters.
+
+        `task` is that of a pre-training (`trial`).
 
         Raises
         ------
         MissingStepError, StaleInputError
             See `msxai.base.provenance.require`.
         """
-        folder = self.trial(variant, trial)
+        folder = self.trial(variant, trial, task)
         if variant == "pretraining":
             notebook = _PRETRAINING
-            command = self.command(notebook, trial=trial)
+            command = self.command(notebook, trial=trial, task=task)
         else:
             notebook = _FINE_TUNING
             command = self.command(notebook, variant=variant, trial=trial)
@@ -198,6 +208,8 @@ class Results:
         source : str
             "scratch" (random weights), "best" (the pre-training trial of highest validation
             accuracy, then lowest loss), "trial-N" of the pre-training, or a weights file (.npz).
+            "TASK/best" and "TASK/trial-N" name the task of the pre-training; without one it is
+            the diagnosis.
         **expected
             Parameters that the pre-training must have been made with.
 
@@ -212,29 +224,34 @@ class Results:
             return None
         if source.endswith(".npz"):
             return located(source)
-        trials = sorted(path.parent.name for path in self._pretraining().glob(f"trial-*/{_RECORD}"))
-        if not source.startswith("trial-"):
-            one_of("initial_weights", source, ["best", "scratch", *trials])
-        if source != "best":
-            trials = [source]
+        task, _, name = source.rpartition("/")
+        task = task or _DIAGNOSIS
+        folder = self._pretraining(task)
+        trials = sorted(path.parent.name for path in folder.glob(f"trial-*/{_RECORD}"))
+        if not name.startswith("trial-"):
+            one_of("initial_weights", name, ["best", "scratch", *trials])
+        if name != "best":
+            trials = [name]
         if not trials:
             trials = ["trial-0"]  # its error names the command that makes it
-        return self._best_trial(trials, **expected) / "weights.npz"
+        return self._best_trial(trials, task, **expected) / "weights.npz"
 
     def _arrays(self, filling: str) -> Path:
         if filling == "none":
             return self.folder / "prepared"
         return self.folder / "lesion-filled" / filling
 
-    def _pretraining(self) -> Path:
-        return self.folder / "pretraining"
+    def _pretraining(self, task: str) -> Path:
+        if task == _DIAGNOSIS:
+            return self.folder / "pretraining"
+        return self.folder / "pretraining" / task
 
-    def _best_trial(self, trials: list[str], **expected) -> Path:
+    def _best_trial(self, trials: list[str], task: str, **expected) -> Path:
         """Return the pre-training of highest validation accuracy, then lowest loss."""
         trainings = []
         for name in trials:
             trial = name.removeprefix("trial-")
-            trainings.append(self.require_trial("pretraining", trial, **expected))
+            trainings.append(self.require_trial("pretraining", trial, task, **expected))
 
         def rank(training):
             _, record = training

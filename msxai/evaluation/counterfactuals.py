@@ -179,7 +179,7 @@ def predict(
     networks = {}
     for variant, trials in trained.items():
         for trial, (folder, _) in enumerate(trials):
-            networks[variant, trial] = network.restore(folder / "weights.npz")
+            networks[variant, trial] = network.restore(folder / "weights.npz", fast=True)
     donors = matched(prepared, rows, seed)
     voxel_volume = images.voxel_volume(prepared.affine)
     untouched = untouched.fillna({"session_id": ""}).set_index(_SCAN)["logit"]

@@ -71,7 +71,7 @@ def features(prepared, rows, trained: dict, filled: dict | None = None) -> dict:
         scans = filled.get(variant, prepared)
         by_variant[variant] = []
         for folder, _ in trials:
-            net = network.restore(folder / "weights.npz")
+            net = network.restore(folder / "weights.npz", fast=True)
             convolutions, _ = network.features(net)
             values = training.outputs(convolutions, scans, rows)
             shape = (len(prepared.table), values.shape[1])
@@ -102,7 +102,7 @@ def predict(prepared, rows, trained: dict, precomputed: dict | None = None) -> p
     tables = []
     for variant, trials in trained.items():
         for trial, (folder, _) in enumerate(trials):
-            net = network.restore(folder / "weights.npz")
+            net = network.restore(folder / "weights.npz", fast=True)
             _, last_layer = network.features(net)
             logits = last_layer(precomputed[variant][trial][rows])
             table = identifiers(prepared, rows, variant, trial)

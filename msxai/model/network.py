@@ -392,8 +392,15 @@ def first_kernels(path, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return trained, initial
 
 
-def restore(path) -> keras.Model:
+def restore(path, *, fast: bool = False) -> keras.Model:
     """Build the network that a weights file belongs to, of whatever width, and load it.
+
+    Parameters
+    ----------
+    path : path
+        Weights file (.npz).
+    fast : bool
+        As in `build`: for predictions. LRP reads the plain layers.
 
     Raises
     ------
@@ -405,6 +412,6 @@ def restore(path) -> keras.Model:
             width = file["conv1/bias"].shape[0]
     except (*_NOT_READABLE, KeyError):
         width = 1  # load_weights says what is wrong with the file
-    model = build(width)
+    model = build(width, fast=fast)
     load_weights(model, path)
     return model

@@ -22,7 +22,8 @@ import numpy as np
 from keras import ops
 
 from msxai.base.errors import CohortError, ParameterError
-from msxai.model.training import Volumes, augment
+from msxai.model.augmentation import augment
+from msxai.model.training import Volumes
 
 __all__ = ["ORDER", "Pairs", "loss", "options"]
 
@@ -43,7 +44,7 @@ class Pairs(Volumes):
         Which scans.
     seed : int
         Of order and augmentation, which a scan and its filled version share.
-    augmentation : bool
+    augmentation : str
         See `msxai.model.training.Volumes`.
 
     Raises
@@ -54,7 +55,7 @@ class Pairs(Volumes):
         They are not of the same scans, or one group is missing.
     """
 
-    def __init__(self, prepared, filled, rows, seed: int, augmentation: bool = False):
+    def __init__(self, prepared, filled, rows, seed: int, augmentation: str = "none"):
         _require_untouched(prepared, filled)
         _require_same_scans(prepared, filled)
         self.filled = filled
@@ -100,9 +101,8 @@ class Pairs(Volumes):
         row = code // 2
         source = self.filled if code % 2 else self.prepared
         volume = source.image(row)
-        if not self.augmentation:
-            return volume
-        return augment(volume, np.random.default_rng([self.seed, self.epoch, index, row]))
+        rng = np.random.default_rng([self.seed, self.epoch, index, row])
+        return augment(volume, rng, self.augmentation)
 
 
 def _require_untouched(prepared, filled) -> None:
@@ -150,7 +150,7 @@ def loss(labels, logits):
     return pair + 0.5 * cross_entropy
 
 
-def options(prepared, filled, seed: int, augmentation: bool) -> dict:
+def options(prepared, filled, seed: int, augmentation: str) -> dict:
     """Return what `msxai.model.training.fit` takes for a training in pairs on the training part.
 
     Empty where `filled` is None: a training on labels alone.

@@ -13,7 +13,14 @@ import pandas as pd
 from msxai.base import provenance, tsv
 from msxai.base.errors import SplitError
 
-__all__ = ["LIST", "check_initial_weights", "listed", "of_cohort", "with_earlier"]
+__all__ = [
+    "LIST",
+    "check_initial_weights",
+    "listed",
+    "of_cohort",
+    "of_pairs",
+    "with_earlier",
+]
 
 LIST = "subjects.tsv"
 """Name of the list in a trial's folder."""
@@ -40,6 +47,27 @@ def of_cohort(prepared) -> pd.DataFrame:
     table = prepared.table.assign(dataset=prepared.name)
     seen = table[table["part"].isin(_SEEN)]
     return seen[_COLUMNS].reset_index(drop=True)
+
+
+def of_pairs(pairs, parts: dict) -> pd.DataFrame:
+    """List the simulated pairs that a training sees.
+
+    Parameters
+    ----------
+    pairs : msxai.data.synthetic.simulated_pairs.SimulatedPairs
+    parts : dict
+        Part of the training to its pairs (sequence of int).
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `of_cohort`, one row a brain; source_sha256 is that of its two scans.
+    """
+    rows = []
+    for part, members in parts.items():
+        for member in members:
+            rows.append([pairs.name, f"sub-{member + 1:04}", "", part, pairs.sha256[member]])
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def listed(weights) -> pd.DataFrame | None:

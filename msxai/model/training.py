@@ -13,18 +13,19 @@ from tqdm.auto import tqdm
 
 from msxai.base import provenance, tsv
 from msxai.base.errors import CohortError
-from msxai.data import images
 from msxai.model import network, seen_scans
+from msxai.model.augmentation import augment
 
 __all__ = [
     "BestWeights",
     "Settings",
     "Volumes",
-    "augment",
     "fit",
+    "fit_batches",
     "outputs",
     "permute_labels",
     "predict",
+    "require_both_groups",
     "save",
 ]
 
@@ -46,8 +47,11 @@ class Settings:
         Epochs without a lower validation loss before training stops.
     seed : int
         Of the order of scans and of the augmentation.
-    augmentation : bool
-        Flip and shift training scans (`augment`).
+    augmentation : str
+        How training scans are varied: one of `msxai.model.augmentation.NAMES`.
+    averaging : float
+        Share of the running mean of the weights that each step keeps (Polyak & Juditsky 1992,
+        doi:10.1137/0330046); validated and stored are these means. 0: the weights themselves.
     """
 
     learning_rate: float
@@ -56,31 +60,8 @@ class Settings:
     epochs: int
     patience: int
     seed: int
-    augmentation: bool
-
-
-def augment(volume, rng: np.random.Generator, shift: int = 2) -> np.ndarray:
-    """Flip a volume left-right with probability 0.5 and shift it along x; a new array.
-
-    Parameters
-    ----------
-    volume : ndarray of shape (X, Y, Z)
-        One scan; voxels shifted in from outside are 0.
-    rng : numpy.random.Generator
-        Two numbers are drawn from it in any case: the flip, then the shift.
-    shift : int
-        Largest shift to either side (voxels).
-
-    Examples
-    --------
-    >>> volume = np.arange(1.0, 5.0).reshape(4, 1, 1)
-    >>> augment(volume, np.random.default_rng(1)).ravel()
-    array([0., 1., 2., 3.])
-    """
-    flip = rng.random() < 0.5
-    step = int(rng.integers(-shift, shift + 1))
-    source = volume[::-1] if flip else volume
-    return images.shifted(source, (step, 0, 0))
+    augmentation: str
+    averaging: float = 0.0
 
 
 class Volumes(keras.utils.PyDataset):
@@ -98,8 +79,9 @@ class Volumes(keras.utils.PyDataset):
         Scans a batch; the last batch may be smaller.
     seed : int, optional
         Shuffles anew each epoch; without it the order is that of `rows`.
-    augmentation : bool
-        `augment` each scan; what it becomes depends only on the seed, the epoch and its row.
+    augmentation : str
+        How each scan is varied: one of `msxai.model.augmentation.NAMES`. What it becomes depends
+        only on the seed, the epoch and its row.
     """
 
     def __init__(
@@ -108,7 +90,7 @@ class Volumes(keras.utils.PyDataset):
         rows,
         batch_size: int,
         seed: int | None = None,
-        augmentation: bool = False,
+        augmentation: str = "none",
     ):
         super().__init__(workers=1, use_multiprocessing=False)
         self.prepared = prepared
@@ -142,9 +124,8 @@ class Volumes(keras.utils.PyDataset):
 
     def _volume(self, row):
         volume = self.prepared.image(row)
-        if not self.augmentation:
-            return volume
-        return augment(volume, np.random.default_rng([self.seed, self.epoch, row]))
+        rng = np.random.default_rng([self.seed or 0, self.epoch, row])
+        return augment(volume, rng, self.augmentation)
 
 
 class BestWeights(keras.callbacks.Callback):
@@ -227,8 +208,8 @@ def fit(
     CohortError
         The training or the validation part lacks one of the two groups.
     """
-    _require_both_groups(prepared, "training")
-    _require_both_groups(prepared, "validation")
+    require_both_groups(prepared, "training")
+    require_both_groups(prepared, "validation")
     if batches is None:
         batches = Volumes(
             prepared,
@@ -237,20 +218,58 @@ def fit(
             seed=settings.seed,
             augmentation=settings.augmentation,
         )
-    _compile(model, settings, loss)
-    stopping_score = "val_loss" if loss is None else "val_cross_entropy"
+    validation = Volumes(prepared, prepared.rows("validation"), settings.batch_size)
+    return fit_batches(model, batches, validation, settings, loss=loss)
+
+
+def fit_batches(
+    model: keras.Model,
+    batches: keras.utils.PyDataset,
+    validation: keras.utils.PyDataset,
+    settings: Settings,
+    *,
+    loss=None,
+    has_labels: bool = True,
+) -> pd.DataFrame:
+    """Train on batches, stop and select on the validation batches.
+
+    Parameters
+    ----------
+    model : keras.Model
+        On return it holds the best weights by validation (`BestWeights`).
+    batches, validation : keras.utils.PyDataset
+        Scans and targets.
+    settings : Settings
+    loss : callable, optional
+        In place of the cross-entropy.
+    has_labels : bool
+        Whether the targets are labels, 0 or 1. Then the cross-entropy measures validation in any
+        case, else `loss` does.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `fit`.
+    """
+    own_loss = loss is not None and has_labels
+    _compile(model, settings, loss, own_loss)
+    stopping_score = "val_cross_entropy" if own_loss else "val_loss"
     stop = keras.callbacks.EarlyStopping(stopping_score, patience=settings.patience, mode="min")
     best = BestWeights()
+    callbacks = [best, stop, _Progress()]
+    if settings.averaging:
+        # First, so that the others see the mean weights
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     epochs = model.fit(
         batches,
-        validation_data=Volumes(prepared, prepared.rows("validation"), settings.batch_size),
+        validation_data=validation,
         epochs=settings.epochs,
         verbose=0,
         shuffle=False,
-        callbacks=[best, stop, _Progress()],
+        callbacks=callbacks,
     )
     history = pd.DataFrame(epochs.history).rename_axis("epoch").reset_index()
-    if loss is not None:
+    if own_loss:
         history = _with_cross_entropy_as_loss(history)
     steps = (history["epoch"] + 1) * len(batches)
     return history.assign(
@@ -259,8 +278,14 @@ def fit(
     )
 
 
-def _require_both_groups(prepared, part: str) -> None:
-    """Refuse a part that has scans of one group only."""
+def require_both_groups(prepared, part: str) -> None:
+    """Refuse a part of a cohort that has scans of one group only.
+
+    Raises
+    ------
+    CohortError
+        One of the two groups is missing.
+    """
     rows = prepared.rows(part)
     labels = prepared.table["label"].iloc[rows].dropna()
     present = sorted(int(label) for label in set(labels))
@@ -274,15 +299,27 @@ def _require_both_groups(prepared, part: str) -> None:
         )
 
 
-def _compile(model: keras.Model, settings: Settings, loss) -> None:
+def _compile(model: keras.Model, settings: Settings, loss, with_cross_entropy: bool) -> None:
     """Set optimiser, loss and metrics of a model."""
     rate = keras.optimizers.schedules.InverseTimeDecay(settings.learning_rate, 1, settings.decay)
-    metrics = [keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)]
+    metrics = [keras.metrics.MeanMetricWrapper(_sign_agreement, name="accuracy")]
     if loss is None:
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    else:
+    if with_cross_entropy:
         metrics.append(keras.metrics.BinaryCrossentropy("cross_entropy", from_logits=True))
-    model.compile(keras.optimizers.Adam(rate), loss, metrics=metrics, jit_compile=False)
+    optimizer = keras.optimizers.Adam(
+        rate, use_ema=settings.averaging > 0, ema_momentum=settings.averaging
+    )
+    model.compile(optimizer, loss, metrics=metrics, jit_compile=False)
+
+
+def _sign_agreement(targets, outputs):
+    """Whether each output lies on the same side of 0 as its target, 1 or 0.
+
+    For labels the mean is the accuracy; 0 counts as the side of controls.
+    """
+    is_same = keras.ops.equal(keras.ops.greater(targets, 0), keras.ops.greater(outputs, 0))
+    return keras.ops.cast(is_same, "float32")
 
 
 def _with_cross_entropy_as_loss(history: pd.DataFrame) -> pd.DataFrame:

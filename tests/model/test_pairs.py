@@ -93,7 +93,7 @@ def test_half_of_the_controls_are_filled_too(toys):
 def test_a_pair_is_augmented_alike(toys):
     untouched, filled = toys
     batches, moved = (
-        pairs.Pairs(untouched, filled, untouched.rows("training"), seed=0, augmentation=True),
+        pairs.Pairs(untouched, filled, untouched.rows("training"), seed=0, augmentation="paper"),
         0,
     )
     for index in range(len(batches)):
@@ -128,7 +128,7 @@ def test_the_network_learns_the_lesion_and_the_history_is_the_cross_entropy(toys
         epochs=30,
         patience=30,
         seed=1,
-        augmentation=False,
+        augmentation="none",
     )
     weights = {}
     for name, other in {"labels": None, "pairs": filled}.items():

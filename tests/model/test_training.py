@@ -6,8 +6,6 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from msxai.base import statistics
 from msxai.base.errors import CohortError
@@ -54,36 +52,8 @@ SETTINGS = training.Settings(
     epochs=5,
     patience=5,
     seed=1,
-    augmentation=True,
+    augmentation="paper",
 )
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
-def test_augmentation_is_a_flip_and_a_shift_along_x(seed, shift):
-    volume = np.random.default_rng(0).normal(size=(9, 3, 4)).astype("float32")
-    kept = volume.copy()
-    found = training.augment(volume, np.random.default_rng(seed), shift)
-    np.testing.assert_array_equal(volume, kept)
-    candidates = []
-    for source in (volume, np.flip(volume, 0)):
-        for step in range(-shift, shift + 1):
-            moved = np.pad(source, ((shift, shift), (0, 0), (0, 0)))
-            candidates.append(moved[shift - step : shift - step + 9])
-    assert sum(np.array_equal(found, candidate) for candidate in candidates) == 1
-
-
-def test_augmentation_draws_flips_and_all_shifts_evenly():
-    volume = np.zeros((9, 1, 1), "float32")
-    volume[3] = 1
-    where = [
-        int(np.argmax(training.augment(volume, np.random.default_rng(seed))))
-        for seed in range(2000)
-    ]
-    expected = dict(
-        zip(range(1, 8), np.array([1, 1, 2, 2, 2, 1, 1]) * 200, strict=True)
-    )  # 3 and its mirror 5, each moved by -2..2
-    counts = np.bincount(where, minlength=8)
-    assert all(abs(counts[place] - number) < 80 for place, number in expected.items())
 
 
 def test_batches_hold_every_scan_once_an_epoch_in_a_new_order():
@@ -102,7 +72,7 @@ def test_batches_hold_every_scan_once_an_epoch_in_a_new_order():
 def test_keras_reads_each_epoch_in_the_order_of_that_epoch():
     """Prefetching must not reach into the next epoch's order: the seed decides, epoch by epoch."""
     toy = Toy()
-    training.fit(toy_model(), toy, replace(SETTINGS, augmentation=False, epochs=3, batch_size=3))
+    training.fit(toy_model(), toy, replace(SETTINGS, augmentation="none", epochs=3, batch_size=3))
     rows = toy.rows("training")
     read = [row for row in toy.read if row in set(rows)]
     epochs = (1, 2, 3)  # Keras ends an epoch once while it builds the model, before the first one
@@ -121,6 +91,28 @@ def test_equal_seeds_train_equal_weights_and_another_seed_does_not():
     np.testing.assert_array_equal(found[0][0], found[1][0])
     pd.testing.assert_frame_equal(found[0][1], found[1][1])
     assert not np.array_equal(found[0][0], found[2][0])
+
+
+def test_mean_weights_are_the_running_mean_of_each_steps_weights():
+    """Against a mean by hand; the last epoch is the best one, because the loss falls."""
+    toy = Toy()
+    model = toy_model()
+    steps = [model.get_weights()]
+    record = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: steps.append(model.get_weights())
+    )
+    original_fit = model.fit
+    model.fit = lambda *args, callbacks, **options: original_fit(
+        *args, callbacks=[*callbacks, record], **options
+    )
+    history = training.fit(model, toy, replace(SETTINGS, averaging=0.8, augmentation="none"))
+    n_steps = (len(steps) - 1) // len(history)
+    last = (int(np.flatnonzero(history["best"])[0]) + 1) * n_steps
+    mean = steps[1][0]  # Keras starts with the weights after the first step
+    for weights in steps[2 : last + 1]:
+        mean = 0.8 * mean + 0.2 * weights[0]
+    np.testing.assert_allclose(model.get_weights()[0], mean, rtol=1e-4, atol=1e-6)
+    assert np.abs(steps[last][0] - mean).max() > 1e-3
 
 
 def test_the_holdout_is_never_read():

@@ -28,7 +28,7 @@ def rotation(degrees) -> np.ndarray:
     return np.linalg.multi_dot([about_x, about_y, about_z])
 
 
-def smooth_field(knots, rng) -> np.ndarray:
+def smooth_field(knots, rng, shape=SHAPE) -> np.ndarray:
     """Draw a smooth random field with mean 0 and a standard deviation of about 1.
 
     The field is a cubic B-spline over a coarse lattice of independent normal deviates.
@@ -38,13 +38,15 @@ def smooth_field(knots, rng) -> np.ndarray:
     knots : sequence of 3 ints
         Lattice points along each axis; more points give a rougher field.
     rng : numpy.random.Generator
+    shape : sequence of 3 ints
+        Of the field; that of the model's grid by default.
 
     Returns
     -------
-    ndarray of shape (96, 114, 96), float32
+    ndarray of shape `shape`, float32
     """
     values = rng.standard_normal(knots).astype("float32")
-    for axis, length in enumerate(SHAPE):
+    for axis, length in enumerate(shape):
         basis = spline_basis(length, knots[axis])
         interpolated = np.tensordot(basis, values, (1, axis))
         values = np.moveaxis(interpolated, 0, axis)

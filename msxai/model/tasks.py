@@ -1,0 +1,289 @@
+"""What a network can be pre-trained for: a diagnosis, lesions, or the volume of lesions.
+
+- "diagnosis": the labels of a cohort, as in the paper (`msxai.model.training.Volumes`).
+- "lesions": which of two scans of one brain has lesions. Besides the cross-entropy, the loss asks
+  that the logit of the scan with lesions lies above that of the other one: the logistic loss of a
+  pair (Burges et al. 2005, doi:10.1145/1102351.1102363).
+- "volume": the logarithm of the lesion volume, by the squared error.
+
+The last two see simulated pairs alone (`msxai.data.synthetic.simulated_pairs`) and no cohort. That
+the task of pre-training decides what explanations show, at equal accuracy, is a finding of Oliveira
+et al. 2024, arXiv:2306.12150.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import ops
+
+from msxai.base.errors import ParameterError
+from msxai.base.parameters import one_of
+from msxai.data.synthetic.simulated_pairs import WITH, WITHOUT
+from msxai.model import seen_scans, training
+from msxai.model.augmentation import augment
+
+__all__ = [
+    "SIMULATED",
+    "TASKS",
+    "PairBatches",
+    "Source",
+    "of_cohort",
+    "of_pairs",
+    "parts",
+    "target",
+]
+
+SIMULATED = ("lesions", "volume")
+"""Tasks that are learnt from simulated pairs."""
+
+TASKS = ("diagnosis", *SIMULATED)
+
+_SMALLEST = 0.1  # ml: added to volumes before the logarithm is taken
+_MM3_A_ML = 1000
+_VALIDATION = 0.15  # share of the pairs
+
+
+class PairBatches(keras.utils.PyDataset):
+    """Batches of brains, each with its lesions and without: the two scans follow each other.
+
+    Parameters
+    ----------
+    pairs : msxai.data.synthetic.simulated_pairs.SimulatedPairs
+    rows : sequence of int
+        Which pairs.
+    batch_size : int
+        Scans a batch, an even number.
+    task : str
+        One of `SIMULATED`: decides the targets.
+    seed : int, optional
+        Shuffles anew each epoch; without it the order is that of `rows`.
+    augmentation : str
+        One of `msxai.model.augmentation.NAMES`; the two scans of a pair are varied alike.
+
+    Raises
+    ------
+    ParameterError
+        Another task, or an odd batch size.
+    """
+
+    def __init__(
+        self,
+        pairs,
+        rows,
+        batch_size: int,
+        *,
+        task: str = "lesions",
+        seed: int | None = None,
+        augmentation: str = "none",
+    ):
+        super().__init__(workers=1, use_multiprocessing=False)
+        one_of("task", task, SIMULATED)
+        if batch_size < 2 or batch_size % 2:
+            raise ParameterError(
+                "parameter batch_size",
+                f"{batch_size}",
+                "an even number, for two scans of each brain",
+                "Mend the number.",
+            )
+        self.pairs = pairs
+        self.rows = np.asarray(rows)
+        self.brains = batch_size // 2
+        self.task = task
+        self.seed = seed
+        self.augmentation = augmentation
+        self.epoch = 0
+        self.order = self.rows
+        self._shuffle()
+
+    def __len__(self):
+        return -(-len(self.rows) // self.brains)
+
+    def __getitem__(self, index):
+        start = index * self.brains
+        scans = []
+        targets = []
+        for row in self.order[start : start + self.brains]:
+            for which in (WITH, WITHOUT):
+                scans.append(self._scan(row, which))
+                volume = self.pairs.volumes[row] if which == WITH else 0.0
+                targets.append(target(self.task, volume))
+        return np.stack(scans)[..., None], np.array(targets, "float32")[:, None]
+
+    def on_epoch_end(self):
+        """Begin the next epoch's order and augmentation."""
+        self.epoch += 1
+        self._shuffle()
+
+    def _shuffle(self):
+        if self.seed is not None:
+            rng = np.random.default_rng([self.seed, self.epoch])
+            self.order = rng.permutation(self.rows)
+
+    def _scan(self, row, which):
+        rng = np.random.default_rng([self.seed or 0, self.epoch, row])
+        return augment(self.pairs.scan(row, which), rng, self.augmentation)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a pre-training learns from.
+
+    Attributes
+    ----------
+    task : str
+        One of `TASKS`.
+    scans : pandas.DataFrame
+        Number of scans and of subjects by part and group.
+    seen : pandas.DataFrame
+        As `msxai.model.seen_scans.of_cohort`.
+    example : ndarray of shape (X, Y, Z)
+        The first scan of the training part.
+    target : float
+        What the network is to say of it.
+    batches : callable
+        ``batches(part, settings)`` of "training" or "validation".
+    loss : callable or None
+        None: the cross-entropy.
+    has_labels : bool
+        Whether targets are labels.
+    synthetic : bool
+    """
+
+    task: str
+    scans: pd.DataFrame
+    seen: pd.DataFrame
+    example: np.ndarray
+    target: float
+    batches: Callable
+    loss: Callable | None
+    has_labels: bool
+    synthetic: bool
+
+
+def of_cohort(prepared) -> Source:
+    """Learn the diagnosis in a prepared cohort.
+
+    Raises
+    ------
+    CohortError
+        The training or the validation part lacks one of the two groups.
+    """
+    for part in ("training", "validation"):
+        training.require_both_groups(prepared, part)
+    by_part = prepared.table.groupby(["part", "group"])["participant_id"]
+    first = prepared.rows("training")[0]
+
+    def batches(part: str, settings: training.Settings):
+        rows = prepared.rows(part)
+        if part == "validation":
+            return training.Volumes(prepared, rows, settings.batch_size)
+        return training.Volumes(
+            prepared,
+            rows,
+            settings.batch_size,
+            seed=settings.seed,
+            augmentation=settings.augmentation,
+        )
+
+    return Source(
+        task="diagnosis",
+        scans=by_part.agg(scans="size", subjects="nunique"),
+        seen=seen_scans.of_cohort(prepared),
+        example=prepared.image(first),
+        target=float(prepared.table["label"][first]),
+        batches=batches,
+        loss=None,
+        has_labels=True,
+        synthetic=prepared.synthetic,
+    )
+
+
+def of_pairs(pairs, task: str) -> Source:
+    """Learn lesions, or their volume, from simulated pairs.
+
+    Parameters
+    ----------
+    pairs : msxai.data.synthetic.simulated_pairs.SimulatedPairs
+    task : str
+        One of `SIMULATED`.
+
+    Raises
+    ------
+    ParameterError
+        Another task.
+    """
+    one_of("task", task, SIMULATED)
+    members = parts(len(pairs))
+    counts = {part: [2 * len(rows), len(rows)] for part, rows in members.items()}
+    scans = pd.DataFrame.from_dict(counts, orient="index", columns=["scans", "subjects"])
+
+    def batches(part: str, settings: training.Settings):
+        if part == "validation":
+            return PairBatches(pairs, members[part], settings.batch_size, task=task)
+        return PairBatches(
+            pairs,
+            members[part],
+            settings.batch_size,
+            task=task,
+            seed=settings.seed,
+            augmentation=settings.augmentation,
+        )
+
+    return Source(
+        task=task,
+        scans=scans.rename_axis("part"),
+        seen=seen_scans.of_pairs(pairs, members),
+        example=pairs.scan(0, WITH),
+        target=target(task, pairs.volumes[0]),
+        batches=batches,
+        loss=_LOSSES[task],
+        has_labels=task == "lesions",
+        synthetic=True,
+    )
+
+
+def parts(n_pairs: int) -> dict[str, range]:
+    """Divide pairs: the last 15 % (at least one) validate, the others train.
+
+    Examples
+    --------
+    >>> parts(20)
+    {'training': range(0, 17), 'validation': range(17, 20)}
+    """
+    n_validation = max(1, round(_VALIDATION * n_pairs))
+    first = n_pairs - n_validation
+    return {"training": range(first), "validation": range(first, n_pairs)}
+
+
+def target(task: str, volume: float) -> float:
+    """Return what a network is to say of a scan with this lesion volume (mm3).
+
+    "lesions": 1 or 0. "volume": the logarithm of the volume (ml) plus 0.1, which is above 0 from
+    0.9 ml on.
+
+    Examples
+    --------
+    >>> target("lesions", 7000.0), round(target("volume", 7000.0), 3)
+    (1.0, 1.96)
+    """
+    if task == "lesions":
+        return float(volume > 0)
+    return float(np.log(volume / _MM3_A_ML + _SMALLEST))
+
+
+def _lesion_loss(labels, logits):
+    """Logistic loss of each pair, and half of the cross-entropy."""
+    cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)(labels, logits)
+    differences = logits[WITH::2] - logits[WITHOUT::2]
+    return ops.mean(ops.softplus(-differences)) + 0.5 * cross_entropy
+
+
+def _volume_loss(targets, outputs):
+    """Mean squared error."""
+    return ops.mean(ops.square(targets - outputs))
+
+
+_LOSSES = {"lesions": _lesion_loss, "volume": _volume_loss}
