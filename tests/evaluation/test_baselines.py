@@ -184,6 +184,14 @@ def test_another_cohort_is_scored_by_the_same_machines(toy, fitted):
     assert roc_auc_score(rows["label"].astype(int), rows["score"]) > 0.9
 
 
+def test_c_is_selected_from_powers_of_ten():
+    of_covariates = baselines.BASELINES["age, sex, site"].grid["logisticregression__C"]
+    assert of_covariates == pytest.approx([0.01, 0.1, 1, 10, 100])
+    of_voxels = baselines.BASELINES["linear SVM, C selected"].grid["C"]
+    assert (of_voxels[0], of_voxels[-1]) == pytest.approx((1e-7, 0.1))
+    assert baselines.BASELINES["linear SVM"].estimator.C in of_voxels
+
+
 def test_what_is_missing_is_left_out_with_its_reason():
     bare = Toy(masks=False, covariates=False)
     fitted = baselines.fit(bare)
