@@ -71,8 +71,8 @@ def local(frame, event, argument):
     return local
 def start(frame, event, argument):
     code = frame.f_code
-    if not code.co_filename.startswith(folder):
-        return None
+    if not (code.co_filename.startswith(folder) and code.co_filename.endswith(".py")):
+        return None  # a template of jinja runs under its own name
     if code not in unseen:
         numbers = {line for _, _, line in code.co_lines() if line}
         head = {code.co_firstlineno}  # the line of def has no event
