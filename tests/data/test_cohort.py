@@ -9,7 +9,7 @@ import pytest
 
 import msxai
 from msxai.base.errors import CohortError, ParameterError
-from msxai.data.cohorts.cohort import COLUMNS, from_bids, from_images, open_cohort, watched
+from msxai.data.cohorts.cohort import COLUMNS, from_images, open_cohort, watched
 
 PEOPLE = [
     {
@@ -57,7 +57,7 @@ def bids(tmp_path):
 
 
 def test_a_plain_dataset(bids):
-    cohort = from_bids(bids)
+    cohort = open_cohort(bids)
     table = cohort.table
     assert tuple(table.columns) == COLUMNS
     assert (cohort.name, cohort.synthetic, cohort.modality) == ("study", False, "FLAIR")
@@ -80,18 +80,18 @@ def test_a_missing_covariate_is_unknown(bids, column):
         bids,
         [{name: value for name, value in person.items() if name != column} for person in PEOPLE],
     )
-    assert from_bids(bids).table[column].isna().all()
+    assert open_cohort(bids).table[column].isna().all()
 
 
 def test_identifiers_with_and_without_prefix(bids):
     _table(bids, [{**PEOPLE[0], "participant_id": "01"}, PEOPLE[1]])
-    assert from_bids(bids).table["participant_id"].tolist() == ["sub-01", "sub-02"]
+    assert open_cohort(bids).table["participant_id"].tolist() == ["sub-01", "sub-02"]
 
 
 def test_identifiers_stay_text(tmp_path):
     _table(tmp_path, [{"participant_id": "007", "group": "MS"}])
     _touch(tmp_path / "sub-007" / "anat" / "sub-007_FLAIR.nii")
-    assert from_bids(tmp_path).table["participant_id"].tolist() == ["sub-007"]
+    assert open_cohort(tmp_path).table["participant_id"].tolist() == ["sub-007"]
 
 
 def test_masks_are_found_under_any_derivative(bids):
@@ -106,7 +106,7 @@ def test_masks_are_found_under_any_derivative(bids):
         / "anat"
         / "sub-01_space-MNI_label-lesion_mask.nii.gz"
     )
-    table = from_bids(bids).table
+    table = open_cohort(bids).table
     assert table["brain_mask"].tolist() == [str(brain), None]
     assert table["lesion_mask"].tolist() == [str(lesion), None]
 
@@ -120,7 +120,7 @@ def test_a_mask_may_lack_the_scans_further_entities(tmp_path):
     whole = _touch(masks / "sub-01" / "anat" / "sub-01_acq-3d_label-lesion_mask.nii.gz")
     _touch(masks / "sub-01" / "anat" / "sub-01_label-lesion_mask.nii.gz")
     short = _touch(masks / "sub-02" / "anat" / "sub-02_label-lesion_mask.nii.gz")
-    assert from_bids(tmp_path).table["lesion_mask"].tolist() == [str(whole), str(short)]
+    assert open_cohort(tmp_path).table["lesion_mask"].tolist() == [str(whole), str(short)]
 
 
 def test_masks_of_another_subject_or_session_are_not_taken(tmp_path):
@@ -140,7 +140,7 @@ def test_masks_of_another_subject_or_session_are_not_taken(tmp_path):
                 / "anat"
                 / f"{name}_{session}_desc-brain_mask.nii.gz"
             )
-    for row in from_bids(tmp_path).table.to_dict("records"):
+    for row in open_cohort(tmp_path).table.to_dict("records"):
         assert row["brain_mask"].endswith(
             f"/{row['participant_id']}_{row['session_id']}_desc-brain_mask.nii.gz"
         )
@@ -153,7 +153,7 @@ def test_sessions_bring_their_own_ages(tmp_path):
     (tmp_path / "sub-1" / "sub-1_sessions.tsv").write_text(
         "session_id\tage\nses-a\t71.5\nses-b\t73\n"
     )
-    table = from_bids(tmp_path, modality="T1w", patients="AD", controls="CN").table
+    table = open_cohort(tmp_path, modality="T1w", patients="AD", controls="CN").table
     assert table["session_id"].tolist() == ["ses-a", "ses-b", "ses-c"]
     assert table["age"].tolist() == [
         71.5,
@@ -164,12 +164,12 @@ def test_sessions_bring_their_own_ages(tmp_path):
 
 def test_the_scan_without_further_entities_is_taken(bids):
     _touch(bids / "sub-01" / "anat" / "sub-01_acq-fast_FLAIR.nii.gz")
-    assert from_bids(bids).table["image"][0].endswith("sub-01_FLAIR.nii.gz")
+    assert open_cohort(bids).table["image"][0].endswith("sub-01_FLAIR.nii.gz")
 
 
 def test_other_modalities_are_left_alone(bids):
     _touch(bids / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
-    assert len(from_bids(bids).table) == 2
+    assert len(open_cohort(bids).table) == 2
 
 
 def test_names_of_groups_and_their_column(bids):
@@ -180,14 +180,14 @@ def test_names_of_groups_and_their_column(bids):
             {"participant_id": "sub-02", "diagnosis": "0"},
         ],
     )
-    table = from_bids(bids, patients="case", controls="0", label_column="diagnosis").table
+    table = open_cohort(bids, patients="case", controls="0", label_column="diagnosis").table
     assert table["label"].tolist() == [1, 0]
     assert table["group"].tolist() == ["case", "0"]
 
 
 def test_an_unknown_group_has_no_label(bids):
     _table(bids, [PEOPLE[0], {**PEOPLE[1], "group": "n/a"}])
-    assert from_bids(bids).table["label"].isna().tolist() == [False, True]
+    assert open_cohort(bids).table["label"].isna().tolist() == [False, True]
 
 
 def test_columns_of_our_own_names_cannot_come_from_the_table(bids):
@@ -198,7 +198,7 @@ def test_columns_of_our_own_names_cannot_come_from_the_table(bids):
             for person in PEOPLE
         ],
     )
-    table = from_bids(bids).table
+    table = open_cohort(bids).table
     assert table["label"].tolist() == [1, 0]
     assert table["image"].str.endswith("_FLAIR.nii.gz").all()
     assert table["brain_mask"].isna().all()
@@ -207,7 +207,7 @@ def test_columns_of_our_own_names_cannot_come_from_the_table(bids):
 def test_a_table_saved_by_a_spreadsheet(bids):
     text = (bids / "participants.tsv").read_text()
     (bids / "participants.tsv").write_bytes(("\ufeff" + text.replace("\n", "\r\n")).encode())
-    assert from_bids(bids).table["label"].tolist() == [1, 0]
+    assert open_cohort(bids).table["label"].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_table_saved_by_a_spreadsheet(bids):
 )
 def test_synthetic_as_the_description_says(bids, content, expected):
     (bids / "dataset_description.json").write_text(json.dumps(content))
-    assert from_bids(bids).synthetic is expected
+    assert open_cohort(bids).synthetic is expected
 
 
 # What is refused
@@ -229,11 +229,11 @@ def _refused(call, *words):
 
 
 def test_no_folder(tmp_path):
-    _refused(lambda: from_bids(tmp_path / "none"), str(tmp_path / "none"), "no such folder")
+    _refused(lambda: open_cohort(tmp_path / "none"), str(tmp_path / "none"), "no such folder")
 
 
 def test_no_table(tmp_path):
-    _refused(lambda: from_bids(tmp_path), "participants.tsv", "no such file")
+    _refused(lambda: open_cohort(tmp_path), "participants.tsv", "no such file")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_no_table(tmp_path):
 def test_a_table_that_is_none(bids, content):
     (bids / "participants.tsv").write_bytes(content)
     _refused(
-        lambda: from_bids(bids), "participants.tsv" if not content.endswith(b"MS\n") else '"MS'
+        lambda: open_cohort(bids), "participants.tsv" if not content.endswith(b"MS\n") else '"MS'
     )
 
 
@@ -258,61 +258,61 @@ def test_a_missing_column(bids, column):
         bids,
         [{name: value for name, value in person.items() if name != column} for person in PEOPLE],
     )
-    _refused(lambda: from_bids(bids), "participants.tsv", f"column {column}")
+    _refused(lambda: open_cohort(bids), "participants.tsv", f"column {column}")
 
 
 def test_a_participant_twice(bids):
     _table(bids, [*PEOPLE, {**PEOPLE[1], "participant_id": "02"}])
-    _refused(lambda: from_bids(bids), "participants.tsv", "column participant_id", "sub-02 twice")
+    _refused(lambda: open_cohort(bids), "participants.tsv", "column participant_id", "sub-02 twice")
 
 
 def test_a_participant_without_identifier(bids):
     _table(bids, [*PEOPLE, {**PEOPLE[1], "participant_id": "n/a"}])
-    _refused(lambda: from_bids(bids), "participants.tsv", "column participant_id")
+    _refused(lambda: open_cohort(bids), "participants.tsv", "column participant_id")
 
 
 def test_another_label(bids):
     _table(bids, [PEOPLE[0], {**PEOPLE[1], "group": "CIS"}])
-    _refused(lambda: from_bids(bids), "participants.tsv", "column group", "CIS", "MS (patients)")
+    _refused(lambda: open_cohort(bids), "participants.tsv", "column group", "CIS", "MS (patients)")
 
 
 def test_patients_and_controls_of_one_name(bids):
-    _refused(lambda: from_bids(bids, patients="MS", controls="MS"), "patients", "controls")
+    _refused(lambda: open_cohort(bids, patients="MS", controls="MS"), "patients", "controls")
 
 
 def test_a_missing_scan(bids):
     (bids / "sub-02" / "anat" / "sub-02_FLAIR.nii.gz").unlink()
-    _refused(lambda: from_bids(bids), "sub-02", "no FLAIR scan")
+    _refused(lambda: open_cohort(bids), "sub-02", "no FLAIR scan")
 
 
 def test_two_scans(bids):
     (bids / "sub-02" / "anat" / "sub-02_FLAIR.nii.gz").unlink()
     for run in (1, 2):
         _touch(bids / "sub-02" / "anat" / f"sub-02_run-{run}_FLAIR.nii.gz")
-    _refused(lambda: from_bids(bids), "sub-02", "2 FLAIR scans", "run-1")
+    _refused(lambda: open_cohort(bids), "sub-02", "2 FLAIR scans", "run-1")
 
 
 def test_a_scan_compressed_and_not(bids):
     _touch(bids / "sub-02" / "anat" / "sub-02_FLAIR.nii")
-    _refused(lambda: from_bids(bids), "sub-02", "2 FLAIR scans")
+    _refused(lambda: open_cohort(bids), "sub-02", "2 FLAIR scans")
 
 
 def test_two_masks(bids):
     for tool in ("hdbet", "synthstrip"):
         _touch(bids / "derivatives" / tool / "sub-01" / "anat" / "sub-01_desc-brain_mask.nii.gz")
-    _refused(lambda: from_bids(bids), "sub-01", "2 masks", "hdbet", "synthstrip")
+    _refused(lambda: open_cohort(bids), "sub-01", "2 masks", "hdbet", "synthstrip")
 
 
 @pytest.mark.parametrize("column", ["age", "edss"])
 @pytest.mark.parametrize("value", ["forty", "41,5", "inf"])
 def test_a_covariate_that_is_no_number(bids, column, value):
     _table(bids, [{**PEOPLE[0], column: value}, PEOPLE[1]])
-    _refused(lambda: from_bids(bids), "participants.tsv", f"column {column}", value)
+    _refused(lambda: open_cohort(bids), "participants.tsv", f"column {column}", value)
 
 
 def test_a_broken_description(bids):
     (bids / "dataset_description.json").write_text("{ half")
-    _refused(lambda: from_bids(bids), "dataset_description.json")
+    _refused(lambda: open_cohort(bids), "dataset_description.json")
 
 
 # Plain lists
@@ -357,10 +357,10 @@ def test_the_flair_beside_a_t1(tmp_path):
     flair = _touch(tmp_path / "sub-01" / "anat" / "sub-01_acq-3d_FLAIR.nii.gz")
     for run in (1, 2):
         _touch(tmp_path / "sub-02" / "anat" / f"sub-02_run-{run}_FLAIR.nii")
-    cohort = from_bids(tmp_path, "T1w")
+    cohort = open_cohort(tmp_path, "T1w")
     assert cohort.table["flair"].tolist() == [str(flair), None]
     assert cohort.notes == ("sub-02: 2 FLAIR scans, none of them used beside sub-02_T1w.nii.gz",)
-    assert from_bids(_with_flair(tmp_path)).table["flair"].tolist() == [None, None]
+    assert open_cohort(_with_flair(tmp_path)).table["flair"].tolist() == [None, None]
 
 
 def _with_flair(folder):
@@ -377,18 +377,18 @@ def test_sites_and_scanners_of_visits(tmp_path):
     (tmp_path / "sub-01" / "sub-01_sessions.tsv").write_text(
         "session_id\tsite\tscanner\nses-2\tb\tnew\n"
     )
-    table = from_bids(tmp_path).table
+    table = open_cohort(tmp_path).table
     assert table["site"].tolist() == ["a", "b"]
     assert table["scanner"].tolist() == ["old", "new"]
     assert table["age"].tolist() == [41.5, 41.5]
     (tmp_path / "sub-01" / "sub-01_sessions.tsv").write_text("session\tsite\nses-2\tb\n")
-    _refused(lambda: from_bids(tmp_path), "sub-01_sessions.tsv, column session_id")
+    _refused(lambda: open_cohort(tmp_path), "sub-01_sessions.tsv, column session_id")
 
 
 def test_notes_say_who_is_not_read_and_who_has_no_group(bids):
     _touch(bids / "sub-99" / "anat" / "sub-99_FLAIR.nii.gz")
     _table(bids, [PEOPLE[0], {**PEOPLE[1], "group": "n/a"}])
-    assert from_bids(bids).notes == (
+    assert open_cohort(bids).notes == (
         "1 folders of people who are not in participants.tsv are not read: sub-99",
         "1 participants without a group: prepared, neither trained on nor scored",
     )
@@ -500,7 +500,7 @@ def test_a_yaml_names_a_dataset(bids):
     path.write_text("kind: bids\npath: study\nmodality: T1w\n")
     _refused(lambda: open_cohort(path), "no T1w scan")
     path.write_text("path: study\n")
-    assert open_cohort(path).table.equals(from_bids(bids).table)
+    assert open_cohort(path).table.equals(open_cohort(bids).table)
     assert open_cohort(path).name == "other"
     assert watched(path)[1:] == [bids / "participants.tsv"] == watched(bids)
     assert watched("phantom-ms-none") == []

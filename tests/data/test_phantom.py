@@ -73,7 +73,7 @@ def test_same_bytes_for_the_same_seed_whatever_the_jobs(written, tmp_path):
     ("kind", "modality", "patients"), [("ms", "FLAIR", "MS"), ("ad", "T1w", "AD")]
 )
 def test_reads_as_bids(written, kind, modality, patients):
-    source = cohort.from_bids(written / kind, modality, patients, "HC")
+    source = cohort.open_cohort(written / kind, modality, patients, "HC")
     assert source.synthetic
     assert sorted(source.table.drop_duplicates("participant_id")["group"]) == sorted(
         ["HC", patients] * 2

@@ -152,7 +152,7 @@ def from_yaml(path, **defaults) -> Cohort:
     ----------
     path : path
     **defaults
-        Settings that the file does not give.
+        Settings that the file does not give; `open_cohort` has those of a dataset and a table.
 
     Raises
     ------
@@ -192,14 +192,8 @@ def watched(source) -> list[Path]:
     return adni.find_tables(path)
 
 
-def from_table(
-    path,
-    modality: str = "FLAIR",
-    patients: str = "MS",
-    controls: str = "HC",
-    label_column: str = "group",
-) -> Cohort:
-    """Read a table of scans.
+def from_table(path, modality: str, patients: str, controls: str, label_column: str) -> Cohort:
+    """Read a table of scans; `open_cohort` has the defaults.
 
     Parameters
     ----------
@@ -322,14 +316,8 @@ def from_images(images, lesion_masks=(), name: str = "scans", modality: str = "F
     return Cohort(Path(name).name, table, synthetic=False, modality=modality)
 
 
-def from_bids(
-    folder,
-    modality: str = "FLAIR",
-    patients: str = "MS",
-    controls: str = "HC",
-    label_column: str = "group",
-) -> Cohort:
-    """Read a BIDS dataset.
+def from_bids(folder, modality: str, patients: str, controls: str, label_column: str) -> Cohort:
+    """Read a BIDS dataset; `open_cohort` has the defaults.
 
     Scans are sub-*/[ses-*/]anat/*_<modality>.nii[.gz]. Masks lie under derivatives/*/ in the same
     subfolder as *_desc-brain_mask and *_label-lesion_mask. Ages, sites and scanners of visits are
