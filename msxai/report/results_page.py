@@ -10,11 +10,10 @@ import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import escape
-from nbconvert import HTMLExporter
 
 from msxai.base import paper_results, provenance, tsv
 from msxai.base.notices import NOTICE, SYNTHETIC
-from msxai.report import claims
+from msxai.report import claims, formulas
 
 __all__ = ["ITEMS", "MEASURES", "write"]
 
@@ -463,8 +462,8 @@ def _notebooks(where, folder: Path, notice: str) -> list[str]:
 
 def _notebook_page(source: Path, names: list[str], notice: str) -> str:
     """An executed notebook as HTML that loads nothing from elsewhere."""
-    urls = [name for name in HTMLExporter.class_trait_names() if name.endswith("_url")]
-    exporter = HTMLExporter(embed_images=True, **dict.fromkeys(urls, ""))
+    urls = [name for name in formulas.Exporter.class_trait_names() if name.endswith("_url")]
+    exporter = formulas.Exporter(embed_images=True, **dict.fromkeys(urls, ""))
     page, _ = exporter.from_filename(str(source))
     page = _EXTERNAL.sub("", page)
     page = _NOTEBOOK_LINK.sub(lambda link: _page_link(link, names), page)
