@@ -506,8 +506,24 @@ def test_interactive_view_holds_both_images_and_needs_no_network(heatmaps, monke
     assert [volume.path for volume in viewer.volumes] == [Path(path)] * 2, "local files"
     assert all(volume.url is None for volume in viewer.volumes)
     values = np.abs(relevance(0)[relevance(0) != 0])
-    assert viewer.volumes[1].cal_min == pytest.approx(np.quantile(values, 0.95), rel=1e-4)
-    assert viewer.volumes[1].cal_max == pytest.approx(np.quantile(values, 0.999), rel=1e-4)
+    overlay = viewer.volumes[1]
+    assert overlay.cal_min == pytest.approx(np.quantile(values, 0.95), rel=1e-4)
+    assert overlay.cal_max == pytest.approx(np.quantile(values, 0.999), rel=1e-4)
+
+
+def test_interactive_view_shows_both_signs_alike(heatmaps, monkeypatch):
+    """The same limits; the colours of one sign are those of the other with red and blue changed."""
+    monkeypatch.setenv("JPY_SESSION_NAME", "an open notebook")
+    path = heatmaps["path"][0]
+    view = figures.view_heatmap(path, path, interactive=True, **MARKS)
+    viewer, caption = view.children
+    overlay = viewer.volumes[1]
+    assert (overlay.cal_min_neg, overlay.cal_max_neg) == (-overlay.cal_max, -overlay.cal_min)
+    positive = viewer.colormap_from_key(overlay.colormap)
+    negative = viewer.colormap_from_key(overlay.colormap_negative)
+    assert (negative.R, negative.G, negative.B) == (positive.B, positive.G, positive.R)
+    assert (negative.A, negative.I) == (positive.A, positive.I)
+    assert "Orange speaks for a patient" in caption.value
 
 
 def test_interactive_view_is_a_picture_where_nobody_has_opened_the_notebook(heatmaps, monkeypatch):

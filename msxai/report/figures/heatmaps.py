@@ -372,7 +372,8 @@ def _viewer(image, heatmap, scale: slices.Scale, title: str, synthetic: bool):
         "opacity": 0.8,
     }
     viewer.load_volumes([anatomy, overlay])
-    marks = [title + ".", slices.threshold_note(scale, "voxels"), sheet.NOTICE]
+    colours = "Orange speaks for a patient, blue against."
+    marks = [title + ".", colours, slices.threshold_note(scale, "voxels"), sheet.NOTICE]
     if synthetic:
         marks.append(sheet.SYNTHETIC)
     caption = ipywidgets.HTML(str(escape(" ".join(marks))))
