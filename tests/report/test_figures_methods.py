@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from support.pictures import MARKS, Scans, intervals, points, words
+from support.pictures import MARKS, Scans, check_layout, intervals, points, words
 
 from msxai.data import images
 from msxai.quality import model_states
@@ -48,12 +48,12 @@ def saved(tmp_path):
             {
                 "state": state,
                 "method": method,
-                "participant_id": f"sub-{one}",
+                "participant_id": f"sub-{subject}",
                 "session_id": "",
                 "share": share,
-                "path": f"{number}.nii.gz" if one == 0 else np.nan,
+                "path": f"{number}.nii.gz" if subject == 0 else np.nan,
             }
-            for one in (1, 0)
+            for subject in (1, 0)
         ]
     return pd.DataFrame(summary), pd.DataFrame(scans), tmp_path
 
@@ -81,6 +81,7 @@ def test_methods_by_hand(saved):
     ):
         assert text.lower() in texts.lower(), text
     assert "Synthetic" in texts
+    check_layout(figure)
 
 
 def test_without_lesions_the_figure_says_why(saved):

@@ -1,5 +1,7 @@
 """Five scans to draw, and what a figure shows: its pixels, its maps, its words."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -78,6 +80,26 @@ def rendered(figure):
         canvas.draw()
     shown = [text for text in texts if text.get_visible() and text.get_text().strip()]
     return np.asarray(canvas.buffer_rgba())[..., :3].astype(int), shown
+
+
+def check_layout(figure):
+    """No text covers another or leaves the figure, and no axes leave it."""
+    for axes in figure.axes:
+        low, high = axes.get_position().get_points()
+        assert (low >= 0).all(), axes.get_title()
+        assert (high <= 1).all(), axes.get_title()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in rendered(figure)[1]]
+    for text, box in boxes:
+        assert box.x0 >= 0, text
+        assert box.y0 >= 0, text
+        assert box.x1 <= figure.bbox.x1, text
+        assert box.y1 <= figure.bbox.y1, text
+    for (text, box), (next_text, next_box) in itertools.combinations(boxes, 2):
+        width = min(box.x1, next_box.x1) - max(box.x0, next_box.x0)
+        height = min(box.y1, next_box.y1) - max(box.y0, next_box.y0)
+        assert not (width > 1 and height > 1), (
+            f"{text!r} and {next_text!r} overlap by {width:.0f}x{height:.0f} pixels"
+        )
 
 
 def overlays(figure, colours):
