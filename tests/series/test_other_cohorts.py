@@ -12,7 +12,7 @@ import msxai
 
 pytestmark = [
     pytest.mark.series,
-    pytest.mark.long(reason="the series runs three times: on a foreign cohort and in two folds"),
+    pytest.mark.long(reason="the series runs on two more cohorts, and one in two folds"),
 ]
 
 
@@ -162,3 +162,59 @@ def test_a_foreign_cohort_runs_by_parameters_alone(checkout, tmp_path):
     assert not json.loads((results / "figures" / "provenance.json").read_text()).get(
         "synthetic", False
     )
+
+
+def test_a_cohort_without_masks_ages_or_edss_runs(checkout, tmp_path):
+    """A cohort of scans and groups alone: 04, 05 and 08 say what they leave out."""
+    import pandas as pd
+
+    from msxai.data.synthetic import phantom
+
+    cohort, results = tmp_path / "bare", tmp_path / "results"
+    phantom.write_cohort("ms", cohort, 20, seed=1, progress=False)
+    shutil.rmtree(cohort / "derivatives")
+    people = pd.read_csv(cohort / "participants.tsv", sep="\t")
+    people[["participant_id", "group"]].to_csv(cohort / "participants.tsv", sep="\t", index=False)
+    given = {"cohort": str(cohort), "results": str(results)}
+    judged = {
+        "width": 2,
+        "rules": ["epsilon"],
+        "methods": ["gradient"],
+        "checked_maps": ["epsilon"],
+        "n_checked_scans": 1,
+    }
+    steps = [
+        ("01_data_preparation", {"holdout": [3, 3], "validation": 0.25}),
+        ("03_fine_tuning", {"initial_weights": "scratch", "width": 2, "epochs": 1}),
+        (
+            "04_evaluation",
+            {"variants": ["pretrained"], "trials": 1, "width": 2, "folds": 2, "repeats": 1},
+        ),
+        ("05_lrp_heatmaps", {"trials": 1}),
+        ("06_region_relevance", {"permutations": 50, "randoms": 5}),
+        ("07_explanation_quality", {"trials": 1, **judged}),
+        ("08_figures", {"pretraining_trials": 0}),
+        ("09_results_page", {}),
+    ]
+    for notebook, options in steps:
+        parameters = {
+            name: value
+            for name, value in given.items()
+            if (notebook, name) != ("09_results_page", "cohort")
+        }
+        result = checkout.papermill(notebook, **parameters, **options)
+        assert result.returncode == 0, result.stderr[-3000:]
+        if notebook == "04_evaluation":
+            assert (
+                "lesion load: left out, because the cohort has scans without a lesion mask"
+                in checkout.executed.read_text()
+            )
+    assert {path.stem[:5] for path in (results / "figures").glob("fig*.png")} == {
+        f"fig{item:02}" for item in ITEMS
+    } - {"fig04"}
+    page = (results / "report" / "index.html").read_text()
+    assert (
+        "no lesion volumes of tracts: no scan has a lesion mask" in page
+        or "their atlas is not here" in page
+    )
+    assert "no quality league.tsv" in page

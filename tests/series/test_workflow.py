@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -167,34 +166,6 @@ def test_by_hand_and_by_run_all_the_results_are_the_workflows(series, tmp_path):
             np.testing.assert_array_equal(weights[name], expected[name])
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"cohrt": "phantom-ms-smoke"}, "Did you mean cohort?"),
-        (
-            {"validation": "much"},
-            "parameter validation: found 'much' (str); expected a number (float)",
-        ),
-        ({"normalisation": "zscor"}, "Did you mean zscore?"),
-        ({"cohort": "data/nothing-here"}, "no such folder; expected a BIDS dataset"),
-    ],
-)
-def test_a_bad_parameter_fails_the_run_and_the_executed_notebook_is_kept(
-    series, tmp_path, given, message
-):
-    usual = {
-        "cohort": "phantom-ms-smoke",
-        "subjects": 20,
-        "holdout": [3, 3],
-        "results": str(tmp_path),
-    }
-    result = series.papermill("01_data_preparation", **{**usual, **given})
-    assert result.returncode != 0
-    assert message in result.stderr
-    assert message in re.sub(r"\\u001b\[[0-9;]*m", "", series.executed.read_text())
-    assert not list(tmp_path.rglob("*.h5"))
-
-
 def test_the_leagues_of_make_quality(series):
     """A control trained on permuted labels, another choice of maps, a folder of its own.
 
@@ -240,15 +211,6 @@ def test_the_leagues_of_make_quality(series):
     assert series.plan() == set()
 
 
-def test_a_missing_step_names_the_notebook_and_the_command(series, tmp_path):
-    result = series.papermill("03_fine_tuning", cohort="phantom-ms-smoke", results=str(tmp_path))
-    assert result.returncode != 0
-    assert (
-        "expected the result of 01_data_preparation. Run it first: .venv/bin/papermill"
-        in result.stderr
-    )
-
-
 def test_a_step_refuses_results_made_with_other_parameters(series):
     result = series.papermill(
         "04_evaluation", cohort="phantom-ms-smoke", results="runs/smoke", width=4, trials=1
@@ -266,60 +228,6 @@ def test_a_failing_cell_fails_the_workflow_and_names_the_notebook(series, change
         in result.stderr
     )
     assert "planted" in (series.folder / "runs/smoke/notebooks/08_figures.ipynb").read_text()
-
-
-def test_a_cohort_without_masks_ages_or_edss_runs(series, tmp_path):
-    """A cohort of scans and groups alone: 04, 05 and 08 say what they leave out."""
-    import pandas as pd
-
-    cohort, results = tmp_path / "bare", tmp_path / "results"
-    shutil.copytree(series.folder / "data" / "phantom-ms-smoke", cohort)
-    shutil.rmtree(cohort / "derivatives")
-    people = pd.read_csv(cohort / "participants.tsv", sep="\t")
-    people[["participant_id", "group"]].to_csv(cohort / "participants.tsv", sep="\t", index=False)
-    given = {"cohort": str(cohort), "results": str(results)}
-    judged = {
-        "width": 2,
-        "rules": ["epsilon"],
-        "methods": ["gradient"],
-        "checked_maps": ["epsilon"],
-        "n_checked_scans": 1,
-    }
-    steps = [
-        ("01_data_preparation", {"holdout": [3, 3], "validation": 0.25}),
-        ("03_fine_tuning", {"initial_weights": "scratch", "width": 2, "epochs": 1}),
-        (
-            "04_evaluation",
-            {"variants": ["pretrained"], "trials": 1, "width": 2, "folds": 2, "repeats": 1},
-        ),
-        ("05_lrp_heatmaps", {"trials": 1}),
-        ("06_region_relevance", {"permutations": 50, "randoms": 5}),
-        ("07_explanation_quality", {"trials": 1, **judged}),
-        ("08_figures", {"pretraining_trials": 0}),
-        ("09_results_page", {}),
-    ]
-    for notebook, options in steps:
-        parameters = {
-            name: value
-            for name, value in given.items()
-            if (notebook, name) != ("09_results_page", "cohort")
-        }
-        result = series.papermill(notebook, **parameters, **options)
-        assert result.returncode == 0, result.stderr[-3000:]
-        if notebook == "04_evaluation":
-            assert (
-                "lesion load: left out, because the cohort has scans without a lesion mask"
-                in series.executed.read_text()
-            )
-    assert {path.stem[:5] for path in (results / "figures").glob("fig*.png")} == {
-        f"fig{item:02}" for item in ITEMS
-    } - {"fig04"}
-    page = (results / "report" / "index.html").read_text()
-    assert (
-        "no lesion volumes of tracts: no scan has a lesion mask" in page
-        or "their atlas is not here" in page
-    )
-    assert "no quality league.tsv" in page
 
 
 @pytest.mark.real
