@@ -122,6 +122,16 @@ def test_with_without_by_hand():
     assert bar_lengths(figure.axes[3]) == [[7.5, 1]]
 
 
+def test_figures_of_heatmaps_bear_the_notice():
+    tests, rows = p_values(), both(VALUES)
+    for figure, _ in (
+        figures.tracts(rows, tests, **MARKS),
+        figures.areas(both(VALUES, "areas"), p_values("areas"), **MARKS),
+        figures.with_without(rows, rows, tests, **MARKS),
+    ):
+        assert "Not for clinical use" in words(figure)
+
+
 @pytest.mark.parametrize(
     "draw",
     [
