@@ -141,7 +141,7 @@ def test_the_network_learns_the_lesion_and_the_history_is_the_cross_entropy(toys
             ]
         )
         history = training.fit(
-            model, untouched, settings, **pairs.options(untouched, other, 1, False)
+            model, untouched, settings, **pairs.options(untouched, other, 1, "none")
         )
         weights[name] = np.abs(model.get_weights()[0].reshape(SHAPE))
         assert set(history) == {
@@ -169,7 +169,7 @@ def test_the_network_learns_the_lesion_and_the_history_is_the_cross_entropy(toys
 
 def test_what_is_no_pair_is_refused(toys):
     untouched, filled = toys
-    assert pairs.options(untouched, None, 0, True) == {}
+    assert pairs.options(untouched, None, 0, "paper") == {}
     with pytest.raises(ParameterError, match="parameters filling and counterfactual_pairs"):
         pairs.Pairs(untouched, untouched, untouched.rows("training"), 0)
     constant = Toy(path="constant")
