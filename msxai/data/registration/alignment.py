@@ -16,6 +16,7 @@ import numpy as np
 from nilearn import datasets
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
+from sklearn.metrics import mutual_info_score
 
 from msxai.base.errors import RegistrationError
 from msxai.data import images
@@ -325,25 +326,14 @@ def _mutual_information(fixed, moved) -> float:
     """Return the mutual information of two samples of intensities (nats), by a joint histogram."""
     limits = np.percentile(moved, (0, 99.5))
     joint = np.histogram2d(fixed, np.clip(moved, *limits), _BINS)[0]
-    joint /= joint.sum()
-    independent = np.outer(joint.sum(axis=1), joint.sum(axis=0))
-    occupied = joint > 0
-    ratio = joint[occupied] / independent[occupied]
-    return float((joint[occupied] * np.log(ratio)).sum())
+    return float(mutual_info_score(None, None, contingency=joint))
 
 
 def _to_ants(values, affine):
-    """Convert an array on a copy's grid to an image of antspyx.
-
-    The array's axes are right, anterior, superior; ITK's are left, posterior, superior.
-    """
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    return _ants().from_numpy(
-        np.asarray(values, "float32"),
-        origin=(LPS @ affine)[:3, 3].tolist(),
-        spacing=spacing.tolist(),
-        direction=LPS[:3, :3] @ (affine[:3, :3] / spacing),
-    )
+    """Convert an array on a copy's grid to an image of antspyx."""
+    image = nib.Nifti1Image(np.asarray(values, "float32"), affine)
+    image.header.set_xyzt_units("mm", "sec")  # antspyx prints a warning without units
+    return _ants().from_nibabel_nifti(image)
 
 
 def _to_itk(matrix):
