@@ -376,6 +376,9 @@ def test_roc_shows_the_band_of_the_trials(drawn):
     assert rows["mean"].to_numpy() == pytest.approx(band["mean"])
     assert [axes.get_title() for axes in figure.axes] == ["pretrained", "scratch", "lesion load"]
     assert [len(axes.lines) for axes in figure.axes] == [4, 4, 3], "chance, trials, mean"
+    for axes in figure.axes:
+        for low, high in (axes.get_xlim(), axes.get_ylim()):
+            assert low < 0 < 1 < high, "the corners of the curves are not cut off"
     edge = figure.axes[1].collections[0].get_paths()[0].vertices[:, 1]
     assert edge[1:202] == pytest.approx((band["mean"] - band["sd"]).clip(lower=0))
     assert edge[203:404][::-1] == pytest.approx((band["mean"] + band["sd"]).clip(upper=1))
