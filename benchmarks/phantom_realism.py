@@ -38,6 +38,7 @@ TISSUES = {
     "white": ("white matter", "corpus callosum", "cerebellar white matter", "brain stem"),
     "thalamus": ("thalamus",),
 }
+OTHER_PEOPLE = 100  # added to a cohort's seed for its second cohort
 PER_BAND = 15  # subjects
 BANDS = {"small": (0.0008, 0.002), "large": (0.005, 0.01)}  # lesion share of the brain
 
@@ -57,27 +58,10 @@ def flair_realism():
 
 
 def subjects(kind, count, seed):
-    """Simulate a cohort's first visits as `phantom.write_cohort` does; yields (participant,
-    subject).
-    """
-    people = phantom.draw_participants(kind, count, np.random.default_rng([seed, 0]))
-    seeds = np.random.SeedSequence([seed, 1]).spawn(count)
-    work = Parallel(2, return_as="generator")(
-        delayed(_one)(kind, *row) for row in zip(people.to_dict("records"), seeds, strict=True)
-    )
-    return zip(people.to_dict("records"), work, strict=True)
-
-
-def _one(kind, person, seed):
-    brain, visit, *_ = seed.spawn(1 + max(1, person["visits"]))
-    return phantom.simulate(
-        kind,
-        person["group"],
-        brain,
-        visit,
-        volume=person["volume"],
-        session=phantom.Session(age=person["age"], site=person["site"]),
-    )
+    """Simulate a cohort's first visits; yields (participant, subject)."""
+    people = phantom.draw_people(kind, count, seed)
+    work = Parallel(2, return_as="generator")(delayed(person.scan)() for person in people)
+    return zip([person.participant for person in people], work, strict=True)
 
 
 def features(subject, names):
@@ -115,19 +99,15 @@ def ms(seed, folder):
         load.append(subject.lesions.sum())
         tissue.append(np.concatenate(features(subject, TISSUES)))
         _brightness(tool, subject, folder, table)
-    people = phantom.draw_participants("ms", 147, np.random.default_rng([seed, 2])).to_dict(
-        "records"
-    )
-    for person, own in zip(people, np.random.SeedSequence([seed, 3]).spawn(147), strict=True):
+    for person in phantom.draw_people("ms", 147, seed + OTHER_PEOPLE):
         wanting = [
             name
             for name, edges in BANDS.items()
             if sum(edges[0] <= row[0] <= edges[1] for row in table) < PER_BAND
         ]
-        if any(
-            BANDS[name][0] < person["volume"] / 1.75e6 < BANDS[name][1] for name in wanting
-        ):  # mm3 of a usual brain
-            _brightness(tool, _one("ms", person, own), folder, table)
+        share = person.participant["volume"] / 1.75e6  # mm3 of a usual brain
+        if any(BANDS[name][0] < share < BANDS[name][1] for name in wanting):
+            _brightness(tool, person.scan(), folder, table)
     table = pd.DataFrame(
         table, columns=["share", "lesion_z", "z95", "z99_5", "above95", "auprc", "cv"]
     )
@@ -162,12 +142,61 @@ def _brightness(tool, subject, folder, table):
 
 
 def ad(seed, count=160):
-    """AUC of hippocampal and ventricular volume alone; one visit a subject."""
-    volumes, labels = [], []
+    """AUC of hippocampal and ventricular volume alone, and the white-matter hypointensities; one
+    visit a subject.
+    """
+    volumes, rows = [], []
     for person, subject in subjects("ad", count, seed):
         volumes.append(np.log(features(subject, ("hippocampus", "ventricle"))[0]))
-        labels.append(person["group"] == "AD")
-    return {"auc_hippocampus_ventricle": cross_validated(volumes, labels, seed)}
+        rows.append(
+            {
+                "is_patient": person["group"] == "AD",
+                "age": person["age"],
+                **hypointensities(subject),
+            }
+        )
+    rows = pd.DataFrame(rows)
+    return {
+        "auc_hippocampus_ventricle": cross_validated(volumes, rows["is_patient"], seed)
+    } | hypointensities_of(rows)
+
+
+def hypointensities(subject):
+    """Volume (cm3), brightness and place of one subject's white-matter hypointensities."""
+    white = 1 + list(template.CLASSES).index("white matter")
+    around = (subject.classes == white) & ~subject.lesions
+    ventricle = 1 + list(template.CLASSES).index("ventricle")
+    distance = ndimage.distance_transform_edt(
+        subject.classes != ventricle, sampling=images.VOXEL_SIZE
+    )
+    return {
+        "volume": subject.lesions.sum() * images.VOXEL_VOLUME / 1e3,
+        "ratio": subject.image[subject.lesions].mean() / subject.image[around].mean(),
+        "within_10mm": (distance[subject.lesions] <= 10).mean(),
+    }
+
+
+def hypointensities_of(rows):
+    """Figures of a cohort's hypointensities: controls at 66 years and their increase by a fit, and
+    patients against controls of the same age.
+    """
+    controls, patients = rows[~rows["is_patient"]], rows[rows["is_patient"]]
+    a_year, at_66 = np.polyfit(controls["age"] - 66, controls["volume"], 1)
+    logarithm = np.log(rows["volume"])
+    slope = np.polyfit(rows["age"], logarithm, 1)[0]
+    free_of_age = logarithm - slope * rows["age"]
+    of_group = [free_of_age[rows["is_patient"] == label] for label in (False, True)]
+    spread = np.sqrt(np.mean([values.var(ddof=1) for values in of_group]))
+    return {
+        "hypo_at_66": at_66,
+        "hypo_a_year": a_year,
+        "hypo_controls": controls["volume"].mean(),
+        "hypo_patients": patients["volume"].mean(),
+        "hypo_d": (of_group[1].mean() - of_group[0].mean()) / spread,
+        "hypo_ratio_low": rows["ratio"].quantile(0.05),
+        "hypo_ratio_high": rows["ratio"].quantile(0.95),
+        "hypo_within_10mm": rows["within_10mm"].median(),
+    }
 
 
 def lesion_shapes(masks):
@@ -219,6 +248,19 @@ WANTED = {  # quantity: (what it is, lowest, highest, of each seed or of their m
         0.85,
         "mean",
     ),
+    "hypo_controls": ("hypointensities, controls of the AD cohort, cm3", 6.3, 8.9, "mean"),
+    "hypo_patients": ("hypointensities, patients of the AD cohort, cm3", 9.5, 14.0, "mean"),
+    "hypo_at_66": ("hypointensities of controls at 66 years, cm3, by a fit", 3.2, 6.2, "mean"),
+    "hypo_a_year": ("their increase in a year of age, cm3", 0.15, 0.6, "mean"),
+    "hypo_d": ("d of their logarithm, AD vs HC, age removed (assumed: 0.5)", 0.3, 0.7, "mean"),
+    "hypo_ratio_low": (
+        "their T1 brightness, of white matter's; 5th percentile",
+        0.68,
+        0.80,
+        "each",
+    ),
+    "hypo_ratio_high": ("their T1 brightness; 95th percentile", 0.68, 0.80, "each"),
+    "hypo_within_10mm": ("share of them within 10 mm of the ventricles", 0.6, 0.9, "each"),
 }
 
 

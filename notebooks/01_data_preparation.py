@@ -69,6 +69,7 @@ label_column: str = "group"  # column of participants.tsv with the diagnosis
 results: str = "runs/demo"  # folder of all results
 subjects: int = 147  # embedded cohorts only: how many to simulate
 cohort_seed: int = 1  # embedded cohorts only: seed of the simulation
+hypointensities: bool = True  # phantom-ad only: white-matter hypointensities, as in old age
 holdout: list = [10, 13]  # controls and patients held out; numbers, or shares below 1
 validation: float = 0.15  # share of the remaining subjects that selects the best weights
 split_seed: int = 0  # seed of the split
@@ -94,7 +95,7 @@ where = Results(results)
 if images:
     source = from_images(images, lesion_masks, name=cohort, modality=modality)
 else:
-    folder = phantom.find(cohort, subjects=subjects, seed=cohort_seed, jobs=jobs)
+    folder = phantom.find(cohort, subjects, cohort_seed, jobs, hypointensities)
     source = open_cohort(folder, modality, patients, controls, label_column)
 n_subjects = source.table["participant_id"].nunique()
 print(f"{source.name}: {len(source.table)} scans of {n_subjects} subjects")

@@ -644,6 +644,9 @@ def simulated_cohorts() -> Section:
         "auc_lesion_load": "AUC of lesion load, MS or control",
         "auc_tissues": "AUC of tissue volumes and means, MS or control",
         "auc_hippocampus_ventricle": "AUC of hippocampal and ventricular volume, AD or control",
+        "hypo_controls": "white-matter hypointensities of controls, AD cohort (cm³)",
+        "hypo_patients": "white-matter hypointensities of patients, AD cohort (cm³)",
+        "hypo_within_10mm": "their share within 10 mm of the ventricles",
     }
     rows = []
     for column, name in names.items():

@@ -48,10 +48,12 @@ class Contrast:
     caps: float
 
 
-# Lesions of T1 have 0.80 and 0.68 of the white matter's brightness in two real patients; the
-# level is that of a lesion's core, below the mean of its mask.
+# Lesions of T1 have 0.80 and 0.68 of the white matter's brightness in two real patients. The level
+# is that of a lesion's core: the mean of its mask is brighter by partial volume and blur.
 FLAIR = Contrast(template.FLAIR, LesionLook(level=1.341, decoys=1.32), caps=1.0)
-T1 = Contrast(template.T1, LesionLook(level=0.64, decoys=0.66, is_darker=True), caps=0.0)
+T1 = Contrast(
+    template.T1, LesionLook(level=0.64, decoys=0.66, spread=0.5, is_darker=True), caps=0.0
+)
 _OF_MODALITY = {"FLAIR": FLAIR, "T1w": T1}
 
 

@@ -4,6 +4,7 @@ Sizes, counts and locations of lesions follow 20 real masks and the contrast two
 et al. 2017, Neuroinformatics 16:51, doi:10.1007/s12021-017-9348-7).
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +14,25 @@ from msxai.data.images import SHAPE, VOXEL_SIZE, VOXEL_VOLUME
 from msxai.data.synthetic import template
 from msxai.data.synthetic.geometry import rotation
 
-__all__ = ["DISTANCES", "LesionGround", "LesionLook", "paint_decoys", "paint_lesions"]
+__all__ = [
+    "DISTANCES",
+    "LesionGround",
+    "LesionLook",
+    "OldAgeGround",
+    "paint_decoys",
+    "paint_lesions",
+]
 
 # mm: bins of the distance between a lesion and the lateral ventricles
 DISTANCES = (0, 1, 3, 5, 10, 15, 20, 30, 80)
 # Share of lesion seeds in each bin: the share of lesion volume in 20 real masks on the model's
 # grid, with more near the ventricles, because lesions grow away from there
-_SEED_SHARES = np.array([0.07, 0.13, 0.16, 0.18, 0.12, 0.125, 0.135, 0.10])
-
+_MS_SHARES = np.array([0.07, 0.13, 0.16, 0.18, 0.12, 0.125, 0.135, 0.10])
+# The same for white-matter hypointensities of old age, which spread from the ventricles outwards
+# (DeCarli et al. 2005, Stroke 36:50, doi:10.1161/01.STR.0000150668.58689.f2); the numbers are an
+# assumption.
+_OLD_AGE_SHARES = np.array([0.20, 0.25, 0.20, 0.16, 0.09, 0.05, 0.03, 0.02])
+_INVERSE_STEPS = 6
 _FORBIDDEN = 1e3  # cost of a voxel that cannot be lesion
 
 
@@ -62,9 +74,13 @@ class LesionGround:
         The subject's brain.
     nearest : tuple of 3 arrays of int, shape (n,)
         For each voxel of `template.Template.voxels`, the template's voxel that it comes from.
+    shares : ndarray of shape (8,), optional
+        Share of lesions that start in each bin of `DISTANCES`. Default: as in multiple sclerosis.
 
     Attributes
     ----------
+    shares : ndarray of shape (8,)
+        As given.
     distance : ndarray of shape (96, 114, 96), float32
         Distance to the lateral ventricles (mm); 99 outside the brain.
     white, tissue : ndarray of shape (96, 114, 96), float32
@@ -77,7 +93,8 @@ class LesionGround:
         How likely a lesion starts there, before the distance counts.
     """
 
-    def __init__(self, brain, nearest):
+    def __init__(self, brain, nearest, shares=_MS_SHARES):
+        self.shares = shares
         atlas = template.template()
         voxels = tuple(atlas.voxels.T)
         inside = brain[voxels]
@@ -92,6 +109,53 @@ class LesionGround:
         at_candidates = tuple(self.candidates.T)
         self.candidate_distance = self.distance[at_candidates]
         self.candidate_weight = self.white[at_candidates] + 0.08
+
+    def seeds(self, count: int, rng) -> np.ndarray:
+        """Draw the voxels at which lesions start, (count, 3)."""
+        available, _ = np.histogram(
+            self.candidate_distance, DISTANCES, weights=self.candidate_weight
+        )
+        density = self.shares / np.maximum(available, 1)
+        bins = np.searchsorted(DISTANCES, self.candidate_distance, "right") - 1
+        bins = np.clip(bins, 0, len(self.shares) - 1)
+        weights = self.candidate_weight * density[bins]
+        chosen = rng.choice(len(self.candidates), count, p=weights / weights.sum())
+        return self.candidates[chosen]
+
+
+class OldAgeGround(LesionGround):
+    """Where white-matter hypointensities of old age lie: at each visit of a subject the same.
+
+    Parameters
+    ----------
+    brain, nearest
+        See `LesionGround`.
+    sources : ndarray of shape (3, n)
+        Where in the template each of `template.Template.voxels` comes from (voxels).
+    """
+
+    def __init__(self, brain, nearest, sources):
+        super().__init__(brain, nearest)
+        self.sources = sources
+
+    def seeds(self, count: int, rng) -> np.ndarray:
+        """Draw places of the template, which do not depend on the visit, and find them here."""
+        places = _template_ground().seeds(count, rng)
+        sources = np.indices(SHAPE, dtype="float32")
+        sources[:, *template.template().voxels.T] = self.sources
+        # Displacements are smooth and small: this fixed point is the inverse of the deformation.
+        seeds = places
+        for _ in range(_INVERSE_STEPS):
+            away = sources[:, *seeds.T].T - places
+            seeds = np.clip(np.rint(seeds - away).astype(int), 0, np.array(SHAPE) - 1)
+        return seeds
+
+
+@functools.cache
+def _template_ground() -> LesionGround:
+    """Return where hypointensities of old age may start in the template; once a process."""
+    atlas = template.template()
+    return LesionGround(atlas.brain, tuple(atlas.voxels.T), _OLD_AGE_SHARES)
 
 
 def paint_lesions(image, ground: LesionGround, volume: float, look: LesionLook, rng) -> np.ndarray:
@@ -120,7 +184,7 @@ def paint_lesions(image, ground: LesionGround, volume: float, look: LesionLook, 
     sizes = _lesion_sizes(total, rng)
     level = look.level + look.spread * rng.normal(0, 0.02)
     step = -look.spread if look.is_darker else look.spread
-    seeds = _lesion_seeds(ground, len(sizes), rng)
+    seeds = ground.seeds(len(sizes), rng)
     brightness = np.full(SHAPE, 1.0, "float32")
     for seed, size in zip(seeds, sizes, strict=True):
         box, soft = _blob(ground, tuple(seed), int(size), rng)
@@ -160,19 +224,6 @@ def _lesion_sizes(total: int, rng) -> np.ndarray:
     voxels = np.round(sizes / sizes.sum() * total)
     voxels = np.maximum(1, voxels).astype(int)
     return np.sort(voxels)[::-1]
-
-
-def _lesion_seeds(ground: LesionGround, count: int, rng) -> np.ndarray:
-    """Draw the voxels at which lesions start, (count, 3)."""
-    available, _ = np.histogram(
-        ground.candidate_distance, DISTANCES, weights=ground.candidate_weight
-    )
-    density = _SEED_SHARES / np.maximum(available, 1)
-    bins = np.searchsorted(DISTANCES, ground.candidate_distance, "right") - 1
-    bins = np.clip(bins, 0, len(_SEED_SHARES) - 1)
-    weights = ground.candidate_weight * density[bins]
-    chosen = rng.choice(len(ground.candidates), count, p=weights / weights.sum())
-    return ground.candidates[chosen]
 
 
 def _blob(ground: LesionGround, seed: tuple, count: int, rng) -> tuple[tuple, np.ndarray]:

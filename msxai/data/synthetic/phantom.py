@@ -1,10 +1,13 @@
 """The embedded cohorts: simulated brains, written as BIDS datasets.
 
 FLAIR-like scans with multiple sclerosis, or T1-like scans with Alzheimer's disease. Everything in
-them is synthetic. Lesion volumes follow the paper's cohort (`msxai.data.synthetic.subject.VOLUME`).
+them is synthetic. Lesion volumes follow the paper's cohort (`msxai.data.synthetic.subject.VOLUME`),
+those of white-matter hypointensities in the AD cohort published ones
+(`msxai.data.synthetic.subject.hypointensities_expected`).
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -25,6 +28,7 @@ from msxai.data.synthetic.subject import (
     Appearance,
     Session,
     Subject,
+    draw_hypointensities,
     draw_volume,
     simulate,
 )
@@ -36,18 +40,26 @@ __all__ = [
     "SITES",
     "SUBJECTS",
     "Appearance",
+    "Person",
     "Session",
     "Subject",
     "draw_participants",
+    "draw_people",
     "ensure_cohort",
     "find",
     "is_current",
     "simulate",
+    "source_hashes",
     "write_cohort",
 ]
 
 PATIENTS = {"ms": "MS", "ad": "AD"}
 SUBJECTS = {"ms": 147, "ad": 92}
+
+# What a cohort's seed is joined with, so that the cohorts of two kinds with one seed are different
+# people: what the numbers are drawn for, and the kind.
+_PARTICIPANTS, _BRAINS = 0, 1
+_KIND_NUMBERS = {"ms": 0, "ad": 1}
 
 _LICENCE = (
     "CC0 for what is simulated. Made from the MNI ICBM152 2009 maps in nilearn (McConnell Brain "
@@ -71,7 +83,57 @@ _EDSS_HIGHEST = 6.5
 _EDSS_MISSING = 5  # patients of the whole cohort
 
 
-def find(cohort: str, subjects: int | None = None, seed: int = 0, jobs: int = 1) -> str:
+@dataclass(frozen=True)
+class Person:
+    """One participant of an embedded cohort, who can be scanned.
+
+    Attributes
+    ----------
+    kind : {"ms", "ad"}
+        Of the cohort.
+    participant : dict
+        Row of `draw_participants`.
+    brain_seed : numpy.random.SeedSequence
+    visit_seeds : tuple of numpy.random.SeedSequence
+        One a visit.
+    """
+
+    kind: str
+    participant: dict
+    brain_seed: np.random.SeedSequence
+    visit_seeds: tuple
+
+    def scan(self, visit: int = 0, *, lesions: bool = True, **appearance) -> Subject:
+        """Simulate one of the person's visits.
+
+        Parameters
+        ----------
+        visit : int
+            Visits are a year apart.
+        lesions : bool
+            Whether the person's lesions or hypointensities are in the scan.
+        **appearance
+            See `simulate`.
+        """
+        age = self.participant["age"] + visit
+        return simulate(
+            self.kind,
+            self.participant["group"],
+            self.brain_seed,
+            self.visit_seeds[visit],
+            volume=self.participant["volume"] if lesions else 0.0,
+            session=Session(age=age, site=self.participant["site"], years=float(visit)),
+            **appearance,
+        )
+
+
+def find(
+    cohort: str,
+    subjects: int | None = None,
+    seed: int = 0,
+    jobs: int = 1,
+    hypointensities: bool = True,
+) -> str:
     """Return the folder of a cohort; an embedded cohort is simulated first if needed.
 
     Parameters
@@ -79,7 +141,7 @@ def find(cohort: str, subjects: int | None = None, seed: int = 0, jobs: int = 1)
     cohort : str
         Name of an embedded cohort (phantom-ms..., phantom-ad...), or any other folder, which is
         returned unchanged.
-    subjects, seed, jobs
+    subjects, seed, jobs, hypointensities
         See `write_cohort`.
 
     Raises
@@ -105,7 +167,7 @@ def find(cohort: str, subjects: int | None = None, seed: int = 0, jobs: int = 1)
             "Mend the name.",
         )
     folder = located("data") / cohort
-    return str(ensure_cohort(kind, folder, subjects, seed, jobs))
+    return str(ensure_cohort(kind, folder, subjects, seed, jobs, hypointensities=hypointensities))
 
 
 def ensure_cohort(
@@ -115,6 +177,7 @@ def ensure_cohort(
     seed: int = 0,
     jobs: int = 1,
     progress: bool = True,
+    hypointensities: bool = True,
 ) -> Path:
     """Write an embedded cohort unless `folder` already holds exactly this one.
 
@@ -122,7 +185,7 @@ def ensure_cohort(
 
     Parameters
     ----------
-    kind, folder, subjects, seed, jobs, progress
+    kind, folder, subjects, seed, jobs, progress, hypointensities
         See `write_cohort`.
 
     Returns
@@ -143,14 +206,20 @@ def ensure_cohort(
             "nothing, or an embedded cohort",
             "Rename that folder.",
         )
-    if not is_current(folder, kind, subjects, seed):
-        write_cohort(kind, folder, subjects, seed, jobs, progress)
+    if not is_current(folder, kind, subjects, seed, hypointensities):
+        write_cohort(kind, folder, subjects, seed, jobs, progress, hypointensities)
     return folder
 
 
-def is_current(folder, kind: str, subjects: int | None = None, seed: int = 0) -> bool:
+def is_current(
+    folder,
+    kind: str,
+    subjects: int | None = None,
+    seed: int = 0,
+    hypointensities: bool = True,
+) -> bool:
     """Return whether `folder` holds this embedded cohort, by this version of the generator."""
-    expected = _generator(kind, subjects or SUBJECTS[kind], seed)
+    expected = _generator(kind, subjects or SUBJECTS[kind], seed, hypointensities)
     return _generator_on_disk(folder) == expected
 
 
@@ -161,10 +230,12 @@ def write_cohort(
     seed: int = 0,
     jobs: int = 1,
     progress: bool = True,
+    hypointensities: bool = True,
 ) -> None:
     """Simulate a cohort and write it as a BIDS dataset, all or nothing.
 
-    The same seed gives the same bytes.
+    The same seed gives the same bytes. Cohorts of two kinds are different people, whatever their
+    seeds.
 
     Parameters
     ----------
@@ -181,6 +252,9 @@ def write_cohort(
         Processes; the result does not depend on their number.
     progress : bool
         Show a progress bar.
+    hypointensities : bool
+        Whether brains of "ad" have white-matter hypointensities, with a mask in the derivatives.
+        Everything else in the scans is the same with and without them. "ms" ignores it.
 
     Raises
     ------
@@ -197,15 +271,13 @@ def write_cohort(
             "at least 4 (two in each group)",
             "Ask for more subjects.",
         )
-    participants = draw_participants(kind, subjects, np.random.default_rng([seed, 0]))
-    seeds = np.random.SeedSequence([seed, 1]).spawn(subjects)
+    people = draw_people(kind, subjects, seed)
+    has_masks = kind == "ms" or hypointensities
     with provenance.replacing(folder) as draft:
         draft.mkdir(parents=True)
-        _write_descriptions(draft, kind, _generator(kind, subjects, seed))
-        _write_participants(draft, participants)
-        tasks = []
-        for participant, own_seed in zip(participants.to_dict("records"), seeds, strict=True):
-            tasks.append(delayed(_write_subject)(draft, kind, participant, own_seed))
+        _write_descriptions(draft, kind, _generator(kind, subjects, seed, hypointensities))
+        _write_participants(draft, pd.DataFrame([person.participant for person in people]))
+        tasks = [delayed(_write_person)(draft, person, has_masks) for person in people]
         work = Parallel(jobs, return_as="generator")(tasks)
         bar = tqdm(
             work,
@@ -216,6 +288,32 @@ def write_cohort(
         )
         for _ in bar:
             pass
+
+
+def draw_people(kind: str, subjects: int, seed: int) -> list[Person]:
+    """Draw the people of a cohort, as `write_cohort` writes them; no scan is simulated yet.
+
+    Parameters
+    ----------
+    kind, subjects, seed
+        See `write_cohort`.
+
+    Examples
+    --------
+    >>> patients = [person.participant["group"] == "MS" for person in draw_people("ms", 147, 1)]
+    >>> sum(patients)
+    76
+    """
+    number = _KIND_NUMBERS[kind]
+    rng = np.random.default_rng([seed, _PARTICIPANTS, number])
+    participants = draw_participants(kind, subjects, rng).to_dict("records")
+    seeds = np.random.SeedSequence([seed, _BRAINS, number]).spawn(subjects)
+    people = []
+    for participant, own_seed in zip(participants, seeds, strict=True):
+        n_visits = max(1, participant["visits"])
+        brain_seed, *visit_seeds = own_seed.spawn(1 + n_visits)
+        people.append(Person(kind, participant, brain_seed, tuple(visit_seeds)))
+    return people
 
 
 def draw_participants(kind: str, subjects: int, rng) -> pd.DataFrame:
@@ -231,7 +329,7 @@ def draw_participants(kind: str, subjects: int, rng) -> pd.DataFrame:
     -------
     pandas.DataFrame
         participant_id, age (years), sex, group, site, visits (0 where a subject has no sessions),
-        volume (lesions, mm3); "ms" has edss, too.
+        volume (lesions or hypointensities, mm3); "ms" has edss, too.
     """
     patients = round(subjects * _SHARE_OF_PATIENTS[kind])
     group = np.array([PATIENTS[kind]] * patients + ["HC"] * (subjects - patients))
@@ -256,6 +354,13 @@ def draw_participants(kind: str, subjects: int, rng) -> pd.DataFrame:
     if kind == "ms":
         table["volume"] = [draw_volume(name, rng) for name in group]
         table["edss"] = _draw_edss(table["volume"], group, rng)
+    else:
+        # From a generator of their own, so that all other draws are the same without them
+        (own_rng,) = rng.spawn(1)
+        volumes = []
+        for name, years in zip(table["group"], table["age"], strict=True):
+            volumes.append(draw_hypointensities(name, years, own_rng))
+        table["volume"] = volumes
     return table.sort_values("participant_id", ignore_index=True)
 
 
@@ -275,6 +380,12 @@ def _draw_edss(volume, group, rng) -> np.ndarray:
     return edss
 
 
+def source_hashes() -> list[str]:
+    """Return the SHA-256 of each module of the simulator, in the order of their names."""
+    modules = sorted(Path(__file__).parent.glob("*.py"))
+    return [provenance.sha256(module) for module in modules]
+
+
 def _generator_on_disk(folder) -> dict | None:
     """Return what made the embedded cohort in a folder; None where the folder holds none."""
     path = Path(folder) / "dataset_description.json"
@@ -284,11 +395,12 @@ def _generator_on_disk(folder) -> dict | None:
         return None
 
 
-def _generator(kind: str, subjects: int, seed: int) -> dict:
+def _generator(kind: str, subjects: int, seed: int, hypointensities: bool) -> dict:
     """Return what decides a cohort's bytes: its size, its seed and the generator's source."""
-    modules = sorted(Path(__file__).parent.glob("*.py"))
-    source = [provenance.sha256(module) for module in modules]
-    return {"kind": kind, "subjects": subjects, "seed": seed, "source": source}
+    generator = {"kind": kind, "subjects": subjects, "seed": seed, "source": source_hashes()}
+    if kind == "ad":
+        generator["hypointensities"] = hypointensities
+    return generator
 
 
 def _write_descriptions(folder: Path, kind: str, generator: dict) -> None:
@@ -319,40 +431,35 @@ def _write_participants(folder: Path, participants: pd.DataFrame) -> None:
     provenance.write_json(folder / "participants.json", descriptions)
 
 
-def _write_subject(folder: Path, kind: str, participant: dict, seed) -> None:
-    """Simulate and write all scans of one subject."""
-    name = participant["participant_id"]
-    visits = participant["visits"]
-    brain_seed, *visit_seeds = seed.spawn(1 + max(1, visits))
-    years = np.arange(len(visit_seeds)) * 1.0
+def _write_person(folder: Path, person: Person, has_masks: bool) -> None:
+    """Simulate and write all scans of one person."""
+    name = person.participant["participant_id"]
     sessions = [""]
-    if visits:
-        sessions = [f"ses-{visit + 1:02}" for visit in range(visits)]
+    if person.participant["visits"]:
+        years = np.arange(len(person.visit_seeds))
+        sessions = [f"ses-{year + 1:02}" for year in years]
+        ages = (person.participant["age"] + years).round(1)
         (folder / name).mkdir()
-        table = pd.DataFrame({"session_id": sessions, "age": (participant["age"] + years).round(1)})
+        table = pd.DataFrame({"session_id": sessions, "age": ages})
         table.to_csv(folder / name / f"{name}_sessions.tsv", sep="\t", index=False)
-    for session_id, year, visit_seed in zip(sessions, years, visit_seeds, strict=True):
-        session = Session(age=participant["age"] + year, site=participant["site"], years=year)
-        subject = simulate(
-            kind,
-            participant["group"],
-            brain_seed,
-            visit_seed,
-            volume=participant["volume"],
-            session=session,
-        )
-        _write_scan(folder, kind, name, session_id, subject)
+    for visit, session_id in enumerate(sessions):
+        subject = person.scan(visit, lesions=has_masks)
+        _write_scan(folder, person, session_id, subject, has_masks)
 
 
-def _write_scan(folder: Path, kind: str, name: str, session_id: str, subject: Subject) -> None:
-    """Write a scan, its brain mask and, in MS, its lesion mask."""
-    names = [name, session_id] if session_id else [name]
+def _write_scan(
+    folder: Path, person: Person, session_id: str, subject: Subject, has_masks: bool
+) -> None:
+    """Write a scan, its brain mask and the mask of its lesions or hypointensities."""
+    names = [person.participant["participant_id"]]
+    if session_id:
+        names.append(session_id)
     anat = "/".join([*names, "anat"])
     stem = "_".join(names)
     masks = f"derivatives/masks/{anat}/{stem}"
-    _save(folder / f"{anat}/{stem}_{MODALITY[kind]}.nii.gz", subject.image)
+    _save(folder / f"{anat}/{stem}_{MODALITY[person.kind]}.nii.gz", subject.image)
     _save(folder / f"{masks}_desc-brain_mask.nii.gz", subject.brain.astype("uint8"))
-    if kind == "ms":
+    if has_masks:
         _save(folder / f"{masks}_label-lesion_mask.nii.gz", subject.lesions.astype("uint8"))
 
 

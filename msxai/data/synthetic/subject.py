@@ -25,7 +25,9 @@ __all__ = [
     "Appearance",
     "Session",
     "Subject",
+    "draw_hypointensities",
     "draw_volume",
+    "hypointensities_expected",
     "simulate",
     "template_coordinates",
 ]
@@ -52,6 +54,16 @@ VOLUME = {
     "HC": Distribution(mean=5.5, spread=1.6, lowest=15, highest=14977),
 }
 WITHOUT_LESIONS = {"MS": 0.0, "HC": 0.25}  # share of subjects without any lesion
+# White-matter hypointensities of the AD cohort. Healthy adults have a mean of 4.7 cm3 at 66 years
+# and 0.358 cm3 more a year (Melazzini et al. 2021, J Magn Reson Imaging 53:1732,
+# doi:10.1002/jmri.27479). In ADNI patients have more (Lindemer et al. 2015, Neurobiol Aging
+# 36:2447, doi:10.1016/j.neurobiolaging.2015.05.011; Carmichael et al. 2010, Arch Neurol 67:1370,
+# doi:10.1001/archneurol.2010.284). Two numbers are assumptions, because these texts were not
+# readable: the difference, d = 0.5 of the logarithm, and the spread of the logarithm.
+_HYPOINTENSITIES = Distribution(mean=4700, spread=0.9, lowest=100, highest=60000)  # mm3, log, mm3
+_HYPOINTENSITIES_AGE = 66  # years: where the mean holds
+_HYPOINTENSITIES_A_YEAR = 358  # mm3
+_HYPOINTENSITIES_MORE = {"HC": 0.0, "AD": 0.5}  # standard deviations of the logarithm
 SITES = {  # factor of noise and of bias field, the same in both groups
     "site-1": (1.0, 1.0),
     "site-2": (1.25, 0.8),
@@ -81,7 +93,8 @@ _WIDENING_SPREAD = 0.3
 _WIDENING_AGE = 60  # years
 
 _DIFFUSE = 0.002  # brighter normal-appearing white matter in MS
-_CONTRAST = 7001  # purpose of `_own_generator`: no subject has as many visits
+# Purposes of `_own_generator`; no subject has as many visits.
+_CONTRAST, _VOLUME, _PLACES = 7001, 7002, 7003
 _CSF = list(template.CLASSES).index("csf")
 _WHITE = list(template.CLASSES).index("white matter")
 _CORTEX = list(template.CLASSES).index("cortex")
@@ -175,7 +188,10 @@ def simulate(
     visit : int, sequence of int or numpy.random.SeedSequence
         Decides what differs between two visits: position, noise and bias field.
     volume : float, optional
-        Lesion volume (mm3); 0 for none. Default: drawn for the group.
+        Volume (mm3) of lesions ("ms") or of white-matter hypointensities ("ad"), 0 for none.
+        Default: drawn for the group, with "ad" also for the age at the first visit. A subject of
+        "ad" has the same ones at each visit, and everything else in its scans is the same with any
+        volume.
     session : Session
         Age, site and years since the first visit.
     **appearance
@@ -202,9 +218,7 @@ def simulate(
     look = Appearance(**appearance)
     age = AGE[kind].mean if session.age is None else session.age
     if volume is None:
-        volume = 0.0
-        if kind == "ms":
-            volume = draw_volume(group, np.random.default_rng(seed))
+        volume = _volume_drawn(kind, group, age - session.years, seed)
     atlas = template.template()
     voxels = tuple(atlas.voxels.T)
     anatomy_rng = np.random.default_rng(seed)
@@ -219,13 +233,16 @@ def simulate(
     painted = _painted(contrast, widening, age, anatomy_rng)
     image = _deformed(painted, sources, voxels)
     nearest = _nearest_voxels(sources)
-    lesion_mask = np.zeros(SHAPE, bool)
+    lesion_rng = anatomy_rng
     if kind == "ms":
         ground = lesions.LesionGround(brain, nearest)
         # Decoys are drawn in either case, so that all later draws are the same without them.
         decoyed = image if look.decoys else image.copy()
         lesions.paint_decoys(decoyed, ground, contrast.lesions, anatomy_rng)
-        lesion_mask = lesions.paint_lesions(image, ground, volume, contrast.lesions, anatomy_rng)
+    else:
+        ground = lesions.OldAgeGround(brain, nearest, sources)
+        lesion_rng = _own_generator(seed, _PLACES)
+    lesion_mask = lesions.paint_lesions(image, ground, volume, contrast.lesions, lesion_rng)
     classes = np.zeros(SHAPE, "uint8")
     classes[voxels] = brain[voxels] * _prevailing(widening)[nearest]
     return Subject(
@@ -241,6 +258,48 @@ def simulate(
             "volume": volume,
         },
     )
+
+
+def _volume_drawn(kind: str, group: str, age: float, seed) -> float:
+    """Draw the lesion volume of a subject (mm3) whose age is that of the first visit."""
+    if kind == "ms":
+        return draw_volume(group, np.random.default_rng(seed))
+    return draw_hypointensities(group, age, _own_generator(seed, _VOLUME))
+
+
+def hypointensities_expected(group: str, age: float) -> float:
+    """Return the mean volume (mm3) of white-matter hypointensities in the AD cohort.
+
+    Parameters
+    ----------
+    group : {"AD", "HC"}
+    age : float
+        Years.
+
+    Examples
+    --------
+    >>> hypointensities_expected("HC", 66)
+    4700.0
+    """
+    healthy = _HYPOINTENSITIES.mean + _HYPOINTENSITIES_A_YEAR * (age - _HYPOINTENSITIES_AGE)
+    logarithm_above_healthy = _HYPOINTENSITIES_MORE[group] * _HYPOINTENSITIES.spread
+    return float(healthy * np.exp(logarithm_above_healthy))
+
+
+def draw_hypointensities(group: str, age: float, rng) -> float:
+    """Draw the volume (mm3) of one subject's white-matter hypointensities: log-normal.
+
+    Parameters
+    ----------
+    group : {"AD", "HC"}
+    age : float
+        Years.
+    rng : numpy.random.Generator
+    """
+    spread = _HYPOINTENSITIES.spread
+    mean = np.log(hypointensities_expected(group, age)) - spread**2 / 2
+    volume = np.exp(rng.normal(mean, spread))
+    return float(np.clip(volume, _HYPOINTENSITIES.lowest, _HYPOINTENSITIES.highest))
 
 
 def draw_volume(group: str, rng) -> float:
