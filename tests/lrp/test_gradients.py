@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 from keras import layers
 from support.layers import EPSILON, chain, distance, filled, with_pools
-from support.networks import SMALL, with_weights
 
 from msxai import lrp
 from msxai.base.errors import ParameterError
@@ -141,10 +140,8 @@ def test_guided_backpropagation_hands_back_positive_values_only():
 
 
 def test_smoothgrad_is_seeded_and_without_noise_the_gradient():
-    model, volume = (
-        with_weights(1, SMALL),
-        np.random.default_rng(6).normal(size=(1, *SMALL, 1)).astype("float32"),
-    )
+    model = with_pools((EPSILON,) * 3)[0]
+    volume = np.random.default_rng(6).normal(size=(1, *model.input_shape[1:])).astype("float32")
     first, same, other = (
         lrp.explain(model, volume, lrp.SmoothGrad(samples=2, seed=seed)).relevance
         for seed in (0, 0, 1)
