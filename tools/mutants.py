@@ -12,10 +12,10 @@ line that runs at import or is compiled by numba concerns all files of the box. 
 run the line are left out, because they cannot fail. A run that takes too long counts as killed: the
 fault made an endless loop.
 
-With --write: benchmarks/mutants.tsv (one row a fault) and benchmarks/mutants.json (commit,
-versions, share killed). In the table a person fills the column `equivalent` of a survivor that
-changes no behaviour, with the reason; the next run keeps it. Exits with 1 where fewer than 95 % of
-the others are killed.
+With --write: benchmarks/mutants.tsv (one row a fault, with the commit in which it was judged; rows
+of boxes that are not in --boxes stay) and benchmarks/mutants.json (versions, counts by box). In the
+table a person fills the column `equivalent` of a survivor that changes no behaviour, with the
+reason; the next run keeps it. Exits with 1 where fewer than 95 % of the others are killed.
 """
 
 import argparse
@@ -623,10 +623,31 @@ def rows_of(table: Path) -> list[dict]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def reasons(table: Path) -> dict[tuple, str]:
+def reasons(rows: list[dict]) -> dict[tuple, str]:
     """Return why survivors are equivalent, as a person has written it into the table."""
-    rows = rows_of(table)
     return {(row["module"], row["before"], row["after"]): row["equivalent"] for row in rows}
+
+
+def rows_with_reasons(faults: list[Fault], equivalent: dict[tuple, str]) -> list[dict]:
+    """Return the rows of the table, box by box."""
+    rows = []
+    for fault in sorted(faults, key=lambda fault: BOXES.index(fault.box)):
+        reason = equivalent.get((fault.module, fault.before, fault.after), "n/a")
+        fields = {name: getattr(fault, name) for name in COLUMNS[:-1]}
+        rows.append({**fields, "equivalent": reason})
+    return rows
+
+
+def counts(rows: list[dict]) -> dict[str, int]:
+    """Count faults that were killed, that survived, and that change no behaviour."""
+    survivors = [row for row in rows if row["outcome"] == "survived"]
+    equivalent = [row for row in survivors if row["equivalent"] != "n/a"]
+    return {
+        "faults": len(rows),
+        "killed": len(rows) - len(survivors),
+        "survived": len(survivors) - len(equivalent),
+        "equivalent": len(equivalent),
+    }
 
 
 def main(arguments=None) -> int:
@@ -641,35 +662,35 @@ def main(arguments=None) -> int:
     options = parser.parse_args(arguments)
     boxes = options.boxes.split(",")
     table = ROOT / "benchmarks" / "mutants.tsv"
+    earlier = rows_of(table)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         if options.again:
-            results = judged_again(rows_of(table), options.jobs, Path(folder))
+            faults = judged_again(earlier, options.jobs, Path(folder))
         else:
-            results = judged(boxes, options.faults, options.seed, options.jobs, Path(folder))
-    equivalent = reasons(table)
-    rows = []
-    for fault in results:
-        reason = equivalent.get((fault.module, fault.before, fault.after), "n/a")
-        fields = {name: getattr(fault, name) for name in COLUMNS[:-1]}
-        rows.append({**fields, "equivalent": reason})
-    counted = [row for row in rows if row["outcome"] != "survived" or row["equivalent"] == "n/a"]
-    killed = sum(row["outcome"] != "survived" for row in counted)
-    print(f"{killed} of {len(counted)} faults killed; ", end="")
-    print(f"{len(rows) - len(counted)} survivors change no behaviour")
+            faults = judged(boxes, options.faults, options.seed, options.jobs, Path(folder))
+            faults += [_of_row(row) for row in earlier if row["box"] not in boxes]
+    rows = rows_with_reasons(faults, reasons(earlier))
+    total = counts(rows)
+    print(total)
     if options.write:
-        _write(table, rows, options, killed, len(counted))
-    return int(killed < KILLED * len(counted))
+        _write(table, rows, options)
+    return int(total["killed"] < KILLED * (total["killed"] + total["survived"]))
 
 
-def _write(table: Path, rows: list[dict], options, killed: int, counted: int) -> None:
+def _write(table: Path, rows: list[dict], options) -> None:
     """Write the table and its record."""
     import pandas as pd
 
     from msxai.base import provenance, tsv
 
     tsv.write(pd.DataFrame(rows, columns=list(COLUMNS)), table)
-    settings = {"boxes": options.boxes, "faults": options.faults, "seed": options.seed}
-    record = provenance.record(settings, outputs=[table], killed=killed, faults=counted)
+    settings = {"faults_a_box": options.faults, "seed": options.seed}
+    by_box = {}
+    for box in BOXES:
+        of_box = [row for row in rows if row["box"] == box]
+        if of_box:
+            by_box[box] = counts(of_box)
+    record = provenance.record(settings, outputs=[table], total=counts(rows), boxes=by_box)
     provenance.write_json(table.with_suffix(".json"), record)
 
 

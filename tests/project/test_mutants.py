@@ -80,11 +80,23 @@ def test_the_draw_is_the_same_for_a_seed_and_takes_no_line_twice(mutants, module
 
 def test_reasons_that_a_person_wrote_are_kept(mutants, tmp_path):
     table = tmp_path / "mutants.tsv"
-    assert mutants.reasons(table) == {}
+    assert mutants.rows_of(table) == []
     table.write_text(
         "module\tbefore\tafter\tequivalent\nmsxai/base/a.py\t1\t2\tseed\n", encoding="utf-8"
     )
-    assert mutants.reasons(table) == {("msxai/base/a.py", "1", "2"): "seed"}
+    equivalent = mutants.reasons(mutants.rows_of(table))
+    faults = [
+        mutants.replace(a_fault(mutants, module), outcome=outcome)
+        for module, outcome in (
+            ("msxai/lrp/c.py", "killed: a test"),
+            ("msxai/base/a.py", "survived"),
+            ("msxai/base/b.py", "survived"),
+        )
+    ]
+    rows = mutants.rows_with_reasons(faults, equivalent)
+    assert [row["module"][-4] for row in rows] == ["a", "b", "c"]
+    assert [row["equivalent"] for row in rows] == ["seed", "n/a", "n/a"]
+    assert mutants.counts(rows) == {"faults": 3, "killed": 1, "survived": 1, "equivalent": 1}
 
 
 def a_fault(mutants, module, line=1, after="2"):
