@@ -81,7 +81,7 @@ lock: ## resolve both locks anew (needs uv)
 clean: ## remove runs/ with all results (cohorts, figures and .venv stay)
 	rm -rf runs
 
-proof-mutants: setup ## 64 faults planted in the package, one at a time: does a test of the same box fail? (some hours)
+proof-mutants: setup ## 64 faults planted in the package, one at a time: does a test of the same box fail? (an hour or two)
 	$(PY) tools/mutants.py --write
 
 proof-phantom: setup ## compare the simulated cohorts with real scans
