@@ -16,7 +16,6 @@ import numpy as np
 from nilearn import datasets
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
-from sklearn.metrics import mutual_info_score
 
 from msxai.base.errors import RegistrationError
 from msxai.data import images
@@ -51,7 +50,6 @@ SCALES = (0.70, 1.05)  # of an adult's head, the template's = 1
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # between nibabel's axes (RAS) and ITK's
 
 _HEAD_LENGTH = 160  # mm from the top of the head; below are jaw and neck
-_BINS = 32  # of each axis of a joint histogram
 
 
 def without_bias(image) -> nib.Nifti1Image:
@@ -278,10 +276,8 @@ class _Alignment:
 
         The best has the largest mutual information near the target brain.
         """
-        near = self.mask.numpy() > 0
-        fixed = self.still.numpy()[near]
         head = self._middle_of_head()
-        best_score = -np.inf
+        best_score = np.inf
         best = None
         for rotation in _start_rotations():
             result = self._register(
@@ -292,8 +288,11 @@ class _Alignment:
                 aff_shrink_factors=(4,),
                 aff_smoothing_sigmas=(2,),
             )
-            score = _mutual_information(fixed, result["warpedmovout"].numpy()[near])
-            if score > best_score:
+            # The negative of the mutual information, as ITK has it.
+            score = _ants().image_similarity(
+                self.still, result["warpedmovout"], "MattesMutualInformation", self.mask
+            )
+            if score < best_score:
                 best_score = score
                 best = _transform_of(result)
         return best
@@ -320,13 +319,6 @@ def _start_rotations() -> list[np.ndarray]:
         for sign in (1, -1):
             angles.append(sign * np.eye(3)[axis] * SETTINGS["start_angle"])
     return [Rotation.from_euler("xyz", angle, degrees=True).as_matrix() for angle in angles]
-
-
-def _mutual_information(fixed, moved) -> float:
-    """Return the mutual information of two samples of intensities (nats), by a joint histogram."""
-    limits = np.percentile(moved, (0, 99.5))
-    joint = np.histogram2d(fixed, np.clip(moved, *limits), _BINS)[0]
-    return float(mutual_info_score(None, None, contingency=joint))
 
 
 def _to_ants(values, affine):

@@ -33,7 +33,7 @@ __all__ = [
 MODES = ("auto", "none", "affine", "full")
 MODALITIES = ("FLAIR", "T1w")
 SETTINGS = {
-    "version": 3,  # of the method: a higher one makes kept registrations anew
+    "version": 4,  # of the method: a higher one makes kept registrations anew
     # Dice with the template's brain from which a scan on the MNI grid counts as registered
     "same_size": 0.90,
 }
