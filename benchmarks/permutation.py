@@ -90,7 +90,7 @@ if __name__ == "__main__":
         table = cohort.table[cohort.table["participant_id"].isin(few["participant_id"])]
         planted, leaking, victim = leaky(Cohort("few", table, True, cohort.modality), few, name)
         prepared.prepare(planted, leaking, Path(name) / "leaky.h5", jobs=2)
-        found = prepared.leaks(prepared.Prepared(Path(name) / "leaky.h5"))
+        leaks = prepared.leaks(prepared.Prepared(Path(name) / "leaky.h5"))
     result = {
         "n": len(rows),
         "auc": statistics.auc(truth, logits),
@@ -98,7 +98,7 @@ if __name__ == "__main__":
         "high_99": high,
         "holds_half": bool(low <= 0.5 <= high),
         "pairs_in_clean_cohort": len(clean),
-        "pairs_in_leaky_cohort": found.to_dict("records"),
+        "pairs_in_leaky_cohort": leaks.to_dict("records"),
         "planted": victim,
         "training_accuracy": float(history["accuracy"].iloc[-1]),
     }

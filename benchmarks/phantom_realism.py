@@ -115,15 +115,15 @@ def ms(seed, folder):
         name: table[table["share"].between(*edges)].head(PER_BAND) for name, edges in BANDS.items()
     }
     both = pd.concat(bands.values())
-    found = {"seed": seed, "subjects": len(both)}
+    measured = {"seed": seed, "subjects": len(both)}
     for name, band in bands.items():
-        found |= {f"n_{name}": len(band), f"auprc_{name}": band["auprc"].median()}
-    found |= {
+        measured |= {f"n_{name}": len(band), f"auprc_{name}": band["auprc"].median()}
+    measured |= {
         "lesion_z": both["lesion_z"].median(),
         "z99_5": both["z99_5"].median(),
         "cv": both["cv"].median(),
     }
-    return found | {
+    return measured | {
         "auc_lesion_load": roc_auc_score(labels, load),
         "auc_tissues": cross_validated(tissue, labels, seed),
     }
