@@ -24,13 +24,13 @@ class Toy:
             np.repeat(["training", "validation", "holdout"], [count - 18, 8, 10]),
         )
         names = [f"sub-{row:02}" for row in range(count)]
-        about = {
+        columns = {
             "participant_id": names,
             "session_id": "",
             "label": pd.array(labels, "Int64"),
             "part": parts,
         }
-        self.name, self.path, self.table, self.parameters = "toy", path, pd.DataFrame(about), {}
+        self.name, self.path, self.table, self.parameters = "toy", path, pd.DataFrame(columns), {}
         self.images = rng.normal(size=(count, *SHAPE)).astype("float32")
         self.places = [tuple(rng.choice([0, 3], 3)) for _ in range(count)]
         for row in np.flatnonzero(labels):
@@ -155,16 +155,18 @@ def test_the_network_learns_the_lesion_and_the_history_is_the_cross_entropy(toys
         }
         rows = untouched.rows("validation")
         logits = training.predict(model, untouched, rows)
-        known = untouched.table["label"].to_numpy(int)[rows]
+        labels = untouched.table["label"].to_numpy(int)[rows]
         best = history[history["best"]].iloc[0]
         assert best["val_loss"] == pytest.approx(
-            log_loss(known, 1 / (1 + np.exp(-logits.astype(float)))), rel=1e-4
+            log_loss(labels, 1 / (1 + np.exp(-logits.astype(float)))), rel=1e-4
         )
     corners = np.zeros(SHAPE, bool)
     corners[np.ix_([0, 3], [0, 3], [0, 3])] = True
-    found = {name: roc_auc_score(corners.ravel(), one.ravel()) for name, one in weights.items()}
-    assert found["pairs"] > 0.95
-    assert found["pairs"] > found["labels"] + 0.05  # where lesions may lie: labels alone do not say
+    aucs = {
+        name: roc_auc_score(corners.ravel(), kernel.ravel()) for name, kernel in weights.items()
+    }
+    assert aucs["pairs"] > 0.95
+    assert aucs["pairs"] > aucs["labels"] + 0.05  # where lesions may lie: labels alone do not say
 
 
 def test_what_is_no_pair_is_refused(toys):

@@ -83,14 +83,14 @@ def test_keras_reads_each_epoch_in_the_order_of_that_epoch():
 
 
 def test_equal_seeds_train_equal_weights_and_another_seed_does_not():
-    found = []
+    trained = []
     for seed in (1, 1, 2):
         model, toy = toy_model(), Toy()
         history = training.fit(model, toy, replace(SETTINGS, seed=seed))
-        found.append((model.get_weights()[0], history))
-    np.testing.assert_array_equal(found[0][0], found[1][0])
-    pd.testing.assert_frame_equal(found[0][1], found[1][1])
-    assert not np.array_equal(found[0][0], found[2][0])
+        trained.append((model.get_weights()[0], history))
+    np.testing.assert_array_equal(trained[0][0], trained[1][0])
+    pd.testing.assert_frame_equal(trained[0][1], trained[1][1])
+    assert not np.array_equal(trained[0][0], trained[2][0])
 
 
 def test_mean_weights_are_the_running_mean_of_each_steps_weights():
@@ -134,8 +134,8 @@ def test_permuting_holdout_labels_changes_nothing():
             )
         histories.append(training.fit(model, toy, SETTINGS))
         weights.append(model.get_weights())
-    for one, other in zip(*weights, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for weight, permuted_weight in zip(*weights, strict=True):
+        np.testing.assert_array_equal(weight, permuted_weight)
     pd.testing.assert_frame_equal(*histories)
 
 
@@ -230,12 +230,12 @@ def test_permuted_labels_stay_within_the_parts_and_with_the_subject():
     toy.table.loc[[4, 5, 59], "label"] = pd.NA
     before = toy.table.copy()
     training.permute_labels(toy, seed=3)
-    known = before["part"].ne("holdout") & before["label"].notna()
-    pd.testing.assert_frame_equal(toy.table[~known], before[~known])
+    labelled = before["part"].ne("holdout") & before["label"].notna()
+    pd.testing.assert_frame_equal(toy.table[~labelled], before[~labelled])
     assert (toy.table.groupby("participant_id")["label"].nunique() <= 1).all()
     assert toy.table["label"].dtype == "Int64"
-    assert toy.table.loc[known, "label"].sum() == before.loc[known, "label"].sum()
-    agreement = (toy.table.loc[known, "label"] == before.loc[known, "label"]).mean()
+    assert toy.table.loc[labelled, "label"].sum() == before.loc[labelled, "label"].sum()
+    agreement = (toy.table.loc[labelled, "label"] == before.loc[labelled, "label"]).mean()
     assert 0.2 < agreement < 0.8
     again = Toy(count=60)
     again.table = before.copy()

@@ -74,9 +74,9 @@ PARTS = {
 
 
 def found(*names):
-    one = regional_relevance.combine({name: PARTS[name] for name in names or PARTS})
-    one.left_out, one.notes = ({} if not names else {"tracts": "make atlases"}), ["two areas"]
-    return one
+    atlas = regional_relevance.combine({name: PARTS[name] for name in names or PARTS})
+    atlas.left_out, atlas.notes = ({} if not names else {"tracts": "make atlases"}), ["two areas"]
+    return atlas
 
 
 @pytest.fixture
@@ -104,9 +104,9 @@ def written(tmp_path):
         stored = region_tables.read(folder)
         assert set(stored.pop("permuted")["test"]) <= {"labels permuted"}
         assert stored.pop("left_out") == made["notes"]["left_out"]
-        for name, one in stored.items():
-            assert list(one.columns) == list(made[name].columns)
-            assert len(one) == len(made[name])
+        for name, volume in stored.items():
+            assert list(volume.columns) == list(made[name].columns)
+            assert len(volume) == len(made[name])
         assert where.require_regions("pretrained", "tiny")[1]["parameters"] == RUN
         return stored | {"notes": json.loads((folder / "notes.json").read_text())}
 
@@ -264,10 +264,12 @@ def test_a_map_without_relevance_has_no_share(written, tmp_path):
 
 def test_changes_of_patients_are_paired(written):
     _, _, table = written
-    one = regional_relevance.relevance(table, found())
-    other = one.assign(sum=np.where(one["region"] == "A", one["sum"] / 2, one["sum"]))
+    relevance = regional_relevance.relevance(table, found())
+    other = relevance.assign(
+        sum=np.where(relevance["region"] == "A", relevance["sum"] / 2, relevance["sum"])
+    )
     other = other[other["participant_id"] != "sub-05"].sample(frac=1, random_state=0)
-    made = region_statistics.changes(one, other, found(), n=100)
+    made = region_statistics.changes(relevance, other, found(), n=100)
     row = pick(made, region="A", sign="net")
     assert row[["subjects", "difference"]].tolist() == pytest.approx(
         [5, np.mean([11, 12, 13, 14, 15]) / 2]
@@ -276,4 +278,4 @@ def test_changes_of_patients_are_paired(written):
         "all the same sign: one of 32 flips, and its mirror"
     )
     assert pick(made, region="T", sign="net")[["difference", "p_fwe"]].tolist() == [0, 1]
-    assert region_statistics.changes(one[one["label"] == 0], other, found()).empty
+    assert region_statistics.changes(relevance[relevance["label"] == 0], other, found()).empty

@@ -22,15 +22,15 @@ def scores():
     """
     rows = []
     for name, level in {"rule": 0.5, "brightness": 0.4, "random": 0.1}.items():
-        for number, more in ((0, 0.0), (2, 0.1)):
+        for number, advantage in ((0, 0.0), (2, 0.1)):
             rows.append(
                 {
                     "map": name,
                     "participant_id": f"sub-{number}",
                     "session_id": "",
-                    "auprc": level + more,
+                    "auprc": level + advantage,
                     "rma": np.nan if name == "random" else level,
-                    "rra": level + more + 0.1 * (name == "rule"),
+                    "rra": level + advantage + 0.1 * (name == "rule"),
                 }
             )
     return pd.DataFrame(rows)
@@ -43,10 +43,10 @@ def clear(figure):
         box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
         for _, box in boxes
     )
-    for (first, one), (second, other) in itertools.combinations(boxes, 2):
+    for (first, this_box), (second, next_box) in itertools.combinations(boxes, 2):
         width, height = (
-            min(one.x1, other.x1) - max(one.x0, other.x0),
-            min(one.y1, other.y1) - max(one.y0, other.y0),
+            min(this_box.x1, next_box.x1) - max(this_box.x0, next_box.x0),
+            min(this_box.y1, next_box.y1) - max(this_box.y0, next_box.y0),
         )
         assert not (width > 1 and height > 1), f"{first!r} and {second!r} overlap"
 
@@ -75,9 +75,9 @@ def test_the_league_by_hand(scores):
         < cells.index("brightness (baseline)")
         < cells.index("random (baseline)")
     ), "the best comes first"
-    said = words(figure)
-    assert "2 subjects with lesions" in said
-    assert "Synthetic" in said
+    texts = words(figure)
+    assert "2 subjects with lesions" in texts
+    assert "Synthetic" in texts
     clear(figure)
 
 
@@ -124,11 +124,11 @@ def test_the_checks_by_hand():
             {"map": "not examined", "dose": 0.1, "dose_low": 0.0, "dose_high": 0.2},
         ]
     )
-    one = {"map": "rule", "low": 0.1, "high": 0.3, "subjects": 8, "expected": ""}
+    of_rule = {"map": "rule", "low": 0.1, "high": 0.3, "subjects": 8, "expected": ""}
     table = pd.DataFrame(
         [
-            {**one, "check": "randomised: SSIM", "value": 0.2, "reference": 0.95},
-            {**one, "check": "conservation error", "value": 3e-7, "reference": np.nan},
+            {**of_rule, "check": "randomised: SSIM", "value": 0.2, "reference": 0.95},
+            {**of_rule, "check": "conservation error", "value": 3e-7, "reference": np.nan},
         ]
     )
     figure, source = figures.checks(summary, table, variant="scratch", **MARKS)
@@ -152,10 +152,10 @@ def test_the_checks_by_hand():
     ]
     assert cells[cells.index("brightness") :][1] == "0.50 (0.40, 0.60)"
     assert "not examined" not in cells
-    said = words(figure)
-    assert "These are on 8 subjects" in said
-    assert "Synthetic" in said
-    assert "scratch" in said
+    texts = words(figure)
+    assert "These are on 8 subjects" in texts
+    assert "Synthetic" in texts
+    assert "scratch" in texts
     assert source.set_index("map").loc[
         "rule", ["randomised: SSIM", "randomised: SSIM, reference"]
     ].tolist() == [0.2, 0.95]
@@ -182,19 +182,19 @@ def test_the_contest_by_hand(scores):
     )  # another visit of the same subject
     figure, source = figures.contest(Scans(), 2, maps(), pd.concat([other, scores]), **MARKS)
     assert source["map"].tolist() == ["rule", "brightness", "random"]
-    said = words(figure)
+    texts = words(figure)
     for text in (
         "rule: AUPRC 0.60, mass 0.50, rank 0.70",
         "random: AUPRC 0.20, mass nan",
         "sub-2, lesions 440 mm³",
         "outline of the lesion",
     ):
-        assert text in said, text
-    assert "0.99" not in said
-    assert "Not for clinical use" in said
+        assert text in texts, text
+    assert "0.99" not in texts
+    assert "Not for clinical use" in texts
     clear(figure)
     pixels = rendered(figure)[0]
-    green = np.array([int(OUTLINE[place : place + 2], 16) for place in (1, 3, 5)])
+    green = np.array([int(OUTLINE[start : start + 2], 16) for start in (1, 3, 5)])
     assert (np.abs(pixels - green).sum(-1) < 60).any(), "the lesion is outlined"
     shown = overlays(figure, figures.POSITIVE)
     assert shown, "the maps are drawn"
@@ -208,8 +208,8 @@ def test_the_contest_by_hand(scores):
 
 def test_without_a_mask_the_maps_are_shown_without_scores(scores):
     figure, _ = figures.contest(Scans(masks=False), 2, maps(), scores, synthetic=False)
-    said = words(figure)
-    assert "no lesion mask" in said
-    assert "AUPRC" not in said
-    assert "ynthetic" not in said
+    texts = words(figure)
+    assert "no lesion mask" in texts
+    assert "AUPRC" not in texts
+    assert "ynthetic" not in texts
     clear(figure)
