@@ -3,6 +3,7 @@
 A browser opens the page.
 """
 
+import functools
 import json
 import re
 import tracemalloc
@@ -121,13 +122,19 @@ def prepare(folder, rows, name="toy", **options):
     return Prepared(folder / "toy.h5")
 
 
+@functools.cache
+def visit_of(person, visit):
+    """Image, brain and lesions of a visit, T1-like."""
+    subject = phantom.simulate("ad", "HC", 70 + person, 10 * person + visit)
+    return subject.image, subject.brain, subject.lesions
+
+
 def visits(folder, mirrored):
     """Write three visits of each of three subjects, T1-like; left and right of `mirrored` swap."""
     rows = []
     for person in range(3):
         for visit in range(3):
-            subject = phantom.simulate("ad", "HC", 70 + person, 10 * person + visit)
-            arrays = (subject.image, subject.brain, subject.lesions)
+            arrays = visit_of(person, visit)
             if (person, visit) in mirrored:
                 arrays = [values[::-1] for values in arrays]
             row = write(folder, f"{person}-{visit}", *arrays)
