@@ -49,7 +49,7 @@ KILLED = 0.95
 PASSED, NO_TESTS = 0, 5  # statuses of pytest
 COLUMNS = (
     *("box", "module", "line", "kind", "before", "after"),
-    *("outcome", "seconds", "commit", "equivalent"),
+    *("at_first", "outcome", "seconds", "commit", "equivalent"),
 )
 
 # A plugin of pytest that writes which test file runs which lines of a folder, and how long each
@@ -101,7 +101,8 @@ class Fault:
     """A change of one expression on one line.
 
     `start` and `end` are columns (bytes) of the line; the text between them becomes `after`.
-    `commit` is the checkout in which the fault was judged.
+    `commit` is the checkout in which the fault was judged. `at_first` is "killed" or "survived", as
+    it was before a test was added for a survivor.
     """
 
     module: str
@@ -114,6 +115,7 @@ class Fault:
     outcome: str = ""
     seconds: float = 0.0
     commit: str = ""
+    at_first: str = ""
 
     @property
     def box(self) -> str:
@@ -513,7 +515,10 @@ def judge(fault: Fault, checkout: Checkout, tests: BoxTests) -> Fault:
         path.write_text(text, encoding="utf-8")
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     seconds = round(time.monotonic() - start, 1)
-    return replace(fault, outcome=outcome, seconds=seconds, commit=checkout.commit)
+    at_first = fault.at_first or outcome.split(":")[0]
+    return replace(
+        fault, outcome=outcome, seconds=seconds, commit=checkout.commit, at_first=at_first
+    )
 
 
 def _failure(status: int | None, output: str) -> str:
@@ -583,7 +588,7 @@ def judged_again(rows: list[dict], jobs: int, folder: Path) -> list[Fault]:
             tests = tests_of(checkout, box)
             today = tests.faults(checkout)
         of_box = [fault for fault in survivors if fault.box == box]
-        placed = [_nearest(fault, today) for fault in of_box]
+        placed = [replace(_nearest(fault, today), at_first=fault.at_first) for fault in of_box]
         results |= dict(zip(of_box, workers.judge(placed, tests), strict=True))
     return [results.get(fault, fault) for fault in faults]
 
@@ -601,6 +606,7 @@ def _of_row(row: dict) -> Fault:
         outcome=row["outcome"],
         seconds=float(row["seconds"]),
         commit=row["commit"],
+        at_first=row["at_first"],
     )
 
 
@@ -644,6 +650,7 @@ def counts(rows: list[dict]) -> dict[str, int]:
     equivalent = [row for row in survivors if row["equivalent"] != "n/a"]
     return {
         "faults": len(rows),
+        "killed_at_first": sum(row["at_first"] == "killed" for row in rows),
         "killed": len(rows) - len(survivors),
         "survived": len(survivors) - len(equivalent),
         "equivalent": len(equivalent),

@@ -86,7 +86,7 @@ def test_reasons_that_a_person_wrote_are_kept(mutants, tmp_path):
     )
     equivalent = mutants.reasons(mutants.rows_of(table))
     faults = [
-        mutants.replace(a_fault(mutants, module), outcome=outcome)
+        mutants.replace(a_fault(mutants, module), outcome=outcome, at_first="survived")
         for module, outcome in (
             ("msxai/lrp/c.py", "killed: a test"),
             ("msxai/base/a.py", "survived"),
@@ -96,7 +96,8 @@ def test_reasons_that_a_person_wrote_are_kept(mutants, tmp_path):
     rows = mutants.rows_with_reasons(faults, equivalent)
     assert [row["module"][-4] for row in rows] == ["a", "b", "c"]
     assert [row["equivalent"] for row in rows] == ["seed", "n/a", "n/a"]
-    assert mutants.counts(rows) == {"faults": 3, "killed": 1, "survived": 1, "equivalent": 1}
+    numbers = {"faults": 3, "killed_at_first": 0, "killed": 1, "survived": 1, "equivalent": 1}
+    assert mutants.counts(rows) == numbers
 
 
 def a_fault(mutants, module, line=1, after="2"):
@@ -147,6 +148,7 @@ def test_only_survivors_without_a_reason_are_judged_again(mutants, tmp_path, mon
             "outcome": outcome,
             "seconds": "1.0",
             "commit": "0a1b2c3",
+            "at_first": outcome.split(":")[0],
             "equivalent": reason,
         }
         for line, (outcome, reason) in enumerate([*outcomes.items(), ("survived", "a reason")])
@@ -160,6 +162,7 @@ def test_only_survivors_without_a_reason_are_judged_again(mutants, tmp_path, mon
         mutants, "judge", lambda fault, *_: mutants.replace(fault, outcome="killed: a new test")
     )
     results = mutants.judged_again(rows, 1, tmp_path)
+    assert [fault.at_first for fault in results] == ["killed", "survived", "survived"]
     assert [fault.outcome for fault in results] == [
         "killed: a test",
         "killed: a new test",
