@@ -237,16 +237,17 @@ def test_cross_validation_tests_every_subject_once_a_repeat_and_keeps_subjects_t
     twice.table["participant_id"] = [
         f"sub-{number // 4 * 2 + number % 2:02}" for number in range(N)
     ]  # two scans each
-    scores, left_out = baselines.cross_validate(twice, folds=5, repeats=2)
+    scores, left_out = baselines.cross_validate(twice, folds=3, repeats=2)
     assert left_out == {}
-    assert len(scores) == 2 * 5 * len(baselines.BASELINES)
+    assert len(scores) == 2 * 3 * len(baselines.BASELINES)
     lesion_load = scores[scores["variant"] == "lesion load"]
     assert (lesion_load["training"] + lesion_load["tested"] == 20).all(), (
         "subjects, on one side each"
     )
     assert lesion_load.groupby("repeat")["tested"].sum().tolist() == [20, 20]
     assert scores.groupby("variant")["auc"].mean()["lesion load"] > 0.9
-    pd.testing.assert_frame_equal(baselines.cross_validate(twice, folds=5, repeats=2)[0], scores)
+    again, _ = baselines.cross_validate(twice, folds=3, repeats=1)
+    pd.testing.assert_frame_equal(again, scores[scores["repeat"] == 0])
     assert baselines.cross_validate(twice, repeats=0)[0].empty
 
 
