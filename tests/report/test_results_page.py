@@ -109,15 +109,15 @@ def regions(sign=1.0, moved=0.0, lesions=True):
     """
     rng, relevance, volumes = np.random.default_rng(1 + (moved != 0)), [], []
     for name, label in PEOPLE:
-        about = {
+        subject = {
             "participant_id": name,
             "session_id": "",
             "group": "MS" if label else "HC",
             "label": label,
         }
         for atlas, names in REGIONS.items():
-            for place, region in enumerate(names):
-                free = place == 5 or rng.random() < 0.2
+            for number, region in enumerate(names):
+                free = number == 5 or rng.random() < 0.2
                 volume = 0.0 if free or not label else rng.uniform(50, 500)
                 density = (
                     0.5
@@ -126,7 +126,7 @@ def regions(sign=1.0, moved=0.0, lesions=True):
                     + 0.3 * sign * (region == "Thalamus Proper")
                 )
                 share = 0.1 + 0.005 * rng.normal() + moved * (region in claims.MOVED)
-                row = {**about, "atlas": atlas, "region": region}
+                row = {**subject, "atlas": atlas, "region": region}
                 relevance.append(
                     {
                         **row,
@@ -167,7 +167,7 @@ def scores_against_lesions(sign=1.0):
     for number in range(16):
         patient, sick = number < 9, number > 0
         side = sign if patient else -3 * sign
-        about = {
+        subject = {
             "participant_id": f"sub-{number:02}",
             "session_id": "",
             "label": int(patient),
@@ -185,7 +185,7 @@ def scores_against_lesions(sign=1.0):
         for name, (kind, rma, auprc) in marks.items():
             rma += 0.0005 * rng.normal()
             auprc += 0.001 * rng.normal()
-            rows.append({**about, "map": name, "kind": kind, "rma": rma, "auprc": auprc})
+            rows.append({**subject, "map": name, "kind": kind, "rma": rma, "auprc": auprc})
     return pd.DataFrame(rows)
 
 
@@ -311,20 +311,22 @@ def test_a_verdict_by_hand():
 def test_verdicts_follow_the_numbers(tmp_path):
     """Each claim holds when its numbers say so, and does not when they are turned round."""
     for sign, expected in ((1, "holds"), (-1, "does not hold")):
-        found = verdicts(fill(tmp_path / f"results{sign}", sign))
-        assert list(found) == list(claims.CLAIMS)
-        wrong = {claim: said for claim, said in found.items() if set(said) != {expected}}
+        by_claim = verdicts(fill(tmp_path / f"results{sign}", sign))
+        assert list(by_claim) == list(claims.CLAIMS)
+        wrong = {
+            claim: verdict for claim, verdict in by_claim.items() if set(verdict) != {expected}
+        }
         assert not wrong, wrong
-        assert len(found["With the lesions filled, relevance moves to other tracts."]) == 3
+        assert len(by_claim["With the lesions filled, relevance moves to other tracts."]) == 3
 
 
 def test_wide_intervals_cannot_be_told(where):
     table = compared()
     table[["low", "high"]] = [-0.5, 1.0]
     save(table, where.evaluation(), "comparison")
-    found = verdicts(where)
-    assert found["The network distinguishes patients from controls."] == ["cannot be told"]
-    assert found["Pre-training on Alzheimer's disease helps."] == ["cannot be told"]
+    by_claim = verdicts(where)
+    assert by_claim["The network distinguishes patients from controls."] == ["cannot be told"]
+    assert by_claim["Pre-training on Alzheimer's disease helps."] == ["cannot be told"]
 
 
 def test_further_subjects_decide_where_there_are_any(where):
@@ -361,9 +363,9 @@ def test_relevance_can_lie_on_lesions_and_be_worse_than_brightness(where):
     table = scores_against_lesions()
     table.loc[table["map"] == "epsilon", "auprc"] -= 0.2
     save(table, where.quality("pretrained"), "scores")
-    found = verdicts(where)
-    assert found[ON_LESIONS] == ["holds"]
-    assert found[BETTER] == ["does not hold"]
+    by_claim = verdicts(where)
+    assert by_claim[ON_LESIONS] == ["holds"]
+    assert by_claim[BETTER] == ["does not hold"]
 
 
 def test_a_map_without_positive_relevance_counts_as_no_mass(where):
@@ -382,14 +384,14 @@ def test_a_map_without_positive_relevance_counts_as_no_mass(where):
 
 def test_a_null_cohort_holds_little(where):
     """Without any effect, claims on regions hold about as often as their intervals miss."""
-    found, held, tested = claims.read(where), 0, 0
+    read, held, tested = claims.read(where), 0, 0
     rng = np.random.default_rng(5)
     for _ in range(12):
         for name in ("relevance", "relevance_filled"):
-            found[name] = found[name].assign(
-                density=rng.normal(size=len(found[name])), share=rng.normal(size=len(found[name]))
+            read[name] = read[name].assign(
+                density=rng.normal(size=len(read[name])), share=rng.normal(size=len(read[name]))
             )
-        table = claims.table(found).iloc[-9:]
+        table = claims.table(read).iloc[-9:]
         held, tested = held + (table["verdict"] == "holds").sum(), tested + len(table)
     assert tested == 12 * 9
     assert held / tested < 0.06
@@ -397,9 +399,9 @@ def test_a_null_cohort_holds_little(where):
 
 def test_regions_by_hand(where):
     """The intervals of two claims, computed otherwise."""
-    found = claims.read(where)
-    table = claims.table(found).set_index("claim")
-    rows = found["relevance"].query("sign == 'positive' and label == 1 and atlas == 'areas'")
+    read = claims.read(where)
+    table = claims.table(read).set_index("claim")
+    rows = read["relevance"].query("sign == 'positive' and label == 1 and atlas == 'areas'")
     own = (
         rows[rows["region"] == "Thalamus Proper"]
         .sort_values("participant_id")["density"]
@@ -419,7 +421,7 @@ def test_regions_by_hand(where):
         (difference.mean(), difference.mean() - half, difference.mean() + half)
     )
     dense, volumes = (
-        found[name].query(
+        read[name].query(
             "atlas == 'tracts' and label == 1 and sign == 'positive'"
             if name == "relevance"
             else "label == 1"
@@ -428,7 +430,7 @@ def test_regions_by_hand(where):
     )
     both = dense.merge(volumes[["participant_id", "region", "volume"]])
     controls = (
-        found["relevance"]
+        read["relevance"]
         .query("atlas == 'tracts' and label == 0 and sign == 'positive'")
         .groupby("region")["density"]
         .mean()
@@ -562,17 +564,17 @@ def test_each_number_stands_beside_the_papers(where):
     for variant, row in rows.items():
         cells = re.findall(r'<td class="number( paper)?">(.*?)</td>', row)
         assert len(cells) == 8
-        for place, measure in enumerate(results_page.MEASURES):
+        for number, measure in enumerate(results_page.MEASURES):
             value, least, most, low, high = (
                 100 * table.at[variant, measure + end]
                 for end in ("", "_min", "_max", "_low", "_high")
             )
-            assert cells[2 * place] == (
+            assert cells[2 * number] == (
                 "",
                 f"{value:.1f} ({least:.1f}–{most:.1f})<small>[{low:.1f}–{high:.1f}]</small>",
             )
             printed = f"{paper[variant, measure]:.1f}" if (variant, measure) in paper.index else "–"
-            assert cells[2 * place + 1][1].split(" ")[0] == printed
+            assert cells[2 * number + 1][1].split(" ")[0] == printed
     assert "+21.7 [+11.7 to +31.7]" in page
     assert "0.217 [0.117 to 0.317]" in page
     assert "72 ± 1.41<small>best epoch of 2 trials</small>" in page
@@ -615,6 +617,8 @@ def test_the_pages_load_nothing_from_elsewhere(where):
         assert not re.search(
             r"<(script|link|img|iframe)[^>]*(src|href)=\"(?!data:)[^\"]", text_of(page)
         )
+        scripts = re.findall(r"https?://[^\"'\s]+\.m?js\b", text_of(page))
+        assert not scripts, "no script imports another one"
         assert "Content-Security-Policy" in text_of(page)[:400]
         assert (
             "Synthetic: simulated subjects, no data of patients. "
