@@ -163,6 +163,8 @@ settings = training.Settings(
     augmentation=augmentation,
     averaging=averaging,
 )
+
+# %%
 history = training.fit_batches(
     model,
     source.batches("training", settings),
