@@ -89,7 +89,7 @@ def untouched(scans, net):
 def predicted(scans):
     net = SeesLesions(scans)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counterfactuals.network, "restore", lambda path: net)
+        patch.setattr(counterfactuals.network, "restore", lambda path, fast: net)
         return counterfactuals.predict(
             scans, range(7), {"net": [(Path("nowhere"), {})]}, untouched(scans, net), seed=1
         )
@@ -208,6 +208,10 @@ def test_what_is_missing_is_said(scans):
         )
         assert predictions.empty
         assert words in reason
+    for usable in ([0, 4, 5, 6], [0, 1, 2, 3, 4]):  # one patient, one control
+        nothing.has_lesions = np.isin(range(7), usable)
+        _, reason = counterfactuals.predict(nothing, range(7), {}, untouched(scans, net))
+        assert "two patients and two controls" in reason
     nothing.__dict__.update(has_lesions=scans.has_lesions, normalisation="voxelwise")
     assert "voxelwise" in counterfactuals.predict(nothing, range(7), {}, untouched(scans, net))[1]
 
