@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -125,6 +125,10 @@ proof-shortcut: setup ## do heatmaps alone detect planted shortcuts? (about 10 m
 
 proof-search: setup ## after make quality: which rule finds lesions best? (about 30 minutes)
 	$(PY) benchmarks/search.py
+
+proof-sight: setup ## which pre-training and fine-tuning make networks see lesions, by labels alone? (hours)
+	$(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- leagues
+	$(PY) benchmarks/sight.py runs/sight
 
 proof-wide: setup ## compare the paper's width 64 with 16, trained in pairs (needs a GPU and PyTorch in .venv)
 	KERAS_BACKEND=torch $(PY) benchmarks/wide.py

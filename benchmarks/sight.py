@@ -1,0 +1,277 @@
+"""Which pre-training and fine-tuning make networks see lesions, by labels alone?
+
+Usage: python benchmarks/sight.py [RESULTS]    (default runs/sight, trained by make proof-sight)
+
+Every variant in the results folder is measured on subjects that no training and no choice has
+read: 200 further simulated subjects (accuracy) and 100 patients among them (maps). The map of a
+variant is the mean over its trials, by one rule and a number of copies that were fixed beforehand.
+Written beside this file:
+
+- sight.tsv: variant, labels_only, measure, value, low, high, n. Intervals of 95 %: DeLong for AUC,
+  bootstrap over subjects for the rest.
+- sight_scores.tsv: the measures of each patient.
+- sight.json: commit, versions, hashes.
+
+Everything is simulated. Pre-training for lesions or for their volume knows what a simulated lesion
+looks like, so its results are better here than they would be on real scans.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from scipy import ndimage
+from tqdm import tqdm
+
+from msxai.base import provenance, statistics, tsv
+from msxai.base.results import Results
+from msxai.data import images
+from msxai.data.cohorts import splits
+from msxai.data.cohorts.cohort import open_cohort
+from msxai.data.prepared import Prepared, prepare
+from msxai.data.synthetic import phantom
+from msxai.evaluation.prediction import FURTHER_SEED
+from msxai.model import network, training
+from msxai.quality import league, localisation, reference_maps, scan_maps
+
+HERE = Path(__file__).parent
+SUBJECTS = 200
+PATIENTS = 100
+CONTROLS = 40  # for the mean map of controls
+RULE = "epsilon_gamma"
+COPIES = 8
+REFERENCE = "scratch"
+BLOCK = 5  # scans a task
+SIZES = {"small": (3, 30), "medium": (30, 300), "large": (300, np.inf)}
+"""Size classes of lesions (mm3): from the smallest that is counted."""
+PAIRED = "counterfactual_pairs"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Networks that were trained alike.
+
+    Attributes
+    ----------
+    name : str
+    weights : list of pathlib.Path
+        One file a trial.
+    labels_only : bool
+        Whether no lesion mask of the cohort was used.
+    """
+
+    name: str
+    weights: list
+    labels_only: bool
+
+
+def variants(where: Results) -> list[Variant]:
+    """Find what was trained: fine-tuned variants, and pre-trainings that know MS lesions."""
+    variants = []
+    for folder in sorted((where.folder / "finetuning").glob("*")):
+        weights = sorted(folder.glob("trial-*/weights.npz"))
+        record = json.loads(weights[0].with_name("provenance.json").read_text())
+        labels_only = record["parameters"].get(PAIRED, "none") == "none"
+        variants.append(Variant(folder.name, weights, labels_only))
+    for task in ("lesions", "volume"):
+        weights = sorted((where.folder / "pretraining" / task).glob("trial-*/weights.npz"))
+        if weights:
+            variants.append(Variant(f"{task}, no fine-tuning", weights, labels_only=True))
+    return variants
+
+
+def further_subjects(where: Results) -> Prepared:
+    """Simulate and prepare the subjects that everything is measured on."""
+    name = "phantom-ms-further"
+    path = where.prepared(name)
+    cohort = open_cohort(phantom.find(name, SUBJECTS, FURTHER_SEED, 2), "FLAIR", "MS", "HC")
+    if not path.exists():
+        prepare(cohort, splits.make(cohort.table, (0, 0), 0.15, 0), path, jobs=2)
+    return Prepared(path)
+
+
+def logits_of(variant: Variant, prepared: Prepared) -> np.ndarray:
+    """Logits of every trial, of shape (trials, scans)."""
+    rows = prepared.rows("all")
+    logits = []
+    for path in variant.weights:
+        net = network.restore(path, fast=True)
+        logits.append(training.predict(net, prepared, rows))
+    return np.stack(logits)
+
+
+def accuracy_rows(variants: list[Variant], logits: dict, labels) -> list[dict]:
+    """AUC of each variant (mean logit of its trials; mean of the single trials), and minus
+    training from scratch.
+    """
+    rows = []
+    for variant in variants:
+        mean = logits[variant.name].mean(axis=0)
+        low, high = statistics.auc_interval(labels, mean)
+        rows.append(_row(variant, "auc", statistics.auc(labels, mean), low, high, len(labels)))
+        single = [statistics.auc(labels, trial) for trial in logits[variant.name]]
+        rows.append(_row(variant, "auc_one_trial", np.mean(single), min(single), max(single), 1))
+        if REFERENCE in logits and variant.name != REFERENCE:
+            reference = logits[REFERENCE].mean(axis=0)
+            value, low, high, _ = statistics.auc_difference(labels, mean, reference)
+            measure = f"auc_minus_{REFERENCE}"
+            rows.append(_row(variant, measure, value, low, high, len(labels)))
+    return rows
+
+
+def _row(variant: Variant, measure: str, value, low, high, n: int) -> dict:
+    return {
+        "variant": variant.name,
+        "labels_only": variant.labels_only,
+        "measure": measure,
+        "value": float(value),
+        "low": float(low),
+        "high": float(high),
+        "n": n,
+    }
+
+
+def maps_of(models, image) -> list[np.ndarray]:
+    """The map of each trial."""
+    maps = []
+    for model in models:
+        by_rule = scan_maps.of_scan(model, image, [RULE], copies=COPIES, threads=1)
+        maps.append(by_rule[RULE])
+    return maps
+
+
+def lesion_sizes(lesions) -> np.ndarray:
+    """Size (mm3) of the lesion that each voxel belongs to; 0 outside."""
+    numbers, count = ndimage.label(lesions, images.NEIGHBOURHOOD_26)
+    sizes = np.bincount(numbers.ravel(), minlength=count + 1) * images.VOXEL_VOLUME
+    sizes[0] = 0
+    return sizes[numbers]
+
+
+def measured(path, rows, variant: Variant) -> dict:
+    """Measure the maps of some patients.
+
+    Returns
+    -------
+    dict
+        scores: one dict a patient; total: sum of the mean maps.
+    """
+    network.configure(0, 1)
+    prepared = Prepared(path)
+    models = [network.restore(file) for file in variant.weights]
+    scores = []
+    total = np.zeros(images.SHAPE)
+    for row in rows:
+        image = prepared.image(row)
+        brain = prepared.brain(row)
+        lesions = prepared.lesions(row)
+        maps = maps_of(models, image)
+        heatmap = np.mean(maps, axis=0)
+        target = localisation.Target(lesions, brain)
+        measures = localisation.measure(heatmap, lesions, brain, target)
+        bright = localisation.measure(image, lesions, brain, target, ["auprc"])
+        score = {
+            "variant": variant.name,
+            "participant_id": prepared.table["participant_id"].iloc[row],
+            **measures,
+            "auprc_minus_brightness": measures["auprc"] - bright["auprc"],
+        }
+        sizes = lesion_sizes(lesions)
+        for name, (smallest, largest) in SIZES.items():
+            of_class = (sizes >= smallest) & (sizes < largest) & brain
+            score[f"sensitivity_{name}"] = np.nan
+            if of_class.any():
+                of_lesions = localisation.measure(
+                    np.where(lesions & ~of_class, 0, heatmap),
+                    of_class,
+                    brain,
+                    None,
+                    ["sensitivity"],
+                )
+                score[f"sensitivity_{name}"] = of_lesions["sensitivity"]
+        if len(maps) > 1:
+            near = target.near(2) & brain
+            score["trials_agree_near_lesions"] = localisation.consistency(maps[0], maps[1], near)
+        scores.append(score)
+        total += heatmap
+    return {"scores": scores, "total": total}
+
+
+def mean_map_of_controls(path, rows, variant: Variant) -> np.ndarray:
+    """Sum of the mean maps of some controls."""
+    network.configure(0, 1)
+    prepared = Prepared(path)
+    models = [network.restore(file) for file in variant.weights]
+    total = np.zeros(images.SHAPE)
+    for row in rows:
+        total += np.mean(maps_of(models, prepared.image(row)), axis=0)
+    return total
+
+
+def blocks(rows) -> list:
+    """Divide rows into blocks of `BLOCK`."""
+    return [rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK)]
+
+
+def map_rows(prepared: Prepared, variant: Variant, patients, controls, jobs: int) -> tuple:
+    """Rows of the table, and the scores of each patient, of one variant's maps."""
+    work = [delayed(measured)(prepared.path, rows, variant) for rows in blocks(patients)]
+    work += [
+        delayed(mean_map_of_controls)(prepared.path, rows, variant) for rows in blocks(controls)
+    ]
+    results = Parallel(jobs, return_as="generator")(work)
+    results = list(tqdm(results, desc=variant.name, total=len(work), unit="block"))
+    of_patients = [result for result in results if isinstance(result, dict)]
+    of_controls = [result for result in results if not isinstance(result, dict)]
+    scores = pd.DataFrame([score for result in of_patients for score in result["scores"]])
+    rows = []
+    for measure in scores.columns.drop(["variant", "participant_id", "prevalence", "positive"]):
+        values = scores[measure]
+        interval = localisation.mean_interval(values)
+        rows.append(_row(variant, measure, *interval, int(values.notna().sum())))
+    brain = np.any([prepared.brain(row) for row in patients[:BLOCK]], axis=0)
+    patients_map = sum(result["total"] for result in of_patients)
+    contrast = localisation.class_contrast(patients_map, sum(of_controls), brain)
+    n_scans = len(patients) + len(controls)
+    rows.append(_row(variant, "class_contrast", contrast, np.nan, np.nan, n_scans))
+    return rows, scores
+
+
+def main(where: Results, n_patients=PATIENTS, n_controls=CONTROLS, jobs=2) -> tuple:
+    """Measure every variant: the table, and the scores of each patient."""
+    network.configure(0, 1)
+    prepared = further_subjects(where)
+    labels = prepared.table["label"].to_numpy(int)
+    with_lesions = reference_maps.with_lesions(prepared, np.flatnonzero(labels == 1))
+    patients = league.spread_evenly(with_lesions, n_patients)
+    controls = league.spread_evenly(np.flatnonzero(labels == 0), n_controls)
+    trained = variants(where)
+    logits = {variant.name: logits_of(variant, prepared) for variant in trained}
+    rows = accuracy_rows(trained, logits, labels)
+    load = prepared.lesion_volumes(prepared.rows("all"))
+    load_variant = Variant("lesion load", [], labels_only=False)
+    low, high = statistics.auc_interval(labels, load)
+    rows.append(_row(load_variant, "auc", statistics.auc(labels, load), low, high, len(labels)))
+    scores = []
+    for variant in trained:
+        of_variant, of_patients = map_rows(prepared, variant, patients, controls, jobs)
+        rows += of_variant
+        scores.append(of_patients)
+    return pd.DataFrame(rows), pd.concat(scores, ignore_index=True)
+
+
+if __name__ == "__main__":
+    where = Results(sys.argv[1] if len(sys.argv) > 1 else "runs/sight")
+    table, scores = main(where)
+    print(table.round(3).to_string())
+    outputs = [HERE / "sight.tsv", HERE / "sight_scores.tsv"]
+    tsv.write(table, outputs[0])
+    tsv.write(scores, outputs[1])
+    used = [path for variant in variants(where) for path in variant.weights]
+    options = {"results": where.given, "rule": RULE, "copies": COPIES, "seed": FURTHER_SEED}
+    record = provenance.record(options, used, outputs)
+    provenance.write_json(HERE / "sight.json", record)
