@@ -34,6 +34,10 @@ INTRODUCTION = """\
 All numbers on this page come from simulated subjects unless the section says otherwise. They show
 how the method behaves. They say nothing about people.
 
+All tables with pre-trained networks were made before the simulated cohort of pre-training changed
+(`CHANGELOG.md` says how). In the earlier cohort many subjects had the anatomy and the label of a
+subject of the fine-tuning cohort, the holdout included. The 200 further subjects were not affected.
+
 The two columns "95 % CI" hold the two ends of a 95 % confidence interval. A difference whose
 interval includes 0 cannot be distinguished from no difference. Each section names the file that
 holds its numbers and the command that makes the file again. Such a command is called a proof. Each
