@@ -13,6 +13,7 @@ from support.scripts import script
 from msxai import ROOT
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_engines_of_the_speed_benchmark_do_the_same_work(tmp_path):
     speed, relevance = script("lrp_speed"), {}
     speed.write_inputs(tmp_path, width=2)
@@ -36,12 +37,14 @@ def test_engines_of_the_speed_benchmark_do_the_same_work(tmp_path):
         )
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_volumes_stream_to_nifti():
     table = script("lrp_stream").measure(6, width=2, block=2)
     assert table["volumes"].tolist() == [2, 4, 6]
     assert (table["memory_gb"] > 0).all()
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_the_fast_network_trains_as_the_plain_one():
     training = script("training_speed")
     training.STEPS, training.SCANS = 8, 4
@@ -52,6 +55,7 @@ def test_the_fast_network_trains_as_the_plain_one():
     assert differences["first_steps_within_1e-4"] == 8
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_many_scans_are_prepared():
     environment = {
         **os.environ,
@@ -153,6 +157,7 @@ def search(tmp_path_factory):
     return module, nets, tuned, sizes
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_rules_are_searched_on_one_part_and_reported_on_the_other(search):
     import numpy as np
     from sklearn.metrics import average_precision_score
@@ -222,6 +227,7 @@ def test_the_default_rule_is_the_winner_and_above_epsilon():
     assert 0 < difference["auprc_low"] < difference["auprc"] < difference["auprc_high"]
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_the_winner_is_chosen_on_the_validation_part_alone(search):
     import pandas as pd
 

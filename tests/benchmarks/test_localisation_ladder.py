@@ -52,6 +52,7 @@ def table(outcome):
     return localisation.rank(outcome.scores, reference_maps.NAMES)
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_every_row_is_measured_on_every_patient(ladder, outcome, table):
     names = {*ladder.LADDER, ladder.TIMES, ladder.BOUND, *reference_maps.NAMES}
     assert set(table["map"]) == names
@@ -64,6 +65,7 @@ def test_every_row_is_measured_on_every_patient(ladder, outcome, table):
     )
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_targets_hold_where_numbers_say_so(ladder, outcome, table):
     aims = ladder.targets(table, outcome.scores, outcome.notes).set_index("measure")
     row = table.set_index("map").loc[ladder.BEST]
@@ -91,6 +93,7 @@ def test_targets_hold_where_numbers_say_so(ladder, outcome, table):
     assert len(aims) == 13
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_what_the_rows_are_made_of(ladder):
     image = Cohort().images[0]
     counts = {"pretrained": 1, "scratch": 2, "labels-longer": 1, "pairs": 4}

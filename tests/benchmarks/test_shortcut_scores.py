@@ -135,6 +135,7 @@ def test_the_limit():
         shortcut_scores.limit(np.arange(19))
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_a_small_benchmark():
     """Two tiny cohorts through the same code: a shortcut is learnt, moves the logit, and its place
     is drawn by the cohort's seed.

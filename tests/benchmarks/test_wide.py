@@ -37,6 +37,7 @@ def outcome(wide, tmp_path_factory):
     return wide.run(where, trials=2, patients=3)
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_every_row_of_both_widths_is_measured_on_every_patient(wide, outcome):
     assert set(outcome.table["map"]) == {
         *(f"{kind}: {row}" for kind in wide.KINDS for row in wide.ROWS),
@@ -52,6 +53,7 @@ def test_every_row_of_both_widths_is_measured_on_every_patient(wide, outcome):
         assert -1 <= low <= high <= 1
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_differences_are_those_of_the_table(wide, outcome):
     rows = outcome.table.set_index("map")
     first, *wider = wide.KINDS

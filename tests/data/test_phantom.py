@@ -322,6 +322,7 @@ def test_lesions_are_shaped_and_placed_like_real_ones(benchmark):
     ), table
 
 
+@pytest.mark.long(reason="30 subjects of each kind and their classifiers, 3 minutes")
 @pytest.mark.real
 def test_as_hard_as_reality(benchmark, tmp_path):
     """One seed. Brightness within the bands; the AUCs, whose bands hold for the mean of four seeds,
