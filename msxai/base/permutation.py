@@ -43,7 +43,8 @@ def two_groups(values, labels, n: int = 10000, seed: int = 0) -> pd.DataFrame:
     pandas.DataFrame
         One row a region: difference (mean of patients minus mean of controls), t (Welch),
         p (two-sided), p_fwe (max-T), p_fdr (Benjamini, Hochberg 1995). A region without any spread
-        has t = 0 and p = 1.
+        has t = 0 and p = 1. A region in which a subject's value is not finite is not tested: its
+        row is NaN, and the other regions are a family without it.
 
     Examples
     --------
@@ -51,8 +52,10 @@ def two_groups(values, labels, n: int = 10000, seed: int = 0) -> pd.DataFrame:
     >>> table[["difference", "p"]].to_numpy().tolist()
     [[4.0, 0.1]]
     """
-    values = np.asarray(values, float)
+    all_values = np.asarray(values, float)
     labels = np.asarray(labels, int)
+    tested = np.isfinite(all_values).all(axis=0)
+    values = all_values[:, tested]
     scaled = _scaled(values, centre=True)
     observed = _welch_t(scaled, labels[None])[0]
 
@@ -63,7 +66,7 @@ def two_groups(values, labels, n: int = 10000, seed: int = 0) -> pd.DataFrame:
     patient_mean = values[labels == 1].mean(axis=0)
     control_mean = values[labels == 0].mean(axis=0)
     table["difference"] = patient_mean - control_mean
-    return table[_COLUMNS]
+    return _of_all_regions(table, tested)
 
 
 def paired(values, n: int = 10000, seed: int = 0) -> pd.DataFrame:
@@ -81,7 +84,9 @@ def paired(values, n: int = 10000, seed: int = 0) -> pd.DataFrame:
     pandas.DataFrame
         As `two_groups`, with the paired t.
     """
-    values = np.asarray(values, float)
+    all_values = np.asarray(values, float)
+    tested = np.isfinite(all_values).all(axis=0)
+    values = all_values[:, tested]
     scaled = _scaled(values, centre=False)
     no_flip = np.ones((1, len(values)), int)
     observed = _one_sample_t(scaled, no_flip)[0]
@@ -91,7 +96,12 @@ def paired(values, n: int = 10000, seed: int = 0) -> pd.DataFrame:
 
     table = _p_values(observed, statistic, _sign_flips(len(values), n, seed))
     table["difference"] = values.mean(axis=0)
-    return table[_COLUMNS]
+    return _of_all_regions(table, tested)
+
+
+def _of_all_regions(table: pd.DataFrame, tested) -> pd.DataFrame:
+    """Return a table of the tested regions with a row of NaN for each other region."""
+    return table[_COLUMNS].set_index(np.flatnonzero(tested)).reindex(range(len(tested)))
 
 
 def correlations(values, covariate, level: float = 0.95) -> pd.DataFrame:
@@ -219,7 +229,7 @@ def _p_values(observed, statistic, permutations) -> pd.DataFrame:
     reached_by_maximum = np.ones(len(observed))
     for start in range(0, len(permutations), _CHUNK):
         permuted = np.abs(statistic(permutations[start : start + _CHUNK]))
-        maximum = permuted.max(axis=1)[:, None]
+        maximum = permuted.max(axis=1, initial=0)[:, None]
         reached += (permuted >= threshold).sum(axis=0)
         reached_by_maximum += (maximum >= threshold).sum(axis=0)
     total = len(permutations) + 1

@@ -67,7 +67,7 @@ def explain(
     ------
     ParameterError
         Unknown rule, method or layer, with the nearest one that exists; an impossible target or
-        number of copies; no scan, or a scan of a wrong shape.
+        number of copies; no scan, a scan of a wrong shape, or voxels that are not finite.
     EngineError
         A layer that LRP is not defined for, by name; iNNvestigate failed.
 
@@ -250,6 +250,14 @@ def _scan(given, shape, dtype: str) -> np.ndarray:
             f"a scan of shape {scan.shape}",
             f"{tuple(shape)}, as the network takes it",
             "Prepare scans with 01_data_preparation, which brings them onto the model's grid.",
+        )
+    n_missing = np.count_nonzero(~np.isfinite(scan))
+    if n_missing:
+        raise ParameterError(
+            where,
+            f"a scan with {n_missing} voxels that are not finite (NaN or infinite)",
+            "finite values",
+            "Look at the scan; give voxels outside the brain the value 0.",
         )
     return scan
 

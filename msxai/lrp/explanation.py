@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from msxai.base.errors import ParameterError
 from msxai.base.parameters import one_of
 
 __all__ = ["AUDIT", "DTYPES", "ENGINES", "UNDECIDED", "Computation", "Explanation", "conserved"]
@@ -37,7 +38,8 @@ class Computation:
     Raises
     ------
     ParameterError
-        Unknown engine or dtype, with the nearest one that exists.
+        Unknown engine or dtype, with the nearest one that exists; no scan at a time, or a negative
+        number of threads.
     """
 
     engine: str = "msxai"
@@ -49,6 +51,12 @@ class Computation:
     def __post_init__(self):
         one_of("engine", self.engine, ENGINES)
         one_of("dtype", self.dtype, DTYPES)
+        for name, lowest in (("batch_size", 1), ("threads", 0)):
+            value = getattr(self, name)
+            if value < lowest:
+                raise ParameterError(
+                    f"parameter {name}", f"{value}", f"at least {lowest}", "Mend the number."
+                )
 
 
 @dataclass(frozen=True)

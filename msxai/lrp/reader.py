@@ -282,7 +282,8 @@ def _fold_forward(affine, scale, offset) -> None:
     repeats = weights.shape[-2] // len(scale)  # voxels, where a Flatten stands between
     scale = np.tile(scale, repeats)
     offset = np.tile(offset, repeats)
-    affine.bias = (affine.bias + np.einsum("...jk,j->k", weights, offset)).astype(dtype)
+    added = (weights * offset[:, None]).reshape(-1, weights.shape[-1]).sum(axis=0)
+    affine.bias = (affine.bias + added).astype(dtype)
     affine.weights = (weights * scale[:, None]).astype(dtype)
 
 

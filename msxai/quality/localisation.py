@@ -367,6 +367,8 @@ def correlation_interval(
 ) -> tuple[float, float, float]:
     """Return Pearson's correlation over subjects, low and high, by percentile bootstrap.
 
+    Fewer than four subjects have no interval (NaN).
+
     Parameters
     ----------
     first, second : array_like of shape (subjects,)
@@ -375,6 +377,12 @@ def correlation_interval(
     """
     first = np.asarray(first, float)
     second = np.asarray(second, float)
+    correlation = float(stats.pearsonr(first, second).statistic)
+    if len(first) < 4:
+        return correlation, np.nan, np.nan
+    # Squares of large numbers would lose the digits that differ.
+    first = first - first.mean()
+    second = second - second.mean()
     weights = statistics.bootstrap_weights(np.zeros(len(first), int), seed, n) / len(first)
     mean_first = weights @ first
     mean_second = weights @ second
@@ -384,7 +392,7 @@ def correlation_interval(
     with np.errstate(invalid="ignore", divide="ignore"):
         correlations = covariance / np.sqrt(variance_first * variance_second)
     low, high = np.nanquantile(correlations, [(1 - level) / 2, (1 + level) / 2])
-    return float(stats.pearsonr(first, second).statistic), float(low), float(high)
+    return correlation, float(low), float(high)
 
 
 def above_zero(values) -> float:

@@ -116,3 +116,23 @@ def test_the_interval_of_spearman_covers(rng):
     y = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=x.shape)
     result = permutation.correlations(x, y)
     assert 0.91 <= ((result["low"] <= truth) & (truth <= result["high"])).mean() <= 0.98
+
+
+@pytest.mark.parametrize("missing", [np.nan, np.inf])
+def test_a_region_with_a_missing_value_is_left_out_and_the_others_are_as_without_it(rng, missing):
+    values = rng.normal(size=(12, 4))
+    labels = np.repeat([0, 1], 6)
+    values[labels == 1, 1] += 3
+    gap = values.copy()
+    gap[3, 2] = missing
+    others = [0, 1, 3]
+    compare = {
+        "two_groups": lambda table: permutation.two_groups(table, labels, n=500),
+        "paired": lambda table: permutation.paired(table, n=500),
+    }
+    for name, test in compare.items():
+        table = test(gap)
+        assert table.loc[2].isna().all(), name
+        expected = test(values[:, others]).to_numpy()
+        np.testing.assert_array_equal(table.loc[others].to_numpy(), expected)
+        assert test(np.full((12, 2), np.nan)).isna().all(axis=None), name

@@ -423,6 +423,49 @@ def test_a_layer_without_a_rule_is_refused_by_name(message):
         lrp.explain(model, np.zeros((1, 9, 9, 9, 2)))
 
 
+def test_a_batch_normalisation_before_an_unpadded_convolution_is_folded_into_it():
+    """Against the same network with scale and offset written into the convolution by hand."""
+    keras.utils.set_random_seed(0)
+    rest = [layers.Conv3D(3, 3, name="c"), layers.Flatten(), layers.Dense(1, name="d")]
+    norm = layers.BatchNormalization(name="n")
+    model = keras.Sequential([keras.Input((5, 6, 5, 2)), norm, *rest])
+    rng = np.random.default_rng(4)
+    norm.set_weights([rng.uniform(0.5, 2, 2) for _ in range(4)])
+    gamma, beta, mean, variance = norm.get_weights()
+    scale = gamma / np.sqrt(variance + norm.epsilon)
+    offset = beta - mean * scale
+    kernel, bias = model.get_layer("c").get_weights()
+    plain = keras.Sequential(
+        [keras.Input((5, 6, 5, 2)), layers.Conv3D(3, 3), layers.Flatten(), layers.Dense(1)]
+    )
+    folded = [
+        kernel * scale[:, None],
+        bias + np.einsum("xyzjk,j->k", kernel, offset),
+        *model.get_layer("d").get_weights(),
+    ]
+    plain.set_weights(folded)
+    scan = rng.normal(size=(1, 5, 6, 5, 2)).astype("float32")
+    explanation = lrp.explain(model, scan, "epsilon")
+    np.testing.assert_allclose(explanation.logits, np.asarray(model(scan))[:, 0], rtol=1e-4)
+    expected = lrp.explain(plain, scan, "epsilon").relevance
+    np.testing.assert_allclose(explanation.relevance, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_not_finite_are_refused(value):
+    scan = noise()
+    scan[0, 1, 2, 3, 0] = value
+    with pytest.raises(ParameterError, match="a scan with 1 voxels that are not finite"):
+        lrp.explain(with_weights(1, SMALL), scan)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": -1}, {"threads": -1}])
+def test_no_scan_at_a_time_and_negative_threads_are_refused(options):
+    (name,) = options
+    with pytest.raises(ParameterError, match=f"parameter {name}: found .* expected at least"):
+        lrp.Computation(**options)
+
+
 def test_a_batch_normalisation_that_cannot_be_folded_is_refused_by_name():
     model = keras.Sequential(
         [

@@ -259,6 +259,17 @@ def test_the_interval_of_a_correlation(rng):
     assert (low, high) == pytest.approx(exact, abs=0.03)
 
 
+def test_the_interval_of_a_correlation_far_from_zero_and_of_few_subjects(rng):
+    first = rng.normal(size=50)
+    second = first + rng.normal(size=50)
+    near = localisation.correlation_interval(first, second)
+    far = localisation.correlation_interval(first + 1e9, second - 1e9)
+    assert far == pytest.approx(near, abs=1e-5)
+    value, low, high = localisation.correlation_interval([1.0, 2.0], [3.0, 5.0])
+    assert value == pytest.approx(1)
+    assert np.isnan([low, high]).all()
+
+
 def test_the_league_takes_the_strongest_baseline_and_pairs_subjects():
     subjects = [f"sub-{number}" for number in range(8)]
     level = np.linspace(
