@@ -217,4 +217,4 @@ def test_a_cohort_without_masks_ages_or_edss_runs(checkout, tmp_path):
         "no lesion volumes of tracts: no scan has a lesion mask" in page
         or "their atlas is not here" in page
     )
-    assert "no quality league.tsv" in page
+    assert "in quality/scores.tsv. Either no scan had a lesion mask" in page
