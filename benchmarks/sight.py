@@ -30,15 +30,13 @@ from tqdm import tqdm
 from msxai.base import provenance, statistics, tsv
 from msxai.base.results import Results
 from msxai.data import images
-from msxai.data.cohorts import splits
-from msxai.data.cohorts.cohort import open_cohort
-from msxai.data.prepared import Prepared, prepare
-from msxai.data.synthetic import phantom
-from msxai.evaluation.prediction import FURTHER_SEED
+from msxai.data.prepared import Prepared
+from msxai.evaluation import prediction
 from msxai.model import network, training
 from msxai.quality import league, localisation, reference_maps, scan_maps
 
 HERE = Path(__file__).parent
+COHORT = "phantom-ms"
 SUBJECTS = 200
 PATIENTS = 100
 CONTROLS = 40  # for the mean map of controls
@@ -86,12 +84,11 @@ def variants(where: Results) -> list[Variant]:
 
 def further_subjects(where: Results) -> Prepared:
     """Simulate and prepare the subjects that everything is measured on."""
-    name = "phantom-ms-further"
-    path = where.prepared(name)
-    cohort = open_cohort(phantom.find(name, SUBJECTS, FURTHER_SEED, 2), "FLAIR", "MS", "HC")
-    if not path.exists():
-        prepare(cohort, splits.make(cohort.table, (0, 0), 0.15, 0), path, jobs=2)
-    return Prepared(path)
+    cohort = Prepared(where.prepared(COHORT), where.split(COHORT))
+    further, reason = prediction.further(where, cohort, COHORT, SUBJECTS)
+    if further is None:
+        raise SystemExit(reason)
+    return further
 
 
 def logits_of(variant: Variant, prepared: Prepared) -> np.ndarray:
@@ -272,6 +269,11 @@ if __name__ == "__main__":
     tsv.write(table, outputs[0])
     tsv.write(scores, outputs[1])
     used = [path for variant in variants(where) for path in variant.weights]
-    options = {"results": where.given, "rule": RULE, "copies": COPIES, "seed": FURTHER_SEED}
+    options = {
+        "results": where.given,
+        "rule": RULE,
+        "copies": COPIES,
+        "seed": prediction.FURTHER_SEED,
+    }
     record = provenance.record(options, used, outputs)
     provenance.write_json(HERE / "sight.json", record)

@@ -69,7 +69,7 @@ threads: int = 1  # of TensorFlow; results depend on it by the order of summatio
 
 # %%
 run = parameters.check(globals())
-parameters.one_of("task", task, tasks.TASKS)
+tasks.check(task, normalisation)
 where = Results(results)
 network.configure(seed + trial, threads)
 if task == "diagnosis":

@@ -13,6 +13,7 @@ et al. 2024, arXiv:2306.12150.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import numpy as np
@@ -23,13 +24,13 @@ from msxai.base.errors import ParameterError
 from msxai.base.parameters import one_of
 from msxai.data.synthetic.simulated_pairs import WITH, WITHOUT
 from msxai.model import seen_scans, training
-from msxai.model.augmentation import augment
 
 __all__ = [
     "SIMULATED",
     "TASKS",
     "PairBatches",
     "Source",
+    "check",
     "of_cohort",
     "of_pairs",
     "parts",
@@ -46,7 +47,7 @@ _MM3_A_ML = 1000
 _VALIDATION = 0.15  # share of the pairs
 
 
-class PairBatches(keras.utils.PyDataset):
+class PairBatches(training.Epochs):
     """Batches of brains, each with its lesions and without: the two scans follow each other.
 
     Parameters
@@ -58,10 +59,8 @@ class PairBatches(keras.utils.PyDataset):
         Scans a batch, an even number.
     task : str
         One of `SIMULATED`: decides the targets.
-    seed : int, optional
-        Shuffles anew each epoch; without it the order is that of `rows`.
-    augmentation : str
-        One of `msxai.model.augmentation.NAMES`; the two scans of a pair are varied alike.
+    seed, augmentation
+        As for `msxai.model.training.Epochs`; the two scans of a pair are varied alike.
 
     Raises
     ------
@@ -79,7 +78,6 @@ class PairBatches(keras.utils.PyDataset):
         seed: int | None = None,
         augmentation: str = "none",
     ):
-        super().__init__(workers=1, use_multiprocessing=False)
         one_of("task", task, SIMULATED)
         if batch_size < 2 or batch_size % 2:
             raise ParameterError(
@@ -88,43 +86,31 @@ class PairBatches(keras.utils.PyDataset):
                 "an even number, for two scans of each brain",
                 "Mend the number.",
             )
+        super().__init__(rows, batch_size // 2, seed, augmentation)
         self.pairs = pairs
-        self.rows = np.asarray(rows)
-        self.brains = batch_size // 2
         self.task = task
-        self.seed = seed
-        self.augmentation = augmentation
-        self.epoch = 0
-        self.order = self.rows
-        self._shuffle()
-
-    def __len__(self):
-        return -(-len(self.rows) // self.brains)
 
     def __getitem__(self, index):
-        start = index * self.brains
         scans = []
         targets = []
-        for row in self.order[start : start + self.brains]:
+        for row in self.batch_rows(index):
             for which in (WITH, WITHOUT):
-                scans.append(self._scan(row, which))
+                scans.append(self.varied(self.pairs.scan(row, which), row))
                 volume = self.pairs.volumes[row] if which == WITH else 0.0
                 targets.append(target(self.task, volume))
         return np.stack(scans)[..., None], np.array(targets, "float32")[:, None]
 
-    def on_epoch_end(self):
-        """Begin the next epoch's order and augmentation."""
-        self.epoch += 1
-        self._shuffle()
 
-    def _shuffle(self):
-        if self.seed is not None:
-            rng = np.random.default_rng([self.seed, self.epoch])
-            self.order = rng.permutation(self.rows)
+def check(task: str, normalisation: str) -> None:
+    """Refuse an unknown task, and a normalisation that the simulated scans do not have.
 
-    def _scan(self, row, which):
-        rng = np.random.default_rng([self.seed or 0, self.epoch, row])
-        return augment(self.pairs.scan(row, which), rng, self.augmentation)
+    Raises
+    ------
+    ParameterError
+    """
+    one_of("task", task, TASKS)
+    if task in SIMULATED:
+        one_of("normalisation", normalisation, ["zscore"])
 
 
 @dataclass(frozen=True)
@@ -176,25 +162,13 @@ def of_cohort(prepared) -> Source:
     by_part = prepared.table.groupby(["part", "group"])["participant_id"]
     first = prepared.rows("training")[0]
 
-    def batches(part: str, settings: training.Settings):
-        rows = prepared.rows(part)
-        if part == "validation":
-            return training.Volumes(prepared, rows, settings.batch_size)
-        return training.Volumes(
-            prepared,
-            rows,
-            settings.batch_size,
-            seed=settings.seed,
-            augmentation=settings.augmentation,
-        )
-
     return Source(
         task="diagnosis",
         scans=by_part.agg(scans="size", subjects="nunique"),
         seen=seen_scans.of_cohort(prepared),
         example=prepared.image(first),
         target=float(prepared.table["label"][first]),
-        batches=batches,
+        batches=partial(training.batches_of, prepared),
         loss=None,
         has_labels=True,
         synthetic=prepared.synthetic,

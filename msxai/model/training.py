@@ -18,8 +18,10 @@ from msxai.model.augmentation import augment
 
 __all__ = [
     "BestWeights",
+    "Epochs",
     "Settings",
     "Volumes",
+    "batches_of",
     "fit",
     "fit_batches",
     "outputs",
@@ -64,7 +66,63 @@ class Settings:
     averaging: float = 0.0
 
 
-class Volumes(keras.utils.PyDataset):
+class Epochs(keras.utils.PyDataset):
+    """Rows in batches, in a new order each epoch. Subclasses read what stands in a row.
+
+    Parameters
+    ----------
+    rows : sequence of int
+        In which order.
+    batch_size : int
+        Rows a batch; the last batch may be smaller.
+    seed : int, optional
+        Shuffles anew each epoch; without it the order is that of `rows`.
+    augmentation : str
+        How each scan is varied: one of `msxai.model.augmentation.NAMES`. What it becomes depends
+        only on the seed, the epoch and its row.
+
+    Attributes
+    ----------
+    epoch : int
+    order : ndarray of int
+        The rows in the order of this epoch.
+    """
+
+    def __init__(self, rows, batch_size: int, seed: int | None = None, augmentation: str = "none"):
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.rows = np.asarray(rows)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augmentation = augmentation
+        self.epoch = 0
+        self.order = self.rows
+        self._shuffle()
+
+    def __len__(self):
+        return -(-len(self.rows) // self.batch_size)
+
+    def on_epoch_end(self):
+        """Begin the next epoch's order and augmentation."""
+        self.epoch += 1
+        self._shuffle()
+
+    def batch_rows(self, index: int) -> np.ndarray:
+        """Return the rows of a batch."""
+        start = index * self.batch_size
+        return self.order[start : start + self.batch_size]
+
+    def varied(self, volume, row: int) -> np.ndarray:
+        """Return the scan of a row as this epoch shows it."""
+        rng = np.random.default_rng([self.seed or 0, self.epoch, row])
+        return augment(volume, rng, self.augmentation)
+
+    def _shuffle(self):
+        if self.seed is not None:
+            rng = np.random.default_rng([self.seed, self.epoch])
+            self.order = rng.permutation(self.rows)
+
+
+class Volumes(Epochs):
     """Batches of one part of a prepared cohort, read as they are needed.
 
     Memory does not grow with the cohort.
@@ -73,15 +131,8 @@ class Volumes(keras.utils.PyDataset):
     ----------
     prepared : msxai.data.prepared.Prepared
         Arrays on disk.
-    rows : sequence of int
-        Which scans, in which order.
-    batch_size : int
-        Scans a batch; the last batch may be smaller.
-    seed : int, optional
-        Shuffles anew each epoch; without it the order is that of `rows`.
-    augmentation : str
-        How each scan is varied: one of `msxai.model.augmentation.NAMES`. What it becomes depends
-        only on the seed, the epoch and its row.
+    rows, batch_size, seed, augmentation
+        As for `Epochs`; a row is a scan.
     """
 
     def __init__(
@@ -92,40 +143,14 @@ class Volumes(keras.utils.PyDataset):
         seed: int | None = None,
         augmentation: str = "none",
     ):
-        super().__init__(workers=1, use_multiprocessing=False)
+        super().__init__(rows, batch_size, seed, augmentation)
         self.prepared = prepared
-        self.rows = np.asarray(rows)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.augmentation = augmentation
-        self.epoch = 0
         self.labels = prepared.table["label"].to_numpy("float32", na_value=np.nan)
-        self.order = self.rows
-        self._shuffle()
-
-    def __len__(self):
-        return -(-len(self.rows) // self.batch_size)
 
     def __getitem__(self, index):
-        start = index * self.batch_size
-        rows = self.order[start : start + self.batch_size]
-        volumes = np.stack([self._volume(row) for row in rows])
-        return volumes[..., None], self.labels[rows, None]
-
-    def on_epoch_end(self):
-        """Begin the next epoch's order and augmentation."""
-        self.epoch += 1
-        self._shuffle()
-
-    def _shuffle(self):
-        if self.seed is not None:
-            rng = np.random.default_rng([self.seed, self.epoch])
-            self.order = rng.permutation(self.rows)
-
-    def _volume(self, row):
-        volume = self.prepared.image(row)
-        rng = np.random.default_rng([self.seed or 0, self.epoch, row])
-        return augment(volume, rng, self.augmentation)
+        rows = self.batch_rows(index)
+        volumes = [self.varied(self.prepared.image(row), row) for row in rows]
+        return np.stack(volumes)[..., None], self.labels[rows, None]
 
 
 class BestWeights(keras.callbacks.Callback):
@@ -211,15 +236,24 @@ def fit(
     require_both_groups(prepared, "training")
     require_both_groups(prepared, "validation")
     if batches is None:
-        batches = Volumes(
-            prepared,
-            prepared.rows("training"),
-            settings.batch_size,
-            seed=settings.seed,
-            augmentation=settings.augmentation,
-        )
-    validation = Volumes(prepared, prepared.rows("validation"), settings.batch_size)
+        batches = batches_of(prepared, "training", settings)
+    validation = batches_of(prepared, "validation", settings)
     return fit_batches(model, batches, validation, settings, loss=loss)
+
+
+def batches_of(prepared, part: str, settings: Settings) -> Volumes:
+    """Return the batches of one part of a cohort: shuffled and varied for training only.
+
+    Parameters
+    ----------
+    prepared : msxai.data.prepared.Prepared
+    part : {"training", "validation"}
+    settings : Settings
+    """
+    rows = prepared.rows(part)
+    if part == "validation":
+        return Volumes(prepared, rows, settings.batch_size)
+    return Volumes(prepared, rows, settings.batch_size, settings.seed, settings.augmentation)
 
 
 def fit_batches(

@@ -121,6 +121,14 @@ def test_what_was_seen_is_every_brain_once_in_its_part():
     assert source.seen["source_sha256"].is_unique
 
 
+def test_simulated_scans_are_z_scored_and_no_other_normalisation_is_recorded_with_them():
+    tasks.check("diagnosis", "max")
+    tasks.check("lesions", "zscore")
+    for wrong in (("lesions", "max"), ("volume", "voxelwise"), ("lesion", "zscore")):
+        with pytest.raises(ParameterError, match="expected"):
+            tasks.check(*wrong)
+
+
 @pytest.mark.parametrize("wrong", [{"batch_size": 3}, {"batch_size": 4, "task": "diagnosis"}])
 def test_odd_batches_and_other_tasks_are_refused(wrong):
     with pytest.raises(ParameterError, match="expected"):
