@@ -27,6 +27,13 @@ def test_an_interrupted_file_leaves_the_old_one(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["table.tsv"]
 
 
+def test_the_folders_of_a_new_file_are_made(tmp_path):
+    path = tmp_path / "runs" / "study" / "table.tsv"
+    with provenance.replacing(path) as draft:
+        draft.write_text("row")
+    assert path.read_text() == "row"
+
+
 def test_a_folder_is_replaced_as_a_whole(tmp_path):
     folder = tmp_path / "maps"
     for names in (["a", "b"], ["c"]):

@@ -122,11 +122,11 @@ def test_the_loss_is_cross_entropy_and_the_logistic_loss_of_the_pair(rng):
 def test_the_network_learns_the_lesion_and_the_history_is_the_cross_entropy(toys):
     untouched, filled = Toy(count=118), Toy(spot=0.0, count=118, path="filled")
     settings = training.Settings(
-        learning_rate=2e-2,
+        learning_rate=5e-2,
         decay=0.0,
-        batch_size=3,
-        epochs=30,
-        patience=30,
+        batch_size=6,
+        epochs=12,
+        patience=12,
         seed=1,
         augmentation="none",
     )
