@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from support.networks import with_weights
+from support.networks import SMALL, with_weights
 from support.small_cohort import Cohort
 
 from msxai import lrp
@@ -24,9 +24,29 @@ OPTIONS = {
     "seed": 0,
     "threads": 1,
 }
+FEWEST = {"rules": ["epsilon"], "methods": [], "checked_maps": []}
+"""Changes of the options for what does not depend on the maps."""
+
 USUAL = league.NEVER | {
     "training on permuted labels": "no such networks were given (make quality has one)"
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_volumes(one_thread):
+    """Networks of the package are of small volumes as well."""
+    full_size = network.build
+
+    def build(width, shape=SMALL, **options):
+        return full_size(width, shape, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "build", build)
+        yield
+
+
+def small(**options):
+    return Cohort(shape=SMALL, corner=(20, 20, 20), **options)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +54,7 @@ def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     paths = [folder / f"{seed}.npz" for seed in (0, 1)]
     for seed, path in enumerate(paths):
-        network.save_weights(with_weights(1, network.SHAPE, seed), path)
+        network.save_weights(with_weights(1, SMALL, seed), path)
     return paths
 
 
@@ -51,7 +71,12 @@ def run(cohort, weights, permuted=(), **changes):
 
 @pytest.fixture(scope="module")
 def full(weights):
-    return run(Cohort(), weights)
+    return run(small(), weights)
+
+
+@pytest.fixture(scope="module")
+def without_masks(weights):
+    return run(small(known=()), weights, n_checked_scans=1)
 
 
 def test_with_masks_all_is_measured(full):
@@ -89,7 +114,7 @@ def test_with_masks_all_is_measured(full):
 
 
 def test_a_map_is_the_mean_over_the_networks_of_what_each_way_gives_alone(full, weights):
-    cohort, (row, maps) = Cohort(), full[0].example
+    cohort, (row, maps) = small(), full[0].example
     models, volume = [network.restore(path) for path in weights], cohort.image(row)[None, ..., None]
     for rule in OPTIONS["rules"]:
         alone = [
@@ -108,15 +133,17 @@ def test_a_map_is_the_mean_over_the_networks_of_what_each_way_gives_alone(full, 
     assert score[list(expected)].to_dict() == pytest.approx(expected)
 
 
-def test_controls_are_the_same_maps_of_networks_that_have_learnt_nothing(full, weights):
-    comparison, _ = run(Cohort(), weights[:1], permuted=weights[:1], checked_maps=[])
+def test_controls_are_the_same_maps_of_networks_that_have_learnt_nothing(
+    full, without_masks, weights
+):
+    comparison, _ = run(small(), weights[:1], permuted=weights[:1], checked_maps=[])
     assert "training on permuted labels" not in comparison.left_out
     table = league.controls(comparison).set_index(["control", "map", "measure"])
     assert set(table.index.get_level_values("map")) == {"epsilon", "epsilon_plus", "gradient"}
     assert set(table.index.get_level_values("control")) == set(league.CONTROLS)
     same = table.loc["permuted labels"]
     assert (same["difference"] == 0).all(), "the same network stands on both sides"
-    cohort, model = Cohort(), reference_maps.untrained(OPTIONS["width"], OPTIONS["seed"])
+    cohort, model = small(), reference_maps.untrained(OPTIONS["width"], OPTIONS["seed"])
     alone = [
         auprc(
             lrp.explain(
@@ -136,12 +163,14 @@ def test_controls_are_the_same_maps_of_networks_that_have_learnt_nothing(full, w
     assert untrained["difference"] == pytest.approx(np.mean(trained - alone))
     assert untrained["difference_low"] <= untrained["difference"] <= untrained["difference_high"]
     assert untrained["subjects"] == 3
-    assert league.controls(run(Cohort(known=()), weights[:1], checked_maps=[])[0]).empty
+    assert league.controls(without_masks[0]).empty
     assert set(league.controls(full[0])["control"]) == {"untrained"}
 
 
-def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, weights, tmp_path):
-    comparison, words = run(Cohort(known=()), weights)
+def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(
+    full, without_masks, weights, tmp_path
+):
+    comparison, words = without_masks
     assert "left out: what needs lesion masks" in words
     assert {"league", "dose", "scores against lesions", "baselines edges and prior", *USUAL} == set(
         comparison.left_out
@@ -189,12 +218,12 @@ def test_without_any_mask_the_rest_is_measured_and_the_reasons_are_kept(full, we
     )
     assert "baselines are tuned on scans with lesions" in source.iloc[0, 0]
     row, maps = comparison.example
-    figure, _ = figures.contest(Cohort(known=()), row, maps, comparison.scores, synthetic=True)
+    figure, _ = figures.contest(small(known=()), row, maps, comparison.scores, synthetic=True)
     assert "no lesion mask" in " ".join(text.get_text() for text in figure.texts)
 
 
 def test_masks_of_some_scans_are_used_and_the_others_counted(weights):
-    comparison, _ = run(Cohort(known=(0, 1, 3)), weights)
+    comparison, _ = run(small(known=(0, 1, 3)), weights, **FEWEST)
     assert comparison.left_out == USUAL | {
         "scores against lesions: some scans": "2 of 4 scans have no lesion mask"
     }
@@ -202,7 +231,7 @@ def test_masks_of_some_scans_are_used_and_the_others_counted(weights):
     assert league.rank(comparison)["subjects"].eq(2).all()
     assert comparison.example[0] == 1, "the patient whose lesions are known"
     holdout, _ = run(
-        Cohort(known=(1, 2)), weights
+        small(known=(1, 2)), weights, **FEWEST
     )  # no mask in the training part: nothing to tune baselines on
     assert "auprc" in holdout.scores
     assert league.rank(holdout).empty
@@ -215,7 +244,7 @@ def test_masks_of_some_scans_are_used_and_the_others_counted(weights):
 
 
 def test_one_network_or_one_class_is_said(weights):
-    comparison, _ = run(Cohort(label=(1,) * 5), weights[:1], checked_maps=[])
+    comparison, _ = run(small(label=(1,) * 5), weights[:1], **FEWEST)
     why = {
         "contrast": "it takes scans of patients and of controls",
         "consistency": "it takes two networks",
@@ -233,13 +262,13 @@ def test_few_scans_are_spread_evenly(full):
 
 def test_bad_input(weights):
     with pytest.raises(CohortError):
-        reference_maps.tune(Cohort(known=()))
+        reference_maps.tune(small(known=()))
     with pytest.raises(ParameterError, match="epsilon"):
-        run(Cohort(), weights, checked_maps=["epsilom"])
+        run(small(), weights, checked_maps=["epsilom"])
 
 
 def test_maps_over_copies_of_every_network_and_control_but_not_of_the_baselines(weights):
-    cohort, names = Cohort(), ["epsilon", "gradient"]
+    cohort, names = small(), ["epsilon", "gradient"]
     cohort.parts["holdout"] = [2]
     options = {"rules": names[:1], "methods": names[1:], "checked_maps": []}
     plain, with_copies = (

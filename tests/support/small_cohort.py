@@ -9,18 +9,27 @@ from msxai.data import images
 class Cohort:
     """As much of `msxai.data.prepared.Prepared` as is used, with a small brain.
 
-    All scans but the last have a bright lesion; the rows `known` have a mask.
+    All scans but the last have a bright lesion; the rows `known` have a mask. A smaller `shape`
+    takes the end of each axis away; the brain begins at `corner`.
     """
 
     name, synthetic = "by hand", True
 
-    def __init__(self, known=(0, 1, 2, 3, 4), label=(1, 1, 1, 0, 0)):
+    def __init__(
+        self,
+        known=(0, 1, 2, 3, 4),
+        label=(1, 1, 1, 0, 0),
+        shape=images.SHAPE,
+        corner=(30, 40, 30),
+    ):
         rng = np.random.default_rng(0)
-        self.inside = np.zeros(images.SHAPE, bool)
-        self.inside[30:62, 40:72, 30:60] = True
-        self.masks = np.zeros((5, *images.SHAPE), bool)
+        x, y, z = corner
+        self.inside = np.zeros(shape, bool)
+        self.inside[x : x + 32, y : y + 32, z : z + 30] = True
+        self.masks = np.zeros((5, *shape), bool)
+        x, y, z = np.add(corner, 10)
         for row in range(4):
-            self.masks[row, 40 : 43 + row, 50:54, 40:44] = True
+            self.masks[row, x : x + 3 + row, y : y + 4, z : z + 4] = True
         self.images = np.where(
             self.inside, rng.normal(size=self.masks.shape) + 6 * self.masks, 0
         ).astype("float32")
