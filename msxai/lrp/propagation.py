@@ -238,17 +238,21 @@ def _winners_only(convolution, winners) -> rules.AffineLayer:
     winners : ndarray of shape (1, *windows, K)
     """
 
+    # Numba compiles a kernel for each combination of types. All arrays of a call get one type.
+
     def forward(inputs, taps):
-        return kernels.gather(np.ascontiguousarray(inputs[0]), taps, winners[0])[None]
+        volume = np.ascontiguousarray(inputs[0])
+        return kernels.gather(volume, taps.astype(volume.dtype), winners[0])[None]
 
     def backward(shares, taps, factor):
-        passed = kernels.scatter(
-            np.ascontiguousarray(shares[0]), taps, winners[0], np.ascontiguousarray(factor[0])
-        )
+        volume = np.ascontiguousarray(shares[0])
+        factor = np.ascontiguousarray(factor[0], dtype=volume.dtype)
+        passed = kernels.scatter(volume, taps.astype(volume.dtype), winners[0], factor)
         return passed[None]
 
     def divide(relevance, totals, stabiliser, factor, xp):
-        shares, sums, lost = kernels.divide(relevance[0], totals[0], stabiliser, factor)
+        relevance = np.ascontiguousarray(relevance[0], dtype=totals.dtype)
+        shares, sums, lost = kernels.divide(relevance, totals[0], stabiliser, factor)
         return shares[None], sums[None], lost[None]
 
     return rules.AffineLayer(

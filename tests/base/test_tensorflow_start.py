@@ -9,7 +9,12 @@ import pytest
 from msxai.base import tensorflow_start
 
 
-@pytest.mark.parametrize("first", ["msxai.lrp.engine", "msxai.model.network"])
+AGAIN = pytest.mark.long(reason="another start of TensorFlow, 13 s")
+
+
+@pytest.mark.parametrize(
+    "first", ["msxai.lrp.engine", pytest.param("msxai.model.network", marks=AGAIN)]
+)
 def test_tensorflow_starts_without_notices_and_with_onednn_whoever_imports_it_first(first):
     settings = ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS")
     environment = {name: value for name, value in os.environ.items() if name not in settings}

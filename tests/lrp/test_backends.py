@@ -75,6 +75,7 @@ def test_another_backend_explains_as_tensorflow_does(tmp_path, backend):
         assert distance(relevance, lrp.explain(model, volume, rule).relevance) <= 1e-4, rule
 
 
+@pytest.mark.long(reason="two processes that compile the network, 35 s")
 def test_ties_are_broken_alike_with_and_without_onednn_and_kernels(tmp_path):
     """Nothing outside the "brain", blocks of equal voxels in it: many windows hold equal values."""
     from support.networks import SMALL, with_weights

@@ -71,7 +71,7 @@ def oracle(weights, volume, epsilon):
     return logit, relevance
 
 
-INNVESTIGATE_AGAIN = pytest.mark.long(reason="an iNNvestigate process of 12 s for another epsilon")
+INNVESTIGATE_AGAIN = pytest.mark.long(reason="iNNvestigate processes of 12 s; test_innvestigate has one")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ INNVESTIGATE_AGAIN = pytest.mark.long(reason="an iNNvestigate process of 12 s fo
         (1e-3, "msxai", 1e-4),
         (0.1, "msxai", 1e-4),
         pytest.param(1e-3, "innvestigate", 1e-3, marks=INNVESTIGATE_AGAIN),
-        (0.1, "innvestigate", 1e-3),
+        pytest.param(0.1, "innvestigate", 1e-3, marks=INNVESTIGATE_AGAIN),
     ],
 )
 def test_epsilon_equals_the_oracle(epsilon, engine, tolerance):
