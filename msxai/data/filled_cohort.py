@@ -21,6 +21,8 @@ from msxai.data.prepared import PreparationOptions, Prepared, prepare
 
 __all__ = ["Matched", "arrays", "changed", "fillings", "further", "prepared_filled", "write"]
 
+_FEW = 10  # further subjects that are filled sooner than a second process has started
+
 
 @dataclass(frozen=True)
 class Matched:
@@ -291,6 +293,8 @@ def further(
     """
     if subjects is None:
         return {}
+    if len(subjects.table) <= _FEW:
+        jobs = 1
     name = f"{cohort}-further"
     written = set()
     filled = {}

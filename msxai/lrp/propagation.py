@@ -237,7 +237,6 @@ def _winners_only(convolution, winners) -> rules.AffineLayer:
     convolution : msxai.lrp.layers.Convolution
     winners : ndarray of shape (1, *windows, K)
     """
-
     # Numba compiles a kernel for each combination of types. All arrays of a call get one type.
 
     def forward(inputs, taps):

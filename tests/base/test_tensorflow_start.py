@@ -8,7 +8,6 @@ import pytest
 
 from msxai.base import tensorflow_start
 
-
 AGAIN = pytest.mark.long(reason="another start of TensorFlow, 13 s")
 
 

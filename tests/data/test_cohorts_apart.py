@@ -1,5 +1,6 @@
 """The two embedded cohorts are different people, whatever their seeds."""
 
+import functools
 import re
 
 import numpy as np
@@ -39,6 +40,10 @@ def labels(kind, seed):
         person.participant["participant_id"]: person.participant["group"] != "HC"
         for person in people
     }
+
+
+labels_once = functools.cache(labels)
+"""Several tests take the same cohorts, and change nothing in them."""
 
 
 def agreement(first, second):
@@ -94,12 +99,12 @@ def test_the_seeds_in_use_are_found():
 @pytest.mark.parametrize("ms_seed", SEEDS)
 @pytest.mark.parametrize("ad_seed", SEEDS)
 def test_labels_of_both_cohorts_are_independent(ms_seed, ad_seed):
-    assert agreement(labels("ms", ms_seed), labels("ad", ad_seed)) > 0.001
+    assert agreement(labels_once("ms", ms_seed), labels_once("ad", ad_seed)) > 0.001
 
 
 def test_labels_of_training_and_further_subjects_are_independent():
     for kind in ("ms", "ad"):
-        assert agreement(labels(kind, 1), labels(kind, 1001)) > 0.001
+        assert agreement(labels_once(kind, 1), labels_once(kind, 1001)) > 0.001
 
 
 def test_ages_and_sites_of_namesakes_are_independent():

@@ -3,8 +3,11 @@ nothing where it cannot be done.
 """
 
 import json
+import pickle
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import ndimage
 
@@ -17,23 +20,22 @@ from msxai.data.cohorts.cohort import open_cohort
 from msxai.data.synthetic import phantom
 from msxai.regions import region_tables
 
+SUBJECTS = 4
 RUN = {"cohort": "small", "filling": "noise"}
 
 
 def make(folder, drop=()):
-    """A results folder with a prepared cohort of eight simulated subjects; patients in `drop` (by
+    """A results folder with a prepared cohort of four simulated subjects; patients in `drop` (by
     number) have no mask.
     """
     where = Results(str(folder / "results"))
-    phantom.write_cohort("ms", folder / "small", 8, 3)
+    phantom.write_cohort("ms", folder / "small", SUBJECTS, 3)
     source = open_cohort(str(folder / "small"))
     patients = source.table.index[source.table["label"] == 1]
     source.table.loc[patients[list(drop)], "lesion_mask"] = None
-    split = source.table[["participant_id", "session_id"]].assign(part=["training", "holdout"] * 4)
+    split = source.table[["participant_id", "session_id"]].assign(part="training")
     for _, rows in source.table.groupby("label"):  # both groups in both parts
-        split.loc[rows.index, "part"] = (["training", "training", "holdout", "holdout"] * 2)[
-            : len(rows)
-        ]
+        split.loc[rows.index[::2], "part"] = "holdout"
     splits.write(split, where.split("small"))
     prepared.prepare(
         source,
@@ -64,9 +66,9 @@ def pair(where):
 
 def test_lesions_are_gone_and_what_is_far_from_any_site_is_only_scaled(pair):
     untouched, filled = pair
-    sites = np.any([untouched.lesions(row) for row in range(8)], axis=0)
+    sites = np.any([untouched.lesions(row) for row in range(SUBJECTS)], axis=0)
     far = ~ndimage.binary_dilation(sites, iterations=4)
-    for row in range(8):
+    for row in range(SUBJECTS):
         old, new, lesions = untouched.image(row), filled.image(row), untouched.lesions(row)
         there = far & untouched.brain(row)
         slope, start = np.polyfit(old[there], new[there], 1)  # normalised once more
@@ -102,9 +104,27 @@ def test_controls_are_filled_at_the_sites_of_a_patient_of_their_part(pair):
 def test_the_same_seed_gives_the_same_arrays_and_another_seed_others(where, pair, tmp_path):
     untouched, filled = pair
     for seed, equal in ((0, True), (1, False)):
-        filled_cohort.prepared_filled(untouched, tmp_path / "again.h5", "noise", seed=seed, jobs=2)
+        filled_cohort.prepared_filled(untouched, tmp_path / "again.h5", "noise", seed=seed)
         again = prepared.Prepared(tmp_path / "again.h5")
-        assert all(np.array_equal(again.image(row), filled.image(row)) for row in range(8)) is equal
+        same = [np.array_equal(again.image(row), filled.image(row)) for row in range(SUBJECTS)]
+        assert all(same) is equal
+
+
+def test_a_filler_reaches_another_process_as_it_is():
+    matched = filled_cohort.Matched("cohort.h5", {"training": [1, 2]}, "constant", seed=3)
+    assert pickle.loads(pickle.dumps(matched)) == matched
+
+
+@pytest.mark.parametrize(("subjects", "expected"), [(10, 1), (11, 2)])
+def test_few_further_subjects_start_no_second_process(monkeypatch, where, subjects, expected):
+    given = []
+    monkeypatch.setattr(
+        filled_cohort, "prepared_filled", lambda *_, jobs, **options: given.append(jobs)
+    )
+    monkeypatch.setattr(filled_cohort, "Prepared", lambda *paths: paths)
+    few = SimpleNamespace(table=pd.DataFrame(index=range(subjects)))
+    filled_cohort.further(where, few, "small", {"b": trials("noise")}, jobs=2)
+    assert given == [expected]
 
 
 def test_later_steps_get_the_filled_arrays_and_refuse_old_ones(where, pair, tmp_path):

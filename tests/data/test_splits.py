@@ -312,7 +312,7 @@ def _opened(folder, rows):
     return open_cohort(folder / "mine.csv").table
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(
     people(),
     st.sampled_from([(2, 2), (0.2, 0.2), (0, 0), "A", ["B"]]),
@@ -353,7 +353,7 @@ def _labels(rows):
     return {f"sub-{row[0].removeprefix('sub-')}": row[2] for row in rows}
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["AD", "CN", "MCI"]), st.integers(1, 4)), min_size=10, max_size=30

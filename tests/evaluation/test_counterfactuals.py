@@ -86,7 +86,7 @@ def untouched(scans, net):
 
 
 @pytest.fixture(scope="module")
-def predicted(scans):
+def predicted(scans, one_thread):
     net = SeesLesions(scans)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(counterfactuals.network, "restore", lambda path, fast: net)

@@ -71,7 +71,9 @@ def oracle(weights, volume, epsilon):
     return logit, relevance
 
 
-INNVESTIGATE_AGAIN = pytest.mark.long(reason="iNNvestigate processes of 12 s; test_innvestigate has one")
+INNVESTIGATE_AGAIN = pytest.mark.long(
+    reason="iNNvestigate processes of 12 s; test_innvestigate has one"
+)
 
 
 @pytest.mark.parametrize(

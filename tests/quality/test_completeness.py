@@ -1,5 +1,6 @@
 """Conservation with and without biases on a small network."""
 
+import numpy as np
 import pytest
 from support.small_model import SHAPE, small_model
 
@@ -32,3 +33,16 @@ def test_conservation_without_biases(model, rng):
         > 1e-3
     ).all()  # biases keep some
     assert model.get_layer("conv1").bias.numpy().any()
+
+
+def test_biases_become_zero_whether_or_not_they_were(model):
+    first = model.get_layer("conv1").bias
+    first.assign([0, *first.numpy()[1:]])
+    assert first.numpy()[1:].all()
+    free = completeness.bias_free(model)
+    for name in ("conv1", "conv2", "dense"):
+        bias = free.get_layer(name).bias.numpy()
+        assert (bias == 0).all(), name
+        np.testing.assert_array_equal(
+            free.get_layer(name).kernel.numpy(), model.get_layer(name).kernel.numpy()
+        )

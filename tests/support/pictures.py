@@ -83,12 +83,13 @@ def rendered(figure):
 
 
 def check_layout(figure):
-    """No text covers another or leaves the figure, and no axes leave it."""
+    """No text covers another or leaves the figure, and no axes leave it; the texts."""
     for axes in figure.axes:
         low, high = axes.get_position().get_points()
         assert (low >= 0).all(), axes.get_title()
         assert (high <= 1).all(), axes.get_title()
-    boxes = [(text.get_text(), text.get_window_extent()) for text in rendered(figure)[1]]
+    texts = rendered(figure)[1]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
     for text, box in boxes:
         assert box.x0 >= 0, text
         assert box.y0 >= 0, text
@@ -100,6 +101,7 @@ def check_layout(figure):
         assert not (width > 1 and height > 1), (
             f"{text!r} and {next_text!r} overlap by {width:.0f}x{height:.0f} pixels"
         )
+    return texts
 
 
 def overlays(figure, colours):
