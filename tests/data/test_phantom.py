@@ -326,7 +326,7 @@ def some_real_masks(benchmark, tmp_path, monkeypatch):
     "every",
     [
         pytest.param(1, marks=pytest.mark.long(reason="20 real masks and as many subjects, 20 s")),
-        3,
+        2,
     ],
 )
 def test_lesions_are_shaped_and_placed_like_real_ones(benchmark, some_real_masks, every):

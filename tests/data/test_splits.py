@@ -82,6 +82,13 @@ def test_the_seed_decides():
     assert not splits.make(table, (4, 4), seed=1).equals(splits.make(table, (4, 4), seed=2))
 
 
+def test_by_default_nobody_is_held_out():
+    table = _table([0, 1] * 20, [1] * 40)
+    split = splits.make(table)
+    assert split["part"].value_counts().to_dict() == {"training": 34, "validation": 6}
+    assert split.equals(splits.make(table, holdout=(0, 0), validation=0.15, seed=0))
+
+
 def test_every_subject_can_be_held_out():
     table = _table([0, 1] * 10, [1] * 20)
     held = [
