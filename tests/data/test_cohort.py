@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -290,6 +291,22 @@ def test_two_scans(bids):
     for run in (1, 2):
         _touch(bids / "sub-02" / "anat" / f"sub-02_run-{run}_FLAIR.nii.gz")
     _refused(lambda: open_cohort(bids), "sub-02", "2 FLAIR scans", "run-1")
+
+
+def test_scans_come_in_the_order_of_their_names(bids, monkeypatch):
+    """Whatever the order in which the file system lists them."""
+    for session in ("ses-1", "ses-2", "ses-3"):
+        _touch(bids / "sub-02" / session / "anat" / f"sub-02_{session}_FLAIR.nii.gz")
+    (bids / "sub-02" / "anat" / "sub-02_FLAIR.nii.gz").unlink()
+    listed = Path.glob
+
+    def backwards(folder, pattern):
+        return sorted(listed(folder, pattern), reverse=True)
+
+    monkeypatch.setattr(Path, "glob", backwards)
+    table = open_cohort(bids).table
+    sessions = table.loc[table["participant_id"] == "sub-02", "session_id"]
+    assert sessions.tolist() == ["ses-1", "ses-2", "ses-3"]
 
 
 def test_a_scan_compressed_and_not(bids):

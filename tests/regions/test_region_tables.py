@@ -279,3 +279,9 @@ def test_changes_of_patients_are_paired(written):
     )
     assert pick(made, region="T", sign="net")[["difference", "p_fwe"]].tolist() == [0, 1]
     assert region_statistics.changes(relevance[relevance["label"] == 0], other, found()).empty
+
+
+def test_ten_thousand_permutations_are_the_default():
+    """As in the paper; and a thousand random regions."""
+    expected = region_tables.Draws(permutations=10_000, random_regions=1000, seed=0)
+    assert region_tables.Draws() == expected
