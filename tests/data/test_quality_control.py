@@ -24,8 +24,7 @@ from msxai.data.cohorts.cohort import Cohort, from_images
 from msxai.data.prepared import Prepared
 from msxai.data.synthetic import phantom
 
-GOOD = 12
-SOURCES = 4  # scans that the faulty ones are made of
+GOOD = 24
 NASTY = '<script>document.title = "broken in"</script>"\'&'
 SMALL = np.diag([1 / 0.6] * 3)
 
@@ -184,9 +183,8 @@ def planted(tmp_path_factory):
         subject = phantom.simulate("ms", group, 1000 + seed, 2000 + seed, session=session)
         arrays = (subject.image, subject.brain, subject.lesions)
         rows.append(write(folder, f"good{seed:02}", *arrays))
-    sources = [phantom.simulate("ms", "MS", 3008 + seed, 4008 + seed) for seed in range(SOURCES)]
-    for number, name in enumerate([*FAULTS, "left-right"]):
-        subject = sources[number % SOURCES]
+    for seed, name in enumerate([*FAULTS, "left-right"]):
+        subject = phantom.simulate("ms", "MS", 3000 + seed, 4000 + seed)
         arrays = spoilt(name, subject.image, subject.brain, subject.lesions)
         rows.append(write(folder, name, *arrays, **SPOILT_HEADERS.get(name, {})))
     cohort = prepare(folder, rows)
