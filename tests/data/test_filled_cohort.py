@@ -101,6 +101,18 @@ def test_controls_are_filled_at_the_sites_of_a_patient_of_their_part(pair):
     assert 0.2 < shares["HC"] / shares["MS"] < 5
 
 
+def test_every_donor_of_the_part_is_drawn_and_the_same_one_for_the_same_name_and_seed():
+    def draws(seed):
+        matched = filled_cohort.Matched("cohort.h5", {"training": [4, 7, 9]}, seed=seed)
+        rows = [{"participant_id": f"sub-{number}", "session_id": ""} for number in range(60)]
+        return [matched._draw([4, 7, 9], row) for row in rows]
+
+    counts = {donor: draws(0).count(donor) for donor in (4, 7, 9)}
+    assert min(counts.values()) > 10
+    assert draws(0) == draws(0)
+    assert draws(0) != draws(1)
+
+
 def test_the_same_seed_gives_the_same_arrays_and_another_seed_others(where, pair, tmp_path):
     untouched, filled = pair
     for seed, equal in ((0, True), (1, False)):

@@ -59,9 +59,12 @@ def hashes(folder):
 # --- files ---
 
 
-def test_same_bytes_for_the_same_seed_whatever_the_jobs(written, tmp_path):
-    """Two threads here: two processes start in the tests of preparation."""
-    with parallel_config("threading"):
+PROCESSES = pytest.mark.long(reason="two processes that import the package, 10 s")
+
+
+@pytest.mark.parametrize("workers", ["threading", pytest.param("loky", marks=PROCESSES)])
+def test_same_bytes_for_the_same_seed_whatever_the_jobs(written, tmp_path, workers):
+    with parallel_config(workers):
         phantom.write_cohort("ms", tmp_path / "again", 4, seed=5, jobs=2, progress=False)
     assert hashes(tmp_path / "again") == hashes(written / "ms")
     phantom.write_cohort("ms", tmp_path / "other", 4, seed=6, progress=False)
