@@ -4,6 +4,8 @@
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
+# Only one run at a time writes to a results folder; after a kill the same command goes on.
+ALONE := $(PY) tools/run_alone.py
 PYTEST := $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 TESTED = $(if $(BOX),tests/$(BOX) $(wildcard msxai/$(BOX)),tests msxai)
 UV ?= uv
@@ -38,17 +40,17 @@ test-long: setup ## the tests that take longer, each marked with the reason (abo
 
 figures: setup ## run the whole series on the simulated cohorts and draw the figures into figures/demo (25 minutes, up to an hour on 2 slow cores)
 	@sh tools/atlases.sh || echo "figures: going on without JHU's tracts; what needs them is left out and says so" >&2
-	$(SNAKEMAKE) --configfile workflow/demo.yaml --workflow-profile workflow/local
+	$(ALONE) runs/demo $(SNAKEMAKE) --configfile workflow/demo.yaml --workflow-profile workflow/local
 	@mkdir -p figures/demo && rm -f figures/demo/*
 	@for kind in png svg tsv json; do for file in runs/demo/figures/*.$$kind; do [ ! -f "$$file" ] || cp "$$file" figures/demo/ || exit 1; done; done
 	@echo "figures/demo: $$(ls figures/demo | wc -l) files"
 
 quality: setup ## after make figures: test every LRP rule and method, draw into figures/quality (hours)
-	$(SNAKEMAKE) --configfile workflow/demo.yaml workflow/quality.yaml --workflow-profile workflow/local -- leagues
+	$(ALONE) runs/demo $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/quality.yaml --workflow-profile workflow/local -- leagues
 	@rm -rf figures/quality && mkdir -p figures/quality && cp -R runs/demo/league/. figures/quality
 
 smoke: setup ## run the whole series on a tiny cohort in minutes; its numbers mean nothing
-	$(SNAKEMAKE) --configfile workflow/smoke.yaml --workflow-profile workflow/local
+	$(ALONE) runs/smoke $(SNAKEMAKE) --configfile workflow/smoke.yaml --workflow-profile workflow/local
 
 cv: setup ## cross-validate the networks on the simulated cohort, five folds, into runs/cv (hours)
 	@sh tools/cv.sh
@@ -127,7 +129,7 @@ proof-search: setup ## after make quality: which rule finds lesions best? (about
 	$(PY) benchmarks/search.py
 
 proof-sight: setup ## which pre-training and fine-tuning make networks see lesions, by labels alone? (hours)
-	$(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- leagues
+	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- leagues
 	$(PY) benchmarks/sight.py runs/sight
 
 proof-wide: setup ## compare the paper's width 64 with 16, trained in pairs (needs a GPU and PyTorch in .venv)

@@ -3,8 +3,8 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 profile=${CV:-workflow/cv.yaml}
-set -- .venv/bin/snakemake --snakefile workflow/Snakefile --configfile "$profile" --workflow-profile workflow/local "$@"
 results=$(sed -n 's/^common: {results: \([^},]*\).*/\1/p' "$profile") folds=$(sed -n 's/^folds: *//p' "$profile")
+set -- .venv/bin/python tools/run_alone.py "$results" .venv/bin/snakemake --snakefile workflow/Snakefile --configfile "$profile" --workflow-profile workflow/local "$@"
 "$@" -- "$results/pretraining/trial-0/provenance.json" || exit 1
 fold=0
 while [ "$fold" -lt "$folds" ]; do

@@ -15,11 +15,12 @@ cohort=${COHORT:-} profile=${PROFILE:-demo} scheduler=${SCHEDULER:-local}
 sh tools/setup.sh || exit 1
 
 name=$(basename -- "$cohort" | sed -E 's/\.(yaml|yml|csv|tsv)$//') # as msxai.results.cohort_name
-set -- "cohort=${cohort%/}" "results=runs/$name-$profile"
+results=runs/$name-$profile
+set -- "cohort=${cohort%/}" "results=$results"
 [ -z "${PRETRAINING:-}" ] || set -- "$@" "pretraining_cohort=$PRETRAINING"
 [ -z "${PATIENTS:-}" ] || set -- "$@" "patients=$PATIENTS"
 [ -z "${CONTROLS:-}" ] || set -- "$@" "controls=$CONTROLS"
 [ -z "${LABEL:-}" ] || set -- "$@" "label_column=$LABEL"
 [ -z "${MODALITY:-}" ] || set -- "$@" "modality=$MODALITY"
 [ -z "${HOLDOUT:-}" ] || set -- "$@" "holdout=$HOLDOUT"
-exec .venv/bin/snakemake --snakefile workflow/Snakefile --configfile "workflow/$profile.yaml" --workflow-profile "workflow/$scheduler" --config "$@"
+exec .venv/bin/python tools/run_alone.py "$results" .venv/bin/snakemake --snakefile workflow/Snakefile --configfile "workflow/$profile.yaml" --workflow-profile "workflow/$scheduler" --config "$@"

@@ -419,6 +419,11 @@ def test_make_run_keeps_to_its_own_folder(bare):
     snakemake = bare.folder / ".venv/bin/snakemake"
     snakemake.write_text('#!/bin/sh\nfor word; do echo "[$word]"; done\n', encoding="utf-8")
     snakemake.chmod(0o755)
+    # In the place of tools/run_alone.py: the command after the script and the folder
+    python = bare.folder / ".venv/bin/python"
+    python.unlink(missing_ok=True)
+    python.write_text('#!/bin/sh\nshift 2\nexec "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
     called = bare.setup("run", COHORT="data/my study/", PATIENTS="RR MS", HOLDOUT="0.2,0.2").stdout
     for word in (
         "cohort=data/my study",
