@@ -16,11 +16,6 @@ sh tools/setup.sh || exit 1
 
 name=$(basename -- "$cohort" | sed -E 's/\.(yaml|yml|csv|tsv)$//') # as msxai.results.cohort_name
 results=runs/$name-$profile
-set -- "cohort=${cohort%/}" "results=$results"
-[ -z "${PRETRAINING:-}" ] || set -- "$@" "pretraining_cohort=$PRETRAINING"
-[ -z "${PATIENTS:-}" ] || set -- "$@" "patients=$PATIENTS"
-[ -z "${CONTROLS:-}" ] || set -- "$@" "controls=$CONTROLS"
-[ -z "${LABEL:-}" ] || set -- "$@" "label_column=$LABEL"
-[ -z "${MODALITY:-}" ] || set -- "$@" "modality=$MODALITY"
-[ -z "${HOLDOUT:-}" ] || set -- "$@" "holdout=$HOLDOUT"
-exec .venv/bin/python tools/run_alone.py "$results" .venv/bin/snakemake --snakefile workflow/Snakefile --configfile "workflow/$profile.yaml" --workflow-profile "workflow/$scheduler" --config "$@"
+options=$(.venv/bin/python tools/cohort_options.py "$results") || exit 2
+exec .venv/bin/python tools/run_alone.py "$results" .venv/bin/snakemake --snakefile workflow/Snakefile \
+    --configfile "workflow/$profile.yaml" "$options" --workflow-profile "workflow/$scheduler"

@@ -419,21 +419,28 @@ def test_make_run_keeps_to_its_own_folder(bare):
     snakemake = bare.folder / ".venv/bin/snakemake"
     snakemake.write_text('#!/bin/sh\nfor word; do echo "[$word]"; done\n', encoding="utf-8")
     snakemake.chmod(0o755)
-    # In the place of tools/run_alone.py: the command after the script and the folder
+    # The options are written as they are; in the place of tools/run_alone.py a stub runs the
+    # command after the script and the folder.
+    for tool in ("cohort_options.py", "run_alone.py"):
+        shutil.copy(ROOT / "tools" / tool, bare.folder / "tools" / tool)
     python = bare.folder / ".venv/bin/python"
     python.unlink(missing_ok=True)
-    python.write_text('#!/bin/sh\nshift 2\nexec "$@"\n', encoding="utf-8")
+    python.write_text(
+        f'#!/bin/sh\n[ "$1" != tools/run_alone.py ] || {{ shift 2; exec "$@"; }}\n'
+        f'exec {sys.executable} "$@"\n',
+        encoding="utf-8",
+    )
     python.chmod(0o755)
     called = bare.setup("run", COHORT="data/my study/", PATIENTS="RR MS", HOLDOUT="0.2,0.2").stdout
-    for word in (
-        "cohort=data/my study",
-        "results=runs/my study-demo",
-        "patients=RR MS",
-        "holdout=0.2,0.2",
-        "workflow/demo.yaml",
-    ):
+    file = "runs/my study-demo/cohort.yaml"
+    for word in ("workflow/demo.yaml", file):
         assert f"[{word}]" in called
-    assert "controls" not in called
+    assert yaml.safe_load((bare.folder / file).read_text(encoding="utf-8")) == {
+        "cohort": "data/my study",
+        "results": "runs/my study-demo",
+        "patients": "RR MS",
+        "holdout": [0.2, 0.2],
+    }
     assert not (bare.folder / "figures").exists()
 
 

@@ -7,6 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 from support.checkout import BIN, ITEMS, Checkout
+from support.scripts import script
 
 import msxai
 
@@ -125,17 +126,22 @@ def test_a_foreign_cohort_runs_by_parameters_alone(checkout, tmp_path):
     from msxai.data.prepared import Prepared
 
     foreign(tmp_path / "berlin")
-    given = {
-        "cohort": tmp_path / "berlin",
-        "results": "runs/berlin-tiny",
-        "patients": "RRMS",
-        "controls": "control",
-        "label_column": "diagnosis",
-        "holdout": "2,2",
+    variables = {
+        "COHORT": str(tmp_path / "berlin"),
+        "PATIENTS": "RRMS",
+        "CONTROLS": "control",
+        "LABEL": "diagnosis",
+        "HOLDOUT": "2,2",
     }
-    result = checkout.snakemake(
-        "--config", *(f"{name}={value}" for name, value in given.items()), profile="tiny"
-    )
+    given = script("cohort_options", folder="tools").options(variables, "runs/berlin-tiny")
+    # A variant on filled scans, which a patient without a mask rules out; none in pairs, which
+    # would be ruled out as well.
+    given["variants"] = {
+        "pretrained": {"counterfactual_pairs": "none"},
+        "lesion-filled": {"initial_weights": "best", "filling": "noise"},
+    }
+    given["filled"] = "lesion-filled"
+    result = checkout.snakemake(profile="tiny", config=given)
     assert result.returncode == 0, result.stderr[-4000:]
     results = checkout.folder / "runs" / "berlin-tiny"
     cohort = Prepared(results / "prepared" / "berlin.h5")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import jupytext
+import yaml
 
 import msxai
 
@@ -56,13 +57,18 @@ class Checkout:
             check=False,
         )
 
-    def snakemake(self, *options, profile="smoke") -> subprocess.CompletedProcess:
+    def snakemake(self, *options, profile="smoke", config=None) -> subprocess.CompletedProcess:
+        """Run the workflow; `config` is a dict that goes over the profile, as a second file."""
+        files = [f"workflow/{profile}.yaml"]
+        if config:
+            files.append("options.yaml")
+            (self.folder / files[1]).write_text(yaml.safe_dump(config), encoding="utf-8")
         return self.run(
             "snakemake",
             "--snakefile",
             "workflow/Snakefile",
             "--configfile",
-            f"workflow/{profile}.yaml",
+            *files,
             "--workflow-profile",
             "workflow/local",
             *options,

@@ -1,0 +1,59 @@
+"""The variables of `make run` as a config file: text stays text, a bad HOLDOUT is one sentence."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+from support.scripts import script
+
+import msxai
+
+SCRIPT = msxai.ROOT / "tools" / "cohort_options.py"
+
+
+@pytest.fixture(scope="module")
+def cohort_options():
+    return script("cohort_options", folder="tools")
+
+
+@pytest.mark.parametrize("text", ["01", "001", "1e3", "2023_01", "#MS", "MS #1", "yes", "null"])
+def test_a_name_is_taken_as_it_is_written(cohort_options, tmp_path, text):
+    variables = {"COHORT": text, "PATIENTS": text, "CONTROLS": "", "PATH": "/bin"}
+    content = cohort_options.options(variables, "runs/x")
+    read = yaml.safe_load(yaml.safe_dump(content))
+    assert read == {"cohort": text, "results": "runs/x", "patients": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10,13", [10, 13]),
+        ("0,0", [0, 0]),
+        (".2,.2", [0.2, 0.2]),
+        ("20%,25%", [0.2, 0.25]),
+        ("[2,2]", [2, 2]),
+        ("0.2;0.2", [0.2, 0.2]),
+        (" 2 3 ", [2, 3]),
+    ],
+)
+def test_a_holdout_is_read_as_a_person_means_it(cohort_options, text, expected):
+    numbers = cohort_options.holdout(text)
+    assert numbers == expected
+    assert [type(number) for number in numbers] == [type(number) for number in expected]
+
+
+@pytest.mark.parametrize("text", ["2", "2,2,2", "a,b", ",", "2,", "0.2.2,1"])
+def test_a_holdout_that_cannot_be_read_is_one_sentence(tmp_path, text):
+    result = subprocess.run(
+        [sys.executable, SCRIPT, "runs/x"],
+        cwd=tmp_path,
+        env={"COHORT": "x", "HOLDOUT": text},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"run: HOLDOUT: found {text!r}; expected two numbers")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,79 @@
+"""Writes the variables of `make run` as a config file of Snakemake, and prints the file's path.
+
+Usage: python tools/cohort_options.py runs/my-study-demo
+Variables: COHORT, PRETRAINING, PATIENTS, CONTROLS, LABEL, MODALITY, HOLDOUT.
+
+A file keeps text as it was written. On Snakemake's command line a cohort 007 becomes the number 7,
+and a group 01 becomes 1.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import yaml
+
+TEXTS = {
+    "PRETRAINING": "pretraining_cohort",
+    "PATIENTS": "patients",
+    "CONTROLS": "controls",
+    "LABEL": "label_column",
+    "MODALITY": "modality",
+}
+"""Variable of the environment to the name in the config file."""
+
+
+def holdout(text: str) -> list[int] | list[float]:
+    """Return the two numbers of HOLDOUT: counts of controls and of patients, or shares.
+
+    Brackets, semicolons, blanks and percent signs are read as a person means them.
+
+    >>> holdout("10, 13"), holdout("[.2,.2]"), holdout("20%;25%")
+    ([10, 13], [0.2, 0.2], [0.2, 0.25])
+    """
+    words = [word for word in re.split(r"[,;\s]+", text.strip().strip("[]()")) if word]
+    try:
+        numbers = [_number(word) for word in words]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 2:
+        raise ValueError(
+            f"HOLDOUT: found {text!r}; expected two numbers, of controls and of patients: counts "
+            "(HOLDOUT=10,13) or shares (HOLDOUT=0.2,0.2). Mend it and run again."
+        )
+    return numbers
+
+
+def _number(word: str) -> int | float:
+    if word.endswith("%"):
+        return float(word[:-1]) / 100
+    return int(word) if word.isdecimal() else float(word)
+
+
+def options(variables: dict, results: str) -> dict:
+    """Return the content of the config file; variables that are empty are left out."""
+    content = {"cohort": variables["COHORT"].rstrip("/"), "results": results}
+    for variable, name in TEXTS.items():
+        if variables.get(variable):
+            content[name] = variables[variable]
+    if variables.get("HOLDOUT"):
+        content["holdout"] = holdout(variables["HOLDOUT"])
+    return content
+
+
+def main() -> None:
+    """Write the file into the results folder."""
+    results = sys.argv[1]
+    try:
+        content = options(os.environ, results)
+    except ValueError as error:
+        sys.exit(f"run: {error}")
+    path = Path(results) / "cohort.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
