@@ -42,6 +42,11 @@ def holdout(text: str) -> list[int] | list[float]:
             f"HOLDOUT: found {text!r}; expected two numbers, of controls and of patients: counts "
             "(HOLDOUT=10,13) or shares (HOLDOUT=0.2,0.2). Mend it and run again."
         )
+    if not any(numbers):
+        raise ValueError(
+            f"HOLDOUT: found {text!r}, nobody; expected at least one subject, because results are "
+            "reported on the holdout. Mend it and run again."
+        )
     return numbers
 
 

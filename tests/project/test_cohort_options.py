@@ -29,7 +29,7 @@ def test_a_name_is_taken_as_it_is_written(cohort_options, tmp_path, text):
     ("text", "expected"),
     [
         ("10,13", [10, 13]),
-        ("0,0", [0, 0]),
+        ("0,13", [0, 13]),
         (".2,.2", [0.2, 0.2]),
         ("20%,25%", [0.2, 0.25]),
         ("[2,2]", [2, 2]),
@@ -41,6 +41,11 @@ def test_a_holdout_is_read_as_a_person_means_it(cohort_options, text, expected):
     numbers = cohort_options.holdout(text)
     assert numbers == expected
     assert [type(number) for number in numbers] == [type(number) for number in expected]
+
+
+def test_a_holdout_of_nobody_is_refused(cohort_options):
+    with pytest.raises(ValueError, match="HOLDOUT: found '0,0', nobody"):
+        cohort_options.holdout("0,0")
 
 
 @pytest.mark.parametrize("text", ["2", "2,2,2", "a,b", ",", "2,", "0.2.2,1"])
