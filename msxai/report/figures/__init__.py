@@ -5,6 +5,8 @@ coordinates in mm. Patients and controls keep one pair of colours through all fi
 colour-blind readers can distinguish. A figure without data says why there is nothing to draw.
 """
 
+import gc
+
 from msxai.report.figures.cohort import cohort_table, lesion_distribution, show_scan
 from msxai.report.figures.comparison import calibration, compared, counterfactual
 from msxai.report.figures.gallery import Gallery
@@ -51,3 +53,6 @@ __all__ = [
     "view_heatmap",
     "with_without",
 ]
+
+# nilearn collects garbage at each image that it draws. What has been imported is none.
+gc.freeze()
