@@ -83,6 +83,7 @@ print(json.dumps([table.to_dict('list'), resampling]))
     assert resampling["difference"] <= 1e-3
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_what_filling_moves_is_measured_by_hand():
     import numpy as np
     from support.networks import with_weights

@@ -148,6 +148,7 @@ def test_decoys_are_where_the_scan_is_brighter_with_them(subject):
     assert controlled_pairs.decoys(replace(without, image=with_them), without, 0.09).sum() == 2
 
 
+@pytest.mark.long(reason="a small version of a proof, 30 s to 2 minutes")
 def test_a_cohort_holds_each_brain_in_several_conditions():
     conditions = {
         name: controlled_pairs.CONDITIONS[name] for name in ("as drawn", "faint", "few", "deep")

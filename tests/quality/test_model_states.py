@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from support.networks import with_weights
+from support.networks import SMALL, with_weights
 
 from msxai import lrp
 from msxai.base import provenance, tsv
@@ -81,7 +81,7 @@ class Two:
     path = Path(__file__)  # a file whose hash can be recorded
 
     def __init__(self):
-        self.images = np.random.default_rng(0).normal(size=(3, *images.SHAPE)).astype("float32")
+        self.images = np.random.default_rng(0).normal(size=(3, *SMALL)).astype("float32")
         self.table = pd.DataFrame(
             {
                 "participant_id": ["sub-0", "sub-1", "sub-2"],
@@ -94,12 +94,12 @@ class Two:
         return self.images[row]
 
     def brain(self, row):
-        mask = np.zeros(images.SHAPE, bool)
+        mask = np.zeros(SMALL, bool)
         mask[20:60, 20:60, 20:60] = True
         return mask
 
     def lesions(self, row):
-        mask = np.zeros(images.SHAPE, bool)
+        mask = np.zeros(SMALL, bool)
         mask[30 : 30 + (4, 8, 0)[row], 30:34, 30:34] = True
         return mask
 
@@ -107,8 +107,8 @@ class Two:
 def test_shares_and_maps_of_networks_of_width_2(tmp_path):
     scans, folder = Two(), tmp_path / "methods"
     models = {
-        model_states.TUNED: [with_weights(2, images.SHAPE, 0)],
-        model_states.RANDOM: [with_weights(2, images.SHAPE, seed) for seed in (1, 2)],
+        model_states.TUNED: [with_weights(2, SMALL, 0)],
+        model_states.RANDOM: [with_weights(2, SMALL, seed) for seed in (1, 2)],
     }
     made, table = model_states.write(
         folder,
