@@ -5,6 +5,8 @@ import sys
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Two test processes with two numba threads each wait for one another.
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import pytest
 

@@ -1,7 +1,11 @@
 """The compiled kernels against slow float64 loops that share no code with them."""
 
 import itertools
+import os
+import subprocess
+import sys
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -61,7 +65,13 @@ def case(seed, channels, filters, shape=(17, 12, 15), inside=((4, 11), (3, 9), (
 CASES = [(0, 1, 5), (1, 1, 16), (2, 3, 4), (3, 16, 2)]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+TWO_THREADS = pytest.mark.skipif(
+    numba.config.NUMBA_NUM_THREADS < 2,
+    reason="this process has one thread; the last test of this file has a process with two",
+)
+
+
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=TWO_THREADS)])
 @pytest.mark.parametrize(("seed", "channels", "filters"), CASES)
 def test_forwards_and_backwards_equal_the_loops(seed, channels, filters, threads):
     volume, kernel, bias, shares = case(seed, channels, filters)
@@ -132,9 +142,8 @@ def test_of_equal_ones_the_first_wins():
     assert not winners.any()
 
 
+@TWO_THREADS
 def test_the_number_of_threads_changes_no_byte_and_is_given_back():
-    import numba
-
     before, results = numba.get_num_threads(), []
     volume, kernel, bias, shares = (array.astype("float32") for array in case(1, 1, 16))
     for count in (1, 2, 99):
@@ -154,3 +163,18 @@ def test_the_number_of_threads_changes_no_byte_and_is_given_back():
             first.tobytes() == second.tobytes()
             for first, second in zip(result, next_result, strict=True)
         )
+
+
+def test_two_threads_compute_the_same():
+    """The tests above once more, in a process that has two threads."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", __file__]
+    result = subprocess.run(
+        [*command, "-k", "loops or number_of_threads"],
+        env={**os.environ, "NUMBA_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-2000:]
+    assert "skipped" not in result.stdout
+    assert "9 passed" in result.stdout
