@@ -182,6 +182,7 @@ def test_a_scan_without_a_mask_and_unknown_ways_are_refused(patient):
     )
 
 
+@pytest.mark.long(reason="two processes that import the package, 15 s")
 def test_preparation_fills_alike_in_one_process_and_in_two(tmp_path):
     phantom.write_cohort("ms", tmp_path / "cohort", 4, seed=1, progress=False)
     cohort = open_cohort(tmp_path / "cohort")
@@ -203,6 +204,7 @@ def test_preparation_fills_alike_in_one_process_and_in_two(tmp_path):
     np.testing.assert_allclose(results[0][row], images.normalise(filled, brain), atol=1e-5)
 
 
+@pytest.mark.long(reason="a small version of a proof, 8 s")
 def test_a_classifier_of_patches_sees_the_constant_fill():
     filling = script("filling")
     table = filling.measure(2, 40, trees=30)
