@@ -32,7 +32,7 @@ setup: ## make .venv from the locks, once (PYTHON=/path/to/python3.12 chooses th
 atlases: ## get the atlas of white-matter tracts into data/atlases (DEB=/path/to/mricron-data_all.deb: from a copy)
 	@DEB='$(DEB)' sh tools/atlases.sh
 
-test: setup ## what shows that a change is right: tests, examples, linters, the series once on a tiny cohort (about 12 minutes on 2 slow cores). BOX=lrp: one box
+test: setup ## what shows that a change is right: tests, examples, linters, the series once on a tiny cohort (about 10 minutes on 2 slow cores). BOX=lrp: one box
 	$(PYTEST) -m "not long" $(TESTED)
 
 test-long: setup ## the tests that take longer, each marked with the reason (about 45 minutes more). BOX=lrp: one box
