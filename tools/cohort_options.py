@@ -1,6 +1,7 @@
-"""Writes the variables of `make run` as a config file of Snakemake, and prints the file's path.
+"""Writes the variables of `make run` as a config file of Snakemake, then becomes a command.
 
-Usage: python tools/cohort_options.py runs/my-study-demo
+Usage: python tools/cohort_options.py                           (checks the variables, no more)
+       python tools/cohort_options.py runs/my-study-demo .venv/bin/snakemake ...
 Variables: COHORT, PRETRAINING, PATIENTS, CONTROLS, LABEL, MODALITY, HOLDOUT.
 
 A file keeps text as it was written. On Snakemake's command line a cohort 007 becomes the number 7,
@@ -68,16 +69,17 @@ def options(variables: dict, results: str) -> dict:
 
 
 def main() -> None:
-    """Write the file into the results folder."""
-    results = sys.argv[1]
+    """Check the variables; with arguments, write ``cohort.yaml`` into the results folder."""
+    results, *command = sys.argv[1:] or [""]
     try:
         content = options(os.environ, results)
     except ValueError as error:
         sys.exit(f"run: {error}")
+    if not results:
+        return
     path = Path(results) / "cohort.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
-    print(path)
+    os.execv(command[0], command)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ sh tools/setup.sh || exit 1
 
 name=$(basename -- "$cohort" | sed -E 's/\.(yaml|yml|csv|tsv)$//') # as msxai.results.cohort_name
 results=runs/$name-$profile
-options=$(.venv/bin/python tools/cohort_options.py "$results") || exit 2
-exec .venv/bin/python tools/run_alone.py "$results" .venv/bin/snakemake --snakefile workflow/Snakefile \
-    --configfile "workflow/$profile.yaml" "$options" --workflow-profile "workflow/$scheduler"
+.venv/bin/python tools/cohort_options.py || exit 2
+# The options are written once the folder is locked: a second run must not change those of the first.
+exec .venv/bin/python tools/run_alone.py "$results" .venv/bin/python tools/cohort_options.py "$results" \
+    .venv/bin/snakemake --snakefile workflow/Snakefile --configfile "workflow/$profile.yaml" "$results/cohort.yaml" \
+    --workflow-profile "workflow/$scheduler"

@@ -5,7 +5,8 @@ Usage: python tools/run_alone.py runs/demo .venv/bin/snakemake --configfile work
 Snakemake's own lock outlives a run that was killed: the next one ends with LockException. Here the
 operating system holds the lock (`flock`) for as long as the process lives, so a kill or a power cut
 releases it. A killed run can also leave its notebooks at work, which would write the same files as
-the new run: they are stopped first. Results that a kill has cut short are made again.
+the new run: they are stopped first. Snakemake's settings (workflow/*/config.yaml) leave out its own
+lock, and make again what a kill has cut short.
 """
 
 import fcntl
@@ -90,7 +91,7 @@ def stop(processes: list[psutil.Process]) -> None:
 
 
 def main() -> None:
-    """Take the lock, stop what a killed run has left, and become Snakemake."""
+    """Take the lock, stop what a killed run has left, and become the command."""
     results = Path(sys.argv[1])
     command = sys.argv[2:]
     hold(results)
@@ -98,7 +99,7 @@ def main() -> None:
     if left:
         print(f"{results}: stopping {len(left)} notebooks of a run that was killed", flush=True)
         stop(left)
-    os.execv(command[0], [command[0], "--nolock", "--rerun-incomplete", *command[1:]])
+    os.execv(command[0], command)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,9 @@ from msxai.base.errors import ParameterError
 from msxai.base.parameters import one_of
 from msxai.data import images, lesion_filling
 from msxai.data.cohorts.cohort import Cohort
-from msxai.data.prepared import PreparationOptions, Prepared, prepare
+from msxai.data.prepared import FEW, PreparationOptions, Prepared, prepare
 
 __all__ = ["Matched", "arrays", "changed", "fillings", "further", "prepared_filled", "write"]
-
-_FEW = 10  # further subjects that are filled sooner than a second process has started
 
 
 @dataclass(frozen=True)
@@ -293,7 +291,7 @@ def further(
     """
     if subjects is None:
         return {}
-    if len(subjects.table) <= _FEW:
+    if len(subjects.table) <= FEW:
         jobs = 1
     name = f"{cohort}-further"
     written = set()

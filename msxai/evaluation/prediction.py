@@ -9,7 +9,7 @@ import pandas as pd
 from msxai.base import provenance, tsv
 from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import open_cohort
-from msxai.data.prepared import PreparationOptions, Prepared, prepare
+from msxai.data.prepared import FEW, PreparationOptions, Prepared, prepare
 from msxai.data.synthetic import phantom
 from msxai.model import network, training
 
@@ -25,7 +25,6 @@ __all__ = [
 ]
 
 FURTHER_SEED = 1001  # as in benchmarks/generalisation.py; no cohort for training has it
-_FEW = 8  # further subjects that are simulated sooner than a second process has started
 TABLES = (
     "predictions",
     "scores",
@@ -143,7 +142,7 @@ def further(
     reason = _reason_against_further(prepared, cohort, subjects)
     if reason:
         return None, f"further subjects: left out, {reason}"
-    if subjects <= _FEW:
+    if subjects <= FEW:
         jobs = 1
     name = f"{cohort}-further"
     kind = cohort.removeprefix("phantom-").split("-")[0]

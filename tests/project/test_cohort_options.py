@@ -51,7 +51,7 @@ def test_a_holdout_of_nobody_is_refused(cohort_options):
 @pytest.mark.parametrize("text", ["2", "2,2,2", "a,b", ",", "2,", "0.2.2,1"])
 def test_a_holdout_that_cannot_be_read_is_one_sentence(tmp_path, text):
     result = subprocess.run(
-        [sys.executable, SCRIPT, "runs/x"],
+        [sys.executable, SCRIPT],
         cwd=tmp_path,
         env={"COHORT": "x", "HOLDOUT": text},
         capture_output=True,

@@ -50,7 +50,7 @@ def start(tmp_path):
 
 
 def series(start):
-    return start(SNAKEMAKE, "--cores", "1", "--quiet", "all")
+    return start(SNAKEMAKE, "--workflow-profile", msxai.ROOT / "workflow" / "local")
 
 
 def until(condition):

@@ -1,6 +1,7 @@
 """Set-up and housekeeping: one truth about versions, clear set-up faults, notebook pairs."""
 
 import ast
+import fcntl
 import os
 import re
 import shutil
@@ -419,17 +420,11 @@ def test_make_run_keeps_to_its_own_folder(bare):
     snakemake = bare.folder / ".venv/bin/snakemake"
     snakemake.write_text('#!/bin/sh\nfor word; do echo "[$word]"; done\n', encoding="utf-8")
     snakemake.chmod(0o755)
-    # The options are written as they are; in the place of tools/run_alone.py a stub runs the
-    # command after the script and the folder.
     for tool in ("cohort_options.py", "run_alone.py"):
         shutil.copy(ROOT / "tools" / tool, bare.folder / "tools" / tool)
     python = bare.folder / ".venv/bin/python"
     python.unlink(missing_ok=True)
-    python.write_text(
-        f'#!/bin/sh\n[ "$1" != tools/run_alone.py ] || {{ shift 2; exec "$@"; }}\n'
-        f'exec {sys.executable} "$@"\n',
-        encoding="utf-8",
-    )
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
     python.chmod(0o755)
     called = bare.setup("run", COHORT="data/my study/", PATIENTS="RR MS", HOLDOUT="0.2,0.2").stdout
     file = "runs/my study-demo/cohort.yaml"
@@ -442,6 +437,11 @@ def test_make_run_keeps_to_its_own_folder(bare):
         "holdout": [0.2, 0.2],
     }
     assert not (bare.folder / "figures").exists()
+    with (bare.folder / "runs/my study-demo/.lock").open() as lock:  # as a run at work has it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = bare.setup("run", COHORT="data/my study/", PATIENTS="PPMS")
+    assert "found a run at work" in second.stderr
+    assert "PPMS" not in (bare.folder / file).read_text(encoding="utf-8")
 
 
 # Notebooks
