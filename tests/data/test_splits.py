@@ -319,7 +319,7 @@ def _opened(folder, rows):
     return open_cohort(folder / "mine.csv").table
 
 
-@settings(max_examples=20)
+@settings(max_examples=60)
 @given(
     people(),
     st.sampled_from([(2, 2), (0.2, 0.2), (0, 0), "A", ["B"]]),
@@ -360,7 +360,7 @@ def _labels(rows):
     return {f"sub-{row[0].removeprefix('sub-')}": row[2] for row in rows}
 
 
-@settings(max_examples=10)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["AD", "CN", "MCI"]), st.integers(1, 4)), min_size=10, max_size=30
