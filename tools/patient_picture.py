@@ -15,7 +15,7 @@ PICTURE = ROOT / "docs" / "pictures" / "patient.png"
 
 # Where figure 7a (1500 x 1063 pixels) has the second patient's axial slices and the colour bar.
 FIGURE_PIXELS = (1063, 1500)
-SLICES = (slice(94, 256), slice(966, 1356))
+SLICES = (slice(94, 256), slice(960, 1356))
 COLOUR_BAR = (slice(372, 655), slice(1370, 1500))
 
 TITLE = "One simulated patient with MS: FLAIR, lesions and heatmap"

@@ -565,10 +565,11 @@ def test_there_are_thirty_kinds():
 # What was good when it was written, and is bad when it is read
 
 
-@pytest.fixture
-def made(study, tmp_path):
+@pytest.fixture(scope="session")
+def prepared_once(template, tmp_path_factory):
     """The study prepared, with its record, as notebook 01 leaves it."""
-    where = Results(str(tmp_path / "runs"))
+    study = shutil.copytree(template, tmp_path_factory.mktemp("made") / "study")
+    where = Results(str(study.parent / "runs"))
     cohort = open_cohort(study / "study.csv")
     split = splits.make(cohort.table, (1, 1), 0.3)
     splits.write(split, where.split("study"))
@@ -578,6 +579,12 @@ def made(study, tmp_path):
         where.record("study"), provenance.record({"cohort": "study"}, outputs=outputs)
     )
     return where
+
+
+@pytest.fixture
+def made(prepared_once, tmp_path):
+    """A copy of its own of the prepared study."""
+    return Results(str(shutil.copytree(prepared_once.folder, tmp_path / "runs")))
 
 
 def crossed_split(where):
