@@ -176,7 +176,13 @@ def test_from_grid_takes_each_space_code_for_itself(rng):
 
 @pytest.mark.real
 @pytest.mark.parametrize(
-    "name", ["patient07_FLAIR", "patient19_FLAIR", "patient07_T1", "patient19_T1"]
+    "name",
+    [
+        "patient07_FLAIR",
+        "patient07_T1",
+        pytest.param("patient19_FLAIR", marks=pytest.mark.long(reason="a second patient, 2 s")),
+        pytest.param("patient19_T1", marks=pytest.mark.long(reason="a second patient, 2 s")),
+    ],
 )
 def test_real_scans_equal_the_reference_resampling(open_ms, name):
     path = open_ms / "mni" / f"{name}.nii.gz"

@@ -213,6 +213,7 @@ def test_a_classifier_of_patches_sees_the_constant_fill():
     assert table.loc["noise", "auc"] < table.loc["constant", "auc"] - 0.15
 
 
+@pytest.mark.long(reason="a whole real scan, 7 s")
 @pytest.mark.real
 def test_a_real_scan_stays_bit_for_bit_beyond_its_dilated_lesions(open_ms):
     scan = images.load(open_ms / "mni" / "patient07_FLAIR.nii.gz")

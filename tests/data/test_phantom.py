@@ -308,32 +308,9 @@ def test_controls_have_bright_spots_too():
 # --- as hard as reality ---
 
 
-@pytest.fixture
-def some_real_masks(benchmark, tmp_path, monkeypatch):
-    """Leave the benchmark every n-th of the real masks."""
-
-    def leave(every):
-        masks = sorted((SHARED / "data/open_ms/lesions_mni").glob("*_lesions.nii.gz"))
-        folder = tmp_path / "data/open_ms/lesions_mni"
-        folder.mkdir(parents=True)
-        for path in masks[::every]:
-            (folder / path.name).symlink_to(path)
-        (tmp_path / "tools").symlink_to(SHARED / "tools")
-        monkeypatch.setattr(benchmark, "SHARED", tmp_path)
-
-    return leave
-
-
+@pytest.mark.long(reason="20 real masks and as many subjects, 20 s")
 @pytest.mark.real
-@pytest.mark.parametrize(
-    "every",
-    [
-        pytest.param(1, marks=pytest.mark.long(reason="20 real masks and as many subjects, 20 s")),
-        2,
-    ],
-)
-def test_lesions_are_shaped_and_placed_like_real_ones(benchmark, some_real_masks, every):
-    some_real_masks(every)
+def test_lesions_are_shaped_and_placed_like_real_ones(benchmark):
     table = benchmark.real_and_simulated(seed=1)
     table["ratio"] = table["simulated"] / table["real"]
     sizes = table.loc[[name for name in table.index if name.startswith("size")], "ratio"]

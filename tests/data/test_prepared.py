@@ -124,6 +124,7 @@ def test_the_split_file_decides(toy, tmp_path):
     ]
 
 
+@pytest.mark.long(reason="starts two more processes, 6 s")
 def test_jobs_do_not_change_the_bytes(toy, tmp_path):
     folder, cohort, split = toy
     prepared.prepare(cohort, split, tmp_path / "two.h5", parameters={"cohort": "toy"}, jobs=2)

@@ -24,7 +24,7 @@ from msxai.data.cohorts.cohort import Cohort, from_images
 from msxai.data.prepared import Prepared
 from msxai.data.synthetic import phantom
 
-GOOD = 24
+GOOD = 15
 NASTY = '<script>document.title = "broken in"</script>"\'&'
 SMALL = np.diag([1 / 0.6] * 3)
 
@@ -627,7 +627,10 @@ def test_real_scans_that_are_only_rigidly_aligned(open_ms, tmp_path):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize(
+    "mirrored",
+    [pytest.param(False, marks=pytest.mark.long(reason="two more real visits, 3 s")), True],
+)
 def test_two_real_visits(open_ms, tmp_path, mirrored):
     """Move both visits of a patient by the given transforms into their common space.
 
