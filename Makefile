@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean shipped-weights $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -127,6 +127,10 @@ proof-shortcut: setup ## do heatmaps alone detect planted shortcuts? (about 10 m
 
 proof-search: setup ## after make quality: which rule finds lesions best? (about 30 minutes)
 	$(PY) benchmarks/search.py
+
+shipped-weights: setup ## train the networks that the package brings, on simulated pairs alone, and copy the best one (an hour or two)
+	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- $(patsubst %,runs/sight/pretraining/lesions/trial-%/provenance.json,0 1 2)
+	$(PY) tools/ship_weights.py runs/sight lesions
 
 proof-sight: setup ## which pre-training and fine-tuning make networks see lesions, by labels alone? (hours)
 	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- leagues

@@ -25,13 +25,16 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from scipy import ndimage
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from msxai.base import provenance, statistics, tsv
 from msxai.base.results import Results
 from msxai.data import images
 from msxai.data.prepared import Prepared
-from msxai.evaluation import prediction
+from msxai.evaluation import baselines, prediction
 from msxai.model import network, training
 from msxai.quality import league, localisation, reference_maps, scan_maps
 
@@ -47,6 +50,10 @@ BLOCK = 5  # scans a task
 SIZES = {"small": (3, 30), "medium": (30, 300), "large": (300, np.inf)}
 """Size classes of lesions (mm3): from the smallest that is counted."""
 PAIRED = "counterfactual_pairs"
+UNTRAINED = "untrained network, logistic regression"
+SVM = "linear SVM, C selected"
+UNTRAINED_SEED = 0
+WIDTH = 16
 
 
 @dataclass(frozen=True)
@@ -82,9 +89,8 @@ def variants(where: Results) -> list[Variant]:
     return variants
 
 
-def further_subjects(where: Results) -> Prepared:
+def further_subjects(where: Results, cohort: Prepared) -> Prepared:
     """Simulate and prepare the subjects that everything is measured on."""
-    cohort = Prepared(where.prepared(COHORT), where.split(COHORT))
     further, reason = prediction.further(where, cohort, COHORT, SUBJECTS)
     if further is None:
         raise SystemExit(reason)
@@ -118,6 +124,42 @@ def accuracy_rows(variants: list[Variant], logits: dict, labels) -> list[dict]:
             measure = f"auc_minus_{REFERENCE}"
             rows.append(_row(variant, measure, value, low, high, len(labels)))
     return rows
+
+
+def untrained_scores(cohort: Prepared, further: Prepared) -> np.ndarray:
+    """Score scans by a logistic regression on the features of a network with random weights.
+
+    The regression is fitted on the training and validation part of the cohort.
+    """
+    network.configure(UNTRAINED_SEED, 1)
+    trunk, _ = network.features(network.build(WIDTH, fast=True))
+    fitted_rows = np.concatenate([cohort.rows("training"), cohort.rows("validation")])
+    labels = cohort.table["label"].to_numpy(int)[fitted_rows]
+    regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    regression.fit(training.outputs(trunk, cohort, fitted_rows), labels)
+    rows = further.rows("all")
+    return regression.decision_function(training.outputs(trunk, further, rows))
+
+
+def baseline_rows(cohort: Prepared, further: Prepared, labels) -> list[dict]:
+    """AUC of classifiers that are no trained networks: lesion volume, voxels, random features."""
+    rows = further.rows("all")
+    fitted = baselines.fit(cohort)
+    predictions, _ = baselines.predict(fitted, further, rows)
+    voxels = predictions.loc[predictions["variant"] == SVM, "score"].to_numpy()
+    scores = {
+        "lesion load": further.lesion_volumes(rows),
+        SVM: voxels,
+        UNTRAINED: untrained_scores(cohort, further),
+    }
+    table = []
+    for name, values in scores.items():
+        uses_labels_only = name != "lesion load"
+        baseline = Variant(name, [], labels_only=uses_labels_only)
+        low, high = statistics.auc_interval(labels, values)
+        auc = statistics.auc(labels, values)
+        table.append(_row(baseline, "auc", auc, low, high, len(labels)))
+    return table
 
 
 def _row(variant: Variant, measure: str, value, low, high, n: int) -> dict:
@@ -241,7 +283,8 @@ def map_rows(prepared: Prepared, variant: Variant, patients, controls, jobs: int
 def main(where: Results, n_patients=PATIENTS, n_controls=CONTROLS, jobs=2) -> tuple:
     """Measure every variant: the table, and the scores of each patient."""
     network.configure(0, 1)
-    prepared = further_subjects(where)
+    cohort = Prepared(where.prepared(COHORT), where.split(COHORT))
+    prepared = further_subjects(where, cohort)
     labels = prepared.table["label"].to_numpy(int)
     with_lesions = reference_maps.with_lesions(prepared, np.flatnonzero(labels == 1))
     patients = league.spread_evenly(with_lesions, n_patients)
@@ -249,10 +292,7 @@ def main(where: Results, n_patients=PATIENTS, n_controls=CONTROLS, jobs=2) -> tu
     trained = variants(where)
     logits = {variant.name: logits_of(variant, prepared) for variant in trained}
     rows = accuracy_rows(trained, logits, labels)
-    load = prepared.lesion_volumes(prepared.rows("all"))
-    load_variant = Variant("lesion load", [], labels_only=False)
-    low, high = statistics.auc_interval(labels, load)
-    rows.append(_row(load_variant, "auc", statistics.auc(labels, load), low, high, len(labels)))
+    rows += baseline_rows(cohort, prepared, labels)
     scores = []
     for variant in trained:
         of_variant, of_patients = map_rows(prepared, variant, patients, controls, jobs)

@@ -44,7 +44,12 @@ from msxai.report import figures
 # %% tags=["parameters"]
 cohort: str = "phantom-ms"  # the fine-tuning cohort, as in 01_data_preparation
 results: str = "runs/demo"  # folder of all results
-variants: list = ["pretrained", "scratch", "lesion-filled"]  # variants of 03_fine_tuning
+variants: list = [  # variants of 03_fine_tuning
+    "pretrained",
+    "scratch",
+    "lesion-filled",
+    "pretrained-lesions",
+]
 trials: int = 2  # trials of each variant
 split_part: str = "holdout"  # part of the split that is reported on
 n_further_subjects: int = 200  # embedded cohorts only: subjects to simulate in addition; 0: none

@@ -62,6 +62,7 @@ n_checked_scans: int = 8  # scans that they are checked on
 permuted: str = ""  # variant of 03_fine_tuning trained on permuted labels: one more control
 figure_maps: list = []  # maps in the figure of one scan; none named: all
 n_state_scans: int = 5  # scans with lesions for networks in several states; 0: none
+state_rule: str = "epsilon"  # LRP rule for networks in several states
 folder: str = "quality"  # of the results: another name for another choice of maps
 epsilon: float = 1e-3  # stabiliser of the epsilon rule
 tta_copies: int = (
@@ -246,7 +247,10 @@ for state, reason in networks.left_out.items():
 by_method = "left out, because n_state_scans is 0"
 if n_state_scans:
     states_folder = where.states(variant)
-    by_method, _ = model_states.write(states_folder, prepared, state_rows, networks, run, seed=seed)
+    state_methods = [state_rule, *model_states.GRADIENTS]
+    by_method, _ = model_states.write(
+        states_folder, prepared, state_rows, networks, run, methods=state_methods, seed=seed
+    )
 by_method
 
 # %% [markdown]

@@ -46,6 +46,7 @@ cohort: str = "phantom-ms"  # the fine-tuning cohort, as in 01_data_preparation
 results: str = "runs/demo"  # folder of all results
 variant: str = "pretrained"  # the variant whose heatmaps are drawn
 filled: str = "lesion-filled"  # the variant trained on lesion-filled scans; empty: none
+best: str = "pretrained-lesions"  # a variant whose heatmaps are drawn beside; empty: none
 patients: str = "MS"  # the group that is positive, as in 01_data_preparation
 controls: str = "HC"  # the other group
 pretraining_trials: int = 1  # trials of 02_pretraining; 0 leaves its figures out
@@ -270,6 +271,75 @@ state_folder = where.states(variant)
 by_method, scans, reason = model_states.read(state_folder)
 tables = [by_method, scans, state_folder, reason]
 gallery.draw("fig14_methods-states", figures.methods, prepared, *tables)
+
+# %% [markdown]
+# ## The best variant beside the paper's
+# Items 7 to 10 and 14 once more, for the variant `best`: the same scans, another network and
+# another rule. In the demo this network was pre-trained on pairs of simulated scans, with and
+# without lesions, and then fine-tuned by labels alone. **What to look for:** in patients, relevance
+# lies inside the green outlines. The mean maps of patients and of controls differ. **A bad
+# result:** controls have as much positive relevance as patients.
+
+# %%
+best_folder = None
+if best:
+    best_folder, best_record = where.require_heatmaps(best, cohort)
+    settings = best_record["parameters"]
+    rule = settings["rule"]
+    heading = f"{best}, rule {rule}: "
+    best_table = heatmaps.read(best_folder)
+    inputs.append(best_folder / "heatmaps.tsv")
+
+# %%
+picture = "left out, because best is empty"
+if best:
+    shown = tsv.read(where.figures() / "fig07a_individual-patients.tsv")
+    stem = "fig07c_individual-patients-best"
+    options = {"shown": shown, "heading": heading}
+    picture = gallery.draw(stem, figures.individual, prepared, best_table, patients, **options)
+picture
+
+# %%
+picture = "left out, because best is empty"
+if best:
+    shown = tsv.read(where.figures() / "fig08a_individual-controls.tsv")
+    stem = "fig08c_individual-controls-best"
+    options = {"shown": shown, "heading": heading}
+    picture = gallery.draw(stem, figures.individual, prepared, best_table, controls, **options)
+picture
+
+# %%
+picture = "left out, because best is empty"
+if best:
+    is_patient = best_table["label"] == 1
+    is_control = best_table["label"] == 0
+    groups = {patients: best_table[is_patient], controls: best_table[is_control]}
+    title = f"{heading}mean heatmap, {patients} and {controls}"
+    stem = "fig09b_average-heatmaps-best"
+    picture = gallery.draw(stem, figures.average, groups, anatomy, title)
+picture
+
+# %%
+picture = "left out, because best is empty"
+if best:
+    is_positive = best_table["probability"] > 0.5
+    true_positives = best_table[is_patient & is_positive]
+    true_negatives = best_table[is_control & ~is_positive]
+    groups = {"true positives": true_positives, "true negatives": true_negatives}
+    title = f"{heading}mean heatmap, true positives and true negatives"
+    picture = gallery.draw("fig10b_tp-tn-best", figures.average, groups, anatomy, title)
+picture
+
+# %%
+picture = "left out, because best is empty"
+if best:
+    state_folder = where.states(best)
+    by_method, scans, reason = model_states.read(state_folder)
+    tables = [by_method, scans, state_folder, reason]
+    stem = "fig14b_methods-states-best"
+    heading = f"{best}: "
+    picture = gallery.draw(stem, figures.methods, prepared, *tables, heading=heading)
+picture
 
 # %% [markdown]
 # ## Summary

@@ -20,13 +20,14 @@ from msxai.base import provenance, statistics, tsv
 from msxai.base.errors import MissingStepError
 from msxai.base.parameters import one_of
 from msxai.data import images
+from msxai.lrp import rules
 from msxai.model import network
 from msxai.quality import localisation
 
 __all__ = [
+    "GRADIENTS",
     "METHODS",
     "PRETRAINED",
-    "QUICK",
     "RANDOM",
     "SCANS",
     "STATES",
@@ -40,9 +41,9 @@ __all__ = [
     "write",
 ]
 
-METHODS = ("lrp", *lrp.METHODS)
-QUICK = ("lrp", "gradient", "input_x_gradient", "guided_backpropagation")
-"""Methods that need one pass for a map; the others need tens to hundreds."""
+METHODS = (*rules.NAMES, *lrp.METHODS)
+GRADIENTS = ("gradient", "input_x_gradient", "guided_backpropagation")
+"""Methods beside LRP that need one pass for a map; the others need tens to hundreds."""
 
 _MAGNITUDE = ("gradient", "smoothgrad", "guided_backpropagation")
 """Gradients: their magnitude matters, whatever their sign."""
@@ -185,7 +186,7 @@ def write(
     rows,
     compared: Networks,
     parameters: dict,
-    methods=QUICK,
+    methods=("epsilon", *GRADIENTS),
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Explain scans with lesions by every method on every network.
@@ -204,7 +205,7 @@ def write(
     parameters : dict
         Of the notebook.
     methods : sequence of str
-        Of `METHODS`.
+        Of `METHODS`: LRP rules and composites, and other methods.
     seed : int
         Of the bootstrap.
 
@@ -264,8 +265,7 @@ def write(
 def _explained(model, volume, method: str) -> np.ndarray:
     """Return the map of one scan, shape (X, Y, Z)."""
     volumes = np.asarray(volume, "float32")[None, ..., None]
-    rule_or_method = "epsilon" if method == "lrp" else method
-    return lrp.explain(model, volumes, rule_or_method).relevance[0, ..., 0]
+    return lrp.explain(model, volumes, method).relevance[0, ..., 0]
 
 
 def _share(prepared, row: int, method: str, relevance) -> dict:

@@ -43,7 +43,7 @@ def shares(**subjects):
         [
             {
                 "state": names[state],
-                "method": "lrp",
+                "method": "epsilon",
                 "participant_id": f"sub-{number}",
                 "trial": 0,
                 "share": share,
@@ -116,13 +116,13 @@ def test_shares_and_maps_of_networks_of_width_2(tmp_path):
         [0, 1, 2],
         model_states.Networks(models, left_out={"x": "y"}),
         {"variant": "pretrained"},
-        methods=("lrp", "gradient"),
+        methods=("epsilon", "gradient"),
     )
     pd.testing.assert_frame_equal(model_states.read(folder)[1], table, check_dtype=False, rtol=1e-8)
     assert len(table) == 2 * 2 * 3
     assert set(table["participant_id"]) == {"sub-0", "sub-1"}
     brain, lesions = scans.brain(1), scans.lesions(1)
-    for (state, networks), method in itertools.product(models.items(), ("lrp", "gradient")):
+    for (state, networks), method in itertools.product(models.items(), ("epsilon", "gradient")):
         mine = table[
             (table["state"] == state)
             & (table["method"] == method)
@@ -132,7 +132,7 @@ def test_shares_and_maps_of_networks_of_width_2(tmp_path):
         for model, share in zip(networks, mine["share"], strict=True):
             explanation = (
                 lrp.explain(model, volume, "epsilon")
-                if method == "lrp"
+                if method == "epsilon"
                 else lrp.explain(model, volume, "gradient")
             )
             values = explanation.relevance[0, ..., 0]

@@ -406,6 +406,19 @@ def test_individual_heatmaps_name_their_files_and_slices(drawn, heatmaps):
         assert f"{axis}={source[f'{axis}_mm'].iloc[0].split()[0]}" in words(figure)
 
 
+def test_another_network_is_drawn_on_the_scans_that_it_is_compared_on(heatmaps):
+    """In their order, whatever its own probabilities; a scan without a heatmap is left out."""
+    shown = pd.DataFrame({"participant_id": ["sub-3", "sub-9", "sub-0"], "session_id": ""})
+    figure, source = figures.individual(
+        Scans(), heatmaps, "", shown=shown, heading="another network: ", synthetic=True
+    )
+    assert source["participant_id"].tolist() == ["sub-3", "sub-0"]
+    assert source["sha256"].tolist() == heatmaps["sha256"].iloc[[3, 0]].tolist()
+    title = "another network: Net relevance, all: 2 of 5 scans, the same scans"
+    assert title in words(figure)
+    check_layout(figure)
+
+
 def test_net_relevance_is_symmetric_and_positive_relevance_positive(drawn):
     net, positive = (
         overlays(drawn["heatmap"][0], figures.SYMMETRIC),

@@ -19,8 +19,8 @@ def saved(tmp_path):
     its brain.
     """
     shares = {
-        ("lrp", model_states.TUNED): (0.4, 0.3, 0.5, 0.1),
-        ("lrp", model_states.RANDOM): (0.2, 0.1, 0.3, np.nan),
+        ("epsilon_gamma", model_states.TUNED): (0.4, 0.3, 0.5, 0.1),
+        ("epsilon_gamma", model_states.RANDOM): (0.2, 0.1, 0.3, np.nan),
         ("gradient", model_states.TUNED): (0.2, 0.1, 0.3, -0.1),
         ("gradient", model_states.RANDOM): (0.21, 0.1, 0.3, np.nan),
     }
@@ -60,7 +60,8 @@ def saved(tmp_path):
 
 def test_methods_by_hand(saved):
     summary, scans, folder = saved
-    figure, source = figures.methods(Scans(), summary, scans, folder, **MARKS)
+    heading = "another network: "
+    figure, source = figures.methods(Scans(), summary, scans, folder, heading=heading, **MARKS)
     assert source.equals(summary)
     lrp, gradient = [
         axes
@@ -76,7 +77,8 @@ def test_methods_by_hand(saved):
         "Maps of sub-0",
         "mean over subjects (n = 2)",
         "fine-tuned 3, random weights 3",
-        "LRP (epsilon)",
+        "another network: Explanation methods",
+        "LRP (epsilon gamma)",
         "not for clinical",
     ):
         assert text.lower() in texts.lower(), text

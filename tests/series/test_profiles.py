@@ -68,6 +68,7 @@ def test_defaults_of_the_notebooks_are_the_demo_profile():
         "08_figures": {
             "variant": config["heatmaps"],
             "filled": config["filled"],
+            "best": config["best"]["variant"],
             "pretraining_trials": config["trials"]["pretraining"],
         },
         "09_results_page": {"variant": config["heatmaps"], "filled": config["filled"]},

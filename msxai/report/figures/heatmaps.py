@@ -24,7 +24,14 @@ VIEWER_HEIGHT = 400  # pixels
 
 @sheet.drawn
 def individual(
-    prepared, table: pd.DataFrame, group: str, positive: bool = False, *, synthetic: bool
+    prepared,
+    table: pd.DataFrame,
+    group: str,
+    positive: bool = False,
+    *,
+    shown: pd.DataFrame | None = None,
+    heading: str = "",
+    synthetic: bool,
 ):
     """Draw heatmaps of four scans of one group, from the highest probability to the lowest.
 
@@ -38,6 +45,11 @@ def individual(
         The group to draw, as in its column; "" for all scans.
     positive : bool
         Positive relevance only, in place of net relevance.
+    shown : pandas.DataFrame, optional
+        participant_id and session_id of the scans to draw: those of the figure of another network,
+        in its order. By default four scans from the highest probability to the lowest.
+    heading : str
+        Which network: the first words of the title, where it is not the paper's.
     synthetic : bool
         Mark the figure.
 
@@ -48,22 +60,30 @@ def individual(
         One row a scan: what is drawn, its colours and its slices (mm).
     """
     in_group = table[(table["group"] == group) | (not group)]
-    ranked = in_group.sort_values(["probability", "participant_id"], ascending=False)
-    steps = np.linspace(0, len(ranked) - 1, N_EXAMPLES).round().astype(int)
-    ranks = np.unique(steps)
-    n_shown = len(ranks) if len(ranked) else 0
-    sign = slices.SIGN[positive]
+    order = "highest to lowest probability"
+    if shown is None:
+        entries = _examples(in_group)
+    else:
+        keys = ["participant_id", "session_id"]
+        entries = shown[keys].merge(in_group, on=keys)
+        order = "the same scans"
     title = (
-        f"{sign} relevance, {group or 'all'}: {n_shown} of {len(ranked)} scans, highest to lowest "
-        "probability"
+        f"{heading}{slices.SIGN[positive]} relevance, {group or 'all'}: {len(entries)} of "
+        f"{len(in_group)} scans, {order}"
     )
-    if ranked.empty:
+    if entries.empty:
         reason = f"Nothing to draw: no scan of group {group} has a heatmap."
         return sheet.nothing_to_draw(title, reason, synthetic=synthetic, notice=True)
-    entries = ranked.iloc[ranks]
     scans = entries[["participant_id", "session_id"]].to_numpy()
     rows = [prepared.row(*scan) for scan in scans]
     return _individuals(prepared, rows, entries, title, positive, synthetic)
+
+
+def _examples(table: pd.DataFrame) -> pd.DataFrame:
+    """Return scans at even steps from the highest probability to the lowest."""
+    ranked = table.sort_values(["probability", "participant_id"], ascending=False)
+    steps = np.linspace(0, len(ranked) - 1, N_EXAMPLES).round().astype(int)
+    return ranked.iloc[np.unique(steps)] if len(ranked) else ranked
 
 
 @sheet.drawn

@@ -12,10 +12,15 @@ __all__ = ["methods"]
 
 COLOURS = {"fine-tuned": "#000000", "pre-trained only": "#009E73", "random weights": "#999999"}
 NAMES = {
-    "lrp": "LRP (epsilon)",
+    "lrp": "LRP (epsilon)",  # the name in results of earlier versions
+    "gradient": "gradient",
     "input_x_gradient": "input × gradient",
+    "integrated_gradients": "integrated\ngradients",
+    "smoothgrad": "SmoothGrad",
     "guided_backpropagation": "guided\nbackpropagation",
+    "occlusion": "occlusion",
 }
+"""Of methods; every other name is that of an LRP rule."""
 SMALLEST = 1e-30  # full colour of a map of zeros
 
 # Inches.
@@ -33,6 +38,7 @@ def methods(
     folder,
     reason: str = "",
     *,
+    heading: str = "",
     synthetic: bool,
 ):
     """Draw maps of one scan by method and state of the network, and how well they find lesions.
@@ -48,6 +54,8 @@ def methods(
         Where the tables and the maps are.
     reason : str
         Why there is nothing to draw.
+    heading : str
+        Which network: the first words of the title, where it is not the paper's.
     synthetic : bool
         Mark the figure.
 
@@ -57,7 +65,7 @@ def methods(
     pandas.DataFrame
         `summary`.
     """
-    title = "Explanation methods on networks in several states"
+    title = f"{heading}Explanation methods on networks in several states"
     if summary.empty:
         reason = f"Nothing to draw: {reason or 'no scan has a lesion in its mask.'}"
         return sheet.nothing_to_draw(title, reason, synthetic=synthetic, notice=True)
@@ -80,7 +88,7 @@ def methods(
     chart_left = _LEFT + _MAP_WIDTH * len(states) + 1.15
     for method in method_names:
         y -= _LINE_HEIGHT
-        name = NAMES.get(method, method.replace("_", " "))
+        name = NAMES.get(method, f"LRP ({method.replace('_', ' ')})")
         middle = y + _LINE_HEIGHT / 2
         sheet.text(figure, _LEFT - 0.1, middle, name, ha="right", va="center")
         for index, state in enumerate(states):

@@ -1,0 +1,54 @@
+"""tools/ship_weights.py copies the best trial, with its list and its record."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import msxai
+from msxai.base import provenance, tsv
+from msxai.base.results import Results
+
+
+@pytest.fixture
+def tool():
+    path = msxai.ROOT / "tools" / "ship_weights.py"
+    specification = importlib.util.spec_from_file_location("ship_weights", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def train(where, trial, accuracy, size=10):
+    """What notebook 02 leaves of a trial."""
+    folder = where.trial("pretraining", trial, "lesions")
+    folder.mkdir(parents=True)
+    np.savez(folder / "weights.npz", values=np.full(size, trial))
+    tsv.write(pd.DataFrame({"participant_id": [f"sub-{trial}"]}), folder / "subjects.tsv")
+    outputs = [folder / "weights.npz", folder / "subjects.tsv"]
+    record = provenance.record({"task": "lesions", "trial": trial}, [], outputs)
+    record |= {"val_accuracy": accuracy, "val_loss": 0.5}
+    provenance.write_json(folder / "provenance.json", record)
+
+
+def test_the_best_trial_is_copied(tool, tmp_path):
+    where = Results(str(tmp_path / "runs"))
+    train(where, 0, accuracy=0.7)
+    train(where, 1, accuracy=0.9)
+    files = tool.ship(str(tmp_path / "runs"), "lesions", tmp_path / "weights")
+    assert [path.name for path in files] == ["lesions.npz", "lesions.tsv", "lesions.json"]
+    assert np.load(files[0])["values"][0] == 1
+    assert tsv.read(files[1])["participant_id"].tolist() == ["sub-1"]
+    record = json.loads(files[2].read_text())
+    assert record["sha256"] == provenance.sha256(files[0])
+    assert record["parameters"]["trial"] == 1
+
+
+def test_large_weights_are_refused(tool, tmp_path):
+    where = Results(str(tmp_path / "runs"))
+    train(where, 0, accuracy=0.7, size=200_000)
+    with pytest.raises(SystemExit, match="at most 1000000"):
+        tool.ship(str(tmp_path / "runs"), "lesions", tmp_path / "weights")
+    assert not (tmp_path / "weights").exists()
