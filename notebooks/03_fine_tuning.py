@@ -60,6 +60,7 @@ decay: float = 0.0  # learning_rate / (1 + decay * step); 2e-3 in the paper
 patience: int = 15  # epochs without a lower validation loss before training stops
 augmentation: str = "paper"  # none, paper (flips, shifts along x), strong or contrast
 averaging: float = 0.0  # share of the mean of the weights that each step keeps; 0: no mean
+control_penalty: float = 0.0  # weight of the positive relevance of controls in the loss; 0: none
 normalisation: str = "zscore"  # as the cohort was prepared, and the pre-training cohort too
 seed: int = 100  # of the first trial: initial weights, order, dropout, augmentation
 threads: int = 1  # of TensorFlow; results depend on it by the order of summation
@@ -130,6 +131,12 @@ print(f"logit {logit_before:.3f}, p = {probability_before:.3f}")
 # [doi:10.1145/1102351.1102363](https://doi.org/10.1145/1102351.1102363)). The parameter
 # `batch_size` is ignored.
 
+# The option `control_penalty` is a constraint on controls: their positive relevance at the first
+# pooling, $\sum_j \max(a_j\, \partial f / \partial a_j, 0)$, is added to the loss with this weight
+# (Wargnier-Dauchelle et al. 2023,
+# [doi:10.1109/TMI.2023.3282789](https://doi.org/10.1109/TMI.2023.3282789)). No voxel of a control
+# should then argue for the disease.
+
 # %%
 filled = None
 if counterfactual_pairs != "none":
@@ -149,6 +156,7 @@ settings = training.Settings(
     seed=seed + trial,
     augmentation=augmentation,
     averaging=averaging,
+    control_penalty=control_penalty,
 )
 history = training.fit(model, prepared, settings, **in_pairs)
 history.tail()

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from msxai.base import provenance, tsv
 from msxai.base.errors import CohortError
-from msxai.model import network, seen_scans
+from msxai.model import control_constraint, network, seen_scans
 from msxai.model.augmentation import augment
 
 __all__ = [
@@ -54,6 +54,9 @@ class Settings:
     averaging : float
         Share of the running mean of the weights that each step keeps (Polyak & Juditsky 1992,
         doi:10.1137/0330046); validated and stored are these means. 0: the weights themselves.
+    control_penalty : float
+        Weight of the positive relevance of controls in the loss
+        (`msxai.model.control_constraint`); 0: none.
     """
 
     learning_rate: float
@@ -64,6 +67,7 @@ class Settings:
     seed: int
     augmentation: str
     averaging: float = 0.0
+    control_penalty: float = 0.0
 
 
 class Epochs(keras.utils.PyDataset):
@@ -238,6 +242,8 @@ def fit(
     if batches is None:
         batches = batches_of(prepared, "training", settings)
     validation = batches_of(prepared, "validation", settings)
+    if settings.control_penalty:
+        model = control_constraint.constrained(model, settings.control_penalty)
     return fit_batches(model, batches, validation, settings, loss=loss)
 
 
