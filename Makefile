@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean shipped-weights $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -131,6 +131,12 @@ proof-search: setup ## after make quality: which rule finds lesions best? (about
 shipped-weights: setup ## train the networks that the package brings, on simulated pairs alone, and copy the best one (an hour or two)
 	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- $(patsubst %,runs/sight/pretraining/lesions/trial-%/provenance.json,0 1 2)
 	$(PY) tools/ship_weights.py runs/sight lesions
+
+plan: setup ## how long does a profile take, and how much memory and disk? PROFILE=paper (nothing is run)
+	@$(PY) tools/plan.py $(PROFILE)
+
+proof-plan: setup ## after make figures: seconds and megabytes of each notebook's unit of work, for make plan
+	$(PY) tools/plan.py --measure runs/demo
 
 proof-sight: setup ## which pre-training and fine-tuning make networks see lesions, by labels alone? (hours)
 	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- leagues

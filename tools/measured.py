@@ -34,11 +34,11 @@ INTRODUCTION = """\
 All numbers on this page come from simulated subjects unless the section says otherwise. They show
 how the method behaves. They say nothing about people.
 
-The tables under `figures/demo` come from the present simulated cohorts. The proofs (`benchmarks`) with
-pre-trained networks, and the league under `figures/quality`, are older: they were made before the
-cohort of pre-training changed (`CHANGELOG.md` says how). In the earlier cohort many subjects had the
-anatomy and the label of a subject of the fine-tuning cohort, the holdout included. The 200 further
-subjects were not affected.
+The tables under `figures/demo` come from the present simulated cohorts. The proofs (`benchmarks`)
+with pre-trained networks, and the league under `figures/quality`, are older: they were made before
+the cohort of pre-training changed (`CHANGELOG.md` says how). In the earlier cohort many subjects
+had the anatomy and the label of a subject of the fine-tuning cohort, the holdout included. The 200
+further subjects were not affected.
 
 The two columns "95 % CI" hold the two ends of a 95 % confidence interval. A difference whose
 interval includes 0 cannot be distinguished from no difference. Each section names the file that
@@ -51,6 +51,7 @@ VARIANT_NAMES = {
     "pretrained": "pre-trained on AD",
     "lesion-filled": "trained on lesion-filled scans",
     "pairs": "trained in pairs",
+    "pretrained-lesions": "pre-trained on simulated lesions",
 }
 LADDER_NAMES = {
     "brightness": "none: brightness of the scan",
@@ -173,8 +174,8 @@ def classification() -> Section:
         "width 16. The score of a network is the mean of 2 trials unless the row says otherwise.",
         markdown_table(header, rows),
         markdown_table(["measure", "value", "CI, from", "CI, to"], other_rows),
-        "Pre-training on Alzheimer's disease (AD) does not raise the AUC here, unlike in the paper. "
-        "Lesion load alone has a higher AUC than every network.",
+        "Pre-training on Alzheimer's disease (AD) does not raise the AUC here, unlike in the "
+        "paper. Lesion load alone has a higher AUC than every network.",
     ]
     files = [comparison_file, generalisation_file, permutation_file, counterfactual_file]
     command = "make figures && make proof-generalisation proof-permutation proof-counterfactual"

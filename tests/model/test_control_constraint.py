@@ -3,9 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from support.networks import with_weights
+from support.networks import SMALL, with_weights
 
-from msxai.data.images import SHAPE
 from msxai.model import control_constraint, network
 
 WIDTH = 2
@@ -13,19 +12,19 @@ WIDTH = 2
 
 @pytest.fixture(scope="module")
 def volumes():
-    return np.random.default_rng(0).normal(size=(4, *SHAPE, 1)).astype("float32")
+    return np.random.default_rng(0).normal(size=(4, *SMALL, 1)).astype("float32")
 
 
 @pytest.fixture
 def fast(one_thread):
-    return with_weights(WIDTH, SHAPE, 0, fast=True)
+    return with_weights(WIDTH, SMALL, 0, fast=True)
 
 
 def differentiated(weights, volumes):
     """Positive input x gradient at the first pooling, by TensorFlow's tape on the plain network."""
     import tensorflow as tf
 
-    plain = network.build(WIDTH, fast=False)
+    plain = network.build(WIDTH, SMALL, fast=False)
     for layer in plain.layers:
         if layer.weights:
             layer.set_weights(weights[layer.name])
@@ -67,11 +66,11 @@ def test_steps_against_the_penalty_lower_the_relevance_of_controls(fast, volumes
     labels = np.zeros((4, 1), "float32")
     after = {}
     for penalty in (0.0, 1.0):
-        copy = with_weights(WIDTH, SHAPE, 0, fast=True)
+        copy = with_weights(WIDTH, SMALL, 0, fast=True)
         model = control_constraint.constrained(copy, penalty)
         optimizer = keras.optimizers.Adam(1e-3)
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
-        model.compile(optimizer, loss, jit_compile=False)
+        model.compile(optimizer, loss, jit_compile=False, run_eagerly=True)
         for _ in range(3):
             model.train_on_batch(volumes, labels)
         relevance = control_constraint.positive_relevance(copy, keras.ops.array(volumes))

@@ -1,0 +1,93 @@
+"""make plan: hours, memory and disk of a profile, by hand; an unknown profile is one sentence."""
+
+import importlib.util
+import json
+
+import pandas as pd
+import pytest
+import yaml
+
+import msxai
+from msxai.base import tsv
+
+SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def plan():
+    path = msxai.ROOT / "tools" / "plan.py"
+    specification = importlib.util.spec_from_file_location("plan", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def config():
+    return yaml.safe_load((msxai.ROOT / "workflow" / "paper.yaml").read_text())
+
+
+@pytest.fixture
+def measured(plan):
+    rows = [
+        {"notebook": name, "unit": unit, "seconds": SECONDS, "megabytes": 1.0}
+        for name, unit in plan.UNITS.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_papers_trainings_by_hand(plan, config):
+    by_name = {step.notebook: step for step in plan.steps(config)}
+    pretraining = by_name["02_pretraining"]
+    assert pretraining.jobs == 10
+    assert pretraining.units == pytest.approx(460 * 0.85 * 45)
+    tuning = by_name["03_fine_tuning"]
+    assert tuning.jobs == 30  # three variants, ten trials
+    assert tuning.units == pytest.approx((147 - 23) * 0.85 * 200)
+    assert by_name["05_lrp_heatmaps"].units == 23 * 10
+
+
+def test_hours_by_hand(plan, config, measured, monkeypatch):
+    """On 4 cores of 2 threads each, two trainings run at once: 10 trials take 5 rounds."""
+    monkeypatch.setattr(plan, "width_factor", lambda width: 3.0)
+    table = plan.plan(config, measured, cores=4, memory_gb=64).set_index("notebook")
+    row = table.loc["02_pretraining"]
+    hours = 460 * 0.85 * 45 * SECONDS * 3 / 3600
+    assert row["hours_a_job"] == pytest.approx(hours)
+    assert row["hours"] == pytest.approx(10 * hours)
+    assert row["hours_here"] == pytest.approx(5 * hours)
+    assert table.loc["08_figures", "hours"] == pytest.approx(SECONDS / 3600)
+
+
+def test_memory_limits_how_many_run_at_once(plan, config, measured):
+    """A pre-training asks for 8 GB."""
+    table = plan.plan(config, measured, cores=64, memory_gb=17).set_index("notebook")
+    assert table.loc["02_pretraining", "at_once"] == 2
+
+
+def test_each_profile_can_be_planned(plan, capsys):
+    for profile in ("tiny", "smoke", "demo", "paper"):
+        plan.main([profile, "2", "8"])
+        text = capsys.readouterr().out
+        assert f"Profile {profile}" in text
+        assert "This computer (2 cores, 8 GB of memory): about" in text
+
+
+def test_an_unknown_profile_is_one_sentence(plan):
+    with pytest.raises(SystemExit, match="found 'papr', expected one of cv"):
+        plan.main(["papr"])
+
+
+def test_units_are_measured_from_the_epochs_that_were_run(plan, tmp_path):
+    """Two trainings of 28 epochs at most that stopped after 7 and 14: 3/8 of the work."""
+    for trial, epochs in enumerate((7, 14)):
+        folder = tmp_path / f"trial-{trial}"
+        folder.mkdir()
+        tsv.write(pd.DataFrame({"epoch": range(epochs)}), folder / "history.tsv")
+    assert plan.share_of_epochs(tmp_path, {"epochs": 28}) == pytest.approx(0.375)
+
+
+def test_seconds_are_those_of_papermill(plan, tmp_path):
+    path = tmp_path / "01.ipynb"
+    path.write_text(json.dumps({"metadata": {"papermill": {"duration": 12.5}}}))
+    assert plan.seconds_of(path) == 12.5

@@ -1,0 +1,268 @@
+"""Says how long a profile takes, and how much memory and disk it needs, before anything runs.
+
+Usage: python tools/plan.py PROFILE [CORES [MEMORY_GB]]    (make plan PROFILE=paper)
+       python tools/plan.py --measure RUNS                 (make proof-plan, after make figures)
+
+Each notebook has a unit of work: a scan, a scan of one epoch, a map. benchmarks/plan.tsv holds the
+seconds and megabytes of each unit. They were measured on one computer, on simulated scans, with
+networks of width 16. A wider network takes longer by the ratio in benchmarks/training_speed.tsv.
+Another computer can be twice as fast or half as fast.
+"""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import yaml
+
+from msxai.base import provenance, tsv
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = ROOT / "benchmarks" / "plan.tsv"
+SPEED = ROOT / "benchmarks" / "training_speed.tsv"
+MEASURED_WIDTH = 16
+UNITS = {
+    "01_data_preparation": "scan",
+    "01b_lesion_filling": "scan",
+    "02_pretraining": "scan of an epoch",
+    "03_fine_tuning": "scan of an epoch",
+    "04_evaluation": "scan of a network",
+    "05_lrp_heatmaps": "map",
+    "06_region_relevance": "notebook",
+    "07_explanation_quality": "map",
+    "08_figures": "notebook",
+    "09_results_page": "notebook",
+}
+TRAININGS = ("02_pretraining", "03_fine_tuning")
+DEPENDS_ON_WIDTH = (*TRAININGS, "05_lrp_heatmaps", "07_explanation_quality")
+COUNTERFACTUAL = 3  # scans as they are, with lesions filled, with sham sites filled
+CHAIN = (
+    "01_data_preparation",
+    "02_pretraining",
+    "03_fine_tuning",
+    "04_evaluation",
+    "08_figures",
+    "09_results_page",
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The jobs of one notebook.
+
+    Attributes
+    ----------
+    notebook : str
+    jobs : int
+    units : float
+        Of work in one job, as `UNITS` names them.
+    memory_gb : float
+        That each job asks for.
+    threads : int
+    """
+
+    notebook: str
+    jobs: int
+    units: float
+    memory_gb: float
+    threads: int
+
+
+def steps(config: dict) -> list[Step]:
+    """Count the jobs of a profile and the work in each."""
+    tuned = config["cohorts"]["finetuning"]
+    earlier = config["cohorts"]["pretraining"]
+    validation = config["01_data_preparation"]["validation"]
+    n_holdout = sum(tuned["holdout"]) if sum(tuned["holdout"]) >= 1 else 0
+    n_trained = (tuned["subjects"] - n_holdout) * (1 - validation)
+    n_pretrained = earlier["subjects"] * (1 - validation)
+    variants = config["variants"]
+    n_trials = [
+        variant.get("trials", config["trials"]["finetuning"]) for variant in variants.values()
+    ]
+    fillings = {variant.get("filling", "none") for variant in variants.values()}
+    fillings |= {variant.get("counterfactual_pairs", "none") for variant in variants.values()}
+    n_scans = n_holdout
+    evaluation = config["04_evaluation"]
+    n_tested = n_scans + evaluation["n_further_subjects"]
+    if evaluation["counterfactual"]:
+        n_tested = n_scans + COUNTERFACTUAL * evaluation["n_further_subjects"]
+    explained = 1 + bool(config["filled"]) + bool(config.get("best"))
+    judged = config["07_explanation_quality"]
+    n_maps = len(judged.get("rules", [])) + len(judged.get("methods", []))
+    n_judged = bool(config["judged"]) * (1 + bool(config.get("best")))
+    trials = config["trials"]["finetuning"]
+    work = {
+        "01_data_preparation": (2, (tuned["subjects"] + earlier["subjects"]) / 2),
+        "01b_lesion_filling": (len(fillings - {"none"}), tuned["subjects"]),
+        "02_pretraining": (
+            config["trials"]["pretraining"],
+            n_pretrained * config["02_pretraining"]["epochs"],
+        ),
+        "03_fine_tuning": (sum(n_trials), n_trained * config["03_fine_tuning"]["epochs"]),
+        "04_evaluation": (1, n_tested * sum(n_trials)),
+        "05_lrp_heatmaps": (explained, n_scans * trials),
+        "06_region_relevance": (1 + bool(config["filled"]), 1),
+        "07_explanation_quality": (n_judged, n_scans * n_maps * trials),
+        "08_figures": (1, 1),
+        "09_results_page": (1, 1),
+    }
+    planned = []
+    for notebook, (jobs, units) in work.items():
+        if jobs:
+            memory_gb = config["memory_mb"][notebook] / 1000
+            threads = config[notebook].get("threads", config[notebook].get("jobs", 1))
+            planned.append(Step(notebook, jobs, units, memory_gb, threads))
+    return planned
+
+
+def width_factor(width: int) -> float:
+    """Return how much longer a step of training takes than at width 16."""
+    if width == MEASURED_WIDTH:
+        return 1.0
+    table = tsv.read(SPEED)
+    seconds = table[table["network"] == "fast"].groupby("width")["seconds"].median()
+    if width in seconds:
+        return seconds[width] / seconds[MEASURED_WIDTH]
+    widest = seconds.index.max()
+    slope = (seconds[widest] / seconds[MEASURED_WIDTH] - 1) / (widest - MEASURED_WIDTH)
+    return max(1.0, 1 + slope * (width - MEASURED_WIDTH))
+
+
+def plan(config: dict, measured: pd.DataFrame, cores: int, memory_gb: float) -> pd.DataFrame:
+    """Return one row a notebook: jobs, hours a job, hours in all, parallel jobs, memory, disk."""
+    by_notebook = measured.set_index("notebook")
+    rows = []
+    for step in steps(config):
+        unit = by_notebook.loc[step.notebook]
+        factor = 1.0
+        if step.notebook in DEPENDS_ON_WIDTH:
+            factor = width_factor(config["03_fine_tuning"]["width"])
+        hours = step.units * unit["seconds"] * factor / 3600
+        at_once = min(step.jobs, cores // step.threads or 1, int(memory_gb / step.memory_gb) or 1)
+        rows.append(
+            {
+                "notebook": step.notebook,
+                "jobs": step.jobs,
+                "hours_a_job": hours,
+                "hours": hours * step.jobs,
+                "at_once": at_once,
+                "hours_here": hours * -(-step.jobs // at_once),
+                "memory_gb": step.memory_gb,
+                "disk_gb": step.units * step.jobs * unit["megabytes"] / 1000,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def report(table: pd.DataFrame, profile: str, cores: int, memory_gb: float) -> str:
+    """Write the plan as text."""
+    chain = table[table["notebook"].isin(CHAIN)]["hours_a_job"].sum()
+    shown = table.round({"hours_a_job": 2, "hours": 1, "hours_here": 1, "disk_gb": 2})
+    lines = [
+        f"Profile {profile}, most epochs, as measured on simulated scans ({TABLE.name}):",
+        "",
+        shown.to_string(index=False),
+        "",
+        f"All jobs one after another: {table['hours'].sum():.1f} hours.",
+        f"This computer ({cores} cores, {memory_gb:.0f} GB of memory): about "
+        f"{table['hours_here'].sum():.1f} hours.",
+        f"A cluster where all jobs find a place at once: about {chain:.1f} hours.",
+        f"Memory of the largest job: {table['memory_gb'].max():.1f} GB. "
+        f"Disk: {table['disk_gb'].sum():.1f} GB.",
+        "A training that stops early takes less. A GPU was not measured.",
+    ]
+    return "\n".join(lines)
+
+
+def seconds_of(notebook: Path) -> float:
+    """Return how long papermill took to run a notebook."""
+    metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
+    return metadata["papermill"]["duration"]
+
+
+def megabytes(folder: Path) -> float:
+    """Return the size of a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def share_of_epochs(trainings: Path, options: dict) -> float:
+    """Return how many of the most epochs the trainings took before they stopped, as a share."""
+    histories = [tsv.read(path) for path in sorted(trainings.rglob("history.tsv"))]
+    epochs = sum(len(history) for history in histories)
+    return epochs / (options["epochs"] * len(histories))
+
+
+def measure(results: Path, config: dict) -> pd.DataFrame:
+    """Return the seconds and megabytes of each notebook's unit in a finished run."""
+    folders = {
+        "01_data_preparation": ["prepared", "quality-control"],
+        "01b_lesion_filling": ["lesion-filled"],
+        "02_pretraining": ["pretraining"],
+        "03_fine_tuning": ["finetuning"],
+        "04_evaluation": ["evaluation"],
+        "05_lrp_heatmaps": ["heatmaps"],
+        "06_region_relevance": ["regions"],
+        "07_explanation_quality": ["quality", "states"],
+        "08_figures": ["figures"],
+        "09_results_page": ["report"],
+    }
+    rows = []
+    for step in steps(config):
+        notebooks = sorted((results / "notebooks").glob(f"{step.notebook}*.ipynb"))
+        seconds = sum(seconds_of(path) for path in notebooks)
+        size = sum(megabytes(results / name) for name in folders[step.notebook])
+        total = step.units * len(notebooks)
+        if step.notebook in TRAININGS:
+            total *= share_of_epochs(results / folders[step.notebook][0], config[step.notebook])
+        rows.append(
+            {
+                "notebook": step.notebook,
+                "unit": UNITS[step.notebook],
+                "notebooks": len(notebooks),
+                "seconds": seconds / total,
+                "megabytes": size / total,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def read_profile(profile: str) -> dict:
+    """Read a profile of the workflow, or say which there are."""
+    path = ROOT / "workflow" / f"{profile}.yaml"
+    whole = sorted(
+        file.stem for file in path.parent.glob("*.yaml") if "cohorts" in file.read_text()
+    )
+    if profile not in whole:
+        sys.exit(
+            f"PROFILE: found {profile!r}, expected one of {', '.join(whole)}. Mend the name: "
+            "make plan PROFILE=paper"
+        )
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def main(arguments: list[str]) -> None:
+    """Print a plan, or measure and write the table."""
+    if arguments[0] == "--measure":
+        results = Path(arguments[1])
+        tsv.write(measure(results, read_profile("demo")), TABLE, float_format="%.4g")
+        record = provenance.record({"results": str(results)}, [], [TABLE])
+        provenance.write_json(TABLE.with_suffix(".json"), record)
+        print(tsv.read(TABLE).to_string(index=False))
+        return
+    profile = arguments[0]
+    config = read_profile(profile)
+    cores = int(arguments[1]) if len(arguments) > 1 else os.cpu_count()
+    memory_gb = psutil.virtual_memory().total / 1e9
+    if len(arguments) > 2:
+        memory_gb = float(arguments[2])
+    table = plan(config, tsv.read(TABLE), cores, memory_gb)
+    print(report(table, profile, cores, memory_gb))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
