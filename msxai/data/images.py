@@ -5,20 +5,18 @@ The grid covers the field of view of the 182x218x182 MNI grid of 1 mm with 96x11
 affines of their headers alone, never by array index.
 """
 
-import gzip
+import itertools
 import warnings
-import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from nilearn.image import resample_img
 from scipy import ndimage
 
 from msxai.base.errors import ImageError
 from msxai.base.parameters import one_of
+from msxai.data import image_files
 
 SHAPE = (96, 114, 96)
 _SIZE = np.array([182, 218, 182]) / SHAPE
@@ -37,11 +35,15 @@ __all__ = [
     "VOXEL_SIZE",
     "VOXEL_VOLUME",
     "brain_mask",
+    "brain_on_grid",
     "from_grid",
+    "from_zero",
+    "is_signed",
     "load",
     "load_mask",
     "mask_to_grid",
     "normalise",
+    "notes",
     "on_grid",
     "shifted",
     "to_grid",
@@ -104,26 +106,27 @@ def shifted(values, steps) -> np.ndarray:
 def load(path) -> nib.Nifti1Image:
     """Read an image whole and check it.
 
+    Voxels of NaN around the brain become 0, as SPM writes NaN there.
+
     Parameters
     ----------
     path : path
-        A NIfTI file.
+        A NIfTI file, gzipped or not, whatever its name says.
 
     Returns
     -------
     nibabel.Nifti1Image
-        Three axes, float32 voxels in memory.
+        Three axes, float32 voxels in memory. `notes` has what was odd in the file.
 
     Raises
     ------
     ImageError
-        The file is missing, empty, truncated or damaged, no NIfTI, has four axes, holds colours or
-        complex numbers, declares no space, a flat one or two that mirror each other, or has voxels
-        that are not finite.
+        The file is missing, empty, a pointer of git-annex or Git LFS, truncated or damaged, no
+        NIfTI, has four axes, holds colours or complex numbers, declares no space, a flat one or two
+        that mirror each other, or has voxels that are infinite, or NaN inside the image.
     """
     path = Path(path)
-    _check_file(path)
-    image, stored = _read(path)
+    image, stored, sentences = image_files.read(path)
     if stored.dtype.kind not in "iuf":
         raise ImageError(
             path,
@@ -141,108 +144,62 @@ def load(path) -> nib.Nifti1Image:
             "three axes",
             "Take one volume of it, for instance with nibabel's four_to_three.",
         )
-    _check_space(path, image)
     not_finite = int(np.size(voxels) - np.isfinite(voxels).sum())
     if not_finite:
-        raise ImageError(
-            path,
-            f"{not_finite} voxels that are NaN or infinite",
-            "finite voxels",
-            "Mend the step that wrote it; 0 is what background should be.",
-        )
-    header = image.header if isinstance(image, nib.Nifti1Image) else None
-    return nib.Nifti1Image(voxels, image.affine, header)
+        background = _nan_background(voxels)
+        _check_finite(path, voxels, background)
+        voxels[background] = 0
+        sentences.append(f"{not_finite} voxels around the brain were NaN and were read as 0.")
+    header = image.header if isinstance(image, nib.Nifti1Pair) else None
+    return nib.Nifti1Image(voxels, image.affine, header, extra={"notes": sentences})
 
 
-def _check_file(path: Path) -> None:
-    """Refuse what is no file, an empty file and a web page."""
-    if not path.is_file():
-        raise ImageError(
-            path,
-            "no such file",
-            "a NIfTI image (.nii or .nii.gz)",
-            "Check the path in the cohort's table or folder.",
-        )
-    start = path.read_bytes()[:256]
-    if not start:
-        raise ImageError(
-            path, "an empty file (0 bytes)", "a NIfTI image", "Copy or download it again."
-        )
-    byte_order_mark = b"\xef\xbb\xbf"
-    if start.removeprefix(byte_order_mark).lstrip().startswith(b"<"):
-        raise ImageError(
-            path,
-            "a web page (HTML or XML)",
-            "a NIfTI image",
-            "The download went wrong (a login page?): download it again.",
-        )
+def notes(image) -> list[str]:
+    """Return what was odd in a file that `load` or `load_mask` has read; sentences."""
+    return list(image.extra.get("notes", []))
 
 
-def _read(path: Path):
-    """Read an image and its voxels as they are stored."""
-    try:
-        if path.suffix == ".gz":
-            _check_sum(path)
-        image = nib.load(path)
-        stored = np.asanyarray(image.dataobj)
-    except ImageFileError as error:
-        raise ImageError(
-            path,
-            f"a file that is no NIfTI image ({error})",
-            "a NIfTI image",
-            "Convert it, for instance with dcm2niix.",
-        ) from error
-    except (OSError, EOFError, zlib.error, ValueError, HeaderDataError) as error:
-        raise ImageError(
-            path, f"damaged data ({error})", "a whole NIfTI image", "Copy or download it again."
-        ) from error
-    return image, stored
+def _nan_background(voxels) -> np.ndarray:
+    """Return the voxels of NaN that reach the border of the image; bool.
+
+    Voxels of NaN that are enclosed, or fill a plane between others, are not background.
+    """
+    missing = np.isnan(voxels)
+    background = missing & ~ndimage.binary_fill_holes(~missing)
+    for axis in range(3):
+        other_axes = tuple({0, 1, 2} - {axis})
+        has_values = np.flatnonzero(~missing.all(axis=other_axes))
+        planes = np.moveaxis(background, axis, 0)
+        if len(has_values):
+            gaps = np.setdiff1d(np.arange(has_values[0], has_values[-1]), has_values)
+            planes[gaps] = False
+    return background
 
 
-def _check_space(path: Path, image) -> None:
-    """Refuse a header without a space, with a flat one, or with two that mirror each other."""
-    header = image.header
-    is_nifti = isinstance(image, nib.Nifti1Image)
-    if is_nifti and not (header["sform_code"] or header["qform_code"]):
-        raise ImageError(
-            path,
-            "a header that declares no space (sform and qform code 0)",
-            "an affine from voxels to millimetres",
-            "Set it from the scanner's data; guessing could swap left and right.",
-        )
-    determinant = np.linalg.det(image.affine[:3, :3])
-    if not np.isfinite(image.affine).all() or abs(determinant) < 1e-9:
-        raise ImageError(
-            path,
-            f"an affine of determinant {determinant:g}",
-            "voxels that have a volume",
-            "Set it from the scanner's data.",
-        )
-    if not is_nifti or header["sform_code"] <= 0 or header["qform_code"] <= 0:
+def _check_finite(path: Path, voxels, background) -> None:
+    """Refuse infinite voxels, and NaN inside the image or everywhere."""
+    wrong = ~np.isfinite(voxels) & ~background
+    count = int(wrong.sum())
+    if not count and not background.all():
         return
-    # The sign of pixdim[0] is the qform's handedness (NIfTI-1 standard, Cox et al. 2004).
-    sform_is_left_handed = determinant < 0
-    qform_is_left_handed = header["pixdim"][0] < 0
-    if sform_is_left_handed != qform_is_left_handed:
-        hands = {True: "left-handed", False: "right-handed"}
-        sform = hands[bool(sform_is_left_handed)]
-        qform = hands[bool(qform_is_left_handed)]
-        raise ImageError(
-            path,
-            f"two spaces that mirror each other (sform {sform}, qform {qform})",
-            "sform and qform of one handedness",
-            "Find out which is right, and write it to both: the other one swaps left and right.",
-        )
+    raise ImageError(
+        path,
+        f"{count or wrong.size} voxels that are NaN or infinite",
+        "finite voxels",
+        "Mend the step that wrote it; 0 is what background should be.",
+    )
 
 
 def load_mask(path, scan=None, brain: bool = False) -> nib.Nifti1Image:
     """Read a mask, check it and make it 0 and 1.
 
+    Inside is from 0.5: whole numbers above 0, probabilities and interpolated values from 0.5. A
+    mask of 0 and a large number, such as 255, is inside from half of it.
+
     Parameters
     ----------
     path : path
-        A NIfTI file of whole numbers (inside above 0), or of probabilities or interpolated values
-        (inside from 0.5).
+        A NIfTI file of whole numbers, or of probabilities or interpolated values.
     scan : nibabel.Nifti1Image, optional
         The scan that the mask belongs to, in the same space; shapes may differ.
     brain : bool
@@ -251,21 +208,14 @@ def load_mask(path, scan=None, brain: bool = False) -> nib.Nifti1Image:
     Raises
     ------
     ImageError
-        As `load`; values of neither kind, an empty brain mask, probabilities that nowhere reach
-        0.5, or a mask most of which lies outside the scan.
+        As `load`; values of neither kind or below 0, an empty brain mask, probabilities that
+        nowhere reach 0.5, or a mask most of which lies outside the scan or that lies in another
+        space of the scan's header than the one that is used.
     """
     image = load(path)
     values = np.asarray(image.dataobj)
     largest = values.max()
-    whole_numbers = np.abs(values - np.rint(values)).max() < 1e-3
-    if not whole_numbers and largest > 1.5:  # an interpolated mask may overshoot a little
-        raise ImageError(
-            path,
-            f"fractions and values up to {largest:g}",
-            "a mask: 0 and 1, labels, or probabilities",
-            "Give the mask, not an image.",
-        )
-    inside = values > (0 if whole_numbers else 0.5 - 1e-6)
+    inside = _is_inside(_as_fractions(path, values))
     if not inside.any() and (brain or largest > 0):
         description = f"probabilities up to {largest:.2g}, so that no voxel is inside"
         if largest <= 0:
@@ -276,20 +226,79 @@ def load_mask(path, scan=None, brain: bool = False) -> nib.Nifti1Image:
             "voxels above 0, or probabilities from .5",
             "Make it anew, or remove it.",
         )
+    mask = nib.Nifti1Image(inside.astype("float32"), image.affine, image.header, image.extra)
     if scan is not None and inside.any():
-        _check_overlap(path, image.affine, inside, scan)
-    return nib.Nifti1Image(inside.astype("float32"), image.affine, image.header)
+        _check_same_space(path, mask, scan)
+        _check_overlap(path, mask, scan)
+    return mask
 
 
-def _check_overlap(path, affine, inside, scan) -> None:
+def _is_inside(values) -> np.ndarray:
+    """Return where a mask's values are at least 0.5; bool.
+
+    Whole numbers above 0 are, and what an interpolation leaves beside 0 is not.
+    """
+    return np.asarray(values) > 0.5 - 1e-6
+
+
+def _as_fractions(path, values) -> np.ndarray:
+    """Return labels or fractions of a mask; refuse what is neither."""
+    largest = values.max()
+    if values.min() <= -0.5:
+        raise ImageError(
+            path,
+            f"values down to {values.min():g}",
+            "a mask: 0 outside and above 0 inside",
+            "Write 0 outside and 1 inside. Give the mask, not an image.",
+        )
+    whole_numbers = np.abs(values - np.rint(values)).max() < 1e-3
+    if whole_numbers or largest <= 1.5:  # an interpolated mask may overshoot a little
+        return values
+    from_levels = np.minimum(np.abs(values), np.abs(values - largest))
+    if from_levels.max() > min(1e-3 * largest, 0.25):
+        raise ImageError(
+            path,
+            f"fractions and values up to {largest:g}",
+            "a mask: 0 and 1, labels, or probabilities",
+            "Give the mask, not an image.",
+        )
+    return values / largest
+
+
+def _check_same_space(path, mask, scan) -> None:
+    """Refuse a mask that fits its scan by a space of their headers that is not used.
+
+    SPM moves the sform and leaves the qform as it was.
+    """
+    of_scan = [scan.affine, *_unused_spaces(scan)]
+    of_mask = [mask.affine, *_unused_spaces(mask)]
+    used, *unused = itertools.product(of_scan, of_mask)
+    same_shape = scan.shape == mask.shape
+    used_apart = image_files.distance_in_voxels(*used, scan.shape)
+    for pair in unused:
+        fits_better = _share_on(scan, mask, *pair) > _share_on(scan, mask, *used) + 0.05
+        apart = image_files.distance_in_voxels(*pair, scan.shape)
+        if fits_better or (same_shape and used_apart > 1 and apart <= 0.5):
+            raise ImageError(
+                path,
+                "a mask that fits its scan by a space of their headers that is not used",
+                "a mask in the scan's space (its sform, or its qform where it has no sform)",
+                "Find out which space is right, and write it to sform and qform of both files.",
+            )
+
+
+def _unused_spaces(image) -> list[np.ndarray]:
+    """Return affines of a header that are not used and put a voxel elsewhere by more than one."""
+    unused = []
+    for affine in image_files.spaces(image).values():
+        if image_files.distance_in_voxels(image.affine, affine, image.shape) > 1:
+            unused.append(affine)
+    return unused
+
+
+def _check_overlap(path, mask, scan) -> None:
     """Refuse a mask most of which lies where the scan has no voxel, or 0."""
-    voxels = np.argwhere(inside)
-    sampled = voxels[:: 1 + len(voxels) // 100_000]
-    to_scan = np.linalg.inv(scan.affine) @ affine
-    in_scan = np.rint(nib.affines.apply_affine(to_scan, sampled)).astype(int)
-    within = ((in_scan >= 0) & (in_scan < scan.shape)).all(axis=1)
-    values = np.asarray(scan.dataobj)[tuple(in_scan[within].T)]
-    share = np.count_nonzero(values) / len(sampled)
+    share = _share_on(scan, mask, scan.affine, mask.affine)
     if share < 0.5:
         raise ImageError(
             path,
@@ -300,14 +309,15 @@ def _check_overlap(path, affine, inside, scan) -> None:
         )
 
 
-def _check_sum(path: Path) -> None:
-    """Decompress to the end, so that gzip compares its checksum.
-
-    nibabel stops at the last voxel and would accept damaged ones.
-    """
-    with gzip.open(path) as file:
-        while file.read(1 << 20):
-            pass
+def _share_on(scan, mask, scan_affine, mask_affine) -> float:
+    """Return the share of a mask that lies where its scan has a value other than 0."""
+    voxels = np.argwhere(np.asarray(mask.dataobj))
+    sampled = voxels[:: 1 + len(voxels) // 100_000]
+    to_scan = np.linalg.inv(scan_affine) @ mask_affine
+    in_scan = np.rint(nib.affines.apply_affine(to_scan, sampled)).astype(int)
+    within = ((in_scan >= 0) & (in_scan < scan.shape)).all(axis=1)
+    values = np.asarray(scan.dataobj)[tuple(in_scan[within].T)]
+    return np.count_nonzero(values) / len(sampled)
 
 
 def on_grid(image) -> bool:
@@ -343,7 +353,7 @@ def to_grid(image, interpolation: str = "linear") -> np.ndarray:
 
 def mask_to_grid(image) -> np.ndarray:
     """Resample a mask linearly and cut it at 0.5; bool of shape (96, 114, 96)."""
-    mask = nib.Nifti1Image((np.asarray(image.dataobj) > 0).astype("float32"), image.affine)
+    mask = nib.Nifti1Image(_is_inside(image.dataobj).astype("float32"), image.affine)
     return to_grid(mask) >= 0.5
 
 
@@ -395,10 +405,33 @@ def _resample(image, affine, shape, interpolation) -> np.ndarray:
     return np.asarray(resampled.dataobj, "float32")
 
 
+def is_signed(values) -> bool:
+    """Return whether a brain-extracted image has a brain of either sign and 0 outside.
+
+    z-scores have, and the magnitudes below 0 amount to those above 0. Noise around a head and an
+    interpolation leave small ones: below a fifth of the sum above 0.
+
+    Parameters
+    ----------
+    values : ndarray of shape (X, Y, Z)
+    """
+    values = np.asarray(values)
+    below = -np.minimum(values, 0).sum(dtype=float)
+    above = np.maximum(values, 0).sum(dtype=float)
+    return bool(below > 0.2 * above and _occupied(values).mean() < 0.75)
+
+
+def _occupied(values) -> np.ndarray:
+    """Return where values differ from 0; rounding errors of an interpolation do not; bool."""
+    magnitudes = np.abs(values)
+    return magnitudes > 1e-5 * magnitudes.max()
+
+
 def brain_mask(values) -> np.ndarray:
     """Find the brain in a brain-extracted image.
 
-    It is the largest component of voxels above 0.2 of the mean of positive voxels, holes filled.
+    It is the largest component of voxels above 0.2 of the mean of positive voxels, holes filled. In
+    an image of either sign (`is_signed`), it is that of voxels other than 0.
 
     Parameters
     ----------
@@ -414,10 +447,51 @@ def brain_mask(values) -> np.ndarray:
     if not positive.any():
         return np.zeros(values.shape, bool)
     bright = values > 0.2 * values[positive].mean()
+    if is_signed(values):
+        bright = _occupied(values)
     parts, count = ndimage.label(bright)
     sizes = ndimage.sum_labels(np.ones_like(parts), parts, range(1, count + 1))
     largest = 1 + np.argmax(sizes)
     return ndimage.binary_fill_holes(parts == largest)
+
+
+def brain_on_grid(image, values) -> np.ndarray:
+    """Find the brain of a brain-extracted image on the model's grid.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image
+    values : ndarray of shape (96, 114, 96)
+        Its values on the model's grid (`to_grid`).
+
+    Returns
+    -------
+    ndarray of bool, shape (96, 114, 96)
+        `brain_mask` of the values. In an image of either sign, that of the image itself is
+        resampled, because each voxel at its border has a value other than 0 after resampling.
+    """
+    own = np.asarray(image.dataobj)
+    if not is_signed(own):
+        return brain_mask(values)
+    return mask_to_grid(nib.Nifti1Image(brain_mask(own).astype("float32"), image.affine))
+
+
+def from_zero(values, brain) -> np.ndarray:
+    """Return intensities above 0 of a brain of either sign; any other image as it is.
+
+    Parameters
+    ----------
+    values : ndarray
+    brain : ndarray of bool, same shape
+
+    Returns
+    -------
+    ndarray, same shape
+        Values minus the lowest of the brain inside it, 0 outside.
+    """
+    if not brain.any() or not is_signed(values):
+        return values
+    return np.where(brain, values - values[brain].min(), 0).astype("float32")
 
 
 def normalise(values, mask, how: str = "zscore") -> np.ndarray:

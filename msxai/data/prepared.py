@@ -239,7 +239,8 @@ class _PlacedScan:
         brain_mask and lesion_mask (nibabel.Nifti1Image), as far as the scan has them.
     values, brain : ndarray of shape (96, 114, 96)
     record : dict
-        Route and flags of the registration, and more where the scan was registered.
+        Route and flags of the registration, and more where the scan was registered; notes, where
+        a file was odd.
     """
 
     scan: nib.Nifti1Image
@@ -302,14 +303,27 @@ def _placed(row: dict, modality: str, options: PreparationOptions) -> _PlacedSca
     if row["brain_mask"]:
         brain = images.mask_to_grid(masks["brain_mask"])
     else:
-        brain = images.brain_mask(values)
+        brain = images.brain_on_grid(scan, values)
     record = {"route": "resampled", "flags": []}
     placed = _PlacedScan(scan, masks, values, brain, record)
-    if options.registration == "none":
-        return placed
-    if options.registration == "auto" and registration.in_mni_space(scan, values, brain):
-        return placed
-    return _registered(placed, row, modality, options)
+    only_resampled = options.registration == "none"
+    if options.registration == "auto":
+        only_resampled = registration.in_mni_space(scan, values, brain)
+    if not only_resampled:
+        placed = _registered(placed, row, modality, options)
+    sentences = _notes({"scan": scan, **masks})
+    if sentences:
+        placed.record["notes"] = sentences
+    return placed
+
+
+def _notes(files: dict) -> list[str]:
+    """Return what was odd in the files of a scan; each sentence names the file."""
+    sentences = []
+    for name, image in files.items():
+        label = name.replace("_", " ").capitalize()
+        sentences += [f"{label}: {sentence}" for sentence in images.notes(image)]
+    return sentences
 
 
 def _check_contrast(scan, path) -> None:
@@ -418,7 +432,7 @@ class Prepared:
     table : pandas.DataFrame
         The cohort's table with part, hashes of the files (source_sha256, brain_mask_sha256,
         lesion_mask_sha256) and registration (JSON: route, flags; where route is not "resampled"
-        matrix, scales and Dice, too), one row a scan.
+        matrix, scales and Dice, too; where a file was odd, notes), one row a scan.
     left_out : list of dict
         participant_id, session_id and reason of the scans that could not be used.
     has_lesions : ndarray of bool, shape (N,)

@@ -12,7 +12,6 @@ import itertools
 import json
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -21,7 +20,8 @@ from nilearn import datasets
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from msxai.data import images
+from msxai.base.errors import ImageError
+from msxai.data import image_files, images
 
 __all__ = ["MEASURES", "OUTLIER_SCANS", "measure", "template_brain"]
 
@@ -167,7 +167,8 @@ def _measure(prepared, row: int) -> tuple[dict, np.ndarray]:
     measures = {
         "route": scan.registration.get("route"),
         "notes": scan.registration.get("flags") or [],
-        "orientation": _orientation(prepared.table["image"].iloc[row]),
+        **_header(prepared.table["image"].iloc[row]),
+        "file": " ".join(scan.registration.get("notes", [])) or None,
         "lesion_ml": np.nan,
         "volume_ml": scan.brain.sum() * _VOXEL_ML,
         "dice": 2 * overlap / (scan.brain.sum() + template.brain.sum()),
@@ -371,21 +372,26 @@ def _similarity_to_other_visits(differences) -> np.ndarray:
     return (correlations.sum(axis=0) - 1) / (len(differences) - 1)
 
 
-def _orientation(path) -> str | None:
-    """Return the axes of a source by its header.
+def _header(path) -> dict:
+    """Return orientation, space and space_shift of a source by its header.
 
-    "RAS", or "RAS/LAS" if sform and qform differ; None if the file cannot be read.
+    Orientation: "RAS", or "RAS/LAS" if sform and qform differ. None or NaN if the file cannot be
+    read or is no NIfTI.
     """
-    if not Path(path).is_file():
-        return None
-    image = nib.load(path)
-    if not isinstance(image, nib.Nifti1Pair):
-        return None
-    axes = []
-    for affine, code in (image.get_sform(coded=True), image.get_qform(coded=True)):
-        if code:
-            axes.append("".join(nib.aff2axcodes(affine)))
-    return "/".join(dict.fromkeys(axes)) or None
+    header = {"orientation": None, "space": None, "space_shift": np.nan}
+    try:
+        image = image_files.opened(path)
+    except ImageError:
+        return header
+    spaces = image_files.spaces(image)
+    if not spaces:
+        return header
+    axes = ["".join(nib.aff2axcodes(affine)) for affine in spaces.values()]
+    header["orientation"] = "/".join(dict.fromkeys(axes))
+    header["space"] = next(iter(spaces))
+    if len(spaces) > 1:
+        header["space_shift"] = image_files.distance_in_voxels(*spaces.values(), image.shape)
+    return header
 
 
 def _flag(table: pd.DataFrame) -> pd.DataFrame:

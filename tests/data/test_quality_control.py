@@ -87,7 +87,7 @@ FAULTS = {
     "mask": ("empty", "the mask of another scan"),
     "cut": ("cut dice", "ends in a plane over"),
     "header": (
-        "orientation",
+        "orientation space_shift",
         "directions are RAS by its sform, which was taken, and LPS by its qform",
     ),
     "registered": ("route scale_y", "The registration stopped early"),

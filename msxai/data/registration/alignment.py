@@ -105,9 +105,11 @@ def align(image, own, fixed, target, grid, rigid: bool) -> np.ndarray:
         antspyx stopped.
     """
     copy = copy_of(image)
-    values = np.maximum(values_of(copy), 0)
+    values = values_of(copy)
     if own is not None:
-        values = values * (sample(own, image.affine, copy) >= 0.5)
+        inside = sample(own, image.affine, copy) >= 0.5
+        values = images.from_zero(values, inside) * inside
+    values = np.maximum(values, 0)
     with tempfile.TemporaryDirectory() as folder:
         task = _Alignment(values, copy.affine, fixed, target, grid, folder)
         try:

@@ -38,6 +38,9 @@ def extracted(image) -> bool:
     copy = alignment.copy_of(image)
     values = alignment.values_of(copy)
     brain = images.brain_mask(values)
+    own = alignment.values_of(image)
+    if images.is_signed(own):  # the copy has values other than 0 just outside the brain
+        brain = alignment.sample(images.brain_mask(own), image.affine, copy) >= 0.5
     spacing = alignment.SETTINGS["spacing"]
     distance = ndimage.distance_transform_edt(~brain) * spacing
     litres = brain.sum() * spacing**3 / 1e6

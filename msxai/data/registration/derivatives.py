@@ -41,7 +41,7 @@ def registered(
         The latter two name the file.
     """
     image = images.load(source)
-    mask = None if brain is None else images.load(brain)
+    mask = None if brain is None else images.load_mask(brain, image, brain=True)
     sources = [Path(path) for path in (source, brain) if path is not None]
     parameters = parameters_of(modality, mode, mask, partner)
     earlier = load(folder, entities, image, parameters, sources=sources)

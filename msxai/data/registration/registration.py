@@ -283,11 +283,12 @@ def _template_brain() -> np.ndarray:
 
 def _like(mask, image) -> np.ndarray:
     """Return a mask on an image's grid, as fractions."""
-    return alignment.sample(alignment.values_of(mask) > 0, mask.affine, image)
+    return alignment.sample(alignment.values_of(mask) >= 0.5, mask.affine, image)
 
 
 def _partner(partner: Registration) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return scan, brain and affine of a partner, as `alignment.template` does."""
     copy = alignment.copy_of(partner.image)
     brain = alignment.sample(alignment.values_of(partner.brain), partner.brain.affine, copy)
-    return alignment.values_of(copy), brain >= 0.5, copy.affine
+    values = images.from_zero(alignment.values_of(copy), brain >= 0.5)
+    return values, brain >= 0.5, copy.affine

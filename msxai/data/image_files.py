@@ -1,0 +1,342 @@
+"""Files of images: read by their content, and refused where the file or its header is at fault.
+
+`msxai.data.images.load` checks the voxels. All readers of images and masks go through both.
+"""
+
+import gzip
+import itertools
+import os
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+
+from msxai.base.errors import ImageError
+
+__all__ = ["distance_in_voxels", "opened", "read", "spaces"]
+
+_GZIP = b"\x1f\x8b"  # how a gzipped file begins (RFC 1952)
+_START = 1024  # bytes that show what a file is
+_CLASSES = {
+    ".nii": (nib.Nifti1Image, nib.Nifti2Image),
+    ".nii.gz": (nib.Nifti1Image, nib.Nifti2Image),
+    ".mgh": (nib.MGHImage,),
+    ".mgz": (nib.MGHImage,),
+}  # formats in one file, by the end of its name
+_GZIPPED_NAMES = (".gz", ".mgz")
+_POINTERS = {
+    b"annex/objects/": ("git-annex", "git annex get {name}"),
+    b"https://git-lfs.github.com/spec": ("Git LFS", "git lfs pull"),
+}  # what stands in a file whose content was not fetched
+_GOOD_RAS = slice(28, 30)  # bytes of goodRASFlag in an .mgh file
+
+
+def read(path):
+    """Read an image and its voxels as they are stored.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    image : nibabel.spatialimages.SpatialImage
+    stored : ndarray
+        Voxels, scaled as the header says.
+    notes : list of str
+        What is odd in the file, and how it was read; sentences.
+
+    Raises
+    ------
+    ImageError
+        The file is missing, empty, a pointer, truncated or damaged, no NIfTI, or its header
+        declares no space, a flat one or two that mirror each other.
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        if _is_gzipped(path):
+            _check_sum(path)
+        image = opened(path)
+        stored = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, zlib.error, ValueError, HeaderDataError) as error:
+        raise _damaged(path, error) from error
+    _check_space(path, image)
+    return image, stored, _notes(path, image)
+
+
+def opened(path) -> SpatialImage:
+    """Read the header of an image, whether it is gzipped as its name says or not.
+
+    Parameters
+    ----------
+    path : path
+
+    Raises
+    ------
+    ImageError
+        The file is missing, empty, a pointer, damaged or no image.
+    """
+    path = Path(path)
+    for part in _parts(path):
+        _check_file(part)
+    try:
+        image = _from_content(path) if _is_misnamed(path) else nib.load(path)
+    except ImageFileError as error:
+        raise _no_image(path, str(error)) from error
+    except (OSError, EOFError, zlib.error, ValueError, HeaderDataError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(image, SpatialImage):
+        raise _no_image(path, type(image).__name__)
+    return image
+
+
+def spaces(image) -> dict:
+    """Return the affines that a header declares by name; the first one is used.
+
+    Parameters
+    ----------
+    image : nibabel.spatialimages.SpatialImage
+
+    Returns
+    -------
+    dict of str to ndarray of shape (4, 4)
+        "sform" and "qform" as far as their codes are above 0 and voxels have a volume by them;
+        empty where the image is no NIfTI.
+
+    Examples
+    --------
+    >>> list(spaces(nib.Nifti1Image(np.zeros((2, 2, 2)), np.eye(4))))
+    ['sform']
+    """
+    declared = {}
+    if not isinstance(image, nib.Nifti1Pair):
+        return declared
+    for name, get in (("sform", image.get_sform), ("qform", image.get_qform)):
+        try:
+            affine, code = get(coded=True)
+        except (HeaderDataError, ValueError):  # no rotation
+            continue
+        if code > 0 and abs(np.linalg.det(affine)) > 1e-9:
+            declared[name] = affine
+    return declared
+
+
+def distance_in_voxels(first, second, shape) -> float:
+    """Return the largest distance between a voxel's places by two affines.
+
+    Parameters
+    ----------
+    first, second : array of shape (4, 4)
+        From voxel indices to millimetres.
+    shape : sequence of int
+        Voxels along each axis.
+
+    Returns
+    -------
+    float
+        As a multiple of the shortest edge of a voxel by `first`.
+
+    Examples
+    --------
+    >>> distance_in_voxels(np.diag([2, 2, 3, 1]), np.diag([2, 2, 4, 1]), (5, 5, 9))
+    4.0
+    """
+    # The distance is a convex function of the position, so that a corner has the largest.
+    ends = [(0, length - 1) for length in shape[:3]]
+    corners = np.array(list(itertools.product(*ends)))
+    apart = nib.affines.apply_affine(first, corners) - nib.affines.apply_affine(second, corners)
+    edge = np.linalg.norm(np.asarray(first)[:3, :3], axis=0).min()
+    return float(np.linalg.norm(apart, axis=1).max() / edge)
+
+
+def _parts(path: Path) -> list[Path]:
+    """Return the files of an image: two where header and voxels are apart."""
+    for end, other in ((".hdr", ".img"), (".img", ".hdr")):
+        if path.suffix == end:
+            return [path, path.with_suffix(other)]
+    return [path]
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file, an empty file, a pointer and a web page."""
+    _check_pointer(path)
+    if not path.is_file():
+        raise ImageError(
+            path,
+            "no such file",
+            "a NIfTI image (.nii or .nii.gz)",
+            "Check the path in the cohort's table or folder.",
+        )
+    start = _start(path)
+    if not start:
+        raise ImageError(
+            path, "an empty file (0 bytes)", "a NIfTI image", "Copy or download it again."
+        )
+    byte_order_mark = b"\xef\xbb\xbf"
+    if start.removeprefix(byte_order_mark).lstrip().startswith(b"<"):
+        raise ImageError(
+            path,
+            "a web page (HTML or XML)",
+            "a NIfTI image",
+            "The download went wrong (a login page?): download it again.",
+        )
+
+
+def _check_pointer(path: Path) -> None:
+    """Refuse a pointer of git-annex or Git LFS: a text, or a link to what was not fetched."""
+    text = b""
+    if path.is_file():
+        text = _start(path)
+    elif path.is_symlink():
+        text = os.fsencode(os.readlink(path).replace("\\", "/"))
+    if b"\0" in text:  # an image
+        return
+    for mark, (tool, command) in _POINTERS.items():
+        if mark in text:
+            raise ImageError(
+                path,
+                f"a pointer of {tool}",
+                "the file itself",
+                f"Fetch the file itself: {command.format(name=path.name)}",
+            )
+
+
+def _start(path: Path) -> bytes:
+    """Return the first bytes of a file."""
+    with path.open("rb") as file:
+        return file.read(_START)
+
+
+def _is_gzipped(path: Path) -> bool:
+    """Return whether the content of a file is gzipped."""
+    return _start(path).startswith(_GZIP)
+
+
+def _is_misnamed(path: Path) -> bool:
+    """Return whether a file of one part is gzipped and its name says otherwise, or reverse."""
+    name = path.name.lower()
+    named_gzipped = name.endswith(_GZIPPED_NAMES)
+    return name.endswith(tuple(_CLASSES)) and named_gzipped != _is_gzipped(path)
+
+
+def _from_content(path: Path) -> SpatialImage:
+    """Read an image whose name does not say whether it is gzipped."""
+    content = path.read_bytes()
+    if content.startswith(_GZIP):
+        content = gzip.decompress(content)
+    ends = [end for end in _CLASSES if path.name.lower().endswith(end)]
+    for kind in _CLASSES[ends[0]]:
+        if kind.header_class.may_contain_header(content[:_START]):
+            return kind.from_bytes(content)
+    raise ImageFileError("neither gzipped nor the header of an image")
+
+
+def _check_sum(path: Path) -> None:
+    """Decompress to the end, so that gzip compares its checksum.
+
+    nibabel stops at the last voxel and would accept damaged ones.
+    """
+    with gzip.open(path) as file:
+        while file.read(1 << 20):
+            pass
+
+
+def _no_image(path: Path, reason: str) -> ImageError:
+    """Return the error of a file that is no image."""
+    return ImageError(
+        path,
+        f"a file that is no NIfTI image ({reason})",
+        "a NIfTI image",
+        "Convert it, for instance with dcm2niix.",
+    )
+
+
+def _damaged(path: Path, error: Exception) -> ImageError:
+    """Return the error of a damaged file."""
+    return ImageError(
+        path, f"damaged data ({error})", "a whole NIfTI image", "Copy or download it again."
+    )
+
+
+def _missing_space(path: Path, image) -> str:
+    """Return what shows that a header declares no space; empty where it declares one."""
+    header = image.header
+    if isinstance(image, nib.Nifti1Pair):
+        declared = header["sform_code"] or header["qform_code"]
+        return "" if declared else "sform and qform code 0"
+    if isinstance(image, nib.MGHImage):
+        opener = gzip.open if _is_gzipped(path) else open
+        with opener(path, "rb") as file:  # nibabel replaces a flag of 0 by 1
+            flag = file.read(_GOOD_RAS.stop)[_GOOD_RAS]
+        return "" if int.from_bytes(flag, "big") == 1 else "goodRASFlag 0"
+    if isinstance(image, nib.AnalyzeImage):
+        matrix = image.file_map.get("mat")
+        declared = matrix is not None and Path(matrix.filename).is_file()
+        return "" if declared else "Analyze without a .mat file of SPM"
+    return ""
+
+
+def _check_space(path: Path, image) -> None:
+    """Refuse a header without a space, with a flat one, or with two that mirror each other."""
+    missing = _missing_space(path, image)
+    if missing:
+        raise ImageError(
+            path,
+            f"a header that declares no space ({missing})",
+            "an affine from voxels to millimetres",
+            "Set it from the scanner's data; guessing could swap left and right.",
+        )
+    determinant = np.linalg.det(image.affine[:3, :3])
+    if not np.isfinite(image.affine).all() or abs(determinant) < 1e-9:
+        raise ImageError(
+            path,
+            f"an affine of determinant {determinant:g}",
+            "voxels that have a volume",
+            "Set it from the scanner's data.",
+        )
+    header = image.header
+    is_nifti = isinstance(image, nib.Nifti1Pair)
+    if not is_nifti or header["sform_code"] <= 0 or header["qform_code"] <= 0:
+        return
+    # The sign of pixdim[0] is the qform's handedness (NIfTI-1 standard, Cox et al. 2004).
+    sform_is_left_handed = determinant < 0
+    qform_is_left_handed = header["pixdim"][0] < 0
+    if sform_is_left_handed != qform_is_left_handed:
+        hands = {True: "left-handed", False: "right-handed"}
+        sform = hands[bool(sform_is_left_handed)]
+        qform = hands[bool(qform_is_left_handed)]
+        raise ImageError(
+            path,
+            f"two spaces that mirror each other (sform {sform}, qform {qform})",
+            "sform and qform of one handedness",
+            "Find out which is right, and write it to both: the other one swaps left and right.",
+        )
+
+
+def _notes(path: Path, image) -> list[str]:
+    """Return what is odd in a file, and how it was read."""
+    sentences = []
+    if _is_misnamed(path):
+        state = "gzipped" if _is_gzipped(path) else "not gzipped"
+        sentences.append(f"The file is {state}, other than its name says.")
+    slope, intercept = _scaling(image)
+    if slope == 0 and intercept != 0:
+        sentences.append(
+            f"The header has slope 0 and intercept {intercept:g}: by the NIfTI standard, voxels "
+            "were taken as stored."
+        )
+    return sentences
+
+
+def _scaling(image) -> tuple[float, float]:
+    """Return slope and intercept as a NIfTI header has them; 1 and 0 of another format."""
+    if not isinstance(image, nib.Nifti1Pair):
+        return 1.0, 0.0
+    holder = image.file_map.get("header", image.file_map["image"])
+    with holder.get_prepare_fileobj() as file:  # nibabel removes both from an image's header
+        header = image.header_class.from_fileobj(file, check=False)
+    return float(header["scl_slope"]), float(header["scl_inter"])

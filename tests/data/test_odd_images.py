@@ -1,0 +1,465 @@
+"""Odd images of real labs: masks after an interpolation, headers with two spaces or none, names
+that lie, pointers, NaN around the brain, z-scores. Each is read right, or is one sentence.
+"""
+
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+from msxai.base.errors import ImageError
+from msxai.data import image_files, images, prepared, quality_control
+from msxai.data.cohorts.cohort import Cohort
+from msxai.data.registration import brain_extraction
+
+AFFINE = nib.affines.from_matvec(np.diag([-2.0, 2, 2]), [20, -20, -20])
+SHAPE = (20, 22, 18)
+MOVE = nib.affines.from_matvec(np.eye(3), [12, -8, 6])  # mm, as SPM moves an sform
+
+
+def ball(radius=7):
+    centre = np.reshape(np.array(SHAPE) // 2, (3, 1, 1, 1))
+    return ((np.indices(SHAPE) - centre) ** 2).sum(axis=0) < radius**2
+
+
+def scan_values():
+    values = np.random.default_rng(0).integers(50, 150, SHAPE)
+    return np.where(ball(), values, 0).astype("int16")
+
+
+def lesions():
+    """Some 150 voxels in four pieces, of which three are one voxel thick."""
+    mask = np.zeros(SHAPE, bool)
+    mask[7:12, 9:13, 7:12] = True
+    mask[13, 11:15, 9] = True
+    mask[5, 8, 6:11] = True
+    mask[9:13, 7, 13] = True
+    return mask
+
+
+def save(path, values, sform=AFFINE, qform=None, kind=nib.Nifti1Image):
+    image = kind(values, sform)
+    image.set_sform(sform, 2)
+    image.set_qform(sform if qform is None else qform, 1)
+    nib.save(image, path)
+    return path
+
+
+def refusal(path, read=images.load, **arguments):
+    with pytest.raises(ImageError) as caught:
+        read(path, **arguments)
+    assert str(path) in str(caught.value)
+    assert caught.value.mend
+    return caught.value
+
+
+# Masks after an interpolation
+
+
+def onto_another_header(mask, millimetres):
+    """A mask resampled linearly between headers of which the second lies elsewhere."""
+    offset = np.full(3, millimetres / 2)  # in voxels of 2 mm
+    return ndimage.affine_transform(mask.astype(float), np.eye(3), offset, order=1)
+
+
+def by_spline(mask):
+    """A mask shifted by whole voxels, and its noise."""
+    return ndimage.shift(mask.astype(float), [1.0, -2, 1], order=3, mode="grid-wrap")
+
+
+def by_fourier(mask):
+    spectrum = ndimage.fourier_shift(np.fft.fftn(mask.astype(float)), [1, -2, 1])
+    return np.fft.ifftn(spectrum).real
+
+
+def with_noise(mask):
+    return mask + 1e-7 * np.random.default_rng(0).standard_normal(SHAPE)
+
+
+INTERPOLATED = {
+    "1e-6 mm": lambda mask: onto_another_header(mask, 1e-6),
+    "1e-5 mm": lambda mask: onto_another_header(mask, 1e-5),
+    "1e-4 mm": lambda mask: onto_another_header(mask, 1e-4),
+    "0.1 mm": lambda mask: onto_another_header(mask, 0.1),
+    "spline": by_spline,
+    "Fourier": by_fourier,
+    "noise": with_noise,
+    "255 and noise": lambda mask: 255 * onto_another_header(mask, 1e-5),
+    "labels and noise": lambda mask: with_noise(mask * (1 + np.indices(SHAPE)[0] // 7)),
+}
+
+
+@pytest.mark.parametrize("name", INTERPOLATED)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_interpolated_mask_has_its_true_voxels(name, sign, tmp_path):
+    values = INTERPOLATED[name](lesions()) * 1.0
+    assert (values != 0).sum() > lesions().sum()
+    values[np.abs(values) < 1e-3] *= sign
+    path = save(tmp_path / "mask.nii.gz", values.astype("float32"))
+    mask = images.load_mask(path)
+    assert mask.get_fdata().sum() == lesions().sum()
+    assert set(np.unique(mask.get_fdata())) == {0, 1}
+
+
+def test_labels_and_a_byte_mask_are_inside_as_before(tmp_path):
+    """FreeSurfer's labels go from 2 to 2035."""
+    labels = np.where(lesions(), np.indices(SHAPE)[0], 0) * 185
+    labels[0, 0, 0] = 2
+    mask = images.load_mask(save(tmp_path / "labels.nii", labels.astype("float32")))
+    assert np.array_equal(mask.get_fdata(), labels > 0)
+    values = (255 * lesions()).astype("uint8")
+    mask = images.load_mask(save(tmp_path / "byte.nii", values))
+    assert np.array_equal(mask.get_fdata(), lesions())
+
+
+NO_MASKS = {
+    "minus 1": (-1.0 * lesions(), "values down to -1"),
+    "minus 1 as fraction": (-0.999 * lesions(), "values down to -0.999"),
+    "255 in a signed byte": ((255 * lesions()).astype("uint8").view("int8"), "values down to -1"),
+    "log odds": (np.where(lesions(), 1.2, -3.4), "values down to -3.4"),
+    "blurred labels": (ndimage.gaussian_filter(3.0 * lesions(), 1), "fractions and values up to 2"),
+    "labels with fractions": (lesions() * 1.9 + 0.1 * ball(), "fractions and values up to 2"),
+}
+
+
+@pytest.mark.parametrize("name", NO_MASKS)
+def test_what_is_no_mask_is_refused(name, tmp_path):
+    values, words = NO_MASKS[name]
+    values = values if values.dtype == np.int8 else values.astype("float32")
+    path = save(tmp_path / "mask.nii.gz", values)
+    assert words in refusal(path, images.load_mask).found
+
+
+def test_a_mask_on_the_grid_counts_from_one_half():
+    """`mask_to_grid` takes masks that did not pass `load_mask`, too."""
+    values = np.zeros(images.SHAPE)
+    values[40:50, 40:50, 40:50] = 1
+    noisy = values + 1e-7 * np.random.default_rng(0).random(images.SHAPE)
+    grid = images.mask_to_grid(nib.Nifti1Image(noisy, images.AFFINE))
+    assert grid.sum() == 1000
+
+
+@pytest.mark.real
+def test_a_real_mask_keeps_its_voxels_between_two_headers(open_ms, tmp_path):
+    source = nib.load(open_ms / "lesions_mni" / "patient01_lesions.nii.gz")
+    values = source.get_fdata()
+    box = ndimage.find_objects(ndimage.binary_dilation(values, iterations=2).astype(int))[0]
+    moved = onto_another_header(values[box], 1e-5)
+    assert (moved > 0).sum() > 45_000
+    path = save(tmp_path / "mask.nii", moved.astype("float32"), source.affine)
+    assert images.load_mask(path).get_fdata().sum() == 30_620
+
+
+# Headers
+
+
+def without_good_ras(folder, packed=True):
+    """FreeSurfer's format, flag goodRASFlag (bytes 28 and 29) at 0."""
+    nib.save(nib.MGHImage(scan_values(), AFFINE), folder / "good.mgz")
+    content = bytearray(gzip.decompress((folder / "good.mgz").read_bytes()))
+    assert content[28:30] == b"\0\1"
+    content[28:30] = bytes(2)
+    path = folder / ("scan.mgz" if packed else "scan.mgh")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    return path
+
+
+def pair(folder, kind, affine=None, end=".hdr"):
+    nib.save(kind(scan_values(), affine), folder / "scan.hdr")
+    return folder / f"scan{end}"
+
+
+WITHOUT_SPACE = {
+    "mgz": without_good_ras,
+    "mgh": lambda folder: without_good_ras(folder, packed=False),
+    "NIfTI pair, .hdr": lambda folder: pair(folder, nib.Nifti1Pair),
+    "NIfTI pair, .img": lambda folder: pair(folder, nib.Nifti1Pair, end=".img"),
+    "Analyze": lambda folder: pair(folder, nib.AnalyzeImage),
+    "Analyze, .img": lambda folder: pair(folder, nib.AnalyzeImage, end=".img"),
+    "SPM99 without its .mat": lambda folder: pair(folder, nib.Spm99AnalyzeImage),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_SPACE)
+def test_a_header_without_a_space_is_refused_in_any_format(name, tmp_path):
+    path = WITHOUT_SPACE[name](tmp_path)
+    error = refusal(path)
+    assert "a header that declares no space" in error.found
+    assert "left and right" in error.mend
+
+
+def test_a_header_with_a_space_is_read_in_any_format(tmp_path):
+    nib.save(nib.MGHImage(scan_values(), AFFINE), tmp_path / "good.mgz")
+    save(tmp_path / "pair.hdr", scan_values(), kind=nib.Nifti1Pair)
+    nib.save(nib.Spm99AnalyzeImage(scan_values(), AFFINE), tmp_path / "spm.hdr")
+    for name in ("good.mgz", "pair.hdr", "pair.img", "spm.img"):
+        image = images.load(tmp_path / name)
+        assert np.array_equal(image.get_fdata(), scan_values())
+        np.testing.assert_allclose(image.affine, AFFINE, atol=1e-5)
+        assert images.notes(image) == []
+
+
+def test_a_pair_without_its_voxels_names_the_missing_file(tmp_path):
+    save(tmp_path / "pair.hdr", scan_values(), kind=nib.Nifti1Pair)
+    (tmp_path / "pair.img").unlink()
+    with pytest.raises(ImageError, match=r"pair\.img: found no such file"):
+        images.load(tmp_path / "pair.hdr")
+
+
+def test_slope_0_with_an_intercept_is_read_as_stored_with_a_note(tmp_path):
+    for kind, name in ((nib.Nifti1Image, "scan.nii"), (nib.Nifti2Image, "two.nii")):
+        path = save(tmp_path / name, scan_values(), kind=kind)
+        content = bytearray(path.read_bytes())
+        slope, floats = (112, "<f4") if kind is nib.Nifti1Image else (176, "<f8")
+        pattern = np.array([0, 5], floats).tobytes()
+        content[slope : slope + len(pattern)] = pattern
+        path.write_bytes(content)
+        image = images.load(path)
+        assert np.array_equal(image.get_fdata(), scan_values())
+        assert "slope 0 and intercept 5" in images.notes(image)[0]
+
+
+def test_distance_of_two_spaces_by_hand():
+    affine = np.diag([2.0, 3, 4, 1])
+    moved = nib.affines.from_matvec(np.diag([2.0, 3, 5]), [0, 3, 0])
+    expected = np.hypot(3, 10) / 2  # at the last of 11 slices
+    assert image_files.distance_in_voxels(affine, moved, (5, 6, 11)) == pytest.approx(expected)
+    assert image_files.distance_in_voxels(affine, affine, (5, 6, 11)) == 0
+
+
+# Two spaces in one header
+
+
+def moved_scan(folder):
+    """A scan whose sform was moved, with the qform of the scanner."""
+    path = save(folder / "scan.nii.gz", scan_values(), MOVE @ AFFINE, AFFINE)
+    return images.load(path)
+
+
+MASKS_ELSEWHERE = {
+    "space of the qform": lambda path: save(path, lesions().astype("uint8"), AFFINE),
+    "another grid, space of the qform": lambda path: save(
+        path, np.ones((8, 8, 8), "uint8"), nib.affines.from_matvec(np.eye(3), [-4, -2, -6])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MASKS_ELSEWHERE)
+def test_a_mask_in_the_space_of_the_qform_is_refused(name, tmp_path):
+    scan = moved_scan(tmp_path)
+    path = MASKS_ELSEWHERE[name](tmp_path / "mask.nii.gz")
+    error = refusal(path, images.load_mask, scan=scan)
+    assert "space of their headers that is not used" in error.found
+    plain = images.load(save(tmp_path / "plain.nii.gz", scan_values()))
+    assert images.load_mask(path, plain).get_fdata().any()
+
+
+def test_a_mask_that_was_moved_alone_is_refused(tmp_path):
+    scan = images.load(save(tmp_path / "scan.nii.gz", scan_values()))
+    path = save(tmp_path / "mask.nii.gz", lesions().astype("uint8"), MOVE @ AFFINE, AFFINE)
+    assert "not used" in refusal(path, images.load_mask, scan=scan).found
+
+
+@pytest.mark.parametrize("qform", [AFFINE, MOVE @ AFFINE], ids=["old qform", "new qform"])
+def test_a_mask_in_the_space_of_the_sform_passes(qform, tmp_path):
+    scan = moved_scan(tmp_path)
+    path = save(tmp_path / "mask.nii.gz", lesions().astype("uint8"), MOVE @ AFFINE, qform)
+    mask = images.load_mask(path, scan)
+    assert np.array_equal(mask.get_fdata(), lesions())
+    np.testing.assert_allclose(mask.affine, scan.affine, atol=1e-5)
+
+
+# Names, padding, pointers
+
+
+def test_a_file_is_read_by_its_content_with_a_note(tmp_path):
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        save(tmp_path / "packed.nii.gz", scan_values(), kind=kind)
+        save(tmp_path / "plain.nii", scan_values(), kind=kind)
+        (tmp_path / "packed.nii.gz").rename(tmp_path / "scan.nii")
+        (tmp_path / "plain.nii").rename(tmp_path / "scan.nii.gz")
+        for name, state in (("scan.nii", "gzipped"), ("scan.nii.gz", "not gzipped")):
+            image = images.load(tmp_path / name)
+            assert np.array_equal(image.get_fdata(), scan_values())
+            np.testing.assert_allclose(image.affine, AFFINE, atol=1e-5)
+            assert images.notes(image) == [f"The file is {state}, other than its name says."]
+
+
+def test_a_misnamed_file_that_is_cut_is_damaged(tmp_path):
+    content = save(tmp_path / "packed.nii.gz", scan_values()).read_bytes()
+    (tmp_path / "scan.nii").write_bytes(content[: len(content) // 2])
+    assert "damaged" in refusal(tmp_path / "scan.nii").found
+    content = save(tmp_path / "plain.nii", scan_values()).read_bytes()
+    (tmp_path / "scan.nii.gz").write_bytes(content[: len(content) // 2])
+    assert "damaged" in refusal(tmp_path / "scan.nii.gz").found
+
+
+def test_a_zero_padded_gzip_is_read(tmp_path):
+    path = save(tmp_path / "scan.nii.gz", scan_values())
+    path.write_bytes(path.read_bytes() + bytes(1024))
+    assert np.array_equal(images.load(path).get_fdata(), scan_values())
+
+
+POINTERS = {
+    "annex": ("/annex/objects/MD5E-s12--0a.nii.gz\n", "git-annex", "git annex get scan.nii.gz"),
+    "annex, link as text": (
+        "../../.git/annex/objects/x/Y/MD5E-s12--0a/MD5E-s12--0a.nii.gz",
+        "git-annex",
+        "git annex get scan.nii.gz",
+    ),
+    "lfs": (
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 12\n",
+        "Git LFS",
+        "git lfs pull",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.nii"])
+@pytest.mark.parametrize("kind", POINTERS)
+def test_a_pointer_says_how_to_fetch_the_file(kind, name, tmp_path):
+    text, tool, command = POINTERS[kind]
+    path = tmp_path / name
+    path.write_text(text)
+    error = refusal(path)
+    assert error.found == f"a pointer of {tool}"
+    assert error.mend == f"Fetch the file itself: {command.replace('scan.nii.gz', name)}"
+
+
+def test_a_link_of_git_annex_without_its_file_is_a_pointer(tmp_path):
+    path = tmp_path / "scan.nii.gz"
+    path.symlink_to("../.git/annex/objects/x/Y/MD5E-s12--0a/MD5E-s12--0a.nii.gz")
+    assert refusal(path).found == "a pointer of git-annex"
+    path.unlink()
+    path.symlink_to("elsewhere.nii.gz")
+    assert refusal(path).found == "no such file"
+
+
+# NaN
+
+
+def test_nan_around_the_brain_is_0_with_a_note(tmp_path):
+    values = np.where(ball(), scan_values(), np.nan).astype("float32")
+    image = images.load(save(tmp_path / "scan.nii.gz", values))
+    assert np.array_equal(image.get_fdata(), scan_values())
+    assert images.notes(image) == [
+        f"{(~ball()).sum()} voxels around the brain were NaN and were read as 0."
+    ]
+    mask = np.where(ball(), lesions(), np.nan).astype("float32")
+    mask = images.load_mask(save(tmp_path / "mask.nii.gz", mask), image)
+    assert np.array_equal(mask.get_fdata(), lesions())
+    assert len(images.notes(mask)) == 1
+
+
+def nan_plane(values):
+    values[:, :, 9] = np.nan
+
+
+def nan_everywhere(values):
+    values[:] = np.nan
+
+
+def nan_hole(values):
+    values[9, 9, 9] = np.nan
+
+
+def infinite_border(values):
+    values[0, 0, 0] = -np.inf
+
+
+@pytest.mark.parametrize("spoil", [nan_plane, nan_everywhere, nan_hole, infinite_border])
+@pytest.mark.parametrize("background", [0, np.nan])
+def test_nan_in_the_brain_is_an_error(spoil, background, tmp_path):
+    values = np.where(ball(), scan_values(), background).astype("float32")
+    spoil(values)
+    error = refusal(save(tmp_path / "scan.nii.gz", values))
+    assert "voxels that are NaN or infinite" in error.found
+
+
+# z-scores
+
+
+def z_scored(centre=0.0):
+    """A brain of z-scores on the model's grid, its true mask; 1.8 litres."""
+    sides = np.array([30, 38, 30])[:, None, None, None]
+    middle = np.array([48, 56, 44])[:, None, None, None]
+    brain = (((np.indices(images.SHAPE) - middle) / sides) ** 2).sum(axis=0) < 1
+    rng = np.random.default_rng(0)
+    smooth = ndimage.gaussian_filter(rng.standard_normal(images.SHAPE), 2)
+    inside = smooth[brain]
+    values = np.zeros(images.SHAPE, "float32")
+    values[brain] = (inside - inside.mean()) / inside.std() + centre
+    return values, brain
+
+
+def test_a_z_scored_brain_is_a_brain_without_a_head():
+    values, brain = z_scored()
+    litres = brain.sum() * images.VOXEL_VOLUME / 1e6
+    assert 0.8 < litres < 2
+    assert images.is_signed(values)
+    assert np.array_equal(images.brain_mask(values), brain)
+    assert brain_extraction.extracted(nib.Nifti1Image(values, images.AFFINE))
+    fine = nib.Nifti1Image(values, nib.affines.rescale_affine(images.AFFINE, images.SHAPE, 1.6))
+    resampled = images.to_grid(fine)
+    own = images.mask_to_grid(nib.Nifti1Image(brain.astype("float32"), fine.affine))
+    assert np.array_equal(images.brain_on_grid(fine, resampled), own)
+    assert not np.array_equal(images.brain_mask(resampled), own)
+
+
+def test_other_images_are_not_taken_for_z_scores():
+    """A raw head with noise of either sign around it, dips of an interpolation, raw intensities."""
+    values, brain = z_scored(centre=10)
+    assert not images.is_signed(values)
+    dips = np.where(np.random.default_rng(0).random(images.SHAPE) < 0.05, -values, values)
+    assert not images.is_signed(dips)
+    noisy = values + 0.5 * np.random.default_rng(0).standard_normal(images.SHAPE)
+    noisy[:, :, :30] = 0  # beyond the field of view
+    assert not images.is_signed(noisy)
+    assert not images.is_signed(np.zeros(images.SHAPE))
+    assert images.brain_on_grid(nib.Nifti1Image(values, images.AFFINE), values).sum() == brain.sum()
+    assert images.from_zero(values, brain) is values
+
+
+def test_z_scores_are_registered_from_zero_upwards():
+    values, brain = z_scored()
+    raised = images.from_zero(values, brain)
+    assert raised.min() == 0
+    np.testing.assert_allclose(raised[brain], values[brain] - values.min(), atol=1e-6)
+    assert not raised[~brain].any()
+
+
+# From the files to the table of quality control
+
+
+def test_odd_files_are_prepared_and_stated_in_quality_control(tmp_path):
+    """A z-scored scan with NaN around it, gzipped as .nii, sform moved; a noisy lesion mask."""
+    values, brain = z_scored()
+    qform = MOVE @ images.AFFINE
+    with_nan = np.where(brain, values, np.nan)
+    packed = save(tmp_path / "scan.nii.gz", with_nan, images.AFFINE, qform)
+    packed.rename(tmp_path / "scan.nii")
+    box = np.zeros(images.SHAPE)
+    box[40:44, 50:53, 40:45] = 1
+    noisy = (box + 1e-8 * values).astype("float32")
+    save(tmp_path / "mask.nii", noisy, images.AFFINE)
+    row = {"participant_id": "sub-1", "session_id": "", "group": "MS", "label": 1}
+    row |= {"image": str(tmp_path / "scan.nii"), "brain_mask": None}
+    row |= {"lesion_mask": str(tmp_path / "mask.nii")}
+    table = pd.DataFrame([row]).astype({"label": "Int64"})
+    split = table[["participant_id", "session_id"]].assign(part="training")
+    prepared.prepare(Cohort("odd", table, True, "FLAIR"), split, tmp_path / "odd.h5")
+    arrays = prepared.Prepared(tmp_path / "odd.h5")
+    assert np.array_equal(arrays.brain(0), brain)
+    np.testing.assert_allclose(arrays.image(0), values, atol=1e-4)
+    assert np.array_equal(arrays.lesions(0), box)
+    quality = quality_control.measure(arrays).iloc[0]
+    assert quality["space"] == "sform"
+    expected = np.linalg.norm([12, 8, 6]) / images.VOXEL_SIZE.min()
+    assert quality["space_shift"] == pytest.approx(expected, rel=1e-4)
+    assert "space_shift" in quality["flagged"].split()
+    assert any("up to 8.2 voxels apart" in sentence for sentence in quality["flags"])
+    assert "Scan: The file is gzipped" in quality["file"]
+    assert "were NaN and were read as 0" in quality["file"]
