@@ -257,6 +257,13 @@ def test_a_mask_in_the_space_of_the_qform_is_refused(name, tmp_path):
     assert images.load_mask(path, plain).get_fdata().any()
 
 
+def test_a_mask_of_a_raw_head_in_the_space_of_the_qform_is_refused(tmp_path):
+    """A head fills its image, so that the mask lies on it by either space."""
+    path = save(tmp_path / "scan.nii.gz", scan_values() + np.int16(1), MOVE @ AFFINE, AFFINE)
+    mask = save(tmp_path / "mask.nii.gz", lesions().astype("uint8"))
+    assert "not used" in refusal(mask, images.load_mask, scan=images.load(path)).found
+
+
 def test_a_mask_that_was_moved_alone_is_refused(tmp_path):
     scan = images.load(save(tmp_path / "scan.nii.gz", scan_values()))
     path = save(tmp_path / "mask.nii.gz", lesions().astype("uint8"), MOVE @ AFFINE, AFFINE)
