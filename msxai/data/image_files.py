@@ -6,6 +6,7 @@
 import gzip
 import itertools
 import os
+import shlex
 import zlib
 from pathlib import Path
 
@@ -201,7 +202,7 @@ def _check_pointer(path: Path) -> None:
                 path,
                 f"a pointer of {tool}",
                 "the file itself",
-                f"Fetch the file itself: {command.format(name=path.name)}",
+                f"Fetch the file itself: {command.format(name=shlex.quote(path.name))}",
             )
 
 

@@ -106,7 +106,8 @@ def shifted(values, steps) -> np.ndarray:
 def load(path) -> nib.Nifti1Image:
     """Read an image whole and check it.
 
-    Voxels of NaN around the brain become 0, as SPM writes NaN there.
+    Voxels of NaN around the brain become 0, as SPM writes NaN there. Of scaled whole numbers, those
+    next to 0 become 0 where the scale has no exact 0.
 
     Parameters
     ----------
@@ -144,6 +145,7 @@ def load(path) -> nib.Nifti1Image:
             "three axes",
             "Take one volume of it, for instance with nibabel's four_to_three.",
         )
+    sentences += _restore_zero(voxels, image)
     not_finite = int(np.size(voxels) - np.isfinite(voxels).sum())
     if not_finite:
         background = _nan_background(voxels)
@@ -157,6 +159,23 @@ def load(path) -> nib.Nifti1Image:
 def notes(image) -> list[str]:
     """Return what was odd in a file that `load` or `load_mask` has read; sentences."""
     return list(image.extra.get("notes", []))
+
+
+def _restore_zero(voxels, image) -> list[str]:
+    """Make scaled voxels within half a step of 0 to 0, in place; return a note if there are any.
+
+    With an intercept, whole numbers have no exact 0, and the background would differ from 0.
+    """
+    step = getattr(image.dataobj, "slope", 1)
+    intercept = getattr(image.dataobj, "inter", 0)
+    if np.ndim(step) or not intercept:
+        return []
+    is_rounded = (np.abs(voxels) <= abs(step) / 2) & (voxels != 0)
+    count = np.count_nonzero(is_rounded)
+    if not count:
+        return []
+    voxels[is_rounded] = 0
+    return [f"{count} voxels within half a step ({abs(step):.2g}) of 0 were read as 0."]
 
 
 def _nan_background(voxels) -> np.ndarray:

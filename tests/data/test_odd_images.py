@@ -386,7 +386,31 @@ def test_nan_in_the_brain_is_an_error(spoil, background, tmp_path):
     assert "voxels that are NaN or infinite" in error.found
 
 
-# z-scores
+# z-scores and scaled whole numbers
+
+
+def test_whole_numbers_with_an_intercept_have_a_background_of_0(tmp_path):
+    """Nibabel stores floats so, and 0 becomes 1e-5 or so: a head, by what surrounds the brain."""
+    for dtype, tolerance in (("int16", 1e-2), ("uint8", 0.6)):
+        values = np.where(ball(), scan_values() + 0.37, 0)
+        image = nib.Nifti1Image(values, AFFINE)
+        image.set_data_dtype(dtype)
+        nib.save(image, tmp_path / "scan.nii")
+        stored = nib.load(tmp_path / "scan.nii").get_fdata()
+        image = images.load(tmp_path / "scan.nii")
+        assert np.array_equal(image.get_fdata() != 0, ball())
+        np.testing.assert_allclose(image.get_fdata(), values, atol=tolerance)
+        np.testing.assert_allclose(image.get_fdata()[ball()], stored[ball()], rtol=1e-6)
+        assert len(images.notes(image)) == int((stored[~ball()] != 0).any())
+
+
+def test_an_exact_0_stays_as_it_is(tmp_path):
+    image = nib.Nifti1Image(scan_values(), AFFINE)
+    image.header.set_slope_inter(0.5, -3)
+    nib.save(image, tmp_path / "scan.nii")
+    image = images.load(tmp_path / "scan.nii")
+    assert np.array_equal(image.get_fdata(), nib.load(tmp_path / "scan.nii").get_fdata())
+    assert images.notes(image) == []
 
 
 def z_scored(centre=0.0):
@@ -455,14 +479,22 @@ def test_odd_files_are_prepared_and_stated_in_quality_control(tmp_path):
     row = {"participant_id": "sub-1", "session_id": "", "group": "MS", "label": 1}
     row |= {"image": str(tmp_path / "scan.nii"), "brain_mask": None}
     row |= {"lesion_mask": str(tmp_path / "mask.nii")}
-    table = pd.DataFrame([row]).astype({"label": "Int64"})
+    finer = nib.affines.rescale_affine(images.AFFINE, images.SHAPE, 1.6)
+    other = row | {"participant_id": "sub-2", "lesion_mask": None}
+    other |= {"image": str(save(tmp_path / "finer.nii", values, finer))}
+    table = pd.DataFrame([row, other]).astype({"label": "Int64"})
     split = table[["participant_id", "session_id"]].assign(part="training")
     prepared.prepare(Cohort("odd", table, True, "FLAIR"), split, tmp_path / "odd.h5")
     arrays = prepared.Prepared(tmp_path / "odd.h5")
     assert np.array_equal(arrays.brain(0), brain)
     np.testing.assert_allclose(arrays.image(0), values, atol=1e-4)
+    own = images.mask_to_grid(nib.Nifti1Image(brain.astype("float32"), finer))
+    assert np.array_equal(arrays.brain(1), own)
     assert np.array_equal(arrays.lesions(0), box)
-    quality = quality_control.measure(arrays).iloc[0]
+    table = quality_control.measure(arrays)
+    assert pd.isna(table["file"][1])
+    assert table["space_shift"][1] < 1e-3
+    quality = table.iloc[0]
     assert quality["space"] == "sform"
     expected = np.linalg.norm([12, 8, 6]) / images.VOXEL_SIZE.min()
     assert quality["space_shift"] == pytest.approx(expected, rel=1e-4)
