@@ -172,7 +172,7 @@ on_grid = grid.to_grid(original, interpolation)
 if scan["brain_mask"]:
     brain = grid.mask_to_grid(grid.load_mask(scan["brain_mask"], original, brain=True))
 else:
-    brain = grid.brain_mask(on_grid)
+    brain = grid.brain_on_grid(original, on_grid)
 brain_ml = brain.sum() * grid.voxel_volume(grid.AFFINE) / 1000
 print(f"shape {on_grid.shape}, brain {brain_ml:.0f} ml")
 
