@@ -9,6 +9,7 @@ import pandas as pd
 from msxai.base.errors import CohortError
 from msxai.base.parameters import one_of
 from msxai.data.cohorts import tables
+from msxai.data.cohorts.tables import plain
 
 __all__ = ["find_tables", "read"]
 
@@ -33,10 +34,25 @@ _GROUPS = {"AD": "AD", "DEMENTIA": "AD", "CN": "CN", "NL": "CN", "HC": "CN", "NO
 _LABELS = {"AD": 1, "CN": 0}
 _EXCLUDED_DIAGNOSES = ("MCI", "EMCI", "LMCI", "SMC")
 _CHOICES = ("error", "exclude")
+_MCI = ("EMCI", "LMCI")  # names of MCI in other tables
+
+# Words of a series' description, in lower case with blanks for punctuation. What the last pattern
+# matches is never T1-weighted, although "MPR; GradWarp; B1 Correction; N3; Scaled" is.
+_T1_SEQUENCE = re.compile(r"mp ?rage|mp2rage|\bmpr|spgr|\bmt1\b|bravo|\btfe\b")
+_T1_WORD = re.compile(r"\bt1")
+_NO_T1 = re.compile(
+    r"\bt2|\bpd\b|flair|locali[sz]er|scout|survey|calibration|\bcal\b|\bb1\b(?! correction)|"
+    r"hippo|\bdti\b|\bdwi\b|diffusion|\basl\b|perfusion|fmri|bold|resting|field ?map|\bswi\b"
+)
+_SEQUENCE, _WORD, _UNCLEAR = range(3)  # how clearly a description is T1-weighted
 
 _SUBJECT = re.compile(r"(?<!\d)\d{3}_S_\d{4,5}(?!\d)")
-_IMAGE = re.compile(r"(?:^|[_/])I(\d+)(?=[_./])")
-_IMAGE_CELL = r"^\s*I?0*(\d+)(?:\.0)?\s*$"  # "I045112", "45112" and, through Excel, "45112.0"
+_IMAGE = re.compile(r"(?:^|[_/])I0*(\d+)(?=[_./])")
+_DERIVED_IMAGE = re.compile(r"(?:^|[_/])(D)0*(\d+)(?=[_./])")
+# "I045112", "45112" and, through Excel, "45112.0"; numbers with D count apart
+_IMAGE_CELL = r"^(?:I|(D))?0*(\d+)(?:\.0)?$"
+_SERIES = re.compile(r"_MR_(.+)_Br_")  # in the archive's names of files
+_CROPPED = re.compile(r"_Crop_\d+\.nii")  # the second file that dcm2niix writes
 
 
 @dataclass
@@ -57,7 +73,7 @@ class _Selection:
 
 def find_tables(folder: Path) -> list[Path]:
     """Return the CSV files of a folder whose first line has the needed columns."""
-    return [path for path in sorted(folder.glob("*.csv")) if _is_table_of_images(path)]
+    return [path for path in _csv_files(folder) if _is_table_of_images(path)]
 
 
 def read(
@@ -80,14 +96,19 @@ def read(
     one_of("conversions", conversions, _CHOICES)
     one_of("missing", missing, _CHOICES)
     paths = _require_tables(folder)
-    files = _files(folder)
-    images = _read_tables(paths)
-    selection = _Selection(images, notes=[])
+    files, notes = _files(folder)
+    images, mended = _read_tables(paths)
+    images["description"] = _descriptions(images, files, folder)
+    selection = _Selection(images, notes + mended)
     flairs = _select_modality(selection, modality)
     _select_series(selection, series)
     _select_diagnoses(selection)
     _select_unconverted(selection, conversions)
+    if modality != "FLAIR":
+        _select_t1(selection)
     _select_present(selection, files, folder, missing)
+    if modality != "FLAIR":
+        _refuse_unclear(selection.rows, series)
     _select_one_a_visit(selection)
     rows = selection.rows
     notes = selection.notes
@@ -109,11 +130,17 @@ def read(
     return rows, notes
 
 
+def _csv_files(folder: Path) -> list[Path]:
+    """Return the CSV files of a folder in order, without hidden ones."""
+    if not folder.is_dir():
+        return []
+    shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return sorted(path for path in shown if path.suffix.lower() == ".csv")
+
+
 def _is_table_of_images(path: Path) -> bool:
     """Return whether the first line of a CSV file has the needed columns."""
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        header = file.readline()
-    names = {_plain(name) for name in header.split(",")}
+    names = {plain(name) for name in tables.first_line(path)}
     return all(names & set(_SYNONYMS[column]) for column in _NEEDED)
 
 
@@ -121,7 +148,7 @@ def _require_tables(folder: Path) -> list[Path]:
     """Return the tables of images of a folder; refuse a folder without any."""
     paths = find_tables(folder)
     if not paths:
-        count = len(list(folder.glob("*.csv")))
+        count = len(_csv_files(folder))
         raise CohortError(
             folder,
             f"{count} CSV files, none of them with an image, a subject and a diagnosis",
@@ -142,15 +169,22 @@ def _select_modality(selection: _Selection, modality: str) -> pd.DataFrame:
     if modality == "FLAIR":
         selection.keep(is_flair, "not FLAIR")
         return rows[:0]
-    selection.keep(~is_flair, f"not {modality}")
+    is_other = _words(rows).str.contains(_NO_T1)
+    selection.keep(~is_flair & ~is_other, f"not {modality}")
     return rows[is_flair]
+
+
+def _words(rows: pd.DataFrame) -> pd.Series:
+    """Return the words of the descriptions, in lower case, with blanks for punctuation."""
+    descriptions = rows["description"].fillna("").str.lower()
+    return descriptions.str.replace(r"[\W_]+", " ", regex=True)
 
 
 def _select_series(selection: _Selection, series: str) -> None:
     """Keep images with `series` in their description."""
     if series:
-        descriptions = selection.rows["description"].fillna("").map(_plain)
-        matches = descriptions.str.contains(_plain(series))
+        descriptions = selection.rows["description"].fillna("").map(plain)
+        matches = descriptions.str.contains(plain(series))
         selection.keep(matches, f"no {series!r} in the description")
 
 
@@ -171,8 +205,16 @@ def _select_diagnoses(selection: _Selection) -> None:
             f"{where}, column of the diagnosis",
             ", ".join(sorted(unknown["diagnosis"].unique())),
             f"one of {', '.join([*_GROUPS, *_EXCLUDED_DIAGNOSES])}",
-            "Take the diagnosis from ADNI's table of diagnoses (DX), or remove these rows.",
+            _instead(unknown),
         )
+
+
+def _instead(unknown: pd.DataFrame) -> str:
+    """Return what to do about rows with an unknown diagnosis."""
+    columns = unknown["further_diagnoses"].iloc[0]
+    if columns:
+        return f"The table's {columns} would serve: remove the column with these values."
+    return "Take the diagnosis from ADNI's table of diagnoses (DX), or remove these rows."
 
 
 def _select_unconverted(selection: _Selection, conversions: str) -> None:
@@ -198,20 +240,58 @@ def _select_present(
     absent = ~selection.rows["image_id"].isin(list(files))
     if absent.any() and missing == "error":
         first = selection.rows[absent].iloc[0]
-        number = first["image_id"]
+        number = _image_name(first["image_id"])
         raise CohortError(
-            f"{first['table']}, image I{number} of {first['subject']}",
+            f"{first['table']}, image {number} of {first['subject']}",
             f"no NIfTI file of it below {folder} ({absent.sum()} such images)",
-            f"a scan named ..._I{number}.nii, or in a folder I{number}",
+            f"a scan named ..._{number}.nii, or in a folder {number}",
             "Download it as NIfTI (DICOM goes through dcm2niix first), or set "
             'missing: "exclude" in the cohort\'s YAML.',
         )
     selection.keep(~absent, "no file")
 
 
+def _select_t1(selection: _Selection) -> None:
+    """Keep of each visit the images that are most clearly T1-weighted."""
+    clarity = _clarity(selection.rows)
+    visits = [selection.rows["subject"], selection.rows["session_id"]]
+    is_best = clarity == clarity.groupby(visits).transform("min")
+    selection.keep(is_best, "another image of the visit is more clearly T1-weighted")
+
+
+def _clarity(rows: pd.DataFrame) -> pd.Series:
+    """Return how clearly the descriptions are T1-weighted."""
+    words = _words(rows)
+    clarity = pd.Series(_UNCLEAR, index=rows.index)
+    clarity[words.str.contains(_T1_WORD)] = _WORD
+    clarity[words.str.contains(_T1_SEQUENCE)] = _SEQUENCE
+    return clarity
+
+
+def _refuse_unclear(rows: pd.DataFrame, series: str) -> None:
+    """Refuse images whose description does not say that they are T1-weighted.
+
+    One series that the user names is taken.
+    """
+    unclear = rows[(_clarity(rows) == _UNCLEAR) & rows["description"].notna()]
+    for (subject, session), candidates in unclear.groupby(["subject", "session_id"]):
+        if series and candidates["description"].nunique() == 1:
+            continue
+        names = []
+        for image in candidates.itertuples():
+            names.append(f"{_image_name(image.image_id)} ({image.description})")
+        raise CohortError(
+            f"{candidates['table'].iloc[0]}, {subject}, {session}",
+            f"{', '.join(names)}, and no name of a T1-weighted sequence",
+            "an MPRAGE or IR-SPGR",
+            "Set `series` in the cohort's YAML to the series to use, or remove these rows.",
+        )
+
+
 def _select_one_a_visit(selection: _Selection) -> None:
     """Keep the image with the lowest number of each visit."""
-    order = selection.rows["image_id"].astype(int).argsort(kind="stable")
+    numbers = selection.rows["image_id"].str.removeprefix("D").astype(int)
+    order = numbers.argsort(kind="stable")
     selection.rows = selection.rows.iloc[order]
     repeated = selection.rows.duplicated(["subject", "session_id"])
     selection.keep(~repeated, "a second image of one visit (the lowest image number is kept)")
@@ -223,7 +303,7 @@ def _check_subjects(rows: pd.DataFrame, files: dict[str, Path], folder: Path) ->
         path = files[image]
         named = set(_SUBJECT.findall(str(path.relative_to(folder)))) - {subject}
         if named:
-            expected = f"{subject}, as the table says of I{image}"
+            expected = f"{subject}, as the table says of {_image_name(image)}"
             raise CohortError(path, f"a scan of {named.pop()}", expected, "Mend one of them.")
 
 
@@ -231,39 +311,47 @@ def _flair_files(rows: pd.DataFrame, flairs: pd.DataFrame, files: dict[str, Path
     """Return the FLAIR of each row's visit, or None."""
     flair_of_visit = {}
     for flair in flairs.itertuples():
-        flair_of_visit[flair.subject, flair.session_id] = files.get(flair.image_id)
+        if flair.image_id in files:
+            visit = (flair.subject, flair.session_id)
+            flair_of_visit.setdefault(visit, files[flair.image_id])
     visits = zip(rows["subject"], rows["session_id"], strict=True)
     return [flair_of_visit.get(visit) for visit in visits]
 
 
-def _plain(name: str) -> str:
-    """Return letters and digits alone, in lower case."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+def _image_name(image_id: str) -> str:
+    """Return an image's number as the archive writes it."""
+    return image_id if image_id.startswith("D") else f"I{image_id}"
 
 
-def _read_tables(paths) -> pd.DataFrame:
+def _read_tables(paths) -> tuple[pd.DataFrame, list[str]]:
     """Read all tables under the names of columns of `_SYNONYMS`, each image once."""
-    rows = pd.concat([_read_table(path) for path in paths], ignore_index=True)
-    rows["image_id"] = rows["image_id"].str.extract(_IMAGE_CELL, expand=False)
+    notes: list[str] = []
+    rows = pd.concat([_read_table(path, notes) for path in paths], ignore_index=True)
+    numbers = rows["image_id"].str.extract(_IMAGE_CELL)
+    rows["image_id"] = numbers[0].fillna("") + numbers[1]
     # "MCI to Dementia" is the diagnosis of a visit at which it changed: the later one holds.
-    diagnoses = rows["diagnosis"].str.strip().str.upper()
+    diagnoses = rows["diagnosis"].str.upper()
     rows["diagnosis"] = diagnoses.str.replace(r"^.* TO ", "", regex=True)
     rows["session_id"] = _sessions(rows)
     _check_repeated(rows)
+    rows = rows.sort_values("diagnosis", key=pd.isna, kind="stable")
     is_first = ~rows.duplicated("image_id")
-    return rows[rows["image_id"].isna() | is_first]
+    return rows[rows["image_id"].isna() | is_first].sort_index(), notes
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, notes: list[str]) -> pd.DataFrame:
     """Read one table under the names of columns of `_SYNONYMS`."""
-    table = tables.read(path)
-    names = {_plain(name): name for name in reversed(table.columns)}
+    table, mended = tables.read(path)
+    notes += mended
+    names = {plain(name): name for name in reversed(table.columns)}
     rows = pd.DataFrame(index=table.index, columns=list(_SYNONYMS), dtype=object)
     for column, synonyms in _SYNONYMS.items():
         present = [names[name] for name in synonyms if name in names]
         rows[column] = table[present[0]] if present else None
         if column == "subject":
             subject_column = present[0]
+        if column == "diagnosis":
+            further = [name for name in present[1:] if _has_diagnoses(table[name])]
     is_subject = rows["subject"].fillna("").str.fullmatch(_SUBJECT.pattern)
     wrong = rows.loc[~is_subject, "subject"]
     if len(wrong):
@@ -273,13 +361,35 @@ def _read_table(path: Path) -> pd.DataFrame:
             "subjects like 002_S_0413",
             "Mend the table.",
         )
-    return rows.assign(table=str(path))
+    return rows.assign(table=str(path), further_diagnoses=", ".join(further))
+
+
+def _has_diagnoses(column: pd.Series) -> bool:
+    """Return whether all values of a column are diagnoses."""
+    return set(column.dropna().str.upper()) <= {*_GROUPS, *_EXCLUDED_DIAGNOSES}
+
+
+def _descriptions(rows: pd.DataFrame, files: dict[str, Path], folder: Path) -> pd.Series:
+    """Return the description of each image, or else its series in the archive's path."""
+    series = {}
+    for image, path in files.items():
+        parts = path.relative_to(folder).parts
+        after = [parts[index + 1] for index in range(len(parts) - 2) if _is_subject(parts[index])]
+        match = _SERIES.search(path.name)
+        in_name = [match[1]] if match else []
+        series[image] = next(iter(after + in_name), None)
+    return rows["description"].fillna(rows["image_id"].map(series))
+
+
+def _is_subject(name: str) -> bool:
+    """Return whether a folder's name is the number of a subject."""
+    return bool(_SUBJECT.fullmatch(name))
 
 
 def _sessions(rows: pd.DataFrame) -> pd.Series:
     """Return a session for each image: its visit, or else its date, or else its number."""
     dates = rows["date"].str.replace(r"\W", "", regex=True)
-    images = rows["image_id"].map(lambda number: f"I{number}")
+    images = rows["image_id"].map(_image_name, na_action="ignore")
     visits = rows["visit"].map(_session)
     return "ses-" + visits.fillna(dates).fillna(images)
 
@@ -288,13 +398,14 @@ def _check_repeated(rows: pd.DataFrame) -> None:
     """Refuse an image that two tables give different subjects or diagnoses."""
     repeated = rows[rows.duplicated("image_id", keep=False)]
     for number, same in repeated.groupby("image_id"):
-        if same["subject"].nunique() == 1 and same["diagnosis"].nunique() <= 1:
+        names = same["diagnosis"].replace(_GROUPS).replace(dict.fromkeys(_MCI, "MCI"))
+        if same["subject"].nunique() == 1 and names.nunique() <= 1:
             continue
         entries = set()
         for row in same.itertuples():
             entries.add(f"{row.subject} {row.diagnosis} ({Path(row.table).name})")
         raise CohortError(
-            f"{same['table'].iloc[0]}, image I{number}",
+            f"{same['table'].iloc[0]}, image {_image_name(number)}",
             " and ".join(sorted(entries)),
             "one subject and diagnosis",
             "Mend one of them.",
@@ -308,23 +419,50 @@ def _session(visit) -> str | float:
     """
     if pd.isna(visit):
         return visit
-    plain = _plain(visit)
-    month = re.fullmatch(r"m0*(\d+)", plain) or re.search(r"month0*(\d+)", plain)
+    name = plain(visit)
+    month = re.fullmatch(r"m0*(\d+)", name) or re.search(r"month0*(\d+)", name)
     if month:
         return f"m{int(month[1]):02}"
-    return plain.replace("screening", "sc").replace("baseline", "bl").removesuffix("visit")
+    return name.replace("screening", "sc").replace("baseline", "bl").removesuffix("visit")
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Return the NIfTI file of each image number, by the last I12345 in its path."""
+def _files(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return the NIfTI file of each image number, by the last I12345 in its path.
+
+    The cropped copy that dcm2niix writes is left out; a note says so.
+    """
     files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*.nii*")):
-        numbers = _IMAGE.findall(str(path.relative_to(folder)))
-        if not numbers:
+    n_cropped = 0
+    for path in sorted(_nifti_files(folder), key=lambda path: (_is_cropped(path), path)):
+        number = _image_number(str(path.relative_to(folder)))
+        if number is None:
             continue
-        number = numbers[-1].lstrip("0")
-        if number in files:
-            actual = f"a second file of image I{number}, beside {files[number]}"
+        if number not in files:
+            files[number] = path
+        elif _is_cropped(path):
+            n_cropped += 1
+        else:
+            name = _image_name(number)
+            actual = f"a second file of image {name}, beside {files[number]}"
             raise CohortError(path, actual, "one file an image", "Keep one.")
-        files[number] = path
-    return files
+    notes = [f"{n_cropped} cropped copies of dcm2niix are not read"] if n_cropped else []
+    return files, notes
+
+
+def _nifti_files(folder: Path) -> list[Path]:
+    """Return all NIfTI files below a folder, without hidden ones."""
+    return [path for path in folder.rglob("*.nii*") if not path.name.startswith(".")]
+
+
+def _is_cropped(path: Path) -> bool:
+    """Return whether a file is a cropped copy."""
+    return bool(_CROPPED.search(path.name))
+
+
+def _image_number(path: str) -> str | None:
+    """Return the last image number in a path: 45112 of I045112, and D801 of D801."""
+    numbers = _IMAGE.findall(path)
+    if numbers:
+        return numbers[-1]
+    derived = _DERIVED_IMAGE.findall(path)
+    return "".join(derived[-1]) if derived else None

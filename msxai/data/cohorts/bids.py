@@ -2,19 +2,36 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from msxai.base.errors import CohortError
-from msxai.data.cohorts import tables
+from msxai.data.cohorts import groups, identifiers, scan_files, tables
+from msxai.data.cohorts.masks import Masks
 
-__all__ = ["read"]
+__all__ = ["participants_table", "read"]
 
 _OF_A_VISIT = ("age", "edss", "site", "scanner")  # a table of sessions takes precedence for these
+_COLUMNS = ("participant_id", "session_id", "session", "age", "sex", "site", "scanner", "edss")
 _LISTED = 5  # folders named in a note
 
 
+def participants_table(folder: Path) -> Path:
+    """Return the path of a dataset's participants.tsv, in any case.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    """
+    usual = folder / "participants.tsv"
+    if usual.is_file() or not folder.is_dir():
+        return usual
+    same = [path for path in folder.iterdir() if path.name.lower() == usual.name]
+    return same[0] if len(same) == 1 else usual
+
+
 def read(
-    folder: Path, modality: str, patients: str, controls: str, label_column: str
+    folder: Path, modality: str, patients, controls, label_column: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """Read one row a scan.
 
@@ -29,28 +46,33 @@ def read(
         The columns of participants.tsv with group, label, session_id, image, flair, brain_mask,
         lesion_mask.
     notes : list of str
-        What was left out, and why.
+        What was left out or mended, and why.
     """
-    path = folder / "participants.tsv"
+    path = participants_table(folder)
     _check_layout(folder, path)
-    people = tables.read(path)
-    mend = "Add it, or name yours with the parameter label_column."
-    tables.need(people, ("participant_id", label_column), path, mend)
-    people["participant_id"] = _participants(people["participant_id"], path)
-    people = tables.label(people, label_column, patients, controls, path)
+    people, notes = _people(folder, path, label_column)
+    people, spellings = groups.label(people, label_column, patients, controls, path)
+    groups.check_one_a_subject(people, label_column, path)
+    masks = Masks(folder, modality)
     rows = []
-    notes = []
-    for person in people.to_dict("records"):
-        participant = person["participant_id"]
-        for session, scan in _scans(folder, participant, modality).items():
-            row = person | {"session_id": session, "image": scan, "flair": None}
+    visit_notes: list[str] = []
+    for participant, own in people.groupby("participant_id", sort=False):
+        scans = _scans(folder, participant, modality)
+        at_visits = _of_participant(own, list(scans), path, visit_notes)
+        sessions = _of_sessions(folder, participant, list(scans), visit_notes)
+        for session, scan in scans.items():
+            row = at_visits[session] | {"session_id": session, "image": scan, "flair": None}
             if modality != "FLAIR":
-                row["flair"] = _flair(scan, participant, session, notes)
-            row["brain_mask"] = _mask(folder, scan, modality, "desc-brain")
-            row["lesion_mask"] = _mask(folder, scan, modality, "label-lesion")
-            row |= _visit(folder, participant, session)
-            rows.append(row)
-    notes += _unlisted_folders(folder, people["participant_id"])
+                row["flair"] = _flair(scan, participant, session, visit_notes)
+            row["brain_mask"] = masks.of(scan, "brain")
+            row["lesion_mask"] = masks.of(scan, "lesion")
+            rows.append(row | sessions.get(session, {}))
+    participants = people["participant_id"]
+    notes += spellings
+    notes += _summary(visit_notes)
+    notes += masks.notes(participants)
+    notes += _notes_of_files(rows, modality)
+    notes += _unlisted_folders(folder, participants)
     return pd.DataFrame(rows), notes
 
 
@@ -69,18 +91,141 @@ def _check_layout(folder: Path, path: Path) -> None:
         raise CohortError(path, "no such file", expected, mend)
 
 
-def _participants(column: pd.Series, path: Path) -> pd.Series:
-    """Return identifiers with the prefix "sub-", each once."""
-    where = f"{path}, column participant_id"
-    expected = "each participant once"
-    if column.isna().any():
-        raise CohortError(where, "a row without identifier", expected, "Fill it in.")
-    participants = "sub-" + column.str.removeprefix("sub-")
-    repeated = participants[participants.duplicated()]
+def _people(folder: Path, path: Path, label_column: str) -> tuple[pd.DataFrame, list[str]]:
+    """Read participants.tsv; its identifiers become the names of folders."""
+    people, notes = tables.read(path, (*_COLUMNS, label_column))
+    mend = "Add it, or name yours with the parameter label_column."
+    tables.need(people, ("participant_id", label_column), path, mend)
+    people["participant_id"], renamed = _participants(people["participant_id"], folder, path)
+    notes += renamed
+    if "session_id" not in people and "session" in people:
+        people["session_id"] = people["session"]
+    if "session_id" in people:
+        where = f"{path}, column session_id"
+        people["session_id"], whole = _sessions(people["session_id"], where)
+        notes += whole
+    keys = [column for column in ("participant_id", "session_id") if column in people]
+    repeated = people[people.duplicated(keys)]
     if len(repeated):
-        actual = f"{repeated.iloc[0]} twice"
-        raise CohortError(where, actual, expected, "Remove one of the rows.")
-    return participants
+        actual = f"{' '.join(repeated.iloc[0][keys].dropna())} twice"
+        where = f"{path}, column participant_id"
+        raise CohortError(where, actual, "each participant once", "Remove one of the rows.")
+    if people["participant_id"].duplicated().any():
+        notes.append(f"{path.name}: one row a session is read")
+    return people, notes
+
+
+def _participants(column: pd.Series, folder: Path, path: Path) -> tuple[pd.Series, list[str]]:
+    """Return the folder of each identifier."""
+    where = f"{path}, column participant_id"
+    if column.isna().any():
+        actual = "a row without identifier"
+        raise CohortError(where, actual, "each participant once", "Fill it in.")
+    whole, notes = identifiers.whole_numbers(column, where)
+    folders = [entry.name for entry in folder.glob("sub-*") if entry.is_dir()]
+    participants = [_folder_of(name, folders, where) for name in whole]
+    renamed = []
+    for name, participant in zip(whole, participants, strict=True):
+        if name not in (participant, participant.removeprefix("sub-")):
+            renamed.append(f"{path.name}: {name} is read as {participant}")
+    if renamed:
+        rest = len(renamed) - 1
+        notes.append(renamed[0] + (f", and {rest} rows alike" if rest else ""))
+    return pd.Series(participants, index=column.index), notes
+
+
+def _folder_of(name: str, folders: list[str], where: str) -> str:
+    """Return the only folder that an identifier may mean, or its usual name."""
+    usual = "sub-" + name.removeprefix("sub-")
+    candidates = identifiers.matching(usual, folders)
+    if len(candidates) > 1:
+        raise CohortError(
+            where,
+            f"{name}, which may be any of {', '.join(candidates)}",
+            "the name of one folder",
+            "Write the identifier as the folder is named.",
+        )
+    return candidates[0] if candidates else usual
+
+
+def _sessions(column: pd.Series, where: str) -> tuple[pd.Series, list[str]]:
+    """Return sessions with their prefix."""
+    whole, notes = identifiers.whole_numbers(column, where)
+    return "ses-" + whole.str.removeprefix("ses-"), notes
+
+
+def _by_session(table: pd.DataFrame, sessions: list[str], where) -> dict[str, pd.Series]:
+    """Return the row of each session of the scans that a table has."""
+    row_of = {}
+    for _, row in table.dropna(subset=["session_id"]).iterrows():
+        name = row["session_id"]
+        candidates = identifiers.matching(name, sessions)
+        if len(candidates) > 1 or set(candidates) & set(row_of):
+            raise CohortError(
+                f"{where}, column session_id",
+                f"{name}, which is not the only name of {candidates[0]}",
+                "one row a session",
+                "Write each session as its folder is named, once.",
+            )
+        for session in candidates:
+            row_of[session] = row
+    return row_of
+
+
+def _of_participant(
+    own: pd.DataFrame, sessions: list[str], path: Path, notes: list[str]
+) -> dict[str, dict]:
+    """Return what participants.tsv has for each session of the scans of a participant.
+
+    A session without a row has what all rows agree on.
+    """
+    row_of = _by_session(own, sessions, path) if "session_id" in own else {}
+    is_same = own.nunique(dropna=False) == 1
+    same = own.iloc[0].where(is_same, np.nan)
+    without_row = [session for session in sessions if session not in row_of]
+    if len(own) > 1 and without_row:
+        notes.append(
+            f"{path.name}: no row for a session; it has what the person's other rows agree on"
+        )
+    if len(own) > len(row_of) and len(own) > 1:
+        notes.append(f"{path.name}: a person's rows of sessions without a scan are not read")
+    return {session: row_of.get(session, same).to_dict() for session in sessions}
+
+
+def _of_sessions(
+    folder: Path, participant: str, sessions: list[str], notes: list[str]
+) -> dict[str, dict]:
+    """Return what the table of sessions has for each session of the scans of a participant."""
+    path = folder / participant / f"{participant}_sessions.tsv"
+    if sessions == [""] or not path.is_file():
+        return {}
+    visits, mended = tables.read(path, ("session_id", *_OF_A_VISIT))
+    mend = "Add it (ses-01, as the folders are named), or remove the table."
+    tables.need(visits, ("session_id",), path, mend)
+    names, whole = _sessions(visits["session_id"], f"{path}, column session_id")
+    columns = [column for column in _OF_A_VISIT if column in visits]
+    visits = visits[columns].assign(session_id=names).drop_duplicates()
+    row_of = _by_session(visits, sessions, path)
+    notes += mended + whole
+    for session, row in row_of.items():
+        if row["session_id"] != session:
+            notes.append(f"{path.name}: {row['session_id']} is read as {session}")
+    if len(row_of) < len(sessions):
+        notes.append(f"{path.name}: a session has no row; participants.tsv is used for it")
+    return {session: row[columns].to_dict() for session, row in row_of.items()}
+
+
+def _summary(notes: list[str]) -> list[str]:
+    """Return each note once, with the number of people that have one alike."""
+    texts: dict[str, list[str]] = {}
+    for note in notes:
+        file, _, text = note.partition(": ")
+        texts.setdefault(text, []).append(file)
+    summary = []
+    for text, files in texts.items():
+        rest = len(files) - 1
+        summary.append(f"{files[0]}: {text}" + (f" ({rest} more like this)" if rest else ""))
+    return summary
 
 
 def _unlisted_folders(folder: Path, participants: pd.Series) -> list[str]:
@@ -97,13 +242,15 @@ def _unlisted_folders(folder: Path, participants: pd.Series) -> list[str]:
 
 def _scans(folder: Path, participant: str, modality: str) -> dict[str, Path]:
     """Return the scan of each session ("" if there are none)."""
-    without_session = folder.glob(f"{participant}/anat/*_{modality}.nii*")
-    with_session = folder.glob(f"{participant}/ses-*/anat/*_{modality}.nii*")
     by_session: dict[str, list[Path]] = {}
-    for scan in sorted([*without_session, *with_session]):
-        parent = scan.parent.parent.name
-        session = parent if parent.startswith("ses-") else ""
-        by_session.setdefault(session, []).append(scan)
+    # Only a folder of the dataset is opened, so that an identifier cannot lead out of it.
+    people = [entry for entry in folder.glob("sub-*") if entry.name == participant]
+    for person in people:
+        for anat in [person / "anat", *sorted(person.glob("ses-*/anat"))]:
+            session = anat.parent.name if anat.parent != person else ""
+            scans = scan_files.scans(anat, modality)
+            if scans:
+                by_session[session] = scans
     if not by_session:
         raise CohortError(
             folder / participant,
@@ -130,8 +277,8 @@ def _scans(folder: Path, participant: str, modality: str) -> dict[str, Path]:
 def _only_or_plain(scans: list[Path], participant: str, session: str, modality: str) -> Path | None:
     """Return the only scan, or the only one without further entities in its name."""
     parts = [part for part in (participant, session, modality) if part]
-    plain_name = "_".join(parts)
-    plain = [scan for scan in scans if scan.name.split(".")[0] == plain_name]
+    plain_name = "_".join(parts).lower()
+    plain = [scan for scan in scans if scan_files.BidsName.of(scan).stem == plain_name]
     candidates = plain or scans
     return candidates[0] if len(candidates) == 1 else None
 
@@ -141,7 +288,7 @@ def _flair(scan: Path, participant: str, session: str, notes: list[str]) -> Path
 
     It only helps the registration, so that two of them are a note and no error.
     """
-    flairs = sorted(scan.parent.glob("*_FLAIR.nii*"))
+    flairs = scan_files.scans(scan.parent, "FLAIR")
     flair = _only_or_plain(flairs, participant, session, "FLAIR")
     if flairs and flair is None:
         visit = f"{participant} {session}".rstrip()
@@ -149,33 +296,14 @@ def _flair(scan: Path, participant: str, session: str, notes: list[str]) -> Path
     return flair
 
 
-def _mask(folder: Path, scan: Path, modality: str, entity: str) -> Path | None:
-    """Return a mask of a scan under any derivative, or None.
-
-    A mask with the scan's own entities is preferred to one of its visit.
-    """
-    subfolder = f"derivatives/*/{scan.parent.relative_to(folder)}"
-    stem = scan.name.split(".")[0].removesuffix(f"_{modality}")
-    entities = [part for part in stem.split("_") if part.startswith(("sub-", "ses-"))]
-    visit = "_".join(entities)
-    masks = sorted(folder.glob(f"{subfolder}/{stem}*_{entity}*_mask.nii*"))
-    if not masks:
-        masks = sorted(folder.glob(f"{subfolder}/{visit}_{entity}*_mask.nii*"))
-    if len(masks) > 1:
-        names = ", ".join(str(mask.relative_to(folder)) for mask in masks)
-        expected = f"one {entity} mask a scan"
-        raise CohortError(scan, f"{len(masks)} masks: {names}", expected, "Keep one.")
-    return masks[0] if masks else None
-
-
-def _visit(folder: Path, participant: str, session: str) -> dict:
-    """Return what the table of sessions has for a visit."""
-    path = folder / participant / f"{participant}_sessions.tsv"
-    if not session or not path.is_file():
-        return {}
-    visits = tables.read(path)
-    mend = "Add it (ses-01, as the folders are named), or remove the table."
-    tables.need(visits, ("session_id",), path, mend)
-    columns = [column for column in _OF_A_VISIT if column in visits]
-    rows = visits.loc[visits["session_id"] == session, columns]
-    return rows.iloc[0].to_dict() if len(rows) else {}
+def _notes_of_files(rows: list[dict], modality: str) -> list[str]:
+    """Return notes about names of scans in another case, and about hidden files beside them."""
+    notes = []
+    scans = [row["image"] for row in rows]
+    renamed = [scan for scan in scans if f"_{modality}.nii" not in scan.name]
+    if renamed:
+        notes.append(f"{renamed[0].name} is read as _{modality} ({len(renamed)} scans)")
+    hidden = [path for scan in scans for path in scan_files.hidden(scan.parent)]
+    if hidden:
+        notes.append(f"{hidden[0].name} and other hidden files are not read ({len(hidden)} files)")
+    return notes

@@ -4,13 +4,12 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import yaml
 
 from msxai.base.errors import CohortError
 from msxai.base.parameters import located, one_of
-from msxai.data.cohorts import adni, bids, tables
+from msxai.data.cohorts import adni, bids, groups, identifiers, tables
 
 __all__ = [
     "COLUMNS",
@@ -43,6 +42,8 @@ COLUMNS = (
 )
 """Columns of a cohort's table."""
 
+_OURS = ("group", "label")  # columns that come from `label_column`
+
 SETTINGS = {
     "bids": ("kind", "path", "modality", "patients", "controls", "label_column"),
     "table": ("kind", "path", "modality", "patients", "controls", "label_column"),
@@ -51,7 +52,8 @@ SETTINGS = {
 """Keys of a cohort's YAML by its kind."""
 
 _YAML = (".yaml", ".yml")
-_TABLE = (".csv", ".tsv")
+_TABLE = (".csv", ".tsv", ".txt")
+_LISTS = ("patients", "controls")  # keys of a YAML that may hold several texts
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Cohort:
     modality : str
         FLAIR or T1w.
     notes : tuple of str
-        What was left out, and why.
+        What was left out or mended, and why.
     """
 
     name: str
@@ -85,8 +87,8 @@ class Cohort:
 def open_cohort(
     source,
     modality: str = "FLAIR",
-    patients: str = "MS",
-    controls: str = "HC",
+    patients="MS",
+    controls="HC",
     label_column: str = "group",
 ) -> Cohort:
     """Open a cohort of any kind; for a plain list of scans see `from_images`.
@@ -131,7 +133,7 @@ def open_cohort(
         "controls": controls,
         "label_column": label_column,
     }
-    if path.suffix in _YAML:
+    if path.suffix.lower() in _YAML:
         return from_yaml(path, **settings)
     kind = _kind(path)
     if kind == "adni":
@@ -157,7 +159,8 @@ def from_yaml(path, **defaults) -> Cohort:
     Raises
     ------
     CohortError
-        No such file, no YAML, no mapping, a value that is not one text, or no `path`.
+        No such file, no YAML, no mapping, no `path`, or a value that is not one text (patients and
+        controls may be lists of texts).
     ParameterError
         An unknown key, or one of another kind (with the nearest one).
     """
@@ -182,17 +185,17 @@ def watched(source) -> list[Path]:
     A workflow makes the cohort anew when one of them changes. An embedded cohort has none.
     """
     path = located(str(source))
-    if path.suffix in _YAML:
+    if path.suffix.lower() in _YAML:
         return [path, *watched(_yaml_source(path, _read_yaml(path)))]
     if path.is_file():
         return [path]
-    participants = path / "participants.tsv"
+    participants = bids.participants_table(path)
     if participants.is_file():
         return [participants]
     return adni.find_tables(path)
 
 
-def from_table(path, modality: str, patients: str, controls: str, label_column: str) -> Cohort:
+def from_table(path, modality: str, patients, controls, label_column: str) -> Cohort:
     """Read a table of scans; `open_cohort` has the defaults.
 
     Parameters
@@ -211,19 +214,21 @@ def from_table(path, modality: str, patients: str, controls: str, label_column: 
         subject with two groups, or a label that is neither. The message names file and column.
     """
     path = located(str(path))
-    rows = tables.read(path)
+    given = [column for column in COLUMNS if column not in _OURS]
+    rows, notes = tables.read(path, [*given, label_column])
     mend = "Add it, or name yours with the parameter label_column."
     tables.need(rows, ("participant_id", "image", label_column), path, mend)
-    _clean_identifiers(rows, path)
-    _check_one_group(rows, label_column, path)
+    notes += _clean_identifiers(rows, path)
+    rows, spellings = groups.label(rows, label_column, patients, controls, path)
+    groups.check_one_a_subject(rows, label_column, path)
     _locate_files(rows, path)
-    rows = tables.label(rows, label_column, patients, controls, path)
+    table, numbers = _complete(rows, path)
     return Cohort(
         name=path.stem,
-        table=_complete(rows, path),
+        table=table,
         synthetic=_synthetic(path.parent),
         modality=modality,
-        notes=tuple(_unlabelled(rows)),
+        notes=tuple(notes + spellings + numbers + _unlabelled(rows)),
     )
 
 
@@ -266,12 +271,13 @@ def from_adni(
     """
     folder = located(str(folder))
     rows, notes = adni.read(folder, modality, series, conversions, missing)
+    table, numbers = _complete(rows, folder)
     return Cohort(
         name=folder.name,
-        table=_complete(rows, folder),
+        table=table,
         synthetic=_synthetic(folder),
         modality=modality,
-        notes=tuple(notes),
+        notes=tuple(notes + numbers),
     )
 
 
@@ -312,11 +318,11 @@ def from_images(images, lesion_masks=(), name: str = "scans", modality: str = "F
                 "lesion_mask": mask,
             }
         )
-    table = _complete(pd.DataFrame(rows), "parameter images")
+    table, _ = _complete(pd.DataFrame(rows), "parameter images")
     return Cohort(Path(name).name, table, synthetic=False, modality=modality)
 
 
-def from_bids(folder, modality: str, patients: str, controls: str, label_column: str) -> Cohort:
+def from_bids(folder, modality: str, patients, controls, label_column: str) -> Cohort:
     """Read a BIDS dataset; `open_cohort` has the defaults.
 
     Scans are sub-*/[ses-*/]anat/*_<modality>.nii[.gz]. Masks lie under derivatives/*/ in the same
@@ -330,8 +336,9 @@ def from_bids(folder, modality: str, patients: str, controls: str, label_column:
         With participants.tsv; a relative path starts at the checkout.
     modality : str
         FLAIR or T1w.
-    patients, controls : str
-        The value of `label_column` for a patient and for a control.
+    patients, controls : str or list of str
+        The value of `label_column` for a patient and for a control. Several values are a list, or
+        one text with commas ("RRMS, SPMS"). Another case is the same value.
     label_column : str
         Column of participants.tsv.
 
@@ -343,20 +350,21 @@ def from_bids(folder, modality: str, patients: str, controls: str, label_column:
     """
     folder = located(str(folder))
     rows, notes = bids.read(folder, modality, patients, controls, label_column)
+    table, numbers = _complete(rows, folder / "participants.tsv")
     return Cohort(
         name=folder.name,
-        table=_complete(rows, folder / "participants.tsv"),
+        table=table,
         synthetic=_synthetic(folder),
         modality=modality,
-        notes=tuple(notes + _unlabelled(rows)),
+        notes=tuple(notes + numbers + _unlabelled(rows)),
     )
 
 
 def _kind(path: Path) -> str:
     """Recognise the kind of a cohort."""
-    if path.suffix in _TABLE:
+    if path.is_file() or path.suffix.lower() in _TABLE:
         return "table"
-    if (path / "participants.tsv").is_file():
+    if bids.participants_table(path).is_file():
         return "bids"
     return "adni" if adni.find_tables(path) else "bids"
 
@@ -378,12 +386,18 @@ def _read_yaml(path: Path) -> dict[str, str]:
     keys = _all_keys()
     for key, value in content.items():
         one_of(f"in {path}", key, keys)
-        if not isinstance(value, str):
+        if not _is_text(value, key):
             raise CohortError(f"{path}, key {key}", repr(value), "one text", "Mend the line.")
     if not content.get("path"):
         mend = "Name the cohort's folder or table."
         raise CohortError(path, "no path in it", text_lines, mend)
     return content
+
+
+def _is_text(value, key: str) -> bool:
+    """Return whether a value of a YAML is one text, or a list of texts where that is allowed."""
+    texts = value if isinstance(value, list) and key in _LISTS else [value]
+    return all(isinstance(text, str) for text in texts)
 
 
 def _all_keys() -> list[str]:
@@ -399,28 +413,17 @@ def _yaml_source(path: Path, content: dict[str, str]) -> Path:
     return path.parent / Path(content["path"]).expanduser()
 
 
-def _clean_identifiers(rows: pd.DataFrame, path: Path) -> None:
-    """Make the identifiers of a table of scans those of BIDS, in place."""
+def _clean_identifiers(rows: pd.DataFrame, path: Path) -> list[str]:
+    """Make the identifiers of a table of scans those of BIDS, in place; return what was mended."""
     where = f"{path}, column participant_id"
-    rows["participant_id"] = tables.identifiers(rows["participant_id"], "sub", where)
+    rows["participant_id"], notes = identifiers.clean(rows["participant_id"], "sub", where)
     if "session_id" in rows:
         given = rows["session_id"].notna()
         sessions = rows.loc[given, "session_id"]
         where = f"{path}, column session_id"
-        rows.loc[given, "session_id"] = tables.identifiers(sessions, "ses", where)
-
-
-def _check_one_group(rows: pd.DataFrame, label_column: str, path: Path) -> None:
-    """Refuse a table in which a subject has two groups."""
-    groups = rows.groupby("participant_id")[label_column].nunique(dropna=False)
-    several = groups.index[groups > 1]
-    if len(several):
-        raise CohortError(
-            f"{path}, column {label_column}",
-            f"two groups of {several[0]}",
-            "one group a subject",
-            "Mend the table, or leave the subject out.",
-        )
+        rows.loc[given, "session_id"], whole = identifiers.clean(sessions, "ses", where)
+        notes += whole
+    return notes
 
 
 def _locate_files(rows: pd.DataFrame, path: Path) -> None:
@@ -474,8 +477,8 @@ def _synthetic(folder: Path) -> bool:
         raise CohortError(path, actual, "a JSON object", "Mend or remove it.") from error
 
 
-def _complete(table: pd.DataFrame, where) -> pd.DataFrame:
-    """Return all columns, in order, with their types."""
+def _complete(table: pd.DataFrame, where) -> tuple[pd.DataFrame, list[str]]:
+    """Return all columns, in order, with their types, and what was mended."""
     scan = [column for column in ("participant_id", "session_id") if column in table]
     repeated = table.loc[table.duplicated(scan), "participant_id"]
     if len(repeated):
@@ -488,17 +491,10 @@ def _complete(table: pd.DataFrame, where) -> pd.DataFrame:
     table = table.reindex(columns=COLUMNS)
     table["session_id"] = table["session_id"].fillna("")
     table["label"] = table["label"].astype("Int64")
+    notes = []
     for column in ("age", "edss"):
-        table[column] = _numbers(table[column], f"{where}, column {column}")
+        table[column], mended = tables.numbers(table[column], column, where)
+        notes += mended
     for column in FILES:
         table[column] = [None if pd.isna(path) else str(path) for path in table[column]]
-    return table.sort_values(["participant_id", "session_id"], ignore_index=True)
-
-
-def _numbers(column: pd.Series, where: str) -> pd.Series:
-    """Return a column as numbers; refuse what is neither a number nor unknown."""
-    numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    wrong = column[~np.isfinite(numbers) & column.notna()]
-    if len(wrong):
-        raise CohortError(where, repr(wrong.iloc[0]), "a number or n/a", "Mend the table.")
-    return numbers
+    return table.sort_values(["participant_id", "session_id"], ignore_index=True), notes

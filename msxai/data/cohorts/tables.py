@@ -1,56 +1,101 @@
-"""Tables of people and scans as text, and the checks that all kinds of cohorts share."""
+"""Tables of people and scans as text, and the checks that all kinds of cohorts share.
 
+What a person reads without doubt is read, and a note says what was mended. What has two meanings
+is refused.
+"""
+
+import codecs
 import csv
-import warnings
+import io
+import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from msxai.base.errors import CohortError
 
-__all__ = ["existing", "identifiers", "label", "need", "read"]
+__all__ = ["existing", "first_line", "need", "numbers", "plain", "read"]
 
-_UNKNOWN = ["n/a", "N/A", "NA", "nan", "NaN"]  # what statistics programs write for an empty cell
-_BYTE_ORDER_MARK = "utf-8-sig"  # Excel writes one at the start of a file
+_UNKNOWN = ("n/a", "na", "nan", "#n/a", "<na>", "null")  # what programs write for an empty cell
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_BLANKS = " \t\n\xa0\u2007\u200b\u202f\ufeff"  # those of web pages and spreadsheets, too
+_QUOTED = re.compile(r'^"(.*)"$', re.DOTALL)
+_LISTED = 3  # examples in a note
+_RANGES = {"age": (0, 130), "edss": (0, 10)}
 
 
-def read(path) -> pd.DataFrame:
-    """Read a table as text; unknown values are NaN.
+def read(path, names=()) -> tuple[pd.DataFrame, list[str]]:
+    r"""Read a table as text; unknown values are NaN.
 
     Parameters
     ----------
     path : path
-        A .tsv is read as BIDS defines it: tabs, quotes have no meaning, "n/a" is unknown. Any other
-        file: commas, semicolons or tabs, whichever its first line has most of, with quotes; n/a, NA
-        and nan are unknown. Empty cells are unknown in both.
+        Text in UTF-8, or UTF-16 with a byte order mark. A .tsv is read as BIDS defines it: tabs,
+        "n/a" is unknown. Any other file: commas, semicolons or tabs, whichever its first line has
+        most of. Empty cells, n/a, NA, N/A, nan and NULL are unknown in all of them.
+    names : sequence of str
+        Columns to find whatever their case and punctuation: `Age` becomes `age`.
+
+    Returns
+    -------
+    table : pandas.DataFrame
+        Without blanks and quotes at the ends of cells, without empty rows.
+    notes : list of str
+        What was mended.
 
     Raises
     ------
     CohortError
-        The file does not exist or is not such a table.
+        The file does not exist, is not such a table, or has two columns of one name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "people.tsv"
+    >>> _ = path.write_text("participant_id\tAge\nsub-01\t41.5\n")
+    >>> table, notes = read(path, ["age"])
+    >>> table["age"].tolist(), notes
+    (['41.5'], ["people.tsv: column 'Age' is read as age"])
     """
     path = Path(path)
     if not path.is_file():
         mend = "Check the path, or see docs/your-cohort.md for the layout."
         raise CohortError(path, "no such file", "a table", mend)
+    notes: list[str] = []
     try:
-        dialect = _dialect(path)
-        with warnings.catch_warnings():
-            # Of rows longer than the header pandas only warns, and would shift or cut them.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path,
-                dtype=str,
-                keep_default_na=False,
-                encoding=_BYTE_ORDER_MARK,
-                index_col=False,
-                **dialect,
-            )
-    except (ValueError, pd.errors.ParserWarning) as error:  # not a table, or not text
-        separated = "tab-separated" if path.suffix == ".tsv" else "comma-separated"
+        text = _decoded(path.read_bytes(), notes)
+        cells = _cells(text, path, notes)
+    except ValueError as error:  # not a table, or not text
+        separated = "tab-separated" if _is_tsv(path) else "comma-separated"
         expected = f"{separated} text in UTF-8"
-        raise CohortError(path, f"no table ({error})", expected, "Save it as such.") from error
-    return table.apply(_without_blanks)
+        reason = " ".join(str(error).split())
+        raise CohortError(path, f"no table ({reason})", expected, "Save it as such.") from error
+    cells = _without_blanks(cells, notes)
+    if _is_tsv(path):
+        cells = _without_quotes(cells, notes)
+    table = _under_header(cells)
+    table = _with_names(table, names, path, notes)
+    table = _without_unknown(table, path, notes)
+    table = _without_empty_rows(table, notes)
+    return table, [f"{path.name}: {note}" for note in notes]
+
+
+def first_line(path) -> list[str]:
+    """Return the names in a table's first line; none where the file is no text.
+
+    Parameters
+    ----------
+    path : path
+    """
+    path = Path(path)
+    try:
+        text = _decoded(path.read_bytes(), [])
+        header, _, _ = text.partition("\n")
+        row = _cells(header + "\n", path, [])
+    except (ValueError, CohortError):
+        return []
+    return row.iloc[0].tolist()
 
 
 def need(table: pd.DataFrame, columns, path, mend: str) -> None:
@@ -78,46 +123,6 @@ def need(table: pd.DataFrame, columns, path, mend: str) -> None:
         raise CohortError(where, "no rows", "one row a participant or scan", "Fill it in.")
 
 
-def label(table: pd.DataFrame, column: str, patients: str, controls: str, path) -> pd.DataFrame:
-    """Add the columns group (as the table has it) and label.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-    column : str
-        The column of groups.
-    patients, controls : str
-        The group of patients (label 1) and of controls (label 0); the label of an unknown group is
-        NaN.
-    path : path
-        The table's file, for the error.
-
-    Raises
-    ------
-    CohortError
-        Patients and controls have one name, or a value is neither.
-    """
-    if patients == controls:
-        raise CohortError(
-            "parameters patients, controls",
-            f"{patients!r} for both",
-            "two names",
-            "Name the groups of the label column.",
-        )
-    groups = table[column]
-    unexpected = sorted(set(groups.dropna()) - {patients, controls})
-    if unexpected:
-        raise CohortError(
-            f"{path}, column {column}",
-            ", ".join(unexpected),
-            f"{patients} (patients) or {controls} (controls)",
-            "Set the parameters patients and controls, or leave these participants out of the "
-            "table (n/a: unknown).",
-        )
-    labels = groups.map({patients: 1, controls: 0})
-    return table.assign(group=groups, label=labels)
-
-
 def existing(path: Path, where, start: str = "the checkout") -> Path:
     """Return `path` if it is a file.
 
@@ -140,58 +145,221 @@ def existing(path: Path, where, start: str = "the checkout") -> Path:
     raise CohortError(where, f"{path}, which is not there", "a file", mend)
 
 
-def identifiers(values: pd.Series, prefix: str, where) -> pd.Series:
-    """Make identifiers as BIDS has them: the prefix, then letters and digits alone.
+def numbers(column: pd.Series, name: str, where) -> tuple[pd.Series, list[str]]:
+    """Return a column as numbers.
 
-    Identifiers become parts of file names.
+    A decimal comma is read as a point. An age of `89+` is read as 89, as BIDS writes the ages of
+    people who are 89 or older.
 
     Parameters
     ----------
-    values : pandas.Series of str
-    prefix : str
-        "sub" or "ses".
-    where : str
-        File and column, for the error.
+    column : pandas.Series
+        Text or NaN.
+    name : str
+        Name of the column. Ages are 0 to 130 years, the EDSS is 0 to 10.
+    where : str or path
+        The table's file, for the error and the notes.
+
+    Returns
+    -------
+    values : pandas.Series of float
+    notes : list of str
+        What was mended.
 
     Raises
     ------
     CohortError
-        An identifier is missing or has neither letter nor digit, or two identifiers become one.
+        A value is neither a number nor unknown, or is out of range.
 
     Examples
     --------
-    >>> identifiers(pd.Series(["MS_07", "sub-MS08"]), "sub", "table.csv").tolist()
-    ['sub-MS07', 'sub-MS08']
+    >>> numbers(pd.Series(["41,5", "89+"]), "age", "people.csv")[0].tolist()
+    [41.5, 89.0]
     """
-    original = values.str.removeprefix(f"{prefix}-")
-    clean = original.str.replace(r"[^A-Za-z0-9]", "", regex=True)
-    empty = clean.isna() | clean.eq("")
-    if empty.any():
-        value = values[empty].iloc[0]
-        actual = "a row without identifier" if pd.isna(value) else repr(value)
-        raise CohortError(where, actual, "letters and digits", "Fill it in.")
-    for _, spellings in original.groupby(clean):
-        if spellings.nunique() > 1:
-            two = sorted(spellings.unique())[:2]
+    text = column.astype("string")
+    mended = text.str.replace(r"^(\d+),(\d+)$", r"\1.\2", regex=True)
+    if name == "age":
+        mended = mended.str.replace(r"^(\d+) ?\+$", r"\1", regex=True)
+    values = pd.to_numeric(mended, errors="coerce")
+    values = values.astype("Float64").to_numpy(float, na_value=np.nan)
+    low, high = _RANGES.get(name, (-np.inf, np.inf))
+    is_number = np.isfinite(values) & (values >= low) & (values <= high)
+    wrong = column[~is_number & column.notna()]
+    if len(wrong):
+        expected = f"a number from {low} to {high}, or n/a"
+        raise CohortError(
+            f"{where}, column {name}", repr(wrong.iloc[0]), expected, "Mend the table."
+        )
+    changed = text[(text != mended).fillna(False)]
+    notes = []
+    if len(changed):
+        pairs = [f"{cell} is read as {mended[row]}" for row, cell in changed.items()]
+        notes.append(f"{Path(where).name}, column {name}: {_listed(pairs)}")
+    return pd.Series(values, index=column.index), notes
+
+
+def plain(name: str) -> str:
+    """Return letters and digits alone, in lower case.
+
+    Parameters
+    ----------
+    name : str
+
+    Examples
+    --------
+    >>> plain("Participant ID")
+    'participantid'
+    """
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+def _is_tsv(path: Path) -> bool:
+    """Return whether BIDS's rules for tables hold."""
+    return path.suffix.lower() == ".tsv"
+
+
+def _decoded(content: bytes, notes: list[str]) -> str:
+    """Return a file's text, its lines separated by line feeds."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16")
+        notes.append("text in UTF-16 is read")
+    else:
+        text = content.decode("utf-8-sig")
+    if "\0" in text:
+        raise ValueError("bytes that are no text")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _cells(text: str, path: Path, notes: list[str]) -> pd.DataFrame:
+    """Return all cells, the header as the first row."""
+    # Excel may name the separator in a line before the header.
+    named = re.match(r"^sep=([,;\t])\n", text)
+    text = text[named.end() :] if named else text
+    header, _, _ = text.lstrip("\n").partition("\n")
+    separator = named[1] if named else _separator(header, path)
+    is_usual = not _is_tsv(path) or separator == "\t"
+    if not is_usual:
+        notes.append(f"{_SEPARATORS[separator]} separate the cells, not tabs")
+    # A lone quote would swallow the rows that follow.
+    as_bids = _is_tsv(path) and is_usual
+    return pd.read_csv(
+        io.StringIO(text),
+        sep=separator,
+        header=None,
+        dtype=str,
+        na_filter=False,
+        quoting=csv.QUOTE_NONE if as_bids else csv.QUOTE_MINIMAL,
+        skipinitialspace=not as_bids,
+    )
+
+
+def _separator(header: str, path: Path) -> str:
+    """Return what separates the names in a header."""
+    unquoted = re.sub(r'"[^"]*"', "", header)
+    counts = {separator: unquoted.count(separator) for separator in _SEPARATORS}
+    most = max(counts.values())
+    if _is_tsv(path) and (counts["\t"] or not most):
+        return "\t"
+    candidates = [separator for separator in counts if counts[separator] == most]
+    if most and len(candidates) > 1:
+        names = " and ".join(_SEPARATORS[separator] for separator in candidates)
+        raise CohortError(
+            f"{path}, first line",
+            f"as many {names}",
+            "one separator",
+            "Save the table with commas alone.",
+        )
+    return candidates[0]
+
+
+def _without_blanks(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Return cells without blanks at their ends."""
+    stripped = cells.map(lambda cell: cell.strip(_BLANKS))
+    _note_changes(cells, stripped, "blanks at the ends are removed", notes)
+    return stripped
+
+
+def _without_quotes(cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Return cells without quotes around them."""
+    unquoted = cells.map(lambda cell: _QUOTED.sub(_inside, cell))
+    _note_changes(cells, unquoted, "quotes around cells are removed", notes)
+    return unquoted
+
+
+def _inside(match: re.Match) -> str:
+    """Return what a quoted cell holds."""
+    return match[1].replace('""', '"').strip(_BLANKS)
+
+
+def _note_changes(before: pd.DataFrame, after: pd.DataFrame, note: str, notes: list) -> None:
+    """Add a note that counts the cells that changed and are not empty."""
+    count = int(((before != after) & (after != "")).to_numpy().sum())
+    if count:
+        notes.append(f"{note} ({_count(count, 'cell')})")
+
+
+def _under_header(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows below the header, under its names; columns without a name are left out."""
+    header = cells.iloc[0]
+    table = cells.iloc[1:].reset_index(drop=True)
+    table.columns = header.tolist()
+    return table.loc[:, (header != "").to_numpy()]
+
+
+def _with_names(table: pd.DataFrame, names, path: Path, notes: list[str]) -> pd.DataFrame:
+    """Return a table whose columns have the names that are looked for, each once."""
+    header = list(table.columns)
+    for name in dict.fromkeys(names):
+        positions = _positions(header, name)
+        if len(positions) > 1:
+            columns = " and ".join(repr(header[position]) for position in positions)
             raise CohortError(
-                where,
-                " and ".join(two),
-                "identifiers that differ in letters or digits",
-                "Rename one: other characters do not count.",
+                f"{path}, column {name}",
+                f"the columns {columns}",
+                "one column of this name",
+                "Rename or remove the other one.",
             )
-    return f"{prefix}-" + clean
+        for position in positions:
+            if header[position] != name:
+                notes.append(f"column {header[position]!r} is read as {name}")
+                header[position] = name
+    table.columns = header
+    return table.loc[:, ~table.columns.duplicated()]
 
 
-def _dialect(path: Path) -> dict:
-    """Return how a table is to be read, as keywords of `pandas.read_csv`."""
-    if path.suffix == ".tsv":
-        # A lone quote would swallow the rows that follow.
-        return {"sep": "\t", "quoting": csv.QUOTE_NONE, "na_values": ["n/a"]}
-    header, _, _ = path.read_text(encoding=_BYTE_ORDER_MARK).partition("\n")
-    separator = max(",;\t", key=header.count)
-    return {"sep": separator, "quoting": csv.QUOTE_MINIMAL, "na_values": _UNKNOWN}
+def _positions(header: list[str], name: str) -> list[int]:
+    """Return where a name stands in a header: as it is written, or else in another spelling."""
+    exact = [index for index, column in enumerate(header) if column == name]
+    similar = [index for index, column in enumerate(header) if plain(column) == plain(name)]
+    return exact or similar
 
 
-def _without_blanks(column: pd.Series) -> pd.Series:
-    """Return a column with NaN for cells of blanks alone."""
-    return column.where(column.str.strip() != "")
+def _without_unknown(table: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
+    """Return a table with NaN for unknown values."""
+    is_unknown = table.map(lambda cell: cell == "" or cell.lower() in _UNKNOWN).astype(bool)
+    if _is_tsv(path):
+        spellings = pd.Series(table.to_numpy()[is_unknown.to_numpy()], dtype=object)
+        for spelling, count in spellings.value_counts().sort_index().items():
+            if spelling not in ("", "n/a"):
+                notes.append(f"{spelling} is read as unknown ({_count(count, 'cell')})")
+    return table.mask(is_unknown)
+
+
+def _without_empty_rows(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Return the rows that have any value."""
+    is_empty = table.isna().all(axis=1)
+    if is_empty.any() and len(table.columns):
+        notes.append(f"{_count(int(is_empty.sum()), 'empty row')} left out")
+    return table[~is_empty].reset_index(drop=True)
+
+
+def _count(count: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _listed(texts) -> str:
+    """Return the first few texts as a list."""
+    texts = list(dict.fromkeys(texts))
+    rest = len(texts) - _LISTED
+    return ", ".join(texts[:_LISTED]) + (f" and {rest} like these" if rest > 0 else "")

@@ -1,0 +1,183 @@
+"""Masks of scans in a BIDS dataset: those that are used, and a note about those that are not."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from msxai.base.errors import CohortError
+from msxai.data.cohorts import scan_files
+from msxai.data.cohorts.scan_files import BidsName
+
+__all__ = ["Masks"]
+
+_SUFFIXES = {"brain": ("mask",), "lesion": ("mask", "roi", "seg", "dseg")}
+_ENTITIES = {"brain": ("desc", "brain"), "lesion": ("label", "lesion")}
+_NATIVE = ("orig", "native")  # names of the scan's own space
+_EXACT, _SAME, _ELSEWHERE = range(3)  # how far a mask's space is from its scan's
+_LESIONS = re.compile(r"lesion|seg-lst|wmh|^ples_")  # names that segmentation programs write
+_SCANS = re.compile(r"(flair|t1w|t2w)$|fill")
+_LAYOUT = "derivatives/NAME/sub-*/[ses-*/]anat/sub-*_label-lesion_mask.nii.gz"
+
+
+@dataclass
+class Masks:
+    """Finds the masks of a dataset's scans, and counts what a person should hear of.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The dataset.
+    modality : str
+        FLAIR or T1w.
+    """
+
+    folder: Path
+    modality: str
+    _counts: dict[str, int] = field(default_factory=dict)
+    _with_lesions: set[str] = field(default_factory=set)
+
+    def of(self, scan: Path, kind: str) -> Path | None:
+        """Return a mask of a scan, or None.
+
+        A mask under derivatives is preferred to one beside the scan, and this one to an output of
+        LST-AI; one with the scan's own entities is preferred to one of its visit.
+
+        Parameters
+        ----------
+        scan : pathlib.Path
+        kind : str
+            "brain" or "lesion".
+
+        Raises
+        ------
+        CohortError
+            Several masks, and not one of them alone is in the scan's space.
+        """
+        mask = self._first(scan, kind)
+        if mask is not None and kind == "lesion":
+            self._with_lesions.add(BidsName.of(scan).entities.get("sub", ""))
+        return mask
+
+    def notes(self, participants) -> list[str]:
+        """Return what a person should hear of, once all masks were asked for.
+
+        Parameters
+        ----------
+        participants : iterable of str
+            Identifiers of those whose scans are read.
+        """
+        notes = [f"{count} {what}" for what, count in self._counts.items()]
+        names = {name.removeprefix("sub-").lower() for name in participants}
+        unused = self._like_lesion_masks(names - self._with_lesions)
+        if unused:
+            first = unused[0].relative_to(self.folder)
+            notes.append(
+                f"{len(unused)} files look like lesion masks and are not used, because their names "
+                f"or folders differ from {_LAYOUT}; the first is {first}"
+            )
+        return notes
+
+    def _first(self, scan: Path, kind: str) -> Path | None:
+        """Return the mask of the first place that has any."""
+        apart = self._under_derivatives(scan)
+        beside = scan_files.listed(scan.parent)
+        named = [mask for mask in apart if _is_mask(mask, kind)]
+        if named:
+            return self._best(named, scan, kind)
+        if kind != "lesion":
+            return None
+        named = self._best([mask for mask in beside if _is_mask(mask, kind)], scan, kind)
+        if named:
+            self._count("lesion masks are taken from beside their scans")
+            return named
+        lst = [mask for mask in apart + beside if self._is_of_lst(mask)]
+        named = self._best(lst, scan, kind)
+        if named:
+            self._count("lesion masks are outputs of LST-AI (seg-lst)")
+        return named
+
+    def _under_derivatives(self, scan: Path) -> list[Path]:
+        """Return the NIfTI files in the folders of a scan's visit under any derivative."""
+        anat = scan.parent.relative_to(self.folder)
+        files = []
+        for derivative in sorted(self.folder.glob("derivatives/*/")):
+            files += scan_files.listed(derivative / anat)
+            files += scan_files.listed(derivative / anat.parent)
+        return files
+
+    def _is_of_lst(self, mask: Path) -> bool:
+        """Return whether a file is LST-AI's mask in the space of the scans."""
+        name = BidsName.of(mask)
+        is_mask = name.entities.get("seg") == "lst" and "desc" not in name.entities
+        return is_mask and name.entities.get("space") == self.modality.lower()
+
+    def _best(self, masks: list[Path], scan: Path, kind: str) -> Path | None:
+        """Return the mask of a scan among masks of its person; refuse several."""
+        own = [mask for mask in masks if self._has_entities(mask, scan)]
+        if not own:
+            own = [mask for mask in masks if self._is_of_visit(mask, scan)]
+        if not own:
+            return None
+        nearest = min(self._distance(mask, scan) for mask in own)
+        best = [mask for mask in own if self._distance(mask, scan) == nearest]
+        if len(best) > 1:
+            names = ", ".join(str(mask.relative_to(self.folder)) for mask in best)
+            entity = "-".join(_ENTITIES[kind])
+            expected = f"one {entity} mask a scan"
+            raise CohortError(scan, f"{len(best)} masks: {names}", expected, "Keep one.")
+        if nearest == _ELSEWHERE:
+            self._count(f"{kind} masks name another space than their scans: check the overlays")
+        elif len(own) > 1:
+            self._count(f"scans have {kind} masks in several spaces: that in the scan's is used")
+        return best[0]
+
+    def _has_entities(self, mask: Path, scan: Path) -> bool:
+        """Return whether a mask's name continues that of its scan."""
+        stem = BidsName.of(scan).stem.removesuffix(f"_{self.modality.lower()}")
+        return BidsName.of(mask).stem.startswith(f"{stem}_") and self._has_modality(mask)
+
+    def _is_of_visit(self, mask: Path, scan: Path) -> bool:
+        """Return whether a mask names the scan's person and visit, and nothing else of a scan."""
+        name, scan_name = BidsName.of(mask), BidsName.of(scan)
+        allowed = {"sub", "ses", "space", "desc", "label", "seg"}
+        same = all(name.entities.get(key) == scan_name.entities.get(key) for key in ("sub", "ses"))
+        is_plain = same and set(name.entities) <= allowed and self._has_modality(mask)
+        return is_plain and self._distance(mask, scan) != _ELSEWHERE
+
+    def _has_modality(self, mask: Path) -> bool:
+        """Return whether a mask names the modality of the scans, or none."""
+        return set(BidsName.of(mask).words[:-1]) <= {self.modality.lower()}
+
+    def _distance(self, mask: Path, scan: Path) -> int:
+        """Return how far the space of a mask's name is from the scan's."""
+        space = BidsName.of(mask).entities.get("space")
+        if space == self.modality.lower():
+            return _EXACT
+        if space == BidsName.of(scan).entities.get("space") or space in _NATIVE:
+            return _SAME
+        return _ELSEWHERE
+
+    def _like_lesion_masks(self, participants: set[str]) -> list[Path]:
+        """Return the files of some participants that look like lesion masks."""
+        files = []
+        for path in sorted(self.folder.rglob("*.nii*")):
+            name = BidsName.of(path)
+            is_scan = _SCANS.search(name.stem) or path.name.startswith(".")
+            if _LESIONS.search(name.stem) and not is_scan:
+                parts = path.relative_to(self.folder).parts
+                owners = [part for part in parts if part.startswith("sub-")]
+                owner = BidsName.of(Path(owners[0])).entities["sub"] if owners else ""
+                files += [path] if owner in participants else []
+        return files
+
+    def _count(self, what: str) -> None:
+        """Count one more scan."""
+        self._counts[what] = self._counts.get(what, 0) + 1
+
+
+def _is_mask(path: Path, kind: str) -> bool:
+    """Return whether a file's name is that of a mask of a kind."""
+    name = BidsName.of(path)
+    entity, value = _ENTITIES[kind]
+    has_entity = name.entities.get(entity, "").startswith(value)
+    return has_entity and name.words[-1:] != () and name.words[-1] in _SUFFIXES[kind]
