@@ -1,5 +1,6 @@
 """A BIDS dataset as rows: participants.tsv, scans, masks under derivatives, tables of sessions."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,7 @@ def _participants(column: pd.Series, folder: Path, path: Path) -> tuple[pd.Serie
 
 def _folder_of(name: str, folders: list[str], where: str) -> str:
     """Return the only folder that an identifier may mean, or its usual name."""
-    usual = "sub-" + name.removeprefix("sub-")
+    usual = re.sub(r"^(sub-)?", "sub-", name, flags=re.IGNORECASE)
     candidates = identifiers.matching(usual, folders)
     if len(candidates) > 1:
         raise CohortError(

@@ -9,7 +9,7 @@ import yaml
 
 from msxai.base.errors import CohortError
 from msxai.base.parameters import located, one_of
-from msxai.data.cohorts import adni, bids, groups, identifiers, tables
+from msxai.data.cohorts import adni, bids, groups, identifiers, masks, tables
 
 __all__ = [
     "COLUMNS",
@@ -228,7 +228,7 @@ def from_table(path, modality: str, patients, controls, label_column: str) -> Co
         table=table,
         synthetic=_synthetic(path.parent),
         modality=modality,
-        notes=tuple(notes + spellings + numbers + _unlabelled(rows)),
+        notes=tuple(notes + spellings + numbers + _unused_masks(rows) + _unlabelled(rows)),
     )
 
 
@@ -462,6 +462,12 @@ def _unlabelled(rows: pd.DataFrame) -> list[str]:
     if not count:
         return []
     return [f"{count} participants without a group: prepared, neither trained on nor scored"]
+
+
+def _unused_masks(rows: pd.DataFrame) -> list[str]:
+    """Return a note about lesion masks beside scans of a table that names none for them."""
+    used = rows.reindex(columns=["lesion_mask"])["lesion_mask"]
+    return masks.beside_scans(rows.loc[used.isna(), "image"], used.dropna())
 
 
 def _synthetic(folder: Path) -> bool:

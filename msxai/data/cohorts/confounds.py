@@ -103,10 +103,10 @@ def warnings(cohort_table: pd.DataFrame) -> list[str]:
     effects = balance(cohort_table).set_index("variable")
     for variable in (*_CATEGORIES, *_NUMBERS):
         subjects = _all_values(cohort_table, variable).dropna(subset=["label", variable])
-        groups = subjects["group"].unique()
-        if len(groups) == 1:
+        if subjects["label"].nunique() == 1:
+            groups = " and ".join(subjects["group"].unique())
             sentences.append(
-                f"{variable} is known of {groups[0]} only: "
+                f"{variable} is known of {groups} only: "
                 "whether the groups differ in it cannot be told."
             )
             continue

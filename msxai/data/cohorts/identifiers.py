@@ -111,7 +111,7 @@ def matching(name: str, candidates) -> list[str]:
     -------
     list of str
         The identifier itself if it is a candidate. Else all that differ from it in the prefix,
-        case, punctuation and leading zeros of numbers only.
+        case, blanks, dashes, underscores and leading zeros of numbers only.
 
     Examples
     --------
@@ -129,8 +129,8 @@ def matching(name: str, candidates) -> list[str]:
 def _key(name: str) -> str:
     """Return what two spellings of an identifier share."""
     bare = re.sub(r"^(sub|ses)-", "", name.casefold())
-    letters = re.sub(r"[^a-z0-9]", "", bare)
-    return re.sub(r"(?<!\d)0+(?=\d)", "", letters)
+    joined = re.sub(r"(?<=[a-z0-9])[\s_-](?=[a-z0-9])", "", bare)
+    return re.sub(r"(?<!\d)0+(?=\d)", "", joined)
 
 
 def _check_apart(original: pd.Series, letters: pd.Series, where) -> None:

@@ -8,7 +8,7 @@ from msxai.base.errors import CohortError
 from msxai.data.cohorts import scan_files
 from msxai.data.cohorts.scan_files import BidsName
 
-__all__ = ["Masks"]
+__all__ = ["Masks", "beside_scans"]
 
 _SUFFIXES = {"brain": ("mask",), "lesion": ("mask", "roi", "seg", "dseg")}
 _ENTITIES = {"brain": ("desc", "brain"), "lesion": ("label", "lesion")}
@@ -81,20 +81,17 @@ class Masks:
         """Return the mask of the first place that has any."""
         apart = self._under_derivatives(scan)
         beside = scan_files.listed(scan.parent)
-        named = [mask for mask in apart if _is_mask(mask, kind)]
-        if named:
-            return self._best(named, scan, kind)
-        if kind != "lesion":
-            return None
-        named = self._best([mask for mask in beside if _is_mask(mask, kind)], scan, kind)
-        if named:
+        mask = self._best([path for path in apart if _is_mask(path, kind)], scan, kind)
+        if mask is not None or kind != "lesion":
+            return mask
+        mask = self._best([path for path in beside if _is_mask(path, kind)], scan, kind)
+        if mask is not None:
             self._count("lesion masks are taken from beside their scans")
-            return named
-        lst = [mask for mask in apart + beside if self._is_of_lst(mask)]
-        named = self._best(lst, scan, kind)
-        if named:
+            return mask
+        mask = self._best([path for path in apart + beside if self._is_of_lst(path)], scan, kind)
+        if mask is not None:
             self._count("lesion masks are outputs of LST-AI (seg-lst)")
-        return named
+        return mask
 
     def _under_derivatives(self, scan: Path) -> list[Path]:
         """Return the NIfTI files in the folders of a scan's visit under any derivative."""
@@ -117,6 +114,9 @@ class Masks:
         if not own:
             own = [mask for mask in masks if self._is_of_visit(mask, scan)]
         if not own:
+            if masks:
+                what = "masks of another modality, space or visit, which are not used"
+                self._count(f"scans have {kind} {what}")
             return None
         nearest = min(self._distance(mask, scan) for mask in own)
         best = [mask for mask in own if self._distance(mask, scan) == nearest]
@@ -128,51 +128,81 @@ class Masks:
         if nearest == _ELSEWHERE:
             self._count(f"{kind} masks name another space than their scans: check the overlays")
         elif len(own) > 1:
-            self._count(f"scans have {kind} masks in several spaces: that in the scan's is used")
+            self._count(f"scans have several {kind} masks; that in the scan's space is used")
         return best[0]
 
     def _has_entities(self, mask: Path, scan: Path) -> bool:
         """Return whether a mask's name continues that of its scan."""
         stem = BidsName.of(scan).stem.removesuffix(f"_{self.modality.lower()}")
-        return BidsName.of(mask).stem.startswith(f"{stem}_") and self._has_modality(mask)
+        return BidsName.of(mask).stem.startswith(f"{stem}_") and self._has_modality(mask, scan)
 
     def _is_of_visit(self, mask: Path, scan: Path) -> bool:
         """Return whether a mask names the scan's person and visit, and nothing else of a scan."""
         name, scan_name = BidsName.of(mask), BidsName.of(scan)
         allowed = {"sub", "ses", "space", "desc", "label", "seg"}
         same = all(name.entities.get(key) == scan_name.entities.get(key) for key in ("sub", "ses"))
-        is_plain = same and set(name.entities) <= allowed and self._has_modality(mask)
+        is_plain = same and set(name.entities) <= allowed and self._has_modality(mask, scan)
         return is_plain and self._distance(mask, scan) != _ELSEWHERE
 
-    def _has_modality(self, mask: Path) -> bool:
-        """Return whether a mask names the modality of the scans, or none."""
-        return set(BidsName.of(mask).words[:-1]) <= {self.modality.lower()}
+    def _has_modality(self, mask: Path, scan: Path) -> bool:
+        """Return whether a mask names the modality of its scan, or none."""
+        words = BidsName.of(mask).words[:-1]
+        return set(words) <= {self.modality.lower(), *BidsName.of(scan).words}
 
     def _distance(self, mask: Path, scan: Path) -> int:
         """Return how far the space of a mask's name is from the scan's."""
         space = BidsName.of(mask).entities.get("space")
         if space == self.modality.lower():
             return _EXACT
-        if space == BidsName.of(scan).entities.get("space") or space in _NATIVE:
+        scan_space = BidsName.of(scan).entities.get("space")
+        if space in (None, scan_space, *_NATIVE):
             return _SAME
         return _ELSEWHERE
 
     def _like_lesion_masks(self, participants: set[str]) -> list[Path]:
         """Return the files of some participants that look like lesion masks."""
         files = []
-        for path in sorted(self.folder.rglob("*.nii*")):
-            name = BidsName.of(path)
-            is_scan = _SCANS.search(name.stem) or path.name.startswith(".")
-            if _LESIONS.search(name.stem) and not is_scan:
+        for entry in sorted(self.folder.glob("[!.]*/")):
+            for path in sorted(entry.rglob("*.nii*")):
                 parts = path.relative_to(self.folder).parts
                 owners = [part for part in parts if part.startswith("sub-")]
                 owner = BidsName.of(Path(owners[0])).entities["sub"] if owners else ""
-                files += [path] if owner in participants else []
+                if owner in participants and _looks_like_lesions(path):
+                    files.append(path)
         return files
 
     def _count(self, what: str) -> None:
         """Count one more scan."""
         self._counts[what] = self._counts.get(what, 0) + 1
+
+
+def beside_scans(images, used) -> list[str]:
+    """Return a note about files in the folders of scans that look like lesion masks, or none.
+
+    Parameters
+    ----------
+    images : iterable of pathlib.Path
+        Scans without a lesion mask.
+    used : iterable of pathlib.Path
+        The lesion masks of other scans.
+    """
+    folders = sorted({image.parent for image in images})
+    files = [path for folder in folders for path in scan_files.listed(folder)]
+    used = set(used)
+    unused = [path for path in files if _looks_like_lesions(path) and path not in used]
+    if not unused:
+        return []
+    return [
+        f"{len(unused)} files beside the scans look like lesion masks and are not used, because "
+        f"the column lesion_mask does not name them; the first is {unused[0].name}"
+    ]
+
+
+def _looks_like_lesions(path: Path) -> bool:
+    """Return whether a file has a name that segmentation programs write, and is not a scan."""
+    stem = BidsName.of(path).stem
+    is_scan = _SCANS.search(stem) or path.name.startswith(".")
+    return bool(_LESIONS.search(stem)) and not is_scan
 
 
 def _is_mask(path: Path, kind: str) -> bool:
