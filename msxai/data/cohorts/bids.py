@@ -18,7 +18,9 @@ _LISTED = 5  # folders named in a note
 
 
 def participants_table(folder: Path) -> Path:
-    """Return the path of a dataset's participants.tsv, in any case.
+    """Return the path of a dataset's participants.tsv.
+
+    Its name may be in another case. Without it, participants.csv or participants.txt is taken.
 
     Parameters
     ----------
@@ -27,8 +29,12 @@ def participants_table(folder: Path) -> Path:
     usual = folder / "participants.tsv"
     if usual.is_file() or not folder.is_dir():
         return usual
-    same = [path for path in folder.iterdir() if path.name.lower() == usual.name]
-    return same[0] if len(same) == 1 else usual
+    for ending in (".tsv", ".csv", ".txt"):
+        name = f"participants{ending}"
+        same = [path for path in folder.iterdir() if path.name.lower() == name]
+        if len(same) == 1:
+            return same[0]
+    return usual
 
 
 def read(
@@ -99,6 +105,8 @@ def _people(folder: Path, path: Path, label_column: str) -> tuple[pd.DataFrame, 
     tables.need(people, ("participant_id", label_column), path, mend)
     people["participant_id"], renamed = _participants(people["participant_id"], folder, path)
     notes += renamed
+    if path.name != "participants.tsv":
+        notes.append(f"{path.name} is read as participants.tsv")
     if "session_id" not in people and "session" in people:
         people["session_id"] = people["session"]
     if "session_id" in people:

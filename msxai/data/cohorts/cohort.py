@@ -221,7 +221,7 @@ def from_table(path, modality: str, patients, controls, label_column: str) -> Co
     notes += _clean_identifiers(rows, path)
     rows, spellings = groups.label(rows, label_column, patients, controls, path)
     groups.check_one_a_subject(rows, label_column, path)
-    _locate_files(rows, path)
+    notes += _locate_files(rows, path)
     table, numbers = _complete(rows, path)
     return Cohort(
         name=path.stem,
@@ -350,7 +350,7 @@ def from_bids(folder, modality: str, patients, controls, label_column: str) -> C
     """
     folder = located(str(folder))
     rows, notes = bids.read(folder, modality, patients, controls, label_column)
-    table, numbers = _complete(rows, folder / "participants.tsv")
+    table, numbers = _complete(rows, bids.participants_table(folder))
     return Cohort(
         name=folder.name,
         table=table,
@@ -426,8 +426,8 @@ def _clean_identifiers(rows: pd.DataFrame, path: Path) -> list[str]:
     return notes
 
 
-def _locate_files(rows: pd.DataFrame, path: Path) -> None:
-    """Replace the paths in a table of scans by those of existing files, in place."""
+def _locate_files(rows: pd.DataFrame, path: Path) -> list[str]:
+    """Replace the paths in a table of scans by those of existing files; return what was mended."""
     lacking = rows["image"].isna()
     if lacking.any():
         subject = rows.loc[lacking, "participant_id"].iloc[0]
@@ -437,17 +437,26 @@ def _locate_files(rows: pd.DataFrame, path: Path) -> None:
             "a scan in each row",
             "Fill it in, or remove the row.",
         )
+    notes = []
     for column in FILES:
         if column in rows:
             where = f"{path}, column {column}"
-            rows[column] = [_file_of(cell, path.parent, where) for cell in rows[column]]
+            cells = rows[column]
+            rows[column] = [_file_of(cell, path.parent, where) for cell in cells]
+            is_of_windows = cells.fillna("").str.contains("\\", regex=False)
+            if is_of_windows.any():
+                notes.append(f"{path.name}, column {column}: \\ in paths is read as /")
+    return notes
 
 
 def _file_of(cell, folder: Path, where: str) -> Path | None:
     """Return the file that a cell names; None for an empty cell."""
     if pd.isna(cell):
         return None
-    return tables.existing(folder / Path(cell).expanduser(), where, start="the table")
+    path = folder / Path(cell).expanduser()
+    if not path.is_file() and "\\" in cell:
+        path = folder / Path(cell.replace("\\", "/")).expanduser()
+    return tables.existing(path, where, start="the table")
 
 
 def _participant_of(path: Path, modality: str) -> str:
@@ -500,6 +509,10 @@ def _complete(table: pd.DataFrame, where) -> tuple[pd.DataFrame, list[str]]:
     notes = []
     for column in ("age", "edss"):
         table[column], mended = tables.numbers(table[column], column, where)
+        notes += mended
+    for column in ("sex", "site", "scanner"):
+        name = f"{Path(where).name}, column {column}"
+        table[column], mended = tables.categories(table[column], name)
         notes += mended
     for column in FILES:
         table[column] = [None if pd.isna(path) else str(path) for path in table[column]]

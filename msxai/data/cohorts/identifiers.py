@@ -128,7 +128,7 @@ def matching(name: str, candidates) -> list[str]:
 
 def _key(name: str) -> str:
     """Return what two spellings of an identifier share."""
-    bare = re.sub(r"^(sub|ses)-", "", name.casefold())
+    bare = re.sub(r"^((sub[\s_-]?)+|(ses[\s_-]?)+)", "", name.casefold())
     joined = re.sub(r"(?<=[a-z0-9])[\s_-](?=[a-z0-9])", "", bare)
     return re.sub(r"(?<!\d)0+(?=\d)", "", joined)
 

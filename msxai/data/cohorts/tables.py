@@ -15,12 +15,13 @@ import pandas as pd
 
 from msxai.base.errors import CohortError
 
-__all__ = ["existing", "first_line", "need", "numbers", "plain", "read"]
+__all__ = ["categories", "existing", "first_line", "need", "numbers", "plain", "read"]
 
 _UNKNOWN = ("n/a", "na", "nan", "#n/a", "<na>", "null")  # what programs write for an empty cell
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _BLANKS = " \t\n\xa0\u2007\u200b\u202f\ufeff"  # those of web pages and spreadsheets, too
 _QUOTED = re.compile(r'^"(.*)"$', re.DOTALL)
+_SYNONYMS = {"age": ("ageyears", "ageinyears"), "sex": ("gender",)}  # other names of columns
 _LISTED = 3  # examples in a note
 _RANGES = {"age": (0, 130), "edss": (0, 10)}
 
@@ -35,7 +36,8 @@ def read(path, names=()) -> tuple[pd.DataFrame, list[str]]:
         "n/a" is unknown. Any other file: commas, semicolons or tabs, whichever its first line has
         most of. Empty cells, n/a, NA, N/A, nan and NULL are unknown in all of them.
     names : sequence of str
-        Columns to find whatever their case and punctuation: `Age` becomes `age`.
+        Columns to find whatever their case and punctuation: `Age` becomes `age`. So do
+        `Age (years)`, and `gender` becomes `sex`.
 
     Returns
     -------
@@ -198,6 +200,41 @@ def numbers(column: pd.Series, name: str, where) -> tuple[pd.Series, list[str]]:
     return pd.Series(values, index=column.index), notes
 
 
+def categories(column: pd.Series, where) -> tuple[pd.Series, list[str]]:
+    """Return a column of categories with one spelling of each: the most frequent.
+
+    Parameters
+    ----------
+    column : pandas.Series
+        Text or NaN.
+    where : str
+        File and column, for the notes.
+
+    Returns
+    -------
+    categories : pandas.Series
+    notes : list of str
+        What was mended.
+
+    Examples
+    --------
+    >>> categories(pd.Series(["F", "f", "M", "F"]), "people.csv, column sex")[0].tolist()
+    ['F', 'F', 'M', 'F']
+    """
+    counts = column.value_counts().sort_index()
+    counts = counts.sort_values(ascending=False, kind="stable")
+    first_of: dict[str, str] = {}
+    for spelling in counts.index:
+        first_of.setdefault(str(spelling).casefold(), spelling)
+    spelling_of = {spelling: first_of[str(spelling).casefold()] for spelling in counts.index}
+    notes = []
+    for spelling, category in sorted(spelling_of.items()):
+        if spelling != category:
+            rows = _count(int(counts[spelling]), "row")
+            notes.append(f"{where}: {spelling!r} is read as {category} ({rows})")
+    return column.map(spelling_of), notes
+
+
 def plain(name: str) -> str:
     """Return letters and digits alone, in lower case.
 
@@ -328,10 +365,12 @@ def _with_names(table: pd.DataFrame, names, path: Path, notes: list[str]) -> pd.
 
 
 def _positions(header: list[str], name: str) -> list[int]:
-    """Return where a name stands in a header: as it is written, or else in another spelling."""
+    """Return where a name stands in a header: as it is, or in another spelling, or a synonym."""
     exact = [index for index, column in enumerate(header) if column == name]
-    similar = [index for index, column in enumerate(header) if plain(column) == plain(name)]
-    return exact or similar
+    bare = [plain(column) for column in header]
+    similar = [index for index, column in enumerate(bare) if column == plain(name)]
+    synonyms = _SYNONYMS.get(name, ())
+    return exact or similar or [index for index, column in enumerate(bare) if column in synonyms]
 
 
 def _without_unknown(table: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
