@@ -94,6 +94,10 @@ TEXTS = {
     "commas": (_text(PLAIN, ",").encode(), ["commas separate the cells, not tabs"]),
     "quoted commas": (_text(_quoted(PLAIN), ", ").encode(), ["commas separate the cells"]),
     "named separator": (b"sep=;\n" + _text(PLAIN, ";").encode(), ["semicolons separate"]),
+    "row names of R": (
+        _text([[f'"{cell}"' for cell in HEADER], ['"1"', *MS], ['"2"', *HC]]).encode(),
+        ["the numbers of rows that R writes are left out", "quotes around cells"],
+    ),
     "empty rows": ((_text(PLAIN) + "\t" * 6 + "\n" + "\t \t\n\n").encode(), ["2 empty rows left"]),
     "utf-16": (_text(PLAIN).encode("utf-16"), ["text in UTF-16 is read"]),
     "utf-16, big end": (b"\xfe\xff" + _text(PLAIN).encode("utf-16-be"), ["text in UTF-16"]),
@@ -207,6 +211,19 @@ def test_two_columns_of_one_name_are_refused(bids, names):
     _write(bids, [["participant_id", "group", *names], ["1", "MS", "4", "5"]])
     words = ("participants.tsv, column age", f"{names[0]!r} and {names[1]!r}")
     _refused(lambda: open_cohort(bids), *words)
+
+
+def test_a_column_of_another_spelling_beside_ours_is_noted(bids):
+    _write(bids, [[*HEADER, "Age"], [*MS, "7"], [*HC, "8"]])
+    cohort = open_cohort(bids)
+    _as_it_should_be(cohort)
+    _notes(cohort, "column 'Age' is not read beside age")
+
+
+def test_rows_longer_than_the_header_are_refused(bids):
+    for first in ("1", "x"):
+        _write(bids, [HEADER, [first, *MS], HC])
+        _refused(lambda: open_cohort(bids), "participants.tsv", "no table", "Expected 7 fields")
 
 
 def test_a_header_with_two_separators_is_refused(bids):
@@ -333,7 +350,7 @@ def test_whole_numbers_keep_their_value(tmp_path):
     cohort = open_cohort(_paths(tmp_path, ["1.0", "2.0", "10.0"], ["1.0", "2.0", "10.00"]))
     assert cohort.table["participant_id"].tolist() == ["sub-1", "sub-10", "sub-2"]
     assert cohort.table["session_id"].tolist() == ["ses-1", "ses-10", "ses-2"]
-    _notes(cohort, "1.0 is read as 1, and 3 rows alike", "1.0 is read as 1, and 3 rows alike")
+    _notes(cohort, *["1.0 is read as 1 (rows alike: 3)"] * 2)
 
 
 @pytest.mark.parametrize("names", [["1.0", "1.1"], ["01", "1"], ["MS1", "ms1"]])
@@ -648,6 +665,8 @@ def test_a_cropped_copy_is_not_read(tmp_path):
 
 def test_images_whose_number_has_another_letter(tmp_path):
     _adni(tmp_path, {"D801": "MPRAGE", "I900": "MPRAGE Repeat"})
+    for name in ("a", "b"):
+        _touch(tmp_path / "ADNI" / name / "x_D5.nii")  # a D of another meaning
     assert _taken(from_adni(tmp_path)) == ["D801"]
     (tmp_path / "ADNI" / "002_S_0413" / "series" / "day" / "D801" / "x_D801.nii").unlink()
     _refused(lambda: from_adni(tmp_path), "image D801", "..._D801.nii")

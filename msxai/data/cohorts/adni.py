@@ -96,8 +96,8 @@ def read(
     one_of("conversions", conversions, _CHOICES)
     one_of("missing", missing, _CHOICES)
     paths = _require_tables(folder)
-    files, notes = _files(folder)
     images, mended = _read_tables(paths)
+    files, notes = _files(folder, set(images["image_id"]))
     images["description"] = _descriptions(images, files, folder)
     selection = _Selection(images, notes + mended)
     flairs = _select_modality(selection, modality)
@@ -426,7 +426,7 @@ def _session(visit) -> str | float:
     return name.replace("screening", "sc").replace("baseline", "bl").removesuffix("visit")
 
 
-def _files(folder: Path) -> tuple[dict[str, Path], list[str]]:
+def _files(folder: Path, in_tables: set[str]) -> tuple[dict[str, Path], list[str]]:
     """Return the NIfTI file of each image number, by the last I12345 in its path.
 
     The cropped copy that dcm2niix writes is left out; a note says so.
@@ -434,7 +434,7 @@ def _files(folder: Path) -> tuple[dict[str, Path], list[str]]:
     files: dict[str, Path] = {}
     n_cropped = 0
     for path in sorted(_nifti_files(folder), key=lambda path: (_is_cropped(path), path)):
-        number = _image_number(str(path.relative_to(folder)))
+        number = _image_number(str(path.relative_to(folder)), in_tables)
         if number is None:
             continue
         if number not in files:
@@ -459,10 +459,13 @@ def _is_cropped(path: Path) -> bool:
     return bool(_CROPPED.search(path.name))
 
 
-def _image_number(path: str) -> str | None:
-    """Return the last image number in a path: 45112 of I045112, and D801 of D801."""
+def _image_number(path: str, in_tables: set[str]) -> str | None:
+    """Return the last image number in a path: 45112 of I045112, and D801 of D801.
+
+    A D may stand for anything, so that it counts only where a table has this number.
+    """
     numbers = _IMAGE.findall(path)
     if numbers:
         return numbers[-1]
-    derived = _DERIVED_IMAGE.findall(path)
-    return "".join(derived[-1]) if derived else None
+    derived = ["".join(parts) for parts in _DERIVED_IMAGE.findall(path)]
+    return next((number for number in reversed(derived) if number in in_tables), None)

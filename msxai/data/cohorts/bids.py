@@ -118,7 +118,8 @@ def _people(folder: Path, path: Path, label_column: str) -> tuple[pd.DataFrame, 
     if len(repeated):
         actual = f"{' '.join(repeated.iloc[0][keys].dropna())} twice"
         where = f"{path}, column participant_id"
-        raise CohortError(where, actual, "each participant once", "Remove one of the rows.")
+        mend = "Remove one of the rows, or name the visits in a column session_id."
+        raise CohortError(where, actual, "each participant once", mend)
     if people["participant_id"].duplicated().any():
         notes.append(f"{path.name}: one row a session is read")
     return people, notes
@@ -138,8 +139,7 @@ def _participants(column: pd.Series, folder: Path, path: Path) -> tuple[pd.Serie
         if name not in (participant, participant.removeprefix("sub-")):
             renamed.append(f"{path.name}: {name} is read as {participant}")
     if renamed:
-        rest = len(renamed) - 1
-        notes.append(renamed[0] + (f", and {rest} rows alike" if rest else ""))
+        notes.append(f"{renamed[0]} (rows alike: {len(renamed)})")
     return pd.Series(participants, index=column.index), notes
 
 

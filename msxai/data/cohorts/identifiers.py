@@ -95,7 +95,7 @@ def whole_numbers(values: pd.Series, where) -> tuple[pd.Series, list[str]]:
         )
     whole = values.str.replace(r"\.0+$", "", regex=True).where(is_whole, values)
     name = str(where).rpartition("/")[2]
-    note = f"{name}: {first} is read as {whole[is_whole].iloc[0]}, and {is_whole.sum()} rows alike"
+    note = f"{name}: {first} is read as {whole[is_whole].iloc[0]} (rows alike: {is_whole.sum()})"
     return whole, [note]
 
 

@@ -279,6 +279,9 @@ def _cells(text: str, path: Path, notes: list[str]) -> pd.DataFrame:
         notes.append(f"{_SEPARATORS[separator]} separate the cells, not tabs")
     # A lone quote would swallow the rows that follow.
     as_bids = _is_tsv(path) and is_usual
+    if as_bids and _has_numbered_rows(text):
+        notes.append("the numbers of rows that R writes are left out")
+        text = "\t" + text.lstrip("\n")
     return pd.read_csv(
         io.StringIO(text),
         sep=separator,
@@ -288,6 +291,17 @@ def _cells(text: str, path: Path, notes: list[str]) -> pd.DataFrame:
         quoting=csv.QUOTE_NONE if as_bids else csv.QUOTE_MINIMAL,
         skipinitialspace=not as_bids,
     )
+
+
+def _has_numbered_rows(text: str) -> bool:
+    """Return whether all rows begin with their number, which has no name in the header."""
+    lines = [line.split("\t") for line in text.split("\n") if line]
+    if len(lines) < 2:
+        return False
+    header, *rows = lines
+    has_further_cell = all(len(row) == len(header) + 1 for row in rows)
+    numbers = [row[0].strip('"') for row in rows]
+    return has_further_cell and numbers == [str(number + 1) for number in range(len(rows))]
 
 
 def _separator(header: str, path: Path) -> str:
@@ -347,7 +361,7 @@ def _with_names(table: pd.DataFrame, names, path: Path, notes: list[str]) -> pd.
     """Return a table whose columns have the names that are looked for, each once."""
     header = list(table.columns)
     for name in dict.fromkeys(names):
-        positions = _positions(header, name)
+        similar, positions = _positions(header, name)
         if len(positions) > 1:
             columns = " and ".join(repr(header[position]) for position in positions)
             raise CohortError(
@@ -356,6 +370,9 @@ def _with_names(table: pd.DataFrame, names, path: Path, notes: list[str]) -> pd.
                 "one column of this name",
                 "Rename or remove the other one.",
             )
+        for position in similar:
+            if positions and position not in positions:
+                notes.append(f"column {header[position]!r} is not read beside {name}")
         for position in positions:
             if header[position] != name:
                 notes.append(f"column {header[position]!r} is read as {name}")
@@ -364,13 +381,17 @@ def _with_names(table: pd.DataFrame, names, path: Path, notes: list[str]) -> pd.
     return table.loc[:, ~table.columns.duplicated()]
 
 
-def _positions(header: list[str], name: str) -> list[int]:
-    """Return where a name stands in a header: as it is, or in another spelling, or a synonym."""
+def _positions(header: list[str], name: str) -> tuple[list[int], list[int]]:
+    """Return where a name stands in any spelling, and where it is to be read.
+
+    It is read where it stands as it is, or else in another spelling, or else as a synonym.
+    """
     exact = [index for index, column in enumerate(header) if column == name]
     bare = [plain(column) for column in header]
     similar = [index for index, column in enumerate(bare) if column == plain(name)]
     synonyms = _SYNONYMS.get(name, ())
-    return exact or similar or [index for index, column in enumerate(bare) if column in synonyms]
+    further = [index for index, column in enumerate(bare) if column in synonyms]
+    return similar, exact or similar or further
 
 
 def _without_unknown(table: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
