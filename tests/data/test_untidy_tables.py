@@ -517,9 +517,20 @@ def test_files_like_lesion_masks_are_counted(bids, path):
     _touch(bids / "derivatives" / "filled" / "sub-01_desc-lesionfilled_FLAIR.nii.gz")
     cohort = open_cohort(bids)
     assert cohort.table["lesion_mask"].isna().all()
-    owner = "ples_lpa" not in path  # a file of nobody's name
-    _notes(cohort, *(["1 files look like lesion masks and are not used, because"] * owner))
-    assert not owner or cohort.notes[0].endswith(f"the first is {path}")
+    _notes(cohort, "1 files look like lesion masks and are not used, because")
+    assert cohort.notes[0].endswith(f"the first is {path}")
+    _touch(bids / "derivatives" / "me" / "sub-02" / "anat" / "sub-02_lesions.nii.gz")
+    assert "2 files look like" in open_cohort(bids).notes[0]
+
+
+def test_a_visit_without_a_mask_is_noted_beside_a_visit_with_one(visits):
+    _write(visits, [["participant_id", "group"], ["sub-1", "MS"], ["sub-2", "HC"]])
+    folder = visits / "derivatives" / "me" / "sub-1"
+    _touch(folder / "ses-01" / "anat" / "sub-1_ses-01_label-lesion_mask.nii")
+    _touch(folder / "ses-01" / "anat" / "sub-1_ses-01_label-lesion_probseg.nii")
+    assert open_cohort(visits).notes == ()
+    _touch(folder / "ses-02" / "anat" / "sub-1_ses-02_label-lesion_probseg.nii")
+    _notes(open_cohort(visits), "1 files look like lesion masks")
 
 
 def test_the_brain_mask_in_the_scans_space_is_used(bids):

@@ -77,7 +77,7 @@ def read(
     participants = people["participant_id"]
     notes += spellings
     notes += _summary(visit_notes)
-    notes += masks.notes(participants)
+    notes += masks.notes()
     notes += _notes_of_files(rows, modality)
     notes += _unlisted_folders(folder, participants)
     return pd.DataFrame(rows), notes

@@ -34,7 +34,7 @@ class Masks:
     folder: Path
     modality: str
     _counts: dict[str, int] = field(default_factory=dict)
-    _with_lesions: set[str] = field(default_factory=set)
+    _without_lesions: set[tuple[str, str]] = field(default_factory=set)
 
     def of(self, scan: Path, kind: str) -> Path | None:
         """Return a mask of a scan, or None.
@@ -54,21 +54,14 @@ class Masks:
             Several masks, and not one of them alone is in the scan's space.
         """
         mask = self._first(scan, kind)
-        if mask is not None and kind == "lesion":
-            self._with_lesions.add(BidsName.of(scan).entities.get("sub", ""))
+        if mask is None and kind == "lesion":
+            self._without_lesions.add(_visit(scan.relative_to(self.folder)))
         return mask
 
-    def notes(self, participants) -> list[str]:
-        """Return what a person should hear of, once all masks were asked for.
-
-        Parameters
-        ----------
-        participants : iterable of str
-            Identifiers of those whose scans are read.
-        """
+    def notes(self) -> list[str]:
+        """Return what a person should hear of, once all masks were asked for."""
         notes = [f"{count} {what}" for what, count in self._counts.items()]
-        names = {name.removeprefix("sub-").lower() for name in participants}
-        unused = self._like_lesion_masks(names - self._with_lesions)
+        unused = self._like_lesion_masks()
         if unused:
             first = unused[0].relative_to(self.folder)
             notes.append(
@@ -159,15 +152,16 @@ class Masks:
             return _SAME
         return _ELSEWHERE
 
-    def _like_lesion_masks(self, participants: set[str]) -> list[Path]:
-        """Return the files of some participants that look like lesion masks."""
+    def _like_lesion_masks(self) -> list[Path]:
+        """Return the files of visits without a lesion mask that look like one."""
+        people = {participant for participant, _ in self._without_lesions}
         files = []
         for entry in sorted(self.folder.glob("[!.]*/")):
             for path in sorted(entry.rglob("*.nii*")):
-                parts = path.relative_to(self.folder).parts
-                owners = [part for part in parts if part.startswith("sub-")]
-                owner = BidsName.of(Path(owners[0])).entities["sub"] if owners else ""
-                if owner in participants and _looks_like_lesions(path):
+                participant, session = _visit(path.relative_to(self.folder))
+                is_of_visit = (participant, session) in self._without_lesions
+                is_of_person = not session and participant in people
+                if (is_of_visit or is_of_person) and _looks_like_lesions(path):
                     files.append(path)
         return files
 
@@ -196,6 +190,15 @@ def beside_scans(images, used) -> list[str]:
         f"{len(unused)} files beside the scans look like lesion masks and are not used, because "
         f"the column lesion_mask does not name them; the first is {unused[0].name}"
     ]
+
+
+def _visit(path: Path) -> tuple[str, str]:
+    """Return the participant and the session that the folders or the name of a file tell first."""
+    name = BidsName.of(path).stem
+    parts = "_".join([*path.parent.parts, name]).lower().split("_")
+    participants = [part for part in parts if part.startswith("sub-")]
+    sessions = [part for part in parts if part.startswith("ses-")]
+    return next(iter(participants), ""), next(iter(sessions), "")
 
 
 def _looks_like_lesions(path: Path) -> bool:
