@@ -221,8 +221,8 @@ def test_a_column_of_another_spelling_beside_ours_is_noted(bids):
 
 
 def test_rows_longer_than_the_header_are_refused(bids):
-    for first in ("1", "x"):
-        _write(bids, [HEADER, [first, *MS], HC])
+    for rows in ([["1", *MS], HC], [["x", *MS], ["y", *HC]]):
+        _write(bids, [HEADER, *rows])
         _refused(lambda: open_cohort(bids), "participants.tsv", "no table", "Expected 7 fields")
 
 
@@ -320,6 +320,8 @@ def test_a_folder_of_that_name_comes_first(bids):
     table = open_cohort(bids).table
     assert table["participant_id"].tolist() == ["sub-01", "sub-1"]
     assert table["label"].tolist() == [0, 1]
+    _write(bids, [HEADER, ["SUB-01", *MS[1:]]])
+    assert open_cohort(bids).table["participant_id"].tolist() == ["sub-01"]
 
 
 def test_an_identifier_of_two_folders_is_refused(bids):
