@@ -286,7 +286,7 @@ if best:
     best_folder, best_record = where.require_heatmaps(best, cohort)
     settings = best_record["parameters"]
     rule = settings["rule"]
-    heading = f"{best}, rule {rule}: "
+    heading = f"Variant {best}, rule {rule}: "
     best_table = heatmaps.read(best_folder)
     inputs.append(best_folder / "heatmaps.tsv")
 
@@ -337,7 +337,7 @@ if best:
     by_method, scans, reason = model_states.read(state_folder)
     tables = [by_method, scans, state_folder, reason]
     stem = "fig14b_methods-states-best"
-    heading = f"{best}: "
+    heading = f"Variant {best}: "
     picture = gallery.draw(stem, figures.methods, prepared, *tables, heading=heading)
 picture
 

@@ -414,7 +414,7 @@ def test_another_network_is_drawn_on_the_scans_that_it_is_compared_on(heatmaps):
     )
     assert source["participant_id"].tolist() == ["sub-3", "sub-0"]
     assert source["sha256"].tolist() == heatmaps["sha256"].iloc[[3, 0]].tolist()
-    title = "another network: Net relevance, all: 2 of 5 scans, the same scans"
+    title = "another network: Net relevance, all: the same 2 of 5 scans"
     assert title in words(figure)
     check_layout(figure)
 

@@ -60,17 +60,14 @@ def individual(
         One row a scan: what is drawn, its colours and its slices (mm).
     """
     in_group = table[(table["group"] == group) | (not group)]
-    order = "highest to lowest probability"
     if shown is None:
         entries = _examples(in_group)
+        choice = f"{len(entries)} of {len(in_group)} scans, highest to lowest probability"
     else:
         keys = ["participant_id", "session_id"]
         entries = shown[keys].merge(in_group, on=keys)
-        order = "the same scans"
-    title = (
-        f"{heading}{slices.SIGN[positive]} relevance, {group or 'all'}: {len(entries)} of "
-        f"{len(in_group)} scans, {order}"
-    )
+        choice = f"the same {len(entries)} of {len(in_group)} scans"
+    title = f"{heading}{slices.SIGN[positive]} relevance, {group or 'all'}: {choice}"
     if entries.empty:
         reason = f"Nothing to draw: no scan of group {group} has a heatmap."
         return sheet.nothing_to_draw(title, reason, synthetic=synthetic, notice=True)
