@@ -1,4 +1,4 @@
-"""Cuts the picture of one simulated patient for README out of figure 7a of the demo.
+"""Cuts the picture of one simulated patient for README out of figure 7c of the demo.
 
 Usage: python tools/patient_picture.py      (after `make figures`; writes docs/pictures/patient.png)
 """
@@ -10,12 +10,12 @@ import matplotlib.pyplot as plt
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).resolve().parent.parent
-FIGURE = ROOT / "figures" / "demo" / "fig07a_individual-patients.png"
+FIGURE = ROOT / "figures" / "demo" / "fig07c_individual-patients-best.png"
 PICTURE = ROOT / "docs" / "pictures" / "patient.png"
 
-# Where figure 7a (1500 x 1063 pixels) has the second patient's axial slices and the colour bar.
+# Where figure 7c (1500 x 1063 pixels) has the first patient's axial slices and the colour bar.
 FIGURE_PIXELS = (1063, 1500)
-SLICES = (slice(94, 256), slice(960, 1356))
+SLICES = (slice(94, 256), slice(145, 541))
 COLOUR_BAR = (slice(372, 655), slice(1370, 1500))
 
 TITLE = "One simulated patient with MS: FLAIR, lesions and heatmap"

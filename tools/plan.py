@@ -91,10 +91,14 @@ def steps(config: dict) -> list[Step]:
     n_tested = n_scans + evaluation["n_further_subjects"]
     if evaluation["counterfactual"]:
         n_tested = n_scans + COUNTERFACTUAL * evaluation["n_further_subjects"]
-    explained = 1 + bool(config["filled"]) + bool(config.get("best"))
+    best = config.get("best", {})
+    copies = [1] * (1 + bool(config["filled"]))
+    if best:
+        copies.append(best["tta_copies"])
+    n_copies = sum(copies) / len(copies)
     judged = config["07_explanation_quality"]
     n_maps = len(judged.get("rules", [])) + len(judged.get("methods", []))
-    n_judged = bool(config["judged"]) * (1 + bool(config.get("best")))
+    n_judged = bool(config["judged"]) * (1 + bool(best))
     trials = config["trials"]["finetuning"]
     work = {
         "01_data_preparation": (2, (tuned["subjects"] + earlier["subjects"]) / 2),
@@ -105,7 +109,7 @@ def steps(config: dict) -> list[Step]:
         ),
         "03_fine_tuning": (sum(n_trials), n_trained * config["03_fine_tuning"]["epochs"]),
         "04_evaluation": (1, n_tested * sum(n_trials)),
-        "05_lrp_heatmaps": (explained, n_scans * trials),
+        "05_lrp_heatmaps": (len(copies), n_scans * trials * n_copies),
         "06_region_relevance": (1 + bool(config["filled"]), 1),
         "07_explanation_quality": (n_judged, n_scans * n_maps * trials),
         "08_figures": (1, 1),
@@ -250,7 +254,7 @@ def main(arguments: list[str]) -> None:
     if arguments[0] == "--measure":
         results = Path(arguments[1])
         tsv.write(measure(results, read_profile("demo")), TABLE, float_format="%.4g")
-        record = provenance.record({"results": str(results)}, [], [TABLE])
+        record = provenance.record({"command": "make proof-plan"}, [], [TABLE])
         provenance.write_json(TABLE.with_suffix(".json"), record)
         print(tsv.read(TABLE).to_string(index=False))
         return
