@@ -179,7 +179,7 @@ def test_from_grid_takes_each_space_code_for_itself(rng):
     "name",
     [
         "patient07_FLAIR",
-        "patient07_T1",
+        pytest.param("patient07_T1", marks=pytest.mark.long(reason="a second contrast, 2 s")),
         pytest.param("patient19_FLAIR", marks=pytest.mark.long(reason="a second patient, 2 s")),
         pytest.param("patient19_T1", marks=pytest.mark.long(reason="a second patient, 2 s")),
     ],

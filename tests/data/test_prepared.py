@@ -132,11 +132,11 @@ def test_jobs_do_not_change_the_bytes(toy, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_cohort(tmp_path):
-    """Peak of Python's and numpy's memory, 3 scans against 9; reading and storing all would add 6 x
+    """Peak of Python's and numpy's memory, 2 scans against 6; reading and storing all would add 4 x
     4 MB of float32.
     """
     peaks = []
-    for count in (3, 9):
+    for count in (2, 6):
         folder = tmp_path / str(count)
         folder.mkdir()
         cohort, split = make_cohort(folder, range(count), ["training"] * count)

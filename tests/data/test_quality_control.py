@@ -626,11 +626,9 @@ def test_real_scans_that_are_only_rigidly_aligned(open_ms, tmp_path):
     )  # by affine registration, measurements.md
 
 
+@pytest.mark.long(reason="two real visits, 5 s; simulated visits are in make test")
 @pytest.mark.real
-@pytest.mark.parametrize(
-    "mirrored",
-    [pytest.param(False, marks=pytest.mark.long(reason="two more real visits, 3 s")), True],
-)
+@pytest.mark.parametrize("mirrored", [False, True])
 def test_two_real_visits(open_ms, tmp_path, mirrored):
     """Move both visits of a patient by the given transforms into their common space.
 

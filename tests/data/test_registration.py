@@ -509,7 +509,13 @@ def test_registered_scans_and_masks_reach_the_grid_together(small):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "flagged"), [((0, 0, 0), set()), ((12, 0, 0), {"route", "dice", "centre_mm"})]
+    ("wrong", "flagged"),
+    [
+        pytest.param(
+            (0, 0, 0), set(), marks=pytest.mark.long(reason="a second registered cohort, 3 s")
+        ),
+        ((12, 0, 0), {"route", "dice", "centre_mm"}),
+    ],
 )
 def test_quality_control_sees_a_wrong_registration(tmp_path, monkeypatch, wrong, flagged):
     """A raw head whose registration ended 12 mm beside: its brain is found by the image, and so not
