@@ -118,6 +118,7 @@ def test_a_cohort_without_them(tmp_path):
         assert (images[0][far] == images[1][far]).mean() > 0.98
 
 
+@pytest.mark.long(reason="two more cohorts, 3 s")
 def test_the_ms_cohort_has_none(tmp_path):
     for name, hypointensities in (("a", True), ("b", False)):
         phantom.write_cohort(

@@ -508,14 +508,9 @@ def test_registered_scans_and_masks_reach_the_grid_together(small):
     )
 
 
+@pytest.mark.long(reason="two registered cohorts, 3 s each")
 @pytest.mark.parametrize(
-    ("wrong", "flagged"),
-    [
-        pytest.param(
-            (0, 0, 0), set(), marks=pytest.mark.long(reason="a second registered cohort, 3 s")
-        ),
-        ((12, 0, 0), {"route", "dice", "centre_mm"}),
-    ],
+    ("wrong", "flagged"), [((0, 0, 0), set()), ((12, 0, 0), {"route", "dice", "centre_mm"})]
 )
 def test_quality_control_sees_a_wrong_registration(tmp_path, monkeypatch, wrong, flagged):
     """A raw head whose registration ended 12 mm beside: its brain is found by the image, and so not
@@ -541,6 +536,7 @@ def test_quality_control_sees_a_wrong_registration(tmp_path, monkeypatch, wrong,
     assert set(found["flagged"].split()) & {"route", "dice", "centre_mm"} == flagged
 
 
+@pytest.mark.long(reason="a cohort registered in two parts, 5 s")
 def test_an_interrupted_preparation_goes_on_where_it_stopped(small, monkeypatch):
     cohort, split, folder, options, calls = small
     cohort, split = replace(cohort, table=cohort.table[:2]), split[:2]
