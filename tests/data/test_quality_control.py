@@ -24,7 +24,7 @@ from msxai.data.cohorts.cohort import Cohort, from_images
 from msxai.data.prepared import Prepared
 from msxai.data.synthetic import phantom
 
-GOOD = 12
+GOOD = 15
 NASTY = '<script>document.title = "broken in"</script>"\'&'
 SMALL = np.diag([1 / 0.6] * 3)
 
