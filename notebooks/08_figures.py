@@ -281,8 +281,9 @@ gallery.draw("fig14_methods-states", figures.methods, prepared, *tables)
 # result:** controls have as much positive relevance as patients.
 
 # %%
-best_folder = None
-if best:
+has_best = bool(best) and where.heatmaps(best).is_dir()
+left_out_best = f"left out, because 05 has not run for the variant {best!r}"
+if has_best:
     best_folder, best_record = where.require_heatmaps(best, cohort)
     settings = best_record["parameters"]
     rule = settings["rule"]
@@ -291,8 +292,8 @@ if best:
     inputs.append(best_folder / "heatmaps.tsv")
 
 # %%
-picture = "left out, because best is empty"
-if best:
+picture = left_out_best
+if has_best:
     shown = tsv.read(where.figures() / "fig07a_individual-patients.tsv")
     stem = "fig07c_individual-patients-best"
     options = {"shown": shown, "heading": heading}
@@ -300,8 +301,8 @@ if best:
 picture
 
 # %%
-picture = "left out, because best is empty"
-if best:
+picture = left_out_best
+if has_best:
     shown = tsv.read(where.figures() / "fig08a_individual-controls.tsv")
     stem = "fig08c_individual-controls-best"
     options = {"shown": shown, "heading": heading}
@@ -309,8 +310,8 @@ if best:
 picture
 
 # %%
-picture = "left out, because best is empty"
-if best:
+picture = left_out_best
+if has_best:
     is_patient = best_table["label"] == 1
     is_control = best_table["label"] == 0
     groups = {patients: best_table[is_patient], controls: best_table[is_control]}
@@ -320,8 +321,8 @@ if best:
 picture
 
 # %%
-picture = "left out, because best is empty"
-if best:
+picture = left_out_best
+if has_best:
     is_positive = best_table["probability"] > 0.5
     true_positives = best_table[is_patient & is_positive]
     true_negatives = best_table[is_control & ~is_positive]
@@ -331,8 +332,8 @@ if best:
 picture
 
 # %%
-picture = "left out, because best is empty"
-if best:
+picture = left_out_best
+if has_best:
     state_folder = where.states(best)
     by_method, scans, reason = model_states.read(state_folder)
     tables = [by_method, scans, state_folder, reason]
