@@ -135,7 +135,7 @@ print(f"logit {logit_before:.3f}, p = {probability_before:.3f}")
 # pooling, $\sum_j \max(a_j\, \partial f / \partial a_j, 0)$, is added to the loss with this weight
 # (Wargnier-Dauchelle et al. 2023,
 # [doi:10.1109/TMI.2023.3282789](https://doi.org/10.1109/TMI.2023.3282789)). No voxel of a control
-# should then argue for the disease.
+# should then argue for the disease. The training loss in the table below includes this sum.
 
 # %%
 filled = None

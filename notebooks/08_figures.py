@@ -71,6 +71,12 @@ paper = paper_results.read()
 # %%
 inputs = [where.prepared(cohort), heatmap_folder / "heatmaps.tsv"]
 inputs += [*region_folder.glob("*.tsv"), *evaluation.glob("*.tsv")]
+has_best = bool(best) and where.heatmaps(best).is_dir()
+if has_best:
+    best_folder, best_record = where.require_heatmaps(best, cohort)
+    best_table = heatmaps.read(best_folder)
+    best_rule = best_record["parameters"]["rule"]
+    inputs.append(best_folder / "heatmaps.tsv")
 record = provenance.record(run, inputs)
 
 # %% [markdown]
@@ -281,19 +287,10 @@ gallery.draw("fig14_methods-states", figures.methods, prepared, *tables)
 # result:** controls have as much positive relevance as patients.
 
 # %%
-has_best = bool(best) and where.heatmaps(best).is_dir()
 left_out_best = f"left out, because 05 has not run for the variant {best!r}"
-if has_best:
-    best_folder, best_record = where.require_heatmaps(best, cohort)
-    settings = best_record["parameters"]
-    rule = settings["rule"]
-    heading = f"Variant {best}, rule {rule}: "
-    best_table = heatmaps.read(best_folder)
-    inputs.append(best_folder / "heatmaps.tsv")
-
-# %%
 picture = left_out_best
 if has_best:
+    heading = f"Variant {best}, rule {best_rule}: "
     shown = tsv.read(where.figures() / "fig07a_individual-patients.tsv")
     stem = "fig07c_individual-patients-best"
     options = {"shown": shown, "heading": heading}

@@ -1,7 +1,7 @@
 """Says how long a profile takes, and how much memory and disk it needs, before anything runs.
 
-Usage: python tools/plan.py PROFILE [CORES [MEMORY_GB]]    (make plan PROFILE=paper)
-       python tools/plan.py --measure RUNS                 (make proof-plan, after make figures)
+Usage: python tools/plan.py PROFILE           (make plan PROFILE=paper)
+       python tools/plan.py --measure RUNS    (make proof-plan, after make figures)
 
 Each notebook has a unit of work: a scan, a scan of one epoch, a map. benchmarks/plan.tsv holds the
 seconds and megabytes of each unit. They were measured on one computer, on simulated scans, with
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import yaml
 
 from msxai.base import provenance, tsv
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "benchmarks" / "plan.tsv"
+LOCAL = ROOT / "workflow" / "local" / "config.yaml"  # cores and memory that the workflow may use
 SPEED = ROOT / "benchmarks" / "training_speed.tsv"
 MEASURED_WIDTH = 16
 UNITS = {
@@ -86,11 +86,9 @@ def steps(config: dict) -> list[Step]:
     ]
     fillings = {variant.get("filling", "none") for variant in variants.values()}
     fillings |= {variant.get("counterfactual_pairs", "none") for variant in variants.values()}
-    n_scans = n_holdout
     evaluation = config["04_evaluation"]
-    n_tested = n_scans + evaluation["n_further_subjects"]
-    if evaluation["counterfactual"]:
-        n_tested = n_scans + COUNTERFACTUAL * evaluation["n_further_subjects"]
+    n_versions = COUNTERFACTUAL if evaluation["counterfactual"] else 1
+    n_tested = n_holdout + n_versions * evaluation["n_further_subjects"]
     best = config.get("best", {})
     copies = [1] * (1 + bool(config["filled"]))
     if best:
@@ -109,9 +107,9 @@ def steps(config: dict) -> list[Step]:
         ),
         "03_fine_tuning": (sum(n_trials), n_trained * config["03_fine_tuning"]["epochs"]),
         "04_evaluation": (1, n_tested * sum(n_trials)),
-        "05_lrp_heatmaps": (len(copies), n_scans * trials * n_copies),
+        "05_lrp_heatmaps": (len(copies), n_holdout * trials * n_copies),
         "06_region_relevance": (1 + bool(config["filled"]), 1),
-        "07_explanation_quality": (n_judged, n_scans * n_maps * trials),
+        "07_explanation_quality": (n_judged, n_holdout * n_maps * trials),
         "08_figures": (1, 1),
         "09_results_page": (1, 1),
     }
@@ -167,19 +165,24 @@ def report(table: pd.DataFrame, profile: str, cores: int, memory_gb: float) -> s
     """Write the plan as text."""
     chain = table[table["notebook"].isin(CHAIN)]["hours_a_job"].sum()
     shown = table.round({"hours_a_job": 2, "hours": 1, "hours_here": 1, "disk_gb": 2})
+    largest = table["memory_gb"].max()
     lines = [
         f"Profile {profile}, most epochs, as measured on simulated scans ({TABLE.name}):",
         "",
         shown.to_string(index=False),
         "",
         f"All jobs one after another: {table['hours'].sum():.1f} hours.",
-        f"This computer ({cores} cores, {memory_gb:.0f} GB of memory): about "
-        f"{table['hours_here'].sum():.1f} hours.",
+        f"This computer ({cores} cores; {LOCAL.parent.name}/{LOCAL.name} allows {memory_gb:g} GB "
+        f"of memory): about {table['hours_here'].sum():.1f} hours.",
         f"A cluster where all jobs find a place at once: about {chain:.1f} hours.",
-        f"Memory of the largest job: {table['memory_gb'].max():.1f} GB. "
-        f"Disk: {table['disk_gb'].sum():.1f} GB.",
+        f"Memory of the largest job: {largest:.1f} GB. Disk: {table['disk_gb'].sum():.1f} GB.",
         "A training that stops early takes less. A GPU was not measured.",
     ]
+    if largest > memory_gb:
+        lines.append(
+            f"Before you start: raise mem_mb in {LOCAL.relative_to(ROOT)} to {largest * 1000:.0f}. "
+            "The largest job does not fit into what it allows."
+        )
     return "\n".join(lines)
 
 
@@ -235,6 +238,14 @@ def measure(results: Path, config: dict) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def allowed() -> tuple[int, float]:
+    """Return the cores and the gigabytes of memory that the workflow may use here."""
+    config = yaml.safe_load(LOCAL.read_text(encoding="utf-8"))
+    cores = os.cpu_count() if config["cores"] == "all" else int(config["cores"])
+    limits = dict(limit.split("=") for limit in config["resources"])
+    return cores, int(limits["mem_mb"]) / 1000
+
+
 def read_profile(profile: str) -> dict:
     """Read a profile of the workflow, or say which there are."""
     path = ROOT / "workflow" / f"{profile}.yaml"
@@ -260,10 +271,7 @@ def main(arguments: list[str]) -> None:
         return
     profile = arguments[0]
     config = read_profile(profile)
-    cores = int(arguments[1]) if len(arguments) > 1 else os.cpu_count()
-    memory_gb = psutil.virtual_memory().total / 1e9
-    if len(arguments) > 2:
-        memory_gb = float(arguments[2])
+    cores, memory_gb = allowed()
     table = plan(config, tsv.read(TABLE), cores, memory_gb)
     print(report(table, profile, cores, memory_gb))
 

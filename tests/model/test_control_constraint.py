@@ -2,12 +2,29 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from support.networks import SMALL, with_weights
 
-from msxai.model import control_constraint, network
+from msxai.model import control_constraint, network, training
 
 WIDTH = 2
+
+
+class Toy:
+    """Prepared arrays in memory."""
+
+    name = "toy"
+
+    def __init__(self, volumes, labels, parts):
+        self.volumes = volumes
+        self.table = pd.DataFrame({"label": pd.array(labels, "Int64"), "part": parts})
+
+    def rows(self, part):
+        return np.flatnonzero(self.table["part"] == part)
+
+    def image(self, row):
+        return self.volumes[row]
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +95,34 @@ def test_steps_against_the_penalty_lower_the_relevance_of_controls(fast, volumes
     before = control_constraint.positive_relevance(fast, keras.ops.array(volumes))
     assert after[1.0] < 0.9 * after[0.0]
     assert after[1.0] < float(np.mean(before))
+
+
+def test_a_training_with_the_penalty_changes_the_network_that_it_was_given(one_thread, monkeypatch):
+    """The constrained network shares its layers with the one that is stored afterwards."""
+    volumes = np.random.default_rng(0).normal(size=(8, *SMALL)).astype("float32")
+    toy = Toy(volumes, labels=[0, 1] * 4, parts=["training"] * 4 + ["validation"] * 4)
+    settings = training.Settings(
+        learning_rate=1e-2,
+        decay=0.0,
+        batch_size=4,
+        epochs=1,
+        patience=1,
+        seed=0,
+        augmentation="none",
+        control_penalty=0.5,
+    )
+    penalties = []
+    constrained = control_constraint.constrained
+
+    def recorded(model, penalty):
+        penalties.append(penalty)
+        return constrained(model, penalty)
+
+    monkeypatch.setattr(control_constraint, "constrained", recorded)
+    model = with_weights(1, SMALL, 0, fast=True)
+    before = network.weights(model)
+    history = training.fit(model, toy, settings)
+    assert penalties == [0.5]
+    assert len(history) == 1
+    for name, values in network.weights(model).items():
+        assert not np.array_equal(values, before[name]), name

@@ -1,11 +1,11 @@
 """make plan: hours, memory and disk of a profile, by hand; an unknown profile is one sentence."""
 
-import importlib.util
 import json
 
 import pandas as pd
 import pytest
 import yaml
+from support.scripts import script
 
 import msxai
 from msxai.base import tsv
@@ -15,11 +15,7 @@ SECONDS = 2.0
 
 @pytest.fixture(scope="module")
 def plan():
-    path = msxai.ROOT / "tools" / "plan.py"
-    specification = importlib.util.spec_from_file_location("plan", path)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return script("plan", folder="tools")
 
 
 @pytest.fixture
@@ -65,12 +61,16 @@ def test_memory_limits_how_many_run_at_once(plan, config, measured):
     assert table.loc["02_pretraining", "at_once"] == 2
 
 
-def test_each_profile_can_be_planned(plan, capsys):
+def test_each_profile_can_be_planned_and_a_job_that_does_not_fit_is_named(plan, capsys):
+    """The workflow's own settings allow 6 GB; a pre-training of the paper's asks for 8."""
     for profile in ("tiny", "smoke", "demo", "paper"):
-        plan.main([profile, "2", "8"])
+        plan.main([profile])
         text = capsys.readouterr().out
         assert f"Profile {profile}" in text
-        assert "This computer (2 cores, 8 GB of memory): about" in text
+        assert "local/config.yaml allows 6 GB of memory): about" in text
+        assert ("raise mem_mb in workflow/local/config.yaml to 8000" in text) == (
+            profile == "paper"
+        )
 
 
 def test_an_unknown_profile_is_one_sentence(plan):

@@ -1,24 +1,19 @@
 """tools/ship_weights.py copies the best trial, with its list and its record."""
 
-import importlib.util
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from support.scripts import script
 
-import msxai
 from msxai.base import provenance, tsv
 from msxai.base.results import Results
 
 
 @pytest.fixture
 def tool():
-    path = msxai.ROOT / "tools" / "ship_weights.py"
-    specification = importlib.util.spec_from_file_location("ship_weights", path)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return script("ship_weights", folder="tools")
 
 
 def train(where, trial, accuracy, size=10):

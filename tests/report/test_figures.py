@@ -406,6 +406,14 @@ def test_individual_heatmaps_name_their_files_and_slices(drawn, heatmaps):
         assert f"{axis}={source[f'{axis}_mm'].iloc[0].split()[0]}" in words(figure)
 
 
+def test_several_groups_are_drawn_together(heatmaps):
+    """As `PATIENTS=RRMS,SPMS` names them; a group with a comma in its name is one group."""
+    subtypes = heatmaps.assign(group=["RRMS", "HC", "SPMS", "A, B", "HC"])
+    for named, subjects in (("RRMS, SPMS", {"sub-0", "sub-2"}), ("A, B", {"sub-3"})):
+        _, source = figures.individual(Scans(), subtypes, named, synthetic=True)
+        assert set(source["participant_id"]) == subjects
+
+
 def test_another_network_is_drawn_on_the_scans_that_it_is_compared_on(heatmaps):
     """In their order, whatever its own probabilities; a scan without a heatmap is left out."""
     shown = pd.DataFrame({"participant_id": ["sub-3", "sub-9", "sub-0"], "session_id": ""})

@@ -11,6 +11,7 @@ from markupsafe import escape
 from nilearn import plotting
 
 from msxai.data import images
+from msxai.data.cohorts import groups as cohort_groups
 from msxai.report.figures import sheet, slices
 
 __all__ = ["audit", "average", "heatmap", "individual", "view_heatmap"]
@@ -42,7 +43,7 @@ def individual(
     table : pandas.DataFrame
         `msxai.lrp.heatmaps.read`.
     group : str
-        The group to draw, as in its column; "" for all scans.
+        The group to draw, or several (`msxai.data.cohorts.groups.names_of`); "" for all scans.
     positive : bool
         Positive relevance only, in place of net relevance.
     shown : pandas.DataFrame, optional
@@ -59,7 +60,10 @@ def individual(
     pandas.DataFrame
         One row a scan: what is drawn, its colours and its slices (mm).
     """
-    in_group = table[(table["group"] == group) | (not group)]
+    in_group = table
+    if group:
+        is_meant = table["group"].isin([group, *cohort_groups.names_of(group)])
+        in_group = table[is_meant]
     if shown is None:
         entries = _examples(in_group)
         choice = f"{len(entries)} of {len(in_group)} scans, highest to lowest probability"
