@@ -68,8 +68,11 @@ def test_same_bytes_for_the_same_seed_whatever_the_jobs(written, tmp_path, worke
     with parallel_config(workers):
         phantom.write_cohort("ms", tmp_path / "again", 4, seed=5, jobs=2, progress=False)
     assert hashes(tmp_path / "again") == hashes(written / "ms")
+
+
+def test_another_seed_gives_other_scans(written, tmp_path):
     phantom.write_cohort("ms", tmp_path / "other", 4, seed=6, progress=False)
-    scans = [name for name in hashes(written / "ms") if name.endswith("FLAIR.nii.gz")]
+    scans = [name for name in hashes(tmp_path / "other") if name.endswith("FLAIR.nii.gz")]
     assert len(scans) == 4
     assert not any(
         hashes(tmp_path / "other")[name] == hashes(written / "ms")[name] for name in scans

@@ -131,6 +131,7 @@ def test_jobs_do_not_change_the_bytes(toy, tmp_path):
     assert (tmp_path / "two.h5").read_bytes() == (folder / "toy.h5").read_bytes()
 
 
+@pytest.mark.long(reason="memory of a cohort against another, 3 s")
 def test_memory_does_not_grow_with_the_cohort(tmp_path):
     """Peak of Python's and numpy's memory, 2 scans against 6; reading and storing all would add 4 x
     4 MB of float32.
@@ -247,7 +248,13 @@ def test_no_leak_where_everybody_stands_once(toy):
     assert prepared.leaks(prepared.Prepared(toy[0] / "toy.h5")).empty
 
 
-@pytest.mark.parametrize(("first", "second"), [(0, 4), (3, 5), (1, 3)])
+ANOTHER_PAIR = pytest.mark.long(reason="six simulated scans, 2 s; one pair of parts is quick")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(0, 4), pytest.param(3, 5, marks=ANOTHER_PAIR), pytest.param(1, 3, marks=ANOTHER_PAIR)],
+)
 def test_a_person_under_two_names_is_found(tmp_path, first, second):
     """Another scan of the same anatomy (other noise, other file), in any two parts."""
     people = list(range(6))

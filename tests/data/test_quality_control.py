@@ -544,6 +544,7 @@ def test_all_or_nothing(planted, tmp_path, monkeypatch):
     assert (tmp_path / "qc.html").read_text() == "old"
 
 
+@pytest.mark.long(reason="memory of a cohort against another, 3 s")
 def test_memory_does_not_grow_with_the_cohort(planted, tmp_path):
     cohort, _ = planted
     whole, peaks = cohort.table, []
@@ -610,6 +611,7 @@ def test_a_users_text_stays_text(tmp_path, browse):
 # Real scans
 
 
+@pytest.mark.long(reason="two real scans, 3 s; others of these are quick in test_images")
 @pytest.mark.real
 def test_real_scans_that_are_only_rigidly_aligned(open_ms, tmp_path):
     cohort = from_images(

@@ -319,14 +319,28 @@ def _opened(folder, rows):
     return open_cohort(folder / "mine.csv").table
 
 
-@settings(max_examples=60)
-@given(
+cohorts_to_split = given(
     people(),
     st.sampled_from([(2, 2), (0.2, 0.2), (0, 0), "A", ["B"]]),
     st.integers(0, 2**32),
     st.randoms(use_true_random=False),
 )
+
+
+@settings(max_examples=15)
+@cohorts_to_split
 def test_no_subject_ever_crosses(tmp_path_factory, rows, holdout, seed, random):
+    _check_that_no_subject_crosses(tmp_path_factory, rows, holdout, seed, random)
+
+
+@pytest.mark.long(reason="a hundred cohorts, 12 s; fifteen are quick")
+@settings(max_examples=100)
+@cohorts_to_split
+def test_no_subject_of_a_hundred_cohorts_crosses(tmp_path_factory, rows, holdout, seed, random):
+    _check_that_no_subject_crosses(tmp_path_factory, rows, holdout, seed, random)
+
+
+def _check_that_no_subject_crosses(tmp_path_factory, rows, holdout, seed, random):
     folder = tmp_path_factory.mktemp("people")
     table = _opened(folder, rows)
     assert len(table) == len(rows)
@@ -360,15 +374,29 @@ def _labels(rows):
     return {f"sub-{row[0].removeprefix('sub-')}": row[2] for row in rows}
 
 
-@settings(max_examples=30)
-@given(
+adni_visits = given(
     st.lists(
         st.tuples(st.sampled_from(["AD", "CN", "MCI"]), st.integers(1, 4)), min_size=10, max_size=30
     ),
     st.integers(0, 2**32),
     st.data(),
 )
+
+
+@settings(max_examples=10)
+@adni_visits
 def test_no_subject_of_the_pretraining_cohort_crosses(tmp_path_factory, subjects, seed, data):
+    _check_that_no_subject_of_adni_crosses(tmp_path_factory, subjects, seed, data)
+
+
+@pytest.mark.long(reason="fifty folders of ADNI, 6 s; ten are quick")
+@settings(max_examples=50)
+@adni_visits
+def test_no_subject_of_fifty_adni_folders_crosses(tmp_path_factory, subjects, seed, data):
+    _check_that_no_subject_of_adni_crosses(tmp_path_factory, subjects, seed, data)
+
+
+def _check_that_no_subject_of_adni_crosses(tmp_path_factory, subjects, seed, data):
     """ADNI as downloaded: its many visits of few people."""
     diagnoses = [diagnosis for diagnosis, _ in subjects]
     assume(diagnoses.count("AD") >= 3 and diagnoses.count("CN") >= 3)
