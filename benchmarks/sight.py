@@ -1,6 +1,10 @@
 """Which pre-training and fine-tuning make networks see lesions, by labels alone?
 
-Usage: python benchmarks/sight.py [RESULTS]    (default runs/sight, trained by make proof-sight)
+Usage: python benchmarks/sight.py [RESULTS] [--maps VARIANT ...]
+
+RESULTS is runs/sight, trained by make proof-sight. Maps take hours: with --maps only those of the
+variants named are measured. The rows of other maps are taken over from sight.tsv where the weights
+are the same.
 
 Every variant in the results folder is measured on subjects that no training and no choice has
 read: 200 further simulated subjects (accuracy) and 100 patients among them (maps). The map of a
@@ -16,8 +20,8 @@ Everything is simulated. Pre-training for lesions or for their volume knows what
 looks like, so its results are better here than they would be on real scans.
 """
 
+import argparse
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +43,9 @@ from msxai.model import network, training
 from msxai.quality import league, localisation, reference_maps, scan_maps
 
 HERE = Path(__file__).parent
+TABLE = HERE / "sight.tsv"
+SCORES = HERE / "sight_scores.tsv"
+RECORD = HERE / "sight.json"
 COHORT = "phantom-ms"
 SUBJECTS = 200
 PATIENTS = 100
@@ -280,8 +287,36 @@ def map_rows(prepared: Prepared, variant: Variant, patients, controls, jobs: int
     return rows, scores
 
 
-def main(where: Results, n_patients=PATIENTS, n_controls=CONTROLS, jobs=2) -> tuple:
-    """Measure every variant: the table, and the scores of each patient."""
+def weight_hashes(variant: Variant) -> list[str]:
+    """Return the SHA-256 of each trial's weights."""
+    return [provenance.sha256(path) for path in variant.weights]
+
+
+def earlier_maps(trained: list[Variant]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the rows of maps, and their scores, that the committed table has of the same weights."""
+    if not RECORD.exists():
+        return pd.DataFrame(), pd.DataFrame()
+    recorded = json.loads(RECORD.read_text())["weights"]
+    unchanged = []
+    for variant in trained:
+        if recorded.get(variant.name) == weight_hashes(variant):
+            unchanged.append(variant.name)
+    table = tsv.read(TABLE)
+    of_accuracy = table["measure"].isin(["auc", "auc_one_trial", f"auc_minus_{REFERENCE}"])
+    of_maps = table["variant"].isin(unchanged) & ~of_accuracy
+    scores = tsv.read(SCORES)
+    return table[of_maps], scores[scores["variant"].isin(unchanged)]
+
+
+def main(where: Results, names=None, n_patients=PATIENTS, n_controls=CONTROLS, jobs=2) -> tuple:
+    """Measure the accuracy of every variant, and the maps of those named (None: of all).
+
+    Returns
+    -------
+    table : pandas.DataFrame
+    scores : pandas.DataFrame
+        The measures of each patient.
+    """
     network.configure(0, 1)
     cohort = Prepared(where.prepared(COHORT), where.split(COHORT))
     prepared = further_subjects(where, cohort)
@@ -293,27 +328,46 @@ def main(where: Results, n_patients=PATIENTS, n_controls=CONTROLS, jobs=2) -> tu
     logits = {variant.name: logits_of(variant, prepared) for variant in trained}
     rows = accuracy_rows(trained, logits, labels)
     rows += baseline_rows(cohort, prepared, labels)
+    tables = [pd.DataFrame(rows)]
     scores = []
+    if names is not None:
+        rows_of_others, scores_of_others = earlier_maps(
+            [variant for variant in trained if variant.name not in names]
+        )
+        tables.append(rows_of_others)
+        scores.append(scores_of_others)
     for variant in trained:
+        if names is not None and variant.name not in names:
+            continue
         of_variant, of_patients = map_rows(prepared, variant, patients, controls, jobs)
-        rows += of_variant
+        tables.append(pd.DataFrame(of_variant))
         scores.append(of_patients)
-    return pd.DataFrame(rows), pd.concat(scores, ignore_index=True)
+    return pd.concat(tables, ignore_index=True), pd.concat(scores, ignore_index=True)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Which training makes networks see lesions?")
+    parser.add_argument("results", nargs="?", default="runs/sight")
+    parser.add_argument("--maps", nargs="+", metavar="VARIANT")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    where = Results(sys.argv[1] if len(sys.argv) > 1 else "runs/sight")
-    table, scores = main(where)
+    options = arguments()
+    where = Results(options.results)
+    table, scores = main(where, options.maps)
     print(table.round(3).to_string())
-    outputs = [HERE / "sight.tsv", HERE / "sight_scores.tsv"]
-    tsv.write(table, outputs[0])
-    tsv.write(scores, outputs[1])
-    used = [path for variant in variants(where) for path in variant.weights]
-    options = {
+    tsv.write(table, TABLE)
+    tsv.write(scores, SCORES)
+    trained = variants(where)
+    used = [path for variant in trained for path in variant.weights]
+    parameters = {
         "results": where.given,
         "rule": RULE,
         "copies": COPIES,
         "seed": prediction.FURTHER_SEED,
     }
-    record = provenance.record(options, used, outputs)
-    provenance.write_json(HERE / "sight.json", record)
+    weights = {variant.name: weight_hashes(variant) for variant in trained}
+    record = provenance.record(parameters, used, [TABLE, SCORES], weights=weights)
+    provenance.write_json(RECORD, record)

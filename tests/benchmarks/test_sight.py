@@ -93,3 +93,26 @@ def test_maps_are_measured_as_the_mean_over_trials(where, tmp_path, monkeypatch)
     # Lesions of 100 to 300 voxels are all above 300 mm3.
     assert table["sensitivity_large"]["value"] == 1
     assert table["sensitivity_small"]["n"] == 0
+
+
+def test_maps_measured_before_stay_where_the_weights_are_the_same(where, tmp_path, monkeypatch):
+    trained = {variant.name: variant for variant in sight.variants(where)}
+    for name in ("TABLE", "SCORES", "RECORD"):
+        monkeypatch.setattr(sight, name, tmp_path / name)
+    assert all(table.empty for table in sight.earlier_maps(list(trained.values())))
+    rows = [
+        {"variant": variant, "measure": measure, "value": 0.5}
+        for variant in ("scratch", "pairs")
+        for measure in ("auc", "auc_minus_scratch", "auprc", "pointing")
+    ]
+    sight.tsv.write(sight.pd.DataFrame(rows), sight.TABLE)
+    scores = sight.pd.DataFrame({"variant": ["scratch", "pairs"], "auprc": [0.5, 0.5]})
+    sight.tsv.write(scores, sight.SCORES)
+    hashes = {"scratch": sight.weight_hashes(trained["scratch"]), "pairs": ["of other weights"]}
+    sight.RECORD.write_text(json.dumps({"weights": hashes}))
+    table, scores = sight.earlier_maps(list(trained.values()))
+    assert table[["variant", "measure"]].to_numpy().tolist() == [
+        ["scratch", "auprc"],
+        ["scratch", "pointing"],
+    ]
+    assert scores["variant"].tolist() == ["scratch"]
