@@ -149,22 +149,23 @@ def networks(
     if weights:
         reason = "one weights file was given, and how its training began is not known"
         return Networks({}, left_out={_LEFT_OUT: reason})
-    folders = []
+    files = []
+    sources = []
     for trial in range(trials):
         folder, record = where.require_trial(variant, trial, cohort=cohort)
-        folders.append(folder)
-        if trial == 0:
-            source = _initial_weights(record["parameters"])
-    files = [folder / "weights.npz" for folder in folders]
+        files.append(folder / "weights.npz")
+        source = _initial_weights(record["parameters"])
+        if source not in sources:
+            sources.append(source)
     by_state = {TUNED: [network.restore(path) for path in files]}
     left_out = {}
     try:
-        initial = where.initial_weights(source)
-        if initial is None:
+        initial = [where.initial_weights(source) for source in sources]
+        if None in initial:
             left_out[PRETRAINED] = f"the variant {variant} starts from random weights"
         else:
-            by_state[PRETRAINED] = [network.restore(initial)]
-            files.append(initial)
+            by_state[PRETRAINED] = [network.restore(path) for path in initial]
+            files += initial
     except MissingStepError as error:
         left_out[PRETRAINED] = str(error)
     width = by_state[TUNED][0].get_layer("conv1").filters

@@ -1,4 +1,4 @@
-"""tools/ship_weights.py copies the best trial, with its list and its record."""
+"""tools/ship_weights.py copies every trial, with its list and its record."""
 
 import json
 
@@ -28,22 +28,33 @@ def train(where, trial, accuracy, size=10):
     provenance.write_json(folder / "provenance.json", record)
 
 
-def test_the_best_trial_is_copied(tool, tmp_path):
+def test_every_trial_is_copied(tool, tmp_path):
     where = Results(str(tmp_path / "runs"))
     train(where, 0, accuracy=0.7)
     train(where, 1, accuracy=0.9)
     files = tool.ship(str(tmp_path / "runs"), "lesions", tmp_path / "weights")
-    assert [path.name for path in files] == ["lesions.npz", "lesions.tsv", "lesions.json"]
-    assert np.load(files[0])["values"][0] == 1
-    assert tsv.read(files[1])["participant_id"].tolist() == ["sub-1"]
-    record = json.loads(files[2].read_text())
-    assert record["sha256"] == provenance.sha256(files[0])
-    assert record["parameters"]["trial"] == 1
+    assert [path.name for path in files] == [
+        f"lesions-{trial}.{kind}" for trial in (0, 1) for kind in ("npz", "tsv", "json")
+    ]
+    for trial in (0, 1):
+        weights, scans, record = files[3 * trial : 3 * trial + 3]
+        assert np.load(weights)["values"][0] == trial
+        assert tsv.read(scans)["participant_id"].tolist() == [f"sub-{trial}"]
+        content = json.loads(record.read_text())
+        assert content["sha256"] == provenance.sha256(weights)
+        assert content["parameters"]["trial"] == trial
 
 
 def test_large_weights_are_refused(tool, tmp_path):
     where = Results(str(tmp_path / "runs"))
-    train(where, 0, accuracy=0.7, size=200_000)
+    train(where, 0, accuracy=0.7, size=70_000)
+    train(where, 1, accuracy=0.7, size=70_000)
     with pytest.raises(SystemExit, match="at most 1000000"):
+        tool.ship(str(tmp_path / "runs"), "lesions", tmp_path / "weights")
+    assert not (tmp_path / "weights").exists()
+
+
+def test_without_a_training_nothing_is_copied(tool, tmp_path):
+    with pytest.raises(SystemExit, match="make shipped-weights"):
         tool.ship(str(tmp_path / "runs"), "lesions", tmp_path / "weights")
     assert not (tmp_path / "weights").exists()

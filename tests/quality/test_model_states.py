@@ -228,6 +228,26 @@ def test_states_are_the_networks_they_are_called(where):
     np.testing.assert_array_equal(first, kernel(again[model_states.RANDOM][0]))
 
 
+def test_trials_that_start_from_different_networks_show_all_of_them(where):
+    """A pre-training of two trials; each trial of the variant starts from its own."""
+    folder = where.trial("pretraining", 1)
+    network.save_weights(with_weights(2, images.SHAPE, 7), folder / "weights.npz")
+    scores = {"val_accuracy": 0.5, "val_loss": 0.9}
+    record = provenance.record({"cohort": "toy"}, [], [folder / "weights.npz"], **scores)
+    provenance.write_json(folder / "provenance.json", record)
+    for trial in (0, 1):
+        path = where.trial("pretrained", trial) / "provenance.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["parameters"]["initial_weights"] = f"trial-{trial}"
+        provenance.write_json(path, record)
+    networks = model_states.networks(where, "pretrained", 2, "toy")
+    initial = networks.by_state[model_states.PRETRAINED]
+    for model, number in zip(initial, (0, 7), strict=True):
+        expected = network.weights(with_weights(2, images.SHAPE, number))["conv1/kernel"]
+        np.testing.assert_array_equal(network.weights(model)["conv1/kernel"], expected)
+    assert len(networks.files) == 4
+
+
 def test_a_record_with_the_former_name_of_the_parameter_is_read(where):
     path = where.trial("pretrained", 0) / "provenance.json"
     record = json.loads(path.read_text(encoding="utf-8"))

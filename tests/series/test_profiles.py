@@ -120,6 +120,20 @@ def test_profiles_give_each_notebook_the_same_parameters():
         assert profiles["smoke"][notebook] == profiles["demo"][notebook], notebook
 
 
+def test_each_trial_can_start_from_weights_of_its_own():
+    text = (msxai.ROOT / "workflow" / "Snakefile").read_text()
+    sources = {"own": "weights/lesions-{trial}.npz", "task": "lesions/trial-{trial}", "one": "best"}
+    variants = {name: {"initial_weights": source} for name, source in sources.items()}
+    space = {"VARIANTS": variants}
+    exec(text[text.index("def source_of_weights(") : text.index("def initial_weights_of(")], space)
+    exec(text[text.index("def training_of(") : text.index("def trained(")], space)
+    expected = {"own": "weights/lesions-2.npz", "task": "lesions/trial-2", "one": "best"}
+    for name, source in expected.items():
+        assert space["source_of_weights"](name, "2") == source
+        assert space["training_of"](name, "2") == {"initial_weights": source}
+        assert variants[name]["initial_weights"] == sources[name]
+
+
 # A stub of papermill: its first message is $MESSAGE, and from attempt $SUCCESS on it ends well.
 PAPERMILL = """#!/bin/bash
 echo attempt >>attempts
