@@ -132,10 +132,15 @@ HEADERS = {
 
 @pytest.mark.parametrize("name", HEADERS)
 @pytest.mark.parametrize(
-    ("diagnosis", "label"),
-    [("Dementia", 1), ("NL", 0), ("AD", 1), ("CN", 0), ("MCI to Dementia", 1)],
+    ("diagnosis", "label", "image"),
+    [
+        ("Dementia", 1, "45112"),
+        ("NL", 0, "I45112"),
+        ("AD", 1, "45112.0"),
+        ("CN", 0, "45112"),
+        ("MCI to Dementia", 1, "I45112"),
+    ],
 )
-@pytest.mark.parametrize("image", ["45112", "I45112", "45112.0"])
 def test_its_other_tables(tmp_path, name, diagnosis, label, image):
     header, row, visit = HEADERS[name]
     _table(tmp_path, [row.format(visit, image, diagnosis)], "table.csv", header)

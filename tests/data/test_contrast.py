@@ -16,9 +16,14 @@ WHITE = NAMES.index("white matter")
 LOOKS = ({"modality": "FLAIR"}, {"modality": "T1w"}, {"contrast": "random"})
 
 
-@functools.cache
 def scan(kind="ms", group="MS", number=0, volume=6000, **look):
-    return phantom.simulate(kind, group, number, 100 + number, volume=volume, **look)
+    """Simulate a subject once, however it is asked for."""
+    return _simulated(kind, group, number, volume, tuple(look.items()))
+
+
+@functools.cache
+def _simulated(kind, group, number, volume, look):
+    return phantom.simulate(kind, group, number, 100 + number, volume=volume, **dict(look))
 
 
 def lesion_to_white(subject):
