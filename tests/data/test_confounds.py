@@ -72,7 +72,7 @@ def test_a_balanced_cohort_has_no_warning():
     assert (balance["note"] == "").all()
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(*[st.lists(st.integers(20, 90), min_size=2, max_size=30)] * 2)
 def test_the_standardised_mean_difference(patients, controls):
     table = _cohort(

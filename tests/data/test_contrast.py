@@ -33,7 +33,14 @@ def lesion_to_white(subject):
 
 
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize(("kind", "group"), [("ms", "MS"), ("ms", "HC"), ("ad", "AD")])
+@pytest.mark.parametrize(
+    ("kind", "group"),
+    [
+        ("ms", "MS"),
+        pytest.param("ms", "HC", marks=pytest.mark.long(reason="four more subjects, 2 s")),
+        ("ad", "AD"),
+    ],
+)
 def test_a_contrast_leaves_anatomy_and_lesions(kind, group, look):
     usual, other = scan(kind, group), scan(kind, group, **look)
     for name in ("brain", "lesions", "classes"):

@@ -113,13 +113,8 @@ def test_every_donor_of_the_part_is_drawn_and_the_same_one_for_the_same_name_and
     assert draws(0) != draws(1)
 
 
-@pytest.mark.parametrize(
-    ("seed", "equal"),
-    [
-        (0, True),
-        pytest.param(1, False, marks=pytest.mark.long(reason="fills four more scans, 3 s")),
-    ],
-)
+@pytest.mark.long(reason="fills four more scans, 3 s each; the draws are quick")
+@pytest.mark.parametrize(("seed", "equal"), [(0, True), (1, False)])
 def test_the_same_seed_gives_the_same_arrays_and_another_seed_others(pair, tmp_path, seed, equal):
     untouched, filled = pair
     filled_cohort.prepared_filled(untouched, tmp_path / "again.h5", "noise", seed=seed)

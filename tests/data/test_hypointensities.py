@@ -93,6 +93,7 @@ def test_a_subject_has_the_same_ones_at_each_visit():
     assert first.lesions.sum() == pytest.approx(second.lesions.sum(), rel=0.1)
 
 
+@pytest.mark.long(reason="two cohorts written, 4 s")
 def test_a_cohort_without_them(tmp_path):
     seed = 0  # with one visit of each subject
     phantom.ensure_cohort("ad", tmp_path / "with", 4, seed, progress=False)

@@ -60,16 +60,15 @@ def hashes(folder):
 # --- files ---
 
 
-PROCESSES = pytest.mark.long(reason="two processes that import the package, 10 s")
-
-
-@pytest.mark.parametrize("workers", ["threading", pytest.param("loky", marks=PROCESSES)])
+@pytest.mark.long(reason="two threads or processes write a cohort once more, 5 and 10 s")
+@pytest.mark.parametrize("workers", ["threading", "loky"])
 def test_same_bytes_for_the_same_seed_whatever_the_jobs(written, tmp_path, workers):
     with parallel_config(workers):
         phantom.write_cohort("ms", tmp_path / "again", 4, seed=5, jobs=2, progress=False)
     assert hashes(tmp_path / "again") == hashes(written / "ms")
 
 
+@pytest.mark.long(reason="a third cohort is written, 2 s; that people differ is quick")
 def test_another_seed_gives_other_scans(written, tmp_path):
     phantom.write_cohort("ms", tmp_path / "other", 4, seed=6, progress=False)
     scans = [name for name in hashes(tmp_path / "other") if name.endswith("FLAIR.nii.gz")]
