@@ -6,12 +6,14 @@ notebook therefore calls `check` right after its cell of parameters.
 
 import ast
 import difflib
+import math
+import numbers
 from pathlib import Path
 
 from msxai import ROOT
 from msxai.base.errors import ParameterError
 
-__all__ = ["check", "located", "one_of"]
+__all__ = ["check", "located", "number", "one_of", "whole_number"]
 
 _KINDS = {
     bool: "true or false",
@@ -83,8 +85,76 @@ def one_of(name: str, value, choices):
     raise ParameterError(
         f"parameter {name}",
         repr(value),
-        f"one of {', '.join(choices)}",
+        f"one of {', '.join(map(str, choices))}",
         _suggestion(str(value), choices),
+    )
+
+
+def whole_number(name: str, value, least: int) -> int:
+    """Return `value` if it is a whole number, `least` or more.
+
+    Parameters
+    ----------
+    name : str
+        The parameter's name, for the error.
+    value : object
+    least : int
+
+    Raises
+    ------
+    ParameterError
+        `value` is no whole number, or below `least`.
+
+    Examples
+    --------
+    >>> whole_number("copies", 8, least=1)
+    8
+    """
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if is_whole and value >= least:
+        return value
+    raise ParameterError(
+        f"parameter {name}",
+        repr(value),
+        f"a whole number, {least} or more",
+        "Leave it out for the usual value.",
+    )
+
+
+def number(name: str, value, least: float, *, above: bool = False) -> float:
+    """Return `value` if it is a finite number, `least` or more.
+
+    Parameters
+    ----------
+    name : str
+        The parameter's name, for the error.
+    value : object
+    least : float
+    above : bool
+        Whether `least` itself is refused, too.
+
+    Raises
+    ------
+    ParameterError
+        `value` is no finite number, or too small.
+
+    Examples
+    --------
+    >>> number("epsilon", 1e-3, least=0, above=True)
+    0.001
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    in_range = is_number and (value > least or (value == least and not above))
+    if in_range and math.isfinite(value):
+        return value
+    if math.isinf(least):
+        expected = "a finite number"
+    elif above:
+        expected = f"a number above {least:g}"
+    else:
+        expected = f"a number, {least:g} or more"
+    raise ParameterError(
+        f"parameter {name}", repr(value), expected, "Leave it out for the usual value."
     )
 
 
@@ -131,7 +201,7 @@ def _typed(name: str, value, kind: type):
 
 def _suggestion(name: str, names) -> str:
     """Return the question whether the nearest of `names` was meant."""
-    nearest = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name, list(map(str, names)), n=1, cutoff=0.5)
     if nearest:
         return f"Did you mean {nearest[0]}?"
     return "See the notebook's cell of parameters for what each one means."

@@ -4,19 +4,21 @@
 `stream` gives the explanations batch by batch.
 """
 
+import functools
+import numbers
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 from keras import ops
 
+from msxai.base import parameters
 from msxai.base.errors import ParameterError
-from msxai.data import images
-from msxai.lrp import graph, innvestigate, methods, propagation, reader, rules, tta
+from msxai.lrp import agreement, graph, innvestigate, methods, propagation, reader, rules, tta
+from msxai.lrp import scans as given_scans
 from msxai.lrp.explanation import AUDIT, Computation, Explanation
 from msxai.model import kernels, network
 
@@ -150,10 +152,6 @@ def explain_each(
     """
     wanted = _by_name(rules_and_methods)
     batches = list(_batches(model, scans, wanted, epsilon, target, copies, computation))
-    if not batches:
-        raise ParameterError(
-            "scans", "none", "at least one scan", "Give an array of shape (N, X, Y, Z, C)."
-        )
     return {name: _joined([batch[name] for batch in batches]) for name in wanted}
 
 
@@ -205,9 +203,17 @@ def stream(
 
 
 def _by_name(rules_and_methods) -> dict:
+    if isinstance(rules_and_methods, str):
+        rules_and_methods = [rules_and_methods]
     if isinstance(rules_and_methods, dict):
-        return rules_and_methods
-    return {name: name for name in rules_and_methods}
+        wanted = rules_and_methods
+    else:
+        wanted = {name: name for name in rules_and_methods}
+    if not wanted:
+        raise ParameterError(
+            "rules_and_methods", "none", "at least one rule or method", "Name one, as 'epsilon'."
+        )
+    return wanted
 
 
 def _batches(
@@ -218,56 +224,95 @@ def _batches(
         computation = Computation()
     for rule_or_method in wanted.values():
         methods.check(rule_or_method, computation.engine)
+    rules.check_stabiliser("epsilon", epsilon)
+    parameters.whole_number("copies", copies, 1)
+    inputs = reader.inputs_of(model)
+    sequence, tables = given_scans.split(scans, inputs)
+    sequence = given_scans.sequence_of(sequence, inputs)
+    targets = _targets(target, len(sequence))
     if computation.engine == "innvestigate":
         explain_batch = _ByInnvestigate(model, wanted, epsilon, computation)
-        shape = model.input_shape[1:]
-        batch_size = max(len(scans), 1)
+        batch_size = len(sequence)
     else:
-        plan = reader.read(model, computation.dtype)
-        explain_batch = _ByGraph(plan, wanted, epsilon, target, computation)
-        shape = plan.shape
+        shape = None
+        if None in inputs.shape:
+            shape = given_scans.length_of(sequence[0], inputs)
+        plan = reader.read(model, computation.dtype, shape)
+        explain_batch = _ByGraph(model, plan, wanted, epsilon, computation)
         batch_size = computation.batch_size
-    for start in range(0, len(scans), batch_size):
-        stop = min(start + batch_size, len(scans))
-        batch = [_scan(scans[index], shape, explain_batch.dtype) for index in range(start, stop)]
+    tables = given_scans.rows_of(tables, inputs, len(sequence), explain_batch.dtype)
+    for start in range(0, len(sequence), batch_size):
+        chosen = slice(start, min(start + batch_size, len(sequence)))
+        batch = _batch(sequence, chosen, inputs, explain_batch.dtype)
+        explain_part = functools.partial(
+            explain_batch,
+            targets=targets[chosen],
+            tables={name: rows[chosen] for name, rows in tables.items()},
+        )
         with kernels.threads(computation.threads or os.cpu_count()):
-            explanations = tta.mean_over_copies(explain_batch, np.stack(batch), copies)
+            explanations = tta.mean_over_copies(explain_part, batch, copies)
         for explanation in explanations.values():
             explanation.audit["volume"] += start
+        if inputs.channels_first:
+            explanations = _channels_first(explanations)
         yield explanations
 
 
-def _scan(given, shape, dtype: str) -> np.ndarray:
-    """A scan of the network's shape; a path is read."""
-    where = "scans"
-    if isinstance(given, str | Path):
-        where = given
-        given = images.load(given).get_fdata(dtype="float32")[..., None]
-    scan = np.asarray(given, dtype)
-    if scan.shape != tuple(shape):
+def _batch(sequence, chosen: slice, inputs, dtype: str) -> np.ndarray:
+    """Some of the scans as one array of shape (N, X, Y, Z, C)."""
+    scans = [
+        given_scans.as_array(sequence[index], inputs, dtype)
+        for index in range(chosen.start, chosen.stop)
+    ]
+    shapes = {scan.shape for scan in scans}
+    if len(shapes) > 1:
         raise ParameterError(
-            where,
-            f"a scan of shape {scan.shape}",
-            f"{tuple(shape)}, as the network takes it",
-            "Prepare scans with 01_data_preparation, which brings them onto the model's grid.",
+            "scans",
+            f"shapes {', '.join(map(str, sorted(shapes)))} in one batch",
+            "one shape",
+            "Explain scans of different shapes in calls of their own.",
         )
-    n_missing = np.count_nonzero(~np.isfinite(scan))
-    if n_missing:
+    return np.stack(scans)
+
+
+def _channels_first(explanations: dict[str, Explanation]) -> dict[str, Explanation]:
+    """Relevance in the order of the scans of a model that is channels first."""
+    return {
+        name: replace(explanation, relevance=np.moveaxis(explanation.relevance, -1, 1))
+        for name, explanation in explanations.items()
+    }
+
+
+def _targets(target, count: int) -> list:
+    """The explained output unit of each scan; None for the one with the largest logit."""
+    if target is None:
+        return [None] * count
+    is_list = isinstance(target, list | tuple | np.ndarray)
+    units = list(target) if is_list else [target] * count
+    for unit in units:
+        if isinstance(unit, bool) or not isinstance(unit, numbers.Integral):
+            raise ParameterError(
+                "target",
+                f"{target!r}",
+                "a whole number, or a list of one for each scan",
+                "Number the output units from 0 on, or leave it out for the largest one.",
+            )
+    if len(units) != count:
         raise ParameterError(
-            where,
-            f"a scan with {n_missing} voxels that are not finite (NaN or infinite)",
-            "finite values",
-            "Look at the scan; give voxels outside the brain the value 0.",
+            "target",
+            f"{len(units)} units for {count} scans",
+            "one unit for all scans, or one for each of them",
+            "Leave it out for the largest one.",
         )
-    return scan
+    return [int(unit) for unit in units]
 
 
 class _ByGraph:
     """Explains a batch by the layers of the network, as `msxai.lrp.reader` reads them."""
 
-    def __init__(self, plan: graph.Graph, wanted: dict, epsilon: float, target, computation):
+    def __init__(self, model, plan: graph.Graph, wanted: dict, epsilon: float, computation):
+        self.model = model
         self.plan = plan
-        self.target = target
         self.dtype = computation.dtype
         self.explainers = {
             name: _explainer(rule_or_method, plan, epsilon)
@@ -280,14 +325,18 @@ class _ByGraph:
         scan_by_scan = [explainer.scan_by_scan for explainer in self.explainers.values()]
         self.split = compiled or any(scan_by_scan)
 
-    def __call__(self, batch) -> dict[str, Explanation]:
+    def __call__(self, batch, targets: list, tables: dict) -> dict[str, Explanation]:
         """Explanations of scans of shape (N, X, Y, Z, C) by name."""
-        parts = np.split(batch, len(batch)) if self.split else [batch]
         explanations = {name: [] for name in self.explainers}
-        for part in parts:
-            first = graph.forward(self.plan, part, self.fused)
+        step = 1 if self.split else len(batch)
+        for start in range(0, len(batch), step):
+            part = slice(start, start + step)
+            rows = {name: values[part] for name, values in tables.items()}
+            first = graph.forward(self.plan, batch[part], self.fused, rows)
+            agreement.check(self.model, first)
+            units = propagation.explained_units(first.output, targets[part])
             for name, explainer in self.explainers.items():
-                explanations[name].append(explainer.explain(first, self.target))
+                explanations[name].append(explainer.explain(first, units))
         if self.split:
             _number(explanations)
         return {name: _joined(several) for name, several in explanations.items()}
@@ -302,10 +351,9 @@ class _ByRules:
     assigned: dict
     scan_by_scan: bool = False
 
-    def explain(self, first: graph.ForwardPass, target) -> Explanation:
-        units = propagation.explained_units(first.output, target)
-        relevance, logits, audit = propagation.propagate(first, self.assigned, units)
-        return Explanation(relevance, logits, audit, self.rule, self.epsilon, "msxai")
+    def explain(self, first: graph.ForwardPass, units) -> Explanation:
+        relevance, logits, audit, tables = propagation.propagate(first, self.assigned, units)
+        return Explanation(relevance, logits, audit, self.rule, self.epsilon, "msxai", tables)
 
 
 @dataclass(frozen=True)
@@ -316,9 +364,9 @@ class _ByMethod:
     method: object
     scan_by_scan: bool = True
 
-    def explain(self, first: graph.ForwardPass, target) -> Explanation:
+    def explain(self, first: graph.ForwardPass, units) -> Explanation:
         output = first.output
-        (unit,) = propagation.explained_units(output, target)
+        (unit,) = units
         relevance = self.method.relevance(first, int(unit))
         return Explanation(
             relevance=relevance[None].astype(first.scan.dtype),
@@ -349,7 +397,7 @@ class _ByInnvestigate:
         self.epsilon = epsilon
         self.computation = computation
 
-    def __call__(self, batch) -> dict[str, Explanation]:
+    def __call__(self, batch, targets: list, tables: dict) -> dict[str, Explanation]:
         """Explanations of scans of shape (N, X, Y, Z, 1) by name."""
         rules_once = list(dict.fromkeys(self.wanted.values()))
         relevance = innvestigate.explain(
@@ -361,7 +409,9 @@ class _ByInnvestigate:
             self.computation.batch_size,
             self.computation.threads or os.cpu_count(),
         )
-        logits = self._logits(batch)
+        output = self._output(batch)
+        units = propagation.explained_units(output, targets)
+        logits = output[np.arange(len(output)), units]
         explanations = {}
         for name, rule in self.wanted.items():
             audit = pd.DataFrame(columns=AUDIT)
@@ -370,13 +420,10 @@ class _ByInnvestigate:
             )
         return explanations
 
-    def _logits(self, batch) -> np.ndarray:
-        """One logit a scan, float64."""
-        logits = []
-        for scan in batch:
-            output = self.model(scan[None], training=False)
-            logits.append(ops.convert_to_numpy(output)[0, 0])
-        return np.array(logits, float)
+    def _output(self, batch) -> np.ndarray:
+        """Logits of shape (N, 1), float64."""
+        outputs = [ops.convert_to_numpy(self.model(scan[None], training=False)) for scan in batch]
+        return np.concatenate(outputs).astype(float)
 
 
 def _number(explanations: dict[str, list[Explanation]]) -> None:
@@ -393,4 +440,8 @@ def _joined(explanations: list[Explanation]) -> Explanation:
         relevance=np.concatenate([part.relevance for part in explanations]),
         logits=np.concatenate([part.logits for part in explanations]),
         audit=pd.concat([part.audit for part in explanations], ignore_index=True),
+        tables={
+            name: np.concatenate([part.tables[name] for part in explanations])
+            for name in explanations[0].tables
+        },
     )

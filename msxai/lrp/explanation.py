@@ -1,12 +1,12 @@
 """What an explanation holds, and how it is to be computed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from msxai.base.errors import ParameterError
-from msxai.base.parameters import one_of
+from msxai.base.parameters import one_of, whole_number
 
 __all__ = ["AUDIT", "DTYPES", "ENGINES", "UNDECIDED", "Computation", "Explanation", "conserved"]
 
@@ -51,12 +51,12 @@ class Computation:
     def __post_init__(self):
         one_of("engine", self.engine, ENGINES)
         one_of("dtype", self.dtype, DTYPES)
-        for name, lowest in (("batch_size", 1), ("threads", 0)):
-            value = getattr(self, name)
-            if value < lowest:
-                raise ParameterError(
-                    f"parameter {name}", f"{value}", f"at least {lowest}", "Mend the number."
-                )
+        whole_number("batch_size", self.batch_size, 1)
+        whole_number("threads", self.threads, 0)
+        if self.compiled not in (None, True, False):
+            raise ParameterError(
+                "parameter compiled", f"{self.compiled!r}", "true, false or none", "Leave it out."
+            )
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,9 @@ class Explanation:
         Stabiliser of the epsilon rule; NaN for methods other than LRP.
     engine : str
         One of `ENGINES`.
+    tables : dict
+        By LRP, for a network that also takes tables: name of each such input to the relevance of
+        its columns, ndarray of shape (N, F).
     """
 
     relevance: np.ndarray
@@ -90,6 +93,7 @@ class Explanation:
     rule: object
     epsilon: float
     engine: str
+    tables: dict = field(default_factory=dict)
 
     @property
     def conserved(self) -> np.ndarray:
@@ -109,7 +113,10 @@ class Explanation:
         return "\n".join(lines)
 
     def _sums(self) -> np.ndarray:
-        return self.relevance.sum(axis=(1, 2, 3, 4), dtype=float)
+        total = self.relevance.sum(axis=(1, 2, 3, 4), dtype=float)
+        for relevance in self.tables.values():
+            total = total + relevance.sum(axis=1, dtype=float)
+        return total
 
 
 def conserved(relevance, logits) -> np.ndarray:

@@ -5,6 +5,7 @@ the first voxel gets all. A method is a small dataclass that holds the method's 
 `msxai.lrp.explain` takes it, or its name for the usual options.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,8 +13,8 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from msxai.base.errors import ParameterError
-from msxai.lrp import graph, layers
+from msxai.base import parameters
+from msxai.lrp import activations, graph
 from msxai.model import kernels
 
 __all__ = [
@@ -88,7 +89,8 @@ class IntegratedGradients:
     name: ClassVar[str] = "integrated_gradients"
 
     def __post_init__(self):
-        at_least_one("steps", self.steps)
+        parameters.whole_number("steps", self.steps, 1)
+        parameters.number("baseline", self.baseline, -math.inf)
 
     def relevance(self, first: graph.ForwardPass, unit: int) -> np.ndarray:
         """Map of one scan, shape (X, Y, Z, C)."""
@@ -125,7 +127,8 @@ class SmoothGrad:
     name: ClassVar[str] = "smoothgrad"
 
     def __post_init__(self):
-        at_least_one("samples", self.samples)
+        parameters.whole_number("samples", self.samples, 1)
+        parameters.number("noise", self.noise, 0)
 
     def relevance(self, first: graph.ForwardPass, unit: int) -> np.ndarray:
         """Map of one scan, shape (X, Y, Z, C)."""
@@ -137,12 +140,6 @@ class SmoothGrad:
         for _ in range(self.samples):
             noise = rng.normal(0, spread, scan.shape)
             yield scan + noise.astype(scan.dtype)
-
-
-def at_least_one(name: str, value: int) -> None:
-    """Raise a `ParameterError` where an option is below 1."""
-    if value < 1:
-        raise ParameterError(name, f"{value}", "1 or more", "Leave it out for the usual value.")
 
 
 def gradient(first: graph.ForwardPass, unit: int, guided: bool = False) -> np.ndarray:
@@ -167,26 +164,40 @@ def gradient(first: graph.ForwardPass, unit: int, guided: bool = False) -> np.nd
     for index in reversed(range(1, len(first.plan.nodes))):
         if first.is_fused_convolution(index):
             continue
+        if not first.plan.nodes[index].inputs:
+            continue
         passed = _back(first, index, arriving.pop(index), guided)
-        for source in first.sources(index):
-            graph.accumulate(arriving, source, passed)
+        for source, part in zip(first.sources(index), passed, strict=True):
+            graph.accumulate(arriving, source, part)
     return ops.convert_to_numpy(arriving[0])[0]
 
 
-def _back(first: graph.ForwardPass, index: int, arriving, guided: bool):
-    """Gradient at the inputs of one node, by the chain rule; one for all inputs of a sum."""
+def _back(first: graph.ForwardPass, index: int, arriving, guided: bool) -> list:
+    """Gradient at each of the inputs of one node, by the chain rule."""
+    node = first.plan.nodes[index]
+    if node.kind == "add":
+        return [arriving] * len(node.inputs)
+    if node.kind == "concatenation":
+        return graph.parts(node, first.values, arriving)
+    return [_back_to_input(first, index, arriving, guided)]
+
+
+def _back_to_input(first: graph.ForwardPass, index: int, arriving, guided: bool):
+    """The same of a node with one input."""
     node = first.plan.nodes[index]
     if index in first.fused:
         return _back_through_winners(first, index, arriving)
     inputs = first.values[node.inputs[0]]
     if node.kind == "affine":
-        return node.what.backward(arriving, node.what.weights, ops.ones_like(inputs))
+        return node.what.gradient(arriving, inputs)
     if node.kind == "max":
         return node.what.hand_back(first.winners[index], arriving, inputs.shape)
     if node.kind == "mean":
-        shares = arriving / graph.counts(node.what, inputs)
+        shares = arriving / node.what.counts(inputs)
         return node.what.spread(shares, inputs.shape)
-    if isinstance(node.what, layers.Activation):
+    if node.kind == "move":
+        return node.what.back(ops.convert_to_tensor(arriving), inputs.shape)
+    if isinstance(node.what, activations.Elementwise):
         if guided:
             arriving = ops.maximum(arriving, 0)
         return arriving * node.what.derivative(inputs)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from keras import ops
 
-from msxai.lrp.layers import Pool
 from msxai.model import kernels
 
 __all__ = [
@@ -17,8 +16,8 @@ __all__ = [
     "Node",
     "accumulate",
     "convolve_and_pool",
-    "counts",
     "forward",
+    "parts",
     "value",
 ]
 
@@ -31,12 +30,14 @@ class Node:
     ----------
     name : str
         Of the Keras layer.
-    kind : {"input", "affine", "max", "mean", "add", "pass"}
-        While a model is read also "norm", a batch normalisation that is not folded yet.
+    kind : {"input", "affine", "max", "mean", "add", "pass", "move", "concatenation"}
+        While a model is read also "norm", a batch normalisation that is not merged yet.
     inputs : list of int
         Indices of the nodes that it reads.
     what : object
-        `Convolution`, `Dense` or `Pool` of `msxai.lrp.layers`; a function for "pass".
+        A layer of `msxai.lrp.layers` or `msxai.lrp.normalisations`; for "pass" a function of each
+        value (`msxai.lrp.activations`) or `flatten`; for "move" one of `msxai.lrp.rearrangements`;
+        for "concatenation" the axis.
     roles : tuple of str
         See `msxai.lrp.rules.ROLES`.
     """
@@ -58,6 +59,8 @@ class Graph:
         The first one is the input.
     shape : tuple of int
         Of one scan, (X, Y, Z, C).
+    channels_first : bool
+        Whether the model itself takes scans of shape (C, X, Y, Z).
     fused : dict
         Index of a max pooling to that of the convolution before it, where `msxai.model.kernels`
         can compute both at once.
@@ -66,6 +69,7 @@ class Graph:
     nodes: list = field(default_factory=list)
     shape: tuple = ()
     fused: dict = field(default_factory=dict)
+    channels_first: bool = False
 
     def add(self, node: Node) -> int:
         """Append a node; its index."""
@@ -94,12 +98,15 @@ class ForwardPass:
         Value of each node; None for a convolution that was computed with its pooling.
     winners : dict
         Index of a max pooling to the offset of the winner in each window, 0 to 26 for 3^3.
+    tables : dict
+        Name of each further input to its rows, (N, F).
     """
 
     plan: Graph
     fused: dict
     values: list
     winners: dict
+    tables: dict = field(default_factory=dict)
 
     @property
     def scan(self) -> np.ndarray:
@@ -122,10 +129,10 @@ class ForwardPass:
 
     def of(self, scan) -> "ForwardPass":
         """The same for another scan of shape (X, Y, Z, C)."""
-        return forward(self.plan, scan[None], self.fused)
+        return forward(self.plan, scan[None], self.fused, self.tables)
 
 
-def forward(plan: Graph, batch, fused: dict) -> ForwardPass:
+def forward(plan: Graph, batch, fused: dict, tables: dict | None = None) -> ForwardPass:
     """Compute a batch.
 
     Parameters
@@ -134,17 +141,20 @@ def forward(plan: Graph, batch, fused: dict) -> ForwardPass:
     batch : ndarray of shape (N, X, Y, Z, C)
     fused : dict
         `plan.fused`, with N = 1, to use `msxai.model.kernels`; else {}.
+    tables : dict, optional
+        Name of each further input to its rows, (N, F).
     """
+    tables = tables or {}
     values = [None] * len(plan.nodes)
     winners = {}
     for index, node in enumerate(plan.nodes):
         if node.kind == "input":
-            values[index] = batch
+            values[index] = batch if index == 0 else tables[node.name]
         elif index not in fused.values():  # its pooling computes it
             values[index], offsets = value(plan, index, values, fused)
             if offsets is not None:
                 winners[index] = offsets
-    return ForwardPass(plan, fused, values, winners)
+    return ForwardPass(plan, fused, values, winners, tables)
 
 
 def value(plan: Graph, index: int, values: list, fused: dict) -> tuple:
@@ -177,9 +187,12 @@ def value(plan: Graph, index: int, values: list, fused: dict) -> tuple:
     if node.kind == "max":
         return node.what.winners(inputs)
     if node.kind == "mean":
-        return sum(node.what.windows(inputs, 0)) / counts(node.what, inputs), None
+        return node.what.total(inputs) / node.what.counts(inputs), None
     if node.kind == "add":
         return sum(values[source] for source in node.inputs), None
+    if node.kind == "concatenation":
+        parts = [ops.convert_to_tensor(values[source]) for source in node.inputs]
+        return ops.concatenate(parts, axis=node.what), None
     return node.what(inputs), None
 
 
@@ -206,13 +219,19 @@ def convolve_and_pool(convolution, inputs) -> tuple[np.ndarray, np.ndarray]:
     return values[None], winners[None]
 
 
-def counts(pool: Pool, inputs) -> np.ndarray:
-    """Number of voxels in each window that are no padding, of shape (1, *cells, 1)."""
-    ones = np.ones((1, *inputs.shape[1:4], 1), "float64")
-    total = 0
-    for window in pool.windows(ones, 0):
-        total = total + ops.convert_to_numpy(window)
-    return np.asarray(total, ops.convert_to_numpy(inputs).dtype)
+def parts(node: Node, values: list, arriving) -> list:
+    """What arrives at a concatenation, in the parts that it was made of.
+
+    Parameters
+    ----------
+    node : Node
+    values : list
+        Of all nodes.
+    arriving : array
+        At the outputs of the node.
+    """
+    lengths = [values[source].shape[node.what] for source in node.inputs]
+    return ops.split(ops.convert_to_tensor(arriving), np.cumsum(lengths)[:-1].tolist(), node.what)
 
 
 def accumulate(arriving: dict, index: int, values) -> None:

@@ -9,14 +9,36 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-__all__ = ["NO_PADDING", "Activation", "Convolution", "Dense", "Pool", "flatten"]
+__all__ = [
+    "NO_PADDING",
+    "Affine",
+    "Convolution",
+    "Dense",
+    "GlobalPool",
+    "Pool",
+    "TransposedConvolution",
+    "flatten",
+]
 
 NO_PADDING = ((0, 0), (0, 0), (0, 0))
 _BATCH = slice(None)
 
 
+class Affine:
+    """What all layers z = a w + b share."""
+
+    def at(self, inputs) -> "Affine":
+        """The layer as an affine map at these inputs; a layer that is affine is so everywhere."""
+        return self
+
+    def gradient(self, arriving, inputs):
+        """Gradient at the inputs, of what arrives at the outputs."""
+        weights = ops.convert_to_tensor(self.weights)
+        return self.backward(arriving, weights, ops.ones_like(inputs))
+
+
 @dataclass
-class Dense:
+class Dense(Affine):
     """z = a w + b along the last axis."""
 
     weights: np.ndarray
@@ -32,40 +54,98 @@ class Dense:
 
 
 @dataclass
-class Convolution:
-    """Convolution in 3D with strides and zero padding.
+class Convolution(Affine):
+    """Convolution in 3D with strides, zero padding, gaps in the kernel and groups of channels.
 
     Attributes
     ----------
-    weights : ndarray of shape (*size, C, K)
-    bias : ndarray of shape (K,)
+    weights : ndarray of shape (*size, C / groups, K)
+    bias : ndarray of shape (K,), or (1, *positions, K)
     strides : tuple of int
         Along x, y, z.
     padding : tuple of (int, int)
         Zeros before the first and after the last voxel, along x, y, z.
+    dilation : tuple of int
+        Voxels from one weight of the kernel to the next, along x, y, z.
+    groups : int
+        Parts of the channels that are convolved apart. A depthwise convolution has C of them.
     """
 
     weights: np.ndarray
     bias: np.ndarray
     strides: tuple = (1, 1, 1)
     padding: tuple = NO_PADDING
+    dilation: tuple = (1, 1, 1)
+    groups: int = 1
 
     @property
     def winners_only(self) -> bool:
         """Whether `msxai.model.kernels` can compute it together with a max pooling of 3^3."""
         is_cube = self.weights.shape[:3] == (3, 3, 3)
-        return is_cube and self.strides == (1, 1, 1) and self.padding == NO_PADDING
+        is_plain = self.groups == 1 and self.dilation == (1, 1, 1)
+        return is_cube and is_plain and self.strides == (1, 1, 1) and self.padding == NO_PADDING
 
     def forward(self, inputs, weights):
         """sum_j a_j w_jk."""
         if self.padding != NO_PADDING:
             inputs = _padded(inputs, self.padding)
-        return ops.conv(inputs, weights, self.strides, "valid", "channels_last")
+        weights = _spread_out(weights, self.dilation)
+        outputs = [
+            ops.conv(part, kernel, self.strides, "valid", "channels_last")
+            for part, kernel in self._by_group(inputs, weights)
+        ]
+        return _side_by_side(outputs)
 
     def backward(self, shares, weights, factor):
         """factor_j sum_k w_jk share_k."""
-        padded = ops.conv_transpose(shares, weights, self.strides, "valid", None, "channels_last")
-        return factor * _unpadded(padded, self.padding, factor.shape[1:4])
+        weights = _spread_out(weights, self.dilation)
+        padded = [
+            ops.conv_transpose(part, kernel, self.strides, "valid", None, "channels_last")
+            for part, kernel in self._by_group(shares, weights)
+        ]
+        return factor * _unpadded(_side_by_side(padded), self.padding, factor.shape[1:4])
+
+    def _by_group(self, values, weights) -> list[tuple]:
+        """Channels and weights of each group."""
+        if self.groups == 1:
+            return [(values, weights)]
+        parts = ops.split(values, self.groups, axis=-1)
+        return list(zip(parts, ops.split(weights, self.groups, axis=-1), strict=True))
+
+
+@dataclass
+class TransposedConvolution(Affine):
+    """Transposed convolution in 3D: `Convolution` with inputs and outputs exchanged.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (*size, K, C)
+    bias : ndarray of shape (K,)
+    strides, padding, dilation : tuple
+        Of the convolution that it transposes.
+    lengths : tuple of int
+        Of the outputs, along x, y, z.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    strides: tuple
+    padding: tuple
+    dilation: tuple
+    lengths: tuple
+
+    def forward(self, inputs, weights):
+        """sum_j a_j w_jk."""
+        weights = _spread_out(weights, self.dilation)
+        whole = ops.conv_transpose(inputs, weights, self.strides, "valid", None, "channels_last")
+        return _unpadded(whole, self.padding, self.lengths)
+
+    def backward(self, shares, weights, factor):
+        """factor_j sum_k w_jk share_k."""
+        weights = _spread_out(weights, self.dilation)
+        padded = _padded(shares, self.padding)
+        passed = ops.conv(padded, weights, self.strides, "valid", "channels_last")
+        return factor * _unpadded(passed, NO_PADDING, factor.shape[1:4])
 
 
 @dataclass
@@ -114,6 +194,18 @@ class Pool:
                 for start, stride, count in zip(offset, self.strides, cells, strict=True)
             ]
             yield padded[(_BATCH, *steps)]
+
+    def total(self, inputs):
+        """Sum of each window, of shape (N, *cells, C)."""
+        return sum(self.windows(inputs, 0))
+
+    def counts(self, inputs) -> np.ndarray:
+        """Number of voxels in each window that are no padding, of shape (1, *cells, 1)."""
+        ones = np.ones((1, *inputs.shape[1:4], 1), "float64")
+        total = 0
+        for window in self.windows(ones, 0):
+            total = total + ops.convert_to_numpy(window)
+        return np.asarray(total, ops.convert_to_numpy(inputs).dtype)
 
     def winners(self, inputs) -> tuple:
         """Largest value of each window and its offset, of equal ones the first; no padding wins."""
@@ -187,25 +279,32 @@ class Pool:
 
 
 @dataclass
-class Activation:
-    """x where x > 0; below, slope x, or for the ELU slope (e^x - 1). It keeps float64."""
+class GlobalPool:
+    """A pooling of one window, as large as its input."""
 
-    slope: float
-    exponential: bool = False
+    def total(self, inputs):
+        """Sum of the window, of shape (N, 1, 1, 1, C)."""
+        return ops.sum(inputs, axis=(1, 2, 3), keepdims=True)
 
-    def __call__(self, x):
-        """Value."""
-        if self.exponential:
-            return ops.elu(x, self.slope)
-        return ops.where(x > 0, x, self.slope * x)
+    def counts(self, inputs) -> np.ndarray:
+        """Number of voxels in the window, of shape (1, 1, 1, 1, 1)."""
+        count = np.prod(inputs.shape[1:4])
+        return np.full((1, 1, 1, 1, 1), count, ops.convert_to_numpy(inputs).dtype)
 
-    def derivative(self, x):
-        """f'(x); at 0 that from below."""
-        ones = ops.ones_like(x)
-        below = self.slope * ones
-        if self.exponential:
-            below = self.slope * ops.exp(ops.minimum(x, 0))
-        return ops.where(x > 0, ones, below)
+    def spread(self, shares, shape):
+        """Hand what arrives at the window to each of its voxels."""
+        return ops.broadcast_to(shares, shape)
+
+    def winners(self, inputs) -> tuple:
+        """Largest value and its offset, of equal ones the first."""
+        flat = ops.reshape(inputs, (inputs.shape[0], -1, inputs.shape[4]))
+        where = ops.argmax(flat, axis=1)[:, None, None, None]
+        return ops.max(inputs, axis=(1, 2, 3), keepdims=True), where
+
+    def hand_back(self, winners, shares, shape):
+        """Hand what arrives at the window to its winner."""
+        offsets = np.arange(np.prod(shape[1:4])).reshape(1, *shape[1:4], 1)
+        return ops.where(ops.convert_to_tensor(offsets) == ops.cast(winners, "int64"), shares, 0)
 
 
 def flatten(x):
@@ -227,3 +326,28 @@ def _unpadded(padded, padding, lengths):
         slice(first, first + length) for (first, _), length in zip(padding, lengths, strict=True)
     ]
     return _padded(padded, missing)[(_BATCH, *inside)]
+
+
+def _spread_out(weights, dilation):
+    """A kernel with the gaps of a dilation, filled with 0."""
+    for axis, step in enumerate(dilation):
+        if step > 1:
+            weights = _spread_along(weights, axis, step)
+    return weights
+
+
+def _spread_along(weights, axis: int, step: int):
+    """Put zeros between the values along one axis."""
+    length = weights.shape[axis]
+    gap = ops.zeros_like(ops.take(weights, [0], axis))
+    parts = []
+    for index in range(length):
+        parts.append(ops.take(weights, [index], axis))
+        if index < length - 1:
+            parts += [gap] * (step - 1)
+    return ops.concatenate(parts, axis)
+
+
+def _side_by_side(parts: list):
+    """Channels of several arrays as one array."""
+    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)

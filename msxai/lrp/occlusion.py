@@ -5,6 +5,7 @@ A covered cube changes few cells of the early layers, so only these are computed
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,8 +13,8 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from msxai.lrp import graph, layers
-from msxai.lrp.gradients import at_least_one
+from msxai.base import parameters
+from msxai.lrp import activations, graph
 
 __all__ = ["Occlusion", "output_after_change"]
 
@@ -48,9 +49,10 @@ class Occlusion:
     name: ClassVar[str] = "occlusion"
 
     def __post_init__(self):
-        at_least_one("size", self.size)
+        parameters.number("baseline", self.baseline, -math.inf)
+        parameters.whole_number("size", self.size, 1)
         if self.stride is not None:
-            at_least_one("stride", self.stride)
+            parameters.whole_number("stride", self.stride, 1)
 
     def relevance(self, first: graph.ForwardPass, unit: int) -> np.ndarray:
         """Map of one scan, shape (X, Y, Z, C)."""
@@ -107,10 +109,10 @@ def output_after_change(first: graph.ForwardPass, scan, box) -> np.ndarray:
     """
     changed = _Changed(first)
     for index, node in enumerate(first.plan.nodes):
-        if node.kind == "input":
+        if index == 0:
             changed.values[index] = scan[None]
             changed.boxes[index] = [(int(start), int(stop)) for start, stop in box]
-        elif not first.is_fused_convolution(index):
+        elif node.inputs and not first.is_fused_convolution(index):
             changed.compute(index)
     return ops.convert_to_numpy(changed.values[-1])
 
@@ -130,7 +132,7 @@ class _Changed:
         inside = source in self.boxes
         if inside and index in self.first.fused:
             self._convolve_and_pool(index, source)
-        elif inside and isinstance(node.what, layers.Activation):
+        elif inside and isinstance(node.what, activations.Activation):
             self._activate(index, source)
         else:
             value, _ = graph.value(self.first.plan, index, self.values, self.first.fused)

@@ -1,9 +1,10 @@
 """The backward pass of LRP: relevance from the logit to the voxels, and the audit of each layer.
 
-Layers with weights share relevance out by a rule (`msxai.lrp.rules`). Max pooling hands it to the
-winner of each window, of equal ones to the first in the order X, Y, Z; padding never wins. Mean
-pooling and sums share it out by what each input added. Dropout, flattening and activations hand it
-through unchanged.
+Layers with weights, and normalisations as affine layers, share relevance out by a rule
+(`msxai.lrp.rules`). Max pooling hands it to the winner of each window, of equal ones to the first
+in the order X, Y, Z; padding never wins. Mean pooling and sums share it out by what each input
+added. Dropout, flattening and activations hand it through unchanged. What copies or moves voxels
+hands it back to where they came from.
 
 Two ways of computing agree to rounding: operations of Keras on any backend, and the compiled
 `msxai.model.kernels` for a convolution of 3^3 with max pooling of 3^3 on a CPU, which touch the
@@ -24,15 +25,17 @@ from msxai.model import kernels
 __all__ = ["explained_units", "propagate"]
 
 WINNER = "winner"  # the rule of max pooling, in the audit
+PADDING = "padding"  # of zeros that a layer adds; they absorb what a rule gives them
 
 
-def explained_units(output, target: int | None) -> np.ndarray:
-    """Output unit that is explained, for each scan: `target`, else the one with the largest logit.
+def explained_units(output, targets: list) -> np.ndarray:
+    """Output unit that is explained, for each scan.
 
     Parameters
     ----------
     output : ndarray of shape (N, K)
-    target : int, optional
+    targets : list
+        A unit for each scan; None for the one with the largest logit.
 
     Returns
     -------
@@ -44,21 +47,24 @@ def explained_units(output, target: int | None) -> np.ndarray:
         No such unit.
     """
     count = output.shape[1]
-    if target is None:
-        return output.argmax(axis=1)
-    if not -count <= target < count:
-        raise ParameterError(
-            "target",
-            f"{target}",
-            f"a unit of the output, 0 to {count - 1}",
-            "Leave it out for the largest one.",
-        )
-    return np.full(len(output), target)
+    units = output.argmax(axis=1)
+    for scan, target in enumerate(targets):
+        if target is None:
+            continue
+        if not -count <= target < count:
+            raise ParameterError(
+                "target",
+                f"{target}",
+                f"a unit of the output, 0 to {count - 1}",
+                "Leave it out for the largest one.",
+            )
+        units[scan] = target
+    return units
 
 
 def propagate(
     first: graph.ForwardPass, assigned: dict, units
-) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, dict]:
     """Propagate the logits of a batch back to its voxels.
 
     Parameters
@@ -76,6 +82,8 @@ def propagate(
     logits : ndarray of shape (N,), float64
     audit : pandas.DataFrame
         Columns `msxai.lrp.AUDIT`.
+    tables : dict
+        Name of each further input to its relevance, of shape (N, F).
     """
     output = first.output
     explained = (np.arange(len(output)), units)
@@ -86,9 +94,8 @@ def propagate(
         node = first.plan.nodes[index]
         if node.inputs and not first.is_fused_convolution(index):
             backward.through(index)
-    relevance = ops.convert_to_numpy(backward.arriving[0])
-    relevance = np.asarray(relevance, first.scan.dtype)
-    return relevance, output[explained].astype(float), _table(backward.rows)
+    logits = output[explained].astype(float)
+    return backward.of_input(0), logits, _table(backward.rows), backward.of_tables()
 
 
 @dataclass
@@ -119,7 +126,15 @@ class _Backward:
         if node.kind == "add":
             self._through_sum(index, arriving)
             return
-        steps = {"affine": self._through_layer, "max": self._to_winners, "mean": self._through_mean}
+        if node.kind == "concatenation":
+            self._to_parts(index, arriving)
+            return
+        steps = {
+            "affine": self._through_layer,
+            "max": self._to_winners,
+            "mean": self._through_mean,
+            "move": self._moved_back,
+        }
         step = steps.get(node.kind, self._unchanged)
         if index in self.first.fused:
             step = self._through_kernels
@@ -127,15 +142,32 @@ class _Backward:
         (source,) = self.first.sources(index)
         graph.accumulate(self.arriving, source, passed)
 
+    def of_input(self, index: int) -> np.ndarray:
+        """Relevance of an input, 0 where nothing reads it."""
+        values = self.first.values[index]
+        if index not in self.arriving:
+            return np.zeros(values.shape, self.first.scan.dtype)
+        relevance = ops.convert_to_numpy(self.arriving[index])
+        return np.asarray(relevance, self.first.scan.dtype)
+
+    def of_tables(self) -> dict[str, np.ndarray]:
+        """Relevance of each further input."""
+        return {
+            node.name: self.of_input(index)
+            for index, node in enumerate(self.first.plan.nodes)
+            if node.kind == "input" and index
+        }
+
     def _through_layer(self, index: int, arriving):
         """A convolution or a dense layer, by its rule."""
         node = self.first.plan.nodes[index]
         rule = self.assigned[node.name]
+        what = node.what.at(self.first.values[node.inputs[0]])
         layer = rules.AffineLayer(
-            weights=ops.convert_to_tensor(node.what.weights),
-            bias=ops.convert_to_tensor(node.what.bias),
-            forward=node.what.forward,
-            backward=node.what.backward,
+            weights=ops.convert_to_tensor(what.weights),
+            bias=ops.convert_to_tensor(what.bias),
+            forward=what.forward,
+            backward=what.backward,
             xp=ops,
         )
         passed, absorbed, lost = rules.share_out(
@@ -178,7 +210,7 @@ class _Backward:
         node = self.first.plan.nodes[index]
         inputs = self.first.values[node.inputs[0]]
         shares = self._shares(index, arriving)
-        shares_of_windows = shares / graph.counts(node.what, inputs)
+        shares_of_windows = shares / node.what.counts(inputs)
         passed = inputs * node.what.spread(shares_of_windows, inputs.shape)
         self._account_of_shares(index, arriving, shares, passed)
         return passed
@@ -193,6 +225,23 @@ class _Backward:
             total = total + passed
             graph.accumulate(self.arriving, source, passed)
         self._account_of_shares(index, arriving, shares, total)
+
+    def _to_parts(self, index: int, arriving) -> None:
+        """A concatenation: to each of its parts what stands there."""
+        node = self.first.plan.nodes[index]
+        parts = graph.parts(node, self.first.values, arriving)
+        for source, passed in zip(node.inputs, parts, strict=True):
+            graph.accumulate(self.arriving, source, passed)
+
+    def _moved_back(self, index: int, arriving):
+        """What copies or moves voxels: back to where they came from."""
+        node = self.first.plan.nodes[index]
+        shape = self.first.values[node.inputs[0]].shape
+        passed = node.what.back(ops.convert_to_tensor(arriving), shape)
+        if node.what.loses:
+            absorbed = _total(arriving) - _total(passed)
+            self._account(node.name, PADDING, arriving, passed, absorbed[:, None])
+        return passed
 
     def _unchanged(self, index: int, arriving):
         """Activations and flattening: relevance as it is, in the shape of the inputs."""

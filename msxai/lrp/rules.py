@@ -13,9 +13,11 @@ docs/lrp.md lists them with the names that other programs use.
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msxai.base import parameters
 from msxai.base.errors import ParameterError
 from msxai.base.parameters import one_of
 
@@ -33,6 +35,7 @@ __all__ = [
     "alpha_beta",
     "assign",
     "bounded",
+    "check_stabiliser",
     "divide",
     "epsilon",
     "flat",
@@ -276,7 +279,7 @@ RULES = {
     "alpha1_beta0": alpha1_beta0,
     "alpha2_beta1": alpha2_beta1,
 }
-ROLES = ("first", "convolution", "dense", "pool", "add")
+ROLES = ("first", "convolution", "dense", "pool", "add", "norm")
 COMPOSITES = {
     "epsilon_plus": {"convolution": "z_plus", "dense": "epsilon"},
     "epsilon_plus_flat": {"first": "flat", "convolution": "z_plus", "dense": "epsilon"},
@@ -307,6 +310,11 @@ place of 0.25. It was chosen on one part of a simulated cohort, and finds more o
 epsilon 1e-3 on another part (benchmarks/search.json). The paper uses epsilon."""
 
 
+def check_stabiliser(name: str, value) -> None:
+    """Raise a `ParameterError` where an epsilon is no number above 0."""
+    parameters.number(name, value, 0, above=True)
+
+
 def make(rule, epsilon: float) -> Rule:
     """Make a rule of its name, or of ``{"rule": name, option: value}``.
 
@@ -333,7 +341,28 @@ def make(rule, epsilon: float) -> Rule:
         one_of(f"rule {name}, option", option, inspect.signature(factory).parameters)
     if name == "epsilon":
         options.setdefault("stabiliser", epsilon)
+    _check_options(name, options)
     return factory(**options)
+
+
+def _check_options(name: str, options: dict) -> None:
+    """Check the values of a rule's options; None where the option may be left open."""
+    for option, value in options.items():
+        where = f"{option} of rule {name}"
+        if option == "stabiliser":
+            check_stabiliser(where, value)
+        elif option == "bias":
+            parameters.one_of(where, value, (True, False))
+        elif option in ("low", "high"):
+            if value is not None:
+                parameters.number(where, value, -math.inf)
+        else:  # alpha, beta, gamma
+            parameters.number(where, value, 0)
+    low, high = options.get("low"), options.get("high")
+    if low is not None and high is not None and low > high:
+        raise ParameterError(
+            "rule bounded", f"low {low}, high {high}", "low below high", "Exchange them."
+        )
 
 
 def assign(layers: dict, rule, epsilon: float) -> dict[str, Rule]:
@@ -345,8 +374,8 @@ def assign(layers: dict, rule, epsilon: float) -> dict[str, Rule]:
         Layer's name to its roles, of `ROLES`, the one that counts most first.
     rule : str or dict
         A rule for all layers with weights, a composite, or ``{role or layer's name: rule}``: a
-        layer's own name goes before its roles. Layers that are not named get epsilon; mean poolings
-        and sums get z unless they are named.
+        layer's own name goes before its roles. Layers that are not named get epsilon, also
+        normalisations that are not merged; mean poolings and sums get z unless they are named.
     epsilon : float
         Stabiliser of the epsilon rule.
 
@@ -358,8 +387,8 @@ def assign(layers: dict, rule, epsilon: float) -> dict[str, Rule]:
     Raises
     ------
     ParameterError
-        Unknown rule, role or layer, with the nearest one; a rule for a mean or a sum that needs
-        weights.
+        Unknown rule, role or layer, with the nearest one; a rule for a mean, a sum or a
+        normalisation that needs weights.
 
     Examples
     --------
@@ -379,24 +408,29 @@ def _mapping(rule) -> dict:
     if isinstance(rule, dict):
         return rule
     one_of("rule", rule, NAMES)
-    return COMPOSITES.get(rule) or {"convolution": rule, "dense": rule}
+    if rule in COMPOSITES:
+        return COMPOSITES[rule]
+    mapping = {"convolution": rule, "dense": rule}
+    if rule in ("epsilon", "z"):
+        mapping["norm"] = rule
+    return mapping
 
 
 def _rule_of(name: str, roles: tuple, mapping: dict, epsilon: float) -> Rule:
     """The rule of one layer: by its name, else by its roles, else the default of its kind."""
-    has_weights = roles[-1] not in ("pool", "add")
-    wanted = "epsilon" if has_weights else "z"
+    is_plain = roles[-1] in ("pool", "add", "norm")
+    wanted = "z" if roles[-1] in ("pool", "add") else "epsilon"
     for key in (name, *roles):
         if key in mapping:
             wanted = mapping[key]
             break
     rule = make(wanted, epsilon)
-    if not has_weights and not rule.plain:
+    if is_plain and not rule.plain:
         raise ParameterError(
             f"rule of {name}",
             rule.name,
             "epsilon or z",
-            "A mean or a sum has no weights to distinguish.",
+            "A mean, a sum or a normalisation has no weights to distinguish.",
         )
     return rule
 
@@ -488,11 +522,21 @@ def share_out(rule: Rule, layer: AffineLayer, relevance, inputs, outputs):
         arriving = _of_sign(relevance, outputs, term.sign, xp)
         shares, sums, lost_here = layer.divide(arriving, total, rule.stabiliser, term.share, xp)
         lost = lost + lost_here
-        absorbed = absorbed + (0 * sums if offset is None else sums * offset)
+        absorbed = absorbed + _absorbed(shares, sums, offset, xp)
         for factor, weights in parts:
             handed = layer.backward(shares, weights, factor)
             passed = handed if passed is None else passed + handed
     return passed, absorbed, lost
+
+
+def _absorbed(shares, sums, offset, xp):
+    """What the biases of a term absorb; `sums` are the shares summed over positions."""
+    if offset is None:
+        return 0 * sums
+    if len(offset.shape) == 1:
+        return sums * offset
+    positions = tuple(range(1, len(shares.shape) - 1))
+    return xp.sum(shares * offset, positions)  # a bias that depends on the position
 
 
 def _total(layer: AffineLayer, parts: list, offset):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import qmc
 
-from msxai.base.errors import ParameterError
+from msxai.base.parameters import whole_number
 from msxai.data import images
 from msxai.lrp.explanation import AUDIT, Explanation
 
@@ -55,8 +55,8 @@ def moves(copies: int, reach: int = REACH) -> list[Move]:
     >>> moves(2)
     [Move(step=(0, 0, 0), mirrored=False), Move(step=(-1, -3, -3), mirrored=True)]
     """
-    _at_least("copies", copies, 1)
-    _at_least("reach", reach, 0)
+    whole_number("copies", copies, 1)
+    whole_number("reach", reach, 0)
     points = qmc.Halton(4, scramble=False).random(copies)
     mirrored = points[:, 0] >= 0.5  # every other point
     steps = np.floor(points[:, 1:] * (2 * reach + 1)).astype(int) - reach
@@ -134,11 +134,14 @@ class _Mean:
         self.relevance = 0
         self.logits = 0
         self.sums = 0
+        self.tables = {}
         self.last = None
 
     def add(self, explanation: Explanation, move: Move) -> None:
         """Add one copy's share."""
         relevance = _move_all(moved_back, explanation.relevance, move)
+        for name, values in explanation.tables.items():
+            self.tables[name] = self.tables.get(name, 0) + values / self.copies
         self.relevance = self.relevance + relevance / self.copies
         self.logits = self.logits + explanation.logits / self.copies
         self.sums = self.sums + explanation.audit[_SUMS] / self.copies
@@ -148,7 +151,11 @@ class _Mean:
         """The mean of all copies."""
         audit = self.last.audit.assign(**self.sums)
         return dataclasses.replace(
-            self.last, relevance=self.relevance, logits=self.logits, audit=audit
+            self.last,
+            relevance=self.relevance,
+            logits=self.logits,
+            audit=audit,
+            tables=self.tables,
         )
 
 
@@ -160,10 +167,3 @@ def _move_all(move_one: Callable, volumes, move: Move) -> np.ndarray:
         volume = volumes[scan, ..., channel]
         result[scan, ..., channel] = move_one(volume, move.step, move.mirrored)
     return result
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ParameterError(
-            name, f"{value}", f"{least} or more", "Leave it out for the usual value."
-        )

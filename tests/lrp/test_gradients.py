@@ -3,26 +3,13 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers
-from support.layers import EPSILON, chain, distance, filled, with_pools
+from support.layers import EPSILON, chain, distance, filled, gradient_of, with_pools
 
 from msxai import lrp
 from msxai.base.errors import ParameterError
 
 FLOAT64 = lrp.Computation(dtype="float64")
-
-
-def gradient_of(model, volume, target=0):
-    """df/dx by TensorFlow, without the head; float32, as its pooling knows nothing else."""
-    headless = keras.models.clone_model(model)
-    headless.set_weights(model.get_weights())
-    headless.layers[-1].activation = keras.activations.linear
-    x = tf.constant(volume[None], tf.float32)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        logit = headless(x)[0, target]
-    return tape.gradient(logit, x).numpy()[0]
 
 
 def networks():

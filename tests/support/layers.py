@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 
@@ -98,3 +99,15 @@ def with_pools(rule):
 
 
 EPSILON = ("epsilon", {"stabiliser": 1e-3})
+
+
+def gradient_of(model, volume, target=0):
+    """df/dx by TensorFlow, without the head; float32, as its pooling knows nothing else."""
+    headless = keras.models.clone_model(model)
+    headless.set_weights(model.get_weights())
+    headless.layers[-1].activation = keras.activations.linear
+    x = tf.constant(volume[None], tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        logit = headless(x)[0, target]
+    return tape.gradient(logit, x).numpy()[0]

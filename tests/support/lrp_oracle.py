@@ -5,6 +5,7 @@ Node 0 is the input of shape (X, Y, Z, C).
 """
 
 import functools
+import math
 
 import numpy as np
 
@@ -75,10 +76,71 @@ def shares(rule, x, v, bias, z, low_high):
     return parts / away(parts.sum(0), epsilon)
 
 
+def matrix(shape, kernel, options, transposed=False):
+    """A convolution as a matrix of (inputs, outputs), NaN where nothing connects them.
+
+    One tap at a time. Options: strides, dilation, groups, before (zeros in front) and lengths (of
+    the outputs). `kernel` is (*size, C / groups, K), of a transposed convolution (*size, K, C).
+    """
+    strides = options.get("strides", (1, 1, 1))
+    dilation = options.get("dilation", (1, 1, 1))
+    before, lengths = options["before"], options["lengths"]
+    groups = options.get("groups", 1)
+    filters = kernel.shape[3] if transposed else kernel.shape[4]
+    result = np.full((*shape, *lengths, filters), np.nan)
+    small, large = (shape[:3], lengths) if transposed else (lengths, shape[:3])
+    for position in np.ndindex(*small):
+        for tap in np.ndindex(*kernel.shape[:3]):
+            voxel = [position[a] * strides[a] + tap[a] * dilation[a] - before[a] for a in range(3)]
+            if not all(0 <= voxel[a] < large[a] for a in range(3)):
+                continue
+            for channel in range(shape[3]):
+                for k in range(filters):
+                    if transposed:
+                        result[(*position, channel, *voxel, k)] = kernel[(*tap, k, channel)]
+                        continue
+                    part = shape[3] // groups
+                    if channel // part == k // (filters // groups):
+                        weight = kernel[(*tap, channel % part, k)]
+                        result[(*voxel, channel, *position, k)] = weight
+    return result.reshape(np.prod(shape), -1)
+
+
+def normalisation(x, members, gamma, beta, epsilon, centred=True):
+    """Value of a normalisation, and its derivative with the deviation held fixed, as a matrix.
+
+    `members` has one array of flat indices for each set of values that are normalised together.
+    """
+    flat = x.ravel()
+    value, derivative = np.zeros(flat.size), np.zeros((flat.size, flat.size))
+    for indices in members:
+        chosen = flat[indices]
+        mean = chosen.mean() if centred else 0
+        deviation = math.sqrt(((chosen - mean) ** 2).mean() + epsilon)
+        value[indices] = (chosen - mean) / deviation
+        for j in indices:
+            for k in indices:
+                slope = (j == k) - (1 / len(indices) if centred else 0)
+                derivative[j, k] = slope * gamma[k] / deviation
+    return (value * gamma + beta).reshape(x.shape), derivative
+
+
 ACTIVATIONS = {
     "elu": lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1),
     "relu": lambda x: np.maximum(x, 0),
     "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
+    "gelu": lambda x: x * np.vectorize(lambda v: (1 + math.erf(v / math.sqrt(2))) / 2)(x),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "selu": lambda x: 1.05070098 * np.where(x > 0, x, 1.67326324 * np.expm1(np.minimum(x, 0))),
+    "relu6": lambda x: np.clip(x, 0, 6),
+}
+
+
+FORWARD = {
+    "matrix": lambda x, v, bias, _, shape: (x.ravel() @ np.nan_to_num(v) + bias).reshape(shape),
+    "normalise": lambda x, *options: normalisation(x, *options[:-1])[0],
+    "scale": lambda x, scale, offset, _: scale * x + offset,
+    "copy": lambda x, indices: x.ravel()[indices],
 }
 
 
@@ -102,7 +164,58 @@ def compute(values, kind, source, *rest):
         )
     if kind == "act":
         return ACTIVATIONS[rest[0]](x)
+    if kind in FORWARD:
+        return FORWARD[kind](x, *rest)
+    if kind == "concat":
+        return np.concatenate([x, values[rest[0]]], axis=-1)
     return x.ravel() if kind == "flatten" else x + values[rest[0]]
+
+
+def through_matrix(x, z, r, weights, bias, rule, _):
+    """Relevance of the inputs of an affine layer that is given as a matrix."""
+    passed = np.zeros(x.size)
+    for output in np.flatnonzero(r):
+        real = np.flatnonzero(~np.isnan(weights[:, output]))
+        share = shares(
+            rule,
+            x.ravel()[real],
+            weights[real, output][:, None],
+            bias[output : output + 1],
+            z.ravel()[output],
+            (x.min(), x.max()),
+        )
+        passed[real] += share[:, 0] * r.ravel()[output]
+    return passed.reshape(x.shape)
+
+
+def through_normalisation(x, z, r, *options):
+    """Relevance of the inputs of a normalisation whose deviation is held fixed."""
+    derivative = normalisation(x, *options[:-1])[1]
+    share = derivative @ (r / away(z, options[-1])).ravel()
+    return x * share.reshape(x.shape)
+
+
+def through_copy(x, z, r, indices):
+    """Relevance of what was copied: the sum of its copies'."""
+    passed = np.zeros(x.size)
+    np.add.at(passed, indices, r)
+    return passed.reshape(x.shape)
+
+
+OTHERS = {
+    "matrix": through_matrix,
+    "normalise": through_normalisation,
+    "scale": lambda x, z, r, scale, _, epsilon: x * scale * r / away(z, epsilon),
+    "copy": through_copy,
+    "act": lambda x, z, r, *_: r.reshape(x.shape),
+    "flatten": lambda x, z, r: r.reshape(x.shape),
+}
+
+
+JOINS = {
+    "add": lambda x, y, z, r, epsilon: (x * r / away(z, epsilon), y * r / away(z, epsilon)),
+    "concat": lambda x, y, z, r: (r[..., : x.shape[-1]], r[..., x.shape[-1] :]),
+}
 
 
 def explain(nodes, volume, target=0):
@@ -110,7 +223,10 @@ def explain(nodes, volume, target=0):
 
     Nodes: ("conv", i, kernel, bias, options, rule), ("dense", i, weights, bias, rule),
     ("max" or "mean", i, size, strides, padding, epsilon), ("act", i, name), ("flatten", i),
-    ("add", i, j, epsilon).
+    ("add", i, j, epsilon), ("matrix", i, matrix, bias, rule, shape) with `matrix` and a bias for
+    each output, ("normalise", i, members, gamma, beta, epsilon, centred, stabiliser) with
+    `normalisation`, ("scale", i, scale, offset, stabiliser), ("copy", i, flat index of each
+    output), ("concat", i, j) along the last axis.
     """
     values = [np.asarray(volume, float)]
     for node in nodes:
@@ -160,10 +276,10 @@ def explain(nodes, volume, target=0):
                         * r[output, channel]
                         / away(z[output, channel], rest[3])
                     )
-        elif kind == "add":
-            relevance[rest[0]] += values[rest[0]] * r / away(z, rest[1])
-            passed = x * r / away(z, rest[1])
-        else:
-            passed = r.reshape(x.shape)
+        elif kind in OTHERS:
+            passed = OTHERS[kind](x, z, r, *rest)
+        elif kind in JOINS:
+            passed, other = JOINS[kind](x, values[rest[0]], z, r, *rest[1:])
+            relevance[rest[0]] += other
         relevance[source] += passed
     return relevance[0], values[-1][target]

@@ -1,0 +1,610 @@
+"""Layers of users' networks against the slow oracle, twins and TensorFlow's gradients."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from support import lrp_oracle
+from support.layers import EPSILON, conv, distance, filled, gradient_of, weights_of
+
+from msxai import lrp
+from msxai.base.errors import EngineError, ParameterError
+
+FLOAT64 = lrp.Computation(dtype="float64")
+SHAPE = (4, 3, 5, 2)
+Z = ("z", {})
+RULES = {
+    "epsilon": EPSILON,
+    "z_plus": ("alpha_beta", {"alpha": 1, "beta": 0}),
+    "gamma": ("gamma", {"gamma": 0.25}),
+    "flat": ("flat", {}),
+    "w_square": ("w_square", {}),
+    "bounded": ("bounded", {}),
+}
+
+
+def scan(seed=1, shape=SHAPE):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def dense_after(model, source, rule=EPSILON):
+    """Nodes of Flatten and the last dense layer, named d."""
+    return [("flatten", source), ("dense", source + 1, *weights_of(model, "d"), rule)]
+
+
+def sequential(*stack, shape=SHAPE):
+    tail = [layers.Flatten(), layers.Dense(1, name="d")]
+    return filled(keras.Sequential([keras.Input(shape), *stack, *tail]))
+
+
+def check(model, nodes, rule="epsilon", volume=None):
+    """The map in float64 is the oracle's, the logit the model's own, and the audit balances."""
+    volume = scan() if volume is None else volume
+    expected, logit = lrp_oracle.explain(nodes, volume)
+    own = float(model(volume[None].astype("float32"))[0, 0])
+    explanation = lrp.explain(model, volume[None], rule, computation=FLOAT64)
+    assert logit == pytest.approx(own, rel=1e-4)
+    assert explanation.logits[0] == pytest.approx(logit, rel=1e-6)
+    assert distance(explanation.relevance[0], expected) < 1e-6
+    audit = explanation.audit
+    np.testing.assert_allclose(
+        audit["arriving"],
+        audit[["passed", "bias", "stabiliser"]].sum(axis=1),
+        rtol=1e-6,
+        atol=1e-8 * np.abs(expected).sum(),
+    )
+    absorbed = audit["bias"].sum() + audit["stabiliser"].sum()
+    assert logit - absorbed == pytest.approx(expected.sum(), rel=1e-4)
+    return explanation
+
+
+def scale_of(model, name):
+    """A batch normalisation as scale and offset."""
+    gamma, beta, mean, variance = weights_of(model, name)
+    scale = gamma / np.sqrt(variance + 1e-3)
+    return scale, beta - mean * scale
+
+
+# Convolutions of other kinds, by every rule
+
+
+CONVOLUTIONS = {
+    "groups": (
+        layers.Conv3D(4, (2, 2, 3), groups=2, name="c"),
+        {"groups": 2, "before": (0, 0, 0), "lengths": (3, 2, 3)},
+    ),
+    "depthwise": (
+        layers.Conv3D(2, 3, groups=2, padding="same", name="c"),
+        {"groups": 2, "before": (1, 1, 1), "lengths": (4, 3, 5)},
+    ),
+    "dilation": (
+        layers.Conv3D(2, 2, dilation_rate=(2, 1, 3), padding="same", name="c"),
+        {"dilation": (2, 1, 3), "before": (1, 0, 1), "lengths": (4, 3, 5)},
+    ),
+    "transposed": (
+        layers.Conv3DTranspose(3, (3, 2, 2), strides=(1, 2, 1), name="c"),
+        {"strides": (1, 2, 1), "before": (0, 0, 0), "lengths": (6, 6, 6)},
+    ),
+    "transposed, same": (
+        layers.Conv3DTranspose(2, 3, strides=2, padding="same", name="c"),
+        {"strides": (2, 2, 2), "before": (0, 0, 0), "lengths": (8, 6, 10)},
+    ),
+    "transposed, gaps": (
+        layers.Conv3DTranspose(2, 2, strides=3, padding="same", name="c"),
+        {"strides": (3, 3, 3), "before": (0, 0, 0), "lengths": (12, 9, 15)},
+    ),
+}
+
+
+@functools.cache
+def convolution(kind):
+    layer, options = CONVOLUTIONS[kind]
+    model = sequential(layer)
+    kernel, bias = weights_of(model, "c")
+    weights = lrp_oracle.matrix(SHAPE, kernel, options, "transposed" in kind)
+    shape = (*options["lengths"], len(bias))
+    bias = np.tile(bias, int(np.prod(options["lengths"])))
+    return model, weights, bias, shape
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_convolutions_of_all_kinds_equal_the_oracle(kind, rule):
+    model, weights, bias, shape = convolution(kind)
+    nodes = [("matrix", 0, weights, bias, RULES[rule], shape), *dense_after(model, 1)]
+    check(model, nodes, {"convolution": rule, "dense": "epsilon"})
+
+
+# Batch normalisation, wherever it stands
+
+
+def test_batch_normalisation_between_activation_and_padded_convolution():
+    """As a layer of its own by z; merged, with a bias that depends on the position, by gamma."""
+    first = layers.Conv3D(2, 2, activation="relu", name="a")
+    second = layers.Conv3D(3, 3, padding="same", name="b")
+    model = sequential(first, layers.BatchNormalization(name="n"), second)
+    scale, offset = scale_of(model, "n")
+    kernel, bias = weights_of(model, "b")
+    own = [
+        conv(model, "a", 0, Z),
+        ("act", 1, "relu"),
+        ("scale", 2, scale, offset, 1e-9),
+        ("conv", 3, kernel, bias, {"padding": "same"}, Z),
+    ]
+    check(model, [*own, *dense_after(model, 4, Z)], "z")
+    options = {"before": (1, 1, 1), "lengths": (3, 2, 4)}
+    weights = lrp_oracle.matrix((3, 2, 4, 2), kernel, options)
+    scales, offsets = np.tile(scale, 24), np.tile(offset, 24)
+    biases = np.tile(bias, 24) + offsets @ np.nan_to_num(weights)
+    merged = ("matrix", 2, scales[:, None] * weights, biases, RULES["gamma"], (3, 2, 4, 3))
+    nodes = [conv(model, "a", 0, RULES["gamma"]), ("act", 1, "relu"), merged]
+    nodes += dense_after(model, 3)
+    check(model, nodes, {"convolution": "gamma", "dense": "epsilon"})
+
+
+def test_batch_normalisation_first_in_the_network_by_the_default_composite():
+    """Merged: else a voxel whose normalised value is near 0 gets a share without bound."""
+    model = sequential(
+        layers.BatchNormalization(name="n"), layers.Conv3D(3, 3, padding="same", name="c")
+    )
+    scale, offset = scale_of(model, "n")
+    kernel, bias = weights_of(model, "c")
+    options = {"before": (1, 1, 1), "lengths": SHAPE[:3]}
+    weights = lrp_oracle.matrix(SHAPE, kernel, options)
+    scales, offsets = np.tile(scale, 60), np.tile(offset, 60)
+    biases = np.tile(bias, 60) + offsets @ np.nan_to_num(weights)
+    merged = ("matrix", 0, scales[:, None] * weights, biases, RULES["bounded"], (4, 3, 5, 3))
+    check(model, [merged, *dense_after(model, 1)], "epsilon_half_gamma_box")
+
+
+def pre_activation():
+    """A sum, batch normalisation that two layers read, ReLU, and a convolution."""
+    source = keras.Input(SHAPE)
+    left = layers.Conv3D(2, 3, padding="same", name="a")(source)
+    right = layers.Conv3D(2, 1, name="b")(source)
+    x = layers.Add(name="sum")([left, right])
+    x = layers.BatchNormalization(name="n")(x)
+    branch = layers.Conv3D(2, 3, padding="same", name="c")(layers.ReLU()(x))
+    x = layers.Add(name="last")([branch, x])
+    return filled(keras.Model(source, layers.Dense(1, name="d")(layers.Flatten()(x))))
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "z", "gamma"])
+def test_batch_normalisation_after_a_sum_read_by_two_is_an_affine_layer(rule):
+    model = pre_activation()
+    scale, offset = scale_of(model, "n")
+    of_layers = {"epsilon": EPSILON, "z": Z, "gamma": RULES["gamma"]}[rule]
+    stabiliser = 1e-9 if rule == "z" else 1e-3
+    nodes = [
+        conv(model, "a", 0, of_layers, padding="same"),
+        conv(model, "b", 0, of_layers),
+        ("add", 1, 2, 1e-9),
+        ("scale", 3, scale, offset, stabiliser),
+        ("act", 4, "relu"),
+        conv(model, "c", 5, of_layers, padding="same"),
+        ("add", 6, 4, 1e-9),
+    ]
+    explanation = check(model, [*nodes, *dense_after(model, 7, of_layers)], rule)
+    assert "n" in set(explanation.audit["layer"])
+
+
+def test_batch_normalisation_is_merged_into_grouped_and_transposed_convolutions():
+    grouped = layers.Conv3D(4, 2, groups=2, name="c")
+    for stack in (
+        [layers.BatchNormalization(name="n"), grouped],
+        [layers.Conv3DTranspose(3, 2, name="c"), layers.BatchNormalization(name="n")],
+    ):
+        explanation = lrp.explain(sequential(*stack), scan()[None], "gamma")
+        assert "n" not in set(explanation.audit["layer"])  # the logit is compared by `explain`
+
+
+# Normalisations that depend on the scan
+
+
+def members(shape, groups):
+    """Flat indices of the values of each group of channels."""
+    flat = np.arange(np.prod(shape)).reshape(*shape[:-1], groups, -1)
+    return [flat[..., group, :].ravel() for group in range(groups)]
+
+
+NORMALISATIONS = {
+    "group": layers.GroupNormalization(2, name="n"),
+    "instance": layers.GroupNormalization(-1, name="n"),
+    "layer": layers.LayerNormalization(name="n"),
+    "layer, all axes": layers.LayerNormalization(axis=(1, 2, 3, 4), name="n"),
+    "rms": layers.RMSNormalization(name="n"),
+}
+
+
+@functools.cache
+def normalised(kind):
+    x = layers.Conv3D(4, 2, name="c")
+    model = sequential(x, NORMALISATIONS[kind], layers.Activation("gelu"))
+    shape = (3, 2, 4, 4)
+    weights = [value.ravel() for value in weights_of(model, "n")]
+    gamma, beta = weights if len(weights) == 2 else (weights[0], np.zeros(4))
+    by_voxel = [np.arange(4) + 4 * voxel for voxel in range(24)]
+    sets = {
+        "group": members(shape, 2),
+        "instance": members(shape, 4),
+        "layer, all axes": [np.arange(96)],
+    }.get(kind, by_voxel)
+    repeats = 96 // len(gamma)
+    epsilon = 1e-6 if kind == "rms" else 1e-3
+    centred = kind != "rms"
+    return model, (sets, np.tile(gamma, repeats), np.tile(beta, repeats), epsilon, centred)
+
+
+@pytest.mark.parametrize("rule", ["z", "epsilon", "gamma"])
+@pytest.mark.parametrize("kind", NORMALISATIONS)
+def test_normalisations_hold_the_deviation_fixed(kind, rule):
+    model, options = normalised(kind)
+    of_layers = {"epsilon": EPSILON, "z": Z, "gamma": RULES["gamma"]}[rule]
+    stabiliser = 1e-9 if rule == "z" else 1e-3
+    nodes = [
+        conv(model, "c", 0, of_layers),
+        ("normalise", 1, *options, stabiliser),
+        ("act", 2, "gelu"),
+    ]
+    check(model, [*nodes, *dense_after(model, 3, of_layers)], rule)
+
+
+@pytest.mark.parametrize("layer", ["rescaling", "normalization"])
+def test_fixed_normalisations_of_the_input_are_merged(layer):
+    given = {
+        "rescaling": layers.Rescaling(2.0, offset=0.3),
+        "normalization": layers.Normalization(mean=[0.1, -0.2], variance=[1.0, 4.0]),
+    }[layer]
+    model = sequential(given, layers.Conv3D(3, 2, name="c"))
+    scale, offset = (2.0, 0.3) if layer == "rescaling" else (np.array([1, 0.5]), [-0.1, 0.1])
+    nodes = [("scale", 0, scale, np.array(offset), 1e-9), conv(model, "c", 1, Z)]
+    check(model, [*nodes, *dense_after(model, 2, Z)], "z")
+
+
+# Activations
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "selu", "relu6", "elu"])
+def test_activations_hand_relevance_through_and_are_pooled_after(name):
+    """GELU and Swish are not monotone: their pooling stays behind them."""
+    model = sequential(
+        layers.Conv3D(3, 2, activation=name, name="c"), layers.MaxPooling3D((1, 2, 2))
+    )
+    nodes = [
+        conv(model, "c", 0, EPSILON),
+        ("act", 1, name),
+        ("max", 2, (1, 2, 2), (1, 2, 2), "valid"),
+    ]
+    check(model, [*nodes, *dense_after(model, 3)])
+
+
+def with_stack(*stack):
+    return sequential(layers.Conv3D(4, 2), *stack, layers.MaxPooling3D((1, 2, 2)))
+
+
+GRADIENTS = {
+    "elu that falls": lambda: with_stack(layers.ELU(-1.0)),
+    "gelu": lambda: with_stack(layers.Activation("gelu")),
+    "swish": lambda: with_stack(layers.Activation("swish")),
+    "selu": lambda: with_stack(layers.Activation("selu")),
+    "prelu": lambda: with_stack(layers.PReLU(shared_axes=[1, 2, 3])),
+    "clipped": lambda: with_stack(layers.ReLU(max_value=0.5, threshold=0.1)),
+    "group": lambda: with_stack(layers.GroupNormalization(2)),
+    "layer": lambda: with_stack(layers.LayerNormalization(axis=(2, 4))),
+    "rms": lambda: with_stack(layers.RMSNormalization()),
+    "groups": lambda: sequential(layers.Conv3D(4, 2, groups=2)),
+    "dilation": lambda: sequential(layers.Conv3D(2, 2, dilation_rate=2, padding="same")),
+    "transposed": lambda: sequential(layers.Conv3DTranspose(2, 3, strides=2, padding="same")),
+    "upsampling": lambda: sequential(layers.UpSampling3D((2, 1, 3)), layers.Conv3D(2, 2)),
+    "padding": lambda: sequential(layers.ZeroPadding3D(1), layers.ReLU(), layers.Conv3D(2, 2)),
+    "cropping": lambda: sequential(layers.Cropping3D(((0, 1), (1, 0), (1, 1)))),
+    "permute, reshape": lambda: sequential(layers.Permute((4, 1, 3, 2)), layers.Reshape((8, -1))),
+    "largest of all": lambda: sequential(layers.Conv3D(3, 2), layers.GlobalMaxPooling3D()),
+    "pre-activation": pre_activation,
+    "activation object": lambda: sequential(layers.Conv3D(3, 2, activation=layers.LeakyReLU(0.3))),
+    "function of keras.ops": lambda: sequential(layers.Conv3D(3, 2, activation=ops.relu)),
+}
+
+
+@pytest.mark.parametrize("kind", GRADIENTS)
+def test_gradients_equal_tensorflows(kind):
+    """The forward pass of LRP and its derivative, against Keras and TensorFlow."""
+    model = GRADIENTS[kind]()
+    volume = scan(3)
+    computed = lrp.explain(model, [volume], "gradient", computation=FLOAT64)
+    assert distance(computed.relevance[0], gradient_of(model, volume)) < 1e-3
+    own = float(model(volume[None].astype("float32"))[0, 0])
+    assert computed.logits[0] == pytest.approx(own, rel=1e-4)
+
+
+# Layers that copy and join
+
+
+def indices(shape):
+    return np.arange(np.prod(shape)).reshape(shape)
+
+
+def test_up_and_down_and_a_skip_equal_the_oracle():
+    """A small U-Net: upsampling, cropping, concatenation, zeros around."""
+    source = keras.Input(SHAPE)
+    a = layers.Conv3D(2, 1, activation="relu", name="a")(source)
+    b = layers.MaxPooling3D(2)(a)
+    up = layers.UpSampling3D(2)(b)
+    crop = layers.Cropping3D(((0, 0), (0, 1), (1, 0)))(a)
+    x = layers.Concatenate()([up, crop])
+    x = layers.ReLU()(layers.ZeroPadding3D((1, 0, 0))(x))
+    x = layers.Conv3D(2, (3, 1, 1), name="c")(x)
+    model = filled(keras.Model(source, layers.Dense(1, name="d")(layers.Flatten()(x))))
+    pooled = indices((2, 1, 2, 2)).repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    inside = indices((4, 3, 5, 2))[:, :2, 1:]
+    nodes = [
+        conv(model, "a", 0, EPSILON),
+        ("act", 1, "relu"),
+        ("max", 2, (2, 2, 2), (2, 2, 2), "valid"),
+        ("copy", 3, pooled),
+        ("copy", 2, inside),
+        ("concat", 4, 5),
+        ("act", 6, "relu"),
+    ]
+    kernel, bias = weights_of(model, "c")
+    options = {"before": (1, 0, 0), "lengths": (4, 2, 4)}
+    weights = lrp_oracle.matrix((4, 2, 4, 4), kernel, options)
+    nodes.append(("matrix", 7, weights, np.tile(bias, 32), EPSILON, (4, 2, 4, 2)))
+    check(model, [*nodes, *dense_after(model, 8)])
+
+
+def test_zeros_that_a_layer_adds_absorb_what_a_rule_gives_them():
+    """By flat, zeros get as much as voxels do; the audit says how much."""
+    relu = layers.ReLU()
+    model = sequential(layers.ZeroPadding3D(1, name="zeros"), relu, layers.Conv3D(1, 3))
+    explanation = lrp.explain(model, scan()[None], "epsilon_plus_flat", computation=FLOAT64)
+    row = explanation.audit.set_index("layer").loc["zeros"]
+    assert row["rule"] == "padding"
+    assert row["bias"] != 0
+    assert row["arriving"] == pytest.approx(row["passed"] + row["bias"])
+    assert row["passed"] == pytest.approx(explanation.relevance.sum())
+
+
+def test_a_mean_and_a_difference_of_layers_equal_the_oracle():
+    source = keras.Input(SHAPE)
+    a = layers.Conv3D(2, 1, name="a")(source)
+    b = layers.Conv3D(2, 1, name="b")(source)
+    x = layers.Subtract()([layers.Average()([a, b]), b + a])
+    model = filled(keras.Model(source, layers.Dense(1, name="d")(layers.Flatten()(x))))
+    nodes = [
+        conv(model, "a", 0, EPSILON),
+        conv(model, "b", 0, EPSILON),
+        ("add", 1, 2, 1e-9),
+        ("scale", 3, 0.5, 0, 0),
+        ("add", 2, 1, 1e-9),
+        ("scale", 5, -1.0, 0, 0),
+        ("add", 4, 6, 1e-9),
+    ]
+    check(model, [*nodes, *dense_after(model, 7)])
+
+
+# Twins: the same network written in another way has the same map
+
+
+def plain_stack(order="channels_last"):
+    """Layers; nowhere are there as many filters as voxels along the last axis.
+
+    Else Keras 3.15 on TensorFlow adds a bias that is channels first along the wrong axis.
+    """
+    return [
+        layers.Conv3D(3, 2, activation="gelu", padding="same", data_format=order, name="a"),
+        layers.BatchNormalization(axis=1 if order == "channels_first" else -1, name="n"),
+        layers.ReLU(),
+        layers.MaxPooling3D(2, data_format=order),
+        layers.Conv3D(3, 1, data_format=order, name="b"),
+        layers.GroupNormalization(1, axis=1 if order == "channels_first" else -1, name="g"),
+    ]
+
+
+def test_channels_first_is_the_transposed_map_of_channels_last():
+    first = sequential(*plain_stack("channels_first"), shape=(2, 4, 3, 5))
+    last = sequential(*plain_stack())
+    for name in ("a", "n", "b", "g"):
+        last.get_layer(name).set_weights(first.get_layer(name).get_weights())
+    kernel, bias = first.get_layer("d").get_weights()  # Keras flattens in the order that it has
+    moved = kernel.reshape(3, 2, 1, 2, 1).transpose(1, 2, 3, 0, 4).reshape(12, 1)
+    last.get_layer("d").set_weights([moved, bias])
+    volume = scan()[None].astype("float32")
+    for rule in ("epsilon_half_gamma_box", lrp.Occlusion(size=2)):
+        expected = lrp.explain(last, volume, rule, copies=2)
+        computed = lrp.explain(first, np.moveaxis(volume, -1, 1), rule, copies=2)
+        assert computed.relevance.shape == (1, 2, 4, 3, 5)
+        np.testing.assert_allclose(computed.logits, expected.logits, rtol=1e-5)
+        relevance = np.moveaxis(computed.relevance, 1, -1)
+        np.testing.assert_allclose(relevance, expected.relevance, rtol=1e-3, atol=1e-5)
+
+
+def test_a_model_inside_a_model_is_read_layer_by_layer():
+    volume = scan()[None]
+    flat = sequential(*plain_stack())
+    inner = keras.Sequential([keras.Input(SHAPE), *plain_stack()], name="backbone")
+    nested = sequential(inner)
+    nested.set_weights(flat.get_weights())
+    explanation = lrp.explain(nested, volume, "epsilon")
+    expected = lrp.explain(flat, volume, "epsilon").relevance
+    np.testing.assert_array_equal(explanation.relevance, expected)
+    assert "backbone/a" in set(explanation.audit["layer"])
+    assert lrp.explain(nested, volume, {"backbone/a": "flat"}).rule == {"backbone/a": "flat"}
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_a_saved_model_has_the_same_map(ending, tmp_path):
+    model = sequential(*plain_stack())
+    path = tmp_path / f"model{ending}"
+    model.save(path)
+    loaded = keras.models.load_model(path)
+    volume = scan()[None]
+    np.testing.assert_array_equal(
+        lrp.explain(loaded, volume).relevance, lrp.explain(model, volume).relevance
+    )
+
+
+def test_a_network_for_scans_of_any_size():
+    def build(shape):
+        stack = [
+            layers.Conv3D(3, 3, padding="same", activation="relu"),
+            layers.MaxPooling3D(2, padding="same"),
+            layers.GlobalAveragePooling3D(),
+            layers.Dense(1),
+        ]
+        return filled(keras.Sequential([keras.Input(shape), *stack]))
+
+    volume = scan()[None]
+    open_network = build((None, None, None, 2))
+    np.testing.assert_array_equal(
+        lrp.explain(open_network, volume).relevance, lrp.explain(build(SHAPE), volume).relevance
+    )
+    other = scan(shape=(5, 3, 5, 2))
+    assert lrp.explain(open_network, [other]).relevance.shape == (1, 5, 3, 5, 2)
+    with pytest.raises(ParameterError, match=r"shapes .* in one batch; expected one shape"):
+        lrp.explain(open_network, [volume[0], other], computation=lrp.Computation(batch_size=2))
+
+
+def test_mixed_precision_is_explained_in_full_precision():
+    volume = scan()[None].astype("float32")
+    full = sequential(*plain_stack())
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = sequential(*plain_stack())
+    finally:
+        keras.config.set_dtype_policy(policy)
+    mixed.set_weights(full.get_weights())
+    np.testing.assert_array_equal(
+        lrp.explain(mixed, volume).relevance, lrp.explain(full, volume).relevance
+    )
+
+
+# A second input
+
+
+def with_table():
+    source = keras.Input(SHAPE, name="scan")
+    table = keras.Input((3,), name="table")
+    image = layers.Flatten()(layers.Conv3D(2, 2, name="a")(source))
+    columns = layers.Dense(2, activation="relu", name="t")(table)
+    joined = layers.Concatenate()([image, columns])
+    return filled(keras.Model([source, table], layers.Dense(1, name="d")(joined)))
+
+
+def test_a_table_beside_the_scan_gets_its_share():
+    """The relevance of scan and table: each branch by hand from the last layer's weights."""
+    model = with_table()
+    rng = np.random.default_rng(5)
+    scans, rows = rng.normal(size=(2, *SHAPE)), rng.normal(size=(2, 3))
+    given = {"scan": scans, "table": rows}
+    explanation = lrp.explain(model, given, "z", copies=2, computation=FLOAT64)
+    alone = lrp.explain(model, given, "z", computation=FLOAT64)
+    (kernel, bias), (last, _) = weights_of(model, "t"), weights_of(model, "d")
+    for index, row in enumerate(rows):
+        summed = row @ kernel + bias
+        shares = np.maximum(summed, 0) * last[-2:, 0]  # of the logit, by column of the hidden layer
+        expected = (row[:, None] * kernel / summed) @ shares
+        np.testing.assert_allclose(alone.tables["table"][index], expected, rtol=1e-6)
+    own = model([scans.astype("float32"), rows.astype("float32")]).numpy()[:, 0]
+    np.testing.assert_allclose(alone.logits, own, rtol=1e-4)
+    assert explanation.tables["table"].shape == (2, 3)
+    occluded = lrp.explain(model, given, lrp.Occlusion(size=9), computation=FLOAT64)
+    without = model([0 * scans.astype("float32"), rows.astype("float32")]).numpy()[:, 0]
+    np.testing.assert_allclose(occluded.relevance[:, 0, 0, 0, 0], own - without, rtol=1e-3)
+    with pytest.raises(ParameterError, match="a dict of the network's inputs scan, table"):
+        lrp.explain(model, scans)
+    with pytest.raises(ParameterError, match="input table: found shape"):
+        lrp.explain(model, {"scan": scans, "table": rows[:1]})
+    with pytest.raises(ParameterError, match="expected the network's inputs: scan, table"):
+        lrp.explain(model, {"scan": scans, "tables": rows})
+
+
+# What is refused, and what it says
+
+
+def clipped():
+    def relu(x):
+        return ops.clip(x, 0, 1)
+
+    return layers.Conv3D(2, 1, activation=relu, name="odd")
+
+
+class Doubled(layers.Dense):
+    """A dense layer that computes something else."""
+
+    def call(self, inputs):
+        """Twice the value."""
+        return 2 * super().call(inputs)
+
+
+REFUSED = {
+    "layer odd: found activation relu that has other values than Keras's": clipped,
+    "layer odd: found Doubled, a Dense that computes something of its own": lambda: Doubled(
+        2, name="odd"
+    ),
+    "layer odd: found Multiply": None,
+    "layer multiply.*: found the operation Multiply on tensors": None,
+    "layer odd: found a softmax inside the network": lambda: layers.Softmax(name="odd"),
+    "layer odd: found output_padding": lambda: layers.Conv3DTranspose(
+        2, 3, strides=2, output_padding=1, name="odd"
+    ),
+    "layer odd: found a BatchNormalization along axis 2": lambda: layers.BatchNormalization(
+        axis=2, name="odd"
+    ),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_layer_without_a_rule_is_refused_by_name(message):
+    source = keras.Input(SHAPE)
+    if "operation" in message:
+        x = source * 2.0
+    elif "Multiply" in message:
+        x = layers.Multiply(name="odd")([source, source])
+    else:
+        x = REFUSED[message]()(source)
+    model = keras.Model(source, layers.Dense(1)(layers.Flatten()(x)))
+    with pytest.raises(EngineError, match=message):
+        lrp.explain(model, scan()[None])
+
+
+def test_a_layer_that_computes_something_else_is_detected_by_the_logit():
+    """Whatever the layer is called: the graph's logit is compared with the model's own."""
+    for ending in ([layers.Dense(1)], [layers.Dense(1, activation="sigmoid")]):
+        stack = [keras.Input(SHAPE), layers.Conv3D(2, 2), layers.Flatten(), *ending]
+        model = filled(keras.Sequential(stack))
+        convolution = model.layers[0]
+        own_call = convolution.call
+        convolution.call = lambda inputs, own_call=own_call: 2 * own_call(inputs)
+        with pytest.raises(EngineError, match=r"of the model itself, .* as LRP reads them"):
+            lrp.explain(model, scan()[None])
+        convolution.call = own_call
+        lrp.explain(model, scan()[None])
+
+
+class Subclassed(keras.Model):
+    """Layers that are known only while the model runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(1)
+
+    def call(self, inputs):
+        """Logit."""
+        return self.dense(ops.reshape(inputs, (inputs.shape[0], -1)))
+
+
+def test_what_is_no_model_of_keras_is_refused_with_what_to_do():
+    subclassed = Subclassed()
+    subclassed(scan()[None])
+    with pytest.raises(ParameterError, match="whose layers are known only while it runs"):
+        lrp.explain(subclassed, scan()[None])
+    with pytest.raises(ParameterError, match=r"type builtins.str; .*keras.models.load_model"):
+        lrp.explain("model.keras", scan()[None])
+    two = keras.Input(SHAPE), keras.Input(SHAPE)
+    model = keras.Model(two, layers.Dense(1)(layers.Flatten()(layers.Add()(two))))
+    with pytest.raises(EngineError, match="expected one input of scans"):
+        lrp.explain(model, scan()[None])
