@@ -16,7 +16,7 @@ from pathlib import Path
 
 import lazy_loader
 
-from msxai.base import tensorflow_start
+from msxai.base import keras_settings, tensorflow_start
 
 __version__ = "0.1.0"
 
@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 """The checkout: relative paths in parameters start here, whatever folder a notebook runs in."""
 
 tensorflow_start.install()
+keras_settings.install()
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,

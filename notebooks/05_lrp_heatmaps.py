@@ -61,6 +61,12 @@ threads: int = 1  # of TensorFlow; results depend on it by the order of summatio
 
 # %%
 run = parameters.check(globals())
+settings = heatmaps.Settings(
+    rule=rule,
+    epsilon=epsilon,
+    copies=tta_copies,
+    computation=lrp.Computation(engine=engine, threads=threads),
+)
 where = Results(results)
 network.configure(seed, threads)
 arrays = where.require_prepared(cohort, filling)
@@ -95,12 +101,6 @@ is_patient = labels.eq(1).to_numpy(bool, na_value=False)
 row = rows[is_patient.argmax()]  # the first scan, where the part has no patient
 scans = prepared.image(row)[None, ..., None]
 model = network.restore(weights_files[0])
-settings = heatmaps.Settings(
-    rule=rule,
-    epsilon=epsilon,
-    copies=tta_copies,
-    computation=lrp.Computation(engine=engine, threads=threads),
-)
 
 # %%
 explanation = lrp.explain(

@@ -13,8 +13,19 @@ from pathlib import Path
 from msxai import ROOT
 from msxai.base.errors import ParameterError
 
-__all__ = ["check", "located", "number", "one_of", "whole_number"]
+__all__ = ["check", "check_script", "located", "number", "one_of", "whole_number"]
 
+# The smallest values of the notebooks' parameters. With smaller ones a notebook fails late.
+_LEAST = {
+    **dict.fromkeys(("batch_size", "epochs", "jobs", "simulated_pairs", "trials", "width"), 1),
+    **dict.fromkeys(("permutations", "randoms", "subjects", "tta_copies"), 1),
+    **dict.fromkeys(("control_penalty", "decay", "fold", "folds", "patience", "repeats"), 0),
+    **dict.fromkeys(("averaging", "dropout", "pretraining_trials", "threads", "trial"), 0),
+    **dict.fromkeys(("cohort_seed", "seed", "split_seed", "n_checked_scans"), 0),
+    **dict.fromkeys(("n_further_subjects", "n_state_scans"), 0),
+}
+_ABOVE_0 = ("epsilon", "learning_rate")
+_BELOW_1 = ("averaging", "dropout")
 _KINDS = {
     bool: "true or false",
     int: "a whole number",
@@ -42,22 +53,78 @@ def check(namespace: dict) -> dict:
     ------
     ParameterError
         A name that the notebook does not have (with the nearest name that it has), or a value of
-        a wrong type.
+        a wrong type or out of range.
     """
     kinds = namespace.get("__annotations__", {})
     for name in _assigned_names(_injected_cell(namespace)):
-        if name not in kinds:
-            raise ParameterError(
-                f"parameter {name}",
-                "a name that this notebook does not have",
-                f"one of {', '.join(kinds)}",
-                _suggestion(name, kinds),
-            )
+        _check_name(name, kinds)
     values = {}
     for name, kind in kinds.items():
         values[name] = _typed(name, namespace[name], kind)
+        _check_range(name, values[name])
     namespace.update(values)
     return values
+
+
+def check_script(script, values: dict) -> None:
+    """Check parameters that a notebook will be given, before any notebook runs.
+
+    Parameters
+    ----------
+    script : path
+        The notebook's .py.
+    values : dict
+        Name to value.
+
+    Raises
+    ------
+    ParameterError
+        As of `check`.
+    """
+    kinds = _kinds_of(Path(script).read_text(encoding="utf-8"))
+    for name, value in values.items():
+        try:
+            _check_name(name, kinds)
+            _check_range(name, _typed(name, value, kinds[name]))
+        except ParameterError as error:
+            where = f"{Path(script).name}, {error.where}"
+            raise ParameterError(where, error.found, error.expected, error.mend) from None
+
+
+def _kinds_of(source: str) -> dict[str, type]:
+    """Names and types of a script's cell of parameters."""
+    _, _, rest = source.partition('# %% tags=["parameters"]')
+    cell, _, _ = rest.partition("\n# %%")
+    types = {kind.__name__: kind for kind in _KINDS}
+    return {
+        node.target.id: types[node.annotation.id]
+        for node in ast.parse(cell.partition("\n")[2]).body
+        if isinstance(node, ast.AnnAssign)
+    }
+
+
+def _check_name(name: str, kinds: dict) -> None:
+    if name not in kinds:
+        raise ParameterError(
+            f"parameter {name}",
+            "a name that this notebook does not have",
+            f"one of {', '.join(kinds)}",
+            _suggestion(name, kinds),
+        )
+
+
+def _check_range(name: str, value) -> None:
+    """Check that a number is in the range that its name allows."""
+    if name in _ABOVE_0:
+        number(name, value, 0, above=True)
+    elif name in _LEAST and isinstance(value, int):
+        whole_number(name, value, _LEAST[name])
+    elif name in _LEAST:
+        number(name, value, _LEAST[name])
+    if name in _BELOW_1 and value >= 1:
+        raise ParameterError(
+            f"parameter {name}", f"{value}", "a number below 1", "It is a share: 0.1 is 10 %."
+        )
 
 
 def one_of(name: str, value, choices):

@@ -22,11 +22,11 @@ from tqdm.auto import tqdm
 from msxai import lrp
 from msxai.base import provenance, tsv
 from msxai.base.notices import NOTICE
-from msxai.base.parameters import located
+from msxai.base.parameters import located, one_of, whole_number
 from msxai.data import images
 from msxai.data.registration import registration
-from msxai.lrp import trust_warnings
-from msxai.lrp.explanation import AUDIT, Computation, Explanation
+from msxai.lrp import innvestigate, rules, trust_warnings
+from msxai.lrp.explanation import AUDIT, Computation, Explanation, conserved
 
 __all__ = [
     "Settings",
@@ -55,12 +55,26 @@ class Settings:
     epsilon : float
     copies : int
     computation : msxai.lrp.Computation
+
+    Raises
+    ------
+    ParameterError
+        A rule that the engine does not have, with the nearest one; an epsilon that is not above 0;
+        no copy.
     """
 
     rule: str
     epsilon: float = 1e-3
     copies: int = 1
     computation: Computation = field(default_factory=Computation)
+
+    def __post_init__(self):
+        names = rules.NAMES
+        if self.computation.engine == "innvestigate":
+            names = tuple(innvestigate.ANALYZERS)
+        one_of("rule", self.rule, names)
+        rules.check_stabiliser("epsilon", self.epsilon)
+        whole_number("copies", self.copies, 1)
 
     def explain(self, model, scans) -> Explanation:
         """Explain scans of shape (N, X, Y, Z, 1)."""
@@ -94,8 +108,8 @@ def write(folder, prepared, rows, weights, settings: Settings) -> pd.DataFrame:
     pandas.DataFrame
         One row for each scan, also written as heatmaps.tsv: participant_id, session_id, group,
         label, logit (mean over trials and copies), probability (of a trial's logit, mean over
-        trials), relevance (sum of the mean map, in logits), conserved (relevance / logit; near a
-        logit of 0 it says nothing, see `msxai.lrp.conserved`), path (below `folder`), own_path (the
+        trials), relevance (sum of the mean map, in logits), conserved (relevance / logit; missing
+        where the logit is near 0, see `msxai.lrp.conserved`), path (below `folder`), own_path (the
         map in the scan's own space), sha256.
     """
     from msxai.model import network  # brings TensorFlow, which reading maps does not need
@@ -346,7 +360,7 @@ def _entry(scan: pd.Series, rule: str, maps: _ScanMaps) -> dict:
         "logit": logit,
         "probability": float(expit(maps.logits).mean()),
         "relevance": total,
-        "conserved": total / logit,
+        "conserved": float(conserved(total, logit)),
         "path": path,
         "own_path": path,
     }

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from scipy.special import expit
 
+from msxai.base import keras_settings
 from msxai.base.errors import ParameterError
 from msxai.base.provenance import replacing
 from msxai.data.images import SHAPE
@@ -261,6 +262,7 @@ def build(
     >>> build(width=64).count_params()
     333889
     """
+    keras_settings.check_formats()
     model = keras.Sequential([keras.Input((*shape, 1))], name="eitel2019")
     for name in CONVOLUTIONS:
         regularizer = None
@@ -357,6 +359,8 @@ def load_weights(model: keras.Model, path) -> None:
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = dict(file)
+    except FileNotFoundError as error:
+        raise ParameterError(path, "no such file", "a weights file (.npz)", mend) from error
     except _NOT_READABLE as error:
         raise ParameterError(path, str(error), "a weights file (.npz)", mend) from error
     for name, value in weights(model).items():

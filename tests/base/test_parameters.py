@@ -95,3 +95,65 @@ def test_relative_paths_start_at_the_checkout(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert parameters.located("runs/demo") == msxai.ROOT / "runs" / "demo"
     assert parameters.located(str(tmp_path)) == Path(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "value", "expected"),
+    [
+        ("jobs: int = 2", 0, "a whole number, 1 or more"),
+        ("trials: int = 2", 0, "a whole number, 1 or more"),
+        ("width: int = 16", 0, "a whole number, 1 or more"),
+        ("epochs: int = 14", 0, "a whole number, 1 or more"),
+        ("batch_size: int = 4", 0, "a whole number, 1 or more"),
+        ("randoms: int = 500", 0, "a whole number, 1 or more"),
+        ("seed: int = 0", -1, "a whole number, 0 or more"),
+        ("epsilon: float = 1e-3", -1.0, "a number above 0"),
+        ("epsilon: float = 1e-3", "float('nan')", "a number above 0"),
+        ("learning_rate: float = 1e-3", 0.0, "a number above 0"),
+        ("dropout: float = 0.1", 1.0, "a number below 1"),
+    ],
+)
+def test_a_value_that_would_fail_late_is_refused_at_once(run_cells, cell, value, expected):
+    name = cell.split(":")[0]
+    with pytest.raises(ParameterError, match=f"parameter {name}: found .*expected {expected}"):
+        run_cells(cell, f"# Parameters\n{name} = {value}\n")
+
+
+SCRIPT = """# %%
+import x
+
+# %% tags=["parameters"]
+width: int = 16  # filters
+variants: list = [  # names
+    "a",
+]
+
+# %%
+run = parameters.check(globals())
+"""
+
+
+def test_the_parameters_of_a_script_are_checked_before_it_runs(tmp_path):
+    script = tmp_path / "05_maps.py"
+    script.write_text(SCRIPT)
+    parameters.check_script(script, {"width": 2, "variants": []})
+    with pytest.raises(ParameterError, match=r"05_maps.py, parameter wdith: .*Did you mean width"):
+        parameters.check_script(script, {"wdith": 2})
+    with pytest.raises(ParameterError, match=r"05_maps.py, parameter width: found 0; expected"):
+        parameters.check_script(script, {"width": 0})
+    with pytest.raises(ParameterError, match=r"05_maps.py, parameter variants: found 'a'"):
+        parameters.check_script(script, {"variants": "a"})
+
+
+@pytest.mark.parametrize("value", [0, 1.5, True, "2", None])
+def test_what_is_no_whole_number_from_1_on_is_refused(value):
+    assert parameters.whole_number("copies", 8, least=1) == 8
+    with pytest.raises(ParameterError, match=r"parameter copies: found .* a whole number, 1 or"):
+        parameters.whole_number("copies", value, least=1)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), True, "1e-3"])
+def test_what_is_no_number_above_0_is_refused(value):
+    assert parameters.number("epsilon", 1e-3, 0, above=True) == 1e-3
+    with pytest.raises(ParameterError, match=r"parameter epsilon: found .* a number above 0"):
+        parameters.number("epsilon", value, 0, above=True)

@@ -12,6 +12,7 @@ from support.toy_cohort import Toy
 
 from msxai import lrp
 from msxai.base import provenance
+from msxai.base.errors import ParameterError
 from msxai.base.results import Results
 from msxai.data import images
 from msxai.lrp import heatmaps, tta
@@ -217,3 +218,29 @@ def test_the_map_of_a_registered_scan_is_on_the_grid_and_in_its_own_space(tmp_pa
     expected = images.from_grid(relevance, unmoved).get_fdata()
     np.testing.assert_allclose(own.get_fdata(), expected, rtol=1e-4, atol=1e-6)
     assert expected.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rule": "epsilom"}, "Did you mean epsilon"),
+        ({"rule": "gradient"}, "found 'gradient'"),
+        ({"rule": "epsilon", "epsilon": -1.0}, "epsilon: found -1.0; expected a number above 0"),
+        ({"rule": "epsilon", "copies": 0}, "copies: found 0"),
+        (
+            {"rule": "gamma", "computation": lrp.Computation(engine="innvestigate")},
+            "found 'gamma'; expected one of epsilon, z",
+        ),
+    ],
+)
+def test_settings_are_checked_before_anything_is_explained(options, message):
+    with pytest.raises(ParameterError, match=message):
+        heatmaps.Settings(**options)
+
+
+@pytest.mark.parametrize(("logit", "expected"), [(0.0, None), (0.05, None), (2.0, 0.5)])
+def test_the_share_of_a_logit_near_0_is_missing(logit, expected):
+    maps = heatmaps._ScanMaps(np.ones((1, 1, 1, 1)), [logit], pd.DataFrame())
+    scan = pd.Series({"participant_id": "sub-1", "session_id": "", "group": "MS", "label": 1})
+    entry = heatmaps._entry(scan, "epsilon", maps)
+    assert entry["conserved"] == pytest.approx(expected or np.nan, nan_ok=True)

@@ -218,6 +218,31 @@ JOINS = {
 }
 
 
+def through_convolution(x, z, r, kernel, bias, options, rule):
+    """Relevance of the inputs of a convolution, one output position at a time."""
+    passed = np.zeros(x.shape)
+    (where, _), count = places(x, kernel.shape[:3], options), len(bias)
+    into, rows = passed.reshape(-1, x.shape[3]), x.reshape(-1, x.shape[3])
+    weights, z, r = (
+        kernel.reshape(-1, x.shape[3], count),
+        z.reshape(-1, count),
+        r.reshape(-1, count),
+    )
+    for output in np.flatnonzero(r.any(axis=1)):
+        real = where[output] >= 0
+        voxels = where[output][real]
+        share = shares(
+            rule,
+            rows[voxels].ravel(),
+            weights[real].reshape(-1, count),
+            bias,
+            z[output],
+            (x.min(), x.max()),
+        )
+        into[voxels] += (share @ r[output]).reshape(len(voxels), -1)
+    return passed
+
+
 def explain(nodes, volume, target=0):
     """Relevance of the volume for unit `target` of the last node, and its logit.
 
@@ -238,26 +263,7 @@ def explain(nodes, volume, target=0):
         x, z, r = values[source], values[number], relevance[number]
         passed = np.zeros(x.shape)
         if kind == "conv":
-            kernel, bias, options, rule = rest
-            (where, _), count = places(x, kernel.shape[:3], options), len(bias)
-            into, rows = passed.reshape(-1, x.shape[3]), x.reshape(-1, x.shape[3])
-            weights, z, r = (
-                kernel.reshape(-1, x.shape[3], count),
-                z.reshape(-1, count),
-                r.reshape(-1, count),
-            )
-            for output in np.flatnonzero(r.any(axis=1)):
-                real = where[output] >= 0
-                voxels = where[output][real]
-                share = shares(
-                    rule,
-                    rows[voxels].ravel(),
-                    weights[real].reshape(-1, count),
-                    bias,
-                    z[output],
-                    (x.min(), x.max()),
-                )
-                into[voxels] += (share @ r[output]).reshape(len(voxels), -1)
+            passed = through_convolution(x, z, r, *rest)
         elif kind == "dense":
             passed += shares(rest[2], x, rest[0], rest[1], z, (x.min(), x.max())) @ r
         elif kind in ("max", "mean"):

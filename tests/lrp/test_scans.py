@@ -1,0 +1,130 @@
+"""What scans may be given as, and targets and options that are refused."""
+
+import keras
+import nibabel as nib
+import numpy as np
+import pytest
+from keras import layers
+from support.layers import filled
+
+from msxai import lrp
+from msxai.base.errors import ParameterError
+from msxai.data import images
+from msxai.lrp import scans
+from msxai.lrp.scans import Inputs
+
+SHAPE = (5, 4, 6)
+
+
+@pytest.fixture(scope="module")
+def model(one_thread):
+    return filled(keras.Sequential([keras.Input((*SHAPE, 1)), layers.Flatten(), layers.Dense(3)]))
+
+
+@pytest.fixture
+def volume():
+    return np.random.default_rng(0).normal(size=SHAPE).astype("float32")
+
+
+def in_order(volume, codes):
+    """The same image with its axes in another order and direction."""
+    image = nib.Nifti1Image(volume, np.diag([2.0, 2.0, 2.0, 1.0]))
+    from_ras = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
+    )
+    return image.as_reoriented(from_ras)
+
+
+def test_one_scan_or_several_of_any_kind_have_the_same_map(model, volume, tmp_path):
+    image = in_order(volume, "RAS")
+    path = tmp_path / "scan.nii.gz"
+    nib.save(image, path)
+    expected = lrp.explain(model, volume[None, ..., None], "z").relevance
+    for given in (
+        path,
+        str(path),
+        image,
+        [path],
+        [image],
+        volume,
+        volume[..., None],
+        volume[None],
+        [volume],
+    ):
+        np.testing.assert_array_equal(lrp.explain(model, given, "z").relevance, expected)
+
+
+@pytest.mark.parametrize("codes", ["LAS", "LPI", "SRP", "PIR"])
+def test_a_file_in_another_orientation_has_the_same_logit(model, volume, tmp_path, codes):
+    """The shape alone says nothing: a copy that is flipped in the file has the same shape."""
+    path = tmp_path / "scan.nii.gz"
+    nib.save(in_order(volume, codes), path)
+    assert lrp.explain(model, path).logits == lrp.explain(model, volume).logits
+
+
+def test_an_image_of_the_grids_shape_on_another_grid_is_refused():
+    inputs = Inputs("scan", (*images.SHAPE, 1), {})
+    values = np.zeros(images.SHAPE, "float32")
+    moved = images.AFFINE.copy()
+    moved[0, 3] += 2
+    assert scans.as_array(nib.Nifti1Image(values, images.AFFINE), inputs, "float32").ndim == 4
+    with pytest.raises(ParameterError, match="found an image on another grid, with the affine"):
+        scans.as_array(nib.Nifti1Image(values, moved), inputs, "float32")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "found an object of type NoneType; expected an array of shape"),
+        ([], "scans: found none; expected at least one scan"),
+        ([["a"]], "found a scan of type list that is no array of numbers"),
+        (np.zeros((1, 4, 4, 6, 1)), r"found a scan of shape \(4, 4, 6, 1\)"),
+        ({"scan": 1}, "found a dict of scan; expected the network's inputs"),
+    ],
+)
+def test_what_is_no_scan_is_refused(model, given, message):
+    with pytest.raises(ParameterError, match=message):
+        lrp.explain(model, given)
+
+
+def test_each_scan_can_have_its_own_target(model, volume):
+    both = np.stack([volume, 2 * volume])[..., None]
+    together = lrp.explain(model, both, "z", target=[2, 0])
+    for index, unit in enumerate((2, 0)):
+        alone = lrp.explain(model, both[index], "z", target=unit)
+        np.testing.assert_array_equal(together.relevance[index], alone.relevance[0])
+        assert together.logits[index] == alone.logits[0]
+
+
+@pytest.mark.parametrize("target", [True, 1.0, "1", [0, 1], [True], 3, -4])
+def test_a_target_that_is_no_output_unit_is_refused(model, volume, target):
+    with pytest.raises(ParameterError, match="target: found"):
+        lrp.explain(model, volume, target=target)
+
+
+@pytest.mark.parametrize("epsilon", [-1, 0, float("nan"), "1e-3", True])
+def test_an_epsilon_that_is_no_number_above_0_is_refused(model, volume, epsilon):
+    with pytest.raises(ParameterError, match=r"epsilon: found .*; expected a number above 0"):
+        lrp.explain(model, volume, "epsilon", epsilon=epsilon)
+    with pytest.raises(ParameterError, match="stabiliser of rule epsilon: found"):
+        lrp.explain(model, volume, {"dense": {"rule": "epsilon", "stabiliser": epsilon}})
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"rule": "gamma", "gamma": -1}, "gamma of rule gamma: found -1; expected a number, 0 or"),
+        ({"rule": "gamma", "gamma": "x"}, "gamma of rule gamma: found 'x'"),
+        ({"rule": "bounded", "low": 3.0, "high": -3.0}, "found low 3.0, high -3.0"),
+        ({"rule": "z", "bias": "no"}, "bias of rule z: found 'no'; expected one of True, False"),
+    ],
+)
+def test_options_of_rules_are_checked(model, volume, option, message):
+    with pytest.raises(ParameterError, match=message):
+        lrp.explain(model, volume, {"dense": option})
+
+
+def test_several_ways_need_a_name(model, volume):
+    with pytest.raises(ParameterError, match="rules_and_methods: found none"):
+        lrp.explain_each(model, volume, [])
+    assert list(lrp.explain_each(model, volume, "epsilon")) == ["epsilon"]
