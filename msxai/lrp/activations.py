@@ -1,8 +1,8 @@
 """Activations: functions of each value alone, and their derivatives.
 
 LRP hands relevance through them unchanged, because each output has one input (Bach et al. 2015,
-doi:10.1371/journal.pone.0130140; for GELU and Swish see Achtibat et al. 2024, arXiv:2402.05602,
-equation 9). The derivative serves the gradient methods. All of them keep float64.
+doi:10.1371/journal.pone.0130140; for GELU and Swish, Achtibat et al. 2024, arXiv:2402.05602). The
+derivative serves the gradient methods. All of them keep float64.
 """
 
 import math

@@ -42,10 +42,13 @@ def explain(
     Parameters
     ----------
     model : keras.Model
-        Sequential or functional, one input (N, X, Y, Z, C) and one output (N, K). For iNNvestigate
+        Sequential or functional, one input (N, X, Y, Z, C) or (N, C, X, Y, Z), and one output
+        (N, K). Further inputs may be tables (N, F). docs/lrp.md lists the layers. For iNNvestigate
         one of `msxai.model.network.build`.
-    scans : array of shape (N, X, Y, Z, C), or sequence of such scans or of paths
-        As the network was trained on; paths are NIfTI files on the model's grid.
+    scans : array of shape (N, X, Y, Z, C), scan, path or image, or a sequence of them
+        As the network was trained on. Paths are NIfTI files on the model's grid; a file or a
+        nibabel image in another orientation is turned to RAS+, the orientation of the map. For a
+        network that also takes tables: a dict of the inputs' names.
     rule_or_method : str, dict or method
         A rule of LRP or a composite of rules (`msxai.lrp.rules.NAMES`); a composite of the caller's
         own, ``{role or layer's name: rule}`` (`msxai.lrp.rules.assign`); or another method by its
@@ -53,8 +56,9 @@ def explain(
         For iNNvestigate one of `msxai.lrp.innvestigate.ANALYZERS`.
     epsilon : float
         Stabiliser of the epsilon rule; 1e-3 in the paper.
-    target : int, optional
-        Output unit; by default the only one, or that with the largest logit.
+    target : int or sequence of int, optional
+        Output unit, the same for all scans or one for each; by default the only one, or that with
+        the largest logit.
     copies : int
         Shifted and mirrored copies of each scan that relevance, logits and audit are the mean over
         (`msxai.lrp.tta`); 1 is the scan alone.
@@ -68,10 +72,12 @@ def explain(
     Raises
     ------
     ParameterError
-        Unknown rule, method or layer, with the nearest one that exists; an impossible target or
-        number of copies; no scan, a scan of a wrong shape, or voxels that are not finite.
+        Unknown rule, method or layer, with the nearest one that exists; an impossible target,
+        epsilon or number of copies; no model of Keras 3; no scan, a scan of a wrong shape, on
+        another grid, or with voxels that are not finite.
     EngineError
-        A layer that LRP is not defined for, by name; iNNvestigate failed.
+        A layer that LRP is not defined for, by name; layers that compute something else than the
+        model itself; iNNvestigate failed.
 
     Examples
     --------

@@ -278,7 +278,10 @@ def _max_pooling(nodes: Nodes, layer, name: str, inputs: list) -> int:
 
 
 def _mean_pooling(nodes: Nodes, layer, name: str, inputs: list) -> int:
-    pool = _pool(layer, nodes.shapes[inputs[0]])
+    shape = nodes.shapes[inputs[0]]
+    pool = _pool(layer, shape)
+    if pool.size == tuple(shape[1:4]) and layer.padding == "valid":
+        pool = GlobalPool()  # one window: voxel by voxel it would be slow
     return nodes.add(name, "mean", inputs, pool, ("pool",))
 
 
@@ -295,11 +298,9 @@ def _without_voxels(nodes: Nodes, layer, name: str, index: int) -> int:
     return index if layer.keepdims else nodes.add(name, "pass", [index], flatten)
 
 
-def _pool(layer, shape) -> Pool | GlobalPool:
+def _pool(layer, shape) -> Pool:
     size = tuple(layer.pool_size)
     strides = tuple(layer.strides)
-    if size == tuple(shape[1:4]) and layer.padding == "valid":
-        return GlobalPool()
     return Pool(size, strides, _padding(layer, shape, size, strides))
 
 

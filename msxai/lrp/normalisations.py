@@ -7,7 +7,7 @@ s a / (s a + o) of the relevance, as iNNvestigate does (Alber et al. 2019, JMLR 
 
 Group and layer normalisation divide by a standard deviation that depends on the scan. It is held
 fixed at its value for the scan, so that subtracting the mean and scaling is an affine map, which
-the rule is applied to (Ali et al. 2022, arXiv:2202.07304, section 4.2).
+the rule is applied to (Ali et al. 2022, arXiv:2202.07304).
 """
 
 from dataclasses import dataclass, replace

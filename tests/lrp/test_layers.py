@@ -272,6 +272,8 @@ def test_activations_hand_relevance_through_and_are_pooled_after(name):
     model = sequential(
         layers.Conv3D(3, 2, activation=name, name="c"), layers.MaxPooling3D((1, 2, 2))
     )
+    kernel, bias = model.get_layer("c").get_weights()
+    model.get_layer("c").set_weights([kernel, bias - 1])  # windows in which all values are below 0
     nodes = [
         conv(model, "c", 0, EPSILON),
         ("act", 1, name),
