@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from IPython.core.interactiveshell import InteractiveShell
 
 import msxai
@@ -143,6 +144,14 @@ def test_the_parameters_of_a_script_are_checked_before_it_runs(tmp_path):
         parameters.check_script(script, {"width": 0})
     with pytest.raises(ParameterError, match=r"05_maps.py, parameter variants: found 'a'"):
         parameters.check_script(script, {"variants": "a"})
+
+
+def test_the_profiles_pass_the_check_that_make_runs_first():
+    scripts = {script.stem: script for script in (msxai.ROOT / "notebooks").glob("*.py")}
+    for profile in (msxai.ROOT / "workflow").glob("*.yaml"):
+        config = yaml.safe_load(profile.read_text())
+        for name in set(scripts) & set(config):
+            parameters.check_script(scripts[name], config[name])
 
 
 @pytest.mark.parametrize("value", [0, 1.5, True, "2", None])
