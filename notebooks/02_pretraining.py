@@ -62,6 +62,7 @@ learning_rate: float = 1e-3  # of Adam
 decay: float = 0.0  # learning_rate / (1 + decay * step)
 patience: int = 10  # epochs without a lower validation loss before training stops
 augmentation: str = "none"  # none, paper, strong or contrast; the paper has none here
+realism: str = "plain"  # plain, or randomised: as other scanners would show the scans
 averaging: float = 0.0  # share of the mean of the weights that each step keeps; 0: no mean
 normalisation: str = "zscore"  # as the cohort was prepared
 seed: int = 0  # of the first trial: initial weights, order, dropout
@@ -161,6 +162,7 @@ settings = training.Settings(
     patience=patience,
     seed=seed + trial,
     augmentation=augmentation,
+    realism=realism,
     averaging=averaging,
 )
 

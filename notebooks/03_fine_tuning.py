@@ -39,6 +39,7 @@ from msxai.base import parameters, provenance
 from msxai.base.results import Results
 from msxai.data.prepared import Prepared
 from msxai.model import network, pairs, seen_scans, training
+from msxai.model.acquisition import rescanned
 from msxai.model.augmentation import augment
 from msxai.report import figures
 
@@ -59,6 +60,7 @@ learning_rate: float = 1e-3  # of Adam; 5e-4 in the paper
 decay: float = 0.0  # learning_rate / (1 + decay * step); 2e-3 in the paper
 patience: int = 15  # epochs without a lower validation loss before training stops
 augmentation: str = "paper"  # none, paper (flips, shifts along x), strong or contrast
+realism: str = "plain"  # plain, or randomised: as other scanners would show the scans
 averaging: float = 0.0  # share of the mean of the weights that each step keeps; 0: no mean
 control_penalty: float = 0.0  # weight of the positive relevance of controls in the loss; 0: none
 normalisation: str = "zscore"  # as the cohort was prepared, and the pre-training cohort too
@@ -96,11 +98,17 @@ print(seen_scans.check_initial_weights(weights, prepared))
 # left-right with probability 0.5. It is also shifted along x by a whole number of voxels between -2
 # and 2. With `strong`, it is moved along and rotated about all axes, and it gets another size, bias
 # field, gamma and noise. With `contrast`, half of the scans also get a random contrast.
+#
+# With `realism = "randomised"`, a scan is shown before that as another scanner would show it:
+# thicker slices, another sharpness, noise and contrast of tissues, and another rim of the brain
+# mask. The idea is that of SynthSeg (Billot et al. 2023,
+# [doi:10.1016/j.media.2023.102789](https://doi.org/10.1016/j.media.2023.102789)).
 
 # %%
 row = prepared.rows("training")[0]
 scan = prepared.image(row)
-augmented = augment(scan, np.random.default_rng(1), augmentation)
+rng = np.random.default_rng(1)
+augmented = augment(rescanned(scan, rng, realism), rng, augmentation)
 figure, axes = plt.subplots(1, 2, figsize=(6, 3))
 middle = scan.shape[2] // 2
 for panel, volume, title in zip(axes, [scan, augmented], ["scan", "augmented"], strict=True):
@@ -144,7 +152,7 @@ if counterfactual_pairs != "none":
         cohort, counterfactual_pairs, normalisation=normalisation
     )
     filled = Prepared(filled_arrays, where.split(cohort))
-in_pairs = pairs.options(prepared, filled, seed + trial, augmentation)
+in_pairs = pairs.options(prepared, filled, seed + trial, augmentation, realism)
 
 # %%
 settings = training.Settings(
@@ -155,6 +163,7 @@ settings = training.Settings(
     patience=patience,
     seed=seed + trial,
     augmentation=augmentation,
+    realism=realism,
     averaging=averaging,
     control_penalty=control_penalty,
 )

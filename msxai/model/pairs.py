@@ -22,6 +22,7 @@ import numpy as np
 from keras import ops
 
 from msxai.base.errors import CohortError, ParameterError
+from msxai.model.acquisition import rescanned
 from msxai.model.augmentation import augment
 from msxai.model.training import Volumes
 
@@ -44,7 +45,7 @@ class Pairs(Volumes):
         Which scans.
     seed : int
         Of order and augmentation, which a scan and its filled version share.
-    augmentation : str
+    augmentation, realism : str
         See `msxai.model.training.Volumes`.
 
     Raises
@@ -55,7 +56,15 @@ class Pairs(Volumes):
         They are not of the same scans, or one group is missing.
     """
 
-    def __init__(self, prepared, filled, rows, seed: int, augmentation: str = "none"):
+    def __init__(
+        self,
+        prepared,
+        filled,
+        rows,
+        seed: int,
+        augmentation: str = "none",
+        realism: str = "plain",
+    ):
         _require_untouched(prepared, filled)
         _require_same_scans(prepared, filled)
         self.filled = filled
@@ -70,7 +79,7 @@ class Pairs(Volumes):
                 "both groups",
                 "Prepare the cohort with more subjects.",
             )
-        super().__init__(prepared, rows, len(ORDER), seed, augmentation)
+        super().__init__(prepared, rows, len(ORDER), seed, augmentation, realism)
 
     def __len__(self):
         return len(self.patients)
@@ -102,7 +111,7 @@ class Pairs(Volumes):
         source = self.filled if code % 2 else self.prepared
         volume = source.image(row)
         rng = np.random.default_rng([self.seed, self.epoch, index, row])
-        return augment(volume, rng, self.augmentation)
+        return augment(rescanned(volume, rng, self.realism), rng, self.augmentation)
 
 
 def _require_untouched(prepared, filled) -> None:
@@ -150,12 +159,13 @@ def loss(labels, logits):
     return pair + 0.5 * cross_entropy
 
 
-def options(prepared, filled, seed: int, augmentation: str) -> dict:
+def options(prepared, filled, seed: int, augmentation: str, realism: str = "plain") -> dict:
     """Return what `msxai.model.training.fit` takes for a training in pairs on the training part.
 
     Empty where `filled` is None: a training on labels alone.
     """
     if filled is None:
         return {}
-    batches = Pairs(prepared, filled, prepared.rows("training"), seed, augmentation)
+    rows = prepared.rows("training")
+    batches = Pairs(prepared, filled, rows, seed, augmentation, realism)
     return {"batches": batches, "loss": loss}

@@ -59,7 +59,7 @@ class PairBatches(training.Epochs):
         Scans a batch, an even number.
     task : str
         One of `SIMULATED`: decides the targets.
-    seed, augmentation
+    seed, augmentation, realism
         As for `msxai.model.training.Epochs`; the two scans of a pair are varied alike.
 
     Raises
@@ -77,6 +77,7 @@ class PairBatches(training.Epochs):
         task: str = "lesions",
         seed: int | None = None,
         augmentation: str = "none",
+        realism: str = "plain",
     ):
         one_of("task", task, SIMULATED)
         if batch_size < 2 or batch_size % 2:
@@ -86,7 +87,7 @@ class PairBatches(training.Epochs):
                 "an even number, for two scans of each brain",
                 "Mend the number.",
             )
-        super().__init__(rows, batch_size // 2, seed, augmentation)
+        super().__init__(rows, batch_size // 2, seed, augmentation, realism)
         self.pairs = pairs
         self.task = task
 
@@ -204,6 +205,7 @@ def of_pairs(pairs, task: str) -> Source:
             task=task,
             seed=settings.seed,
             augmentation=settings.augmentation,
+            realism=settings.realism,
         )
 
     return Source(

@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 
 from msxai.base import provenance, tsv
 from msxai.base.errors import CohortError
-from msxai.model import control_constraint, network, seen_scans
-from msxai.model.augmentation import augment
+from msxai.base.parameters import one_of
+from msxai.model import acquisition, control_constraint, network, seen_scans
+from msxai.model import augmentation as augmentations
 
 __all__ = [
     "BestWeights",
@@ -51,6 +52,8 @@ class Settings:
         Of the order of scans and of the augmentation.
     augmentation : str
         How training scans are varied: one of `msxai.model.augmentation.NAMES`.
+    realism : str
+        Whether other scanners show the training scans: one of `msxai.model.acquisition.REALISM`.
     averaging : float
         Share of the running mean of the weights that each step keeps (Polyak & Juditsky 1992,
         doi:10.1137/0330046); validated and stored are these means. 0: the weights themselves.
@@ -68,6 +71,12 @@ class Settings:
     augmentation: str
     averaging: float = 0.0
     control_penalty: float = 0.0
+    realism: str = "plain"
+
+    def __post_init__(self):
+        """Refuse names that mean nothing, before anything is read."""
+        one_of("augmentation", self.augmentation, augmentations.NAMES)
+        one_of("realism", self.realism, acquisition.REALISM)
 
 
 class Epochs(keras.utils.PyDataset):
@@ -84,6 +93,8 @@ class Epochs(keras.utils.PyDataset):
     augmentation : str
         How each scan is varied: one of `msxai.model.augmentation.NAMES`. What it becomes depends
         only on the seed, the epoch and its row.
+    realism : str
+        Whether another scanner shows it before: one of `msxai.model.acquisition.REALISM`.
 
     Attributes
     ----------
@@ -92,12 +103,20 @@ class Epochs(keras.utils.PyDataset):
         The rows in the order of this epoch.
     """
 
-    def __init__(self, rows, batch_size: int, seed: int | None = None, augmentation: str = "none"):
+    def __init__(
+        self,
+        rows,
+        batch_size: int,
+        seed: int | None = None,
+        augmentation: str = "none",
+        realism: str = "plain",
+    ):
         super().__init__(workers=1, use_multiprocessing=False)
         self.rows = np.asarray(rows)
         self.batch_size = batch_size
         self.seed = seed
         self.augmentation = augmentation
+        self.realism = realism
         self.epoch = 0
         self.order = self.rows
         self._shuffle()
@@ -118,7 +137,8 @@ class Epochs(keras.utils.PyDataset):
     def varied(self, volume, row: int) -> np.ndarray:
         """Return the scan of a row as this epoch shows it."""
         rng = np.random.default_rng([self.seed or 0, self.epoch, row])
-        return augment(volume, rng, self.augmentation)
+        volume = acquisition.rescanned(volume, rng, self.realism)
+        return augmentations.augment(volume, rng, self.augmentation)
 
     def _shuffle(self):
         if self.seed is not None:
@@ -135,7 +155,7 @@ class Volumes(Epochs):
     ----------
     prepared : msxai.data.prepared.Prepared
         Arrays on disk.
-    rows, batch_size, seed, augmentation
+    rows, batch_size, seed, augmentation, realism
         As for `Epochs`; a row is a scan.
     """
 
@@ -146,8 +166,9 @@ class Volumes(Epochs):
         batch_size: int,
         seed: int | None = None,
         augmentation: str = "none",
+        realism: str = "plain",
     ):
-        super().__init__(rows, batch_size, seed, augmentation)
+        super().__init__(rows, batch_size, seed, augmentation, realism)
         self.prepared = prepared
         self.labels = prepared.table["label"].to_numpy("float32", na_value=np.nan)
 
@@ -259,7 +280,14 @@ def batches_of(prepared, part: str, settings: Settings) -> Volumes:
     rows = prepared.rows(part)
     if part == "validation":
         return Volumes(prepared, rows, settings.batch_size)
-    return Volumes(prepared, rows, settings.batch_size, settings.seed, settings.augmentation)
+    return Volumes(
+        prepared,
+        rows,
+        settings.batch_size,
+        settings.seed,
+        settings.augmentation,
+        settings.realism,
+    )
 
 
 def fit_batches(

@@ -64,10 +64,15 @@ def test_a_batch_has_each_brain_with_its_lesions_and_then_without():
     assert list(batches.order) != order
 
 
-def test_a_pair_is_varied_alike_and_each_epoch_anew():
+@pytest.mark.parametrize(
+    "variation",
+    [{"augmentation": "paper"}, {"realism": "randomised"}],
+    ids=lambda value: str(value),
+)
+def test_a_pair_is_varied_alike_and_each_epoch_anew(variation):
     pairs = ToyPairs()
     pairs.volumes[:] = 1  # lesions add log10(1) = 0: both scans are equal
-    batches = tasks.PairBatches(pairs, range(4), 4, seed=3, augmentation="paper")
+    batches = tasks.PairBatches(pairs, range(4), 4, seed=3, **variation)
     scans, _ = batches[0]
     np.testing.assert_array_equal(scans[0], scans[1])
     row = batches.order[0]

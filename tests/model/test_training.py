@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from msxai.base import statistics
-from msxai.base.errors import CohortError
+from msxai.base.errors import CohortError, ParameterError
 from msxai.model import network, training
+from msxai.model.acquisition import rescanned
+from msxai.model.augmentation import augment
 
 
 class Toy:
@@ -241,3 +243,20 @@ def test_permuted_labels_stay_within_the_parts_and_with_the_subject():
     again.table = before.copy()
     training.permute_labels(again, seed=3)
     pd.testing.assert_frame_equal(again.table, toy.table)
+
+
+def test_each_scan_is_shown_by_another_scanner_and_then_augmented():
+    toy = Toy()
+    batches = training.Volumes(toy, [2], 1, seed=5, augmentation="paper", realism="randomised")
+    shown = batches[0][0][0, ..., 0]
+    rng = np.random.default_rng([5, 0, 2])
+    expected = augment(rescanned(toy.image(2), rng), rng, "paper")
+    np.testing.assert_array_equal(shown, expected)
+    plain = training.Volumes(toy, [2], 1, seed=5, augmentation="paper")[0][0][0, ..., 0]
+    assert not np.array_equal(shown, plain)
+
+
+@pytest.mark.parametrize("name", ["augmentation", "realism"])
+def test_unknown_names_are_refused_before_anything_is_read(name):
+    with pytest.raises(ParameterError, match=name):
+        replace(SETTINGS, **{name: "reel"})
