@@ -29,11 +29,13 @@ from msxai.lrp import innvestigate, rules, trust_warnings
 from msxai.lrp.explanation import AUDIT, Computation, Explanation, conserved
 
 __all__ = [
+    "Reference",
     "Settings",
     "mean",
     "read",
     "read_audit",
     "read_trust",
+    "reference_of",
     "trained",
     "write",
     "write_one",
@@ -115,7 +117,7 @@ def write(folder, prepared, rows, weights, settings: Settings) -> pd.DataFrame:
     from msxai.model import network  # brings TensorFlow, which reading maps does not need
 
     models = [network.restore(path) for path in weights]
-    reference = _reference(models, weights[0], settings)
+    reference = reference_of(models, weights[0], settings)
     distances = reference.distances(models, prepared, rows)
     with (
         provenance.replacing(Path(folder)) as draft,
@@ -199,30 +201,48 @@ def _explained(models, prepared, rows, settings: Settings) -> Iterator[tuple[int
 
 
 @dataclass(frozen=True)
-class _Reference:
-    """What the warnings compare a scan with, where the scans of the training are at hand."""
+class Reference:
+    """What the warnings compare a scan with, where the scans of the training are at hand.
+
+    Attributes
+    ----------
+    distance : msxai.lrp.trust_warnings.Distance or None
+    limits : dict
+        Of `msxai.lrp.trust_warnings.limits`; empty where there are none.
+    source : str
+        Where the limits come from, or why there are none.
+    """
 
     distance: trust_warnings.Distance | None
     limits: dict
-    source: str  # where the limits come from, or why there are none
+    source: str
 
     def distances(self, models, prepared, rows) -> dict:
-        """Row to its distance from the training scans; None where it is not known."""
+        """Return row to its distance from the training scans; None where it is not known."""
         if self.distance is None:
             return dict.fromkeys(rows)
         features = trust_warnings.features(models, prepared, rows)
         return dict(zip(rows, self.distance(features), strict=True))
 
 
-def _reference(models, weights, settings: Settings) -> _Reference:
-    """Distance from the training part and limits by the validation part of a training's cohort."""
+def reference_of(models, weights, settings: Settings) -> Reference:
+    """Return what a scan is compared with, by the cohort that a network was trained on.
+
+    Parameters
+    ----------
+    models : list of keras.Model
+    weights : path
+        Weights file of the first of them, whose record names the cohort.
+    settings : Settings
+        How maps are made: limits are of maps of the validation part that were made alike.
+    """
     cohort, why = trust_warnings.reference(weights)
     if cohort is None:
-        return _Reference(None, {}, why)
+        return Reference(None, {}, why)
     training = cohort.rows("training")
     validation = cohort.rows("validation")
     if not len(training) or not len(validation):
-        return _Reference(None, {}, f"{cohort.name} has no training or no validation part")
+        return Reference(None, {}, f"{cohort.name} has no training or no validation part")
     labels = cohort.table["label"].iloc[training].to_numpy("float", na_value=np.nan)
     features = trust_warnings.features(models, cohort, training)
     distance = trust_warnings.Distance(features, labels)
@@ -234,7 +254,7 @@ def _reference(models, weights, settings: Settings) -> _Reference:
     for measured, value in zip(values, distances, strict=True):
         measured["out_of_distribution"] = trust_warnings.number(value)
     share = max(trust_warnings.ALARMS, 1 / (len(validation) + 1))
-    return _Reference(
+    return Reference(
         distance,
         trust_warnings.limits(values),
         f"{len(validation)} validation scans of {cohort.name}; "
@@ -245,7 +265,7 @@ def _reference(models, weights, settings: Settings) -> _Reference:
 class _Derivative:
     """A BIDS derivative that grows scan by scan."""
 
-    def __init__(self, folder: Path, prepared, weights, settings: Settings, reference: _Reference):
+    def __init__(self, folder: Path, prepared, weights, settings: Settings, reference: Reference):
         self.folder = folder
         self.prepared = prepared
         self.rule = settings.rule

@@ -281,41 +281,49 @@ def from_adni(
     )
 
 
-def from_images(images, lesion_masks=(), name: str = "scans", modality: str = "FLAIR") -> Cohort:
+def from_images(
+    images,
+    lesion_masks=(),
+    name: str = "scans",
+    modality: str = "FLAIR",
+    *,
+    brain_masks=(),
+    participants=(),
+) -> Cohort:
     """Make a cohort without labels from plain image files.
 
     Parameters
     ----------
-    images, lesion_masks : sequences of path
-        One mask for each image, or no masks.
+    images, lesion_masks, brain_masks : sequences of path
+        One mask of a kind for each image, or no masks of that kind.
     name : str
         Name of the cohort; of a path, its last part.
     modality : str
         Modality of the scans, FLAIR or T1w.
+    participants : sequence of str
+        The participant_id of each image; by default made of its file name.
 
     Raises
     ------
     CohortError
-        Another number of masks than of images, a missing file, or two images of one name.
+        Another number of masks or participants than of images, a missing file, or two images of
+        one name.
     """
-    if lesion_masks and len(lesion_masks) != len(images):
-        raise CohortError(
-            "parameter lesion_masks",
-            f"{len(lesion_masks)} masks",
-            f"{len(images)}, one for each of images",
-            "Or give none.",
-        )
+    given = {"lesion_masks": lesion_masks, "brain_masks": brain_masks, "participants": participants}
+    for parameter, values in given.items():
+        _check_count(parameter, values, images)
     rows = []
     for index, image in enumerate(images):
         path = located(image)
-        mask = None
-        if lesion_masks:
-            mask = tables.existing(located(lesion_masks[index]), "parameter lesion_masks")
+        participant = _participant_of(path, modality)
+        if participants:
+            participant = participants[index]
         rows.append(
             {
-                "participant_id": _participant_of(path, modality),
+                "participant_id": participant,
                 "image": tables.existing(path, "parameter images"),
-                "lesion_mask": mask,
+                "lesion_mask": _mask_of(lesion_masks, index, "lesion_masks"),
+                "brain_mask": _mask_of(brain_masks, index, "brain_masks"),
             }
         )
     table, _ = _complete(pd.DataFrame(rows), "parameter images")
@@ -457,6 +465,24 @@ def _file_of(cell, folder: Path, where: str) -> Path | None:
     if not path.is_file() and "\\" in cell:
         path = folder / Path(cell.replace("\\", "/")).expanduser()
     return tables.existing(path, where, start="the table")
+
+
+def _check_count(parameter: str, values, images) -> None:
+    """Refuse a list that has an entry for some of the images only."""
+    if values and len(values) != len(images):
+        raise CohortError(
+            f"parameter {parameter}",
+            f"{len(values)} {parameter.replace('_', ' ')}",
+            f"{len(images)}, one for each of images",
+            "Or give none.",
+        )
+
+
+def _mask_of(masks_of_images, index: int, parameter: str) -> Path | None:
+    """Return the existing mask of an image; None where no masks are given."""
+    if not masks_of_images:
+        return None
+    return tables.existing(located(masks_of_images[index]), f"parameter {parameter}")
 
 
 def _participant_of(path: Path, modality: str) -> str:

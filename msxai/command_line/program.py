@@ -1,0 +1,192 @@
+"""The commands of `msxai` and their arguments.
+
+Exit codes: 0 all is done; 1 a scan of several could not be used; 2 the input was refused, and
+nothing was written; 3 an error of the program.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from msxai.base import provenance
+from msxai.base.errors import MsxaiError, ParameterError
+from msxai.base.parameters import one_of
+from msxai.command_line import notebook_runs
+from msxai.data import image_files, single_scans
+from msxai.lrp import rules
+
+__all__ = [
+    "COMMANDS",
+    "DONE",
+    "FAILED",
+    "PROGRAM_ERROR",
+    "REFUSED",
+    "SOME_FAILED",
+    "main",
+    "parser",
+]
+
+DONE, SOME_FAILED, REFUSED, PROGRAM_ERROR = 0, 1, 2, 3
+"""Exit codes."""
+
+FAILED = "failed"
+"""Status of a scan in the table that could not be used (`msxai.report.one_scan.batch.FAILED`)."""
+
+COMMANDS = ("explain",)
+"""Names of all commands."""
+
+_RULE = "epsilon_gamma"
+_EXPLAIN = """\
+Example:
+  msxai explain flair.nii.gz --lesions lesions.nii.gz --out explained
+
+Then open explained/index.html in a browser. This is research software. It is not for clinical use.
+"""
+
+
+def main(arguments=None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Words of the command line; by default those of this process.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (MsxaiError, notebook_runs.Refused) as error:
+        print(f"msxai {options.command}: {error}", file=sys.stderr)
+        return REFUSED
+    except notebook_runs.NotebookFailed as error:
+        print(f"msxai {options.command}: {error}", file=sys.stderr)
+        return PROGRAM_ERROR
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    program = _Parser(
+        prog="msxai",
+        description="Explain what a 3D network sees in a brain scan. Not for clinical use.",
+    )
+    program.add_argument("--version", action="version", version=f"msxai {provenance.__version__}")
+    commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_explain(commands)
+    return program
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses in one sentence."""
+
+    def error(self, message):
+        """Print what is wrong, and end with the exit code of a refusal."""
+        self.exit(REFUSED, f"{self.prog}: {message}. Help: {self.prog} --help\n")
+
+
+def _add_explain(commands) -> None:
+    """Add `msxai explain`."""
+    explain = commands.add_parser(
+        "explain",
+        help="what does the network say about a scan, and does it use the lesions?",
+        description="Explain scans: a page, maps in two spaces and a table for each.",
+        epilog=_EXPLAIN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    explain.set_defaults(run=_explain)
+    add = explain.add_argument
+    add("scans", nargs="+", metavar="SCAN", help="FLAIR (NIfTI), raw or prepared")
+    several = {"nargs": "+", "default": []}
+    add("--lesions", **several, metavar="MASK", help="a lesion mask for each scan")
+    add("--brain-mask", **several, metavar="MASK", help="a brain mask for each scan")
+    add("--t1", **several, metavar="T1", help="a T1 of the same visit for each scan, to look at")
+    add("--weights", **several, metavar="FILE", help="weights (.npz) of your own training")
+    add("--rule", default=_RULE, help=f"rule of LRP (default {_RULE})")
+    add("--copies", type=int, default=1, help="shifted copies to average (default 1)")
+    add("--jobs", type=int, default=1, help="processes (default 1)")
+    add("--resume", action="store_true", help="skip scans that are done and unchanged")
+    add("--out", required=True, metavar="DIR", help="folder of the results")
+
+
+def _explain(options: argparse.Namespace) -> int:
+    """Run notebook 10 on the scans."""
+    one_of("--rule", options.rule, rules.NAMES)
+    _check_at_least("--copies", options.copies, 1)
+    _check_at_least("--jobs", options.jobs, 1)
+    scans = _absolute(options.scans)
+    lesion_masks = _absolute(options.lesions)
+    brain_masks = _absolute(options.brain_mask)
+    t1_scans = _absolute(options.t1)
+    single_scans.list_scans(scans, lesion_masks, brain_masks, t1_scans)
+    single_scans.folder_names(scans)
+    if len(scans) == 1:  # of several, a bad one does not stop the others
+        for path in [*scans, *lesion_masks, *brain_masks, *t1_scans]:
+            image_files.opened(path)
+    weights = _absolute(options.weights)
+    _check_files("--weights", weights)
+    out = Path(options.out).expanduser().absolute()
+    _check_writable(out)
+    parameters = {
+        "scans": scans,
+        "lesion_masks": lesion_masks,
+        "brain_masks": brain_masks,
+        "t1_scans": t1_scans,
+        "weights": weights,
+        "rule": options.rule,
+        "tta_copies": options.copies,
+        "out": str(out),
+        "jobs": options.jobs,
+        "resume": options.resume,
+    }
+    notebook_runs.run("10_one_scan", parameters, out)
+    return _summary(out)
+
+
+def _summary(out: Path) -> int:
+    """Print what became of each scan; return the exit code."""
+    table = pd.read_csv(out / "scans.csv")
+    failed = table[table["status"] == FAILED]
+    print(f"{out / 'index.html'}: {len(table) - len(failed)} of {len(table)} scans explained")
+    for row in failed.itertuples():
+        print(f"msxai explain: {row.scan} was left out. {row.reason}", file=sys.stderr)
+    return SOME_FAILED if len(failed) else DONE
+
+
+def _absolute(paths) -> list[str]:
+    """Return paths as a notebook can find them from any folder."""
+    return [str(Path(path).expanduser().absolute()) for path in paths]
+
+
+def _check_at_least(option: str, value: int, lowest: int) -> None:
+    if value < lowest:
+        raise ParameterError(option, f"{value}", f"at least {lowest}", "Mend the number.")
+
+
+def _check_files(option: str, paths: list[str]) -> None:
+    for path in paths:
+        if not Path(path).is_file():
+            raise ParameterError(f"{option} {path}", "no such file", "a file", "Check the path.")
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to; leave nothing in it."""
+    nearest = folder
+    while not nearest.exists():
+        nearest = nearest.parent
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise ParameterError(
+            f"--out {folder}",
+            f"a place where nothing can be written ({error.strerror})",
+            "a folder that you may write to",
+            "Name another one.",
+        ) from error

@@ -1,0 +1,352 @@
+"""Everything that is computed of one scan: preparation, map, warnings, lesions, files.
+
+`Explainer` holds the networks and explains scan after scan. `Findings` is what comes back for a
+scan. `write_maps` writes its map in MNI space and in the scan's own space.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from msxai.base import provenance
+from msxai.base.errors import ParameterError
+from msxai.base.notices import NOTICE
+from msxai.base.parameters import located
+from msxai.data import images, quality_control
+from msxai.data.cohorts import cohort as cohorts
+from msxai.data.prepared import PreparationOptions, Prepared, prepare
+from msxai.data.registration import registration
+from msxai.data.single_scans import ScanFiles
+from msxai.lrp import heatmaps, trust_warnings
+from msxai.lrp.explanation import AUDIT, conserved
+from msxai.model import network, shipped
+from msxai.quality import lesion_by_lesion
+from msxai.quality.lesion_by_lesion import LesionReport
+
+__all__ = ["MAPS", "ROW", "Explainer", "Findings", "Settings", "write_maps"]
+
+ROW = 0
+"""Row of the scan in its `Prepared`, which holds one scan."""
+
+MAPS = {"MNI152": "relevance_space-MNI152.nii.gz", "orig": "relevance_space-orig.nii.gz"}
+"""Space to the file name of the map."""
+
+_DIGITS = 8  # of the SHA-256 that stands for the scan's name
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How scans are explained.
+
+    Attributes
+    ----------
+    weights : tuple of str
+        Weights files (.npz); none for the networks that the package brings. The map and the logit
+        are means over them.
+    explanation : msxai.lrp.heatmaps.Settings
+        Rule, epsilon, copies.
+    seed : int
+        Of lesion filling.
+    """
+
+    weights: tuple[str, ...] = ()
+    explanation: heatmaps.Settings = field(
+        default_factory=lambda: heatmaps.Settings("epsilon_gamma")
+    )
+    seed: int = 0
+
+    @property
+    def paths(self) -> list[Path]:
+        """The weights files."""
+        if not self.weights:
+            return shipped.weights()
+        return [located(path) for path in self.weights]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was computed of one scan.
+
+    Attributes
+    ----------
+    code : str
+        Stands for the scan where its name must not: the first digits of its SHA-256.
+    prepared : msxai.data.prepared.Prepared
+        The scan alone, in row `ROW`.
+    t1 : msxai.data.prepared.Prepared or None
+        The T1-weighted scan alone.
+    relevance : ndarray of shape (96, 114, 96)
+        Mean map over networks, in logits.
+    logits : list of float
+        Of each network.
+    audit : pandas.DataFrame
+        What each layer absorbed, with the number of the network as `trial`.
+    flags : list of dict
+        Of `msxai.lrp.trust_warnings.flags`.
+    quality : pandas.Series
+        Measures of the scan (`msxai.data.quality_control.measure`).
+    lesions : LesionReport or None
+        None without a lesion mask, or where it is empty.
+    amounts : dict
+        Relevance by distance from lesions (`msxai.quality.lesion_by_lesion.by_distance`).
+    """
+
+    code: str
+    prepared: Prepared
+    t1: Prepared | None
+    relevance: np.ndarray
+    logits: list[float]
+    audit: pd.DataFrame
+    flags: list[dict]
+    quality: pd.Series
+    lesions: LesionReport | None
+    amounts: dict
+
+    @property
+    def logit(self) -> float:
+        """Mean logit over networks."""
+        return float(np.mean(self.logits))
+
+    @property
+    def probability(self) -> float:
+        """Mean over networks of the sigmoid of the logit."""
+        return float(network.probability(self.logits).mean())
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether a lesion mask was given."""
+        return bool(self.prepared.has_lesions[ROW])
+
+    @property
+    def registration(self) -> dict:
+        """Route of the scan into MNI space, with its flags."""
+        return json.loads(self.prepared.table["registration"].iloc[ROW])
+
+    @property
+    def conserved(self) -> float:
+        """Sum of the map divided by the logit; NaN near a logit of 0."""
+        total = self.relevance.sum(dtype=float)
+        return float(conserved([total], [self.logit])[0])
+
+
+class Explainer:
+    """Networks that explain scans.
+
+    Parameters
+    ----------
+    settings : Settings
+
+    Raises
+    ------
+    ParameterError
+        A file is no weights file, an unknown rule, or a normalisation of the training that one
+        scan alone does not have.
+    """
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.paths = settings.paths
+        self.models = [network.restore(path) for path in self.paths]
+        self._fast = [network.restore(path, fast=True) for path in self.paths]
+        self.cards = [shipped.card(path) for path in self.paths]
+        self.normalisation = _normalisation(self.cards, self.paths)
+        self._reference = None
+
+    @property
+    def reference(self) -> heatmaps.Reference:
+        """What warnings compare a scan with; computed when first needed."""
+        if self._reference is None:
+            explanation = self.settings.explanation
+            self._reference = heatmaps.reference_of(self.models, self.paths[0], explanation)
+        return self._reference
+
+    def logits_of(self, scans) -> np.ndarray:
+        """Return the mean logit over networks of scans of shape (N, X, Y, Z)."""
+        volumes = np.asarray(scans, "float32")[..., None]
+        logits = [np.asarray(model(volumes, training=False))[:, 0] for model in self._fast]
+        return np.mean(logits, axis=0)
+
+    def explain(self, files: ScanFiles, folder, say: Callable = print) -> Findings:
+        """Explain one scan.
+
+        Parameters
+        ----------
+        files : ScanFiles
+        folder : path
+            For the prepared scan and its registration; exists.
+        say : callable
+            Called with a sentence before a step that takes time.
+
+        Returns
+        -------
+        Findings
+
+        Raises
+        ------
+        ImageError, RegistrationError, CohortError
+            A file cannot be used; the error names it.
+        """
+        code = provenance.sha256(located(files.image))[:_DIGITS]
+        say("bringing the scan into MNI space")
+        prepared = _prepare(files, f"sub-{code}", folder, self.normalisation)
+        t1 = None
+        if files.t1:
+            say("bringing the T1 into MNI space")
+            t1 = _prepare_t1(files, prepared, folder)
+        say("computing the map")
+        scan = prepared.image(ROW)
+        explanations = []
+        for model in self.models:
+            explanation = self.settings.explanation.explain(model, scan[None, ..., None])
+            explanations.append(explanation)
+        maps = np.stack([explanation.relevance[0, ..., 0] for explanation in explanations])
+        relevance = maps.mean(axis=0)
+        logits = [float(explanation.logits[0]) for explanation in explanations]
+        lesions = None
+        if prepared.lesions(ROW).any():
+            say("filling lesions one by one")
+            seed = self.settings.seed
+            lesions = lesion_by_lesion.measure(prepared, ROW, relevance, self.logits_of, seed)
+        return Findings(
+            code=code,
+            prepared=prepared,
+            t1=t1,
+            relevance=relevance,
+            logits=logits,
+            audit=_audit(explanations),
+            flags=self._flags(prepared, maps, logits),
+            quality=quality_control.measure(prepared).iloc[ROW],
+            lesions=lesions,
+            amounts=lesion_by_lesion.by_distance(
+                relevance, prepared.lesions(ROW), prepared.brain(ROW)
+            ),
+        )
+
+    def _flags(self, prepared, maps, logits) -> list[dict]:
+        """Return the warnings of the map."""
+        values = trust_warnings.measure(maps, logits, prepared.brain(ROW))
+        distance = self.reference.distances(self.models, prepared, [ROW])[ROW]
+        values["out_of_distribution"] = trust_warnings.number(distance)
+        return trust_warnings.flags(values, self.reference.limits, self.reference.source)
+
+
+def write_maps(findings: Findings, folder, explainer: Explainer) -> list[Path]:
+    """Write the map in MNI space and in the scan's own space, with sidecars, and the scan in MNI.
+
+    Parameters
+    ----------
+    findings : Findings
+    folder : path
+    explainer : Explainer
+        What has made the map.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The NIfTI files.
+    """
+    folder = Path(folder)
+    grid = nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
+    grid.set_sform(images.AFFINE, code=4)
+    grid.set_qform(images.AFFINE, code=4)
+    scan = images.with_space_of(grid, findings.prepared.image(ROW))
+    in_mni = images.with_space_of(grid, findings.relevance)
+    written = {"MNI152": in_mni, "orig": _in_own_space(findings)}
+    paths = [folder / "scan_space-MNI152.nii.gz"]
+    nib.save(scan, paths[0])
+    for space, image in written.items():
+        path = folder / MAPS[space]
+        nib.save(image, path)
+        total = float(np.sum(image.dataobj, dtype=float))
+        sidecar = _sidecar(findings, explainer) | {"Space": space, "SumOfRelevance": total}
+        provenance.write_json(str(path).replace(".nii.gz", ".json"), sidecar)
+        paths.append(path)
+    return paths
+
+
+def _prepare(files: ScanFiles, participant: str, folder, normalisation: str) -> Prepared:
+    """Bring a scan and its masks onto the model's grid."""
+    scans = cohorts.from_images(
+        [files.image],
+        [files.lesion_mask] if files.lesion_mask else [],
+        name="one scan",
+        brain_masks=[files.brain_mask] if files.brain_mask else [],
+        participants=[participant],
+    )
+    return _written(scans, Path(folder) / "prepared.h5", folder, normalisation)
+
+
+def _prepare_t1(files: ScanFiles, prepared: Prepared, folder) -> Prepared:
+    """Bring the T1 of a scan onto the model's grid, by the transform of the scan."""
+    participant = prepared.table["participant_id"].iloc[ROW]
+    scans = cohorts.from_images([files.t1], modality="T1w", participants=[participant])
+    table = scans.table.assign(flair=str(located(files.image)))
+    scans = replace(scans, table=table)
+    return _written(scans, Path(folder) / "prepared_T1w.h5", folder, "zscore")
+
+
+def _written(scans, path: Path, folder, normalisation: str) -> Prepared:
+    """Prepare a cohort of one scan, and open it."""
+    split = scans.table[["participant_id", "session_id"]].assign(part="holdout")
+    options = PreparationOptions(
+        normalisation=normalisation,
+        registration="auto",
+        derivatives=Path(folder) / "registration",
+    )
+    prepare(scans, split, path, options)
+    return Prepared(path)
+
+
+def _normalisation(cards: list[shipped.Card], paths: list[Path]) -> str:
+    """Return the normalisation that all networks were trained with."""
+    names = {card.parameters.get("normalisation", "zscore") for card in cards}
+    if len(names) > 1 or names == {"voxelwise"}:
+        raise ParameterError(
+            "parameter weights",
+            f"networks trained with the normalisation {', '.join(sorted(names))}",
+            "zscore for all, or max for all",
+            f"Leave out or train anew: {', '.join(path.name for path in paths)}.",
+        )
+    return names.pop()
+
+
+def _audit(explanations) -> pd.DataFrame:
+    """Return the audits of all networks in one table."""
+    audits = []
+    for trial, explanation in enumerate(explanations):
+        audits.append(explanation.audit.assign(trial=trial))
+    return pd.concat(audits, ignore_index=True)[["trial", *AUDIT[1:]]]
+
+
+def _in_own_space(findings: Findings) -> nib.Nifti1Image:
+    """Return the map on the grid of the scan's file."""
+    image = images.load(findings.prepared.table["image"].iloc[ROW])
+    matrix = np.array(findings.registration.get("matrix", np.eye(4)))
+    placed = images.from_grid(findings.relevance, registration.place(image, matrix))
+    return images.with_space_of(image, np.asarray(placed.dataobj))
+
+
+def _sidecar(findings: Findings, explainer: Explainer) -> dict:
+    """Return what the sidecar of a map says; no name, path or date."""
+    explanation = explainer.settings.explanation
+    audit = findings.audit.drop(columns="trial")
+    by_network = [audit[findings.audit["trial"] == trial] for trial in range(len(explainer.paths))]
+    return {
+        "Rule": explanation.rule,
+        "Epsilon": explanation.epsilon,
+        "Copies": explanation.copies,
+        "Target": "logit",
+        "Units": "logit per voxel",
+        "WeightsSHA256": [card.sha256 for card in explainer.cards],
+        "Logits": findings.logits,
+        "MeanLogit": findings.logit,
+        "Trust": findings.flags,
+        "Audit": [rows.to_dict("records") for rows in by_network],
+        "ScanSHA256": findings.prepared.table["source_sha256"].iloc[ROW],
+        "Notice": NOTICE,
+    }

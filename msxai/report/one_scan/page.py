@@ -1,0 +1,259 @@
+"""The page of one scan: one HTML file that loads nothing and names nobody."""
+
+import importlib.metadata
+import platform
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from msxai.base import provenance
+from msxai.base.notices import NOTICE
+from msxai.model.shipped import Card
+from msxai.quality.lesion_by_lesion import NEAR
+from msxai.quality.one_scan import MAPS, ROW, Explainer, Findings
+from msxai.regions import lesion_regions
+from msxai.report.one_scan import pictures, warnings_in_words
+
+__all__ = ["MOST_BYTES", "command_of", "template", "write"]
+
+MOST_BYTES = 8_000_000
+"""Largest page."""
+
+_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "nibabel", "nilearn", "antspyx")
+_ROUTES = {
+    "resampled": "It lies in MNI space already and was only resampled.",
+    "affine": "Its brain was aligned to the MNI template by an affine transform.",
+    "full": "It was corrected for the bias field, its brain was extracted, and it was aligned to "
+    "the MNI template by an affine transform.",
+}
+
+
+def write(folder, findings: Findings, explainer: Explainer) -> Path:
+    """Write the page of one scan, index.html.
+
+    Parameters
+    ----------
+    folder : path
+    findings : Findings
+    explainer : Explainer
+        What has made the map.
+
+    Returns
+    -------
+    pathlib.Path
+        One file, at most `MOST_BYTES`, that loads nothing from elsewhere. Pictures show the brain
+        only. No name of a person or file, no date and no path stands in it.
+    """
+    labels, count = lesion_regions.label_lesions(findings.prepared.lesions(ROW))
+    drawn = pictures.draw(_layers(findings), labels, count)
+    text = template("one_scan.html").render(
+        code=findings.code,
+        notice=NOTICE,
+        answer=_answer(findings, explainer.cards),
+        messages=warnings_in_words.messages(findings, explainer),
+        pictures=drawn,
+        gradient=pictures.colour_bar(drawn.scale),
+        route=_ROUTES[findings.registration["route"]],
+        lesions=_lesions(findings, drawn.crops),
+        has_mask=findings.has_mask,
+        amounts=_amounts(findings),
+        near=NEAR,
+        files=[MAPS["MNI152"], MAPS["orig"], "scan_space-MNI152.nii.gz"],
+        provenance=_provenance(findings, explainer),
+        command=command_of(findings, explainer),
+    )
+    path = Path(folder) / "index.html"
+    with provenance.replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+    return path
+
+
+def template(name: str) -> jinja2.Template:
+    """Return a template of the package; it escapes all values."""
+    loader = jinja2.PackageLoader("msxai.report", "templates")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
+    return environment.get_template(name)
+
+
+def command_of(findings: Findings, explainer: Explainer) -> str:
+    """Return the command that makes the page anew, with words in place of paths."""
+    settings = explainer.settings
+    words = ["msxai explain SCAN"]
+    if findings.has_mask:
+        words.append("--lesions MASK")
+    if findings.prepared.table["brain_mask"].iloc[ROW]:
+        words.append("--brain-mask MASK")
+    if findings.t1 is not None:
+        words.append("--t1 T1")
+    if settings.weights:
+        words.append("--weights WEIGHTS")
+    words.append(f"--rule {settings.explanation.rule} --copies {settings.explanation.copies}")
+    words.append("--out DIR")
+    return " ".join(words)
+
+
+def _layers(findings: Findings) -> pictures.Layers:
+    """Return what is drawn."""
+    prepared = findings.prepared
+    return pictures.Layers(
+        scan=prepared.image(ROW),
+        brain=prepared.brain(ROW),
+        relevance=findings.relevance,
+        lesions=prepared.lesions(ROW) if findings.has_mask else None,
+        t1=findings.t1.image(ROW) if findings.t1 is not None else None,
+    )
+
+
+def _answer(findings: Findings, cards: list[Card]) -> dict:
+    """Return what the network says, in words."""
+    logits = findings.logits
+    spread = ""
+    if len(logits) > 1:
+        spread = (
+            f"This is the mean of {len(logits)} networks, whose logits range from "
+            f"{min(logits):+.2f} to {max(logits):+.2f}."
+        )
+    return {
+        "logit": f"{findings.logit:+.2f}",
+        "probability": _probability(findings.probability),
+        "sign": "for" if findings.logit > 0 else "against",
+        "spread": spread,
+        **_training(cards),
+    }
+
+
+def _probability(value: float) -> str:
+    """Return a probability in words; 1 and 0 are never reached."""
+    if value > 0.999:
+        return "> 0.999"
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.3f}"
+
+
+def _training(cards: list[Card]) -> dict:
+    """Return what the network answers, what it learnt from, and whether it is calibrated."""
+    card = cards[0]
+    if card.task == "lesions":
+        pairs = card.parameters.get("simulated_pairs", "simulated")
+        trained = (
+            f"It learnt from {pairs} simulated brains, each scanned with lesions and without them."
+        )
+        if card.accuracy is not None:
+            trained += (
+                f" It was right in {card.accuracy:.0%} of the simulated scans that selected its "
+                "weights. How often it is right on scans of people has not been measured."
+            )
+        return {
+            "question": "Does this brain have lesions, as the simulation makes them?",
+            "trained": trained,
+            "calibration": "The probability is not calibrated on people. It comes from a network "
+            "that was trained and selected on simulated scans. Read it as a score from 0 to 1, not "
+            "as the chance of a disease.",
+        }
+    if card.task == "diagnosis":
+        question = "Is this scan of a patient, or of a control?"
+        trained = "It was trained on a cohort of patients and controls (notebook 03)."
+    else:
+        question = "Which question it answers is not recorded."
+        trained = "What it was trained on is not recorded."
+    return {
+        "question": question,
+        "trained": trained,
+        "calibration": "The probability is not calibrated: it is the sigmoid of the logit. Read it "
+        "as a score from 0 to 1, not as the chance of a disease.",
+    }
+
+
+def _lesions(findings: Findings, crops: list[str]) -> dict | None:
+    """Return the table of lesions, in words."""
+    report = findings.lesions
+    if report is None:
+        return None
+    rows = []
+    depths = findings.prepared.affine
+    for index, row in enumerate(report.table.to_dict("records")):
+        z = (row["z"] - depths[2, 3]) / depths[2, 2]
+        rows.append(
+            {
+                "number": row["lesion"],
+                "picture": crops[index] if index < len(crops) else "",
+                "z": round(z),
+                "place": f"{row['x']:.0f}, {row['y']:.0f}, {row['z']:.0f}",
+                "volume": f"{row['volume']:,.0f}",
+                "region": row["region"],
+                "relevance": f"{row['relevance']:+.3f}",
+                "peak": f"{row['peak']:+.4f}",
+                "change_filled": f"{row['change_filled']:+.3f}",
+                "change_all_but_this": f"{row['change_all_but_this']:+.3f}",
+                "adds_alone": f"{row['adds_alone']:+.3f}",
+                "used": row["used"],
+            }
+        )
+    table = report.table
+    unused = table.loc[~table["used"], "lesion"].tolist()
+    volume = table["volume"].sum()
+    return {
+        "rows": rows,
+        "count": len(table),
+        "volume": f"{volume / 1000:.2f}",
+        "unused": unused,
+        "unused_volume": f"{table.loc[~table['used'], 'volume'].sum() / 1000:.2f}",
+        "logit": f"{report.logit:+.2f}",
+        "logit_all_filled": f"{report.logit_all_filled:+.2f}",
+        "limit": f"{report.noise_limit:.3f}",
+        "sham_sites": report.sham_sites,
+        "regions": _regions(table),
+        "order": lesion_regions.ORDER,
+    }
+
+
+def _regions(table) -> list[dict]:
+    """Return count, volume and relevance of the lesions of each region."""
+    rows = []
+    for region in lesion_regions.REGIONS:
+        lesions = table[table["region"] == region]
+        rows.append(
+            {
+                "region": region,
+                "count": len(lesions),
+                "used": int(lesions["used"].sum()),
+                "volume": f"{lesions['volume'].sum() / 1000:.2f}",
+                "relevance": f"{lesions['relevance'].sum():+.3f}",
+            }
+        )
+    return rows
+
+
+def _amounts(findings: Findings) -> list[dict]:
+    """Return the relevance by distance from lesions, with shares of the brain's magnitude."""
+    if findings.lesions is None:
+        return []
+    words = {
+        "inside": "inside lesions",
+        "near": f"near lesions (up to {NEAR} voxels, 4 mm)",
+        "elsewhere": "elsewhere in the brain",
+        "outside_brain": "outside the brain",
+    }
+    rows = []
+    for name, value in findings.amounts.items():
+        rows.append({"where": words[name], "relevance": f"{value:+.3f}"})
+    total = float(np.sum(list(findings.amounts.values())))
+    rows.append({"where": "whole map", "relevance": f"{total:+.3f}"})
+    return rows
+
+
+def _provenance(findings: Findings, explainer: Explainer) -> list[tuple[str, str]]:
+    """Return versions and hashes."""
+    table = findings.prepared.table.iloc[ROW]
+    entries = [("msxai", provenance.__version__), ("Python", platform.python_version())]
+    for package in _PACKAGES:
+        entries.append((package, importlib.metadata.version(package)))
+    entries.append(("SHA-256 of the scan", table["source_sha256"]))
+    for column, label in (("lesion_mask", "lesion mask"), ("brain_mask", "brain mask")):
+        if table[f"{column}_sha256"]:
+            entries.append((f"SHA-256 of the {label}", table[f"{column}_sha256"]))
+    for card in explainer.cards:
+        entries.append(("SHA-256 of the weights", card.sha256))
+    return entries

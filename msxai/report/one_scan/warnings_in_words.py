@@ -1,0 +1,233 @@
+"""What speaks against trusting one map, in plain words, and what to do."""
+
+from dataclasses import dataclass
+
+from msxai.data import images
+from msxai.quality.one_scan import ROW, Explainer, Findings
+
+__all__ = ["FINE", "LEVELS", "UNKNOWN", "WARNING", "Message", "messages"]
+
+WARNING, UNKNOWN, FINE = LEVELS = ("warning", "cannot be told", "no warning")
+"""Kinds of messages, the most important first."""
+
+_UNDECIDED = 1.0  # logit: a probability between 0.27 and 0.73
+_MOSTLY = 0.5  # share of the logit that stays without the lesions
+_NOT_CONSERVED = 0.5  # of the logit: limit where no validation scans are at hand
+_OUTSIDE = 0.05  # share of the map outside the brain: limit where none are at hand
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of the page.
+
+    Attributes
+    ----------
+    level : str
+        One of `LEVELS`.
+    text : str
+        What was noticed.
+    action : str
+        What to do; "" where there is nothing to do.
+    """
+
+    level: str
+    text: str
+    action: str = ""
+
+
+def messages(findings: Findings, explainer: Explainer) -> list[Message]:
+    """Return all messages of a map, warnings first.
+
+    Parameters
+    ----------
+    findings : Findings
+    explainer : Explainer
+        What has made the map.
+    """
+    flags = {flag["Flag"]: flag for flag in findings.flags}
+    collected = [
+        _training(explainer),
+        *_scan(findings),
+        _decision(findings),
+        _lesions(findings),
+        _conservation(findings, flags["conservation"]),
+        _distance(flags["out_of_distribution"]),
+        _outside(flags["outside_brain"]),
+        _agreement(flags["agreement"], len(explainer.paths)),
+    ]
+    return sorted(collected, key=lambda message: LEVELS.index(message.level))
+
+
+def _training(explainer: Explainer) -> Message:
+    """Return what the network was trained on, as far as it limits what it can say."""
+    tasks = {card.task for card in explainer.cards}
+    if tasks <= {"lesions", "volume"}:
+        return Message(
+            WARNING,
+            "The network has learnt from simulated scans alone. It has seen no scan of a person.",
+            "Do not read its answer as a diagnosis. Look whether it uses the lesions.",
+        )
+    if "" in tasks:
+        return Message(
+            WARNING,
+            "No record lies next to the weights file, so it is not known what the network was "
+            "trained on.",
+            "Ask who trained it: on which scanner, sequence and patients?",
+        )
+    return Message(
+        UNKNOWN,
+        "The network was trained on a cohort. Whether this scan resembles that cohort in scanner, "
+        "sequence and disease is not known here.",
+        "Compare scanner and sequence with those of the cohort.",
+    )
+
+
+def _scan(findings: Findings) -> list[Message]:
+    """Return the sentences of quality control, and what was odd in the files."""
+    collected = []
+    for sentence in findings.quality["flags"]:
+        collected.append(
+            Message(
+                WARNING,
+                f"Quality control of the scan: {sentence}",
+                "Look at the slices below. If the brain is turned or cut off, give a better scan, "
+                "or a brain mask (--brain-mask).",
+            )
+        )
+    for sentence in findings.registration.get("notes", []):
+        text = f"A file was read with a remark. {sentence}"
+        collected.append(Message(WARNING, text, "Check that this is what was meant."))
+    collected += _thick_slices(findings)
+    if not collected:
+        text = "Quality control of the scan has no objection: place, size and orientation fit."
+        collected.append(Message(FINE, text))
+    return collected
+
+
+def _thick_slices(findings: Findings) -> list[Message]:
+    """Return a warning where thick slices make small lesions uncertain."""
+    image = images.load(findings.prepared.table["image"].iloc[ROW])
+    thickest = float(max(image.header.get_zooms()[:3]))
+    if thickest < 4:
+        return []
+    return [
+        Message(
+            WARNING,
+            f"The slices of the scan are {thickest:.1f} mm thick. Lesions smaller than that may "
+            "be blurred or missing.",
+            "Prefer a 3D FLAIR where there is one.",
+        )
+    ]
+
+
+def _decision(findings: Findings) -> Message:
+    """Return whether the network is decided."""
+    logit = findings.logit
+    if abs(logit) < _UNDECIDED:
+        return Message(
+            WARNING,
+            f"The network is undecided: the logit {logit:+.2f} lies between -1 and 1.",
+            "Do not interpret the sign of the logit.",
+        )
+    return Message(FINE, f"The network is decided: the logit {logit:+.2f} is not near 0.")
+
+
+def _lesions(findings: Findings) -> Message:
+    """Return whether the logit depends on the lesions."""
+    if not findings.has_mask:
+        return Message(
+            UNKNOWN,
+            "No lesion mask was given, so it cannot be told whether the logit depends on lesions.",
+            "Give a lesion mask (--lesions), for instance from a segmentation program.",
+        )
+    report = findings.lesions
+    if report is None:
+        return Message(
+            UNKNOWN,
+            "The lesion mask is empty, so there is no lesion to compare the map with.",
+            "If the scan shows lesions, check the mask.",
+        )
+    before = report.logit
+    after = report.logit_all_filled
+    text = (
+        f"With all lesions of the mask filled, the logit is {after:+.2f} instead of {before:+.2f}."
+    )
+    if before <= 0:
+        return Message(
+            WARNING,
+            f"{text} The network says no although there are lesions.",
+            "Do not use this map to look for lesions.",
+        )
+    if after > _MOSTLY * before:
+        return Message(
+            WARNING,
+            f"{text} Most of the logit does not come from these lesions.",
+            "Do not take the logit as evidence of lesions. Look at what is coloured elsewhere.",
+        )
+    return Message(FINE, f"{text} Most of the logit comes from these lesions.")
+
+
+def _conservation(findings: Findings, flag: dict) -> Message:
+    """Return whether the map adds up to the logit."""
+    total = float(findings.relevance.sum(dtype=float))
+    text = f"The map adds up to {total:+.2f}; the logit is {findings.logit:+.2f}."
+    if _exceeds(flag, _NOT_CONSERVED):
+        return Message(
+            WARNING,
+            f"{text} The map leaves out, or adds, much of the logit.",
+            "Compare places within the map. Do not read its values as shares of the logit.",
+        )
+    return Message(FINE, f"{text} The map accounts for the logit.")
+
+
+def _distance(flag: dict) -> Message:
+    """Return whether the scan resembles the scans of the training."""
+    if flag["Flagged"] is None:
+        return Message(
+            UNKNOWN,
+            "How far this scan is from the scans of the training cannot be told, because those "
+            "scans are not at hand.",
+            "Trust the network less, the more scanner and sequence differ from its training.",
+        )
+    if flag["Flagged"]:
+        return Message(
+            WARNING,
+            f"The scan is unlike the scans of the training (distance {flag['Value']:.1f}, limit "
+            f"{flag['Limit']:.1f}).",
+            "Do not rely on the logit or the map.",
+        )
+    return Message(FINE, "The scan resembles the scans of the training.")
+
+
+def _outside(flag: dict) -> Message:
+    """Return whether much of the map lies outside the brain."""
+    value = flag["Value"] or 0.0
+    text = f"{value:.1%} of the map's magnitude lies outside the brain."
+    if _exceeds(flag, _OUTSIDE):
+        return Message(WARNING, text, "Check the brain mask; the network may use its edge.")
+    return Message(FINE, text)
+
+
+def _agreement(flag: dict, count: int) -> Message:
+    """Return whether the networks agree."""
+    if flag["Value"] is None:
+        return Message(
+            UNKNOWN,
+            "There is only one network. Whether another training would give the same map cannot "
+            "be told.",
+            "Give several weights files (--weights) where there are some.",
+        )
+    correlation = flag["Value"]
+    text = f"The rank correlation of the maps of the {count} networks is {correlation:.2f}."
+    if flag["Flagged"]:
+        return Message(WARNING, f"{text} This is low.", "Trust only what all networks mark.")
+    if flag["Flagged"] is None:
+        return Message(UNKNOWN, f"{text} No limit is known for these networks.")
+    return Message(FINE, text)
+
+
+def _exceeds(flag: dict, limit: float) -> bool:
+    """Return whether a value is flagged; where no limit is at hand, whether it exceeds `limit`."""
+    if flag["Flagged"] is not None:
+        return flag["Flagged"]
+    return flag["Value"] is not None and flag["Value"] > limit

@@ -1,0 +1,136 @@
+"""The command `msxai`: what it passes to a notebook, what it refuses, and its exit codes."""
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from msxai.command_line import notebook_runs, program
+
+COLUMNS = {"scan": ["a", "b"], "reason": ["", "b.nii: found an empty file."]}
+
+
+@pytest.fixture
+def scan(tmp_path):
+    path = tmp_path / "a.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4), "float32"), np.eye(4)), path)
+    return path
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What notebooks are run with, in place of running them; they write a table of two scans."""
+    runs = []
+
+    def run(name, parameters, out):
+        runs.append((name, parameters))
+        out.mkdir(parents=True, exist_ok=True)
+        status = run.status
+        pd.DataFrame(COLUMNS | {"status": status}).to_csv(out / "scans.csv", index=False)
+
+    run.status = ["done", "done"]
+    monkeypatch.setattr(notebook_runs, "run", run)
+    runs.append(run)
+    return runs
+
+
+def refusal(capsys, *words):
+    """The one line that a refused command prints."""
+    try:
+        code = program.main([str(word) for word in words])
+    except SystemExit as end:
+        code = end.code
+    printed = capsys.readouterr()
+    assert code == program.REFUSED
+    assert printed.out == ""
+    (line,) = printed.err.strip().splitlines()
+    return line
+
+
+def test_explain_passes_on_what_it_is_given(scan, tmp_path, calls, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["explain", "a.nii.gz", "--lesions", "a.nii.gz", "--rule", "epsilon", "--copies", "3"]
+    assert program.main([*words, "--resume", "--out", "new/out"]) == program.DONE
+    name, parameters = calls[1]
+    assert name == "10_one_scan"
+    assert parameters == {
+        "scans": [str(scan)],
+        "lesion_masks": [str(scan)],
+        "brain_masks": [],
+        "t1_scans": [],
+        "weights": [],
+        "rule": "epsilon",
+        "tta_copies": 3,
+        "out": str(tmp_path / "new" / "out"),
+        "jobs": 1,
+        "resume": True,
+    }
+
+
+def test_a_scan_that_could_not_be_used_is_named_at_the_end(scan, tmp_path, calls, capsys):
+    calls[0].status = ["done", "failed"]
+    code = program.main(["explain", str(scan), "--out", str(tmp_path / "out")])
+    assert code == program.SOME_FAILED
+    printed = capsys.readouterr()
+    assert "1 of 2 scans" in printed.out
+    assert "b was left out. b.nii: found an empty file." in printed.err
+
+
+def test_what_is_refused_before_any_work(scan, tmp_path, calls, capsys):
+    out = ["--out", tmp_path / "out"]
+    text = tmp_path / "notes.nii"
+    text.write_text("no image")
+    locked = tmp_path / "file"
+    locked.write_text("")
+    cases = [
+        (["explain", scan, "--rule", "epslon", *out], "Did you mean epsilon?"),
+        (["explain", tmp_path / "none.nii", *out], "none.nii: found no such file"),
+        (["explain", tmp_path, *out], "found a folder; expected a NIfTI file"),
+        (["explain", scan, "--lesions", scan, scan, *out], "found 2 for 1 scans"),
+        (["explain", scan, scan, *out], "found the same scan twice"),
+        (["explain", scan, "--copies", 0, *out], "--copies: found 0; expected at least 1"),
+        (["explain", scan, "--jobs", 0, *out], "--jobs: found 0; expected at least 1"),
+        (["explain", scan, "--copies", "two", *out], "invalid int value: 'two'"),
+        (["explain", scan, "--weights", tmp_path / "w.npz", *out], "w.npz: found no such file"),
+        (["explain", text, *out], "no NIfTI image"),
+        (["explain", scan, "--out", locked / "out"], "nothing can be written"),
+        (["explain", scan], "required: --out"),
+        (["explian", scan, *out], "invalid choice: 'explian'"),
+    ]
+    for words, sentence in cases:
+        assert sentence in refusal(capsys, *words), words
+    assert len(calls) == 1  # no notebook was started
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_notebook_refuses_is_one_sentence(scan, tmp_path, monkeypatch, capsys):
+    def run(*_):
+        raise notebook_runs.Refused("a.nii.gz: found the same value in all voxels.")
+
+    monkeypatch.setattr(notebook_runs, "run", run)
+    line = refusal(capsys, "explain", scan, "--out", tmp_path / "out")
+    assert line == "msxai explain: a.nii.gz: found the same value in all voxels."
+
+
+def test_an_error_of_the_program_names_the_notebook(scan, tmp_path, monkeypatch, capsys):
+    def run(*_):
+        raise notebook_runs.NotebookFailed("ValueError: odd", tmp_path / "10.ipynb")
+
+    monkeypatch.setattr(notebook_runs, "run", run)
+    code = program.main(["explain", str(scan), "--out", str(tmp_path / "out")])
+    assert code == program.PROGRAM_ERROR
+    assert "10.ipynb" in capsys.readouterr().err
+
+
+def test_every_command_has_help_with_an_example(capsys):
+    for command in program.COMMANDS:
+        with pytest.raises(SystemExit) as end:
+            program.main([command, "--help"])
+        assert end.value.code == 0
+        assert f"  msxai {command} " in capsys.readouterr().out, command
+
+
+def test_statuses_are_those_of_the_table():
+    from msxai.report.one_scan import batch
+
+    assert program.FAILED == batch.FAILED
