@@ -1,8 +1,9 @@
 """Multiple sclerosis from FLAIR with a 3D CNN, explained voxel by voxel (Eitel et al. 2019).
 
-For research only: not for clinical use. The notebooks in ``notebooks/`` call eight boxes:
+For research only: not for clinical use. The notebooks in ``notebooks/`` call eight boxes, and the
+command ``msxai`` (box command_line) runs notebook 10:
 
-report       figures, claims and the results page (notebooks 08, 09)
+report       figures, claims, the results page, the page of one scan (notebooks 08, 09, 10)
 quality      do heatmaps show what the network uses? (07)
 evaluation   how well networks and baselines classify (04)
 lrp          which voxels made the logit what it is (05)

@@ -35,7 +35,7 @@ DONE, SOME_FAILED, REFUSED, PROGRAM_ERROR = 0, 1, 2, 3
 FAILED = "failed"
 """Status of a scan in the table that could not be used (`msxai.report.one_scan.batch.FAILED`)."""
 
-COMMANDS = ("explain",)
+COMMANDS = ("explain", "score", "fill", "simulate")
 """Names of all commands."""
 
 _RULE = "epsilon_gamma"
@@ -44,6 +44,23 @@ Example:
   msxai explain flair.nii.gz --lesions lesions.nii.gz --out explained
 
 Then open explained/index.html in a browser. This is research software. It is not for clinical use.
+"""
+
+_SCORE = """\
+Example:
+  msxai score maps.npy masks.npy --out scores
+
+Then open scores/fig_scores.png.
+"""
+_FILL = """\
+Example:
+  msxai fill flair.nii.gz lesions.nii.gz -o filled.nii.gz
+"""
+_SIMULATE = """\
+Example:
+  msxai simulate --subjects 4 --out simulated
+
+The folder is a BIDS dataset: simulated/sub-001/anat/sub-001_FLAIR.nii.gz and so on.
 """
 
 
@@ -80,6 +97,9 @@ def parser() -> argparse.ArgumentParser:
     program.add_argument("--version", action="version", version=f"msxai {provenance.__version__}")
     commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_explain(commands)
+    _add_score(commands)
+    _add_fill(commands)
+    _add_simulate(commands)
     return program
 
 
@@ -113,6 +133,112 @@ def _add_explain(commands) -> None:
     add("--jobs", type=int, default=1, help="processes (default 1)")
     add("--resume", action="store_true", help="skip scans that are done and unchanged")
     add("--out", required=True, metavar="DIR", help="folder of the results")
+
+
+def _add_score(commands) -> None:
+    """Add `msxai score`."""
+    score = commands.add_parser(
+        "score",
+        help="do heatmaps of any program find the lesions?",
+        description="Score maps of any program against lesion masks, with baselines.",
+        epilog=_SCORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    score.set_defaults(run=_score)
+    kinds = ".npy (N, X, Y, Z), a NIfTI file, or a folder of NIfTI files"
+    score.add_argument("maps", metavar="MAPS", help=kinds)
+    score.add_argument("masks", metavar="MASKS", help="lesion masks, likewise, in the same order")
+    score.add_argument("--brain", default="", metavar="BRAINS", help="brain masks, likewise")
+    score.add_argument("--scan", default="", metavar="SCANS", help="scans, for more baselines")
+    score.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
+
+
+def _add_fill(commands) -> None:
+    """Add `msxai fill`."""
+    fill = commands.add_parser(
+        "fill",
+        help="what does a scan look like without its lesions?",
+        description="Fill lesions by tissue that resembles the white matter around them.",
+        epilog=_FILL,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    fill.set_defaults(run=_fill)
+    fill.add_argument("scan", metavar="SCAN", help="FLAIR (NIfTI), raw or prepared")
+    fill.add_argument("mask", metavar="MASK", help="its lesion mask")
+    fill.add_argument("--brain-mask", metavar="MASK", help="its brain mask")
+    fill.add_argument("--seed", type=int, default=0, help="of the filling (default 0)")
+    fill.add_argument("-o", "--out", required=True, metavar="FILLED", help="file to write")
+
+
+def _add_simulate(commands) -> None:
+    """Add `msxai simulate`."""
+    simulate = commands.add_parser(
+        "simulate",
+        help="simulated scans with known lesions, to try the other commands on",
+        description="Simulate patients with multiple sclerosis and controls (FLAIR, BIDS).",
+        epilog=_SIMULATE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    simulate.set_defaults(run=_simulate)
+    simulate.add_argument("--subjects", type=int, default=4, help="at least 4 (default 4)")
+    simulate.add_argument("--seed", type=int, default=1, help="another seed: other people")
+    simulate.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    simulate.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+
+
+def _score(options: argparse.Namespace) -> int:
+    """Run notebook 11 on the maps."""
+    paths = {"maps": options.maps, "masks": options.masks}
+    paths |= {"brains": options.brain, "scans": options.scan}
+    parameters = {}
+    for name, path in paths.items():
+        parameters[name] = _absolute([path])[0] if path else ""
+        if path and not Path(parameters[name]).exists():
+            kinds = "a .npy file, a NIfTI file or a folder"
+            raise ParameterError(path, "no such file", kinds, "Check the path.")
+    out = Path(options.out).expanduser().absolute()
+    _check_writable(out)
+    notebook_runs.run("11_score_maps", parameters | {"out": str(out)}, out)
+    print(f"{out / 'ranking.tsv'}: means with intervals; the figure is fig_scores.png")
+    return DONE
+
+
+def _fill(options: argparse.Namespace) -> int:
+    """Fill the lesions of a scan; say whether the filling looks like white matter."""
+    from msxai.data import filled_scan  # registration takes long to import
+
+    scan, mask, out = _absolute([options.scan, options.mask, options.out])
+    if not out.endswith((".nii", ".nii.gz")):
+        raise ParameterError(f"-o {options.out}", "another ending", ".nii or .nii.gz", "Add it.")
+    _check_writable(Path(out).parent)
+    brain_mask = None
+    if options.brain_mask:
+        (brain_mask,) = _absolute([options.brain_mask])
+    check = filled_scan.fill_scan(scan, mask, out, brain_mask=brain_mask, seed=options.seed)
+    print(f"{out}: {check.changed_voxels} voxels filled")
+    print(
+        f"Lesions minus white matter, in standard deviations: {check.shift_before:+.2f} before, "
+        f"{check.shift:+.2f} now. Noise relative to white matter: {check.spread:.2f}."
+    )
+    if not check.passed:
+        print(
+            "msxai fill: the filled tissue differs from white matter: look at it", file=sys.stderr
+        )
+    return DONE
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    """Write simulated people."""
+    from msxai.data.synthetic import phantom
+
+    out = Path(options.out).expanduser().absolute()
+    if out.exists():
+        raise ParameterError(f"--out {out}", "something there", "a new folder", "Name another.")
+    _check_at_least("--jobs", options.jobs, 1)
+    _check_writable(out)
+    phantom.write_cohort("ms", out, options.subjects, options.seed, options.jobs)
+    print(f"{out}: {options.subjects} simulated subjects, masks in derivatives")
+    return DONE
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -15,12 +15,14 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
+from support.checkout import OF_COMMANDS
 
 import msxai
 
 ROOT = Path(msxai.ROOT)
 BIN = Path(sys.executable).parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 DECLARED = [
     *PROJECT["dependencies"],
     *PROJECT["optional-dependencies"]["dev"],
@@ -459,7 +461,19 @@ def test_there_are_notebooks():
         "07",
         "08",
         "09",
+        "10",
+        "11",
     ]
+
+
+def test_a_wheel_holds_the_notebooks_that_commands_run():
+    """By links in the package, which the build follows."""
+    folder = ROOT / "msxai" / "command_line" / "notebooks"
+    links = sorted(path.name for path in folder.iterdir())
+    assert links == [f"{notebook}.ipynb" for notebook in OF_COMMANDS]
+    for name in links:
+        assert (folder / name).resolve() == ROOT / "notebooks" / name
+    assert "notebooks/*.ipynb" in SETUPTOOLS["package-data"]["*"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

@@ -8,11 +8,12 @@ import grimp
 import jupytext
 import pytest
 import yaml
-from support.checkout import parameters_cell
+from support.checkout import OF_COMMANDS, parameters_cell
 
 import msxai
 
-NOTEBOOKS = sorted(path.stem for path in (msxai.ROOT / "notebooks").glob("*.py"))
+ALL_NOTEBOOKS = {path.stem for path in (msxai.ROOT / "notebooks").glob("*.py")}
+NOTEBOOKS = sorted(ALL_NOTEBOOKS - set(OF_COMMANDS))
 
 
 def test_rules_name_every_module_that_their_notebook_needs():

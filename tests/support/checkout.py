@@ -17,6 +17,9 @@ BIN = Path(sys.executable).parent
 ITEMS = range(1, 15)
 """Figures and tables of the paper."""
 
+OF_COMMANDS = ("10_one_scan", "11_score_maps")
+"""Notebooks that the command `msxai` runs; the workflow does not."""
+
 
 def parameters_cell(notebook):
     """The one cell tagged parameters."""

@@ -1,0 +1,92 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 11 · Score maps
+#
+# **Question.** Do the heatmaps of any program find the lesions, better than maps that know nothing
+# of the network?
+#
+# **Method.** Each map $R$ is compared with the lesion mask $G$ of its scan, as in
+# [07](07_explanation_quality.ipynb). With $R^+$ for the map without its negative part, relevance
+# mass accuracy is
+#
+# $$\text{rma} = \frac{\sum_{v \in G} R^+(v)}{\sum_v R^+(v)}.$$
+#
+# Baselines are scored in the same way: noise, the lesions of the *other* subjects (prior), and, if
+# scans are given, their brightness and edges. A map finds lesions only if its paired difference to
+# the strongest baseline has an interval above 0.
+#
+# | | |
+# |---|---|
+# | reads | maps and lesion masks (.npy, NIfTI or a folder of NIfTI); if given, brains and scans |
+# | writes | `scores.tsv` (each scan), `ranking.tsv` (means with intervals), `fig_scores` |
+# | takes | about a second for each scan |
+#
+# The command `msxai score` runs this notebook. The page
+# [docs/explanation-quality.md](../docs/explanation-quality.md) explains all measures.
+
+# %%
+from msxai.base import parameters, provenance, tsv
+from msxai.base.parameters import located
+from msxai.quality import external_maps, localisation
+from msxai.report import figures
+
+# %% tags=["parameters"]
+maps: str = ""  # .npy of shape (N, X, Y, Z) or with a channel, a NIfTI file, or a folder of them
+masks: str = ""  # lesion masks, likewise, in the same order
+brains: str = ""  # brain masks, likewise; none: where the scan, or the map, is not 0
+scans: str = ""  # scans, likewise, for the baselines brightness and edges; or none
+out: str = "runs/scores"  # folder of the results
+seed: int = 0  # of the random map and the bootstrap
+
+# %%
+run = parameters.check(globals())
+subjects = external_maps.read(maps, masks, brains, scans)
+print(f"{len(subjects)} maps")
+
+# %% [markdown]
+# ## One map by hand
+# The first map with a lesion. **What to look for:** rma is far above the lesions' share of the
+# brain, which is the chance level.
+
+# %%
+with_lesions = [subject for subject in subjects if (subject.lesions & subject.brain).any()]
+for subject in with_lesions[:1]:
+    positive = localisation.positive(subject.relevance)
+    inside = positive[subject.lesions & subject.brain].sum()
+    share = (subject.lesions & subject.brain).sum() / subject.brain.sum()
+    print(f"{subject.name}: shape {subject.relevance.shape}")
+    print(f"rma by hand: {inside / max(positive.sum(), 1e-30):.4f}, chance {share:.4f}")
+
+# %% [markdown]
+# ## All maps
+# Each measure is computed for each scan. Voxels of different scans are never pooled.
+
+# %%
+scores = external_maps.score(subjects, seed)
+scores.round(4)
+
+# %% [markdown]
+# **What to look for:** the difference of the map to the strongest baseline has an interval above 0.
+# **A bad result:** a baseline is on top. With one scan there is no interval.
+
+# %%
+baselines = [name for name in external_maps.BASELINES if name in set(scores["map"])]
+ranking = localisation.rank(scores, baselines, seed)
+folder = located(out)
+tsv.write(scores, folder / "scores.tsv", float_format="%.6g")
+tsv.write(ranking, folder / "ranking.tsv", float_format="%.6g")
+figure, source = figures.league(ranking, synthetic=False)
+figures.save(figure, folder, "fig_scores", source, provenance.record({"seed": seed}))
+figure
