@@ -29,7 +29,8 @@ venv_missing() { # an interpreter, its version
 }
 
 # The stamp says where the environment was made and from what. Contents count, not times, which every checkout changes.
-wanted=$(pwd && cksum <requirements.lock && cksum <innvestigate.lock)
+# The commands of the package count, too: pip writes their scripts.
+wanted=$(pwd && cksum <requirements.lock && cksum <innvestigate.lock && sed -n '/^\[project.scripts\]/,/^$/p' pyproject.toml 2>/dev/null | cksum)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$venv/bin/python" ]; then
     exit 0
 fi

@@ -36,7 +36,7 @@ FOLDERS = (
     ".ci",
 )
 COMMAND = re.compile(
-    r"^(?:[A-Z_]+=\S+ )*(make|conda|python|apt-get|ls|\.venv/bin/\S+|papermill)( |$)"
+    r"^(?:[A-Z_]+=\S+ )*(make|conda|python|apt-get|ls|\.venv/bin/\S+|papermill|msxai)( |$)"
 )
 EXECUTED = ("README.md", "docs/results-folder.md", "docs/lrp.md", "docs/lesion-filling.md")
 """Texts whose Python snippets run here, on a tiny cohort and a tiny network."""
@@ -179,6 +179,20 @@ def test_papermill_parameters_are_in_the_notebook(path):
             if word == "-y":
                 given |= set(yaml.safe_load(words[index + 1]))
         assert given <= notebook_parameters(notebook), f"{name_of(path)}: {command}"
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_commands_of_the_package_can_be_parsed(path):
+    """Each full command line of `msxai` is parsed by the program itself."""
+    from msxai.command_line import program
+
+    for command in commands(path):
+        words = shlex.split(command, comments=True)
+        if words[0] != "msxai" or len(words) < 2:
+            continue
+        assert words[1] in program.COMMANDS, f"{name_of(path)}: {command}"
+        if len(words) > 2:
+            assert program.parser().parse_args(words[1:]).command == words[1]
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)

@@ -1,0 +1,360 @@
+"""The page of one scan: offline, nameless, brain only, its numbers, its warnings; and a run."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib.image
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+from msxai.data import images
+from msxai.lrp import heatmaps, trust_warnings
+from msxai.model.shipped import Card
+from msxai.quality import lesion_by_lesion, one_scan
+from msxai.quality.lesion_by_lesion import LesionReport
+from msxai.regions import lesion_regions
+from msxai.report.one_scan import batch, page, pictures, warnings_in_words
+
+NAME = "Erika_Mustermann_1961-04-23"
+BRAIN = np.zeros(images.SHAPE, bool)
+BRAIN[20:76, 20:96, 24:76] = True
+LESIONS = np.zeros(images.SHAPE, bool)
+LESIONS[30:33, 44:48, 50:54] = LESIONS[60:62, 60:62, 52:54] = True
+SHIPPED = Card("c" * 64, True, "lesions", {"simulated_pairs": 400}, 0.97)
+
+
+class Scan:
+    """A scan with a bright head around its brain; reads like `Prepared` with one row."""
+
+    affine = images.AFFINE
+
+    def __init__(self, folder, zooms=(1, 1, 1), lesions=LESIONS, has_mask=True):
+        path = folder / f"{NAME}.nii.gz"
+        nib.save(nib.Nifti1Image(np.ones((3, 3, 3), "float32"), np.diag([*zooms, 1])), path)
+        registration = {"route": "resampled", "flags": []}
+        self.table = pd.DataFrame(
+            {
+                "participant_id": ["sub-aaaaaaaa"],
+                "image": [str(path)],
+                "brain_mask": [None],
+                "registration": [json.dumps(registration)],
+                "source_sha256": ["a" * 64],
+                "lesion_mask_sha256": ["b" * 64],
+                "brain_mask_sha256": [None],
+            }
+        )
+        self.has_lesions = np.array([has_mask])
+        self.mask = lesions if has_mask else np.zeros_like(LESIONS)
+        self.values = np.where(BRAIN, np.indices(images.SHAPE)[0] / 40, 9).astype("float32")
+
+    def image(self, row):
+        return self.values
+
+    def brain(self, row):
+        return BRAIN
+
+    def lesions(self, row):
+        return self.mask
+
+
+def findings(folder, logit=4.0, after=0.5, flags=(), **scan):
+    """What might have been computed of a scan."""
+    prepared = Scan(folder, **scan)
+    relevance = np.zeros(images.SHAPE)
+    relevance[LESIONS] = logit / LESIONS.sum()
+    report = None
+    if prepared.lesions(0).any():
+        labels, count = lesion_regions.label_lesions(prepared.lesions(0))
+        table = lesion_regions.of_lesions(labels, count)
+        table["relevance"], table["peak"] = [3.111, 0.222], [0.3331, 0.0442]
+        table["change_filled"], table["change_all_but_this"] = [-2.345, 0.006], [-0.012, -2.351]
+        table["adds_alone"], table["used"] = [2.357, 0.001], [True, False]
+        report = LesionReport(table, logit, after, 0.0123, 12)
+    values = {"conservation": 0.0, "out_of_distribution": None, "outside_brain": 0.0}
+    values |= {"agreement": None} | dict(flags)
+    return one_scan.Findings(
+        code="aaaaaaaa",
+        prepared=prepared,
+        t1=None,
+        relevance=relevance,
+        logits=[logit],
+        audit=pd.DataFrame(),
+        flags=trust_warnings.flags(values, {}, "nowhere"),
+        quality=pd.Series({"flags": []}),
+        lesions=report,
+        amounts=lesion_by_lesion.by_distance(relevance, prepared.lesions(0), BRAIN),
+    )
+
+
+def explainer(card=SHIPPED):
+    settings = one_scan.Settings(explanation=heatmaps.Settings("epsilon_gamma"))
+    return SimpleNamespace(paths=["w.npz"], cards=[card], settings=settings)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    path = page.write(folder, findings(folder), explainer())
+    assert path.stat().st_size <= page.MOST_BYTES
+    return path.read_text(encoding="utf-8")
+
+
+def words(text):
+    """The page without markup and pictures, in one line."""
+    plain = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", plain)
+
+
+def test_it_asks_nobody_for_anything(text):
+    assert "default-src 'none'" in text
+    without_data = re.sub(r"data:image/\w+;base64,[\w+/=]*", "data:", text)
+    links = re.findall(r"https?://[^\s\"'<)]+", without_data)
+    assert links == ["https://doi.org/10.1016/j.nicl.2019.102003"]
+    assert f'<a href="{links[0]}">' in text
+    assert not re.search(r"(src|srcset|action|poster)=\"(?!data:)", without_data)
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_it_names_nobody(text):
+    for word in (*NAME.split("_"), "Mustermann", "/tmp", "/home", "sub-"):
+        assert word not in text, word
+    assert not re.search(r"\b(19|20)\d\d-\d\d(-\d\d)?\b", words(text))  # a date
+
+
+def pixels(uri):
+    kind = re.match(r"data:image/(\w+);", uri)[1]
+    content = base64.b64decode(uri.split(",")[1])
+    return matplotlib.image.imread(io.BytesIO(content), format=kind)
+
+
+def test_pictures_show_the_brain_only():
+    """The head around the brain is bright, the map has values there, too."""
+    head = np.where(BRAIN, 1.0 + np.indices(images.SHAPE)[1] / 50, 9)
+    relevance = np.where(BRAIN, 1e-3, 1.0)
+    drawn = pictures.draw(pictures.Layers(head, BRAIN, relevance, LESIONS, t1=head))
+    chosen = drawn.slices[len(drawn.slices) // 2]
+    mask = BRAIN[:, :, chosen["z"]].T[::-1]
+    for name in ("scan", "t1", "map"):
+        picture = pixels(chosen[name])
+        factor = picture.shape[0] // mask.shape[0]
+        grown = ndimage.binary_dilation(mask, np.ones((3, 3)))
+        outside = ~np.kron(grown, np.ones((factor, factor))).astype(bool)
+        seen = picture[..., 3] if name == "map" else picture.max(axis=-1)
+        assert seen[outside].max() <= 0.07 * (255 if seen.dtype == np.uint8 else 1), name
+    assert np.isin([entry["z"] for entry in drawn.slices], np.arange(24, 76)).all()
+
+
+def test_left_is_left_and_the_front_is_on_top():
+    marked = np.where(BRAIN, 0.0, 0)
+    marked[22:30, 85:95, 50] = 1  # left, front
+    drawn = pictures.draw(pictures.Layers(marked + BRAIN * 1e-3, BRAIN, marked))
+    chosen = next(entry for entry in drawn.slices if entry["z"] == 50)
+    picture = pixels(chosen["scan"]).max(axis=-1)
+    half = np.array(picture.shape) // 2
+    top_left = picture[: half[0], : half[1]].mean()
+    assert top_left > 4 * picture[half[0] :, half[1] :].mean()
+    assert top_left > 4 * picture[: half[0], half[1] :].mean()
+
+
+def test_numbers_of_each_lesion_stand_there(text):
+    for number in ("+3.111", "+0.222", "+0.3331", "-2.345", "+0.006", "-2.351", "+2.357"):
+        assert number in text
+    plain = words(text)
+    assert "The network does not use 1 of them" in plain
+    assert "lesion 2." in plain
+    assert "0.0123"[:5] in plain
+    assert "+4.00 logit" in plain
+    assert "+0.50 logit without the lesions" in plain
+    assert "not calibrated on people" in plain
+    assert lesion_regions.ORDER in plain
+
+
+def test_the_command_has_no_path(text):
+    command = "msxai explain SCAN --lesions MASK --rule epsilon_gamma --copies 1 --out DIR"
+    assert f"<code>{command}</code>" in text
+    assert "a" * 64 in text
+    assert "c" * 64 in text
+
+
+def test_without_a_mask_and_with_an_empty_one(tmp_path):
+    text = page.write(tmp_path, findings(tmp_path, has_mask=False), explainer()).read_text()
+    assert "No lesion mask was given" in words(text)
+    empty = findings(tmp_path, lesions=np.zeros_like(LESIONS))
+    assert "The lesion mask is empty" in words(page.write(tmp_path, empty, explainer()).read_text())
+
+
+def levels(messages):
+    return {message.text: message.level for message in messages}
+
+
+def level_of(part, found, card=SHIPPED):
+    """Level of the one message whose text has a part."""
+    messages = levels(warnings_in_words.messages(found, explainer(card)))
+    (level,) = [level for text, level in messages.items() if part in text]
+    return level
+
+
+def test_a_logit_that_does_not_need_the_lesions_is_a_warning(tmp_path):
+    part = "With all lesions filled"
+    assert level_of(part, findings(tmp_path, after=3.0)) == warnings_in_words.WARNING
+    assert level_of(part, findings(tmp_path, after=1.0)) == warnings_in_words.FINE
+    negative = findings(tmp_path, logit=-2.0, after=-2.5)
+    assert level_of(part, negative) == warnings_in_words.WARNING
+
+
+def test_warnings_are_raised_where_they_are_due(tmp_path):
+    cases = [
+        ("undecided", {"logit": 0.4}, warnings_in_words.WARNING),
+        ("is decided", {"logit": 4.0}, warnings_in_words.FINE),
+        ("adds up", {"flags": {"conservation": 0.8}}, warnings_in_words.WARNING),
+        ("adds up", {"flags": {"conservation": 0.1}}, warnings_in_words.FINE),
+        ("outside the brain", {"flags": {"outside_brain": 0.2}}, warnings_in_words.WARNING),
+        ("outside the brain", {"flags": {"outside_brain": 0.0}}, warnings_in_words.FINE),
+        ("only one network", {}, warnings_in_words.UNKNOWN),
+        ("scans of the training cannot", {}, warnings_in_words.UNKNOWN),
+        ("5.0 mm thick", {"zooms": (1, 1, 5)}, warnings_in_words.WARNING),
+        ("simulated scans alone", {}, warnings_in_words.WARNING),
+    ]
+    for part, options, level in cases:
+        assert level_of(part, findings(tmp_path, **options)) == level, (part, options)
+
+
+def test_what_a_network_learnt_is_said(tmp_path):
+    unknown = Card("c" * 64, False, "", {}, None)
+    assert level_of("No record", findings(tmp_path), unknown) == warnings_in_words.WARNING
+    diagnosis = Card("c" * 64, False, "diagnosis", {"variant": "scratch"}, 0.9)
+    text = page.write(tmp_path, findings(tmp_path), explainer(diagnosis)).read_text()
+    assert "Is this scan of a patient, or of a control?" in words(text)
+
+
+def test_quality_control_speaks(tmp_path):
+    flagged = findings(tmp_path)
+    flagged.quality["flags"] = ["The brain ends in a plane."]
+    assert level_of("The brain ends in a plane.", flagged) == warnings_in_words.WARNING
+    assert level_of("no objection", findings(tmp_path)) == warnings_in_words.FINE
+
+
+def test_warnings_come_first(tmp_path):
+    messages = warnings_in_words.messages(findings(tmp_path, logit=0.2), explainer())
+    order = [warnings_in_words.LEVELS.index(message.level) for message in messages]
+    assert order == sorted(order)
+
+
+def test_a_probability_never_reaches_its_ends():
+    assert page._probability(0.99999) == "> 0.999"
+    assert page._probability(1e-6) == "< 0.001"
+    assert page._probability(0.5) == "0.500"
+
+
+# A run over scans
+
+
+class Explainer:
+    """In place of the networks: refuses a scan whose name says so, counts the others."""
+
+    calls = 0
+    cards = (SHIPPED,)
+    paths = ("w.npz",)
+
+    def __init__(self, settings):
+        self.settings = settings
+
+    def explain(self, files, folder, say):
+        from msxai.base.errors import ImageError
+
+        name = Path(files.image).stem
+        if "bad" in name:
+            (folder / "half").write_text("written")
+            raise ImageError(files.image, "damaged data", "a whole image", "Copy it again.")
+        if "odd" in name:
+            raise ValueError("no such luck")
+        Explainer.calls += 1
+        made = findings(folder)
+        made.prepared.close = lambda: None
+        return made
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Explain scans by name; the results are in tmp_path / "out"."""
+    monkeypatch.setattr(batch, "Explainer", Explainer)
+    monkeypatch.setattr(one_scan, "write_maps", lambda *_: [])
+    # Pictures of a scan take a second.
+    monkeypatch.setattr(
+        page, "write", lambda folder, *_: (folder / "index.html").write_text("page")
+    )
+    Explainer.calls = 0
+
+    def explain(*names, resume=False, **settings):
+        scans = []
+        for name in names:
+            path = tmp_path / f"{name}.nii"
+            if not path.exists():
+                path.write_text(name)
+            scans.append(batch.ScanFiles(str(path)))
+        options = one_scan.Settings(**settings)
+        return batch.explain_all(scans, tmp_path / "out", options, resume=resume)
+
+    return explain
+
+
+def test_a_run_goes_on_after_a_bad_scan(run, tmp_path):
+    table = run("a", "bad", "odd", "b")
+    assert table["status"].tolist() == ["done", "failed", "failed", "done"]
+    assert "damaged data" in table["reason"][1]
+    assert "ValueError (no such luck)" in table["reason"][2]
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["a", "b", "index.html", "scans.csv"]
+    written = pd.read_csv(out / "scans.csv")
+    assert written["logit"].tolist()[0] == pytest.approx(4.0)
+    assert written["lesions_not_used"].tolist()[0] == 1
+    index = (out / "index.html").read_text()
+    assert 'href="a/index.html"' in index
+    assert "damaged data" in index
+    assert (out / "a" / "provenance.json").is_file()
+
+
+def test_nothing_is_left_where_no_scan_can_be_used(run, tmp_path):
+    from msxai.base.errors import MsxaiError
+
+    with pytest.raises(MsxaiError, match="damaged data"):
+        run("bad")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_run_leaves_an_earlier_one(run, tmp_path):
+    from msxai.base.errors import MsxaiError
+
+    run("a")
+    with pytest.raises(MsxaiError):
+        run("bad")
+    assert (tmp_path / "out" / "a" / "index.html").is_file()
+    assert (tmp_path / "out" / "scans.csv").is_file()
+
+
+def test_resume_skips_what_is_done_and_unchanged(run, tmp_path):
+    run("a", "b")
+    assert Explainer.calls == 2
+    table = run("a", "b", resume=True)
+    assert Explainer.calls == 2
+    assert table["status"].tolist() == ["unchanged", "unchanged"]
+    assert table["logit"].tolist() == [4.0, 4.0]
+    (tmp_path / "a.nii").write_text("another scan")
+    assert run("a", "b", resume=True)["status"].tolist() == ["done", "unchanged"]
+    (tmp_path / "out" / "b" / "index.html").write_text("spoilt")
+    assert run("a", "b", resume=True)["status"].tolist() == ["unchanged", "done"]
+    assert run("a", resume=True, seed=1)["status"].tolist() == ["done"]
+    assert run("a")["status"].tolist() == ["done"]  # without resume, anew
+
+
+def test_names_with_markup_are_escaped(run, tmp_path):
+    run("<b>bad<b>", "a")
+    assert "<b>bad" not in (tmp_path / "out" / "index.html").read_text()
