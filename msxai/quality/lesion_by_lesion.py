@@ -110,6 +110,10 @@ class LesionReport:
         where there are too few.
     sham_sites : int
         Number of sham sites that were filled.
+    contrast : float
+        Mean of the lesions minus that of the tissue that fills them, in standard deviations of this
+        tissue. Lesions of the right mask on a FLAIR have 4 and more; the mask of another scan has a
+        value near 0.
     """
 
     table: pd.DataFrame
@@ -117,6 +121,7 @@ class LesionReport:
     logit_all_filled: float
     noise_limit: float
     sham_sites: int
+    contrast: float
 
 
 def fill_lesions(prepared, row: int, labels, seed: int = 0) -> Filled:
@@ -184,7 +189,14 @@ def measure(prepared, row: int, relevance, logits_of: Callable, seed: int = 0) -
     limit, sites = _noise_limit(prepared, row, logits_of, seed)
     largest = table[["change_filled", "adds_alone"]].abs().max(axis=1)
     table["used"] = largest > limit
-    return LesionReport(table, float(logit), float(logit_all_filled), limit, sites)
+    return LesionReport(
+        table=table,
+        logit=float(logit),
+        logit_all_filled=float(logit_all_filled),
+        noise_limit=limit,
+        sham_sites=sites,
+        contrast=_contrast(lesions, labels > 0),
+    )
 
 
 def by_distance(relevance, lesions, brain) -> dict:
@@ -248,6 +260,15 @@ def _nearest(labels) -> np.ndarray:
         labels == 0, sampling=images.VOXEL_SIZE, return_distances=False, return_indices=True
     )
     return labels[tuple(indices)]
+
+
+def _contrast(lesions: Filled, mask) -> float:
+    """Return how much brighter the lesions are than the tissue that fills them."""
+    tissue = lesions.filled[mask & (lesions.owner > 0)]
+    if not len(tissue) or not tissue.std():
+        return np.nan
+    difference = lesions.untouched[mask].mean(dtype=float) - tissue.mean(dtype=float)
+    return float(difference / tissue.std(dtype=float))
 
 
 def _noise_limit(prepared, row: int, logits_of: Callable, seed: int) -> tuple[float, int]:

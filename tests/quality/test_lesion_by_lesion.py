@@ -89,6 +89,17 @@ def test_a_lesion_that_the_network_does_not_use_is_named(report):
     assert 0 <= report.noise_limit <= lesion_by_lesion.NOISE_WITHOUT_SHAM
 
 
+def test_contrast_of_the_mask(report, scan):
+    """Lesions are 10 standard deviations brighter; a mask on normal tissue is not."""
+    assert 7 < report.contrast < 13
+    elsewhere = Scan()
+    elsewhere.mask = np.roll(scan.mask, 12, axis=1) & ~scan.mask
+    moved = lesion_by_lesion.measure(
+        elsewhere, 0, np.zeros(images.SHAPE), lambda scans: scans.max((1, 2, 3))
+    )
+    assert abs(moved.contrast) < 1
+
+
 def test_relevance_of_each_lesion(report):
     assert report.table["relevance"].tolist() == pytest.approx([63 * 0.5 + 2, 0])
     assert report.table["peak"].tolist() == [2, 0]

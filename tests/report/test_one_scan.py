@@ -24,7 +24,7 @@ from msxai.report.one_scan import batch, page, pictures, warnings_in_words
 
 NAME = "Erika_Mustermann_1961-04-23"
 BRAIN = np.zeros(images.SHAPE, bool)
-BRAIN[20:76, 20:96, 24:76] = True
+BRAIN[20:76, 20:96, 44:62] = True
 LESIONS = np.zeros(images.SHAPE, bool)
 LESIONS[30:33, 44:48, 50:54] = LESIONS[60:62, 60:62, 52:54] = True
 SHIPPED = Card("c" * 64, True, "lesions", {"simulated_pairs": 400}, 0.97)
@@ -64,7 +64,7 @@ class Scan:
         return self.mask
 
 
-def findings(folder, logit=4.0, after=0.5, flags=(), **scan):
+def findings(folder, logit=4.0, after=0.5, flags=(), contrast=4.0, **scan):
     """What might have been computed of a scan."""
     prepared = Scan(folder, **scan)
     relevance = np.zeros(images.SHAPE)
@@ -76,7 +76,7 @@ def findings(folder, logit=4.0, after=0.5, flags=(), **scan):
         table["relevance"], table["peak"] = [3.111, 0.222], [0.3331, 0.0442]
         table["change_filled"], table["change_all_but_this"] = [-2.345, 0.006], [-0.012, -2.351]
         table["adds_alone"], table["used"] = [2.357, 0.001], [True, False]
-        report = LesionReport(table, logit, after, 0.0123, 12)
+        report = LesionReport(table, logit, after, 0.0123, 12, contrast)
     values = {"conservation": 0.0, "out_of_distribution": None, "outside_brain": 0.0}
     values |= {"agreement": None} | dict(flags)
     return one_scan.Findings(
@@ -149,7 +149,7 @@ def test_pictures_show_the_brain_only():
         outside = ~np.kron(grown, np.ones((factor, factor))).astype(bool)
         seen = picture[..., 3] if name == "map" else picture.max(axis=-1)
         assert seen[outside].max() <= 0.07 * (255 if seen.dtype == np.uint8 else 1), name
-    assert np.isin([entry["z"] for entry in drawn.slices], np.arange(24, 76)).all()
+    assert np.isin([entry["z"] for entry in drawn.slices], np.arange(44, 62)).all()
 
 
 def test_left_is_left_and_the_front_is_on_top():
@@ -218,6 +218,8 @@ def test_warnings_are_raised_where_they_are_due(tmp_path):
         ("adds up", {"flags": {"conservation": 0.1}}, warnings_in_words.FINE),
         ("outside the brain", {"flags": {"outside_brain": 0.2}}, warnings_in_words.WARNING),
         ("outside the brain", {"flags": {"outside_brain": 0.0}}, warnings_in_words.FINE),
+        ("standard deviations brighter", {"contrast": 4.0}, warnings_in_words.FINE),
+        ("much brighter", {"contrast": 0.2}, warnings_in_words.WARNING),
         ("only one network", {}, warnings_in_words.UNKNOWN),
         ("scans of the training cannot", {}, warnings_in_words.UNKNOWN),
         ("5.0 mm thick", {"zooms": (1, 1, 5)}, warnings_in_words.WARNING),

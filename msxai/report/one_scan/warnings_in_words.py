@@ -13,6 +13,7 @@ WARNING, UNKNOWN, FINE = LEVELS = ("warning", "cannot be told", "no warning")
 _UNDECIDED = 1.0  # logit: a probability between 0.27 and 0.73
 _MOSTLY = 0.5  # share of the logit that stays without the lesions
 _NOT_CONSERVED = 0.5  # of the logit: limit where no validation scans are at hand
+_FAINT = 1.5  # standard deviations of white matter: right masks have 4 and more, others about 0
 _OUTSIDE = 0.05  # share of the map outside the brain: limit where none are at hand
 
 
@@ -50,6 +51,7 @@ def messages(findings: Findings, explainer: Explainer) -> list[Message]:
         *_scan(findings),
         _decision(findings),
         _lesions(findings),
+        *_mask(findings),
         _conservation(findings, flags["conservation"]),
         _distance(flags["out_of_distribution"]),
         _outside(flags["outside_brain"]),
@@ -149,9 +151,7 @@ def _lesions(findings: Findings) -> Message:
         )
     before = report.logit
     after = report.logit_all_filled
-    text = (
-        f"With all lesions of the mask filled, the logit is {after:+.2f} instead of {before:+.2f}."
-    )
+    text = f"With all lesions filled, the logit is {after:+.2f} instead of {before:+.2f}."
     if before <= 0:
         return Message(
             WARNING,
@@ -165,6 +165,27 @@ def _lesions(findings: Findings) -> Message:
             "Do not take the logit as evidence of lesions. Look at what is coloured elsewhere.",
         )
     return Message(FINE, f"{text} Most of the logit comes from these lesions.")
+
+
+def _mask(findings: Findings) -> list[Message]:
+    """Return whether the mask marks what is bright, as lesions on a FLAIR are."""
+    report = findings.lesions
+    if report is None:
+        return []
+    text = (
+        f"The lesions of the mask are {report.contrast:.1f} standard deviations brighter than the "
+        "white matter around them."
+    )
+    if report.contrast >= _FAINT:
+        return [Message(FINE, text)]
+    return [
+        Message(
+            WARNING,
+            f"{text} Lesions on a FLAIR are much brighter.",
+            "Check that the mask belongs to this scan and lies on it, and that the scan is a "
+            "FLAIR.",
+        )
+    ]
 
 
 def _conservation(findings: Findings, flag: dict) -> Message:

@@ -1,0 +1,161 @@
+"""`msxai explain` on real scans, and from a wheel: what is written agrees with what is said."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+import msxai
+from msxai.data import images
+from msxai.data.prepared import Prepared
+from msxai.quality import lesion_by_lesion
+from msxai.regions import lesion_regions
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.long(reason="two scans are registered and explained, 1 to 2 minutes each"),
+]
+
+
+def command(*words, **environment):
+    """Run the command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "msxai.command_line", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def run(open_ms, tmp_path_factory):
+    """A prepared scan with its lesions, a raw one without, and a broken one."""
+    folder = tmp_path_factory.mktemp("runs")
+    broken = folder / "broken.nii.gz"
+    broken.write_bytes((open_ms / "mni" / "patient19_FLAIR.nii.gz").read_bytes()[:1_000_000])
+    mask = open_ms / "lesions_mni" / "patient07_lesions.nii.gz"
+    with_mask = [open_ms / "mni" / "patient07_FLAIR.nii.gz", broken]
+    done = command("explain", *with_mask, "--lesions", mask, mask, "--out", folder / "a")
+    raw = open_ms / "raw" / "patient01_study1_FLAIR.nii.gz"
+    raw_done = command("explain", raw, "--out", folder / "b")
+    return {"a": done, "b": raw_done, "folder": folder}
+
+
+def test_exit_codes_and_what_is_left_out(run):
+    assert run["a"].returncode == 1, run["a"].stderr
+    assert "broken was left out" in run["a"].stderr
+    assert run["b"].returncode == 0, run["b"].stderr
+    assert not (run["folder"] / "a" / "broken").exists()
+    for line in run["a"].stderr.splitlines():
+        assert line.startswith("msxai"), line
+
+
+@pytest.mark.parametrize("name", ["a/patient07_FLAIR", "b/patient01_study1_FLAIR"])
+def test_numbers_are_those_of_the_maps(run, name):
+    folder = run["folder"] / name
+    table = pd.read_csv(folder.parent / "scans.csv").set_index("scan")
+    row = table.loc[folder.name]
+    in_mni = nib.load(folder / "relevance_space-MNI152.nii.gz")
+    relevance = in_mni.get_fdata()
+    assert in_mni.shape == images.SHAPE
+    assert row["relevance"] == pytest.approx(relevance.sum(), rel=1e-4)
+    sidecar = json.loads((folder / "relevance_space-MNI152.json").read_text())
+    assert row["logit"] == pytest.approx(sidecar["MeanLogit"], rel=1e-6)
+    assert row["conserved"] == pytest.approx(relevance.sum() / row["logit"], rel=1e-4)
+    own = nib.load(folder / "relevance_space-orig.nii.gz")
+    assert own.get_fdata().sum() == pytest.approx(relevance.sum(), rel=0.1, abs=0.1)
+    page = (folder / "index.html").read_text()
+    assert f"<b>{row['logit']:+.2f}</b>logit" in page
+    assert (folder / "index.html").stat().st_size < 8_000_000
+    assert "patient" not in page
+    assert "/" + folder.parts[1] not in re.sub(r"base64,[^\"]*", "", page)
+
+
+def test_the_own_space_is_that_of_the_file(run, open_ms):
+    for scan, folder in {
+        "mni/patient07_FLAIR.nii.gz": "a/patient07_FLAIR",
+        "raw/patient01_study1_FLAIR.nii.gz": "b/patient01_study1_FLAIR",
+    }.items():
+        source = nib.load(open_ms / scan)
+        own = nib.load(run["folder"] / folder / "relevance_space-orig.nii.gz")
+        assert own.shape == source.shape
+        np.testing.assert_allclose(own.affine, source.affine, atol=1e-4)
+
+
+def test_lesions_are_those_of_the_mask(run):
+    folder = run["folder"] / "a" / "patient07_FLAIR"
+    prepared = Prepared(folder / "prepared.h5")
+    relevance = nib.load(folder / "relevance_space-MNI152.nii.gz").get_fdata()
+    labels, count = lesion_regions.label_lesions(prepared.lesions(0))
+    table = pd.read_csv(folder / "lesions.tsv", sep="\t")
+    assert len(table) == count
+    for lesion in table.itertuples():
+        inside = labels == lesion.lesion
+        assert lesion.voxels == inside.sum()
+        assert lesion.relevance == pytest.approx(relevance[inside].sum(), rel=1e-3, abs=1e-5)
+    row = pd.read_csv(folder.parent / "scans.csv").iloc[0]
+    amounts = lesion_by_lesion.by_distance(relevance, prepared.lesions(0), prepared.brain(0))
+    assert row["relevance_inside"] == pytest.approx(amounts["inside"], rel=1e-3)
+    assert row["relevance_elsewhere"] == pytest.approx(amounts["elsewhere"], rel=1e-3)
+
+
+def test_the_page_works_in_a_browser_without_a_network(run, browse):
+    page = run["folder"] / "a" / "patient07_FLAIR" / "index.html"
+    document = browse(page, "--host-resolver-rules=MAP * ~NOTFOUND")
+    assert re.search(r'id="mm"[^>]*>z = -?\d+ mm<', document)
+    assert re.search(r'<img id="scan"[^>]*src="data:image/jpeg', document)
+    assert re.search(r'<img id="lesions"[^>]*src="data:image/png', document)
+
+
+def test_the_executed_notebook_agrees(run):
+    notebook = json.loads((run["folder"] / "a" / "10_one_scan.ipynb").read_text())
+    text = json.dumps(notebook)
+    row = pd.read_csv(run["folder"] / "a" / "scans.csv").iloc[0]
+    assert f"logit {row['logit']:+.3f}" in text
+
+
+def test_a_resumed_run_keeps_what_is_done(run, open_ms):
+    out = run["folder"] / "b"
+    page = out / "patient01_study1_FLAIR" / "index.html"
+    before = page.stat().st_mtime_ns
+    raw = open_ms / "raw" / "patient01_study1_FLAIR.nii.gz"
+    assert command("explain", raw, "--resume", "--out", out).returncode == 0
+    assert page.stat().st_mtime_ns == before
+    assert pd.read_csv(out / "scans.csv")["status"].tolist() == ["unchanged"]
+
+
+def test_a_wheel_holds_all_that_the_command_needs(tmp_path, open_ms):
+    """Built from a copy of the checkout; unpacked elsewhere, it explains a scan."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(msxai.ROOT / name, source)
+    for name in ("msxai", "notebooks"):
+        ignored = shutil.ignore_patterns("*.pyc", "*.nbi", "*.nbc")
+        shutil.copytree(msxai.ROOT / name, source / name, ignore=ignored, symlinks=True)
+    build = "from setuptools import build_meta; build_meta.build_wheel('..')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    shutil.rmtree(source)
+    place = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(place)
+    text = (place / next(place.glob("*.dist-info")).name / "entry_points.txt").read_text()
+    assert "msxai = msxai.command_line.program:main" in text
+    scan = open_ms / "mni" / "patient19_FLAIR.nii.gz"
+    lesions = open_ms / "lesions_mni" / "patient19_lesions.nii.gz"
+    words = ["explain", scan, "--lesions", lesions, "--out", tmp_path / "out"]
+    done = command(*words, PYTHONPATH=str(place))
+    assert done.returncode == 0, done.stderr
+    pages = list(Path(tmp_path / "out").glob("*/index.html"))
+    assert len(pages) == 1
