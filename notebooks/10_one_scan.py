@@ -40,13 +40,10 @@
 # a scan, a simulated patient is explained.
 
 # %%
-from pathlib import Path
-
 import nibabel as nib
 
 from msxai import lrp
 from msxai.base import parameters, tsv
-from msxai.base.parameters import located
 from msxai.data import images
 from msxai.data.cohorts.cohort import open_cohort
 from msxai.data.prepared import Prepared
@@ -100,7 +97,7 @@ explanation = heatmaps.Settings(
     rule, epsilon, tta_copies, computation=lrp.Computation(threads=threads)
 )
 settings = one_scan.Settings(weights=tuple(weights), explanation=explanation, seed=seed)
-results = located(out)
+results = parameters.located(out)
 table = batch.explain_all(files, results, settings, jobs, resume)
 table.drop(columns=["scan_sha256", "file"])
 
@@ -209,5 +206,5 @@ figures.view_heatmap(
 # A map without a warning may still be wrong: [Reading a heatmap](../docs/reading-a-heatmap.md).
 
 # %%
-for name in sorted(path.name for path in Path(folder).iterdir()):
-    print(name)
+for path in sorted(folder.iterdir()):
+    print(path.name)

@@ -4,4 +4,7 @@ import sys
 
 from msxai.command_line.program import main
 
-sys.exit(main())
+__all__: list = []
+
+if __name__ == "__main__":
+    sys.exit(main())

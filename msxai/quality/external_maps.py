@@ -76,12 +76,12 @@ def read(maps, masks, brains=None, scans=None) -> list[Subject]:
         A file cannot be used, or numbers or shapes do not fit.
     """
     relevance = _entries(maps)
-    others = {"masks": _entries(masks)}
+    belonging = {"masks": _entries(masks)}
     if brains:
-        others["brains"] = _entries(brains)
+        belonging["brains"] = _entries(brains)
     if scans:
-        others["scans"] = _entries(scans)
-    for name, entries in others.items():
+        belonging["scans"] = _entries(scans)
+    for name, entries in belonging.items():
         if len(entries) != len(relevance):
             raise ParameterError(
                 name,
@@ -91,7 +91,7 @@ def read(maps, masks, brains=None, scans=None) -> list[Subject]:
             )
     subjects = []
     for index, (name, entry) in enumerate(relevance):
-        belongings = {kind: entries[index][1] for kind, entries in others.items()}
+        belongings = {kind: entries[index][1] for kind, entries in belonging.items()}
         subjects.append(_subject(name, entry, belongings))
     return subjects
 

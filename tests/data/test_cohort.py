@@ -349,9 +349,10 @@ def test_a_list_of_scans(tmp_path):
 def test_a_list_that_cannot_be_used(tmp_path):
     scan = _touch(tmp_path / "a_FLAIR.nii.gz")
     other = _touch(tmp_path / "b" / "a_FLAIR.nii.gz")
-    _refused(lambda: from_images([scan], [scan, scan]), "lesion_masks", "2 masks")
+    _refused(lambda: from_images([scan], [scan, scan]), "lesion_masks", "2 lesion masks")
     _refused(lambda: from_images([tmp_path / "none.nii"]), "images", "none.nii")
     _refused(lambda: from_images([scan], [tmp_path / "none.nii"]), "lesion_masks", "none.nii")
+    _refused(lambda: from_images([scan], brain_masks=[scan] * 3), "brain_masks", "3 brain masks")
     _refused(lambda: from_images([scan, other]), "images", "two scans of sub-a")
 
 
