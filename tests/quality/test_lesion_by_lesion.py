@@ -10,6 +10,7 @@ from msxai.quality import lesion_by_lesion
 BRAIN = np.zeros(images.SHAPE, bool)
 BRAIN[20:76, 20:96, 24:76] = True
 FIRST = (slice(30, 34), slice(44, 48), slice(50, 54))
+FAINT = 0.01
 SECOND = (slice(31, 33), slice(60, 62), slice(52, 54))
 
 
@@ -45,13 +46,14 @@ def scan():
 
 @pytest.fixture(scope="module")
 def report(scan):
-    """A network that sees the first lesion alone: the sum of its voxels."""
+    """A network that sees the first lesion: the sum of its voxels; the second one hardly."""
     relevance = np.zeros(images.SHAPE)
     relevance[FIRST] = 0.5
     relevance[FIRST][0, 0, 0] = 2
 
     def logits_of(scans):
-        return scans[(slice(None), *FIRST)].sum(axis=(1, 2, 3))
+        faint = FAINT * scans[(slice(None), *SECOND)].sum(axis=(1, 2, 3))
+        return scans[(slice(None), *FIRST)].sum(axis=(1, 2, 3)) + faint
 
     return lesion_by_lesion.measure(scan, 0, relevance, logits_of)
 
@@ -74,14 +76,20 @@ def test_filled_voxels_belong_to_the_nearest_lesion(scan):
 
 
 def test_changes_are_those_of_the_network(report, scan):
+    labels = np.zeros(images.SHAPE, int)
+    labels[FIRST], labels[SECOND] = 1, 2
+    filled = lesion_by_lesion.fill_lesions(scan, 0, labels).filled
+    first = float((filled[FIRST] - scan.values[FIRST]).sum())
+    second = FAINT * float((filled[SECOND] - scan.values[SECOND]).sum())
+    assert first < -10
+    assert second < -0.01
     table = report.table
-    untouched = scan.values[FIRST].sum()
+    untouched = scan.values[FIRST].sum() + FAINT * scan.values[SECOND].sum()
     assert report.logit == pytest.approx(untouched, rel=1e-5)
-    assert report.logit_all_filled < 0.6 * untouched
-    drop = report.logit_all_filled - report.logit
-    assert table["change_filled"].tolist() == pytest.approx([drop, 0], abs=1e-4)
-    assert table["change_all_but_this"].tolist() == pytest.approx([0, drop], abs=1e-4)
-    assert table["adds_alone"].tolist() == pytest.approx([-drop, 0], abs=1e-4)
+    assert report.logit_all_filled == pytest.approx(untouched + first + second, rel=1e-4)
+    assert table["change_filled"].tolist() == pytest.approx([first, second], abs=1e-4)
+    assert table["change_all_but_this"].tolist() == pytest.approx([second, first], abs=1e-4)
+    assert table["adds_alone"].tolist() == pytest.approx([-first, -second], abs=1e-4)
 
 
 def test_a_lesion_that_the_network_does_not_use_is_named(report):
@@ -113,19 +121,22 @@ def test_a_network_that_uses_no_lesion(scan):
     assert not report.table["used"].any()
 
 
-def test_the_limit_grows_with_what_filling_itself_changes(scan):
-    """A network that hears the texture everywhere: filling normal tissue changes it, too."""
+def test_the_limit_is_what_filling_normal_tissue_changes(scan, monkeypatch):
+    """A network that hears the noise everywhere: 95th percentile over the sham sites."""
 
     def logits_of(scans):
-        steps = np.diff(scans, axis=1)
-        return 1000 * (steps**2)[:, 20:70].mean(axis=(1, 2, 3))
+        return 1000 * (np.diff(scans, axis=1) ** 2).mean(axis=(1, 2, 3))
 
-    sham = lesion_by_lesion.fill_sham_sites(scan, 0)
-    assert sham.count
     limit, sites = lesion_by_lesion._noise_limit(scan, 0, logits_of, 0)
-    assert sites == sham.count
-    if sites < lesion_by_lesion.FEWEST_SHAM_SITES:
-        assert limit == lesion_by_lesion.NOISE_WITHOUT_SHAM
+    assert limit == lesion_by_lesion.NOISE_WITHOUT_SHAM  # two sites are too few
+    sham = lesion_by_lesion.fill_sham_sites(scan, 0)
+    assert sites == sham.count == 2
+    monkeypatch.setattr(lesion_by_lesion, "FEWEST_SHAM_SITES", 2)
+    limit, _ = lesion_by_lesion._noise_limit(scan, 0, logits_of, 0)
+    untouched = logits_of(scan.values[None])[0]
+    changes = [abs(logits_of(sham.only(site)[None])[0] - untouched) for site in (1, 2)]
+    assert limit == pytest.approx(np.quantile(changes, 0.95), rel=1e-3)
+    assert limit > 0
 
 
 def test_amounts_add_up_to_the_map(rng):
