@@ -65,6 +65,7 @@ weights: list = []  # weights files (.npz); none: the networks that the package 
 rule: str = "epsilon_gamma"  # LRP rule or composite, by its name in docs/lrp.md
 epsilon: float = 1e-3  # stabiliser of the epsilon rule
 tta_copies: int = 1  # shifted and mirrored copies of a scan that its map is the mean of
+self_test: bool = False  # paint lesions of known size into each scan, and look for them
 out: str = "runs/one-scan"  # folder of the results
 jobs: int = 1  # processes
 resume: bool = False  # skip scans that are done and unchanged
@@ -96,7 +97,7 @@ print(f"{len(files)} scan(s), {len(lesion_masks)} lesion mask(s)")
 explanation = heatmaps.Settings(
     rule, epsilon, tta_copies, computation=lrp.Computation(threads=threads)
 )
-settings = one_scan.Settings(weights=tuple(weights), explanation=explanation, seed=seed)
+settings = one_scan.Settings(tuple(weights), explanation, seed, self_test)
 results = parameters.located(out)
 table = batch.explain_all(files, results, settings, jobs, resume)
 table.drop(columns=["scan_sha256", "file"])
@@ -188,7 +189,17 @@ for where, amount in amounts.items():
     print(f"{where:13s} {amount:+.3f} logits")
 
 # %% [markdown]
-# ### 6. Slice by slice
+# ### 6. Painted lesions
+# With `self_test`, balls of 3 to 12 mm are painted into the scan, one at a time. **What to look
+# for:** each raises the logit (`change`), more than any sham site changes it, and the map marks it
+# first (`place` 0). This shows that the network reacts to a bright spot of this size. It does not
+# show that it sees the lesions of a patient.
+
+# %%
+tsv.read(folder / "self_test.tsv")
+
+# %% [markdown]
+# ### 7. Slice by slice
 # In JupyterLab, click into a slice to move through the map. The page `index.html` has a viewer that
 # needs no Jupyter.
 

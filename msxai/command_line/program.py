@@ -131,6 +131,7 @@ def _add_explain(commands) -> None:
     add("--rule", default=_RULE, help=f"rule of LRP (default {_RULE})")
     add("--copies", type=int, default=1, help="shifted copies to average (default 1)")
     add("--jobs", type=int, default=1, help="processes (default 1)")
+    add("--self-test", action="store_true", help="paint lesions of known size into each scan")
     add("--resume", action="store_true", help="skip scans that are done and unchanged")
     add("--out", required=True, metavar="DIR", help="folder of the results")
 
@@ -268,6 +269,7 @@ def _explain(options: argparse.Namespace) -> int:
         "rule": options.rule,
         "tta_copies": options.copies,
         "out": str(out),
+        "self_test": options.self_test,
         "jobs": options.jobs,
         "resume": options.resume,
     }

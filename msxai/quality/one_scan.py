@@ -25,8 +25,9 @@ from msxai.data.single_scans import ScanFiles
 from msxai.lrp import heatmaps, trust_warnings
 from msxai.lrp.explanation import AUDIT, conserved
 from msxai.model import network, shipped
-from msxai.quality import lesion_by_lesion
+from msxai.quality import lesion_by_lesion, self_test
 from msxai.quality.lesion_by_lesion import LesionReport
+from msxai.quality.self_test import SelfTest
 
 __all__ = ["MAPS", "ROW", "Explainer", "Findings", "Settings", "write_maps"]
 
@@ -52,6 +53,8 @@ class Settings:
         Rule, epsilon, copies.
     seed : int
         Of lesion filling.
+    self_test : bool
+        Paint lesions of known size into each scan (`msxai.quality.self_test`).
     """
 
     weights: tuple[str, ...] = ()
@@ -59,6 +62,7 @@ class Settings:
         default_factory=lambda: heatmaps.Settings("epsilon_gamma")
     )
     seed: int = 0
+    self_test: bool = False
 
     @property
     def paths(self) -> list[Path]:
@@ -94,6 +98,8 @@ class Findings:
         None without a lesion mask, or where it is empty.
     amounts : dict
         Relevance by distance from lesions (`msxai.quality.lesion_by_lesion.by_distance`).
+    self_test : SelfTest or None
+        None where it was not asked for, or has no place in the scan.
     """
 
     code: str
@@ -106,6 +112,7 @@ class Findings:
     quality: pd.Series
     lesions: LesionReport | None
     amounts: dict
+    self_test: SelfTest | None = None
 
     @property
     def logit(self) -> float:
@@ -225,7 +232,24 @@ class Explainer:
             amounts=lesion_by_lesion.by_distance(
                 relevance, prepared.lesions(ROW), prepared.brain(ROW)
             ),
+            self_test=self._tested(prepared, say),
         )
+
+    def map_of(self, scan) -> np.ndarray:
+        """Return the mean map over networks of a scan of shape (X, Y, Z)."""
+        maps = []
+        for model in self.models:
+            explanation = self.settings.explanation.explain(model, scan[None, ..., None])
+            maps.append(explanation.relevance[0, ..., 0])
+        return np.mean(maps, axis=0)
+
+    def _tested(self, prepared, say: Callable) -> SelfTest | None:
+        """Return the test on painted lesions, where it is asked for."""
+        if not self.settings.self_test:
+            return None
+        say("painting lesions one by one")
+        seed = self.settings.seed
+        return self_test.run(prepared, ROW, self.map_of, self.logits_of, seed)
 
     def _flags(self, prepared, maps, logits) -> list[dict]:
         """Return the warnings of the map."""

@@ -62,6 +62,7 @@ def test_explain_passes_on_what_it_is_given(scan, tmp_path, calls, monkeypatch):
         "rule": "epsilon",
         "tta_copies": 3,
         "out": str(tmp_path / "new" / "out"),
+        "self_test": False,
         "jobs": 1,
         "resume": True,
     }

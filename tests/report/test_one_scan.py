@@ -1,6 +1,7 @@
 """The page of one scan: offline, nameless, brain only, its numbers, its warnings; and a run."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -17,7 +18,7 @@ from scipy import ndimage
 from msxai.data import images
 from msxai.lrp import heatmaps, trust_warnings
 from msxai.model.shipped import Card
-from msxai.quality import lesion_by_lesion, one_scan
+from msxai.quality import lesion_by_lesion, one_scan, self_test
 from msxai.quality.lesion_by_lesion import LesionReport
 from msxai.regions import lesion_regions
 from msxai.report.one_scan import batch, page, pictures, warnings_in_words
@@ -96,6 +97,29 @@ def findings(folder, logit=4.0, after=0.5, flags=(), contrast=4.0, **scan):
 def explainer(card=SHIPPED):
     settings = one_scan.Settings(explanation=heatmaps.Settings("epsilon_gamma"))
     return SimpleNamespace(paths=["w.npz"], cards=[card], settings=settings)
+
+
+def self_tested(folder):
+    """The same with a test on painted lesions, whose 5 mm ones are seen."""
+    rows = []
+    for size in self_test.SIZES:
+        for change in (0.1 * size, 0.2 * size):
+            seen = {"change": change - 0.3, "place": 0 if size > 3 else 41}
+            rows.append({"kind": "painted", "size": size, "x": 1, "y": 2, "z": 3, **seen})
+    for row in rows[:]:
+        rows.append(row | {"kind": "sham", "change": 0.123, "place": np.nan})
+    table = pd.DataFrame(rows)
+    result = self_test.SelfTest(table, self_test._smallest_seen(table))
+    return dataclasses.replace(findings(folder), self_test=result)
+
+
+def test_painted_lesions(tmp_path):
+    plain = words(page.write(tmp_path, self_tested(tmp_path), explainer()).read_text())
+    assert "From 5 mm on, all of them raise the logit" in plain
+    assert "The map marks 6 of 8 first" in plain
+    assert "5 1, 2, 3 +0.200 1 +0.123" in plain
+    assert "3 1, 2, 3 +0.000 42 +0.123" in plain
+    assert "What it cannot show" in plain
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ A scan is written whole or not at all. A scan that cannot be used does not stop 
 """
 
 import json
+import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -56,6 +57,7 @@ class _Task:
     folder: Path
     settings: Settings
     resume: bool
+    quiet: bool
 
 
 def explain_all(scans: list[ScanFiles], out, settings: Settings, jobs: int = 1, resume=False):
@@ -94,7 +96,7 @@ def explain_all(scans: list[ScanFiles], out, settings: Settings, jobs: int = 1, 
     names = folder_names([files.image for files in scans])
     tasks = []
     for files, name in zip(scans, names, strict=True):
-        tasks.append(_Task(files, name, out / name, settings, resume))
+        tasks.append(_Task(files, name, out / name, settings, resume, quiet=jobs > 1))
     rows = []
     for number, row in enumerate(_rows(tasks, settings, jobs), start=1):
         say(f"scan {number} of {len(tasks)}, {row['scan']}: {row['status']}")
@@ -117,6 +119,7 @@ def _rows(tasks: list[_Task], settings: Settings, jobs: int):
         for task in tasks:
             yield _attempt(task, explainer)
         return
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several processes would mix
     # A worker keeps its networks from scan to scan.
     yield from Parallel(jobs, return_as="generator")(delayed(_in_worker)(task) for task in tasks)
 
@@ -158,16 +161,27 @@ def _explained(task: _Task, explainer: Explainer, parameters: dict, started: flo
     """Explain a scan and write its folder; its row of the table."""
     with provenance.replacing(task.folder) as draft:
         draft.mkdir()
-        findings = explainer.explain(task.files, draft, lambda step: say(f"  {step}"))
+        findings = explainer.explain(task.files, draft, _nothing if task.quiet else _step)
         one_scan.write_maps(findings, draft, explainer)
         if findings.lesions is not None:
             tsv.write(findings.lesions.table, draft / "lesions.tsv", float_format="%.6g")
+        if findings.self_test is not None:
+            tsv.write(findings.self_test.table, draft / "self_test.tsv", float_format="%.6g")
         page.write(draft, findings, explainer)
         _close(findings)
         row = _row(task, findings, explainer) | {"seconds": round(time.monotonic() - started, 1)}
         record = provenance.record(parameters, row=row, outputs_of_scan=_hashes(draft))
         provenance.write_json(draft / _RECORD, record)
     return row
+
+
+def _step(text: str) -> None:
+    """Print a step of a scan."""
+    say(f"  {text}")
+
+
+def _nothing(text: str) -> None:
+    """Print nothing: steps of several scans at a time would mix."""
 
 
 def _close(findings: Findings) -> None:
@@ -225,6 +239,7 @@ def _parameters(task: _Task, explainer: Explainer) -> dict:
         "weights": [card.sha256 for card in explainer.cards],
         "explanation": json.loads(json.dumps(explanation)),
         "seed": task.settings.seed,
+        "self_test": task.settings.self_test,
         "msxai": provenance.__version__,
     }
 

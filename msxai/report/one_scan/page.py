@@ -58,6 +58,7 @@ def write(folder, findings: Findings, explainer: Explainer) -> Path:
         lesions=_lesions(findings, drawn.crops),
         has_mask=findings.has_mask,
         amounts=_amounts(findings),
+        self_test=_self_test(findings),
         near=NEAR,
         files=[MAPS["MNI152"], MAPS["orig"], "scan_space-MNI152.nii.gz"],
         provenance=_provenance(findings, explainer),
@@ -88,6 +89,8 @@ def command_of(findings: Findings, explainer: Explainer) -> str:
         words.append("--t1 T1")
     if settings.weights:
         words.append("--weights WEIGHTS")
+    if settings.self_test:
+        words.append("--self-test")
     words.append(f"--rule {settings.explanation.rule} --copies {settings.explanation.copies}")
     words.append("--out DIR")
     return " ".join(words)
@@ -242,6 +245,30 @@ def _amounts(findings: Findings) -> list[dict]:
     total = float(np.sum(list(findings.amounts.values())))
     rows.append({"where": "whole map", "relevance": f"{total:+.3f}"})
     return rows
+
+
+def _self_test(findings: Findings) -> dict | None:
+    """Return the table of painted lesions, in words."""
+    result = findings.self_test
+    if result is None:
+        return None
+    painted = []
+    sham = []
+    for row in result.table.to_dict("records"):
+        words = {
+            "size": f"{row['size']:.0f}",
+            "centre": f"{row['x']:.0f}, {row['y']:.0f}, {row['z']:.0f}",
+            "change": f"{row['change']:+.3f}",
+        }
+        if row["kind"] == "sham":
+            sham.append(words)
+            continue
+        painted.append(words | {"place": f"{row['place'] + 1:,.0f}"})
+    seen = "none of these sizes"
+    if not np.isnan(result.smallest_seen):
+        seen = f"{result.smallest_seen:.0f} mm"
+    first = result.table["place"].eq(0).sum()
+    return {"painted": painted, "sham": sham, "seen": seen, "first": int(first)}
 
 
 def _provenance(findings: Findings, explainer: Explainer) -> list[tuple[str, str]]:
