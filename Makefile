@@ -17,7 +17,8 @@ export COHORT PROFILE SCHEDULER PRETRAINING PATIENTS CONTROLS LABEL MODALITY HOL
 export PYTHONPATH := $(CURDIR)/tools/quick_start$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 # Snakemake and Jupyter write below the home folder; where nobody may write there, they get another one.
-ifneq ($(shell [ -d "$$HOME" ] && [ -w "$$HOME" ] && echo yes),yes)
+# Writing there is tried: permissions say nothing of a full quota, or of root on a read-only disk.
+ifneq ($(shell file=$$(mktemp "$$HOME/.msxai-XXXXXX" 2>/dev/null) && rm -f "$$file" && echo yes),yes)
 export HOME := $(CURDIR)/runs/.home
 export PIP_NO_CACHE_DIR := 1
 $(shell mkdir -p runs/.home)

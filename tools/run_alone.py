@@ -4,27 +4,50 @@ Usage: python tools/run_alone.py runs/demo .venv/bin/snakemake --configfile work
 
 Snakemake's own lock outlives a run that was killed: the next one ends with LockException. Here the
 operating system holds the lock (`flock`) for as long as the process lives, so a kill or a power cut
-releases it. A killed run can also leave its notebooks at work, which would write the same files as
-the new run: they are stopped first. Snakemake's settings (workflow/*/config.yaml) leave out its own
-lock, and make again what a kill has cut short.
+releases it. A killed run can also leave its notebooks at work, on this computer or as jobs of a
+cluster. They would write the same files as the new run, so they are stopped first. Snakemake's
+settings (workflow/*/config.yaml) leave out its own lock, and make again what a kill has cut short.
+After a failure the last lines say why (tools/end_message.py).
 """
 
+import ctypes
+import errno
 import fcntl
 import json
 import os
+import shutil
+import signal
+import subprocess
 import sys
+import time
+import zlib
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+import end_message
 import psutil
 
+from msxai.base import provenance
+
 LOCK = ".lock"
-PATIENCE = 10  # seconds in which a notebook ends once it was asked to
+PATIENCE = 10  # seconds in which a process ends once it was asked to
+MARK = "MSXAI_RESULTS"  # a variable that every process of a run has: the results folder
+JOBS = "MSXAI_JOBS"  # how the names of its jobs on a cluster begin (workflow/slurm/config.yaml)
+WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG in linux/prctl.h
+WATCHED = ("msxai", "notebooks")  # code, whose times the workflow compares with those of results
+LONG_AGO = 946_684_800  # the year 2000, in seconds since 1970
 
 
-def hold(results: Path) -> None:
-    """Take the lock of a results folder for this process, or say who has it and exit with 1."""
+def hold(results: Path) -> int:
+    """Take the lock of a results folder, or say who has it and exit with 1.
+
+    Returns
+    -------
+    int
+        The open lock file.
+    """
     path = results / LOCK
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -38,11 +61,18 @@ def hold(results: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit(_in_use(results, path))
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        print(f"{results}: its file system has no locks. Start no second run there.", flush=True)
+    return lock
+
+
+def sign(lock: int) -> None:
+    """Write into the lock file who holds it."""
     os.ftruncate(lock, 0)
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     os.write(lock, json.dumps({"process": os.getpid(), "started": started}).encode())
-    # The command that takes this process's place keeps the lock.
-    os.set_inheritable(lock, True)
 
 
 def _in_use(results: Path, path: Path) -> str:
@@ -57,17 +87,13 @@ def _in_use(results: Path, path: Path) -> str:
     )
 
 
-def left_notebooks(results: Path) -> list[psutil.Process]:
-    """Return the processes of papermill that execute a notebook of this results folder."""
-    folder = (results / "notebooks").as_posix()
-    here = Path.cwd()
+def left_processes(results: Path) -> list[psutil.Process]:
+    """Return what an earlier run on this results folder has left at work: notebooks, kernels."""
+    mark = str(results.resolve())
     processes = []
     for process in psutil.process_iter():
         try:
-            words = process.cmdline()
-            is_papermill = any(Path(word).name == "papermill" for word in words[:2])
-            writes_here = any(word.startswith(f"{folder}/") for word in words)
-            if is_papermill and writes_here and Path(process.cwd()) == here:
+            if process.environ().get(MARK) == mark and process.pid != os.getpid():
                 processes.append(process)
         except psutil.Error:
             continue  # it has ended, or is of another user
@@ -75,31 +101,130 @@ def left_notebooks(results: Path) -> list[psutil.Process]:
 
 
 def stop(processes: list[psutil.Process]) -> None:
-    """Stop notebooks and their kernels; kill what does not end."""
-    stopping = []
+    """Stop processes; kill what does not end."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            stopping += [process, *process.children(recursive=True)]
-    for process in stopping:
-        with suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, alive = psutil.wait_procs(stopping, PATIENCE)
+    _, alive = psutil.wait_procs(processes, PATIENCE)
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(alive, PATIENCE)
 
 
+def job_prefix(results: Path) -> str:
+    """Return how the names of a results folder's jobs on a cluster begin."""
+    return f"msxai-{zlib.crc32(str(results.resolve()).encode()):08x}"
+
+
+def left_jobs(results: Path) -> list[str]:
+    """Return the numbers of this user's Slurm jobs that an earlier run has submitted."""
+    if shutil.which("squeue") is None:
+        return []
+    command = ["squeue", "--me", "--noheader", "--states=all", "--format=%A %T %j"]
+    queue = subprocess.run(command, capture_output=True, text=True, check=False)
+    numbers = []
+    for line in queue.stdout.splitlines():
+        number, state, name = line.split(maxsplit=2)
+        is_active = state in ("PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING")
+        if is_active and name.startswith(f"{job_prefix(results)}_"):
+            numbers.append(number)
+    return sorted(set(numbers))
+
+
+def cancel(results: Path) -> int:
+    """Cancel the jobs that an earlier run has left, wait until they have ended; return how many."""
+    jobs = left_jobs(results)
+    if jobs:
+        subprocess.run(["scancel", *jobs], check=False)
+    deadline = time.monotonic() + 6 * PATIENCE
+    while left_jobs(results) and time.monotonic() < deadline:
+        time.sleep(1)
+    return len(jobs)
+
+
+def from_the_future(folder, now: float) -> list[Path]:
+    """Return files and folders whose time lies after `now`, in seconds since 1970."""
+    return [path for path in Path(folder).rglob("*") if path.lstat().st_mtime > now]
+
+
+def mend_times(results: Path) -> int:
+    """Give what is from the future another time, where the clock was set back; return how many.
+
+    Snakemake refuses an output that is older than its input, and takes an input that is older than
+    its output as unchanged. So results become older than everything, and code becomes as new as
+    can be: then Snakemake compares the content, and makes again what has really changed.
+    """
+    now = time.time()
+    times = {results: LONG_AGO} | dict.fromkeys(map(Path, WATCHED), now)
+    n_mended = 0
+    for folder, then in times.items():
+        for path in from_the_future(folder, now):
+            os.utime(path, (then, then), follow_symlinks=False)
+            n_mended += 1
+    return n_mended
+
+
+def tidy(results: Path) -> None:
+    """Mend what a kill, or a clock that was set back, has left; say what."""
+    left = left_processes(results)
+    if left:
+        print(f"{results}: stopping {len(left)} processes of a run that was killed", flush=True)
+        stop(left)
+    n_jobs = cancel(results)
+    if n_jobs:
+        print(f"{results}: cancelled {n_jobs} jobs of a run that was killed", flush=True)
+    provenance.remove_drafts(results)
+    n_mended = mend_times(results)
+    if n_mended:
+        print(
+            f"{results}: {n_mended} files had a time in the future (was the clock set back?). "
+            "They have one in the past now; what has changed is made again",
+            flush=True,
+        )
+
+
+def _die_with_parent() -> None:
+    """Have the system kill this process when the one that started it ends."""
+    ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
+
+
+def run(command: list[str], results: Path, lock: int) -> int:
+    """Run a command; return its exit status.
+
+    A kill of this process kills the command. Ctrl-C reaches both, and only the command ends at
+    once.
+    """
+    marks = {MARK: str(results.resolve()), JOBS: job_prefix(results)}
+    child = subprocess.Popen(
+        command,
+        env={**os.environ, **marks},
+        pass_fds=[lock],
+        preexec_fn=_die_with_parent,
+    )
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    return child.wait()
+
+
 def main() -> None:
-    """Take the lock, stop what a killed run has left, and become the command."""
+    """Take the lock, tidy up, run the command, and say why if it fails."""
     results = Path(sys.argv[1])
     command = sys.argv[2:]
-    hold(results)
-    left = left_notebooks(results)
-    if left:
-        print(f"{results}: stopping {len(left)} notebooks of a run that was killed", flush=True)
-        stop(left)
-    os.execv(command[0], command)
+    lock = hold(results)
+    for folder in (results, "."):
+        refusal = end_message.cannot_write(folder)
+        if refusal:
+            sys.exit(refusal)
+    sign(lock)
+    tidy(results)
+    since = time.time() - 1  # some file systems keep whole seconds
+    status = run(command, results, lock)
+    if status == 0:
+        return
+    for sentence in end_message.sentences(results, since):
+        print(sentence, file=sys.stderr, flush=True)
+    sys.exit(status if status > 0 else 128 - status)
 
 
 if __name__ == "__main__":

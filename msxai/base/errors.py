@@ -11,6 +11,7 @@ __all__ = [
     "RegistrationError",
     "SplitError",
     "StaleInputError",
+    "WriteError",
 ]
 
 
@@ -71,6 +72,10 @@ class MissingStepError(MsxaiError):
 
 class StaleInputError(MsxaiError):
     """An earlier notebook's result has other parameters or other data, or was changed since."""
+
+
+class WriteError(MsxaiError):
+    """A result cannot be written: the disk is full, or the folder is read-only."""
 
 
 class MissingAtlasError(MsxaiError):

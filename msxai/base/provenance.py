@@ -1,27 +1,33 @@
 """Records what made a result, and checks that a file is still the one in a record.
 
-Files are compared by their SHA-256. Every file is written whole or not at all.
+Files are compared by their SHA-256. Every file is written whole or not at all, also where the
+machine goes down in the middle.
 """
 
 import datetime
+import errno
+import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msxai import ROOT, __version__
-from msxai.base.errors import MissingStepError, StaleInputError
+from msxai.base.errors import MissingStepError, StaleInputError, WriteError
 
 __all__ = [
+    "alone",
     "check_input",
     "check_output",
     "record",
     "relative",
+    "remove_drafts",
     "replacing",
     "require",
     "sha256",
@@ -53,27 +59,82 @@ def replacing(path):
     """Yield a temporary path next to `path`; write there, and it becomes `path` at the end.
 
     Works for a file and for a folder: the block makes either at the temporary path. After an error
-    nothing is left, and what was at `path` before is untouched.
+    nothing is left, and what was at `path` before is untouched. The content is on the disk before
+    the name is, so that a power cut leaves the old content or the new one. Drafts that a killed
+    process has left at this path are removed.
 
     Parameters
     ----------
     path : path
         Its folder is made if it does not exist.
+
+    Raises
+    ------
+    WriteError
+        The disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The draft keeps the file's ending, because writers choose their format by it.
-    draft = path.with_name(f".{os.getpid()}-{path.name}")
+    draft = path.with_name(f"{_draft_prefix()}{path.name}")
     try:
-        yield draft
-        if draft.is_dir() and path.is_dir():
-            shutil.rmtree(path)
-        os.replace(draft, path)
-    finally:
-        if draft.is_dir():
-            shutil.rmtree(draft)
-        else:
-            draft.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_drafts_of(path)
+        try:
+            yield draft
+            _store(draft)
+            _rename(draft, path)
+        finally:
+            _remove(draft)
+    except (OSError, RuntimeError) as error:
+        refusal = _refusal(error, path)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+@contextmanager
+def alone(path):
+    """Let one process at a time into the block for this `path`; others wait at its start.
+
+    The operating system holds the lock, in the file ``.NAME.lock`` next to `path`, so that it ends
+    with the process. On a file system without locks nobody waits.
+
+    Parameters
+    ----------
+    path : path
+        Its folder is made if it does not exist.
+
+    Raises
+    ------
+    WriteError
+        The disk is full, or the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f".{path.name}.lock").open("a")
+    except OSError as error:
+        refusal = _refusal(error, path)
+        if refusal is None:
+            raise
+        raise refusal from error
+    with lock:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def remove_drafts(folder) -> int:
+    """Remove what killed processes have begun to write anywhere in `folder`; return how many.
+
+    Drafts of a process that still runs on this computer stay.
+    """
+    n_drafts = 0
+    # Sorted, so that a draft goes before what lies in it.
+    for draft in sorted(Path(folder).rglob(".*")):
+        if draft.exists() and _is_left(draft):
+            _remove(draft)
+            n_drafts += 1
+    return n_drafts
 
 
 def write_json(path, content: dict) -> None:
@@ -213,6 +274,114 @@ def check_output(step_record: dict, path, command: str) -> None:
         )
     expected = "the file as the earlier step wrote it"
     _check_hash(step_record["outputs"], path, expected, command)
+
+
+_DRAFT = re.compile(r"\.(?P<process>\d+)-.")
+
+
+def _draft_prefix() -> str:
+    """Return how the names of this process's drafts begin.
+
+    A name's end stays, because writers choose their format by it.
+    """
+    return f".{os.getpid()}-"
+
+
+def _is_left(path: Path) -> bool:
+    """Return whether a path is the draft of a process that has ended."""
+    match = _DRAFT.match(path.name)
+    if match is None:
+        return False
+    process = int(match["process"])
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False  # a process of another user, or no process number
+    return False
+
+
+def _remove_drafts_of(path: Path) -> None:
+    """Remove the drafts of `path` that killed processes have left."""
+    for draft in path.parent.iterdir():
+        if draft.name.endswith(f"-{path.name}") and _is_left(draft):
+            _remove(draft)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _store(path: Path) -> None:
+    """Have the disk hold a file, or a folder with all that is in it."""
+    if path.is_dir():
+        for inner in path.rglob("*"):
+            _fsync(inner)
+    _fsync(path)
+
+
+def _fsync(path: Path) -> None:
+    """Have the disk hold the content of a file, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _rename(draft: Path, path: Path) -> None:
+    """Give a draft its name, on the disk as well."""
+    if draft.is_dir() and path.is_dir():
+        # A folder with files in it cannot be replaced. A kill in between leaves no folder, and
+        # never half of the old one.
+        old = path.with_name(f"{_draft_prefix()}old-{path.name}")
+        os.replace(path, old)
+        os.replace(draft, path)
+        _remove(old)
+    else:
+        os.replace(draft, path)
+    _fsync(path.parent)
+
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def _refusal(error: Exception, path: Path) -> WriteError | None:
+    """Return the error of a full disk or of a folder that cannot be written; None for another."""
+    number = _number(error)
+    folder = path.parent
+    if number in _NO_SPACE:
+        return WriteError(
+            relative(path),
+            "a full disk, or a full quota",
+            "room for this file",
+            f"Free space on the disk of {folder} (df -h {folder}), then give the same command "
+            "again.",
+        )
+    own = getattr(error, "filename", None) is None or Path(error.filename).parent == path.parent
+    if number == errno.EROFS or (number in _NOT_WRITABLE and own):
+        return WriteError(
+            relative(path),
+            f"a folder that cannot be written ({os.strerror(number)})",
+            "one that can",
+            f"Mend its permissions (ls -ld {folder}), then give the same command again.",
+        )
+    return None
+
+
+def _number(error: Exception) -> int | None:
+    """Return the system's number of an error; HDF5 gives it in the text alone."""
+    number = getattr(error, "errno", None)
+    if number is not None:
+        return number
+    match = re.search(r"errno = (\d+)", str(error))
+    return int(match[1]) if match else None
 
 
 def _check_hash(hashes: dict, path, expected: str, command: str) -> None:

@@ -1,11 +1,20 @@
 """All-or-nothing writes, hashes, and the refusal of results that do not fit."""
 
 import json
+import os
+import subprocess
+import threading
+import time
 
+import h5py
+import nibabel as nib
+import numpy as np
+import pandas as pd
 import pytest
+from support.mounts import read_only, small_disk
 
 from msxai.base import provenance
-from msxai.base.errors import MissingStepError, ParameterError, StaleInputError
+from msxai.base.errors import MissingStepError, ParameterError, StaleInputError, WriteError
 from msxai.base.results import Results
 
 
@@ -46,6 +55,140 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
         draft.mkdir()
         raise ValueError("x")
     assert [path.name for path in tmp_path.iterdir()] == ["maps"]
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    """A power cut after the rename would otherwise leave the name with an empty file."""
+    calls = []
+
+    def fsync(handle):
+        calls.append(os.readlink(f"/proc/self/fd/{handle}").removeprefix(f"{tmp_path}"))
+
+    replace = os.replace
+
+    def replaced(source, target):
+        calls.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replaced)
+    draft_name = f"/.{os.getpid()}-maps"
+    with provenance.replacing(tmp_path / "maps") as draft:
+        (draft / "sub-1").mkdir(parents=True)
+        (draft / "sub-1" / "map.nii").touch()
+    names = ["", "/sub-1", "/sub-1/map.nii"]
+    assert sorted(calls[:3]) == [f"{draft_name}{name}" for name in names]
+    assert calls[3:] == ["rename", ""]
+
+
+def ended_process():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_drafts_of_killed_processes_are_removed_and_no_others(tmp_path):
+    left = tmp_path / f".{ended_process()}-table.tsv"
+    others = [
+        tmp_path / f".{ended_process()}-other.tsv",
+        tmp_path / f".{os.getppid()}-table.tsv",
+        tmp_path / ".hidden-table.tsv",
+    ]
+    for path in (left, *others):
+        path.touch()
+    provenance.write_json(tmp_path / "table.tsv", {})
+    assert not left.exists()
+    assert all(path.exists() for path in others)
+    assert provenance.remove_drafts(tmp_path) == 1
+    assert [path.exists() for path in others] == [False, True, True]
+
+
+def test_a_kill_while_a_folder_is_replaced_leaves_the_new_one_or_none(tmp_path, monkeypatch):
+    folder = tmp_path / "maps"
+    with provenance.replacing(folder) as draft:
+        draft.mkdir()
+        (draft / "old").touch()
+
+    def killed(source, target):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), provenance.replacing(folder) as draft:
+        draft.mkdir()
+        monkeypatch.setattr(os, "replace", killed)
+    assert [path.name for path in folder.iterdir()] == ["old"]
+
+
+WRITERS = {
+    "table.tsv": lambda path, values: pd.DataFrame(values.reshape(-1, 40)).to_csv(path, sep="\t"),
+    "text.html": lambda path, values: path.write_text("text" * 1_000_000, encoding="utf-8"),
+    "weights.npz": lambda path, values: np.savez(path, values),
+    "map.nii.gz": lambda path, values: nib.save(nib.Nifti1Image(values, np.eye(4)), path),
+    "scans.h5": lambda path, values: write_scans(path, values),
+}
+
+
+def write_scans(path, values):
+    """Compressed chunks, as the prepared scans are written; HDF5 has its own errors."""
+    with h5py.File(path, "w") as file:
+        store = file.create_dataset("scans", (4, *values.shape), "f8", chunks=True)
+        for row in range(4):
+            store[row] = values
+
+
+def test_a_full_disk_is_one_error_and_the_old_file_stays(tmp_path, rng):
+    values = rng.normal(size=(20, 200, 40))
+    with small_disk(tmp_path, megabytes=1):
+        for name, write in WRITERS.items():
+            path = tmp_path / name
+            path.write_text("old", encoding="utf-8")
+            with (
+                pytest.raises(WriteError, match=f"{name}: found a full disk, or a full quota; "),
+                provenance.replacing(path) as draft,
+            ):
+                write(draft, values)
+            assert path.read_text(encoding="utf-8") == "old"
+            assert [file.name for file in tmp_path.iterdir()] == [name]
+            path.unlink()
+
+
+def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
+    with read_only(tmp_path):
+        for path in (tmp_path / "record.json", tmp_path / "folder" / "record.json"):
+            with pytest.raises(WriteError, match=r"found a folder that cannot be written \("):
+                provenance.write_json(path, {})
+        with (
+            pytest.raises(WriteError, match="cannot be written"),
+            provenance.alone(tmp_path / "cohort"),
+        ):
+            pass
+
+
+def test_an_error_that_is_not_the_disks_is_left_as_it_is(tmp_path):
+    with (
+        pytest.raises(FileNotFoundError, match="scan"),
+        provenance.replacing(tmp_path / "record.json"),
+    ):
+        (tmp_path / "scan.nii").read_bytes()
+
+
+def test_one_process_at_a_time_makes_a_cohort(tmp_path):
+    """Two threads stand for two processes: each opens the lock for itself."""
+    inside = []
+    most = []
+
+    def make():
+        with provenance.alone(tmp_path / "cohort"):
+            inside.append(1)
+            time.sleep(0.2)
+            most.append(len(inside))
+            inside.pop()
+
+    threads = [threading.Thread(target=make) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""One run at a time on a results folder: who holds it, and how it goes on after a kill."""
+"""One run at a time on a results folder: who holds it, and how it goes on after an interruption:
+a kill, a full disk, a folder that cannot be written, a clock that was set back.
+"""
 
 import os
 import signal
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.mounts import read_only, small_disk
 
 import msxai
 
@@ -98,27 +101,174 @@ def test_after_a_kill_the_same_command_ends_with_the_whole_result(start, tmp_pat
     assert result.read_text(encoding="utf-8") == "whole\n"
 
 
-def test_a_notebook_that_a_killed_run_has_left_is_stopped(start, tmp_path):
-    """Papermill on a notebook of this folder is stopped, the one of another folder is not."""
-    stand_in = tmp_path / "papermill"
-    stand_in.write_text("import time\ntime.sleep(600)\n", encoding="utf-8")
+def test_what_a_killed_run_has_left_at_work_is_stopped(start, tmp_path):
+    """A kernel outlives its notebook. Known by its environment; that of another folder stays."""
     processes = []
     for results in ("runs/toy", "runs/toy-2"):
-        command = [sys.executable, stand_in, f"{results}/notebooks/02.ipynb"]
-        processes.append(subprocess.Popen(command, cwd=tmp_path))
+        environment = {**os.environ, "MSXAI_RESULTS": str(tmp_path / results)}
+        command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        processes.append(subprocess.Popen(command, env=environment))
     left, other = processes
     try:
-        until(lambda: len(psutil.Process(left.pid).cmdline()) == 3)
+        until(lambda: psutil.Process(left.pid).environ().get("MSXAI_RESULTS"))
         run = start("/bin/echo", "at work")
         # Waiting for it takes the dead process out of the table, as init does with an orphan.
         assert left.wait(60) == -signal.SIGTERM
         output, _ = run.communicate(timeout=60)
-        assert "stopping 1 notebooks of a run that was killed" in output
+        assert "stopping 1 processes of a run that was killed" in output
         assert "at work" in output
         assert other.poll() is None
     finally:
         for process in processes:
             process.kill()
+
+
+def test_drafts_of_a_killed_run_are_removed(start, tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    draft = tmp_path / "runs" / "toy" / "maps" / f".{ended.pid}-sub-1"
+    draft.mkdir(parents=True)
+    (draft / "map.nii").touch()
+    start("/bin/true").communicate(timeout=60)
+    assert list((tmp_path / "runs" / "toy").rglob("*")) != []
+    assert not draft.exists()
+
+
+# A stand-in for a notebook: it writes a result as the package does, its errors go to its messages.
+STEP = """
+import os
+import time
+
+from msxai.base import provenance
+
+while os.path.exists("wait"):
+    time.sleep(0.1)
+with provenance.replacing("runs/toy/out/result.bin") as draft:
+    draft.write_bytes(b"0" * 30_000_000)
+"""
+NOTEBOOK = """
+rule step:
+    output:
+        "runs/toy/out/result.bin",
+    log:
+        "runs/toy/notebooks/step.ipynb",
+    shell:
+        "PYTHON step.py 2>&1 | tee {log}.messages >&2"
+""".replace("PYTHON", sys.executable)
+
+
+@pytest.fixture
+def notebook(tmp_path, start):
+    (tmp_path / "Snakefile").write_text(NOTEBOOK, encoding="utf-8")
+    (tmp_path / "step.py").write_text(STEP, encoding="utf-8")
+    return tmp_path / "runs" / "toy" / "out"
+
+
+def last_sentence(run):
+    """The last line of a run that must fail."""
+    output, _ = run.communicate(timeout=120)
+    assert run.returncode == 1, output
+    return output.rstrip().split("\n")[-1]
+
+
+def goes_on(run, folder):
+    output, _ = run.communicate(timeout=120)
+    assert run.returncode == 0, output
+    assert [path.name for path in folder.iterdir()] == ["result.bin"]
+    assert (folder / "result.bin").stat().st_size == 30_000_000
+
+
+def test_a_full_disk(start, notebook):
+    notebook.mkdir(parents=True)
+    with small_disk(notebook, megabytes=24) as resize:
+        message = last_sentence(series(start))
+        assert message.startswith(
+            "runs/toy/notebooks/step.ipynb: msxai.base.errors.WriteError: result.bin: found a full"
+        )
+        assert "df -h runs/toy/out" in message
+        assert list(notebook.iterdir()) == []
+        resize(64)
+        goes_on(series(start), notebook)
+
+
+def test_a_disk_with_hardly_any_room_is_refused_before_anything_runs(start, notebook):
+    with small_disk(notebook.parent, megabytes=2):
+        message = last_sentence(series(start))
+        assert message.startswith("runs/toy: found 2 MB free on its disk; expected 20 MB and more.")
+        assert [path.name for path in notebook.parent.iterdir()] == [".lock"]
+
+
+def test_a_folder_turned_read_only(start, tmp_path, notebook):
+    """In the middle of a run, and before one."""
+    (tmp_path / "wait").touch()
+    run = series(start)
+    until((tmp_path / "runs" / "toy" / "notebooks" / "step.ipynb.messages").exists)
+    with read_only(notebook):
+        (tmp_path / "wait").unlink()
+        assert "found a folder that cannot be written (" in last_sentence(run)
+        assert list(notebook.iterdir()) == []
+    with read_only(notebook.parent):
+        assert last_sentence(start("/bin/true")).startswith(
+            "runs/toy: found a folder that cannot be written ("
+        )
+    goes_on(series(start), notebook)
+
+
+CHAIN = """
+rule second:
+    input:
+        code="msxai/second.py",
+        first="runs/toy/first.json",
+    output:
+        "runs/toy/second.json",
+    shell:
+        "cat {input} > {output}"
+
+rule first:
+    input:
+        "msxai/first.py",
+    output:
+        "runs/toy/first.json",
+    shell:
+        "cat {input} > {output}"
+"""
+
+
+def test_a_clock_that_was_set_back(start, tmp_path):
+    """Results from the future are kept; what was edited since, or is missing, is made again."""
+    (tmp_path / "Snakefile").write_text(CHAIN, encoding="utf-8")
+    (tmp_path / "msxai").mkdir()
+    for name in ("first", "second"):
+        (tmp_path / "msxai" / f"{name}.py").write_text(f"{name}\n", encoding="utf-8")
+    first, second = (tmp_path / "runs" / "toy" / f"{name}.json" for name in ("first", "second"))
+    assert series(start).wait(60) == 0
+    future = time.time() + 3600
+    for path in (first, second, tmp_path / "msxai" / "second.py"):
+        os.utime(path, (future, future))
+    output, _ = series(start).communicate(timeout=60)
+    assert "files had a time in the future (was the clock set back?)" in output
+    assert "Nothing to be done" in output
+    (tmp_path / "msxai" / "first.py").write_text("edited\n", encoding="utf-8")
+    os.utime(first, (future, future))
+    second.unlink()
+    assert series(start).wait(60) == 0
+    assert first.read_text(encoding="utf-8") == "edited\n"
+    assert second.read_text(encoding="utf-8") == "second\nedited\n"
+
+
+@pytest.mark.parametrize("home", ["/proc", "/nonexistent"])
+def test_a_home_where_nobody_can_write(home):
+    """Root may do everything, but nothing can be written in /proc."""
+    show = ["make", "--no-print-directory", "--eval", "show: ; @echo $(HOME)", "show"]
+    shown = subprocess.run(
+        show,
+        cwd=msxai.ROOT,
+        env={**os.environ, "HOME": home},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout == f"{msxai.ROOT}/runs/.home\n"
 
 
 def test_a_folder_that_cannot_be_made(start, tmp_path):

@@ -206,8 +206,9 @@ def ensure_cohort(
             "nothing, or an embedded cohort",
             "Rename that folder.",
         )
-    if not is_current(folder, kind, subjects, seed, hypointensities):
-        write_cohort(kind, folder, subjects, seed, jobs, progress, hypointensities)
+    with provenance.alone(folder):  # two runs may need the same cohort at once
+        if not is_current(folder, kind, subjects, seed, hypointensities):
+            write_cohort(kind, folder, subjects, seed, jobs, progress, hypointensities)
     return folder
 
 

@@ -184,9 +184,10 @@ def ensure(path, options: PairOptions, jobs: int = 1) -> SimulatedPairs:
         Processes; the result does not depend on their number.
     """
     path = Path(path)
-    if not _is_current(path, options):
-        with provenance.replacing(path) as draft:
-            _write(draft, options, jobs)
+    with provenance.alone(path):  # two trials may need the same pairs at once
+        if not _is_current(path, options):
+            with provenance.replacing(path) as draft:
+                _write(draft, options, jobs)
     return SimulatedPairs(path)
 
 
