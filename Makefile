@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills slurm)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -86,6 +86,12 @@ clean: ## remove runs/ with all results (cohorts, figures and .venv stay)
 
 proof-mutants: setup ## 64 faults planted in the package, one at a time: does a test of the same box fail? (an hour or two)
 	$(PY) tools/mutants.py --write
+
+proof-kills: setup ## kill the smoke series 20 times at random moments: does it end as without kills? (an hour)
+	$(PY) benchmarks/kills.py
+
+proof-slurm: setup ## the smoke series on a simulated Slurm cluster: the same results? (half an hour; needs Debian's slurm-wlm and munge)
+	$(PY) benchmarks/slurm.py
 
 proof-phantom: setup ## compare the simulated cohorts with real scans
 	$(PY) benchmarks/phantom_realism.py

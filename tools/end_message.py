@@ -6,6 +6,7 @@ of its notebooks, and Snakemake's log.
 
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ SLURM_STATES = {
     "PREEMPTED": ("had to make way for another job", "The same command submits it again"),
 }
 """What Slurm calls the end of a job: what happened, and what to do."""
+OUT_OF_MEMORY = re.compile(r"exceeded (job )?memory limit|oom[-_ ]kill", re.IGNORECASE)
+"""What a job's own log says where Slurm calls it FAILED, because a process of it was killed."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,22 @@ def failed_jobs(log: str) -> list[FailedJob]:
     jobs = {}
     for block in re.split(r"^(?=Error in rule )", log, flags=re.MULTILINE)[1:]:
         rule = re.match(r"Error in rule (\w+)", block)[1]
-        notebook = re.search(r"^ +log: (\S.*?)(?: \(check log file| *$)", block, re.MULTILINE)
+        logs = re.search(r"^ +log: (\S.*?)(?: \(check log file| *$)", block, re.MULTILINE)
+        notebook, *own_logs = logs[1].split(", ") if logs else [""]
         slurm = re.search(r"SLURM-job '([^']+)' failed.*?status is: *'(\w+)", block, re.DOTALL)
         number, state = slurm.groups() if slurm else ("", "")
-        name = notebook[1] if notebook else ""
-        jobs[rule, name] = FailedJob(rule=rule, notebook=name, state=state, number=number)
+        if state == "FAILED" and any(map(_is_out_of_memory, own_logs)):
+            state = "OUT_OF_MEMORY"
+        jobs[rule, notebook] = FailedJob(rule=rule, notebook=notebook, state=state, number=number)
     return list(jobs.values())
+
+
+def _is_out_of_memory(name: str) -> bool:
+    """Return whether a job's own log says that it needed more memory than it had."""
+    path = Path(name)
+    if not path.is_file():
+        return False
+    return bool(OUT_OF_MEMORY.search(path.read_text(encoding="utf-8", errors="replace")))
 
 
 def _log(since: float) -> str:
@@ -127,7 +140,7 @@ def _clock(log: str) -> list[str]:
     inputs = re.findall(r"than input (.+?) \(\d{4}-\d\d-\d\d .*clock skew", log)
     return [
         f"{name}: found a time that lies after the computer's; expected one in the past. Was the "
-        f"clock set back? Give the file the present time (touch {name}), {AGAIN}."
+        f"clock set back? Give the file the present time (touch {shlex.quote(name)}), {AGAIN}."
         for name in sorted(set(inputs))
     ]
 

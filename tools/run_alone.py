@@ -33,7 +33,7 @@ from msxai.base import provenance
 LOCK = ".lock"
 PATIENCE = 10  # seconds in which a process ends once it was asked to
 MARK = "MSXAI_RESULTS"  # a variable that every process of a run has: the results folder
-JOBS = "MSXAI_JOBS"  # how the names of its jobs on a cluster begin (workflow/slurm/config.yaml)
+CLUSTER = "workflow/slurm"  # Snakemake's settings for a cluster
 WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG in linux/prctl.h
 WATCHED = ("msxai", "notebooks")  # code, whose times the workflow compares with those of results
@@ -117,6 +117,17 @@ def job_prefix(results: Path) -> str:
     return f"msxai-{zlib.crc32(str(results.resolve()).encode()):08x}"
 
 
+def with_job_names(command: list[str], results: Path) -> list[str]:
+    """Return a command that names its jobs on a cluster after the results folder.
+
+    A later run knows by the names which jobs an earlier one has left.
+    """
+    if CLUSTER not in command:
+        return command
+    end = command.index(CLUSTER) + 1
+    return [*command[:end], "--slurm-jobname-prefix", job_prefix(results), *command[end:]]
+
+
 def left_jobs(results: Path) -> list[str]:
     """Return the numbers of this user's Slurm jobs that an earlier run has submitted."""
     if shutil.which("squeue") is None:
@@ -167,13 +178,13 @@ def mend_times(results: Path) -> int:
 
 def tidy(results: Path) -> None:
     """Mend what a kill, or a clock that was set back, has left; say what."""
+    n_jobs = cancel(results)
+    if n_jobs:
+        print(f"{results}: cancelled {n_jobs} jobs of a run that was killed", flush=True)
     left = left_processes(results)
     if left:
         print(f"{results}: stopping {len(left)} processes of a run that was killed", flush=True)
         stop(left)
-    n_jobs = cancel(results)
-    if n_jobs:
-        print(f"{results}: cancelled {n_jobs} jobs of a run that was killed", flush=True)
     provenance.remove_drafts(results)
     n_mended = mend_times(results)
     if n_mended:
@@ -195,10 +206,9 @@ def run(command: list[str], results: Path, lock: int) -> int:
     A kill of this process kills the command. Ctrl-C reaches both, and only the command ends at
     once.
     """
-    marks = {MARK: str(results.resolve()), JOBS: job_prefix(results)}
     child = subprocess.Popen(
-        command,
-        env={**os.environ, **marks},
+        with_job_names(command, results),
+        env={**os.environ, MARK: str(results.resolve())},
         pass_fds=[lock],
         preexec_fn=_die_with_parent,
     )

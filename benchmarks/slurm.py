@@ -1,0 +1,216 @@
+"""The series as jobs of a Slurm cluster: the same results as on one computer, and clear messages.
+
+Usage: python benchmarks/slurm.py [--profile smoke]
+About 20 minutes on two idle cores. Needs Debian's packages slurm-wlm and munge. Works in a
+temporary folder, as root or as any user.
+
+A cluster of two nodes is simulated on this computer (tools/slurm_here.sh). The series runs in two
+copies of the checkout: in one on the computer alone, in the other one by SCHEDULER=slurm. The run
+on the cluster is disturbed, each time followed by the same command:
+1. a job asks for too little memory,
+2. a job hangs until its time is over,
+3. a job is cancelled by scancel,
+4. the runner is killed while its jobs are at work.
+The last lines of the first three must say which of them happened, and no other. The fourth run's
+jobs must not stay. In the end both results are compared as in benchmarks/kills.py.
+
+Written beside this file: slurm.json (versions, messages, files compared). Exits with 1 where a
+file differs or a message does not fit.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import yaml
+from kills import Run, compare, copy_of_checkout
+
+from msxai import ROOT
+from msxai.base import provenance
+
+HERE = Path(__file__).parent
+SETTINGS = "workflow/slurm/config.yaml"
+CLUSTER = ROOT / "tools" / "slurm_here.sh"
+# On a cluster that only this series uses, without Slurm's data base of past jobs.
+SIMULATED = {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 5}
+PATIENCE = 900  # seconds
+
+
+def on_cluster(run: Run) -> Run:
+    """Return the same run as jobs of a cluster, with the settings of its own copy."""
+    command = [word.replace("workflow/local", "workflow/slurm") for word in run.command]
+    start = command.index("--cores")
+    del command[start : start + 2]
+    return replace(run, command=command)
+
+
+def set_resources(run: Run, **rules) -> None:
+    """Write the settings of the cluster as a user would: a partition, and resources of rules."""
+    path = run.folder / SETTINGS
+    settings = yaml.safe_load((ROOT / SETTINGS).read_text(encoding="utf-8"))
+    settings |= SIMULATED
+    settings["default-resources"]["slurm_partition"] = "simulated"
+    settings["set-resources"] = rules
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+
+def jobs(state: str) -> list[str]:
+    """Return the numbers of all jobs in a state."""
+    command = ["squeue", "--noheader", f"--states={state}", "--format=%A"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def until(condition, run: Run):
+    """Wait for a condition; return what it returns."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.5)
+    raise SystemExit(f"{run.folder}: waited {PATIENCE} s in vain; see its messages")
+
+
+def kernel(run: Run) -> psutil.Process | None:
+    """Return the kernel of a notebook that is at work, if there is one."""
+    mark = str((run.folder / run.results).resolve())
+    for process in psutil.process_iter():
+        try:
+            is_kernel = "ipykernel_launcher" in " ".join(process.cmdline()[:4])
+            if is_kernel and process.environ().get("MSXAI_RESULTS") == mark:
+                return process
+        except psutil.Error:
+            continue
+    return None
+
+
+def end_of(process, run: Run) -> list[str]:
+    """Wait for the end of a run that must fail; return its last lines."""
+    until(lambda: process.poll() is not None, run)
+    if process.returncode == 0:
+        raise SystemExit(f"{run.folder}: a run passed that was disturbed")
+    text = (run.folder / "messages").read_text(encoding="utf-8")
+    return text.rstrip().split("\n")[-3:]
+
+
+def too_little_memory(run: Run) -> list[str]:
+    """Run with a job that asks for too little memory; return the last lines."""
+    set_resources(run, prepare={"mem_mb": 150})
+    return end_of(run.start(), run)
+
+
+def too_little_time(run: Run) -> list[str]:
+    """Run with a job that hangs; return the last lines."""
+    set_resources(run, prepare={"runtime": 1})
+    process = run.start()
+    until(lambda: kernel(run), run).send_signal(signal.SIGSTOP)
+    return end_of(process, run)
+
+
+def cancelled(run: Run) -> list[str]:
+    """Run and cancel a job that is at work; return the last lines."""
+    set_resources(run)
+    process = run.start()
+    until(lambda: kernel(run), run)
+    subprocess.run(["scancel", *jobs("RUNNING")], check=True)
+    return end_of(process, run)
+
+
+def killed(run: Run) -> list[str]:
+    """Run and kill the runner while its jobs are at work; return the jobs that stay."""
+    set_resources(run)
+    process = run.start()
+    until(lambda: kernel(run), run)
+    process.kill()
+    process.wait()
+    return jobs("RUNNING")
+
+
+DISTURBANCES = {
+    "memory": (too_little_memory, "needed more memory than it had asked for"),
+    "time": (too_little_time, "ran past its time"),
+    "scancel": (cancelled, "was cancelled (scancel)"),
+}
+"""What happens to a job, and what the last lines must say."""
+
+
+def measure(local: Run, cluster: Run) -> dict:
+    """Run one copy on this computer and the other one, disturbed, on the cluster."""
+    result = {"messages": {}, "fits": {}}
+    for name, (disturb, expected) in DISTURBANCES.items():
+        lines = disturb(cluster)
+        text = "\n".join(lines)
+        others = [other for key, (_, other) in DISTURBANCES.items() if key != name]
+        result["messages"][name] = [line for line in lines if " job " in line]
+        result["fits"][name] = expected in text and not any(other in text for other in others)
+        print(name, text, sep="\n", flush=True)
+    left = killed(cluster)
+    set_resources(cluster, pretrain={"gpu": 1})
+    began = time.time()
+    process = cluster.start()
+    until(lambda: not set(left) & set(jobs("RUNNING")), cluster)
+    _finish(process, cluster)
+    result["jobs_left_by_a_kill"] = len(left)
+    result["jobs_completed"] = len(jobs("COMPLETED"))
+    result["jobs_with_gpu"] = _n_jobs_with_gpu()
+    result["seconds_on_cluster_after_them"] = round(time.time() - began)
+    began = time.time()
+    _finish(local.start(), local)
+    result["seconds_on_one_computer"] = round(time.time() - began)
+    return result | compare(local, cluster)
+
+
+def _finish(process, run: Run) -> None:
+    if process.wait() != 0:
+        text = (run.folder / "messages").read_text(encoding="utf-8")
+        raise SystemExit(f"{run.folder}: a run failed that nobody disturbed\n{text[-4000:]}")
+
+
+def _n_jobs_with_gpu() -> int:
+    command = ["scontrol", "show", "jobs", "--oneliner"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return sum("gres:gpu" in line for line in done.stdout.splitlines())
+
+
+def main() -> None:
+    """Start the cluster, run the proof, write its record, stop the cluster."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--profile", default="smoke")
+    options = parser.parse_args()
+    parent = Path(tempfile.mkdtemp(prefix="msxai-slurm-"))
+    local, copy = (
+        copy_of_checkout(parent / name, options.profile, cores=2) for name in ("local", "cluster")
+    )
+    nodes = parent / "nodes"
+    subprocess.run(["sh", CLUSTER, "start", nodes], check=True)
+    os.environ["PATH"] = f"{nodes / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    try:
+        result = measure(local, on_cluster(copy))
+    finally:
+        subprocess.run(["sh", CLUSTER, "stop", nodes], check=True)
+    holds = not result["differ"] and all(result["fits"].values())
+    version = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, check=True)
+    record = provenance.record(
+        vars(options), result=result, slurm=version.stdout.strip(), holds=holds
+    )
+    provenance.write_json(HERE / "slurm.json", record)
+    print(json.dumps(result, indent=2))
+    if holds:
+        shutil.rmtree(parent)
+    else:
+        print(f"both results are kept, to be looked at: {parent}")
+    sys.exit(0 if holds else 1)
+
+
+if __name__ == "__main__":
+    main()
