@@ -59,7 +59,7 @@ def set_resources(run: Run, **rules) -> None:
     settings = yaml.safe_load((ROOT / SETTINGS).read_text(encoding="utf-8"))
     settings |= SIMULATED
     settings["default-resources"]["slurm_partition"] = "simulated"
-    settings["set-resources"] = rules
+    settings |= {"set-resources": rules} if rules else {}
     path.write_text(yaml.safe_dump(settings), encoding="utf-8")
 
 
@@ -82,12 +82,16 @@ def until(condition, run: Run):
 
 
 def kernel(run: Run) -> psutil.Process | None:
-    """Return the kernel of a notebook that is at work, if there is one."""
+    """Return the kernel of a notebook that is at work, if there is one.
+
+    A kernel that was made to hang can outlive its job, until the next run stops it.
+    """
     mark = str((run.folder / run.results).resolve())
     for process in psutil.process_iter():
         try:
             is_kernel = "ipykernel_launcher" in " ".join(process.cmdline()[:4])
-            if is_kernel and process.environ().get("MSXAI_RESULTS") == mark:
+            is_at_work = process.status() != psutil.STATUS_STOPPED
+            if is_kernel and is_at_work and process.environ().get("MSXAI_RESULTS") == mark:
                 return process
         except psutil.Error:
             continue
