@@ -3,10 +3,10 @@
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
 
-import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -123,16 +123,27 @@ WRITERS = {
     "text.html": lambda path, values: path.write_text("text" * 1_000_000, encoding="utf-8"),
     "weights.npz": lambda path, values: np.savez(path, values),
     "map.nii.gz": lambda path, values: nib.save(nib.Nifti1Image(values, np.eye(4)), path),
-    "scans.h5": lambda path, values: write_scans(path, values),
 }
+# In a process of its own: HDF5 can crash where it cannot close its file.
+SCANS = """
+import os
+import sys
 
+import h5py
+import numpy as np
 
-def write_scans(path, values):
-    """Compressed chunks, as the prepared scans are written; HDF5 has its own errors."""
-    with h5py.File(path, "w") as file:
-        store = file.create_dataset("scans", (4, *values.shape), "f8", chunks=True)
+from msxai.base import provenance
+from msxai.base.errors import WriteError
+
+try:
+    with provenance.replacing(sys.argv[1]) as draft, h5py.File(draft, "w") as file:
+        store = file.create_dataset("scans", (4, 160_000), "f8", chunks=(1, 160_000))
         for row in range(4):
-            store[row] = values
+            store[row] = np.random.default_rng(row).normal(size=160_000)
+except WriteError as error:
+    print(error, flush=True)
+    os._exit(0)
+"""
 
 
 def test_a_full_disk_is_one_error_and_the_old_file_stays(tmp_path, rng):
@@ -149,6 +160,27 @@ def test_a_full_disk_is_one_error_and_the_old_file_stays(tmp_path, rng):
             assert path.read_text(encoding="utf-8") == "old"
             assert [file.name for file in tmp_path.iterdir()] == [name]
             path.unlink()
+
+
+def test_a_full_disk_under_hdf5(tmp_path):
+    """HDF5 has its own errors."""
+    with small_disk(tmp_path, megabytes=1):
+        (tmp_path / "scans.h5").write_text("old", encoding="utf-8")
+        command = [sys.executable, "-c", SCANS, tmp_path / "scans.h5"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stdout.startswith("scans.h5: found a full disk, or a full quota; "), done.stderr
+        assert [file.name for file in tmp_path.iterdir()] == ["scans.h5"]
+        assert (tmp_path / "scans.h5").read_text(encoding="utf-8") == "old"
+
+
+def test_a_full_disk_when_hdf5_closes_its_file(tmp_path):
+    """It then raises another error, with the system's number in its text."""
+    text = "Can't decrement id ref count (file write failed: errno = 28, error message = 'No space"
+    with (
+        pytest.raises(WriteError, match="found a full disk"),
+        provenance.replacing(tmp_path / "scans.h5"),
+    ):
+        raise RuntimeError(text)
 
 
 def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
