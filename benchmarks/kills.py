@@ -4,9 +4,10 @@ Usage: python benchmarks/kills.py [--profile smoke] [--kills 20] [--seed 0] [--c
 About 40 minutes on two idle cores. Needs no cohort; works in a temporary folder.
 
 The series runs twice in copies of the checkout: once undisturbed, once with random SIGKILLs, each
-followed by the same command. A kill hits the runner, Snakemake, the kernel of a notebook, or all
-processes of the run at once. Its moment is drawn over the time of the undisturbed run: before the
-first notebook, in a notebook, or between two.
+followed by the same command. Both copies lie at the same path, because results name the scans. A
+kill hits the runner, Snakemake, the kernel of a notebook, or all processes of the run at once. Its
+moment is drawn over the time of the undisturbed run: before the first notebook, in a notebook, or
+between two.
 
 Two results are compared file by file, in the results folder and in the folder of simulated cohorts.
 `Kind` lists what may differ, and why. A notebook that is started again after a kill is lost work.
@@ -25,7 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +41,7 @@ HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 COPIED = ("msxai", "notebooks", "workflow", "tools")
 VICTIMS = ("runner", "snakemake", "kernel", "all")
-INTERVAL = 0.1  # seconds between two looks at the processes
+INTERVAL = 0.3  # seconds between two looks at the processes
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,13 @@ def copy_of_checkout(folder: Path, profile: str, cores: int) -> Run:
         *("--workflow-profile", "workflow/local", "--cores", str(cores)),
     ]
     return Run(folder=folder, results=results, command=command)
+
+
+def moved(run: Run, name: str) -> Run:
+    """Move a finished run's folder aside, next to itself, so that another can take its path."""
+    folder = run.folder.with_name(name)
+    run.folder.rename(folder)
+    return replace(run, folder=folder)
 
 
 def undisturbed(run: Run) -> tuple[list, float]:
@@ -425,8 +434,14 @@ def table_of(kills: list[dict], watch: Watch, began: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measure(whole: Run, killed: Run, n_kills: int, seed: int) -> tuple[pd.DataFrame, dict]:
-    """Run one copy undisturbed and the other with kills.
+def measure(make: Callable[[], Run], n_kills: int, seed: int) -> tuple[pd.DataFrame, dict]:
+    """Run a series undisturbed, and once more with kills.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the run in a new folder, each time at the same path.
+    n_kills, seed : int
 
     Returns
     -------
@@ -436,9 +451,12 @@ def measure(whole: Run, killed: Run, n_kills: int, seed: int) -> tuple[pd.DataFr
         What `compare` returns, and the numbers of the table.
     """
     rng = np.random.default_rng(seed)
+    whole = make()
     starts, end = undisturbed(whole)
+    whole = moved(whole, "whole")
     print(f"undisturbed: {len(starts)} notebooks, {end:.0f} s", flush=True)
     moments = draw_moments(starts, end, n_kills, rng)
+    killed = make()
     began = time.time()
     kills, watch = disturbed(killed, moments, rng)
     table = table_of(kills, watch, began)
@@ -464,10 +482,11 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=1)
     options = parser.parse_args()
     parent = Path(tempfile.mkdtemp(prefix="msxai-kills-"))
-    runs = []
-    for copy in ("whole", "killed"):
-        runs.append(copy_of_checkout(parent / copy, options.profile, options.cores))
-    table, result = measure(*runs, options.kills, options.seed)
+
+    def make() -> Run:
+        return copy_of_checkout(parent / "checkout", options.profile, options.cores)
+
+    table, result = measure(make, options.kills, options.seed)
     holds = not result["differ"] and result["most_notebooks_lost_by_a_kill"] <= options.cores
     if holds:
         shutil.rmtree(parent)

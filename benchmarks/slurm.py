@@ -4,8 +4,8 @@ Usage: python benchmarks/slurm.py [--profile smoke]
 About 20 minutes on two idle cores. Needs Debian's packages slurm-wlm and munge. Works in a
 temporary folder, as root or as any user.
 
-A cluster of two nodes is simulated on this computer (tools/slurm_here.sh). The series runs in two
-copies of the checkout: in one on the computer alone, in the other one by SCHEDULER=slurm. The run
+A cluster of two nodes is simulated on this computer (tools/slurm_here.sh). The series runs twice in
+copies of the checkout: by SCHEDULER=slurm, and on the computer alone. The run
 on the cluster is disturbed, each time followed by the same command:
 1. a job asks for too little memory,
 2. a job hangs until its time is over,
@@ -27,12 +27,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import yaml
-from kills import Run, compare, copy_of_checkout
+from kills import Run, compare, copy_of_checkout, moved
 
 from msxai import ROOT
 from msxai.base import provenance
@@ -148,8 +149,15 @@ DISTURBANCES = {
 """What happens to a job, and what the last lines must say."""
 
 
-def measure(local: Run, cluster: Run) -> dict:
-    """Run one copy on this computer and the other one, disturbed, on the cluster."""
+def measure(make: Callable[[], Run]) -> dict:
+    """Run a series on the cluster, disturbed, and once more on this computer alone.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the run in a new folder, each time at the same path.
+    """
+    cluster = on_cluster(make())
     result = {"messages": {}, "fits": {}}
     for name, (disturb, expected) in DISTURBANCES.items():
         lines = disturb(cluster)
@@ -168,6 +176,8 @@ def measure(local: Run, cluster: Run) -> dict:
     result["jobs_completed"] = len(jobs("COMPLETED"))
     result["jobs_with_gpu"] = _n_jobs_with_gpu()
     result["seconds_on_cluster_after_them"] = round(time.time() - began)
+    cluster = moved(cluster, "cluster")
+    local = make()
     began = time.time()
     _finish(local.start(), local)
     result["seconds_on_one_computer"] = round(time.time() - began)
@@ -192,14 +202,15 @@ def main() -> None:
     parser.add_argument("--profile", default="smoke")
     options = parser.parse_args()
     parent = Path(tempfile.mkdtemp(prefix="msxai-slurm-"))
-    local, copy = (
-        copy_of_checkout(parent / name, options.profile, cores=2) for name in ("local", "cluster")
-    )
+
+    def make() -> Run:
+        return copy_of_checkout(parent / "checkout", options.profile, cores=2)
+
     nodes = parent / "nodes"
     subprocess.run(["sh", CLUSTER, "start", nodes], check=True)
     os.environ["PATH"] = f"{nodes / 'bin'}{os.pathsep}{os.environ['PATH']}"
     try:
-        result = measure(local, on_cluster(copy))
+        result = measure(make)
     finally:
         subprocess.run(["sh", CLUSTER, "stop", nodes], check=True)
     holds = not result["differ"] and all(result["fits"].values())

@@ -64,10 +64,10 @@ def kills():
 
 @pytest.fixture
 def toy(kills, tmp_path):
-    """A run of the toy series in a folder of its own, by name."""
+    """Makes a run of the toy series."""
 
-    def make(name):
-        folder = tmp_path / name
+    def make():
+        folder = tmp_path / "checkout"
         (folder / "home").mkdir(parents=True)
         (folder / "runs" / "toy" / "notebooks").mkdir(parents=True)
         text = SNAKEFILE.replace("PYTHON", sys.executable)
@@ -87,7 +87,7 @@ def toy(kills, tmp_path):
 @pytest.mark.long(reason="a small version of a proof: a toy series with kills, two minutes")
 def test_a_toy_series_with_kills_ends_as_without(kills, toy):
     # The seed draws each victim once, in a notebook or after it.
-    table, result = kills.measure(toy("whole"), toy("killed"), n_kills=4, seed=50)
+    table, result = kills.measure(toy, n_kills=4, seed=50)
     assert result["differ"] == []
     assert result["files"] == {"bytes": 3, "record": 0, "notebook": 3, "exists": 1}
     assert len(table) == 4
@@ -99,12 +99,13 @@ def test_a_toy_series_with_kills_ends_as_without(kills, toy):
 @pytest.mark.long(reason="a small version of a proof: a cohort is prepared twice, with two kills")
 def test_a_preparation_with_kills_ends_as_without(kills, tmp_path):
     """The first notebook of the tiny profile, the cohort of fine-tuning."""
-    runs = []
-    for name in ("whole", "killed"):
-        run = kills.copy_of_checkout(tmp_path / name, "tiny", cores=1)
+
+    def make():
+        run = kills.copy_of_checkout(tmp_path / "checkout", "tiny", cores=1)
         run.command.extend(["--", "runs/tiny/prepared/phantom-ms-tiny.json"])
-        runs.append(run)
-    table, result = kills.measure(*runs, n_kills=2, seed=1)
+        return run
+
+    table, result = kills.measure(make, n_kills=2, seed=1)
     assert result["differ"] == []
     assert result["files"]["bytes"] > 10
     assert len(table) == 2

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
+from threadpoolctl import threadpool_limits
 
 from msxai.data.images import SHAPE, VOXEL_SIZE
 from msxai.data.synthetic import contrast as contrasts
@@ -167,6 +168,8 @@ class Subject:
     covariates: dict
 
 
+# The last digit of a matrix product depends on the number of threads.
+@threadpool_limits.wrap(limits=1)
 def simulate(
     kind: str,
     group: str,
