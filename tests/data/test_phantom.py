@@ -17,6 +17,7 @@ from joblib import parallel_config
 from nilearn.datasets import load_mni152_wm_template
 from scipy import ndimage
 from support.real_scans import SHARED
+from threadpoolctl import threadpool_limits
 
 import msxai
 from msxai.base import provenance
@@ -58,6 +59,16 @@ def hashes(folder):
 
 
 # --- files ---
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_threads():
+    """This person's scan differed in single voxels where the libraries had two threads."""
+    person = phantom.draw_people("ms", 10, 1)[1]
+    scans = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            scans.append(person.scan().image)
+    np.testing.assert_array_equal(*scans)
 
 
 @pytest.mark.long(reason="two threads or processes write a cohort once more, 5 and 10 s")
