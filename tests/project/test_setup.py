@@ -422,7 +422,7 @@ def test_make_run_keeps_to_its_own_folder(bare):
     snakemake = bare.folder / ".venv/bin/snakemake"
     snakemake.write_text('#!/bin/sh\nfor word; do echo "[$word]"; done\n', encoding="utf-8")
     snakemake.chmod(0o755)
-    for tool in ("cohort_options.py", "run_alone.py"):
+    for tool in ("cohort_options.py", "run_alone.py", "end_message.py"):
         shutil.copy(ROOT / "tools" / tool, bare.folder / "tools" / tool)
     python = bare.folder / ".venv/bin/python"
     python.unlink(missing_ok=True)
