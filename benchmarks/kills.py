@@ -53,7 +53,8 @@ class Kind:
     pattern : str
         A regular expression of paths, from the checkout.
     compared : str
-        What is compared: "bytes", "record" (JSON without `written`), "notebook" (sources and
+        What is compared: "bytes", "record" (JSON without `written`, and without the hashes of files
+        whose bytes are not compared), "page" (text without the day), "notebook" (sources and
         whether a cell failed), or "exists".
     reason : str
         Why not the bytes.
@@ -77,6 +78,7 @@ KINDS = (
         "exists",
         "the page of an executed notebook, with the speed of progress bars",
     ),
+    Kind(r"runs/[^/]+/report/index\.html", "page", "names the day of the evaluation"),
     Kind(r".*\.json", "record", "a record says when it was written"),
     Kind(r".*", "bytes", ""),
 )
@@ -376,13 +378,26 @@ def content(path: Path, compared: str):
         return True
     if compared == "bytes":
         return provenance.sha256(path)
-    document = json.loads(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    if compared == "page":
+        return re.sub(r"\b\d{4}-\d\d-\d\d\b", "DAY", text)
+    document = json.loads(text)
     if compared == "record":
-        if isinstance(document, dict):
-            document.pop("written", None)
-        return document
+        return _without_times(document)
     failed = document["metadata"]["papermill"]["exception"]
     return [failed, *(cell["source"] for cell in document["cells"])]
+
+
+def _without_times(record):
+    """Return a record without its time, and without hashes of files that hold times."""
+    if not isinstance(record, dict):
+        return record
+    content = {key: value for key, value in record.items() if key != "written"}
+    for key in ("inputs", "outputs"):
+        hashes = content.get(key, {})
+        names = [name for name in hashes if kind_of(name).compared == "bytes"]
+        content[key] = {name: hashes[name] for name in names}
+    return content
 
 
 def files_of(run: Run) -> set[str]:
@@ -406,7 +421,7 @@ def compare(whole: Run, killed: Run) -> dict:
     """
     names = [files_of(run) for run in (whole, killed)]
     differ = sorted(names[0] ^ names[1])
-    numbers = dict.fromkeys(("bytes", "record", "notebook", "exists"), 0)
+    numbers = dict.fromkeys(("bytes", "record", "page", "notebook", "exists"), 0)
     for name in sorted(names[0] & names[1]):
         compared = kind_of(name).compared
         contents = [content(run.folder / name, compared) for run in (whole, killed)]

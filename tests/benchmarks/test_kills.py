@@ -89,7 +89,7 @@ def test_a_toy_series_with_kills_ends_as_without(kills, toy):
     # The seed draws each victim once, in a notebook or after it.
     table, result = kills.measure(toy, n_kills=4, seed=50)
     assert result["differ"] == []
-    assert result["files"] == {"bytes": 3, "record": 0, "notebook": 3, "exists": 1}
+    assert result["files"] == {"bytes": 3, "record": 0, "page": 0, "notebook": 3, "exists": 1}
     assert len(table) == 4
     assert set(table["victim"]) == set(kills.VICTIMS)
     assert result["most_notebooks_lost_by_a_kill"] == 1
@@ -139,8 +139,14 @@ def a_result(folder, files):
 
 RESULT = {
     "scores.tsv": "1",
-    "provenance.json": json.dumps({"written": "today", "seed": 1}),
-    "report/index.html": "page",
+    "provenance.json": json.dumps(
+        {
+            "written": "today",
+            "seed": 1,
+            "outputs": {"runs/toy/scores.tsv": "abc", "runs/toy/fig.json": "def"},
+        }
+    ),
+    "report/index.html": "page of 2026-11-28",
     "report/04.html": "3 s",
     "notebooks/04.ipynb": json.dumps(
         {
@@ -157,7 +163,10 @@ RESULT = {
         ("scores.tsv", "2", True),
         ("provenance.json", RESULT["provenance.json"].replace("today", "tomorrow"), False),
         ("provenance.json", RESULT["provenance.json"].replace("1", "2"), True),
-        ("report/index.html", "another page", True),
+        ("provenance.json", RESULT["provenance.json"].replace("abc", "xyz"), True),
+        ("provenance.json", RESULT["provenance.json"].replace("def", "xyz"), False),
+        ("report/index.html", "another page of 2026-11-28", True),
+        ("report/index.html", "page of 2026-11-29", False),
         ("report/04.html", "4 s", False),
         ("notebooks/04.ipynb", RESULT["notebooks/04.ipynb"].replace("3 s", "4 s"), False),
         ("notebooks/04.ipynb", RESULT["notebooks/04.ipynb"].replace("null", "true"), True),
