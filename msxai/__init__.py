@@ -1,7 +1,7 @@
 """Multiple sclerosis from FLAIR with a 3D CNN, explained voxel by voxel (Eitel et al. 2019).
 
-For research only: not for clinical use. The notebooks in ``notebooks/`` call eight boxes, and the
-command ``msxai`` (box command_line) runs notebook 10:
+For research only: not for clinical use. The notebooks in ``notebooks/`` call eight boxes. The
+ninth box, command_line, is the command ``msxai``, which runs notebooks 10 and 11:
 
 report       figures, claims, the results page, the page of one scan (notebooks 08, 09, 10)
 quality      do heatmaps show what the network uses? (07)
