@@ -90,7 +90,7 @@ def explain_all(scans: list[ScanFiles], out, settings: Settings, jobs: int = 1, 
         then.
     """
     if jobs < 1:
-        raise ParameterError("parameter jobs", f"{jobs}", "at least 1", "Mend the number.")
+        raise ParameterError("parameter jobs", f"{jobs}", "at least 1", "Give a larger number.")
     out = Path(out)
     existed = out.exists()
     names = folder_names([files.image for files in scans])

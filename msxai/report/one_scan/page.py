@@ -22,10 +22,10 @@ MOST_BYTES = 8_000_000
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "nibabel", "nilearn", "antspyx")
 _ROUTES = {
-    "resampled": "It lies in MNI space already and was only resampled.",
-    "affine": "Its brain was aligned to the MNI template by an affine transform.",
-    "full": "It was corrected for the bias field, its brain was extracted, and it was aligned to "
-    "the MNI template by an affine transform.",
+    "resampled": "The scan was already in MNI space and was only resampled.",
+    "affine": "The brain was aligned to the MNI template by an affine transform.",
+    "full": "The scan was corrected for the bias field. The brain was extracted and aligned to the "
+    "MNI template by an affine transform.",
 }
 
 
@@ -114,7 +114,7 @@ def _answer(findings: Findings, cards: list[Card]) -> dict:
     spread = ""
     if len(logits) > 1:
         spread = (
-            f"This is the mean of {len(logits)} networks, whose logits range from "
+            f"The logit is the mean of {len(logits)} networks, whose logits range from "
             f"{min(logits):+.2f} to {max(logits):+.2f}."
         )
     return {
@@ -141,15 +141,16 @@ def _training(cards: list[Card]) -> dict:
     if card.task == "lesions":
         pairs = card.parameters.get("simulated_pairs", "simulated")
         trained = (
-            f"It learnt from {pairs} simulated brains, each scanned with lesions and without them."
+            f"The network learnt from {pairs} simulated brains, each with and without lesions."
         )
         if card.accuracy is not None:
             trained += (
-                f" It was right in {card.accuracy:.0%} of the simulated scans that selected its "
-                "weights. How often it is right on scans of people has not been measured."
+                f" It was right in {card.accuracy:.0%} of the simulated scans that were used to "
+                "select its weights. How often it is right on scans of people has not "
+                "been measured."
             )
         return {
-            "question": "Does this brain have lesions, as the simulation makes them?",
+            "question": "Does this brain have lesions like the simulated ones?",
             "trained": trained,
             "calibration": "The probability is not calibrated on people. It comes from a network "
             "that was trained and selected on simulated scans. Read it as a score from 0 to 1, not "
@@ -157,15 +158,15 @@ def _training(cards: list[Card]) -> dict:
         }
     if card.task == "diagnosis":
         question = "Is this scan of a patient, or of a control?"
-        trained = "It was trained on a cohort of patients and controls (notebook 03)."
+        trained = "The network was trained on a cohort of patients and controls (notebook 03)."
     else:
-        question = "Which question it answers is not recorded."
+        question = "This is not recorded."
         trained = "What it was trained on is not recorded."
     return {
         "question": question,
         "trained": trained,
-        "calibration": "The probability is not calibrated: it is the sigmoid of the logit. Read it "
-        "as a score from 0 to 1, not as the chance of a disease.",
+        "calibration": "The probability is not calibrated. It is the sigmoid of the logit (the "
+        "mean over networks). Read it as a score from 0 to 1, not as the chance of a disease.",
     }
 
 
@@ -264,9 +265,14 @@ def _self_test(findings: Findings) -> dict | None:
             sham.append(words)
             continue
         painted.append(words | {"place": f"{row['place'] + 1:,.0f}"})
-    seen = "none of these sizes"
+    seen = (
+        "Even the largest balls do not all raise the logit by more than any sham site changes it."
+    )
     if not np.isnan(result.smallest_seen):
-        seen = f"{result.smallest_seen:.0f} mm"
+        seen = (
+            f"All balls of {result.smallest_seen:.0f} mm and larger raise the logit by more than "
+            "any sham site changes it."
+        )
     first = result.table["place"].eq(0).sum()
     return {"painted": painted, "sham": sham, "seen": seen, "first": int(first)}
 

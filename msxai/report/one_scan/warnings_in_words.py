@@ -7,13 +7,17 @@ from msxai.quality.one_scan import ROW, Explainer, Findings
 
 __all__ = ["FINE", "LEVELS", "UNKNOWN", "WARNING", "Message", "messages"]
 
-WARNING, UNKNOWN, FINE = LEVELS = ("warning", "cannot be told", "no warning")
+WARNING, UNKNOWN, FINE = LEVELS = ("warning", "unknown", "no warning")
 """Kinds of messages, the most important first."""
 
 _UNDECIDED = 1.0  # logit: a probability between 0.27 and 0.73
 _MOSTLY = 0.5  # share of the logit that stays without the lesions
 _NOT_CONSERVED = 0.5  # of the logit: limit where no validation scans are at hand
 _FAINT = 1.5  # standard deviations of white matter: right masks have 4 and more, others about 0
+_EACH_ALONE = (
+    "Explain the scan with each weights file alone (--weights). "
+    "Trust only places that all maps mark."
+)
 _OUTSIDE = 0.05  # share of the map outside the brain: limit where none are at hand
 
 
@@ -67,7 +71,7 @@ def _training(explainer: Explainer) -> Message:
         return Message(
             WARNING,
             "The network has learnt from simulated scans alone. It has seen no scan of a person.",
-            "Do not read its answer as a diagnosis. Look whether it uses the lesions.",
+            "Do not read its answer as a diagnosis. Check whether it uses the lesions.",
         )
     if "" in tasks:
         return Message(
@@ -78,8 +82,8 @@ def _training(explainer: Explainer) -> Message:
         )
     return Message(
         UNKNOWN,
-        "The network was trained on a cohort. Whether this scan resembles that cohort in scanner, "
-        "sequence and disease is not known here.",
+        "The network was trained on a cohort. It is not known whether this scan resembles that "
+        "cohort in scanner, sequence and disease.",
         "Compare scanner and sequence with those of the cohort.",
     )
 
@@ -97,11 +101,13 @@ def _scan(findings: Findings) -> list[Message]:
             )
         )
     for sentence in findings.registration.get("notes", []):
-        text = f"A file was read with a remark. {sentence}"
-        collected.append(Message(WARNING, text, "Check that this is what was meant."))
+        text = f"Something was unusual in a file. {sentence}"
+        collected.append(Message(WARNING, text, "Check that the file was read correctly."))
     collected += _thick_slices(findings)
     if not collected:
-        text = "Quality control of the scan has no objection: place, size and orientation fit."
+        text = (
+            "Quality control found nothing unusual, for instance in position, size or orientation."
+        )
         collected.append(Message(FINE, text))
     return collected
 
@@ -117,7 +123,7 @@ def _thick_slices(findings: Findings) -> list[Message]:
             WARNING,
             f"The slices of the scan are {thickest:.1f} mm thick. Lesions smaller than that may "
             "be blurred or missing.",
-            "Prefer a 3D FLAIR where there is one.",
+            "Use a 3D FLAIR if there is one.",
         )
     ]
 
@@ -131,7 +137,7 @@ def _decision(findings: Findings) -> Message:
             f"The network is undecided: the logit {logit:+.2f} lies between -1 and 1.",
             "Do not interpret the sign of the logit.",
         )
-    return Message(FINE, f"The network is decided: the logit {logit:+.2f} is not near 0.")
+    return Message(FINE, f"The network is not undecided: the logit {logit:+.2f} is not near 0.")
 
 
 def _lesions(findings: Findings) -> Message:
@@ -139,7 +145,7 @@ def _lesions(findings: Findings) -> Message:
     if not findings.has_mask:
         return Message(
             UNKNOWN,
-            "No lesion mask was given, so it cannot be told whether the logit depends on lesions.",
+            "No lesion mask was given, so it is not known whether the logit depends on lesions.",
             "Give a lesion mask (--lesions), for instance from a segmentation program.",
         )
     report = findings.lesions
@@ -155,16 +161,16 @@ def _lesions(findings: Findings) -> Message:
     if before <= 0:
         return Message(
             WARNING,
-            f"{text} The network says no although there are lesions.",
+            f"{text} The network says no although the mask has lesions.",
             "Do not use this map to look for lesions.",
         )
     if after > _MOSTLY * before:
         return Message(
             WARNING,
-            f"{text} Most of the logit does not come from these lesions.",
-            "Do not take the logit as evidence of lesions. Look at what is coloured elsewhere.",
+            f"{text} More than half of the logit does not depend on these lesions.",
+            "Do not take the logit as evidence of lesions. Look at the coloured places elsewhere.",
         )
-    return Message(FINE, f"{text} Most of the logit comes from these lesions.")
+    return Message(FINE, f"{text} At least half of the logit depends on these lesions.")
 
 
 def _mask(findings: Findings) -> list[Message]:
@@ -181,9 +187,9 @@ def _mask(findings: Findings) -> list[Message]:
     return [
         Message(
             WARNING,
-            f"{text} Lesions on a FLAIR are much brighter.",
-            "Check that the mask belongs to this scan and lies on it, and that the scan is a "
-            "FLAIR.",
+            f"{text} On a FLAIR, this contrast is usually much larger.",
+            "Check that the mask belongs to this scan, that it is aligned with it, and that the "
+            "scan is a FLAIR.",
         )
     ]
 
@@ -195,10 +201,10 @@ def _conservation(findings: Findings, flag: dict) -> Message:
     if _exceeds(flag, _NOT_CONSERVED):
         return Message(
             WARNING,
-            f"{text} The map leaves out, or adds, much of the logit.",
+            f"{text} This difference is large.",
             "Compare places within the map. Do not read its values as shares of the logit.",
         )
-    return Message(FINE, f"{text} The map accounts for the logit.")
+    return Message(FINE, f"{text} The difference is below the limit of a warning.")
 
 
 def _distance(flag: dict) -> Message:
@@ -206,18 +212,18 @@ def _distance(flag: dict) -> Message:
     if flag["Flagged"] is None:
         return Message(
             UNKNOWN,
-            "How far this scan is from the scans of the training cannot be told, because those "
-            "scans are not at hand.",
-            "Trust the network less, the more scanner and sequence differ from its training.",
+            "It is not known how much this scan differs from the training scans, because those "
+            "are not available.",
+            "If scanner or sequence differ from those of the training, trust the network less.",
         )
     if flag["Flagged"]:
         return Message(
             WARNING,
-            f"The scan is unlike the scans of the training (distance {flag['Value']:.1f}, limit "
+            f"The scan differs much from the training scans (distance {flag['Value']:.1f}, limit "
             f"{flag['Limit']:.1f}).",
             "Do not rely on the logit or the map.",
         )
-    return Message(FINE, "The scan resembles the scans of the training.")
+    return Message(FINE, "The distance of the scan from the training scans is below the limit.")
 
 
 def _outside(flag: dict) -> Message:
@@ -225,7 +231,9 @@ def _outside(flag: dict) -> Message:
     value = flag["Value"] or 0.0
     text = f"{value:.1%} of the map's magnitude lies outside the brain."
     if _exceeds(flag, _OUTSIDE):
-        return Message(WARNING, text, "Check the brain mask; the network may use its edge.")
+        return Message(
+            WARNING, text, "Check the brain mask. The network may use the edge of the mask."
+        )
     return Message(FINE, text)
 
 
@@ -234,14 +242,14 @@ def _agreement(flag: dict, count: int) -> Message:
     if flag["Value"] is None:
         return Message(
             UNKNOWN,
-            "There is only one network. Whether another training would give the same map cannot "
-            "be told.",
-            "Give several weights files (--weights) where there are some.",
+            "There is only one network, so it is not known whether another training would give the "
+            "same map.",
+            "Give several weights files (--weights) if you have them.",
         )
     correlation = flag["Value"]
     text = f"The rank correlation of the maps of the {count} networks is {correlation:.2f}."
     if flag["Flagged"]:
-        return Message(WARNING, f"{text} This is low.", "Trust only what all networks mark.")
+        return Message(WARNING, f"{text} This is low.", _EACH_ALONE)
     if flag["Flagged"] is None:
         return Message(UNKNOWN, f"{text} No limit is known for these networks.")
     return Message(FINE, text)
