@@ -1,7 +1,7 @@
 """The commands of `msxai` and their arguments.
 
-Exit codes: 0 all is done; 1 a scan of several could not be used; 2 the input was refused, and
-nothing was written; 3 an error of the program.
+Exit codes: 0 all is done; 1 some scans could not be used; 2 the input was refused, and nothing was
+written; 3 the program failed.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     program = _Parser(
         prog="msxai",
-        description="Explain what a 3D network sees in a brain scan. Not for clinical use.",
+        description="Explain what a 3D network says about a brain scan. Not for clinical use.",
     )
     program.add_argument("--version", action="version", version=f"msxai {provenance.__version__}")
     commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -116,23 +116,32 @@ def _add_explain(commands) -> None:
     explain = commands.add_parser(
         "explain",
         help="what does the network say about a scan, and does it use the lesions?",
-        description="Explain scans: a page, maps in two spaces and a table for each.",
+        description="Write a page, maps in two spaces and a table of lesions for each scan.",
         epilog=_EXPLAIN,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     explain.set_defaults(run=_explain)
     add = explain.add_argument
-    add("scans", nargs="+", metavar="SCAN", help="FLAIR (NIfTI), raw or prepared")
+    add("scans", nargs="+", metavar="SCAN", help="FLAIR (NIfTI), raw or preprocessed")
     several = {"nargs": "+", "default": []}
     add("--lesions", **several, metavar="MASK", help="a lesion mask for each scan")
     add("--brain-mask", **several, metavar="MASK", help="a brain mask for each scan")
-    add("--t1", **several, metavar="T1", help="a T1 of the same visit for each scan, to look at")
-    add("--weights", **several, metavar="FILE", help="weights (.npz) of your own training")
+    add(
+        "--t1",
+        **several,
+        metavar="T1",
+        help="a T1 of the same visit for each scan, shown on the page",
+    )
+    add("--weights", **several, metavar="FILE", help="weights (.npz) of networks that you trained")
     add("--rule", default=_RULE, help=f"rule of LRP (default {_RULE})")
-    add("--copies", type=int, default=1, help="shifted copies to average (default 1)")
-    add("--jobs", type=int, default=1, help="processes (default 1)")
+    add("--copies", type=int, default=1, help="shifted and mirrored copies to average (default 1)")
+    add("--jobs", type=int, default=1, help="scans at the same time (default 1)")
     add("--self-test", action="store_true", help="paint lesions of known size into each scan")
-    add("--resume", action="store_true", help="skip scans that are done and unchanged")
+    add(
+        "--resume",
+        action="store_true",
+        help="skip scans that were explained before and are unchanged",
+    )
     add("--out", required=True, metavar="DIR", help="folder of the results")
 
 
@@ -146,11 +155,15 @@ def _add_score(commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     score.set_defaults(run=_score)
-    kinds = ".npy (N, X, Y, Z), a NIfTI file, or a folder of NIfTI files"
+    kinds = "an array (.npy) of shape (N, X, Y, Z), a NIfTI file, or a folder of NIfTI files"
     score.add_argument("maps", metavar="MAPS", help=kinds)
-    score.add_argument("masks", metavar="MASKS", help="lesion masks, likewise, in the same order")
-    score.add_argument("--brain", default="", metavar="BRAINS", help="brain masks, likewise")
-    score.add_argument("--scan", default="", metavar="SCANS", help="scans, for more baselines")
+    score.add_argument(
+        "masks", metavar="MASKS", help="lesion masks, given in the same way and order"
+    )
+    score.add_argument("--brain", default="", metavar="BRAINS", help="brain masks, in the same way")
+    score.add_argument(
+        "--scan", default="", metavar="SCANS", help="scans; adds the baselines brightness and edges"
+    )
     score.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
 
 
@@ -159,15 +172,15 @@ def _add_fill(commands) -> None:
     fill = commands.add_parser(
         "fill",
         help="what does a scan look like without its lesions?",
-        description="Fill lesions by tissue that resembles the white matter around them.",
+        description="Fill lesions with tissue that resembles the white matter around them.",
         epilog=_FILL,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     fill.set_defaults(run=_fill)
-    fill.add_argument("scan", metavar="SCAN", help="FLAIR (NIfTI), raw or prepared")
+    fill.add_argument("scan", metavar="SCAN", help="FLAIR (NIfTI), raw or preprocessed")
     fill.add_argument("mask", metavar="MASK", help="its lesion mask")
     fill.add_argument("--brain-mask", metavar="MASK", help="its brain mask")
-    fill.add_argument("--seed", type=int, default=0, help="of the filling (default 0)")
+    fill.add_argument("--seed", type=int, default=0, help="seed of the filling (default 0)")
     fill.add_argument("-o", "--out", required=True, metavar="FILLED", help="file to write")
 
 
@@ -181,10 +194,14 @@ def _add_simulate(commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     simulate.set_defaults(run=_simulate)
-    simulate.add_argument("--subjects", type=int, default=4, help="at least 4 (default 4)")
-    simulate.add_argument("--seed", type=int, default=1, help="another seed: other people")
-    simulate.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
-    simulate.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+    simulate.add_argument(
+        "--subjects", type=int, default=4, help="number of subjects, at least 4 (default 4)"
+    )
+    simulate.add_argument(
+        "--seed", type=int, default=1, help="another seed gives other subjects (default 1)"
+    )
+    simulate.add_argument("--jobs", type=int, default=1, help="parallel processes (default 1)")
+    simulate.add_argument("--out", required=True, metavar="DIR", help="new folder of the dataset")
 
 
 def _score(options: argparse.Namespace) -> int:
@@ -200,7 +217,7 @@ def _score(options: argparse.Namespace) -> int:
     out = Path(options.out).expanduser().absolute()
     _check_writable(out)
     notebook_runs.run("11_score_maps", parameters | {"out": str(out)}, out)
-    print(f"{out / 'ranking.tsv'}: means with intervals; the figure is fig_scores.png")
+    print(f"{out / 'ranking.tsv'}: means with 95 % intervals. The figure is fig_scores.png.")
     return DONE
 
 
@@ -210,7 +227,9 @@ def _fill(options: argparse.Namespace) -> int:
 
     scan, mask, out = _absolute([options.scan, options.mask, options.out])
     if not out.endswith((".nii", ".nii.gz")):
-        raise ParameterError(f"-o {options.out}", "another ending", ".nii or .nii.gz", "Add it.")
+        raise ParameterError(
+            f"-o {options.out}", "another ending", ".nii or .nii.gz", "Change the ending."
+        )
     _check_writable(Path(out).parent)
     brain_mask = None
     if options.brain_mask:
@@ -218,12 +237,14 @@ def _fill(options: argparse.Namespace) -> int:
     check = filled_scan.fill_scan(scan, mask, out, brain_mask=brain_mask, seed=options.seed)
     print(f"{out}: {check.changed_voxels} voxels filled")
     print(
-        f"Lesions minus white matter, in standard deviations: {check.shift_before:+.2f} before, "
-        f"{check.shift:+.2f} now. Noise relative to white matter: {check.spread:.2f}."
+        f"Mean of the lesions minus mean of white matter, in standard deviations of white matter: "
+        f"{check.shift_before:+.2f} before filling, {check.shift:+.2f} after filling. Standard "
+        f"deviation of the filled tissue, divided by that of white matter: {check.spread:.2f}."
     )
     if not check.passed:
         print(
-            "msxai fill: the filled tissue differs from white matter: look at it", file=sys.stderr
+            "msxai fill: warning: the filled tissue differs from white matter. Look at the result.",
+            file=sys.stderr,
         )
     return DONE
 
@@ -234,11 +255,13 @@ def _simulate(options: argparse.Namespace) -> int:
 
     out = Path(options.out).expanduser().absolute()
     if out.exists():
-        raise ParameterError(f"--out {out}", "something there", "a new folder", "Name another.")
+        raise ParameterError(
+            f"--out {out}", "an existing path", "a new folder", "Choose another name."
+        )
     _check_at_least("--jobs", options.jobs, 1)
     _check_writable(out)
     phantom.write_cohort("ms", out, options.subjects, options.seed, options.jobs)
-    print(f"{out}: {options.subjects} simulated subjects, masks in derivatives")
+    print(f"{out}: {options.subjects} simulated subjects. Lesion masks are in derivatives/.")
     return DONE
 
 
@@ -294,7 +317,7 @@ def _absolute(paths) -> list[str]:
 
 def _check_at_least(option: str, value: int, lowest: int) -> None:
     if value < lowest:
-        raise ParameterError(option, f"{value}", f"at least {lowest}", "Mend the number.")
+        raise ParameterError(option, f"{value}", f"at least {lowest}", "Give a larger number.")
 
 
 def _check_files(option: str, paths: list[str]) -> None:
@@ -316,5 +339,5 @@ def _check_writable(folder: Path) -> None:
             f"--out {folder}",
             f"a place where nothing can be written ({error.strerror})",
             "a folder that you may write to",
-            "Name another one.",
+            "Choose another folder.",
         ) from error

@@ -61,7 +61,7 @@ def list_scans(images, lesion_masks=(), brain_masks=(), t1s=()) -> list[ScanFile
                 name,
                 f"{len(paths)} for {len(images)} scans",
                 "one for each scan, in the same order",
-                "Add the missing ones, or run the other scans on their own.",
+                "Add the missing ones, or run the scans without them separately.",
             )
     for path in [*images, *lesion_masks, *brain_masks, *t1s]:
         if not located(path).is_file():

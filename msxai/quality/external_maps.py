@@ -87,7 +87,7 @@ def read(maps, masks, brains=None, scans=None) -> list[Subject]:
                 name,
                 f"{len(entries)} {name} for {len(relevance)} maps",
                 "one for each map, in the same order",
-                "Add the missing ones, or take the others away.",
+                "Add the missing ones, or remove the extra ones.",
             )
     subjects = []
     for index, (name, entry) in enumerate(relevance):
