@@ -60,7 +60,7 @@ learning_rate: float = 1e-3  # of Adam; 5e-4 in the paper
 decay: float = 0.0  # learning_rate / (1 + decay * step); 2e-3 in the paper
 patience: int = 15  # epochs without a lower validation loss before training stops
 augmentation: str = "paper"  # none, paper (flips, shifts along x), strong or contrast
-realism: str = "plain"  # plain, or randomised: as other scanners would show the scans
+realism: str = "plain"  # plain, or randomised: scans as other scanners might show them
 averaging: float = 0.0  # share of the mean of the weights that each step keeps; 0: no mean
 control_penalty: float = 0.0  # weight of the positive relevance of controls in the loss; 0: none
 normalisation: str = "zscore"  # as the cohort was prepared, and the pre-training cohort too
@@ -99,9 +99,9 @@ print(seen_scans.check_initial_weights(weights, prepared))
 # and 2. With `strong`, it is moved along and rotated about all axes, and it gets another size, bias
 # field, gamma and noise. With `contrast`, half of the scans also get a random contrast.
 #
-# With `realism = "randomised"`, a scan is shown before that as another scanner would show it:
-# thicker slices, another sharpness, noise and contrast of tissues, and another rim of the brain
-# mask. The idea is that of SynthSeg (Billot et al. 2023,
+# With `realism = "randomised"`, each scan is first changed at random, as another scanner might show
+# it. Slices can be thicker. Sharpness, noise and contrast of tissues differ, and so does the edge
+# of the brain mask. The idea is that of SynthSeg (Billot et al. 2023,
 # [doi:10.1016/j.media.2023.102789](https://doi.org/10.1016/j.media.2023.102789)).
 
 # %%

@@ -20,21 +20,22 @@
 # **Method.** The scan is brought into MNI space as in [01](01_data_preparation.ipynb). Layer-wise
 # relevance propagation distributes the logit $f(x)$ over the voxels as in
 # [05](05_lrp_heatmaps.ipynb). Relevance in a lesion does not show that the network needs this
-# lesion. So each lesion is also removed. With $x_{-i}$ for the scan with lesion *i* filled by
-# white matter ([01b](01b_lesion_filling.ipynb)), $x_{i}$ for the scan with all *other* lesions
-# filled, and $x_0$ for the scan with all lesions filled,
+# lesion. Therefore the notebook also fills lesions with tissue that resembles white matter
+# ([01b](01b_lesion_filling.ipynb)). In the scan $x_{-i}$, only lesion *i* is filled. In $x_{i}$,
+# all *other* lesions are filled. In $x_0$, all lesions are filled. Two numbers are computed:
 #
 # $$\text{change}_i = f(x_{-i}) - f(x), \qquad \text{adds alone}_i = f(x_{i}) - f(x_0).$$
 #
-# A network can do without a lesion because other lesions suffice. Then the change is near 0, but
-# the lesion alone still adds to the logit. A lesion is *not used* if neither number is larger in
-# magnitude than what filling of normal white matter changes.
+# A network may not need a lesion because other lesions suffice. The change is then near 0, but the
+# lesion alone still adds to the logit. A lesion counts as *not used* if the magnitude of both
+# numbers is at most the limit. The limit is the change that filling of normal white matter causes
+# (95th percentile).
 #
 # | | |
 # |---|---|
-# | reads | one scan or several (NIfTI), raw or prepared; if given, masks of lesions |
+# | reads | one scan or several (FLAIR, NIfTI), raw or preprocessed; if given, lesion masks |
 # | writes | for each scan: `index.html`, maps in two spaces, `lesions.tsv`; `scans.csv` |
-# | takes | a raw scan about 1 minute, a prepared one some seconds |
+# | takes | about 1 minute for a raw scan, some seconds for a preprocessed one |
 #
 # The command `msxai explain` runs this notebook ([docs/one-scan.md](../docs/one-scan.md)). Without
 # a scan, a simulated patient is explained.
@@ -57,17 +58,17 @@ from msxai.report import figures
 from msxai.report.one_scan import batch
 
 # %% tags=["parameters"]
-scans: list = []  # FLAIR scans (NIfTI), raw or prepared; none: a simulated patient
+scans: list = []  # FLAIR scans (NIfTI), raw or preprocessed; none: a simulated patient
 lesion_masks: list = []  # one lesion mask for each scan, in its space; or none
-brain_masks: list = []  # one brain mask for each scan; or none: the brain is found
+brain_masks: list = []  # one brain mask for each scan; or none: the brain is extracted
 t1_scans: list = []  # one T1 of the same visit for each scan, to look at; or none
 weights: list = []  # weights files (.npz); none: the networks that the package brings
 rule: str = "epsilon_gamma"  # LRP rule or composite, by its name in docs/lrp.md
 epsilon: float = 1e-3  # stabiliser of the epsilon rule
-tta_copies: int = 1  # shifted and mirrored copies of a scan that its map is the mean of
-self_test: bool = False  # paint lesions of known size into each scan, and look for them
+tta_copies: int = 1  # shifted and mirrored copies of a scan; the map is their mean
+self_test: bool = False  # paint lesions of known size into each scan, as a test
 out: str = "runs/one-scan"  # folder of the results
-jobs: int = 1  # processes
+jobs: int = 1  # scans that are explained at the same time
 resume: bool = False  # skip scans that are done and unchanged
 interactive: bool = True  # a viewer to scroll through the slices, in JupyterLab
 seed: int = 0  # of lesion filling
@@ -86,12 +87,12 @@ print(f"{len(files)} scan(s), {len(lesion_masks)} lesion mask(s)")
 
 # %% [markdown]
 # ## All scans
-# Each scan gets a folder with its page. A scan that cannot be used does not stop the others. Its
-# reason stands in the table.
+# Each scan gets a folder with its page. If a scan cannot be used, the notebook goes on with the
+# others. The table gives the reason.
 #
-# **What to look for:** `conserved` is near 1, so that the map accounts for the logit. With a lesion
-# mask, `logit_lesions_filled` is far below `logit`. **A bad result:** both logits are alike. The
-# network then says the same without the lesions, whatever the map shows.
+# **What to look for:** `conserved` is near 1. The map then adds up to about the logit. With a
+# lesion mask, `logit_lesions_filled` is far below `logit`. **A bad result:** the two logits are
+# similar. The network then says the same without the lesions, whatever the map shows.
 
 # %%
 explanation = heatmaps.Settings(
@@ -104,10 +105,11 @@ table.drop(columns=["scan_sha256", "file"])
 
 # %% [markdown]
 # ## One scan by hand
-# The next cells repeat the steps for the first scan that could be used, by public functions.
+# The next cells repeat the steps for the first scan that could be used. They call public functions.
 #
 # ### 1. The scan as the network sees it
-# The scan lies on the model's grid, has no skull, and is z-scored in the brain.
+# The scan lies on the grid of the network. The skull is removed, and values in the brain are
+# z-scores.
 
 # %%
 usable = table[table["status"] != batch.FAILED].iloc[0]
@@ -122,7 +124,8 @@ figure
 
 # %% [markdown]
 # ### 2. The logit and the map
-# The explainer holds the networks. With several networks, logit and map are means over them.
+# The explainer holds the networks. With several networks, the logit and the map are means over
+# networks.
 
 # %%
 explainer = one_scan.Explainer(settings)
@@ -134,8 +137,8 @@ print(
 )
 
 # %% [markdown]
-# The sum of the written map is the sum of the map on the model's grid. In the scan's own space, it
-# is about the same: a smaller voxel holds less relevance.
+# In MNI space, the file holds the map itself. In the scan's own space, the sum of the map is about
+# the same, because a smaller voxel holds less relevance.
 
 # %%
 for space, name in one_scan.MAPS.items():
@@ -145,8 +148,8 @@ for space, name in one_scan.MAPS.items():
 
 # %% [markdown]
 # ### 3. One lesion
-# The largest lesion is lesion 1. Its region is that of the whole lesion: the first of
-# infratentorial, periventricular, juxtacortical or cortical, deep that fits.
+# The largest lesion is lesion 1. Each lesion as a whole belongs to one region, the first in this
+# order that fits: infratentorial, periventricular, juxtacortical or cortical, deep.
 
 # %%
 labels, count = lesion_regions.label_lesions(lesions)
@@ -154,8 +157,9 @@ print(f"{count} lesions")
 lesion_regions.of_lesions(labels, count).head()
 
 # %% [markdown]
-# Filling it alone changes the logit by $\text{change}_1$. **What to look for:** a negative number.
-# The network then needs the lesion. Where a scan has no lesion, these cells print nothing.
+# If only lesion 1 is filled, the logit changes by $\text{change}_1$. **What to look for:** a
+# negative number. The logit then falls without the lesion. If the scan has no lesion, the next cell
+# prints nothing.
 
 # %%
 if count:
@@ -169,7 +173,7 @@ if count:
 # %% [markdown]
 # ### 4. All lesions
 # The table of the page has the same two numbers for each lesion. **A bad result:** `used` is false
-# for most lesions, or `change_filled` is positive for many. The network then decides by something
+# for most lesions, or `change_filled` is positive for many. The logit then depends on something
 # else.
 
 # %%
@@ -178,9 +182,9 @@ lesion_table.head(20)
 
 # %% [markdown]
 # ### 5. Where the relevance lies
-# The relevance is added up inside lesions, near them (up to 2 voxels away), and elsewhere. **What
-# to look for:** most of it lies inside and near lesions. **A bad result:** most of it lies
-# elsewhere.
+# The relevance is added up inside lesions, near lesions (up to 2 voxels away), and elsewhere.
+# **What to look for:** most relevance lies inside and near lesions. **A bad result:** most
+# relevance lies elsewhere.
 
 # %%
 relevance = images.to_grid(images.load(folder / one_scan.MAPS["MNI152"]))
@@ -190,18 +194,20 @@ for where, amount in amounts.items():
 
 # %% [markdown]
 # ### 6. Painted lesions
-# With `self_test`, balls of 3 to 12 mm are painted into the scan, one at a time. **What to look
-# for:** each raises the logit (`change`), more than any sham site changes it, and the map marks it
-# first (`place` 0). This shows that the network reacts to a bright spot of this size. It does not
-# show that it sees the lesions of a patient.
+# With `self_test`, balls of 3 to 12 mm are painted into normal white matter of the scan, one at a
+# time. At sham sites, white matter is replaced by other white matter of the scan. **What to look
+# for:** each ball raises the logit (`change`) by more than any sham site changes it. No voxel
+# outside the ball has more relevance (`place` is 0). This shows that the network reacts to a bright
+# spot of this size. It does not show that the network sees the lesions of a patient. Without
+# `self_test`, the table is empty.
 
 # %%
 tsv.read(folder / "self_test.tsv")
 
 # %% [markdown]
 # ### 7. Slice by slice
-# In JupyterLab, click into a slice to move through the map. The page `index.html` has a viewer that
-# needs no Jupyter.
+# In JupyterLab, click on a slice to move through the map. The page `index.html` has a viewer that
+# works without Jupyter.
 
 # %%
 figures.view_heatmap(
@@ -213,7 +219,7 @@ figures.view_heatmap(
 
 # %% [markdown]
 # ## Summary
-# Open `index.html` in the folder of the results. A page says what speaks against trusting its map.
+# Open `index.html` in the folder of the results. Each page lists reasons not to trust its map.
 # A map without a warning may still be wrong: [Reading a heatmap](../docs/reading-a-heatmap.md).
 
 # %%

@@ -14,18 +14,19 @@
 # %% [markdown]
 # # 11 · Score maps
 #
-# **Question.** Do the heatmaps of any program find the lesions, better than maps that know nothing
-# of the network?
+# **Question.** Do the heatmaps of any program find the lesions? Do they find them better than maps
+# that do not use the network?
 #
 # **Method.** Each map $R$ is compared with the lesion mask $G$ of its scan, as in
-# [07](07_explanation_quality.ipynb). With $R^+$ for the map without its negative part, relevance
+# [07](07_explanation_quality.ipynb). $R^+$ is the map with its negative values set to 0. Relevance
 # mass accuracy is
 #
 # $$\text{rma} = \frac{\sum_{v \in G} R^+(v)}{\sum_v R^+(v)}.$$
 #
-# Baselines are scored in the same way: noise, the lesions of the *other* subjects (prior), and, if
-# scans are given, their brightness and edges. A map finds lesions only if its paired difference to
-# the strongest baseline has an interval above 0.
+# Baselines are scored in the same way: noise, the mean lesion mask of the *other* subjects (prior),
+# and, if scans are given, their brightness and edges. The maps find lesions better than the
+# baselines only if the paired difference, maps minus strongest baseline, has a 95 % interval above
+# 0.
 #
 # | | |
 # |---|---|
@@ -34,7 +35,7 @@
 # | takes | about a second for each scan |
 #
 # The command `msxai score` runs this notebook. The page
-# [docs/explanation-quality.md](../docs/explanation-quality.md) explains all measures.
+# [docs/explanation-quality.md](../docs/explanation-quality.md) explains the measures.
 
 # %%
 from msxai.base import parameters, provenance, tsv
@@ -45,7 +46,7 @@ from msxai.report import figures
 # %% tags=["parameters"]
 maps: str = ""  # .npy of shape (N, X, Y, Z) or with a channel, a NIfTI file, or a folder of them
 masks: str = ""  # lesion masks, likewise, in the same order
-brains: str = ""  # brain masks, likewise; none: where the scan, or the map, is not 0
+brains: str = ""  # brain masks, likewise; none: where the scan (or else the map) is not 0
 scans: str = ""  # scans, likewise, for the baselines brightness and edges; or none
 out: str = "runs/scores"  # folder of the results
 seed: int = 0  # of the random map and the bootstrap
@@ -57,8 +58,8 @@ print(f"{len(subjects)} maps")
 
 # %% [markdown]
 # ## One map by hand
-# The first map with a lesion. **What to look for:** rma is far above the lesions' share of the
-# brain, which is the chance level.
+# The next cell scores the first map with a lesion. **What to look for:** rma is far above chance.
+# Chance is the lesions' share of the brain.
 
 # %%
 with_lesions = [subject for subject in subjects if (subject.lesions & subject.brain).any()]
@@ -78,8 +79,8 @@ scores = external_maps.score(subjects, seed)
 scores.round(4)
 
 # %% [markdown]
-# **What to look for:** the difference of the map to the strongest baseline has an interval above 0.
-# **A bad result:** a baseline is on top. With one scan there is no interval.
+# **What to look for:** the difference, map minus strongest baseline, has an interval above 0. **A
+# bad result:** a baseline has the highest score. With one scan there is no interval.
 
 # %%
 baselines = [name for name in external_maps.BASELINES if name in set(scores["map"])]
