@@ -151,8 +151,8 @@ class Explainer:
     Raises
     ------
     ParameterError
-        A file is no weights file, an unknown rule, or a normalisation of the training that one
-        scan alone does not have.
+        A file is no weights file, an unknown rule, a network that does not answer yes or no, or a
+        normalisation of the training that one scan alone does not have.
     """
 
     def __init__(self, settings: Settings):
@@ -161,6 +161,7 @@ class Explainer:
         self.models = [network.restore(path) for path in self.paths]
         self._fast = [network.restore(path, fast=True) for path in self.paths]
         self.cards = [shipped.card(path) for path in self.paths]
+        _require_yes_or_no(self.cards, self.paths)
         self.normalisation = _normalisation(self.cards, self.paths)
         self._reference = None
 
@@ -324,6 +325,18 @@ def _written(scans, path: Path, folder, normalisation: str) -> Prepared:
     )
     prepare(scans, split, path, options)
     return Prepared(path)
+
+
+def _require_yes_or_no(cards: list[shipped.Card], paths: list[Path]) -> None:
+    """Refuse networks whose output is no answer of yes or no."""
+    for card, path in zip(cards, paths, strict=True):
+        if card.task == "volume":
+            raise ParameterError(
+                "parameter weights",
+                f"{path.name}, a network that estimates the volume of lesions",
+                "networks that answer yes or no (task lesions or diagnosis)",
+                "Leave it out.",
+            )
 
 
 def _normalisation(cards: list[shipped.Card], paths: list[Path]) -> str:

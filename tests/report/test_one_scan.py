@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
+from msxai.base.errors import ParameterError
 from msxai.data import images
 from msxai.lrp import heatmaps, trust_warnings
 from msxai.model.shipped import Card
@@ -111,6 +112,22 @@ def self_tested(folder):
     table = pd.DataFrame(rows)
     result = self_test.SelfTest(table, self_test._smallest_seen(table))
     return dataclasses.replace(findings(folder), self_test=result)
+
+
+def test_a_painting_that_is_not_possible_is_said(tmp_path):
+    asked = explainer()
+    asked.settings = dataclasses.replace(asked.settings, self_test=True)
+    plain = words(page.write(tmp_path, findings(tmp_path), asked).read_text())
+    assert "The test was not possible" in plain
+    plain = words(page.write(tmp_path, findings(tmp_path), explainer()).read_text())
+    assert "The test was not possible" not in plain
+
+
+def test_a_network_that_estimates_volumes_is_refused():
+    volume = dataclasses.replace(SHIPPED, task="volume")
+    one_scan._require_yes_or_no([SHIPPED], [Path("a.npz")])
+    with pytest.raises(ParameterError, match="volume of lesions"):
+        one_scan._require_yes_or_no([SHIPPED, volume], [Path("a.npz"), Path("b.npz")])
 
 
 def test_painted_lesions(tmp_path):

@@ -59,6 +59,7 @@ def write(folder, findings: Findings, explainer: Explainer) -> Path:
         has_mask=findings.has_mask,
         amounts=_amounts(findings),
         self_test=_self_test(findings),
+        self_test_asked=explainer.settings.self_test,
         near=NEAR,
         files=[MAPS["MNI152"], MAPS["orig"], "scan_space-MNI152.nii.gz"],
         provenance=_provenance(findings, explainer),
