@@ -50,7 +50,7 @@ def weights(task: str = TASK) -> list[Path]:
     Examples
     --------
     >>> weights()[0].name
-    'lesions.npz'
+    'lesions-0.npz'
     """
     folder = Path(str(resources.files("msxai.model") / "weights"))
     paths = []

@@ -11,7 +11,7 @@ from msxai.data.synthetic.simulated_pairs import WITH, WITHOUT, PairOptions, sim
 from msxai.model import network, seen_scans
 
 FOLDER = msxai.ROOT / "msxai" / "model" / "weights"
-WEIGHTS = FOLDER / "lesions.npz"
+WEIGHTS = FOLDER / "lesions-0.npz"
 MOST_BYTES = 1_000_000
 NEW_SEED = 9000  # of brains that no training has seen
 
