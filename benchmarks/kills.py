@@ -275,6 +275,7 @@ def disturbed(run: Run, moments: list[Moment], rng) -> tuple[list[dict], Watch]:
                 "moment": moment,
             }
         )
+        print(f"kill {len(kills)}: {victim}, at work: {sorted(watch.alive)}", flush=True)
         for target in targets:
             _kill(target)
         _until_it_has_ended(process, watch, victim)
