@@ -101,7 +101,9 @@ def test_random_contrasts_have_both_signs_and_inversions():
     assert len(brightest) > len(NAMES) / 2
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize(
+    "number", [0, pytest.param(1, marks=pytest.mark.long(reason="one more subject, 1 s"))]
+)
 def test_lesions_of_a_random_contrast_are_painted_as_drawn(number):
     one = scan(number=number, contrast="random")
     away = lesion_to_white(one) - 1

@@ -50,7 +50,10 @@ def test_participants_have_such_volumes():
         assert np.mean(volumes) == pytest.approx(expected, rel=0.08)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
+TWO_MORE = pytest.mark.long(reason="two more subjects, 1 s")
+
+
+@pytest.mark.parametrize("number", [0, *[pytest.param(n, marks=TWO_MORE) for n in (1, 2)]])
 def test_they_are_painted_as_drawn(number):
     found = scan(number)
     white = found.image[is_class(found, "white matter") & ~found.lesions].mean()

@@ -304,6 +304,7 @@ def test_lesion_volume_is_what_was_asked_for(volume, seed):
     assert (subject.lesions & ventricle).sum() <= 0.2 * subject.lesions.sum()
 
 
+@pytest.mark.long(reason="eight subjects, 3 s; hardness is long, too")
 def test_controls_have_bright_spots_too():
     """Without lesions, the brightest voxels of controls are as bright as those of patients: decoys
     do not know the group.
