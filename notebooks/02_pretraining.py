@@ -71,6 +71,17 @@ threads: int = 1  # of TensorFlow; results depend on it by the order of summatio
 # %%
 run = parameters.check(globals())
 tasks.check(task, normalisation)
+settings = training.Settings(
+    learning_rate=learning_rate,
+    decay=decay,
+    batch_size=batch_size,
+    epochs=epochs,
+    patience=patience,
+    seed=seed + trial,
+    augmentation=augmentation,
+    realism=realism,
+    averaging=averaging,
+)
 where = Results(results)
 network.configure(seed + trial, threads)
 if task == "diagnosis":
@@ -152,19 +163,6 @@ print(f"p = {network.probability(logit):.3f}")
 # convolution. The learning rate is $\mathrm{learning\_rate} / (1 + \mathrm{decay} \cdot
 # \mathrm{step})$. The validation part decides when training stops and which epoch's weights are
 # kept. The holdout is not read.
-
-# %%
-settings = training.Settings(
-    learning_rate=learning_rate,
-    decay=decay,
-    batch_size=batch_size,
-    epochs=epochs,
-    patience=patience,
-    seed=seed + trial,
-    augmentation=augmentation,
-    realism=realism,
-    averaging=averaging,
-)
 
 # %%
 history = training.fit_batches(

@@ -69,6 +69,18 @@ threads: int = 1  # of TensorFlow; results depend on it by the order of summatio
 
 # %%
 run = parameters.check(globals())
+settings = training.Settings(
+    learning_rate=learning_rate,
+    decay=decay,
+    batch_size=batch_size,
+    epochs=epochs,
+    patience=patience,
+    seed=seed + trial,
+    augmentation=augmentation,
+    realism=realism,
+    averaging=averaging,
+    control_penalty=control_penalty,
+)
 where = Results(results)
 network.configure(seed + trial, threads)
 arrays = where.require_prepared(cohort, filling, normalisation=normalisation)
@@ -155,18 +167,6 @@ if counterfactual_pairs != "none":
 in_pairs = pairs.options(prepared, filled, seed + trial, augmentation, realism)
 
 # %%
-settings = training.Settings(
-    learning_rate=learning_rate,
-    decay=decay,
-    batch_size=batch_size,
-    epochs=epochs,
-    patience=patience,
-    seed=seed + trial,
-    augmentation=augmentation,
-    realism=realism,
-    averaging=averaging,
-    control_penalty=control_penalty,
-)
 history = training.fit(model, prepared, settings, **in_pairs)
 history.tail()
 

@@ -25,6 +25,8 @@ REALISM = ("plain", "randomised")
 """Whether scans are shown as they are, or as random scanners would show them."""
 
 _CURVE_KNOTS = 6
+_CURVE_REACH = 2.5  # standard deviations from the median, on both sides
+_QUARTILES = 1.349  # standard deviations between the quartiles of a normal distribution
 _THINNEST, _THICKEST = 1.0, 8.0  # mm, slices
 _RIM = 2  # voxels: the part of the brain next to its mask's edge
 _LEVEL_OF_BLUR = 0.01  # voxels: less is no blur
@@ -159,7 +161,7 @@ def scanned(volume, scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     """
     brain = volume != 0
     values = np.array(volume, "float32")
-    spread = values[brain].std()
+    spread = _spread(values[brain])
     values[brain] = _with_contrast(values[brain], scanner.curve)
     texture = smooth_field(_FINE_KNOTS, rng, values.shape)
     coil = np.exp(scanner.bias * smooth_field(_BIAS_KNOTS, rng, values.shape))
@@ -174,9 +176,20 @@ def scanned(volume, scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     return _masked(values, brain, volume, scanner, rng)
 
 
+def _spread(values) -> float:
+    """Return the standard deviation of most voxels, which lesions hardly change.
+
+    So a scan with lesions and the same scan without them are changed alike.
+    """
+    lower, upper = np.quantile(values, [0.25, 0.75])
+    return max((upper - lower) / _QUARTILES, 1e-6)
+
+
 def _with_contrast(values, rises) -> np.ndarray:
     """Map brightness by a rising curve, which goes straight on beyond its ends."""
-    lowest, highest = np.quantile(values, [0.005, 0.999])
+    reach = _CURVE_REACH * _spread(values)
+    lowest = np.median(values) - reach
+    highest = np.median(values) + reach
     places = _CURVE_KNOTS * (values - lowest) / max(highest - lowest, 1e-6)
     knots = np.arange(_CURVE_KNOTS + 1)
     heights = np.concatenate([[0], np.cumsum(rises)])
@@ -270,7 +283,7 @@ def _masked(values, brain, original, scanner: Scanner, rng) -> np.ndarray:
     """Change the rim, cut a part of it off, and give the rest the moments of the original."""
     rim = brain & ~ndimage.binary_erosion(brain, iterations=_RIM)
     field = smooth_field(_RIM_KNOTS, rng, brain.shape)
-    spread = values[brain].std()
+    spread = _spread(values[brain])
     values = values + np.where(rim, scanner.rim * spread * np.abs(field), 0)
     outermost = brain & ~ndimage.binary_erosion(brain)
     limit = np.quantile(field[outermost], min(scanner.erosion, 1.0))

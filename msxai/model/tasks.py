@@ -60,7 +60,8 @@ class PairBatches(training.Epochs):
     task : str
         One of `SIMULATED`: decides the targets.
     seed, augmentation, realism
-        As for `msxai.model.training.Epochs`; the two scans of a pair are varied alike.
+        As for `msxai.model.training.Epochs`. The same changes are drawn for both scans of a pair.
+        Each scan is then normalised by its own mean and standard deviation.
 
     Raises
     ------

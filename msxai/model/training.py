@@ -74,7 +74,7 @@ class Settings:
     realism: str = "plain"
 
     def __post_init__(self):
-        """Refuse names that mean nothing, before anything is read."""
+        """Refuse names that mean nothing."""
         one_of("augmentation", self.augmentation, augmentations.NAMES)
         one_of("realism", self.realism, acquisition.REALISM)
 

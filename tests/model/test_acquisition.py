@@ -103,6 +103,67 @@ def test_a_slice_is_the_mean_of_its_voxels():
     np.testing.assert_allclose(between.sum(axis=1), 1)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_blur_acts_along_its_axis_alone(scan, axis):
+    blur = np.zeros(3)
+    blur[axis] = 1.0
+    blurred = scanned(scan, blur=blur)
+    for other in range(3):
+        assert (neighbours(blurred, scan != 0, other) > 0.5) == (other == axis), other
+
+
+def test_the_coil_multiplies_brightness_by_a_smooth_field():
+    brain = np.zeros((40, 40, 40), bool)
+    brain[2:-2, 2:-2, 2:-2] = True
+    checked = np.where(brain, np.indices(brain.shape).sum(0) % 2 + 1.0, 0).astype("float32")
+    shaded = scanned(checked, bias=0.3)
+    # Of a bright and a dark voxel side by side, the difference is the coil's brightness.
+    steps = np.abs(np.diff(shaded[3:-3, 3:-3, 3:-3], axis=0))
+    logarithm = np.log(steps)
+    assert logarithm.std() > 0.03
+    assert np.abs(np.diff(logarithm, axis=1)).mean() < 0.2 * logarithm.std()
+    plain = np.abs(np.diff(scanned(checked)[3:-3, 3:-3, 3:-3], axis=0))
+    assert np.log(plain).std() < 0.01
+
+
+def test_texture_adds_its_share_of_variance_smoothly(scan):
+    flat = np.where(scan != 0, 1 + 1e-3 * scan, 0).astype("float32")
+    inner = ndimage.binary_erosion(scan != 0, iterations=4)
+    textured = scanned(flat, texture=0.3)
+    plain = scanned(flat)
+    added = (textured - plain)[inner]
+    # Moments are those of the scan before: 1 of variance becomes 1 / (1 + .3 ** 2) of it.
+    share = np.cov(textured[inner], plain[inner])[0, 1] / plain[inner].var()
+    rest = textured[inner] - share * plain[inner]
+    assert rest.std() / (share * plain[inner].std()) == pytest.approx(0.3, rel=0.5)
+    assert added.std() > 0
+
+
+def test_a_ghost_moves_along_the_axis_that_was_drawn(scan):
+    values = np.full(scan.shape, 0.1, "float32")
+    values[16, 4, 14] = 10
+    doubled = acquisition._with_ghost(values, replace(PLAIN, ghost=0.1, ghost_axis=1))
+    assert doubled[16, 4 + 30 // 3, 14] == pytest.approx(1.09)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_pair_differs_at_its_lesions_alone(scan, seed):
+    """Elsewhere by a line at most, from the moments of each scan."""
+    brain = scan != 0
+    without = np.where(brain, np.random.default_rng(1).normal(size=scan.shape), 0).astype("float32")
+    with_lesion = without.copy()
+    with_lesion[18:22, 13:17, 12:16] += 5
+    far = np.ones(scan.shape, bool)
+    far[12:28, 7:23, 6:22] = False
+    # A ghost would show the lesion at another place.
+    scanner = replace(acquisition.draw(np.random.default_rng(seed)), ghost=0.0)
+    first = acquisition.scanned(without, scanner, np.random.default_rng(9))
+    second = acquisition.scanned(with_lesion, scanner, np.random.default_rng(9))
+    both = far & (first != 0) & (second != 0)
+    slope, start = np.polyfit(first[both], second[both], 1)
+    assert (second[both] - slope * first[both] - start).std() < 0.03
+
+
 def test_ringing_keeps_the_mean_and_overshoots_at_an_edge():
     kernel = acquisition._ringing(1.0)
     assert kernel.sum() == pytest.approx(1)
@@ -136,7 +197,8 @@ def test_the_rim_is_brightened_and_cut(scan):
 
 
 def test_noise_is_added_as_strong_as_drawn_and_as_smooth(scan):
-    smooth = np.where(scan != 0, ndimage.gaussian_filter(scan, 3), 0).astype("float32")
+    values = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=scan.shape), 2)
+    smooth = np.where(scan != 0, values, 0).astype("float32")
     inner = ndimage.binary_erosion(scan != 0, iterations=4)
     spread = smooth[smooth != 0].std()
     rough = scanned(smooth, noise=0.5)
