@@ -82,6 +82,8 @@ settings = training.Settings(
     realism=realism,
     averaging=averaging,
 )
+
+# %%
 where = Results(results)
 network.configure(seed + trial, threads)
 if task == "diagnosis":

@@ -81,6 +81,8 @@ settings = training.Settings(
     averaging=averaging,
     control_penalty=control_penalty,
 )
+
+# %%
 where = Results(results)
 network.configure(seed + trial, threads)
 arrays = where.require_prepared(cohort, filling, normalisation=normalisation)
@@ -150,7 +152,7 @@ print(f"logit {logit_before:.3f}, p = {probability_before:.3f}")
 # has a higher logit than its filled version (Burges et al. 2005,
 # [doi:10.1145/1102351.1102363](https://doi.org/10.1145/1102351.1102363)). The parameter
 # `batch_size` is ignored.
-
+#
 # The option `control_penalty` is a constraint on controls: their positive relevance at the first
 # pooling, $\sum_j \max(a_j\, \partial f / \partial a_j, 0)$, is added to the loss with this weight
 # (Wargnier-Dauchelle et al. 2023,
