@@ -15,6 +15,7 @@ import platform
 import re
 import shutil
 import subprocess
+import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -96,7 +97,8 @@ def alone(path):
     """Let one process at a time into the block for this `path`; others wait at its start.
 
     The operating system holds the lock, in the file ``.NAME.lock`` next to `path`, so that it ends
-    with the process. On a file system without locks nobody waits.
+    with the process. On a file system without locks nobody waits. The same holds for a folder that
+    cannot be written: what is finished there can be used, and nobody can make anything.
 
     Parameters
     ----------
@@ -106,17 +108,22 @@ def alone(path):
     Raises
     ------
     WriteError
-        The disk is full, or the folder cannot be written.
+        The disk is full, or the folder does not exist and cannot be made.
     """
     path = Path(path)
+    lock = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(f".{path.name}.lock").open("a")
     except OSError as error:
-        refusal = _refusal(error, path)
-        if refusal is None:
-            raise
-        raise refusal from error
+        if error.errno not in _NOT_WRITABLE or not path.parent.is_dir():
+            refusal = _refusal(error, path)
+            if refusal is None:
+                raise
+            raise refusal from error
+    if lock is None:
+        yield
+        return
     with lock:
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -126,7 +133,7 @@ def alone(path):
 def remove_drafts(folder) -> int:
     """Remove what killed processes have begun to write anywhere in `folder`; return how many.
 
-    Drafts of a process that still runs on this computer stay.
+    Drafts of a process that still runs stay, and those of other computers.
     """
     n_drafts = 0
     # Sorted, so that a draft goes before what lies in it.
@@ -276,7 +283,8 @@ def check_output(step_record: dict, path, command: str) -> None:
     _check_hash(step_record["outputs"], path, expected, command)
 
 
-_DRAFT = re.compile(r"\.(?P<process>\d+)-.")
+_DRAFT = re.compile(r"\.(?P<computer>[0-9a-f]{8})-(?P<process>\d+)-.")
+_COMPUTER = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # names are told to nobody
 
 
 def _draft_prefix() -> str:
@@ -284,14 +292,14 @@ def _draft_prefix() -> str:
 
     A name's end stays, because writers choose their format by it.
     """
-    return f".{os.getpid()}-"
+    return f".{_COMPUTER}-{os.getpid()}-"
 
 
 def _is_left(path: Path) -> bool:
     """Return whether a path is the draft of a process that has ended."""
     match = _DRAFT.match(path.name)
-    if match is None:
-        return False
+    if match is None or match["computer"] != _COMPUTER:
+        return False  # nobody can tell whether a process of another computer still runs
     process = int(match["process"])
     try:
         os.kill(process, 0)
@@ -321,17 +329,25 @@ def _store(path: Path) -> None:
     """Have the disk hold a file, or a folder with all that is in it."""
     if path.is_dir():
         for inner in path.rglob("*"):
-            _fsync(inner)
+            if not inner.is_symlink():
+                _fsync(inner)
     _fsync(path)
 
 
 def _fsync(path: Path) -> None:
-    """Have the disk hold the content of a file, or the names in a folder."""
-    handle = os.open(path, os.O_RDONLY)
+    """Have the disk hold the content of a file, or the names in a folder.
+
+    Not all file systems can do this, above all for folders; they then write when they like.
+    """
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
 
 
 def _rename(draft: Path, path: Path) -> None:
@@ -350,6 +366,7 @@ def _rename(draft: Path, path: Path) -> None:
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
 
 
 def _refusal(error: Exception, path: Path) -> WriteError | None:
@@ -357,6 +374,7 @@ def _refusal(error: Exception, path: Path) -> WriteError | None:
     number = _number(error)
     folder = path.parent
     if number in _NO_SPACE:
+        folder = _full_folder(error, path)
         return WriteError(
             relative(path),
             "a full disk, or a full quota",
@@ -364,7 +382,8 @@ def _refusal(error: Exception, path: Path) -> WriteError | None:
             f"Free space on the disk of {folder} (df -h {folder}), then give the same command "
             "again.",
         )
-    own = getattr(error, "filename", None) is None or Path(error.filename).parent == path.parent
+    filename = getattr(error, "filename", None)
+    own = filename is None or Path(filename).parent == path.parent
     if number == errno.EROFS or (number in _NOT_WRITABLE and own):
         return WriteError(
             relative(path),
@@ -373,6 +392,15 @@ def _refusal(error: Exception, path: Path) -> WriteError | None:
             f"Mend its permissions (ls -ld {folder}), then give the same command again.",
         )
     return None
+
+
+def _full_folder(error: Exception, path: Path) -> Path:
+    """Return the folder on the disk that is full: what fills it may be a temporary file."""
+    filename = getattr(error, "filename", None)
+    if filename is not None:
+        return Path(filename).parent
+    folders = [path.parent, Path(tempfile.gettempdir())]
+    return min(folders, key=lambda folder: shutil.disk_usage(folder).free)
 
 
 def _number(error: Exception) -> int | None:

@@ -113,14 +113,30 @@ def _run(model, tensor, inputs: list) -> np.ndarray:
 
 
 def _scale(first: graph.ForwardPass) -> float:
-    """What the last layer adds up, without signs: rounding grows with it, not with the sum."""
-    node = first.plan.nodes[-1]
-    scale = float(np.abs(first.output[:1]).max())
+    """What is added up, without signs: rounding grows with it, not with the sum.
+
+    Where the last layer is no dense layer, as in a mean over positions, what it reads counts, back
+    to the last layer with weights.
+    """
+    index = len(first.plan.nodes) - 1
+    scale = _largest(first, index)
+    while first.plan.nodes[index].kind in ("pass", "mean", "max", "move"):
+        index = first.plan.nodes[index].inputs[0]
+        scale = max(scale, _largest(first, index))
+    node = first.plan.nodes[index]
     if node.kind == "affine" and np.ndim(node.what.weights) == 2:
         inputs = np.abs(ops.convert_to_numpy(first.values[node.inputs[0]])[:1])
         summed = inputs @ np.abs(node.what.weights) + np.abs(node.what.bias)
         scale = max(scale, float(summed.max()))
     return max(scale, 1e-6)
+
+
+def _largest(first: graph.ForwardPass, index: int) -> float:
+    """The largest magnitude among the values of a node; 0 where they are not held."""
+    values = first.values[index]
+    if values is None:
+        return 0.0
+    return float(np.abs(ops.convert_to_numpy(values[:1])).max())
 
 
 def _tolerance(model) -> float:

@@ -54,7 +54,7 @@ class GuidedBackpropagation:
     """Guided backpropagation (Springenberg et al. 2015, arXiv:1412.6806, stated there for ReLU).
 
     The gradient, but each activation hands back positive values only. ELU and LeakyReLU, as ReLU,
-    multiply these by their derivative.
+    multiply these by their derivative. A mean or a difference of layers is no activation.
     """
 
     name: ClassVar[str] = "guided_backpropagation"
@@ -198,7 +198,7 @@ def _back_to_input(first: graph.ForwardPass, index: int, arriving, guided: bool)
     if node.kind == "move":
         return node.what.back(ops.convert_to_tensor(arriving), inputs.shape)
     if isinstance(node.what, activations.Elementwise):
-        if guided:
+        if guided and not isinstance(node.what, activations.Factor):
             arriving = ops.maximum(arriving, 0)
         return arriving * node.what.derivative(inputs)
     return ops.reshape(arriving, inputs.shape)

@@ -31,7 +31,8 @@ class Node:
     name : str
         Of the Keras layer.
     kind : {"input", "affine", "max", "mean", "add", "pass", "move", "concatenation"}
-        While a model is read also "norm", a batch normalisation that is not merged yet.
+        While a model is read also "norm", a batch normalisation that is not merged yet, and
+        "output", which reads the logit.
     inputs : list of int
         Indices of the nodes that it reads.
     what : object

@@ -39,6 +39,8 @@ _NOTHING = (  # at prediction
 )
 _FUNCTION_LAYERS = (layers.Activation, layers.Softmax)
 _ACTIVATION_LAYERS = (layers.ELU, layers.LeakyReLU, layers.ReLU)
+_SCALES = (layers.Normalization, layers.Rescaling)
+_VALUE_BY_VALUE = _NOTHING + _ACTIVATION_LAYERS + _SCALES  # in the order of what they read
 _KNOWN = (
     "Conv3D, Conv3DTranspose, Dense; pooling; BatchNormalization, GroupNormalization, "
     "LayerNormalization, RMSNormalization, Rescaling, Normalization; Add, Average, Subtract, "
@@ -70,6 +72,7 @@ class Nodes:
         self.graph = Graph()
         self.dtype = dtype
         self.shapes = {}  # node's index to the shape of its value in Keras, N = 1
+        self.is_permuted = False  # whether the layer that is read is channels first in Keras
 
     def add_scan(self, name: str, shape: tuple, channels_first: bool) -> int:
         """Append the input of scans, of shape (X, Y, Z, C); the index of Keras's tensor."""
@@ -99,6 +102,7 @@ class Nodes:
         shapes = [self.shapes[index] for index in inputs]
         output_shape = layer.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])
         is_first = self._is_channels_first(layer, inputs)
+        self.is_permuted = is_first
         if is_first:
             inputs = [self._permuted(name, index, _TO_LAST) for index in inputs]
         index = _READERS[type(layer)](self, layer, name, inputs)
@@ -126,7 +130,7 @@ class Nodes:
             return False
         if isinstance(layer, layers.BatchNormalization | layers.GroupNormalization):
             return layer.axis == 1
-        if isinstance(layer, _NOTHING + _ACTIVATION_LAYERS) or type(layer) is layers.Activation:
+        if isinstance(layer, _VALUE_BY_VALUE) or type(layer) is layers.Activation:
             before = self.graph.nodes[inputs[0]].what
             return isinstance(before, Permutation) and before.axes == _TO_FIRST
         return getattr(layer, "data_format", None) == "channels_first"
@@ -342,15 +346,25 @@ def _or(variable, otherwise) -> np.ndarray:
 
 
 def _rescaling(nodes: Nodes, layer, name: str, inputs: list) -> int:
-    return _scale(nodes, name, inputs, as_array(layer.scale), as_array(layer.offset))
+    scale, offset = (_channels_last(nodes, value) for value in (layer.scale, layer.offset))
+    return _scale(nodes, name, inputs, scale, offset)
 
 
 def _normalization(nodes: Nodes, layer, name: str, inputs: list) -> int:
     if layer.invert:
         refuse(layer, "a Normalization with invert=True", "one without")
-    deviation = np.maximum(np.sqrt(as_array(layer.variance)), 1e-7)
-    scale = 1 / deviation
-    return _scale(nodes, name, inputs, scale, -as_array(layer.mean) * scale)
+    mean, variance = (_channels_last(nodes, value) for value in (layer.mean, layer.variance))
+    scale = 1 / np.maximum(np.sqrt(variance), 1e-7)
+    return _scale(nodes, name, inputs, scale, -mean * scale)
+
+
+def _channels_last(nodes: Nodes, variable) -> np.ndarray:
+    """Values that broadcast to a layer's inputs in Keras, as they do to those of its node."""
+    values = as_array(variable)
+    if not nodes.is_permuted or values.size == 1:
+        return values
+    values = values.reshape(*[1] * (len(_TO_LAST) - values.ndim), *values.shape)
+    return values.transpose(_TO_LAST)
 
 
 def _scale(nodes: Nodes, name: str, inputs: list, scale, offset) -> int:

@@ -151,12 +151,20 @@ class _Walk:
 
     def visit(self, tensor, scope: _Scope) -> int:
         """Index of the node that computes a symbolic tensor."""
-        if id(tensor) not in scope.indices:
-            operation, call, _ = tensor._keras_history
+        indices = scope.indices
+        stack = [tensor]  # not a recursion: networks can be thousands of layers deep
+        while stack:
+            operation, call, _ = stack[-1]._keras_history
             node = operation._inbound_nodes[call]
-            inputs = [self.visit(source, scope) for source in node.input_tensors]
-            self._compute(operation, node, inputs, scope)
-        return scope.indices[id(tensor)]
+            open_inputs = [source for source in node.input_tensors if id(source) not in indices]
+            if id(stack[-1]) in indices:
+                stack.pop()
+            elif open_inputs:
+                stack.extend(reversed(open_inputs))
+            else:
+                inputs = [indices[id(source)] for source in node.input_tensors]
+                self._compute(operation, node, inputs, scope)
+        return indices[id(tensor)]
 
     def _compute(self, operation, node, inputs: list, scope: _Scope) -> None:
         """Append what a layer computes."""

@@ -8,7 +8,7 @@ so the value is the same, and the winner is decided before rounding makes ties.
 import numpy as np
 from keras import ops
 
-from msxai.lrp.activations import Activation, Elementwise
+from msxai.lrp.activations import Elementwise
 from msxai.lrp.graph import Graph, Node
 from msxai.lrp.layers import NO_PADDING, Convolution, Dense, Pool, TransposedConvolution, flatten
 from msxai.lrp.normalisations import Scale
@@ -32,10 +32,13 @@ def simplify(graph: Graph, last: int, dtype: str) -> Graph:
         Of the weights.
     """
     graph = _reachable(graph, last)
+    # A reader of the logit: where the logit's own node is left out, it knows the new one.
+    output = graph.add(Node("output", "output", [len(graph.nodes) - 1]))
     _merge_padding(graph)
     _fold(graph, dtype)
+    (last,) = graph.nodes[output].inputs
+    graph = _reachable(graph, last)
     _pool_first(graph)
-    graph = _reachable(graph, len(graph.nodes) - 1)
     graph.fused = _fusable(graph)
     _mark_first(graph)
     return graph
@@ -43,41 +46,33 @@ def simplify(graph: Graph, last: int, dtype: str) -> Graph:
 
 def _reachable(graph: Graph, last: int) -> Graph:
     """The nodes that a node depends on, in order of computation: the input first, it last."""
-    order = []
-
-    def visit(index):
-        if index not in order:
-            for source in graph.nodes[index].inputs:
-                visit(source)
-            order.append(index)
-
     inputs = [index for index, node in enumerate(graph.nodes) if node.kind == "input"]
-    for index in inputs:
-        visit(index)
-    visit(last)
+    order = {}  # keeps the order in which nodes are put in
+    stack = [last, *reversed(inputs)]  # not a recursion: networks can be thousands of layers deep
+    while stack:
+        index = stack[-1]
+        open_sources = [source for source in graph.nodes[index].inputs if source not in order]
+        if open_sources:
+            stack.extend(reversed(open_sources))
+            continue
+        order[stack.pop()] = graph.nodes[index]
     new = {index: rank for rank, index in enumerate(order)}
-    nodes = [graph.nodes[index] for index in order]
+    nodes = list(order.values())
     for node in nodes:
         node.inputs = [new[source] for source in node.inputs]
     return Graph(nodes, graph.shape)
 
 
-def _pass_through(node: Node) -> None:
-    """Make a node hand everything on, because its neighbour computes it now."""
-    node.kind = "pass"
-    node.what = Activation(1.0)
-    node.roles = ()
+def _leave_out(graph: Graph, index: int) -> None:
+    """Have the readers of a node read its input, because a layer next to it computes it now.
 
-
-def _readers_behind_passes(graph: Graph, index: int) -> list[int]:
-    """Readers of a node; in place of one that hands everything on, its readers."""
-    readers = []
+    The node stays in the list without readers, so that indices stay; `_reachable` drops it.
+    """
+    (source,) = graph.nodes[index].inputs
     for reader in graph.readers(index):
-        if graph.nodes[reader].what == Activation(1.0):
-            readers += _readers_behind_passes(graph, reader)
-        else:
-            readers.append(reader)
-    return readers
+        inputs = graph.nodes[reader].inputs
+        graph.nodes[reader].inputs = [source if old == index else old for old in inputs]
+    graph.nodes[index].inputs = []
 
 
 def _merge_padding(graph: Graph) -> None:
@@ -93,7 +88,7 @@ def _merge_padding(graph: Graph) -> None:
                 (own[0] + width[0], own[1] + width[1])
                 for own, width in zip(convolution.padding, node.what.widths, strict=True)
             )
-        _pass_through(node)
+        _leave_out(graph, index)
 
 
 def _fold(graph: Graph, dtype: str) -> None:
@@ -107,13 +102,13 @@ def _fold(graph: Graph, dtype: str) -> None:
         source = graph.nodes[node.inputs[0]]
         if _is_foldable_back(source, node.what) and graph.readers(node.inputs[0]) == [index]:
             _fold_back(source.what, node.what)
-            _pass_through(node)
+            _leave_out(graph, index)
             continue
         after = _layers_after(graph, index)
         if node.what.weights.ndim == 1 and after:
             for affine in after:
                 _fold_forward(affine, node.what)
-            _pass_through(node)
+            _leave_out(graph, index)
         else:
             node.kind = "affine"
             node.roles = ("norm",)
@@ -142,13 +137,13 @@ def _layers_after(graph: Graph, index: int) -> list:
     None of them where anything else reads it, too.
     """
     layers = []
-    for reader in _readers_behind_passes(graph, index):
+    for reader in graph.readers(index):
         readers = [reader]
         kinds = Dense | Convolution
         if graph.nodes[reader].what is flatten:
-            readers = _readers_behind_passes(graph, reader)
+            readers = graph.readers(reader)
             kinds = Dense
-        for last in readers or [reader]:
+        for last in readers:
             if not isinstance(graph.nodes[last].what, kinds):
                 return []
             layers.append(graph.nodes[last].what)

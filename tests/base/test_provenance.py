@@ -1,9 +1,11 @@
 """All-or-nothing writes, hashes, and the refusal of results that do not fit."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -72,7 +74,7 @@ def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replaced)
-    draft_name = f"/.{os.getpid()}-maps"
+    draft_name = f"/.{COMPUTER}-{os.getpid()}-maps"
     with provenance.replacing(tmp_path / "maps") as draft:
         (draft / "sub-1").mkdir(parents=True)
         (draft / "sub-1" / "map.nii").touch()
@@ -87,11 +89,15 @@ def ended_process():
     return process.pid
 
 
+COMPUTER = provenance._COMPUTER
+
+
 def test_drafts_of_killed_processes_are_removed_and_no_others(tmp_path):
-    left = tmp_path / f".{ended_process()}-table.tsv"
+    left = tmp_path / f".{COMPUTER}-{ended_process()}-table.tsv"
     others = [
-        tmp_path / f".{ended_process()}-other.tsv",
-        tmp_path / f".{os.getppid()}-table.tsv",
+        tmp_path / f".{COMPUTER}-{ended_process()}-other.tsv",
+        tmp_path / f".{COMPUTER}-{os.getppid()}-table.tsv",
+        tmp_path / f".0123abcd-{ended_process()}-table.tsv",  # of another computer
         tmp_path / ".hidden-table.tsv",
     ]
     for path in (left, *others):
@@ -100,7 +106,7 @@ def test_drafts_of_killed_processes_are_removed_and_no_others(tmp_path):
     assert not left.exists()
     assert all(path.exists() for path in others)
     assert provenance.remove_drafts(tmp_path) == 1
-    assert [path.exists() for path in others] == [False, True, True]
+    assert [path.exists() for path in others] == [False, True, True, True]
 
 
 def test_a_kill_while_a_folder_is_replaced_leaves_the_new_one_or_none(tmp_path, monkeypatch):
@@ -128,6 +134,7 @@ WRITERS = {
 SCANS = """
 import os
 import sys
+import tempfile
 
 import h5py
 import numpy as np
@@ -188,11 +195,58 @@ def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
         for path in (tmp_path / "record.json", tmp_path / "folder" / "record.json"):
             with pytest.raises(WriteError, match=r"found a folder that cannot be written \("):
                 provenance.write_json(path, {})
+
+
+def test_what_is_finished_on_a_read_only_disk_can_be_used(tmp_path):
+    """Nobody can make anything there, so that no lock is needed."""
+    (tmp_path / "cohort").write_text("finished", encoding="utf-8")
+    with read_only(tmp_path), provenance.alone(tmp_path / "cohort"):
+        assert (tmp_path / "cohort").read_text(encoding="utf-8") == "finished"
+    with (
+        read_only(tmp_path),
+        pytest.raises(WriteError, match="cannot be written"),
+        provenance.alone(tmp_path / "folder" / "cohort"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EACCES])
+def test_a_file_system_that_cannot_store_at_once_is_no_error(tmp_path, monkeypatch, number):
+    """As some network file systems do with folders."""
+
+    def refuse(handle):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with provenance.replacing(tmp_path / "maps") as draft:
+        draft.mkdir()
+        (draft / "map.nii").touch()
+        (draft / "link").symlink_to("nothing")
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["link", "map.nii"]
+
+
+def test_a_disk_that_fails_while_it_stores_is_an_error(tmp_path, monkeypatch):
+    def fail(handle):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        provenance.write_json(tmp_path / "record.json", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_disk_that_is_full_is_named(tmp_path, monkeypatch):
+    """A temporary file can fill another disk than that of the result."""
+    (tmp_path / "small").mkdir()
+    with small_disk(tmp_path / "small", megabytes=1):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "small"))
         with (
-            pytest.raises(WriteError, match="cannot be written"),
-            provenance.alone(tmp_path / "cohort"),
+            pytest.raises(WriteError, match=f"df -h {tmp_path}/small"),
+            provenance.replacing(tmp_path / "table.tsv"),
+            tempfile.TemporaryFile() as file,
         ):
-            pass
+            file.write(bytes(2_000_000))
+            file.flush()
 
 
 def test_an_error_that_is_not_the_disks_is_left_as_it_is(tmp_path):

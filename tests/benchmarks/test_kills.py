@@ -105,11 +105,25 @@ def test_a_preparation_with_kills_ends_as_without(kills, tmp_path):
         run.command.extend(["--", "runs/tiny/prepared/phantom-ms-tiny.json"])
         return run
 
-    table, result = kills.measure(make, n_kills=2, seed=1)
+    # Both moments of this seed are in the first half. What the first kill leaves makes the second
+    # run shorter, so it can end before the second moment.
+    table, result = kills.measure(make, n_kills=2, seed=24)
     assert result["differ"] == []
     assert result["files"]["bytes"] > 10
-    assert len(table) == 2
+    assert len(table) >= 1
+    assert len(table) + result["moments_after_the_end"] == 2
     assert result["most_notebooks_lost_by_a_kill"] <= 1
+
+
+def test_a_run_that_ends_before_a_moment_is_not_killed(kills, tmp_path):
+    (tmp_path / "messages").touch()
+    run = kills.Run(folder=tmp_path, results="runs/toy", command=["true"])
+    late = kills.Moment(notebook="", seconds=60.0)
+    made, _ = kills.disturbed(run, [late, late], np.random.default_rng(0))
+    assert made == []
+    broken = kills.Run(folder=tmp_path, results="runs/toy", command=["false"])
+    with pytest.raises(SystemExit, match="nobody killed"):
+        kills.disturbed(broken, [late], np.random.default_rng(0))
 
 
 def test_moments_are_drawn_over_the_whole_run_in_its_order(kills):

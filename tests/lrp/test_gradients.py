@@ -126,6 +126,58 @@ def test_guided_backpropagation_hands_back_positive_values_only():
         assert relevance == pytest.approx(v1 * v2 * min(1, np.exp(v1 * x)) if v2 > 0 else 0)
 
 
+HALVED = {  # layers that multiply a scan by 0.5
+    "rescaling": lambda: [layers.Rescaling(0.5)],
+    "normalization": lambda: [layers.Normalization(mean=[0.0, 0.0], variance=[4.0, 4.0])],
+    "two normalisations": lambda: [layers.Rescaling(0.25), layers.Rescaling(2.0)],
+}
+
+
+def guided_map(volume, *first):
+    """Guided backpropagation through two convolutions with ReLU, some other layers before them."""
+    own = [
+        layers.Conv3D(3, 2, activation="relu", name="a"),
+        layers.Conv3D(2, 2, activation="relu", name="b"),
+        layers.Flatten(),
+        layers.Dense(1, name="d"),
+    ]
+    model = keras.Sequential([keras.Input(volume.shape), *first, *own])
+    rng = np.random.default_rng(8)
+    for name in ("a", "b", "d"):
+        layer = model.get_layer(name)
+        layer.set_weights([rng.normal(0, 0.4, part.shape) for part in layer.weights])
+    explanation = lrp.explain(model, [volume], "guided_backpropagation", computation=FLOAT64)
+    return explanation.relevance[0]
+
+
+@pytest.mark.parametrize("kind", HALVED)
+def test_guided_backpropagation_does_not_clamp_at_a_normalisation(kind):
+    volume = np.random.default_rng(1).normal(size=(4, 3, 5, 2))
+    expected = 0.5 * guided_map(volume)
+    assert expected.min() < 0 < expected.max()
+    relevance = guided_map(2 * volume, *HALVED[kind]())
+    np.testing.assert_allclose(relevance, expected, rtol=1e-6, atol=1e-12)
+
+
+def without_activation(join):
+    """A network that is linear: convolutions, and layers that are merged with them."""
+    source = keras.Input((4, 3, 5, 2))
+    x = layers.ZeroPadding3D(1)(layers.BatchNormalization()(source))
+    left, right = layers.Conv3D(3, 2)(x), layers.Conv3D(3, 2)(x)
+    x = layers.BatchNormalization()(layers.BatchNormalization()(join([left, right])))
+    return filled(keras.Model(source, layers.Dense(1)(layers.Flatten()(x))))
+
+
+@pytest.mark.parametrize("join", [layers.Subtract(), layers.Average()])
+def test_without_activations_guided_backpropagation_is_the_gradient(join):
+    model = without_activation(join)
+    volume = np.random.default_rng(1).normal(size=(4, 3, 5, 2))
+    expected = gradient_of(model, volume)
+    assert expected.min() < 0 < expected.max()
+    explanation = lrp.explain(model, [volume], "guided_backpropagation", computation=FLOAT64)
+    assert distance(explanation.relevance[0], expected) < 1e-6
+
+
 def test_smoothgrad_is_seeded_and_without_noise_the_gradient():
     model = with_pools((EPSILON,) * 3)[0]
     volume = np.random.default_rng(6).normal(size=(1, *model.input_shape[1:])).astype("float32")

@@ -200,6 +200,28 @@ def test_batch_normalisation_is_merged_into_grouped_and_transposed_convolutions(
         assert "n" not in set(explanation.audit["layer"])  # the logit is compared by `explain`
 
 
+@pytest.mark.parametrize("tail", ["in the middle", "last"])
+def test_batch_normalisations_in_a_row_are_merged(tail):
+    """Into the layer before them, also where the last of them gives the logit."""
+    pair = [layers.BatchNormalization(name="n"), layers.BatchNormalization(name="m")]
+    if tail == "last":
+        end = [layers.Flatten(), layers.Dense(1, name="d"), *pair]
+        model = filled(keras.Sequential([keras.Input(SHAPE), layers.Conv3D(3, 2, name="c"), *end]))
+    else:
+        model = sequential(layers.Conv3D(3, 2, name="c"), *pair, layers.ReLU())
+    (scale, offset), (other, shift) = scale_of(model, "n"), scale_of(model, "m")
+    scale, offset = scale * other, offset * other + shift
+    merged = "d" if tail == "last" else "c"
+    (kernel, bias) = weights_of(model, merged)
+    kernel, bias = kernel * scale, bias * scale + offset
+    if tail == "last":
+        nodes = [conv(model, "c", 0, Z), ("flatten", 1), ("dense", 2, kernel, bias, Z)]
+    else:
+        nodes = [("conv", 0, kernel, bias, {}, Z), ("act", 1, "relu"), *dense_after(model, 2, Z)]
+    explanation = check(model, nodes, "z")
+    assert set(explanation.audit["layer"]) == {"c", "d"}
+
+
 # Normalisations that depend on the scan
 
 
@@ -421,6 +443,69 @@ def test_channels_first_is_the_transposed_map_of_channels_last():
         np.testing.assert_allclose(computed.logits, expected.logits, rtol=1e-5)
         relevance = np.moveaxis(computed.relevance, 1, -1)
         np.testing.assert_allclose(relevance, expected.relevance, rtol=1e-3, atol=1e-5)
+
+
+SCALED = {  # layers that scale a channels-first scan, and the same for channels last
+    "all channels": (lambda: layers.Rescaling(0.5, 1.0), lambda: layers.Rescaling(0.5, 1.0)),
+    "each channel": (
+        lambda: layers.Rescaling(np.array([2.0, 3.0]).reshape(2, 1, 1, 1), offset=1.0),
+        lambda: layers.Rescaling(np.array([2.0, 3.0]), offset=1.0),
+    ),
+    "each slice": (
+        lambda: layers.Rescaling(np.arange(1.0, 6.0)),
+        lambda: layers.Rescaling(np.arange(1.0, 6.0)[:, None]),
+    ),
+    "normalisation": (
+        lambda: layers.Normalization(axis=1, mean=[1.0, 2.0], variance=[4.0, 9.0]),
+        lambda: layers.Normalization(mean=[1.0, 2.0], variance=[4.0, 9.0]),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+@pytest.mark.parametrize("rule", ["epsilon", "z_plus"])
+def test_a_channels_first_scan_is_scaled_as_one_with_channels_last(kind, rule):
+    models = []
+    for order, shape, first in zip(
+        ("channels_first", "channels_last"), ((2, 4, 3, 5), SHAPE), SCALED[kind], strict=True
+    ):
+        convolution = layers.Conv3D(3, 2, data_format=order, name="c")
+        pool = layers.GlobalAveragePooling3D(data_format=order)
+        own = [first(), convolution, layers.ReLU(), pool, layers.Dense(1, name="d")]
+        models.append(filled(keras.Sequential([keras.Input(shape), *own])))
+    first, last = models
+    for name in ("c", "d"):
+        last.get_layer(name).set_weights(first.get_layer(name).get_weights())
+    volume = scan()[None]
+    expected = lrp.explain(last, volume, rule, computation=FLOAT64)
+    computed = lrp.explain(first, np.moveaxis(volume, -1, 1), rule, computation=FLOAT64)
+    relevance = np.moveaxis(computed.relevance, 1, -1)
+    np.testing.assert_allclose(relevance, expected.relevance, rtol=1e-6, atol=1e-12)
+    assert len(computed.audit) == len(expected.audit)
+
+
+@pytest.mark.long(reason="a network of 700 layers is built and explained, 3 s")
+def test_a_network_can_be_deeper_than_the_recursion_limit():
+    deep = sequential(layers.Conv3D(3, 2, name="c"), *[layers.ReLU() for _ in range(700)])
+    shallow = sequential(layers.Conv3D(3, 2, name="c"), layers.ReLU())
+    for name in ("c", "d"):
+        shallow.get_layer(name).set_weights(deep.get_layer(name).get_weights())
+    volume = scan()[None]
+    maps = [lrp.explain(model, volume, "epsilon").relevance for model in (deep, shallow)]
+    np.testing.assert_allclose(*maps, rtol=1e-5, atol=1e-7)
+
+
+def test_a_mean_that_is_nearly_zero_is_compared_by_what_it_adds_up():
+    """Rounding grows with the values, not with their mean."""
+    source = keras.Input(SHAPE)
+    x = layers.Conv3D(1, 2, name="c")(source)
+    model = filled(keras.Model(source, layers.GlobalAveragePooling3D()(x)))
+    kernel, bias = model.get_layer("c").get_weights()
+    volume = scan()[None].astype("float32") * 1e3
+    shift = float(np.asarray(model(volume))[0, 0])
+    model.get_layer("c").set_weights([kernel, bias - np.float32(shift)])
+    logit = lrp.explain(model, volume, "epsilon").logits[0]
+    assert abs(logit) < 1e-3 * abs(shift)
 
 
 def test_a_model_inside_a_model_is_read_layer_by_layer():
