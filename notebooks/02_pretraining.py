@@ -44,7 +44,7 @@ from msxai.base import parameters
 from msxai.base.results import Results
 from msxai.data.prepared import Prepared
 from msxai.data.synthetic.simulated_pairs import PairOptions, ensure
-from msxai.model import network, tasks, training
+from msxai.model import checkpoints, network, tasks, training
 from msxai.report import figures
 
 # %% tags=["parameters"]
@@ -165,8 +165,12 @@ print(f"p = {network.probability(logit):.3f}")
 # convolution. The learning rate is $\mathrm{learning\_rate} / (1 + \mathrm{decay} \cdot
 # \mathrm{step})$. The validation part decides when training stops and which epoch's weights are
 # kept. The holdout is not read.
+#
+# The state after each epoch is kept in `checkpoint.npz`. If this run is interrupted, the next one
+# goes on from there, with the same result. The file is removed at the end.
 
 # %%
+folder = where.trial("pretraining", trial, task)
 history = training.fit_batches(
     model,
     source.batches("training", settings),
@@ -174,6 +178,7 @@ history = training.fit_batches(
     settings,
     loss=source.loss,
     has_labels=source.has_labels,
+    checkpoint=checkpoints.Checkpoint.of(folder, run, inputs),
 )
 history.tail()
 
@@ -182,7 +187,6 @@ history.tail()
 # weights if this list contains a scan of its own holdout or validation part.
 
 # %%
-folder = where.trial("pretraining", trial, task)
 record = training.save(folder, model, history, run, inputs, source.seen)
 source.seen.head()
 

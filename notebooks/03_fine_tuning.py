@@ -38,7 +38,7 @@ import numpy as np
 from msxai.base import parameters, provenance
 from msxai.base.results import Results
 from msxai.data.prepared import Prepared
-from msxai.model import network, pairs, seen_scans, training
+from msxai.model import checkpoints, network, pairs, seen_scans, training
 from msxai.model.acquisition import rescanned
 from msxai.model.augmentation import augment
 from msxai.report import figures
@@ -168,9 +168,9 @@ if counterfactual_pairs != "none":
     filled = Prepared(filled_arrays, where.split(cohort))
 in_pairs = pairs.options(prepared, filled, seed + trial, augmentation, realism)
 
-# %%
-history = training.fit(model, prepared, settings, **in_pairs)
-history.tail()
+# %% [markdown]
+# The state after each epoch is kept in `checkpoint.npz`. If this run is interrupted, the next one
+# goes on from there, with the same result. The file is removed at the end.
 
 # %%
 inputs = [prepared.path, where.split(cohort)]
@@ -178,8 +178,14 @@ if filled:
     inputs.append(filled.path)
 if weights:
     inputs.append(weights)
+folder = where.trial(variant, trial)
+checkpoint = checkpoints.Checkpoint.of(folder, run, inputs)
+history = training.fit(model, prepared, settings, checkpoint=checkpoint, **in_pairs)
+history.tail()
+
+# %%
 seen = seen_scans.with_earlier(prepared, weights)
-record = training.save(where.trial(variant, trial), model, history, run, inputs, seen)
+record = training.save(folder, model, history, run, inputs, seen)
 
 # %%
 figure, _ = figures.training_curves({trial: history}, synthetic=prepared.synthetic)

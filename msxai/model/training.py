@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from msxai.base import provenance, tsv
 from msxai.base.errors import CohortError
 from msxai.base.parameters import one_of
-from msxai.model import acquisition, control_constraint, network, seen_scans
+from msxai.model import acquisition, checkpoints, control_constraint, network, seen_scans
 from msxai.model import augmentation as augmentations
 
 __all__ = [
@@ -129,6 +129,11 @@ class Epochs(keras.utils.PyDataset):
         self.epoch += 1
         self._shuffle()
 
+    def start_at(self, epoch: int) -> None:
+        """Go to the order and augmentation of an epoch."""
+        self.epoch = epoch
+        self._shuffle()
+
     def batch_rows(self, index: int) -> np.ndarray:
         """Return the rows of a batch."""
         start = index * self.batch_size
@@ -209,8 +214,14 @@ class BestWeights(keras.callbacks.Callback):
 class _Progress(keras.callbacks.Callback):
     """One bar over the epochs that shows the validation scores."""
 
+    def __init__(self, first_epoch: int):
+        super().__init__()
+        self.first_epoch = first_epoch
+
     def on_train_begin(self, logs=None):
-        self.bar = tqdm(total=self.params["epochs"], desc="training", unit="epoch")
+        self.bar = tqdm(
+            total=self.params["epochs"], initial=self.first_epoch, desc="training", unit="epoch"
+        )
 
     def on_epoch_end(self, epoch, logs=None):
         self.bar.set_postfix(
@@ -229,8 +240,9 @@ def fit(
     prepared,
     settings: Settings,
     *,
-    batches: keras.utils.PyDataset | None = None,
+    batches: Epochs | None = None,
     loss=None,
+    checkpoint: checkpoints.Checkpoint | None = None,
 ) -> pd.DataFrame:
     """Train on the training part, stop and select on the validation part; never read the holdout.
 
@@ -242,10 +254,13 @@ def fit(
     prepared : msxai.data.prepared.Prepared
         Arrays with their split.
     settings : Settings
-    batches : keras.utils.PyDataset, optional
+    batches : Epochs, optional
         In place of `Volumes` of the training part, for instance `msxai.model.pairs.Pairs`.
     loss : callable, optional
         In place of the cross-entropy; validation is measured by the cross-entropy in any case.
+    checkpoint : msxai.model.checkpoints.Checkpoint, optional
+        Where the state of each epoch is kept. If an interrupted run of the same training has left
+        one, the training goes on from it.
 
     Returns
     -------
@@ -265,7 +280,7 @@ def fit(
     validation = batches_of(prepared, "validation", settings)
     if settings.control_penalty:
         model = control_constraint.constrained(model, settings.control_penalty)
-    return fit_batches(model, batches, validation, settings, loss=loss)
+    return fit_batches(model, batches, validation, settings, loss=loss, checkpoint=checkpoint)
 
 
 def batches_of(prepared, part: str, settings: Settings) -> Volumes:
@@ -292,12 +307,13 @@ def batches_of(prepared, part: str, settings: Settings) -> Volumes:
 
 def fit_batches(
     model: keras.Model,
-    batches: keras.utils.PyDataset,
-    validation: keras.utils.PyDataset,
+    batches: Epochs,
+    validation: Epochs,
     settings: Settings,
     *,
     loss=None,
     has_labels: bool = True,
+    checkpoint: checkpoints.Checkpoint | None = None,
 ) -> pd.DataFrame:
     """Train on batches, stop and select on the validation batches.
 
@@ -305,7 +321,7 @@ def fit_batches(
     ----------
     model : keras.Model
         On return it holds the best weights by validation (`BestWeights`).
-    batches, validation : keras.utils.PyDataset
+    batches, validation : Epochs
         Scans and targets.
     settings : Settings
     loss : callable, optional
@@ -313,6 +329,8 @@ def fit_batches(
     has_labels : bool
         Whether the targets are labels, 0 or 1. Then the cross-entropy measures validation in any
         case, else `loss` does.
+    checkpoint : msxai.model.checkpoints.Checkpoint, optional
+        As for `fit`.
 
     Returns
     -------
@@ -324,19 +342,31 @@ def fit_batches(
     stopping_score = "val_cross_entropy" if own_loss else "val_loss"
     stop = keras.callbacks.EarlyStopping(stopping_score, patience=settings.patience, mode="min")
     best = BestWeights()
-    callbacks = [best, stop, _Progress()]
+    state = checkpoint.read() if checkpoint else None
+    first_epoch = state.epochs if state else 0
+    averaging = None
     if settings.averaging:
-        # First, so that the others see the mean weights
-        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    epochs = model.fit(
-        batches,
-        validation_data=validation,
-        epochs=settings.epochs,
-        verbose=0,
-        shuffle=False,
-        callbacks=callbacks,
-    )
-    history = pd.DataFrame(epochs.history).rename_axis("epoch").reset_index()
+        averaging = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    keep_state = checkpoints.KeepState(checkpoint, state, best, stop, averaging)
+    # The averaging first, so that the others see the mean weights
+    callbacks = [averaging, best, stop, _Progress(first_epoch), keep_state]
+    if state:
+        print(f"goes on after epoch {first_epoch}, where an earlier run was interrupted")
+        batches.start_at(first_epoch)
+    if state and (state.is_stopped or first_epoch == settings.epochs):
+        model.set_weights(state.best_weights)
+        best.epoch = state.best_epoch
+    else:
+        model.fit(
+            batches,
+            validation_data=validation,
+            epochs=settings.epochs,
+            initial_epoch=first_epoch,
+            verbose=0,
+            shuffle=False,
+            callbacks=[callback for callback in callbacks if callback],
+        )
+    history = pd.DataFrame(keep_state.history).rename_axis("epoch").reset_index()
     if own_loss:
         history = _with_cross_entropy_as_loss(history)
     steps = (history["epoch"] + 1) * len(batches)
@@ -498,4 +528,5 @@ def save(
         val_loss=float(best["val_loss"]),
     )
     provenance.write_json(folder / "provenance.json", record)
+    (folder / checkpoints.NAME).unlink(missing_ok=True)
     return record

@@ -1,0 +1,134 @@
+"""A training that is interrupted and goes on ends with the bits of one that is not."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from support.toy_training import SETTINGS, Toy
+
+from msxai.model import checkpoints, training
+from msxai.model.checkpoints import Checkpoint
+
+
+def dropped_out():
+    """A small network with dropout, whose generator has a state."""
+    keras.utils.set_random_seed(3)
+    return keras.Sequential(
+        [
+            keras.Input((4, 4, 4, 1)),
+            layers.Flatten(),
+            layers.Dense(5, activation="elu"),
+            layers.Dropout(0.3, seed=4),
+            layers.Dense(1),
+        ]
+    )
+
+
+def kill_in(monkeypatch, epoch):
+    """Kill the training in the middle of an epoch.
+
+    Keras reads the batches once before the first epoch, so that the batches of an epoch have the
+    next number.
+    """
+    read = training.Volumes.__getitem__
+
+    def read_until(self, index):
+        if self.augmentation != "none" and (self.epoch, index) == (epoch + 1, 1):
+            raise RuntimeError("killed")
+        return read(self, index)
+
+    monkeypatch.setattr(training.Volumes, "__getitem__", read_until)
+
+
+LONG = pytest.mark.long(reason="each variant trains a toy network four times, 4 s")
+VARIANTS = {
+    "plain": {},
+    "mean weights": {"averaging": 0.9},
+    "stops early": {"learning_rate": 0.3, "patience": 1, "epochs": 9},
+    "decay": {"decay": 0.05, "augmentation": "strong"},
+}
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "mean weights",
+        *(pytest.param(name, marks=LONG) for name in VARIANTS if name != "mean weights"),
+    ],
+)
+def test_an_interrupted_training_ends_with_the_same_bits(variant, tmp_path, monkeypatch):
+    settings = dataclasses.replace(SETTINGS, **VARIANTS[variant])
+    whole = dropped_out()
+    expected = training.fit(whole, Toy(), settings)
+    if variant == "stops early":
+        assert len(expected) < settings.epochs
+    checkpoint = Checkpoint.of(tmp_path, {"seed": 1}, [])
+    for epoch in (1, 2):
+        if epoch == len(expected):
+            break
+        with monkeypatch.context() as patch, pytest.raises(Exception, match="killed"):
+            kill_in(patch, epoch)
+            training.fit(dropped_out(), Toy(), settings, checkpoint=checkpoint)
+        assert checkpoint.read().epochs == epoch
+    model = dropped_out()
+    history = training.fit(model, Toy(), settings, checkpoint=checkpoint)
+    assert history.equals(expected)
+    for weights, own in zip(model.get_weights(), whole.get_weights(), strict=True):
+        assert np.array_equal(weights, own)
+
+
+@pytest.mark.parametrize("variant", ["mean weights", pytest.param("stops early", marks=LONG)])
+def test_a_training_that_was_killed_after_its_last_epoch_does_not_train_again(variant, tmp_path):
+    settings = dataclasses.replace(SETTINGS, **VARIANTS[variant])
+    checkpoint = Checkpoint.of(tmp_path, {}, [])
+    whole = dropped_out()
+    expected = training.fit(whole, Toy(), settings, checkpoint=checkpoint)
+    toy, model = Toy(), dropped_out()
+    assert training.fit(model, toy, settings, checkpoint=checkpoint).equals(expected)
+    assert not toy.read
+    for weights, own in zip(model.get_weights(), whole.get_weights(), strict=True):
+        assert np.array_equal(weights, own)
+
+
+def test_a_state_of_another_training_is_not_used(tmp_path):
+    source = tmp_path / "prepared.h5"
+    source.write_bytes(b"scans")
+    own = Checkpoint.of(tmp_path, {"seed": 1}, [source])
+    training.fit(dropped_out(), Toy(), SETTINGS, checkpoint=own)
+    assert own.read().epochs == SETTINGS.epochs
+    assert Checkpoint.of(tmp_path, {"seed": 1}, [source]).read()
+    assert Checkpoint.of(tmp_path, {"seed": 2}, [source]).read() is None
+    source.write_bytes(b"other scans")
+    assert Checkpoint.of(tmp_path, {"seed": 1}, [source]).read() is None
+
+
+def test_a_state_of_other_code_is_not_used(tmp_path, monkeypatch):
+    first = Checkpoint.of(tmp_path, {}, [])
+    monkeypatch.setattr(checkpoints, "_code", lambda: ["other"])
+    assert Checkpoint.of(tmp_path, {}, []).identity != first.identity
+
+
+@pytest.mark.parametrize("content", [b"", b"half of a file", b"PK\x03\x04"])
+def test_a_damaged_state_is_not_used(tmp_path, content):
+    checkpoint = Checkpoint.of(tmp_path, {}, [])
+    checkpoint.path.write_bytes(content)
+    assert checkpoint.read() is None
+
+
+def test_a_state_with_other_fields_is_not_used(tmp_path):
+    checkpoint = Checkpoint.of(tmp_path, {}, [])
+    described = {"identity": checkpoint.identity, "counts": {}, "epochs": 3}
+    np.savez(checkpoint.path, described=json.dumps(described))
+    assert checkpoint.read() is None
+
+
+def test_saving_a_trial_removes_its_state(tmp_path):
+    model, toy = dropped_out(), Toy()
+    checkpoint = Checkpoint.of(tmp_path, {}, [])
+    history = training.fit(model, toy, SETTINGS, checkpoint=checkpoint)
+    assert checkpoint.path.is_file()
+    training.save(tmp_path, model, history, {}, [], toy.table)
+    assert not checkpoint.path.exists()
