@@ -24,7 +24,7 @@ settings.register_profile(
 )
 settings.load_profile("msxai")
 
-FIRST = ("tests/series/", "tests/data/test_registration.py")
+FIRST = ("tests/series/", "tests/data/test_registration.py", "tests/data/test_quality_control.py")
 """Files that take longest start first: of two processes none is left with them at the end."""
 
 
