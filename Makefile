@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills slurm)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input slurm)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -89,6 +89,9 @@ proof-mutants: setup ## 64 faults planted in the package, one at a time: does a 
 
 proof-kills: setup ## kill the smoke series 20 times at random moments: does it end as without kills? (an hour)
 	$(PY) benchmarks/kills.py
+
+proof-bad-input: setup ## 500 random corruptions of tables, scans, masks, YAML and weights: is each refused or read rightly? (a quarter of an hour)
+	$(PY) benchmarks/bad_input.py --write
 
 proof-slurm: setup ## the smoke series on a simulated Slurm cluster: the same results? (half an hour; needs Debian's slurm-wlm and munge)
 	$(PY) benchmarks/slurm.py
