@@ -27,9 +27,16 @@
 # $$\text{change}_i = f(x_{-i}) - f(x), \qquad \text{adds alone}_i = f(x_{i}) - f(x_0).$$
 #
 # A network may not need a lesion because other lesions suffice. The change is then near 0, but the
-# lesion alone still adds to the logit. A lesion counts as *not used* if the magnitude of both
-# numbers is at most the limit. The limit is the change that filling of normal white matter causes
-# (95th percentile).
+# lesion alone still adds to the logit. Of the two numbers, the one of larger magnitude decides. The
+# same numbers are computed at sham sites, which have the shapes of the lesions and lie in normal
+# white matter. The limit is the 95th percentile of the larger magnitude there. Each lesion then has
+# one of three effects:
+#
+# - *speaks for yes*: the logit falls without the lesion by more than the limit. The network *uses*
+#   the lesion.
+# - *no effect*: both magnitudes are at most the limit.
+# - *filling raises the logit*: the lesion speaks against yes, or the filling itself disturbs the
+#   network. This does not show that the network uses the lesion.
 #
 # | | |
 # |---|---|
@@ -91,8 +98,9 @@ print(f"{len(files)} scan(s), {len(lesion_masks)} lesion mask(s)")
 # others. The table gives the reason.
 #
 # **What to look for:** `conserved` is near 1. The map then adds up to about the logit. With a
-# lesion mask, `logit_lesions_filled` is far below `logit`. **A bad result:** the two logits are
-# similar. The network then says the same without the lesions, whatever the map shows.
+# lesion mask, `logit_lesions_filled` is far below `logit`, and `logit_sham_filled` is not. **A bad
+# result:** the first two logits are similar. The network then says the same without the lesions,
+# whatever the map shows. If both fillings lower the logit, the filling itself is the reason.
 
 # %%
 explanation = heatmaps.Settings(
@@ -148,13 +156,17 @@ for space, name in one_scan.MAPS.items():
 
 # %% [markdown]
 # ### 3. One lesion
-# The largest lesion is lesion 1. Each lesion as a whole belongs to one region, the first in this
-# order that fits: infratentorial, periventricular, juxtacortical or cortical, deep.
+# Lesions are counted and measured in the file of the mask, because registration changes the size of
+# a brain. The largest lesion is lesion 1. Each lesion as a whole belongs to one region, the first
+# in this order that fits: infratentorial, periventricular, juxtacortical or cortical, deep. A
+# lesion with 0 voxels is too small for the network's grid.
 
 # %%
-labels, count = lesion_regions.label_lesions(lesions)
-print(f"{count} lesions")
-lesion_regions.of_lesions(labels, count).head()
+marked = one_scan.lesions_of(files[usable.name], prepared)
+if marked is None:  # no lesion mask
+    marked = lesion_regions.on_model_grid(lesions)
+print(f"{marked.count} lesions, {marked.volumes.sum():,.0f} mm3")
+lesion_regions.of_lesions(marked).head()
 
 # %% [markdown]
 # If only lesion 1 is filled, the logit changes by $\text{change}_1$. **What to look for:** a
@@ -162,19 +174,21 @@ lesion_regions.of_lesions(labels, count).head()
 # prints nothing.
 
 # %%
-if count:
-    filled = lesion_by_lesion.fill_lesions(prepared, row, labels, seed)
+if lesions.any():
+    filled = lesion_by_lesion.fill_lesions(prepared, row, marked.labels, seed)
     variants = [scan, filled.only(1), filled.all_but(1), filled.all()]
     logits = [explainer.logits_of(values[None])[0] for values in variants]
     untouched, without_it, with_it_alone, without_any = logits
     print(f"change, lesion 1 filled: {without_it - untouched:+.3f}")
     print(f"lesion 1 adds alone:     {with_it_alone - without_any:+.3f}")
+    sham = lesion_by_lesion.fill_sham_sites(prepared, row, marked.labels, seed)
+    print(f"sham sites for {sham.share:.0%} of the lesions' volume")
 
 # %% [markdown]
 # ### 4. All lesions
 # The table of the page has the same two numbers for each lesion. **A bad result:** `used` is false
-# for most lesions, or `change_filled` is positive for many. The logit then depends on something
-# else.
+# for most lesions. The logit then depends on something else. Where the filling failed or a lesion
+# is too small, `used` is missing.
 
 # %%
 lesion_table = tsv.read(folder / "lesions.tsv")
@@ -182,15 +196,14 @@ lesion_table.head(20)
 
 # %% [markdown]
 # ### 5. Where the relevance lies
-# The relevance is added up inside lesions, near lesions (up to 2 voxels away), and elsewhere.
-# **What to look for:** most relevance lies inside and near lesions. **A bad result:** most
-# relevance lies elsewhere.
+# The relevance is added up inside lesions, near lesions (up to 4 mm away), and elsewhere. Positive
+# and negative relevance may cancel, so both are shown. **What to look for:** inside lesions,
+# `share_positive` is far above `share_brain`. **A bad result:** the two shares are similar. The map
+# then marks lesions no more than other tissue.
 
 # %%
 relevance = images.to_grid(images.load(folder / one_scan.MAPS["MNI152"]))
-amounts = lesion_by_lesion.by_distance(relevance, lesions, brain)
-for where, amount in amounts.items():
-    print(f"{where:13s} {amount:+.3f} logits")
+lesion_by_lesion.by_distance(relevance, lesions, brain)
 
 # %% [markdown]
 # ### 6. Painted lesions
@@ -206,13 +219,14 @@ tsv.read(folder / "self_test.tsv")
 
 # %% [markdown]
 # ### 7. Slice by slice
-# In JupyterLab, click on a slice to move through the map. The page `index.html` has a viewer that
-# works without Jupyter.
+# In JupyterLab, click on a slice to move through the map. The scan is shown as the network sees it:
+# in MNI space and without the head around the brain. The page `index.html` has a viewer that works
+# without Jupyter.
 
 # %%
 figures.view_heatmap(
-    prepared.table["image"].iloc[row],
-    folder / one_scan.MAPS["orig"],
+    folder / "scan_space-MNI152.nii.gz",
+    folder / one_scan.MAPS["MNI152"],
     interactive=interactive,
     synthetic=prepared.synthetic,
 )

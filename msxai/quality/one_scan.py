@@ -28,8 +28,10 @@ from msxai.model import network, shipped
 from msxai.quality import lesion_by_lesion, self_test
 from msxai.quality.lesion_by_lesion import LesionReport
 from msxai.quality.self_test import SelfTest
+from msxai.regions import lesion_regions
+from msxai.regions.lesion_regions import Lesions
 
-__all__ = ["MAPS", "ROW", "Explainer", "Findings", "Settings", "write_maps"]
+__all__ = ["MAPS", "ROW", "Explainer", "Findings", "Settings", "lesions_of", "write_maps"]
 
 ROW = 0
 """Row of the scan in its `Prepared`, which holds one scan."""
@@ -87,16 +89,20 @@ class Findings:
     relevance : ndarray of shape (96, 114, 96)
         Mean map over networks, in logits.
     logits : list of float
-        Of each network.
+        f(x) of each network for the scan itself, not for its shifted and mirrored copies.
+    map_logits : list of float
+        What the map distributes: of each network, the mean logit over the copies of the scan.
     audit : pandas.DataFrame
         What each layer absorbed, with the number of the network as `trial`.
     flags : list of dict
         Of `msxai.lrp.trust_warnings.flags`.
     quality : pandas.Series
         Measures of the scan (`msxai.data.quality_control.measure`).
+    marked : Lesions or None
+        The lesions that the mask marks; None without a lesion mask.
     lesions : LesionReport or None
-        None without a lesion mask, or where it is empty.
-    amounts : dict
+        None without a lesion mask, where it is empty, or where nothing could be filled.
+    amounts : pandas.DataFrame
         Relevance by distance from lesions (`msxai.quality.lesion_by_lesion.by_distance`).
     self_test : SelfTest or None
         None where it was not asked for, or has no place in the scan.
@@ -107,17 +113,24 @@ class Findings:
     t1: Prepared | None
     relevance: np.ndarray
     logits: list[float]
+    map_logits: list[float]
     audit: pd.DataFrame
     flags: list[dict]
     quality: pd.Series
+    marked: Lesions | None
     lesions: LesionReport | None
-    amounts: dict
+    amounts: pd.DataFrame
     self_test: SelfTest | None = None
 
     @property
     def logit(self) -> float:
-        """Mean logit over networks."""
+        """f(x), the mean logit over networks."""
         return float(np.mean(self.logits))
+
+    @property
+    def map_logit(self) -> float:
+        """What the map distributes: the mean logit over networks and copies."""
+        return float(np.mean(self.map_logits))
 
     @property
     def probability(self) -> float:
@@ -136,9 +149,9 @@ class Findings:
 
     @property
     def conserved(self) -> float:
-        """Sum of the map divided by the logit; NaN near a logit of 0."""
+        """Sum of the map divided by the logit that it distributes; NaN near a logit of 0."""
         total = self.relevance.sum(dtype=float)
-        return float(conserved([total], [self.logit])[0])
+        return float(conserved([total], [self.map_logit])[0])
 
 
 class Explainer:
@@ -175,9 +188,7 @@ class Explainer:
 
     def logits_of(self, scans) -> np.ndarray:
         """Return the mean logit over networks of scans of shape (N, X, Y, Z)."""
-        volumes = np.asarray(scans, "float32")[..., None]
-        logits = [np.asarray(model(volumes, training=False))[:, 0] for model in self._fast]
-        return np.mean(logits, axis=0)
+        return np.mean(self._logits_of_each(scans), axis=0)
 
     def explain(self, files: ScanFiles, folder, say: Callable = print) -> Findings:
         """Explain one scan.
@@ -214,21 +225,29 @@ class Explainer:
             explanations.append(explanation)
         maps = np.stack([explanation.relevance[0, ..., 0] for explanation in explanations])
         relevance = maps.mean(axis=0)
-        logits = [float(explanation.logits[0]) for explanation in explanations]
+        map_logits = [float(explanation.logits[0]) for explanation in explanations]
+        logits = map_logits
+        if self.settings.explanation.copies > 1:
+            logits = [float(values[0]) for values in self._logits_of_each(scan[None])]
+        marked = lesions_of(files, prepared)
         lesions = None
-        if prepared.lesions(ROW).any():
+        if marked is not None and len(marked.numbers):
             say("filling lesions one by one")
             seed = self.settings.seed
-            lesions = lesion_by_lesion.measure(prepared, ROW, relevance, self.logits_of, seed)
+            lesions = lesion_by_lesion.measure(
+                prepared, ROW, marked, relevance, self.logits_of, seed
+            )
         return Findings(
             code=code,
             prepared=prepared,
             t1=t1,
             relevance=relevance,
             logits=logits,
+            map_logits=map_logits,
             audit=_audit(explanations),
-            flags=self._flags(prepared, maps, logits),
+            flags=self._flags(prepared, maps, map_logits),
             quality=quality_control.measure(prepared).iloc[ROW],
+            marked=marked,
             lesions=lesions,
             amounts=lesion_by_lesion.by_distance(
                 relevance, prepared.lesions(ROW), prepared.brain(ROW)
@@ -244,6 +263,11 @@ class Explainer:
             maps.append(explanation.relevance[0, ..., 0])
         return np.mean(maps, axis=0)
 
+    def _logits_of_each(self, scans) -> list[np.ndarray]:
+        """Return the logits of scans of shape (N, X, Y, Z), for each network."""
+        volumes = np.asarray(scans, "float32")[..., None]
+        return [np.asarray(model(volumes, training=False))[:, 0] for model in self._fast]
+
     def _tested(self, prepared, say: Callable) -> SelfTest | None:
         """Return the test on painted lesions, where it is asked for."""
         if not self.settings.self_test:
@@ -258,6 +282,28 @@ class Explainer:
         distance = self.reference.distances(self.models, prepared, [ROW])[ROW]
         values["out_of_distribution"] = trust_warnings.number(distance)
         return trust_warnings.flags(values, self.reference.limits, self.reference.source)
+
+
+def lesions_of(files: ScanFiles, prepared: Prepared) -> Lesions | None:
+    """Return the lesions of a scan's mask, numbered in the space of its file.
+
+    Parameters
+    ----------
+    files : ScanFiles
+    prepared : msxai.data.prepared.Prepared
+        The same scan, in row `ROW`.
+
+    Returns
+    -------
+    Lesions or None
+        None without a lesion mask.
+    """
+    if not files.lesion_mask:
+        return None
+    record = json.loads(prepared.table["registration"].iloc[ROW])
+    matrix = np.array(record.get("matrix", np.eye(4)))
+    path = located(files.lesion_mask)
+    return lesion_regions.read_lesions(path, matrix, prepared.lesions(ROW))
 
 
 def write_maps(findings: Findings, folder, explainer: Explainer) -> list[Path]:

@@ -11,11 +11,15 @@ that fits:
 
 Ventricles and cortex are those of the template (Neuromorphometrics), not of the scanned person. A
 lesion next to a person's enlarged ventricle may therefore count as deep.
+
+Lesions are counted and measured in the space of the mask's file, because registration to MNI space
+changes the size of a brain, and small lesions may vanish on the model's grid.
 """
 
 import functools
 from dataclasses import dataclass
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 from scipy import ndimage
@@ -23,7 +27,16 @@ from scipy import ndimage
 from msxai.data import images
 from msxai.regions import atlases
 
-__all__ = ["ABUTTING", "ORDER", "REGIONS", "label_lesions", "of_lesions"]
+__all__ = [
+    "ABUTTING",
+    "ORDER",
+    "REGIONS",
+    "Lesions",
+    "label_lesions",
+    "of_lesions",
+    "on_model_grid",
+    "read_lesions",
+]
 
 ABUTTING = 3.0
 """mm between voxel centres of the model's grid: the neighbours of a voxel and the next diagonal."""
@@ -49,6 +62,107 @@ class _Anatomy:
     infratentorial: np.ndarray
     near_ventricle: np.ndarray
     near_cortex: np.ndarray
+
+
+@dataclass(frozen=True)
+class Lesions:
+    """The lesions of a mask, numbered in the space of its file and carried to the model's grid.
+
+    Attributes
+    ----------
+    labels : ndarray of int, shape (96, 114, 96)
+        1, 2, ... in the lesions, 0 elsewhere. A lesion that is too small for the grid has no voxel.
+    volumes : ndarray of shape (lesions,)
+        mm3, of the voxels of the file.
+    voxels : list of ndarray of shape (voxels, 3)
+        For each lesion, the position of its voxels in the file, in voxels of the model's grid.
+    """
+
+    labels: np.ndarray
+    volumes: np.ndarray
+    voxels: list[np.ndarray]
+
+    @property
+    def count(self) -> int:
+        """Number of lesions in the file."""
+        return len(self.volumes)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Numbers of the lesions that have a voxel on the model's grid."""
+        return np.unique(self.labels[self.labels > 0])
+
+
+def read_lesions(path, matrix, lesions) -> Lesions:
+    """Number the lesions of a mask in the space of its file, the largest first.
+
+    Parameters
+    ----------
+    path : path
+        Lesion mask (NIfTI).
+    matrix : array of shape (4, 4)
+        From the space of the file to MNI152 (mm).
+    lesions : ndarray of bool, shape (96, 114, 96)
+        The same mask on the model's grid.
+
+    Raises
+    ------
+    ImageError
+        See `msxai.data.images.load_mask`.
+    """
+    return _numbered(images.load_mask(path), matrix, lesions)
+
+
+def on_model_grid(lesions) -> Lesions:
+    """Number the lesions of a mask that exists on the model's grid alone, the largest first.
+
+    Parameters
+    ----------
+    lesions : ndarray of bool, shape (96, 114, 96)
+
+    Examples
+    --------
+    >>> lesions = np.zeros(images.SHAPE, bool)
+    >>> lesions[50, 50, 50:52] = lesions[60, 60, 60] = True
+    >>> on_model_grid(lesions).volumes.round(1).tolist()
+    [13.7, 6.9]
+    """
+    lesions = np.asarray(lesions, bool)
+    mask = nib.Nifti1Image(lesions.astype("uint8"), images.AFFINE)
+    return _numbered(mask, np.eye(4), lesions)
+
+
+def _numbered(mask, matrix, lesions) -> Lesions:
+    """Number the lesions of a mask image and carry the numbers to the model's grid."""
+    own_labels, count = label_lesions(np.asarray(mask.dataobj) > 0)
+    to_grid = np.linalg.inv(images.AFFINE) @ np.asarray(matrix) @ mask.affine
+    sizes = np.bincount(own_labels.ravel(), minlength=count + 1)[1:]
+    voxels = []
+    for number, box in enumerate(ndimage.find_objects(own_labels, count), start=1):
+        inside = np.argwhere(own_labels[box] == number) + [side.start for side in box]
+        voxels.append(nib.affines.apply_affine(to_grid, inside))
+    return Lesions(
+        labels=_carried(own_labels, to_grid, np.asarray(lesions, bool)),
+        volumes=sizes * images.voxel_volume(mask.affine),
+        voxels=voxels,
+    )
+
+
+def _carried(own_labels, to_grid, lesions) -> np.ndarray:
+    """Give each lesion voxel of the model's grid the number of the nearest lesion in the file."""
+    labels = np.zeros(lesions.shape, int)
+    if not lesions.any() or not own_labels.any():
+        return labels
+    edges = nib.affines.voxel_sizes(to_grid)
+    indices = ndimage.distance_transform_edt(
+        own_labels == 0, sampling=edges, return_distances=False, return_indices=True
+    )
+    own_places = nib.affines.apply_affine(np.linalg.inv(to_grid), np.argwhere(lesions))
+    own_places = np.rint(own_places).astype(int)
+    own_places = np.clip(own_places, 0, np.array(own_labels.shape) - 1)
+    nearest = indices[(slice(None), *own_places.T)]
+    labels[lesions] = own_labels[tuple(nearest)]
+    return labels
 
 
 def label_lesions(lesions) -> tuple[np.ndarray, int]:
@@ -79,20 +193,19 @@ def label_lesions(lesions) -> tuple[np.ndarray, int]:
     return numbers[labels], count
 
 
-def of_lesions(labels, count: int) -> pd.DataFrame:
+def of_lesions(lesions: Lesions) -> pd.DataFrame:
     """Return volume and region of each lesion.
 
     Parameters
     ----------
-    labels : ndarray of int, shape (96, 114, 96)
-        From `label_lesions`, on the model's grid.
-    count : int
+    lesions : Lesions
 
     Returns
     -------
     pandas.DataFrame
-        lesion (1, 2, ...), voxels, volume (mm3 on the model's grid), region (of `REGIONS`), x, y, z
-        (MNI coordinates of its centre of mass, mm).
+        lesion (1, 2, ...), voxels (of the model's grid; 0 for a lesion that is too small for it),
+        volume (mm3 in the file's own space), region (of `REGIONS`), x, y, z (MNI coordinates of its
+        centre of mass, mm).
 
     Raises
     ------
@@ -100,17 +213,23 @@ def of_lesions(labels, count: int) -> pd.DataFrame:
         See `msxai.regions.atlases.neuromorphometrics`.
     """
     anatomy = _anatomy()
+    sizes = np.bincount(lesions.labels.ravel(), minlength=lesions.count + 1)
+    boxes = ndimage.find_objects(lesions.labels, lesions.count)
     rows = []
-    for number, box in enumerate(ndimage.find_objects(labels, count), start=1):
-        inside = labels[box] == number
-        voxels = np.argwhere(inside) + [side.start for side in box]
-        centre = images.AFFINE[:3, :3] @ voxels.mean(axis=0) + images.AFFINE[:3, 3]
+    for index, own_voxels in enumerate(lesions.voxels):
+        number = index + 1
+        voxels = np.rint(own_voxels).astype(int)  # where the grid has no voxel of the lesion
+        voxels = np.clip(voxels, 0, np.array(images.SHAPE) - 1)
+        box = boxes[index]
+        if box is not None:
+            voxels = np.argwhere(lesions.labels[box] == number) + [side.start for side in box]
+        centre = nib.affines.apply_affine(images.AFFINE, own_voxels.mean(axis=0))
         x, y, z = centre.round(1)
         rows.append(
             {
                 "lesion": number,
-                "voxels": len(voxels),
-                "volume": len(voxels) * images.VOXEL_VOLUME,
+                "voxels": int(sizes[number]),
+                "volume": lesions.volumes[index],
                 "region": _region_of(voxels, anatomy),
                 "x": x,
                 "y": y,

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 import msxai
 from msxai.data import images
@@ -92,21 +93,43 @@ def test_the_own_space_is_that_of_the_file(run, open_ms):
         np.testing.assert_allclose(own.affine, source.affine, atol=1e-4)
 
 
-def test_lesions_are_those_of_the_mask(run):
+def test_lesions_are_those_of_the_file(run, open_ms):
+    """Counted and measured by scipy in the file of the mask: 37 lesions, 1,300 mm3."""
+    mask = nib.load(open_ms / "lesions_mni" / "patient07_lesions.nii.gz")
+    components, count = ndimage.label(mask.get_fdata() > 0, np.ones((3, 3, 3)))
+    volume = (components > 0).sum() * np.prod(mask.header.get_zooms()[:3], dtype=float)
+    assert count == 37
+    assert volume == pytest.approx(1300)
+    folder = run["folder"] / "a" / "patient07_FLAIR"
+    table = pd.read_csv(folder / "lesions.tsv", sep="\t")
+    assert len(table) == count
+    assert table["volume"].sum() == pytest.approx(volume)
+    row = pd.read_csv(folder.parent / "scans.csv").iloc[0]
+    assert row["lesions"] == count
+    assert row["lesion_volume_mm3"] == pytest.approx(volume)
+    page = (folder / "index.html").read_text()
+    assert "The mask has 37 lesions with a total volume of 1.30 ml." in page
+
+
+def test_relevance_of_lesions_is_that_of_the_map(run, open_ms):
     folder = run["folder"] / "a" / "patient07_FLAIR"
     prepared = Prepared(folder / "prepared.h5")
     relevance = nib.load(folder / "relevance_space-MNI152.nii.gz").get_fdata()
-    labels, count = lesion_regions.label_lesions(prepared.lesions(0))
+    mask = open_ms / "lesions_mni" / "patient07_lesions.nii.gz"
+    lesions = lesion_regions.read_lesions(mask, np.eye(4), prepared.lesions(0))
     table = pd.read_csv(folder / "lesions.tsv", sep="\t")
-    assert len(table) == count
-    for lesion in table.itertuples():
-        inside = labels == lesion.lesion
+    for lesion in table[table["voxels"] > 0].itertuples():
+        inside = lesions.labels == lesion.lesion
         assert lesion.voxels == inside.sum()
         assert lesion.relevance == pytest.approx(relevance[inside].sum(), rel=1e-3, abs=1e-5)
+    lost = table[table["voxels"] == 0]
+    assert (lost["effect"] == "too small for the network").all()
+    assert lost["used"].isna().all()
     row = pd.read_csv(folder.parent / "scans.csv").iloc[0]
+    assert row["lesions_used"] + row["lesions_not_used"] + len(lost) == row["lesions"]
     amounts = lesion_by_lesion.by_distance(relevance, prepared.lesions(0), prepared.brain(0))
-    assert row["relevance_inside"] == pytest.approx(amounts["inside"], rel=1e-3)
-    assert row["relevance_elsewhere"] == pytest.approx(amounts["elsewhere"], rel=1e-3)
+    assert row["relevance_inside"] == pytest.approx(amounts["net"]["inside"], rel=1e-3)
+    assert row["relevance_elsewhere"] == pytest.approx(amounts["net"]["elsewhere"], rel=1e-3)
 
 
 def test_the_page_works_in_a_browser_without_a_network(run, browse):

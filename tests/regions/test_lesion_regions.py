@@ -1,5 +1,6 @@
 """Region of whole lesions, at places that an anatomist knows."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -20,8 +21,7 @@ def mask(*points, radius=1):
 
 
 def regions(*points, radius=1):
-    labels, count = lesion_regions.label_lesions(mask(*points, radius=radius))
-    return lesion_regions.of_lesions(labels, count)
+    return lesion_regions.of_lesions(lesion_regions.on_model_grid(mask(*points, radius=radius)))
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,66 @@ def test_corners_join_voxels():
     labels, count = lesion_regions.label_lesions(voxels)
     assert count == 2
     assert labels[0, 0, 0] == labels[1, 1, 1] == 1
+
+
+# Lesions are counted and measured in the space of their file
+
+
+def in_small_brain(tmp_path, *sizes):
+    """A mask on voxels of 1 mm of a brain that registration enlarges to 1.2 times its length."""
+    values = np.zeros((120, 140, 120), "uint8")
+    for index, size in enumerate(sizes):
+        start = 30 + 15 * index
+        values[start : start + size, 70 : 70 + size, 60 : 60 + size] = 1
+    affine = np.eye(4)
+    affine[:3, 3] = (-60, -80, -50)
+    image = nib.Nifti1Image(values, affine)
+    nib.save(image, tmp_path / "mask.nii.gz")
+    matrix = np.diag([1.2, 1.2, 1.2, 1])
+    placed = nib.Nifti1Image(values, matrix @ affine)
+    return tmp_path / "mask.nii.gz", matrix, images.mask_to_grid(placed)
+
+
+def test_volumes_are_those_of_the_person_not_of_the_template(tmp_path):
+    lesions = lesion_regions.read_lesions(*in_small_brain(tmp_path, 3, 6, 4))
+    assert lesions.volumes.tolist() == [216, 64, 27]
+    table = lesion_regions.of_lesions(lesions)
+    assert table["volume"].tolist() == [216, 64, 27]
+    # The first voxel of the largest one is (45, 70, 60), its centre is 2.5 voxels further.
+    centre = 1.2 * (np.array([45, 70, 60]) + 2.5 - np.array([60, 80, 50]))
+    np.testing.assert_allclose(table.loc[0, ["x", "y", "z"]].astype(float), centre, atol=0.1)
+    assert table.loc[0, "voxels"] == pytest.approx(216 * 1.2**3 / images.VOXEL_VOLUME, rel=0.2)
+
+
+def test_a_lesion_that_the_grid_loses_is_counted(tmp_path):
+    lesions = lesion_regions.read_lesions(*in_small_brain(tmp_path, 4, 1))
+    assert lesions.count == 2
+    assert lesions.numbers.tolist() == [1]
+    table = lesion_regions.of_lesions(lesions)
+    assert table["voxels"].tolist()[1] == 0
+    assert table["volume"].tolist() == [64, 1]
+    assert table["region"].isin(lesion_regions.REGIONS).all()
+
+
+def test_lesions_that_the_grid_joins_stay_two(tmp_path):
+    values = np.zeros((60, 60, 60), "uint8")
+    values[20:24, 20:24, 20:24] = values[25:29, 20:24, 20:24] = 1  # a gap of one millimetre
+    affine = np.eye(4)
+    affine[:3, 3] = (-11, -40, 10)
+    nib.save(nib.Nifti1Image(values, affine), tmp_path / "mask.nii.gz")
+    on_grid = images.mask_to_grid(nib.Nifti1Image(values, affine))
+    assert lesion_regions.label_lesions(on_grid)[1] == 1
+    lesions = lesion_regions.read_lesions(tmp_path / "mask.nii.gz", np.eye(4), on_grid)
+    assert lesions.volumes.tolist() == [64, 64]
+    assert lesions.numbers.tolist() == [1, 2]
+    assert ((lesions.labels > 0) == on_grid).all()
+
+
+@pytest.mark.real
+def test_a_real_mask_has_its_own_lesions_and_volume(open_ms):
+    """scipy finds 37 components of 1,300 voxels of 1 mm in patient07's file."""
+    path = open_ms / "lesions_mni" / "patient07_lesions.nii.gz"
+    on_grid = images.mask_to_grid(images.load_mask(path))
+    lesions = lesion_regions.read_lesions(path, np.eye(4), on_grid)
+    assert lesions.count == 37
+    assert lesions.volumes.sum() == pytest.approx(1300)

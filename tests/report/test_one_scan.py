@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import io
 import json
 import re
@@ -20,7 +21,7 @@ from msxai.data import images
 from msxai.lrp import heatmaps, trust_warnings
 from msxai.model.shipped import Card
 from msxai.quality import lesion_by_lesion, one_scan, self_test
-from msxai.quality.lesion_by_lesion import LesionReport
+from msxai.quality.lesion_by_lesion import LesionReport, ShamReport
 from msxai.regions import lesion_regions
 from msxai.report.one_scan import batch, page, pictures, warnings_in_words
 
@@ -29,6 +30,7 @@ BRAIN = np.zeros(images.SHAPE, bool)
 BRAIN[20:76, 20:96, 44:62] = True
 LESIONS = np.zeros(images.SHAPE, bool)
 LESIONS[30:33, 44:48, 50:54] = LESIONS[60:62, 60:62, 52:54] = True
+DRAW = pictures.draw
 SHIPPED = Card("c" * 64, True, "lesions", {"simulated_pairs": 400}, 0.97)
 
 
@@ -66,19 +68,61 @@ class Scan:
         return self.mask
 
 
-def findings(folder, logit=4.0, after=0.5, flags=(), contrast=4.0, **scan):
+LIMITS = {"conservation": 0.5, "outside_brain": 0.05, "agreement": 0.6}
+SHAM = ShamReport(limit=0.0123, sites=12, change_all=-0.25, share=0.9)
+MEASURED = {"sham": SHAM, "contrast": 4.0, "lost": 0, "filled": True, "limits": LIMITS}
+
+
+@functools.cache
+def lesions_of(empty, lost):
+    """The lesions on the grid, and some that are too small for it."""
+    lesions = lesion_regions.on_model_grid(np.zeros_like(LESIONS) if empty else LESIONS)
+    return lesion_regions.Lesions(
+        lesions.labels,
+        np.append(lesions.volumes, [1.0] * lost),
+        lesions.voxels + lost * [np.array([[40.0, 50.0, 50.0]])],
+    )
+
+
+@functools.cache
+def amounts_of(empty, logit):
+    """Relevance by distance, where all of it lies in the lesions."""
+    lesions = np.zeros_like(LESIONS) if empty else LESIONS
+    return lesion_by_lesion.by_distance(LESIONS * logit / LESIONS.sum(), lesions, BRAIN)
+
+
+def report_of(marked, logit, after, sham, contrast):
+    """What might have been measured of two lesions."""
+    table = lesion_regions.of_lesions(marked)
+    columns = {
+        "relevance": [3.111, 0.222],
+        "peak": [0.3331, 0.0442],
+        "change_filled": [-2.345, 0.006],
+        "change_all_but_this": [-0.012, -2.351],
+        "adds_alone": [2.357, 0.001],
+        "effect": ["speaks for yes", "no effect"],
+        "used": pd.array([True, False], "boolean"),
+    }
+    missing = len(table) - 2
+    for column, values in columns.items():
+        empty = lesion_by_lesion.TOO_SMALL if column == "effect" else None
+        table[column] = pd.Series([*values, *[empty] * missing])
+    table["used"] = table["used"].astype("boolean")
+    return LesionReport(table, logit, after, sham, contrast)
+
+
+def findings(folder, logit=4.0, after=0.5, flags=(), measured=(), **scan):
     """What might have been computed of a scan."""
+    measured = {**MEASURED, **dict(measured)}
     prepared = Scan(folder, **scan)
     relevance = np.zeros(images.SHAPE)
     relevance[LESIONS] = logit / LESIONS.sum()
-    report = None
-    if prepared.lesions(0).any():
-        labels, count = lesion_regions.label_lesions(prepared.lesions(0))
-        table = lesion_regions.of_lesions(labels, count)
-        table["relevance"], table["peak"] = [3.111, 0.222], [0.3331, 0.0442]
-        table["change_filled"], table["change_all_but_this"] = [-2.345, 0.006], [-0.012, -2.351]
-        table["adds_alone"], table["used"] = [2.357, 0.001], [True, False]
-        report = LesionReport(table, logit, after, 0.0123, 12, contrast)
+    marked = report = None
+    empty = not prepared.lesions(0).any()
+    if prepared.has_lesions[0]:
+        marked = lesions_of(empty, measured["lost"])
+        if measured["filled"] and not empty:
+            report = report_of(marked, logit, after, measured["sham"], measured["contrast"])
     values = {"conservation": 0.0, "out_of_distribution": None, "outside_brain": 0.0}
     values |= {"agreement": None} | dict(flags)
     return one_scan.Findings(
@@ -87,11 +131,13 @@ def findings(folder, logit=4.0, after=0.5, flags=(), contrast=4.0, **scan):
         t1=None,
         relevance=relevance,
         logits=[logit],
+        map_logits=[logit],
         audit=pd.DataFrame(),
-        flags=trust_warnings.flags(values, {}, "nowhere"),
+        flags=trust_warnings.flags(values, measured["limits"], "validation scans"),
         quality=pd.Series({"flags": []}),
+        marked=marked,
         lesions=report,
-        amounts=lesion_by_lesion.by_distance(relevance, prepared.lesions(0), BRAIN),
+        amounts=amounts_of(empty, logit),
     )
 
 
@@ -114,12 +160,12 @@ def self_tested(folder):
     return dataclasses.replace(findings(folder), self_test=result)
 
 
-def test_a_painting_that_is_not_possible_is_said(tmp_path):
+def test_a_painting_that_is_not_possible_is_said(tmp_path, plain_page):
     asked = explainer()
     asked.settings = dataclasses.replace(asked.settings, self_test=True)
-    plain = words(page.write(tmp_path, findings(tmp_path), asked).read_text())
+    plain = plain_page(findings(tmp_path), asked)
     assert "The test was not possible" in plain
-    plain = words(page.write(tmp_path, findings(tmp_path), explainer()).read_text())
+    plain = plain_page(findings(tmp_path))
     assert "The test was not possible" not in plain
 
 
@@ -130,8 +176,8 @@ def test_a_network_that_estimates_volumes_is_refused():
         one_scan._require_yes_or_no([SHIPPED, volume], [Path("a.npz"), Path("b.npz")])
 
 
-def test_painted_lesions(tmp_path):
-    plain = words(page.write(tmp_path, self_tested(tmp_path), explainer()).read_text())
+def test_painted_lesions(tmp_path, plain_page):
+    plain = plain_page(self_tested(tmp_path))
     assert "All balls of 5 mm and larger raise the logit" in plain
     assert "For 6 of the 8 balls" in plain
     assert "5 1, 2, 3 +0.200 1 +0.123" in plain
@@ -145,6 +191,27 @@ def text(tmp_path_factory):
     path = page.write(folder, findings(folder), explainer())
     assert path.stat().st_size <= page.MOST_BYTES
     return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def plain_page(tmp_path, monkeypatch):
+    """Write the page of some findings with pictures of others; its words."""
+    monkeypatch.setattr(pictures, "draw", _drawn_once)
+
+    def write(made, by=None):
+        return words(page.write(tmp_path, made, by or explainer()).read_text(encoding="utf-8"))
+
+    return write
+
+
+@functools.cache
+def _drawing():
+    return DRAW(pictures.Layers(BRAIN * 1.0, BRAIN, BRAIN * 1e-3, LESIONS))
+
+
+def _drawn_once(*_):
+    """Pictures take a second."""
+    return _drawing()
 
 
 def words(text):
@@ -209,9 +276,14 @@ def test_numbers_of_each_lesion_stand_there(text):
     for number in ("+3.111", "+0.222", "+0.3331", "-2.345", "+0.006", "-2.351", "+2.357"):
         assert number in text
     plain = words(text)
-    assert "The network does not use 1 of them" in plain
-    assert "lesion 2." in plain
-    assert "0.0123"[:5] in plain
+    assert "The mask has 2 lesions with a total volume of 0.38 ml." in plain
+    assert "The network uses 1 of them (0.33 ml)." in plain
+    assert "speaks for yes: the network uses the lesion 1 0.33 1" in plain
+    assert "no effect: the logit changes by no more than the limit 1 0.05 2" in plain
+    assert "too small" not in plain
+    assert "the limit of 0.012 logit" in plain
+    assert "for 12 sites" in plain
+    assert "+3.75 logit with normal tissue filled sham: 90% of the lesions' volume" in plain
     assert "+4.00 logit" in plain
     assert "+0.50 logit without the lesions" in plain
     assert "not calibrated on people" in plain
@@ -225,11 +297,10 @@ def test_the_command_has_no_path(text):
     assert "c" * 64 in text
 
 
-def test_without_a_mask_and_with_an_empty_one(tmp_path):
-    text = page.write(tmp_path, findings(tmp_path, has_mask=False), explainer()).read_text()
-    assert "No lesion mask was given" in words(text)
+def test_without_a_mask_and_with_an_empty_one(tmp_path, plain_page):
+    assert "No lesion mask was given" in plain_page(findings(tmp_path, has_mask=False))
     empty = findings(tmp_path, lesions=np.zeros_like(LESIONS))
-    assert "The lesion mask is empty" in words(page.write(tmp_path, empty, explainer()).read_text())
+    assert "The lesion mask is empty" in plain_page(empty)
 
 
 def levels(messages):
@@ -251,6 +322,95 @@ def test_a_logit_that_does_not_need_the_lesions_is_a_warning(tmp_path):
     assert level_of(part, negative) == warnings_in_words.WARNING
 
 
+def with_sham(folder, **changes):
+    return findings(folder, after=1.0, measured={"sham": dataclasses.replace(SHAM, **changes)})
+
+
+def test_a_fall_that_sham_sites_have_too_is_no_finding(tmp_path):
+    """The logit falls from 4 to 1 without the lesions; 2 of the fall must be theirs alone."""
+    part = "With all lesions filled"
+    for change, level in [(-0.9, "no warning"), (-1.1, "warning"), (-3.5, "warning")]:
+        assert level_of(part, with_sham(tmp_path, change_all=change)) == level, change
+    as_much = "Filling of normal tissue changes the logit by as much."
+    assert level_of(as_much, with_sham(tmp_path, change_all=-3.5)) == "warning"
+    assert level_of(as_much, with_sham(tmp_path, change_all=3.5)) == "warning"
+
+
+def test_without_enough_normal_tissue_nothing_is_said_to_be_fine(tmp_path, plain_page):
+    part = "too little normal white matter"
+    assert level_of(part, with_sham(tmp_path, share=0.3)) == warnings_in_words.UNKNOWN
+    none = with_sham(tmp_path, sites=0, change_all=np.nan, share=0.0)
+    assert level_of(part, none) == warnings_in_words.UNKNOWN
+    plain = plain_page(none)
+    assert "The limit is a fixed number" in plain
+    assert "nan" not in plain
+
+
+def test_lesions_that_could_not_be_filled_are_no_finding(tmp_path, plain_page):
+    """No count of lesions that are not used, and no message that blames the network."""
+    failed = findings(tmp_path, measured={"filled": False})
+    assert level_of("No lesion could be filled", failed) == warnings_in_words.UNKNOWN
+    plain = plain_page(failed)
+    assert "The mask has 2 lesions with a total volume of 0.38 ml. No lesion" in plain
+    assert "The network uses" not in plain
+    assert "How much relevance lies in lesions?" in plain
+
+
+def test_lesions_that_are_too_small_are_counted(tmp_path, plain_page):
+    plain = plain_page(findings(tmp_path, measured={"lost": 3}))
+    assert "The mask has 5 lesions with a total volume of 0.39 ml." in plain
+    assert "too small for the network (no voxel on its grid): not known 3 0.00 3, 4, 5" in plain
+    assert re.search(r" 5 (deep|juxtacortical|periventricular|infratentorial).* 1 – – – – –", plain)
+    assert not re.search(r"\bnan\b", plain, re.IGNORECASE)
+    lost = findings(tmp_path, lesions=np.zeros_like(LESIONS), measured={"lost": 1})
+    assert level_of("All of this is too small", lost) == warnings_in_words.UNKNOWN
+
+
+def test_a_file_in_mni_space_has_the_volumes_of_mni_space(tmp_path, plain_page):
+    made = findings(tmp_path)
+    part = "This file was already in MNI space"
+    assert part in plain_page(made)
+    record = json.dumps({"route": "affine", "flags": []})
+    made.prepared.table["registration"] = [record]
+    assert part not in plain_page(made)
+
+
+def test_without_a_reference_nothing_is_said_to_be_fine(tmp_path):
+    unknown = {"measured": {"limits": {}}}
+    for part, name in [("adds up", "conservation"), ("outside the brain", "outside_brain")]:
+        for value, level in [(0.01, "unknown"), (0.8, "warning")]:
+            made = findings(tmp_path, flags={name: value}, **unknown)
+            assert level_of(part, made) == level, (part, value)
+    zeros = findings(tmp_path, flags={"outside_brain": None})
+    assert level_of("zero everywhere", zeros) == warnings_in_words.WARNING
+
+
+def test_several_networks(tmp_path):
+    several = explainer()
+    several.paths = ["a.npz", "b.npz"]
+
+    def level(part, **options):
+        made = warnings_in_words.messages(findings(tmp_path, **options), several)
+        return next(message.level for message in made if part in message.text)
+
+    assert level("one value everywhere") == warnings_in_words.WARNING
+    for value, expected in [(0.9, "no warning"), (0.1, "warning")]:
+        assert level("rank correlation", flags={"agreement": value}) == expected
+    without = {"flags": {"agreement": 0.9}, "measured": {"limits": {}}}
+    assert level("rank correlation", **without) == warnings_in_words.UNKNOWN
+
+
+def test_with_copies_the_logit_is_that_of_the_scan(tmp_path, plain_page):
+    made = dataclasses.replace(findings(tmp_path), map_logits=[3.0])
+    copied = explainer()
+    settings = heatmaps.Settings("epsilon_gamma", copies=8)
+    copied.settings = one_scan.Settings(explanation=settings)
+    plain = plain_page(made, copied)
+    assert "+4.00 logit" in plain
+    assert "The map adds up to +4.00; the mean logit of the 8 copies of the scan is +3.00." in plain
+    assert made.conserved == pytest.approx(4 / 3)
+
+
 def test_warnings_are_raised_where_they_are_due(tmp_path):
     cases = [
         ("undecided", {"logit": 0.4}, warnings_in_words.WARNING),
@@ -259,8 +419,9 @@ def test_warnings_are_raised_where_they_are_due(tmp_path):
         ("adds up", {"flags": {"conservation": 0.1}}, warnings_in_words.FINE),
         ("outside the brain", {"flags": {"outside_brain": 0.2}}, warnings_in_words.WARNING),
         ("outside the brain", {"flags": {"outside_brain": 0.0}}, warnings_in_words.FINE),
-        ("standard deviations brighter", {"contrast": 4.0}, warnings_in_words.FINE),
-        ("usually much larger", {"contrast": 0.2}, warnings_in_words.WARNING),
+        ("deviations brighter", {"measured": {"contrast": 4.0}}, warnings_in_words.FINE),
+        ("usually much larger", {"measured": {"contrast": 0.2}}, warnings_in_words.WARNING),
+        ("how bright", {"measured": {"contrast": np.nan}}, warnings_in_words.UNKNOWN),
         ("only one network", {}, warnings_in_words.UNKNOWN),
         ("differs from the training scans", {}, warnings_in_words.UNKNOWN),
         ("5.0 mm thick", {"zooms": (1, 1, 5)}, warnings_in_words.WARNING),
@@ -270,12 +431,12 @@ def test_warnings_are_raised_where_they_are_due(tmp_path):
         assert level_of(part, findings(tmp_path, **options)) == level, (part, options)
 
 
-def test_what_a_network_learnt_is_said(tmp_path):
+def test_what_a_network_learnt_is_said(tmp_path, plain_page):
     unknown = Card("c" * 64, False, "", {}, None)
     assert level_of("No record", findings(tmp_path), unknown) == warnings_in_words.WARNING
     diagnosis = Card("c" * 64, False, "diagnosis", {"variant": "scratch"}, 0.9)
-    text = page.write(tmp_path, findings(tmp_path), explainer(diagnosis)).read_text()
-    assert "Is this scan of a patient, or of a control?" in words(text)
+    plain = plain_page(findings(tmp_path), explainer(diagnosis))
+    assert "Is this scan of a patient, or of a control?" in plain
 
 
 def test_quality_control_speaks(tmp_path):
@@ -358,7 +519,11 @@ def test_a_run_goes_on_after_a_bad_scan(run, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ["a", "b", "index.html", "scans.csv"]
     written = pd.read_csv(out / "scans.csv")
     assert written["logit"].tolist()[0] == pytest.approx(4.0)
+    assert written["lesions"].tolist()[0] == 2
+    assert written["lesion_volume_mm3"].tolist()[0] == pytest.approx(56 * images.VOXEL_VOLUME)
+    assert written["lesions_used"].tolist()[0] == 1
     assert written["lesions_not_used"].tolist()[0] == 1
+    assert written["logit_sham_filled"].tolist()[0] == pytest.approx(3.75)
     index = (out / "index.html").read_text()
     assert 'href="a/index.html"' in index
     assert "damaged data" in index

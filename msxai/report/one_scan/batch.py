@@ -40,12 +40,13 @@ TABLE = "scans.csv"
 _RECORD = "provenance.json"
 _COLUMNS = [
     *("scan", "status", "reason", "logit", "probability", "relevance", "conserved", "warnings"),
-    *("route", "lesions", "lesion_volume_mm3", "lesions_not_used", "logit_lesions_filled"),
+    *("route", "lesions", "lesion_volume_mm3", "lesions_used", "lesions_not_used"),
+    *("logit_lesions_filled", "logit_sham_filled"),
     *("relevance_inside", "relevance_near", "relevance_elsewhere", "seconds"),
     *("scan_sha256", "file"),
 ]
 
-_COUNTS = ("warnings", "lesions", "lesions_not_used")
+_COUNTS = ("warnings", "lesions", "lesions_used", "lesions_not_used")
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,10 @@ def explain_all(scans: list[ScanFiles], out, settings: Settings, jobs: int = 1, 
     pandas.DataFrame
         One row a scan, also written as scans.csv: scan (folder), status, reason (why it failed),
         logit, probability, relevance (sum of the map), conserved, warnings (count), route, lesions
-        (count), lesion_volume_mm3, lesions_not_used, logit_lesions_filled, relevance_inside,
-        relevance_near, relevance_elsewhere, seconds, scan_sha256, file. index.html links the
-        pages.
+        (count), lesion_volume_mm3, lesions_used and lesions_not_used (counts; the use of the
+        other lesions is not known), logit_lesions_filled, logit_sham_filled, relevance_inside,
+        relevance_near, relevance_elsewhere, seconds, scan_sha256, file. Lesions are counted and
+        measured in the file of the mask. index.html links the pages.
 
     Raises
     ------
@@ -208,16 +210,28 @@ def _row(task: _Task, findings: Findings, explainer: Explainer) -> dict:
         "scan_sha256": findings.prepared.table["source_sha256"].iloc[ROW],
         "file": Path(task.files.image).name,
     }
+    return row | _lesions(findings)
+
+
+def _lesions(findings: Findings) -> dict:
+    """Return the columns about lesions, as far as they are known."""
+    if findings.marked is None:
+        return {}
+    row = {
+        "lesions": findings.marked.count,
+        "lesion_volume_mm3": float(findings.marked.volumes.sum()),
+        "relevance_inside": findings.amounts["net"]["inside"],
+        "relevance_near": findings.amounts["net"]["near"],
+        "relevance_elsewhere": findings.amounts["net"]["elsewhere"],
+    }
     report = findings.lesions
     if report is not None:
+        used = report.table["used"].dropna().astype(bool)
         row |= {
-            "lesions": len(report.table),
-            "lesion_volume_mm3": float(report.table["volume"].sum()),
-            "lesions_not_used": int((~report.table["used"]).sum()),
+            "lesions_used": int(used.sum()),
+            "lesions_not_used": int((~used).sum()),
             "logit_lesions_filled": report.logit_all_filled,
-            "relevance_inside": findings.amounts["inside"],
-            "relevance_near": findings.amounts["near"],
-            "relevance_elsewhere": findings.amounts["elsewhere"],
+            "logit_sham_filled": findings.logit + report.sham.change_all,
         }
     return row
 

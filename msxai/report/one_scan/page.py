@@ -9,11 +9,10 @@ import numpy as np
 
 from msxai.base import provenance
 from msxai.base.notices import NOTICE
+from msxai.data import images
 from msxai.model.shipped import Card
-from msxai.quality.lesion_by_lesion import NEAR
 from msxai.quality.one_scan import MAPS, ROW, Explainer, Findings
-from msxai.regions import lesion_regions
-from msxai.report.one_scan import pictures, warnings_in_words
+from msxai.report.one_scan import lesions_in_words, pictures, warnings_in_words
 
 __all__ = ["MOST_BYTES", "command_of", "template", "write"]
 
@@ -45,8 +44,8 @@ def write(folder, findings: Findings, explainer: Explainer) -> Path:
         One file, at most `MOST_BYTES`, that loads nothing from elsewhere. Pictures show the brain
         only. No name of a person or file, no date and no path stands in it.
     """
-    labels, count = lesion_regions.label_lesions(findings.prepared.lesions(ROW))
-    drawn = pictures.draw(_layers(findings), labels, count)
+    labels = None if findings.marked is None else findings.marked.labels
+    drawn = pictures.draw(_layers(findings), labels)
     text = template("one_scan.html").render(
         code=findings.code,
         notice=NOTICE,
@@ -55,12 +54,13 @@ def write(folder, findings: Findings, explainer: Explainer) -> Path:
         pictures=drawn,
         gradient=pictures.colour_bar(drawn.scale),
         route=_ROUTES[findings.registration["route"]],
-        lesions=_lesions(findings, drawn.crops),
+        lesions=lesions_in_words.described(findings, drawn.crops),
+        not_measured=lesions_in_words.missing(findings) if findings.has_mask else "",
         has_mask=findings.has_mask,
-        amounts=_amounts(findings),
+        amounts=lesions_in_words.amounts(findings),
+        voxel=f"{images.VOXEL_SIZE.mean():.1f}",
         self_test=_self_test(findings),
         self_test_asked=explainer.settings.self_test,
-        near=NEAR,
         files=[MAPS["MNI152"], MAPS["orig"], "scan_space-MNI152.nii.gz"],
         provenance=_provenance(findings, explainer),
         command=command_of(findings, explainer),
@@ -121,7 +121,6 @@ def _answer(findings: Findings, cards: list[Card]) -> dict:
     return {
         "logit": f"{findings.logit:+.2f}",
         "probability": _probability(findings.probability),
-        "sign": "for" if findings.logit > 0 else "against",
         "spread": spread,
         **_training(cards),
     }
@@ -169,84 +168,6 @@ def _training(cards: list[Card]) -> dict:
         "calibration": "The probability is not calibrated. It is the sigmoid of the logit (the "
         "mean over networks). Read it as a score from 0 to 1, not as the chance of a disease.",
     }
-
-
-def _lesions(findings: Findings, crops: list[str]) -> dict | None:
-    """Return the table of lesions, in words."""
-    report = findings.lesions
-    if report is None:
-        return None
-    rows = []
-    depths = findings.prepared.affine
-    for index, row in enumerate(report.table.to_dict("records")):
-        z = (row["z"] - depths[2, 3]) / depths[2, 2]
-        rows.append(
-            {
-                "number": row["lesion"],
-                "picture": crops[index] if index < len(crops) else "",
-                "z": round(z),
-                "place": f"{row['x']:.0f}, {row['y']:.0f}, {row['z']:.0f}",
-                "volume": f"{row['volume']:,.0f}",
-                "region": row["region"],
-                "relevance": f"{row['relevance']:+.3f}",
-                "peak": f"{row['peak']:+.4f}",
-                "change_filled": f"{row['change_filled']:+.3f}",
-                "change_all_but_this": f"{row['change_all_but_this']:+.3f}",
-                "adds_alone": f"{row['adds_alone']:+.3f}",
-                "used": row["used"],
-            }
-        )
-    table = report.table
-    unused = table.loc[~table["used"], "lesion"].tolist()
-    volume = table["volume"].sum()
-    return {
-        "rows": rows,
-        "count": len(table),
-        "volume": f"{volume / 1000:.2f}",
-        "unused": unused,
-        "unused_volume": f"{table.loc[~table['used'], 'volume'].sum() / 1000:.2f}",
-        "logit": f"{report.logit:+.2f}",
-        "logit_all_filled": f"{report.logit_all_filled:+.2f}",
-        "limit": f"{report.noise_limit:.3f}",
-        "sham_sites": report.sham_sites,
-        "regions": _regions(table),
-        "order": lesion_regions.ORDER,
-    }
-
-
-def _regions(table) -> list[dict]:
-    """Return count, volume and relevance of the lesions of each region."""
-    rows = []
-    for region in lesion_regions.REGIONS:
-        lesions = table[table["region"] == region]
-        rows.append(
-            {
-                "region": region,
-                "count": len(lesions),
-                "used": int(lesions["used"].sum()),
-                "volume": f"{lesions['volume'].sum() / 1000:.2f}",
-                "relevance": f"{lesions['relevance'].sum():+.3f}",
-            }
-        )
-    return rows
-
-
-def _amounts(findings: Findings) -> list[dict]:
-    """Return the relevance by distance from lesions, with shares of the brain's magnitude."""
-    if findings.lesions is None:
-        return []
-    words = {
-        "inside": "inside lesions",
-        "near": f"near lesions (up to {NEAR} voxels, 4 mm)",
-        "elsewhere": "elsewhere in the brain",
-        "outside_brain": "outside the brain",
-    }
-    rows = []
-    for name, value in findings.amounts.items():
-        rows.append({"where": words[name], "relevance": f"{value:+.3f}"})
-    total = float(np.sum(list(findings.amounts.values())))
-    rows.append({"where": "whole map", "relevance": f"{total:+.3f}"})
-    return rows
 
 
 def _self_test(findings: Findings) -> dict | None:

@@ -61,8 +61,8 @@ class Pictures:
         Index of the slice to begin with: the one of most lesions, else of most relevance.
     overview : list of dict
         mm, plain (scan and lesions) and overlaid (with the map) of a few slices.
-    crops : list of str
-        A small picture of each of the largest lesions, in their order.
+    crops : dict
+        Number of a lesion to a small picture of it; the largest lesions have one.
     scale : msxai.report.figures.slices.Scale
         Colours of the map.
     """
@@ -70,20 +70,18 @@ class Pictures:
     slices: list[dict]
     first: int
     overview: list[dict]
-    crops: list[str]
+    crops: dict[int, str]
     scale: slices.Scale
 
 
-def draw(layers: Layers, labels=None, count: int = 0) -> Pictures:
+def draw(layers: Layers, labels=None) -> Pictures:
     """Draw all pictures of a scan.
 
     Parameters
     ----------
     layers : Layers
     labels : ndarray of int, shape (96, 114, 96), optional
-        Numbers of the lesions (`msxai.regions.lesion_regions.label_lesions`).
-    count : int
-        Number of lesions.
+        Numbers of the lesions, the largest first (`msxai.regions.lesion_regions.Lesions`).
     """
     scale = slices.relevance_scale([layers.relevance], [layers.brain], False)
     grey = slices.backdrop(layers.scan, layers.brain) / 0.8
@@ -94,9 +92,10 @@ def draw(layers: Layers, labels=None, count: int = 0) -> Pictures:
     if not len(depths):
         depths = np.arange(images.SHAPE[2])
     drawn = [_slice(layers, grey, t1, scale, int(z)) for z in depths]
-    crops = []
-    for number in range(1, min(count, _MOST_CROPS) + 1):
-        crops.append(_crop(grey, labels == number, layers.lesions))
+    crops = {}
+    if labels is not None:
+        for number in np.unique(labels[labels > 0])[:_MOST_CROPS]:
+            crops[int(number)] = _crop(grey, labels == number, layers.lesions)
     return Pictures(
         slices=drawn,
         first=_first(layers, depths),

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from msxai.data import images
+from msxai.quality.lesion_by_lesion import LesionReport
 from msxai.quality.one_scan import ROW, Explainer, Findings
+from msxai.report.one_scan import lesions_in_words
 
 __all__ = ["FINE", "LEVELS", "UNKNOWN", "WARNING", "Message", "messages"]
 
@@ -11,7 +15,8 @@ WARNING, UNKNOWN, FINE = LEVELS = ("warning", "unknown", "no warning")
 """Kinds of messages, the most important first."""
 
 _UNDECIDED = 1.0  # logit: a probability between 0.27 and 0.73
-_MOSTLY = 0.5  # share of the logit that stays without the lesions
+_MOSTLY = 0.5  # share of the logit that lesions must explain, beyond what sham sites do
+_ENOUGH_SHAM = 0.5  # volume of sham sites as a share of the lesions' volume
 _NOT_CONSERVED = 0.5  # of the logit: limit where no validation scans are at hand
 _FAINT = 1.5  # standard deviations of white matter: right masks have 4 and more, others about 0
 _EACH_ALONE = (
@@ -19,6 +24,7 @@ _EACH_ALONE = (
     "Trust only places that all maps mark."
 )
 _OUTSIDE = 0.05  # share of the map outside the brain: limit where none are at hand
+_NO_LIMIT = "No limit is known for this network, because its training scans are not available."
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ def messages(findings: Findings, explainer: Explainer) -> list[Message]:
         _decision(findings),
         _lesions(findings),
         *_mask(findings),
-        _conservation(findings, flags["conservation"]),
+        _conservation(findings, flags["conservation"], explainer.settings.explanation.copies),
         _distance(flags["out_of_distribution"]),
         _outside(flags["outside_brain"]),
         _agreement(flags["agreement"], len(explainer.paths)),
@@ -148,14 +154,18 @@ def _lesions(findings: Findings) -> Message:
             "No lesion mask was given, so it is not known whether the logit depends on lesions.",
             "Give a lesion mask (--lesions), for instance from a segmentation program.",
         )
-    report = findings.lesions
-    if report is None:
+    if findings.lesions is None:
         return Message(
             UNKNOWN,
-            "The lesion mask is empty, so there is no lesion to compare the map with.",
-            "If the scan shows lesions, check the mask.",
+            lesions_in_words.missing(findings),
+            "If the scan shows lesions, check the mask and the position of the brain.",
         )
-    before = report.logit
+    return _without_lesions(findings.logit, findings.lesions)
+
+
+def _without_lesions(before: float, report: LesionReport) -> Message:
+    """Return whether the logit falls without the lesions, and by more than at sham sites."""
+    sham = report.sham
     after = report.logit_all_filled
     text = f"With all lesions filled, the logit is {after:+.2f} instead of {before:+.2f}."
     if before <= 0:
@@ -164,11 +174,31 @@ def _lesions(findings: Findings) -> Message:
             f"{text} The network says no although the mask has lesions.",
             "Do not use this map to look for lesions.",
         )
-    if after > _MOSTLY * before:
+    fall = before - after
+    fall_of_sham = 0.0
+    if sham.sites:
+        fall_of_sham = max(-sham.change_all, 0.0)
+        text += (
+            f" With sham sites in normal white matter filled ({sham.share:.0%} of the lesions' "
+            f"volume), it is {before + sham.change_all:+.2f}."
+        )
+        if abs(sham.change_all) >= abs(fall):
+            return Message(
+                WARNING,
+                f"{text} Filling of normal tissue changes the logit by as much.",
+                "Do not conclude that the logit depends on these lesions.",
+            )
+    if fall - fall_of_sham < _MOSTLY * before:
         return Message(
             WARNING,
             f"{text} More than half of the logit does not depend on these lesions.",
             "Do not take the logit as evidence of lesions. Look at the coloured places elsewhere.",
+        )
+    if sham.share < _ENOUGH_SHAM:
+        return Message(
+            UNKNOWN,
+            f"{text} The scan has too little normal white matter to compare lesions with.",
+            "Part of the fall may come from the filling itself.",
         )
     return Message(FINE, f"{text} At least half of the logit depends on these lesions.")
 
@@ -178,6 +208,9 @@ def _mask(findings: Findings) -> list[Message]:
     report = findings.lesions
     if report is None:
         return []
+    if np.isnan(report.contrast):
+        text = "It is not known how bright the lesions of the mask are."
+        return [Message(UNKNOWN, text, "Check that the mask belongs to this scan.")]
     text = (
         f"The lesions of the mask are {report.contrast:.1f} standard deviations brighter than the "
         "white matter around them."
@@ -194,16 +227,21 @@ def _mask(findings: Findings) -> list[Message]:
     ]
 
 
-def _conservation(findings: Findings, flag: dict) -> Message:
-    """Return whether the map adds up to the logit."""
+def _conservation(findings: Findings, flag: dict, copies: int) -> Message:
+    """Return whether the map adds up to the logit that it distributes."""
     total = float(findings.relevance.sum(dtype=float))
-    text = f"The map adds up to {total:+.2f}; the logit is {findings.logit:+.2f}."
+    logit = f"the logit is {findings.logit:+.2f}"
+    if copies > 1:
+        logit = f"the mean logit of the {copies} copies of the scan is {findings.map_logit:+.2f}"
+    text = f"The map adds up to {total:+.2f}; {logit}."
     if _exceeds(flag, _NOT_CONSERVED):
         return Message(
             WARNING,
             f"{text} This difference is large.",
             "Compare places within the map. Do not read its values as shares of the logit.",
         )
+    if flag["Flagged"] is None:
+        return Message(UNKNOWN, f"{text} {_NO_LIMIT}")
     return Message(FINE, f"{text} The difference is below the limit of a warning.")
 
 
@@ -228,30 +266,44 @@ def _distance(flag: dict) -> Message:
 
 def _outside(flag: dict) -> Message:
     """Return whether much of the map lies outside the brain."""
-    value = flag["Value"] or 0.0
-    text = f"{value:.1%} of the map's magnitude lies outside the brain."
+    if flag["Value"] is None:
+        return Message(
+            WARNING,
+            "The map is zero everywhere.",
+            "Do not interpret it. Check the scan and the weights file.",
+        )
+    text = f"{flag['Value']:.1%} of the map's magnitude lies outside the brain."
     if _exceeds(flag, _OUTSIDE):
         return Message(
             WARNING, text, "Check the brain mask. The network may use the edge of the mask."
         )
+    if flag["Flagged"] is None:
+        return Message(UNKNOWN, f"{text} {_NO_LIMIT}")
     return Message(FINE, text)
 
 
 def _agreement(flag: dict, count: int) -> Message:
     """Return whether the networks agree."""
-    if flag["Value"] is None:
+    if count == 1:
         return Message(
             UNKNOWN,
             "There is only one network, so it is not known whether another training would give the "
             "same map.",
             "Give several weights files (--weights) if you have them.",
         )
+    if flag["Value"] is None:
+        return Message(
+            WARNING,
+            f"The map of at least one of the {count} networks has one value everywhere, so it is "
+            "not known whether the maps agree.",
+            _EACH_ALONE,
+        )
     correlation = flag["Value"]
     text = f"The rank correlation of the maps of the {count} networks is {correlation:.2f}."
+    if flag["Flagged"] is None:
+        return Message(UNKNOWN, f"{text} {_NO_LIMIT}", _EACH_ALONE)
     if flag["Flagged"]:
         return Message(WARNING, f"{text} This is low.", _EACH_ALONE)
-    if flag["Flagged"] is None:
-        return Message(UNKNOWN, f"{text} No limit is known for these networks.")
     return Message(FINE, text)
 
 
