@@ -232,6 +232,7 @@ def fill_sham_sites(prepared, row: int, labels, seed: int = 0) -> ShamSites:
     lesions = labels > 0
     white = lesion_filling.white_matter(nib.Nifti1Image(scan, prepared.affine))
     normal = lesion_filling.normal_appearing(scan, white, lesions, tuple(images.VOXEL_SIZE))
+    normal &= prepared.brain(row)  # "max" keeps values outside of it
     sites, sets = _draw_sham_sites(normal, labels, seed)
     # The filler mirrors a sham mask in MNI space, so the sites are handed over mirrored.
     mirrored = nib.Nifti1Image(sites.astype("float32"), _MIRROR @ prepared.affine)

@@ -11,13 +11,16 @@ from msxai.quality import self_test
 class Scan:
     """A brain of noise without lesions; reads like `Prepared`."""
 
-    affine, normalisation = images.AFFINE, "zscore"
+    affine = images.AFFINE
     brain_mask = np.zeros(images.SHAPE, bool)
     brain_mask[16:80, 16:100, 20:80] = True
 
-    def __init__(self):
+    def __init__(self, normalisation="zscore"):
+        self.normalisation = normalisation
         noise = np.random.default_rng(0).normal(size=images.SHAPE)
-        self.values = images.normalise(10 + noise, self.brain_mask)
+        values = 10 + noise
+        values[70, 90, 70] = 20  # the highest voxel: painting leaves the scale of "max" as it is
+        self.values = images.normalise(values, self.brain_mask, normalisation)
 
     def image(self, row):
         return self.values
@@ -39,20 +42,25 @@ def scan():
 
 def run(scan, answer):
     """A network whose map is what is brighter than the untouched scan, times `answer`."""
+    spread = scan.values[scan.brain_mask].std()
 
     def map_of(values):
         return answer * (values - scan.values)
 
     def logits_of(scans):
         return np.array(
-            [answer * np.clip(values - scan.values, 0.5, None).sum() for values in scans]
+            [answer * np.clip((values - scan.values) / spread, 0.5, None).sum() for values in scans]
         )
 
     return self_test.run(scan, 0, map_of, logits_of)
 
 
 @SLOW
-def test_a_network_that_sees_what_is_bright(scan):
+@pytest.mark.parametrize("normalisation", ["zscore", "max"])
+def test_a_network_that_sees_what_is_bright(scan, normalisation):
+    """A painted lesion of a scan that "max" has normalised is as bright for its brain."""
+    if normalisation == "max":
+        scan = Scan("max")
     result = run(scan, 1.0)
     table = result.table
     painted = table[table["kind"] == "painted"]
@@ -60,9 +68,14 @@ def test_a_network_that_sees_what_is_bright(scan):
     assert (painted["place"] == 0).all()
     means = painted.groupby("size")["change"].mean()
     assert means.is_monotonic_increasing
+    # Per voxel, the logit rises by the contrast minus the 0.5 of this network.
+    voxels = painted.groupby("size")["voxels"].max()
+    assert means[8] == pytest.approx(0.7 * voxels[8], rel=0.35)
     sham = table[table["kind"] == "sham"]
-    assert len(sham) == 8
+    assert sham["size"].tolist() == [3, 3, 5, 5, 8, 8, 12, 12]
     assert sham["place"].isna().all()
+    assert sham["seen"].isna().all()
+    assert result.left_out == ()
 
 
 @SLOW
@@ -72,17 +85,59 @@ def test_a_network_that_sees_nothing(scan):
     assert (result.table["change"] == 0).all()
 
 
+def judged(*rows):
+    columns = ["kind", "size", "voxels", "change", "place"]
+    return self_test._judged(pd.DataFrame(rows, columns=columns))
+
+
+def test_seen_needs_the_logit_and_the_rank():
+    table = judged(
+        ("painted", 5.0, 7, 0.11, 6),
+        ("painted", 5.0, 7, 0.11, 7),  # the rank is beyond the voxels of the ball
+        ("painted", 5.0, 7, 0.09, 0),  # a sham site changes the logit by more
+        ("painted", 5.0, 7, -0.5, 0),  # the logit falls
+        ("sham", 5.0, 7, -0.1, np.nan),
+        ("sham", 5.0, 7, 0.02, np.nan),
+    )
+    assert table["seen"].tolist()[:4] == [True, False, False, False]
+    assert table["seen"].isna().tolist() == [False] * 4 + [True] * 2
+
+
 def test_the_smallest_size_is_that_from_which_on_all_are_seen():
     changes = {3.0: (0.9, 0.9), 5.0: (0.05, 0.9), 8.0: (0.3, 0.4), 12.0: (0.5, 0.6)}
-    rows = [("painted", size, change) for size, both in changes.items() for change in both]
-    rows += [("sham", 8.0, -0.1), ("sham", 8.0, 0.02)]
-    table = pd.DataFrame(rows, columns=["kind", "size", "change"])
-    assert self_test._smallest_seen(table) == 8
+    rows = [("painted", size, 9, change, 0) for size, both in changes.items() for change in both]
+    rows += [("sham", 8.0, 9, -0.1, np.nan), ("sham", 8.0, 9, 0.02, np.nan)]
+    assert self_test._smallest_seen(judged(*rows)) == 8
+    rows[-3] = ("painted", 12.0, 9, 0.6, 100)
+    assert np.isnan(self_test._smallest_seen(judged(*rows)))
 
 
-def test_a_painted_lesion_has_its_size_and_brightness(scan):
-    painted = self_test.paint(scan.values, (48, 57, 48), 8.0)
-    change = painted - scan.values
+def test_balls_lie_wholly_in_normal_tissue():
+    """A plate of 12 mm has room for a ball of 8 mm, not for one of 12 mm with its edge."""
+    normal = np.zeros(images.SHAPE, bool)
+    normal[:, :, 40:46] = True
+    sites = self_test._sites(normal, seed=0)
+    assert list(sites) == [3, 5, 8]
+    for size, centres in sites.items():
+        assert len(centres) == 4
+        for centre in centres:
+            assert normal[self_test._ball(centre, size) >= 0.5].all(), (size, centre)
+    normal[:, :, 40:50] = True
+    assert list(self_test._sites(normal, seed=0)) == [3, 5, 8, 12]
+
+
+def test_room_for_one_pair_is_used():
+    normal = np.zeros(images.SHAPE, bool)
+    normal[40:44, 40:44, 40:44] = normal[60:64, 40:44, 40:44] = normal[20:24, 40:44, 40:44] = True
+    sites = self_test._sites(normal, seed=0)
+    assert {size: len(centres) for size, centres in sites.items()} == {5: 2}
+
+
+@pytest.mark.parametrize("normalisation", ["zscore", "max"])
+def test_a_painted_lesion_has_its_size_and_brightness(normalisation):
+    scan = Scan(normalisation)
+    painted = self_test.paint(scan.values, scan.brain_mask, (48, 57, 48), 8.0)
+    change = (painted - scan.values) / scan.values[scan.brain_mask].std()
     assert change.max() == pytest.approx(self_test.CONTRAST, abs=1e-5)
     volume = change.sum() / self_test.CONTRAST * images.VOXEL_VOLUME
     assert volume == pytest.approx(4 / 3 * np.pi * 4**3, rel=0.2)

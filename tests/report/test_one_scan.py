@@ -149,14 +149,16 @@ def explainer(card=SHIPPED):
 def self_tested(folder):
     """The same with a test on painted lesions, whose 5 mm ones are seen."""
     rows = []
-    for size in self_test.SIZES:
+    for size in (3.0, 5.0, 8.0):
         for change in (0.1 * size, 0.2 * size):
+            voxels = int(size)
             seen = {"change": change - 0.3, "place": 0 if size > 3 else 41}
-            rows.append({"kind": "painted", "size": size, "x": 1, "y": 2, "z": 3, **seen})
+            at = {"x": 1, "y": 2, "z": 3}
+            rows.append({"kind": "painted", "size": size, "voxels": voxels, **at, **seen})
     for row in rows[:]:
         rows.append(row | {"kind": "sham", "change": 0.123, "place": np.nan})
-    table = pd.DataFrame(rows)
-    result = self_test.SelfTest(table, self_test._smallest_seen(table))
+    table = self_test._judged(pd.DataFrame(rows))
+    result = self_test.SelfTest(table, self_test._smallest_seen(table), (12.0,))
     return dataclasses.replace(findings(folder), self_test=result)
 
 
@@ -178,10 +180,14 @@ def test_a_network_that_estimates_volumes_is_refused():
 
 def test_painted_lesions(tmp_path, plain_page):
     plain = plain_page(self_tested(tmp_path))
-    assert "All balls of 5 mm and larger raise the logit" in plain
-    assert "For 6 of the 8 balls" in plain
-    assert "5 1, 2, 3 +0.200 1 +0.123" in plain
-    assert "3 1, 2, 3 +0.000 42 +0.123" in plain
+    assert "The network sees 4 of 6 painted lesions." in plain
+    assert "It sees all of 5 mm and larger." in plain
+    assert "painted lesion 5 5 1, 2, 3 +0.200 1 yes" in plain
+    assert "painted lesion 3 3 1, 2, 3 +0.300 42 no" in plain
+    assert "sham site 5 5 1, 2, 3 +0.123 – –" in plain
+    assert "Balls of 12 mm were left out" in plain
+    assert "1.2 standard deviations of the brain brighter" in plain
+    assert "open_ms, patient 07" in plain
     assert "What it cannot show" in plain
 
 

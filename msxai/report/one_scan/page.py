@@ -11,6 +11,7 @@ from msxai.base import provenance
 from msxai.base.notices import NOTICE
 from msxai.data import images
 from msxai.model.shipped import Card
+from msxai.quality import self_test
 from msxai.quality.one_scan import MAPS, ROW, Explainer, Findings
 from msxai.report.one_scan import lesions_in_words, pictures, warnings_in_words
 
@@ -171,32 +172,53 @@ def _training(cards: list[Card]) -> dict:
 
 
 def _self_test(findings: Findings) -> dict | None:
-    """Return the table of painted lesions, in words."""
+    """Return the table of painted lesions and sham sites, in words."""
     result = findings.self_test
     if result is None:
         return None
-    painted = []
-    sham = []
+    rows = []
     for row in result.table.to_dict("records"):
         words = {
+            "kind": "painted lesion" if row["kind"] == "painted" else "sham site",
             "size": f"{row['size']:.0f}",
+            "voxels": f"{row['voxels']:,}",
             "centre": f"{row['x']:.0f}, {row['y']:.0f}, {row['z']:.0f}",
-            "change": f"{row['change']:+.3f}",
+            "change": lesions_in_words.number(row["change"], 3),
+            "place": "–",
+            "seen": "–",
         }
-        if row["kind"] == "sham":
-            sham.append(words)
-            continue
-        painted.append(words | {"place": f"{row['place'] + 1:,.0f}"})
-    seen = (
-        "Even the largest balls do not all raise the logit by more than any sham site changes it."
+        if row["kind"] == "painted":
+            words["place"] = f"{row['place'] + 1:,.0f}"
+            words["seen"] = "yes" if row["seen"] else "no"
+        rows.append(words)
+    painted = result.table[result.table["kind"] == "painted"]
+    return {
+        "rows": rows,
+        "seen": int(painted["seen"].sum()),
+        "painted": len(painted),
+        "smallest": _smallest_seen(result),
+        "left_out": _left_out(result),
+        "contrast": f"{self_test.CONTRAST}",
+        "contrast_from": self_test.CONTRAST_FROM,
+    }
+
+
+def _smallest_seen(result: self_test.SelfTest) -> str:
+    """Return from which size on the network sees painted lesions."""
+    if np.isnan(result.smallest_seen):
+        return "It does not even see all of the largest ones."
+    return f"It sees all of {result.smallest_seen:.0f} mm and larger."
+
+
+def _left_out(result: self_test.SelfTest) -> str:
+    """Return which sizes were not tested; "" where all were."""
+    if not result.left_out:
+        return ""
+    sizes = " and ".join(f"{size:.0f}" for size in result.left_out)
+    return (
+        f"Balls of {sizes} mm were left out, because normal white matter of this scan has no room "
+        "for them."
     )
-    if not np.isnan(result.smallest_seen):
-        seen = (
-            f"All balls of {result.smallest_seen:.0f} mm and larger raise the logit by more than "
-            "any sham site changes it."
-        )
-    first = result.table["place"].eq(0).sum()
-    return {"painted": painted, "sham": sham, "seen": seen, "first": int(first)}
 
 
 def _provenance(findings: Findings, explainer: Explainer) -> list[tuple[str, str]]:
