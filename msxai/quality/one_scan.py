@@ -430,6 +430,7 @@ def _sidecar(findings: Findings, explainer: Explainer) -> dict:
         "MeanLogit": findings.logit,
         "Trust": findings.flags,
         "Audit": [rows.to_dict("records") for rows in by_network],
+        "Synthetic": bool(findings.prepared.synthetic),
         "ScanSHA256": findings.prepared.table["source_sha256"].iloc[ROW],
         "Notice": NOTICE,
     }

@@ -346,6 +346,19 @@ def test_a_list_of_scans(tmp_path):
     assert from_images(paths).table["lesion_mask"].tolist() == [None, None]
 
 
+def test_a_list_from_a_simulated_dataset_is_simulated(tmp_path):
+    """At any depth; a derivative's own description, and a broken one, change nothing."""
+    scan = _touch(tmp_path / "derivatives" / "stripped" / "sub-1" / "a_FLAIR.nii.gz")
+    assert not from_images([scan]).synthetic
+    (tmp_path / "dataset_description.json").write_text('{"Synthetic": true}')
+    assert from_images([scan]).synthetic
+    (scan.parents[1] / "dataset_description.json").write_text('{"Name": "stripped"}')
+    (scan.parents[2] / "dataset_description.json").write_text("broken")
+    assert from_images([scan]).synthetic
+    (tmp_path / "dataset_description.json").write_text('{"Synthetic": false}')
+    assert not from_images([scan]).synthetic
+
+
 def test_a_list_that_cannot_be_used(tmp_path):
     scan = _touch(tmp_path / "a_FLAIR.nii.gz")
     other = _touch(tmp_path / "b" / "a_FLAIR.nii.gz")

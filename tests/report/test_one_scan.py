@@ -17,6 +17,7 @@ import pytest
 from scipy import ndimage
 
 from msxai.base.errors import ParameterError
+from msxai.base.notices import SYNTHETIC
 from msxai.data import images
 from msxai.lrp import heatmaps, trust_warnings
 from msxai.model.shipped import Card
@@ -38,6 +39,7 @@ class Scan:
     """A scan with a bright head around its brain; reads like `Prepared` with one row."""
 
     affine = images.AFFINE
+    synthetic = False
 
     def __init__(self, folder, zooms=(1, 1, 1), lesions=LESIONS, has_mask=True):
         path = folder / f"{NAME}.nii.gz"
@@ -303,6 +305,13 @@ def test_the_command_has_no_path(text):
     assert "c" * 64 in text
 
 
+def test_a_simulated_scan_is_marked(tmp_path, plain_page):
+    made = findings(tmp_path)
+    assert SYNTHETIC not in plain_page(made)
+    made.prepared.synthetic = True
+    assert SYNTHETIC in plain_page(made)
+
+
 def test_without_a_mask_and_with_an_empty_one(tmp_path, plain_page):
     assert "No lesion mask was given" in plain_page(findings(tmp_path, has_mask=False))
     empty = findings(tmp_path, lesions=np.zeros_like(LESIONS))
@@ -459,9 +468,9 @@ def test_warnings_come_first(tmp_path):
 
 
 def test_a_probability_never_reaches_its_ends():
-    assert page._probability(0.99999) == "> 0.999"
-    assert page._probability(1e-6) == "< 0.001"
-    assert page._probability(0.5) == "0.500"
+    assert page.probability(0.99999) == "> 0.999"
+    assert page.probability(1e-6) == "< 0.001"
+    assert page.probability(0.5) == "0.500"
 
 
 # A run over scans
@@ -487,8 +496,9 @@ class Explainer:
         if "odd" in name:
             raise ValueError("no such luck")
         Explainer.calls += 1
-        made = findings(folder)
+        made = findings(folder, logit=9.0 if "sure" in name else 4.0)
         made.prepared.close = lambda: None
+        made.prepared.synthetic = "phantom" in name
         return made
 
 
@@ -534,6 +544,19 @@ def test_a_run_goes_on_after_a_bad_scan(run, tmp_path):
     assert 'href="a/index.html"' in index
     assert "damaged data" in index
     assert (out / "a" / "provenance.json").is_file()
+
+
+def test_the_index_marks_what_is_simulated_and_rounds_as_the_page_does(run, tmp_path):
+    run("sure")
+    index = (tmp_path / "out" / "index.html").read_text()
+    assert SYNTHETIC not in index
+    assert "&gt; 0.999" in index
+    assert "1.000" not in index
+    table = run("sure", "phantom")
+    assert table["synthetic"].tolist() == [False, True]
+    index = (tmp_path / "out" / "index.html").read_text()
+    assert SYNTHETIC in index
+    assert index.count("(synthetic)") == 1
 
 
 def test_nothing_is_left_where_no_scan_can_be_used(run, tmp_path):

@@ -292,6 +292,8 @@ def from_images(
 ) -> Cohort:
     """Make a cohort without labels from plain image files.
 
+    It is synthetic if the dataset_description.json of a folder above an image says so.
+
     Parameters
     ----------
     images, lesion_masks, brain_masks : sequences of path
@@ -327,7 +329,8 @@ def from_images(
             }
         )
     table, _ = _complete(pd.DataFrame(rows), "parameter images")
-    return Cohort(Path(name).name, table, synthetic=False, modality=modality)
+    synthetic = any(_in_synthetic_folder(Path(path)) for path in table["image"])
+    return Cohort(Path(name).name, table, synthetic=synthetic, modality=modality)
 
 
 def from_bids(folder, modality: str, patients, controls, label_column: str) -> Cohort:
@@ -516,6 +519,17 @@ def _synthetic(folder: Path) -> bool:
     except (ValueError, AttributeError) as error:  # not JSON, or not an object
         actual = f"no description ({error})"
         raise CohortError(path, actual, "a JSON object", "Mend or remove it.") from error
+
+
+def _in_synthetic_folder(image: Path) -> bool:
+    """Return whether a scan lies in a dataset, at any depth, that says that it is simulated."""
+    for folder in image.absolute().parents:
+        try:
+            if _synthetic(folder):
+                return True
+        except (CohortError, OSError):  # a broken or closed file of another project
+            continue
+    return False
 
 
 def _complete(table: pd.DataFrame, where) -> tuple[pd.DataFrame, list[str]]:

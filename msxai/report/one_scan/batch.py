@@ -15,7 +15,6 @@ from joblib import Parallel, delayed
 
 from msxai.base import provenance, tsv
 from msxai.base.errors import MsxaiError, ParameterError
-from msxai.base.notices import NOTICE
 from msxai.base.progress import say
 from msxai.data.single_scans import ScanFiles, folder_names
 from msxai.model import network
@@ -43,10 +42,11 @@ _COLUMNS = [
     *("route", "lesions", "lesion_volume_mm3", "lesions_used", "lesions_not_used"),
     *("logit_lesions_filled", "logit_sham_filled"),
     *("relevance_inside", "relevance_near", "relevance_elsewhere", "seconds"),
-    *("scan_sha256", "file"),
+    *("synthetic", "scan_sha256", "file"),
 ]
 
 _COUNTS = ("warnings", "lesions", "lesions_used", "lesions_not_used")
+_TYPES = dict.fromkeys(_COUNTS, "Int64") | {"synthetic": "boolean"}
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def explain_all(scans: list[ScanFiles], out, settings: Settings, jobs: int = 1, 
         logit, probability, relevance (sum of the map), conserved, warnings (count), route, lesions
         (count), lesion_volume_mm3, lesions_used and lesions_not_used (counts; the use of the
         other lesions is not known), logit_lesions_filled, logit_sham_filled, relevance_inside,
-        relevance_near, relevance_elsewhere, seconds, scan_sha256, file. Lesions are counted and
-        measured in the file of the mask. index.html links the pages.
+        relevance_near, relevance_elsewhere, seconds, synthetic, scan_sha256, file. Lesions are
+        counted and measured in the file of the mask. index.html links the pages.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def explain_all(scans: list[ScanFiles], out, settings: Settings, jobs: int = 1, 
     for number, row in enumerate(_rows(tasks, settings, jobs), start=1):
         say(f"scan {number} of {len(tasks)}, {row['scan']}: {row['status']}")
         rows.append(row)
-    table = pd.DataFrame(rows, columns=_COLUMNS).astype(dict.fromkeys(_COUNTS, "Int64"))
+    table = pd.DataFrame(rows, columns=_COLUMNS).astype(_TYPES)
     if (table["status"] == FAILED).all():
         if not existed:
             shutil.rmtree(out, ignore_errors=True)
@@ -207,6 +207,7 @@ def _row(task: _Task, findings: Findings, explainer: Explainer) -> dict:
         "conserved": findings.conserved,
         "warnings": len(warned),
         "route": findings.registration["route"],
+        "synthetic": bool(findings.prepared.synthetic),
         "scan_sha256": findings.prepared.table["source_sha256"].iloc[ROW],
         "file": Path(task.files.image).name,
     }
@@ -278,9 +279,11 @@ def _write_index(out: Path, table: pd.DataFrame) -> None:
     """Write the page that links the pages of all scans."""
     rows = []
     for row in table.astype(object).where(table.notna(), None).to_dict("records"):
+        if row["probability"] is not None:
+            row["probability"] = page.probability(row["probability"])
         rows.append(row)
     text = page.template("one_scan_index.html").render(
-        notice=NOTICE,
+        notices=page.notices(bool(table["synthetic"].any())),
         rows=rows,
         failed=int((table["status"] == FAILED).sum()),
         failed_word=FAILED,

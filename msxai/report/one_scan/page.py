@@ -8,14 +8,14 @@ import jinja2
 import numpy as np
 
 from msxai.base import provenance
-from msxai.base.notices import NOTICE
+from msxai.base.notices import NOTICE, SYNTHETIC
 from msxai.data import images
 from msxai.model.shipped import Card
 from msxai.quality import self_test
 from msxai.quality.one_scan import MAPS, ROW, Explainer, Findings
 from msxai.report.one_scan import lesions_in_words, pictures, warnings_in_words
 
-__all__ = ["MOST_BYTES", "command_of", "template", "write"]
+__all__ = ["MOST_BYTES", "command_of", "notices", "probability", "template", "write"]
 
 MOST_BYTES = 8_000_000
 """Largest page."""
@@ -49,7 +49,7 @@ def write(folder, findings: Findings, explainer: Explainer) -> Path:
     drawn = pictures.draw(_layers(findings), labels)
     text = template("one_scan.html").render(
         code=findings.code,
-        notice=NOTICE,
+        notices=notices(findings.prepared.synthetic),
         answer=_answer(findings, explainer.cards),
         messages=warnings_in_words.messages(findings, explainer),
         pictures=drawn,
@@ -70,6 +70,11 @@ def write(folder, findings: Findings, explainer: Explainer) -> Path:
     with provenance.replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
     return path
+
+
+def notices(synthetic: bool) -> str:
+    """Return the notices of a page, of simulated scans or of others."""
+    return f"{NOTICE} {SYNTHETIC}" if synthetic else NOTICE
 
 
 def template(name: str) -> jinja2.Template:
@@ -121,14 +126,20 @@ def _answer(findings: Findings, cards: list[Card]) -> dict:
         )
     return {
         "logit": f"{findings.logit:+.2f}",
-        "probability": _probability(findings.probability),
+        "probability": probability(findings.probability),
         "spread": spread,
         **_training(cards),
     }
 
 
-def _probability(value: float) -> str:
-    """Return a probability in words; 1 and 0 are never reached."""
+def probability(value: float) -> str:
+    """Return a probability in words; 1 and 0 are never reached.
+
+    Examples
+    --------
+    >>> probability(0.5), probability(0.99999)
+    ('0.500', '> 0.999')
+    """
     if value > 0.999:
         return "> 0.999"
     if value < 0.001:
