@@ -280,6 +280,30 @@ def test_left_is_left_and_the_front_is_on_top():
     assert top_left > 4 * picture[: half[0], half[1] :].mean()
 
 
+def test_the_overview_can_be_read_in_print(text):
+    """The printed page has no viewer, so its overview needs the sides and the colours."""
+    start = text.index('<div class="overview">')
+    overview = text[start : text.index('id="lesions-table"')]
+    pictures_there = overview.count("<img")
+    assert pictures_there == 16
+    assert overview.count("<span>L</span><span>R</span>") == pictures_there
+    assert "linear-gradient" in overview
+    assert "logit per voxel" in overview
+    plain = words(text)
+    assert "So each map has coloured voxels, even a map of almost nothing." in plain
+    assert "green for the lesion of this row and white for other lesions" in plain
+
+
+def test_a_page_that_would_be_too_large_has_fewer_slices(tmp_path, monkeypatch, text):
+    """18 slices take more than half of the page."""
+    count = text.count('"mm": ')
+    assert count == 18
+    monkeypatch.setattr(page, "MOST_BYTES", int(len(text) * 0.8))
+    path = page.write(tmp_path, findings(tmp_path), explainer())
+    assert path.stat().st_size <= page.MOST_BYTES
+    assert path.read_text().count('"mm": ') == 9
+
+
 def test_numbers_of_each_lesion_stand_there(text):
     for number in ("+3.111", "+0.222", "+0.3331", "-2.345", "+0.006", "-2.351", "+2.357"):
         assert number in text

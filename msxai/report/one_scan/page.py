@@ -18,7 +18,9 @@ from msxai.report.one_scan import lesions_in_words, pictures, warnings_in_words
 __all__ = ["MOST_BYTES", "command_of", "notices", "probability", "template", "write"]
 
 MOST_BYTES = 8_000_000
-"""Largest page."""
+"""Largest page: where all slices would take more, it shows fewer."""
+
+_STEPS = (2, 3, 4)  # every second slice, every third, ...
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "nibabel", "nilearn", "antspyx")
 _ROUTES = {
@@ -45,9 +47,22 @@ def write(folder, findings: Findings, explainer: Explainer) -> Path:
         One file, at most `MOST_BYTES`, that loads nothing from elsewhere. Pictures show the brain
         only. No name of a person or file, no date and no path stands in it.
     """
+    text = _text(findings, explainer)
+    for step in _STEPS:
+        if len(text.encode()) <= MOST_BYTES:
+            break
+        text = _text(findings, explainer, step)
+    path = Path(folder) / "index.html"
+    with provenance.replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+    return path
+
+
+def _text(findings: Findings, explainer: Explainer, step: int = 1) -> str:
+    """Return the page; every `step`-th slice is drawn."""
     labels = None if findings.marked is None else findings.marked.labels
-    drawn = pictures.draw(_layers(findings), labels)
-    text = template("one_scan.html").render(
+    drawn = pictures.draw(_layers(findings), labels, step)
+    return template("one_scan.html").render(
         code=findings.code,
         notices=notices(findings.prepared.synthetic),
         answer=_answer(findings, explainer.cards),
@@ -66,10 +81,6 @@ def write(folder, findings: Findings, explainer: Explainer) -> Path:
         provenance=_provenance(findings, explainer),
         command=command_of(findings, explainer),
     )
-    path = Path(folder) / "index.html"
-    with provenance.replacing(path) as draft:
-        draft.write_text(text, encoding="utf-8")
-    return path
 
 
 def notices(synthetic: bool) -> str:

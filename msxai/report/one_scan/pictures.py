@@ -74,7 +74,7 @@ class Pictures:
     scale: slices.Scale
 
 
-def draw(layers: Layers, labels=None) -> Pictures:
+def draw(layers: Layers, labels=None, step: int = 1) -> Pictures:
     """Draw all pictures of a scan.
 
     Parameters
@@ -82,6 +82,8 @@ def draw(layers: Layers, labels=None) -> Pictures:
     layers : Layers
     labels : ndarray of int, shape (96, 114, 96), optional
         Numbers of the lesions, the largest first (`msxai.regions.lesion_regions.Lesions`).
+    step : int
+        Every `step`-th slice is drawn.
     """
     scale = slices.relevance_scale([layers.relevance], [layers.brain], False)
     grey = slices.backdrop(layers.scan, layers.brain) / 0.8
@@ -91,6 +93,7 @@ def draw(layers: Layers, labels=None) -> Pictures:
     depths = np.flatnonzero(layers.brain.sum(axis=(0, 1)) >= _FEWEST_BRAIN)
     if not len(depths):
         depths = np.arange(images.SHAPE[2])
+    depths = depths[::step]
     drawn = [_slice(layers, grey, t1, scale, int(z)) for z in depths]
     crops = {}
     if labels is not None:
