@@ -133,7 +133,8 @@ figure
 # %% [markdown]
 # ### 2. The logit and the map
 # The explainer holds the networks. With several networks, the logit and the map are means over
-# networks.
+# networks. With several copies of the scan (`tta_copies`), the map adds up to the mean logit of the
+# copies. The logit on the page is that of the scan itself.
 
 # %%
 explainer = one_scan.Explainer(settings)
@@ -209,10 +210,11 @@ lesion_by_lesion.by_distance(relevance, lesions, brain)
 # ### 6. Painted lesions
 # With `self_test`, balls of 3 to 12 mm are painted into normal white matter of the scan, one at a
 # time. At sham sites, white matter is replaced by other white matter of the scan. **What to look
-# for:** each ball raises the logit (`change`) by more than any sham site changes it. No voxel
-# outside the ball has more relevance (`place` is 0). This shows that the network reacts to a bright
-# spot of this size. It does not show that the network sees the lesions of a patient. Without
-# `self_test`, the table is empty.
+# for:** each ball is `seen`. It raises the logit (`change`) by more than any sham site changes it,
+# and fewer voxels have more relevance (`place`) than the ball has voxels. This shows that the
+# network reacts to a bright spot of this size. It does not show that the network sees the lesions
+# of a patient. Without `self_test`, the table is empty. Sizes without room in normal white matter
+# are left out.
 
 # %%
 tsv.read(folder / "self_test.tsv")
@@ -229,6 +231,7 @@ figures.view_heatmap(
     folder / one_scan.MAPS["MNI152"],
     interactive=interactive,
     synthetic=prepared.synthetic,
+    space="MNI space",
 )
 
 # %% [markdown]
