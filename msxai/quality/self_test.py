@@ -33,8 +33,8 @@ CONTRAST = 1.2
 """Brightness of a painted lesion above white matter, in standard deviations of the brain."""
 
 CONTRAST_FROM = (
-    "This is the median contrast of the lesions of two scans: one of a person with MS (1.18; "
-    "open_ms, patient 07) and one simulated (1.19)."
+    "This is the median contrast of the lesions of two scans: one of a person with MS (1.18; scan "
+    "07 of open_ms) and one simulated (1.19)."
 )
 """Where the contrast comes from, for a reader."""
 
@@ -107,9 +107,9 @@ def run(
         for centre in centres[:half]:
             painted = paint(scan, brain, centre, size)
             painted = images.normalise(painted, brain, prepared.normalisation)
-            place = _place(np.where(brain, map_of(painted), -np.inf), _ball(centre, size) >= 0.5)
+            relevance = np.where(brain, map_of(painted), -np.inf)
             entry = _row("painted", size, centre, changed(painted))
-            rows.append(entry | {"place": place})
+            rows.append(entry | {"place": _place(relevance, _ball(centre, size) >= 0.5)})
         for centre in centres[half:]:
             filled = _sham(scan, normal, centre, size, seed)
             filled = images.normalise(filled, brain, prepared.normalisation)
@@ -191,8 +191,8 @@ def _sham(scan, normal, centre, size: float, seed: int) -> np.ndarray:
 def _row(kind: str, size: float, centre, change: float) -> dict:
     x, y, z = (images.AFFINE[:3, :3] @ centre + images.AFFINE[:3, 3]).round(1)
     voxels = int((_ball(centre, size) >= 0.5).sum())
-    place = {"x": x, "y": y, "z": z}
-    return {"kind": kind, "size": float(size), "voxels": voxels, **place, "change": change}
+    row = {"kind": kind, "size": float(size), "voxels": voxels}
+    return row | {"x": x, "y": y, "z": z, "change": change}
 
 
 def _judged(table: pd.DataFrame) -> pd.DataFrame:

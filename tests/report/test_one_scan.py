@@ -184,12 +184,13 @@ def test_painted_lesions(tmp_path, plain_page):
     plain = plain_page(self_tested(tmp_path))
     assert "The network sees 4 of 6 painted lesions." in plain
     assert "It sees all of 5 mm and larger." in plain
+    assert "painted lesion 3 3 1, 2, 3 0.000 42 no" in plain
     assert "painted lesion 5 5 1, 2, 3 +0.200 1 yes" in plain
     assert "painted lesion 3 3 1, 2, 3 +0.300 42 no" in plain
     assert "sham site 5 5 1, 2, 3 +0.123 – –" in plain
     assert "Balls of 12 mm were left out" in plain
     assert "1.2 standard deviations of the brain brighter" in plain
-    assert "open_ms, patient 07" in plain
+    assert "scan 07 of open_ms" in plain
     assert "What it cannot show" in plain
 
 

@@ -116,12 +116,15 @@ def number(value: float, digits: int) -> str:
 
     Examples
     --------
-    >>> number(0.12345, 3), number(np.nan, 3)
-    ('+0.123', '–')
+    >>> number(0.12345, 3), number(-1e-9, 3), number(np.nan, 3)
+    ('+0.123', '0.000', '–')
     """
     if np.isnan(value):
         return "–"
-    return f"{value:+.{digits}f}"
+    rounded = round(value, digits)
+    if rounded == 0:
+        return f"{0:.{digits}f}"
+    return f"{rounded:+.{digits}f}"
 
 
 def _row(findings: Findings, lesion: dict, crops: dict[int, str]) -> dict:
