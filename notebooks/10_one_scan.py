@@ -231,7 +231,6 @@ figures.view_heatmap(
     folder / one_scan.MAPS["MNI152"],
     interactive=interactive,
     synthetic=prepared.synthetic,
-    space="MNI space",
 )
 
 # %% [markdown]

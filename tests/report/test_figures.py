@@ -533,7 +533,7 @@ def test_interactive_view_shows_both_signs_alike(heatmaps, monkeypatch):
     negative = viewer.colormap_from_key(overlay.colormap_negative)
     assert (negative.R, negative.G, negative.B) == (positive.B, positive.G, positive.R)
     assert (negative.A, negative.I) == (positive.A, positive.I)
-    assert "Orange adds to the logit, blue takes away from it." in caption.value
+    assert "Orange speaks for a patient" in caption.value
 
 
 def test_interactive_view_is_a_picture_where_nobody_has_opened_the_notebook(heatmaps, monkeypatch):

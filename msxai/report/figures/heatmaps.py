@@ -342,15 +342,8 @@ def _draw_audit(axes, total: pd.DataFrame, by_trial: pd.DataFrame) -> None:
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def view_heatmap(
-    image,
-    heatmap,
-    interactive: bool = False,
-    *,
-    synthetic: bool = False,
-    space: str = "the scan's own space",
-):
-    """Look at one heatmap on its scan.
+def view_heatmap(image, heatmap, interactive: bool = False, *, synthetic: bool = False):
+    """Look at one heatmap on its scan, both in the scan's own space.
 
     Parameters
     ----------
@@ -362,8 +355,6 @@ def view_heatmap(
         result is a static picture.
     synthetic : bool
         Mark the picture.
-    space : str
-        Name of the space, for the title.
 
     Returns
     -------
@@ -373,10 +364,8 @@ def view_heatmap(
     relevance = images.load(heatmap)
     values = np.asarray(relevance.dataobj)
     scale = slices.relevance_scale([values], [values != 0], False)
-    title = f"Net relevance in {space}"
     subject = Path(heatmap).name.split("_")[0]
-    if subject.startswith("sub-"):
-        title = f"{subject}: n{title[1:]}"
+    title = f"{subject}: net relevance in the scan's own space"
     if interactive and _in_open_notebook():
         return _viewer(image, heatmap, scale, title, synthetic)
     return _static_view(scan, relevance, scale, title, synthetic)
@@ -404,7 +393,7 @@ def _viewer(image, heatmap, scale: slices.Scale, title: str, synthetic: bool):
         "opacity": 0.8,
     }
     viewer.load_volumes([anatomy, overlay])
-    colours = "Orange adds to the logit, blue takes away from it."
+    colours = "Orange speaks for a patient, blue against."
     marks = [title + ".", colours, slices.threshold_note(scale, "voxels"), sheet.NOTICE]
     if synthetic:
         marks.append(sheet.SYNTHETIC)
