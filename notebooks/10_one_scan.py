@@ -120,7 +120,7 @@ table.drop(columns=["scan_sha256", "file"])
 # z-scores.
 
 # %%
-usable = table[table["status"] != batch.FAILED].iloc[0]
+usable = table[table["status"].isin([batch.DONE, batch.UNCHANGED])].iloc[0]
 folder = results / usable["scan"]
 prepared = Prepared(folder / "prepared.h5")
 row = one_scan.ROW

@@ -1,5 +1,6 @@
 """Runs a numbered notebook by papermill and keeps it executed."""
 
+import json
 import logging
 import shutil
 import sys
@@ -8,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from msxai.base import errors
+from msxai.base.errors import ParameterError
 from msxai.base.progress import PROGRESS
 
 __all__ = ["NotebookFailed", "Refused", "run"]
@@ -63,13 +65,16 @@ def run(name: str, parameters: dict, out) -> Path:
         The notebook refused its input; nothing is kept.
     NotebookFailed
         Any other error.
+    ParameterError
+        In the folder lies a notebook of this name that no command has run.
     """
+    out = Path(out)
+    _check_executed(out / f"{name}.ipynb")
     # A grammar that Jupyter's programs build and do not need: see tools/quick_start.
     sys.modules.setdefault("rfc3987_syntax", None)
     import papermill
 
     _pass_progress_on()
-    out = Path(out)
     with tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / f"{name}.ipynb"
         source = resources.files("msxai.command_line") / _FOLDER / executed.name
@@ -87,6 +92,23 @@ def run(name: str, parameters: dict, out) -> Path:
             raise _of_notebook(error, executed) from error
         out.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy(executed, out / executed.name))
+
+
+def _check_executed(path: Path) -> None:
+    """Refuse to replace a notebook that papermill has not executed, such as that of a checkout."""
+    if not path.exists():
+        return
+    try:
+        is_executed = "papermill" in json.loads(path.read_text(encoding="utf-8"))["metadata"]
+    except (OSError, ValueError, KeyError, TypeError):
+        is_executed = False
+    if not is_executed:
+        raise ParameterError(
+            f"--out: {path}",
+            "a notebook that was not executed by this command",
+            "a new folder, or one of an earlier run",
+            "Choose another folder for the results.",
+        )
 
 
 def _of_notebook(error, executed: Path) -> Exception:

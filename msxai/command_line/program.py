@@ -1,7 +1,7 @@
 """The commands of `msxai` and their arguments.
 
-Exit codes: 0 all is done; 1 some scans could not be used; 2 the input was refused, and nothing was
-written; 3 the program failed.
+Exit codes: 0 all is done; 1 some scans could not be used; 2 the input was refused, or the results
+cannot be written, and nothing half-written is left; 3 the program failed.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from msxai.lrp import rules
 __all__ = [
     "COMMANDS",
     "DONE",
+    "ERROR",
     "FAILED",
     "PROGRAM_ERROR",
     "REFUSED",
@@ -32,8 +33,10 @@ __all__ = [
 DONE, SOME_FAILED, REFUSED, PROGRAM_ERROR = 0, 1, 2, 3
 """Exit codes."""
 
-FAILED = "failed"
-"""Status of a scan in the table that could not be used (`msxai.report.one_scan.batch.FAILED`)."""
+FAILED, ERROR = "failed", "error"
+"""Status of a scan in the table that could not be used, and of one at which the program failed
+(those of `msxai.report.one_scan.batch`, which takes long to import).
+"""
 
 COMMANDS = ("explain", "score", "fill", "simulate")
 """Names of all commands."""
@@ -230,10 +233,11 @@ def _fill(options: argparse.Namespace) -> int:
         raise ParameterError(
             f"-o {options.out}", "another ending", ".nii or .nii.gz", "Change the ending."
         )
-    _check_writable(Path(out).parent)
     brain_mask = None
     if options.brain_mask:
         (brain_mask,) = _absolute([options.brain_mask])
+    _check_no_input(f"-o {options.out}", out, [scan, mask, brain_mask])
+    _check_writable(Path(out).parent)
     check = filled_scan.fill_scan(scan, mask, out, brain_mask=brain_mask, seed=options.seed)
     print(f"{out}: {check.changed_voxels} voxels filled")
     print(
@@ -303,7 +307,7 @@ def _explain(options: argparse.Namespace) -> int:
 def _summary(out: Path) -> int:
     """Print what became of each scan; return the exit code."""
     table = pd.read_csv(out / "scans.csv")
-    failed = table[table["status"] == FAILED]
+    failed = table[table["status"].isin([FAILED, ERROR])]
     print(f"{out / 'index.html'}: {len(table) - len(failed)} of {len(table)} scans explained")
     for row in failed.itertuples():
         print(f"msxai explain: {row.scan} was left out. {row.reason}", file=sys.stderr)
@@ -318,6 +322,17 @@ def _absolute(paths) -> list[str]:
 def _check_at_least(option: str, value: int, lowest: int) -> None:
     if value < lowest:
         raise ParameterError(option, f"{value}", f"at least {lowest}", "Give a larger number.")
+
+
+def _check_no_input(option: str, out: str, inputs: list) -> None:
+    """Refuse to write over a file that is read, also through a link."""
+    if not Path(out).exists():
+        return
+    for path in inputs:
+        if path is not None and Path(path).exists() and Path(path).samefile(out):
+            raise ParameterError(
+                option, f"an input, {path}", "another file than the inputs", "Choose another name."
+            )
 
 
 def _check_files(option: str, paths: list[str]) -> None:

@@ -1,12 +1,17 @@
 """Single scans without a cohort: which files belong to a scan, and what its folder is called."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from msxai.base import provenance
-from msxai.base.errors import CohortError
+from msxai.base.errors import CohortError, ImageError
 from msxai.base.parameters import located
 
-__all__ = ["ScanFiles", "folder_names", "list_scans"]
+__all__ = ["RUN_FILES", "ScanFiles", "folder_names", "list_scans"]
+
+RUN_FILES = ("scans.csv", "index.html", "errors.txt", "10_one_scan.ipynb")
+"""Files that a run over scans writes next to the scans' folders."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +34,36 @@ class ScanFiles:
     t1: str = ""
 
     def hashes(self) -> dict:
-        """Return the SHA-256 of each file that is given."""
+        """Return the SHA-256 of each file that is given.
+
+        Raises
+        ------
+        ImageError
+            A file cannot be read.
+        """
         files = {
             "image": self.image,
             "lesion_mask": self.lesion_mask,
             "brain_mask": self.brain_mask,
             "t1": self.t1,
         }
-        return {name: provenance.sha256(located(path)) for name, path in files.items() if path}
+        hashes = {}
+        for name, path in files.items():
+            if path:
+                hashes[name] = _hash(path)
+        return hashes
+
+
+def _hash(path: str) -> str:
+    try:
+        return provenance.sha256(located(path))
+    except OSError as error:
+        raise ImageError(
+            path,
+            f"a file that cannot be read ({error.strerror})",
+            "a readable file",
+            "Check its permissions, and whether its disk is there.",
+        ) from error
 
 
 def list_scans(images, lesion_masks=(), brain_masks=(), t1s=()) -> list[ScanFiles]:
@@ -83,6 +110,8 @@ def list_scans(images, lesion_masks=(), brain_masks=(), t1s=()) -> list[ScanFile
 def folder_names(images) -> list[str]:
     """Return a folder's name for each scan: its file name, with folders as far as it needs them.
 
+    Names are those that were given, also where a file is a link, as git-annex makes them.
+
     Parameters
     ----------
     images : sequence of path
@@ -90,20 +119,52 @@ def folder_names(images) -> list[str]:
     Raises
     ------
     CohortError
-        One file stands there twice.
+        A file stands there twice, or has a name that can be no folder's: nothing before the ending,
+        a dot at its start, or the name of a file of the run (`RUN_FILES`).
 
     Examples
     --------
     >>> folder_names(["a/flair.nii.gz", "b/flair.nii.gz"])
     ['a_flair', 'b_flair']
     """
-    paths = [located(path).resolve() for path in images]
-    if len(set(paths)) < len(paths):
-        repeated = next(path for path in paths if paths.count(path) > 1)
-        raise CohortError(repeated, "the same scan twice", "each scan once", "Remove one.")
+    # Without "..", and without following links
+    paths = [Path(os.path.abspath(located(path))) for path in images]
+    _check_different(paths)
+    for path in paths:
+        _check_usable(path)
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["_".join(path.parts[-depth:]) for path in paths]
-        names = [name.removesuffix(".gz").removesuffix(".nii").strip("/") for name in names]
-        if len(set(names)) == len(names):
+        names = [_name(path, depth) for path in paths]
+        # Some disks do not distinguish capital letters.
+        if len({name.casefold() for name in names}) == len(names):
             return names
     raise CohortError("scans", f"names that are equal: {names[0]}", "different names", "Rename.")
+
+
+def _name(path: Path, depth: int) -> str:
+    """Return the last parts of a path, joined, without the ending."""
+    name = "_".join(path.parts[-depth:]).removesuffix(".gz").removesuffix(".nii")
+    return name.lstrip("/._") if depth > 1 else name
+
+
+def _check_different(paths: list[Path]) -> None:
+    """Refuse one file that stands there twice, also by a link."""
+    files = [path.resolve() for path in paths]
+    for path, file in zip(paths, files, strict=True):
+        if files.count(file) > 1:
+            raise CohortError(path, "the same scan twice", "each scan once", "Remove one.")
+
+
+def _check_usable(path: Path) -> None:
+    """Refuse a file name that can be no folder's in the results."""
+    name = _name(path, depth=1)
+    actual = ""
+    if not name:
+        actual = "a file name that is an ending alone"
+    elif name.startswith("."):
+        actual = "a file name that begins with a dot"
+    elif name.casefold() in RUN_FILES:
+        actual = f"a file name that is kept for the results ({name})"
+    if actual:
+        raise CohortError(
+            path, actual, "a name of its own for the folder of the results", "Rename the file."
+        )

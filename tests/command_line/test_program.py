@@ -68,8 +68,9 @@ def test_explain_passes_on_what_it_is_given(scan, tmp_path, calls, monkeypatch):
     }
 
 
-def test_a_scan_that_could_not_be_used_is_named_at_the_end(scan, tmp_path, calls, capsys):
-    calls[0].status = ["done", "failed"]
+@pytest.mark.parametrize("status", ["failed", "error"])
+def test_a_scan_that_could_not_be_used_is_named_at_the_end(status, scan, tmp_path, calls, capsys):
+    calls[0].status = ["done", status]
     code = program.main(["explain", str(scan), "--out", str(tmp_path / "out")])
     assert code == program.SOME_FAILED
     printed = capsys.readouterr()
@@ -104,6 +105,28 @@ def test_what_is_refused_before_any_work(scan, tmp_path, calls, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("out", ["a.nii.gz", "mask.nii.gz", "brain.nii.gz", "link.nii.gz"])
+def test_filling_does_not_write_over_its_input(out, scan, tmp_path, capsys):
+    (tmp_path / "mask.nii.gz").write_bytes(scan.read_bytes())
+    (tmp_path / "brain.nii.gz").write_bytes(scan.read_bytes())
+    (tmp_path / "link.nii.gz").symlink_to(scan)
+    before = scan.read_bytes()
+    brain = ["--brain-mask", tmp_path / "brain.nii.gz"]
+    line = refusal(capsys, "fill", scan, tmp_path / "mask.nii.gz", *brain, "-o", tmp_path / out)
+    assert "found an input" in line
+    assert scan.read_bytes() == before
+
+
+def test_a_notebook_that_was_not_executed_is_not_replaced(scan, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    notebook = out / "10_one_scan.ipynb"
+    notebook.write_text('{"metadata": {}}')
+    line = refusal(capsys, "explain", scan, "--out", out)
+    assert "found a notebook that was not executed" in line
+    assert notebook.read_text() == '{"metadata": {}}'
+
+
 def test_what_a_notebook_refuses_is_one_sentence(scan, tmp_path, monkeypatch, capsys):
     def run(*_):
         raise notebook_runs.Refused("a.nii.gz: found the same value in all voxels.")
@@ -134,4 +157,4 @@ def test_every_command_has_help_with_an_example(capsys):
 def test_statuses_are_those_of_the_table():
     from msxai.report.one_scan import batch
 
-    assert program.FAILED == batch.FAILED
+    assert (program.FAILED, program.ERROR) == (batch.FAILED, batch.ERROR)

@@ -3,7 +3,7 @@
 import pytest
 
 from msxai.base import provenance
-from msxai.base.errors import CohortError
+from msxai.base.errors import CohortError, ImageError
 from msxai.data import single_scans
 
 
@@ -17,6 +17,45 @@ def test_a_scan_and_its_gzipped_copy_are_told_apart_or_refused(tmp_path):
     """Their names are equal without the ending, whatever folders are added."""
     with pytest.raises(CohortError, match="equal"):
         single_scans.folder_names([tmp_path / "a.nii", tmp_path / "a.nii.gz"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(".nii.gz", ".nii", "...nii", ".gz", ".12-a.nii.gz", "._a.nii.gz"),
+        *("scans.csv.nii", "index.html.nii.gz", "Index.HTML.nii", "10_one_scan.ipynb.nii"),
+    ],
+)
+def test_a_name_that_would_replace_the_results_is_refused(name, tmp_path):
+    """The folder of ".nii.gz" would be that of all results."""
+    with pytest.raises(CohortError, match=r"Rename the file\.$"):
+        single_scans.folder_names([tmp_path / name])
+    with pytest.raises(CohortError, match=r"Rename the file\.$"):
+        single_scans.folder_names([tmp_path / "a" / name, tmp_path / "b" / name])
+
+
+def test_a_link_has_its_own_name(tmp_path):
+    """git-annex names a file by its content and lets a link point to it."""
+    keys = [tmp_path / f"MD5E-s{number}--0.nii.gz" for number in (1, 2)]
+    links = [tmp_path / "sub-1_FLAIR.nii.gz", tmp_path / "sub-2_FLAIR.nii.gz"]
+    for key, link in zip(keys, links, strict=True):
+        key.write_text(key.name)
+        link.symlink_to(key)
+    assert single_scans.folder_names(links) == ["sub-1_FLAIR", "sub-2_FLAIR"]
+    with pytest.raises(CohortError, match="same scan twice"):
+        single_scans.folder_names([links[0], keys[0]])
+
+
+def test_names_differ_in_more_than_capital_letters():
+    """A disk that does not distinguish them would have one folder for both."""
+    names = single_scans.folder_names(["x/a/flair.nii", "x/b/FLAIR.nii"])
+    assert names == ["a_flair", "b_FLAIR"]
+    assert single_scans.folder_names([".d/flair.nii", "e/flair.nii"]) == ["d_flair", "e_flair"]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(ImageError, match=r"lost\.nii: found a file that cannot be read"):
+        single_scans.ScanFiles(str(tmp_path / "lost.nii")).hashes()
 
 
 def test_files_are_put_together_in_order_and_hashed(tmp_path):

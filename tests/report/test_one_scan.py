@@ -2,10 +2,12 @@
 
 import base64
 import dataclasses
+import errno
 import functools
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +18,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from msxai.base.errors import ParameterError
+from msxai.base.errors import ParameterError, WriteError
 from msxai.base.notices import SYNTHETIC
 from msxai.data import images
 from msxai.lrp import heatmaps, trust_warnings
@@ -505,6 +507,7 @@ class Explainer:
     """In place of the networks: refuses a scan whose name says so, counts the others."""
 
     calls = 0
+    faults = iter(())
     cards = (SHIPPED,)
     paths = ("w.npz",)
 
@@ -519,7 +522,7 @@ class Explainer:
             (folder / "half").write_text("written")
             raise ImageError(files.image, "damaged data", "a whole image", "Copy it again.")
         if "odd" in name:
-            raise ValueError("no such luck")
+            raise next(Explainer.faults)
         Explainer.calls += 1
         made = findings(folder, logit=9.0 if "sure" in name else 4.0)
         made.prepared.close = lambda: None
@@ -552,10 +555,9 @@ def run(tmp_path, monkeypatch):
 
 
 def test_a_run_goes_on_after_a_bad_scan(run, tmp_path):
-    table = run("a", "bad", "odd", "b")
-    assert table["status"].tolist() == ["done", "failed", "failed", "done"]
+    table = run("a", "bad", "b")
+    assert table["status"].tolist() == ["done", "failed", "done"]
     assert "damaged data" in table["reason"][1]
-    assert "ValueError (no such luck)" in table["reason"][2]
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == ["a", "b", "index.html", "scans.csv"]
     written = pd.read_csv(out / "scans.csv")
@@ -582,6 +584,81 @@ def test_the_index_marks_what_is_simulated_and_rounds_as_the_page_does(run, tmp_
     index = (tmp_path / "out" / "index.html").read_text()
     assert SYNTHETIC in index
     assert index.count("(synthetic)") == 1
+
+
+def test_a_fault_of_the_program_does_not_end_a_run(run, tmp_path):
+    faults = [RuntimeError("no such luck"), TypeError("a type"), OSError(5, "input/output")]
+    Explainer.faults = iter([*faults, MemoryError()])
+    table = run("odd", "a", "odd2", "odd3", "odd4")
+    assert table["status"].tolist() == ["error", "done", "error", "error", "error"]
+    assert "RuntimeError (no such luck), a fault of the program" in table["reason"][0]
+    text = (tmp_path / "out" / "errors.txt").read_text()
+    assert text.count("Traceback (most recent call last)") == 4
+    assert "raise next(Explainer.faults)" in text
+    assert "a fault of the program" in (tmp_path / "out" / "index.html").read_text()
+    Explainer.faults = iter(())
+    run("a")
+    assert not (tmp_path / "out" / "errors.txt").exists()
+
+
+def test_faults_alone_are_no_refusal(run, tmp_path, capsys):
+    Explainer.faults = iter([ValueError("no such luck")])
+    with pytest.raises(RuntimeError, match=r"no scan was explained.*ValueError \(no such luck\)"):
+        run("bad", "odd")
+    assert "raise next(Explainer.faults)" in capsys.readouterr().out  # kept in the notebook
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_ends_the_run(run, tmp_path):
+    Explainer.faults = iter([OSError(errno.ENOSPC, "No space left on device")] * 2)
+    with pytest.raises(WriteError, match="a full disk"):
+        run("odd", "a")
+    assert Explainer.calls == 0
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(WriteError, match="a full disk"):
+        run("a", "odd", "b")
+    assert Explainer.calls == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+    assert run("a", "b", resume=True)["status"].tolist() == ["unchanged", "done"]
+
+
+def test_what_no_run_has_written_is_not_replaced(run, tmp_path):
+    """--out may be a folder with data of the user that have the name of a scan."""
+    out = tmp_path / "out"
+    for path in (
+        out / "a" / "raw.dcm",
+        out / "a" / "deep" / "raw.dcm",
+        out / "a",
+        out / "scans.csv",
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+        with pytest.raises(ParameterError, match="has not written"):
+            run("a")
+        assert path.read_text() == "mine"
+        shutil.rmtree(out)
+    run("a")
+    (out / "a" / "notes.txt").write_text("mine")
+    with pytest.raises(ParameterError, match=r"notes\.txt: found a file that"):
+        run("a")
+    (out / "a" / "notes.txt").rename(out / "notes.txt")
+    assert run("a")["status"].tolist() == ["done"]
+    assert (out / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("content", ["[1]", "null", "no JSON", '"text"', "3"])
+def test_a_record_that_is_no_object_is_no_record(content, run, tmp_path):
+    folder = tmp_path / "out" / "a"
+    folder.mkdir(parents=True)
+    (folder / "provenance.json").write_text(content)
+    assert run("a", resume=True)["status"].tolist() == ["done"]
+
+
+def test_a_record_without_a_row_is_no_record(run, tmp_path):
+    run("a")
+    record = tmp_path / "out" / "a" / "provenance.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"row": 3}))
+    assert run("a", resume=True)["status"].tolist() == ["done"]
 
 
 def test_nothing_is_left_where_no_scan_can_be_used(run, tmp_path):

@@ -1,12 +1,14 @@
 """A run over scans: a folder for each scan, a table of all, and a page that links them.
 
-A scan is written whole or not at all. A scan that cannot be used does not stop the run.
+A scan is written whole or not at all. A scan that cannot be used does not stop the run, and neither
+does a fault of the program. A disk that is full does. Nothing is replaced that no run has written.
 """
 
 import json
 import os
 import shutil
 import time
+import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,9 +16,9 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from msxai.base import provenance, tsv
-from msxai.base.errors import MsxaiError, ParameterError
+from msxai.base.errors import MsxaiError, ParameterError, WriteError
 from msxai.base.progress import say
-from msxai.data.single_scans import ScanFiles, folder_names
+from msxai.data.single_scans import RUN_FILES, ScanFiles, folder_names
 from msxai.model import network
 from msxai.quality import one_scan
 from msxai.quality.one_scan import ROW, Explainer, Findings, Settings
@@ -24,18 +26,23 @@ from msxai.report.one_scan import page, warnings_in_words
 
 __all__ = [
     "DONE",
+    "ERROR",
+    "ERRORS",
     "FAILED",
     "TABLE",
     "UNCHANGED",
     "explain_all",
 ]
 
-DONE, UNCHANGED, FAILED = "done", "unchanged", "failed"
-"""Status of a scan in the table."""
+DONE, UNCHANGED, FAILED, ERROR = "done", "unchanged", "failed", "error"
+"""Status of a scan in the table: "failed" is a scan that cannot be used, "error" a fault of the
+program.
+"""
 
-TABLE = "scans.csv"
-"""File of the table."""
+TABLE, INDEX, ERRORS = RUN_FILES[:3]
+"""Files of the table, the page of all scans, and the tracebacks of faults of the program."""
 
+_NO_ROOM = "no room"  # status of a scan that could not be written; ends the run
 _RECORD = "provenance.json"
 _COLUMNS = [
     *("scan", "status", "reason", "logit", "probability", "relevance", "conserved", "warnings"),
@@ -88,8 +95,12 @@ def explain_all(scans: list[ScanFiles], out, settings: Settings, jobs: int = 1, 
     Raises
     ------
     MsxaiError
-        Nothing can be explained: wrong settings, or no scan that can be used. Nothing is written
-        then.
+        Nothing can be explained: wrong settings, no scan that can be used, or files in the way that
+        no run has written. Nothing is written then.
+    WriteError
+        The disk is full, or the folder cannot be written. Scans that are done stay.
+    RuntimeError
+        No scan is explained, because of a fault of the program.
     """
     if jobs < 1:
         raise ParameterError("parameter jobs", f"{jobs}", "at least 1", "Give a larger number.")
@@ -99,19 +110,107 @@ def explain_all(scans: list[ScanFiles], out, settings: Settings, jobs: int = 1, 
     tasks = []
     for files, name in zip(scans, names, strict=True):
         tasks.append(_Task(files, name, out / name, settings, resume, quiet=jobs > 1))
-    rows = []
-    for number, row in enumerate(_rows(tasks, settings, jobs), start=1):
-        say(f"scan {number} of {len(tasks)}, {row['scan']}: {row['status']}")
-        rows.append(row)
-    table = pd.DataFrame(rows, columns=_COLUMNS).astype(_TYPES)
-    if (table["status"] == FAILED).all():
-        if not existed:
+    _check_own(out, tasks)
+    try:
+        table = _explain_tasks(tasks, settings, jobs)
+        _write_errors(out, table)
+    except Exception:
+        if not existed and not _has_folder(out):
             shutil.rmtree(out, ignore_errors=True)
-        raise MsxaiError(*rows[0]["error"])
+        raise
+    table = table[_COLUMNS].astype(_TYPES)
     with provenance.replacing(out / TABLE) as draft:
         table.to_csv(draft, index=False)
     _write_index(out, table)
     return table
+
+
+def _explain_tasks(tasks: list[_Task], settings: Settings, jobs: int) -> pd.DataFrame:
+    """Explain scans; the table with a column for tracebacks."""
+    rows = []
+    for number, row in enumerate(_rows(tasks, settings, jobs), start=1):
+        if row["status"] == _NO_ROOM:
+            raise WriteError(*row["error"])
+        say(f"scan {number} of {len(tasks)}, {row['scan']}: {row['status']}")
+        if row["status"] == ERROR:
+            print(row["traceback"])
+        rows.append(row)
+    states = {row["status"] for row in rows}
+    if states == {FAILED}:
+        raise MsxaiError(*rows[0]["error"])
+    if not states & {DONE, UNCHANGED}:
+        first = next(row for row in rows if row["status"] == ERROR)
+        raise RuntimeError(f"no scan was explained. {first['scan']}: {first['reason']}")
+    return pd.DataFrame(rows, columns=[*_COLUMNS, "traceback"])
+
+
+def _check_own(out: Path, tasks: list[_Task]) -> None:
+    """Refuse to replace files that no run over scans has written."""
+    if not _is_table(out / TABLE):
+        for name in (TABLE, INDEX, ERRORS):
+            if (out / name).exists():
+                raise _not_own(out / name)
+    for task in tasks:
+        if not task.folder.exists():
+            continue
+        foreign = _foreign(task.folder)
+        if foreign is not None:
+            raise _not_own(foreign)
+
+
+def _is_table(path: Path) -> bool:
+    """Return whether a file is the table of a run."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.readline().startswith(",".join(_COLUMNS[:3]))
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _foreign(folder: Path) -> Path | None:
+    """Return what in the place of a scan's results no run has written; None where there is none.
+
+    Hidden files, such as those of file managers, do not count.
+    """
+    if not folder.is_dir():
+        return folder
+    record = _read_record(folder)
+    written = record.get("outputs_of_scan")
+    if not isinstance(written, dict):
+        written = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() or path.name.startswith(".") or name in (_RECORD, *written):
+            continue
+        return path
+    return None
+
+
+def _not_own(path: Path) -> ParameterError:
+    return ParameterError(
+        f"--out: {path}",
+        "a file that msxai explain has not written",
+        "a new folder, or one of an earlier run",
+        "Choose another folder for the results, or move the file.",
+    )
+
+
+def _has_folder(out: Path) -> bool:
+    """Return whether a scan's folder was written."""
+    return out.is_dir() and any(path.is_dir() for path in out.iterdir())
+
+
+def _write_errors(out: Path, table: pd.DataFrame) -> None:
+    """Write the tracebacks of faults of the program; remove those of an earlier run."""
+    faults = table[table["status"] == ERROR]
+    if faults.empty:
+        (out / ERRORS).unlink(missing_ok=True)
+        return
+    texts = []
+    for row in faults.itertuples():
+        texts.append(f"{row.scan}\n\n{row.traceback}")
+    with provenance.replacing(out / ERRORS) as draft:
+        draft.write_text("\n\n".join(texts), encoding="utf-8")
 
 
 def _rows(tasks: list[_Task], settings: Settings, jobs: int):
@@ -150,12 +249,12 @@ def _attempt(task: _Task, explainer: Explainer) -> dict:
         row = _explained(task, explainer, parameters, started)
     except MsxaiError as error:
         row = {"error": (error.where, error.found, error.expected, error.mend)}
-        return row | _failed(task, str(error))
-    except (ArithmeticError, LookupError, ValueError, MemoryError) as error:
-        # One odd scan must not end a night's run.
-        actual = f"an unexpected {type(error).__name__} ({error})"
-        row = {"error": (task.files.image, actual, "a scan of a head", "Look at the scan.")}
-        return row | _failed(task, ": ".join(row["error"][:2]))
+        status = _NO_ROOM if isinstance(error, WriteError) else FAILED
+        return row | _left_out(task, status, str(error))
+    except Exception as error:
+        # A fault of the program at one scan must not end a night's run.
+        reason = f"{type(error).__name__} ({error}), a fault of the program. See {ERRORS}."
+        return _left_out(task, ERROR, reason) | {"traceback": traceback.format_exc()}
     return row
 
 
@@ -237,10 +336,10 @@ def _lesions(findings: Findings) -> dict:
     return row
 
 
-def _failed(task: _Task, reason: str) -> dict:
+def _left_out(task: _Task, status: str, reason: str) -> dict:
     return {
         "scan": task.name,
-        "status": FAILED,
+        "status": status,
         "reason": reason,
         "file": Path(task.files.image).name,
     }
@@ -261,12 +360,22 @@ def _parameters(task: _Task, explainer: Explainer) -> dict:
 
 def _earlier(folder: Path, parameters: dict) -> dict | None:
     """Return the row of an earlier run where nothing has changed since."""
+    record = _read_record(folder)
+    if record.get("parameters") != parameters:
+        return None
+    if record.get("outputs_of_scan") != _hashes(folder):
+        return None
+    row = record.get("row")
+    return row if isinstance(row, dict) else None
+
+
+def _read_record(folder: Path) -> dict:
+    """Return the record of an earlier run; empty where there is none, or it is no JSON object."""
     try:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        same = record["parameters"] == parameters and record["outputs_of_scan"] == _hashes(folder)
-        return record["row"] if same else None
-    except (OSError, ValueError, KeyError):
-        return None
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _hashes(folder: Path) -> dict:
@@ -281,12 +390,14 @@ def _write_index(out: Path, table: pd.DataFrame) -> None:
     for row in table.astype(object).where(table.notna(), None).to_dict("records"):
         if row["probability"] is not None:
             row["probability"] = page.probability(row["probability"])
+        if row["status"] == ERROR:
+            row["status"] = FAILED  # the reason says what it was
         rows.append(row)
     text = page.template("one_scan_index.html").render(
         notices=page.notices(bool(table["synthetic"].any())),
         rows=rows,
-        failed=int((table["status"] == FAILED).sum()),
+        failed=int(table["status"].isin([FAILED, ERROR]).sum()),
         failed_word=FAILED,
     )
-    with provenance.replacing(out / "index.html") as draft:
+    with provenance.replacing(out / INDEX) as draft:
         draft.write_text(text, encoding="utf-8")
