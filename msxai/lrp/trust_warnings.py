@@ -22,7 +22,6 @@ without flags may still be wrong.
 """
 
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,7 @@ from sklearn.covariance import LedoitWolf
 from msxai import ROOT
 from msxai.base import provenance
 from msxai.data.prepared import Prepared
+from msxai.model import shipped
 
 __all__ = [
     "ALARMS",
@@ -169,7 +169,7 @@ def features(models, prepared, rows) -> list[np.ndarray]:
 def reference(weights) -> tuple[Prepared | None, str]:
     """The cohort that a weights file was trained on, by the record of its training.
 
-    The record (provenance.json in the same folder) has the SHA-256 of the prepared scans and of
+    The record (`msxai.model.shipped.training_record`) has the SHA-256 of the prepared scans and of
     the split. They are looked for where the record says, and in the folder of results that the
     weights lie in, wherever it was moved to.
 
@@ -184,10 +184,9 @@ def reference(weights) -> tuple[Prepared | None, str]:
         Why there is none; "" where there is one.
     """
     weights = Path(weights).resolve()
-    record = weights.parent / "provenance.json"
-    if not record.is_file():
+    inputs = shipped.training_record(weights).get("inputs")
+    if not isinstance(inputs, dict):
         return None, _NOT_AT_HAND
-    inputs = json.loads(record.read_text(encoding="utf-8")).get("inputs", {})
     arrays = _first_intact(inputs, ".h5", weights)
     split = _first_intact(inputs, "_split.tsv", weights)
     if arrays is None or split is None:

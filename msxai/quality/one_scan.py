@@ -164,8 +164,9 @@ class Explainer:
     Raises
     ------
     ParameterError
-        A file is no weights file, an unknown rule, a network that does not answer yes or no, or a
-        normalisation of the training that one scan alone does not have.
+        A file is no weights file, an unknown rule, a network that does not answer yes or no,
+        networks that answer different questions, or a normalisation of the training that one scan
+        alone does not have.
     """
 
     def __init__(self, settings: Settings):
@@ -173,8 +174,9 @@ class Explainer:
         self.paths = settings.paths
         self.models = [network.restore(path) for path in self.paths]
         self._fast = [network.restore(path, fast=True) for path in self.paths]
-        self.cards = [shipped.card(path) for path in self.paths]
+        self.cards = [_card(path) for path in self.paths]
         _require_yes_or_no(self.cards, self.paths)
+        _require_one_question(self.cards, self.paths)
         self.normalisation = _normalisation(self.cards, self.paths)
         self._reference = None
 
@@ -383,6 +385,33 @@ def _require_yes_or_no(cards: list[shipped.Card], paths: list[Path]) -> None:
                 "networks that answer yes or no (task lesions or diagnosis)",
                 "Leave it out.",
             )
+
+
+def _require_one_question(cards: list[shipped.Card], paths: list[Path]) -> None:
+    """Refuse networks that answer different questions: a mean over them would answer none."""
+    questions = {}
+    for card, path in zip(cards, paths, strict=True):
+        question = f"task {card.task}" if card.task else "a task that no record names"
+        if card.cohort:
+            question += f" on {card.cohort}"
+        questions.setdefault(question, path.name)
+    if len(questions) > 1:
+        named = [f"{name}: {question}" for question, name in questions.items()]
+        raise ParameterError(
+            "parameter weights",
+            f"networks of different trainings ({', '.join(named)})",
+            "networks that answer the same question, as trials of one training do",
+            "Explain the scan by each of them alone.",
+        )
+
+
+def _card(path: Path) -> shipped.Card:
+    """Return what is known of a network; its modality by its cohort, where that is at hand."""
+    card = shipped.card(path)
+    if card.modality:
+        return card
+    cohort, _ = trust_warnings.reference(path)
+    return card if cohort is None else replace(card, modality=cohort.modality)
 
 
 def _normalisation(cards: list[shipped.Card], paths: list[Path]) -> str:

@@ -165,7 +165,10 @@ def test_the_reference_is_the_cohort_that_the_network_was_trained_on(tmp_path, m
         "c.h5": provenance.sha256(arrays),
         "c_split.tsv": provenance.sha256(split),
     }  # of results outside the checkout: names alone
-    provenance.write_json(weights.parent / "provenance.json", {"inputs": inputs})
+    outputs = {"weights.npz": provenance.sha256(weights)}
+    provenance.write_json(
+        weights.parent / "provenance.json", {"inputs": inputs, "outputs": outputs}
+    )
     assert trust_warnings.reference(weights)[0] == (arrays, split)
     split.write_text("another")
     assert trust_warnings.reference(weights)[0] is None, (
@@ -179,13 +182,20 @@ def test_the_reference_is_the_cohort_that_the_network_was_trained_on(tmp_path, m
         "results/lesion-filled/noise/c.h5": provenance.sha256(filled),
         "results/prepared/c_split.tsv": provenance.sha256(split),
     }
-    provenance.write_json(weights.parent / "provenance.json", {"inputs": other})
+    provenance.write_json(weights.parent / "provenance.json", {"inputs": other, "outputs": outputs})
     assert trust_warnings.reference(weights)[0] == (filled, split), (
         "a variant on filled scans, of moved results"
     )
-    provenance.write_json(weights.parent / "provenance.json", {"inputs": inputs})
+    provenance.write_json(
+        weights.parent / "provenance.json", {"inputs": inputs, "outputs": outputs}
+    )
     arrays.write_text("2")
     assert trust_warnings.reference(weights)[0] is None, "prepared anew since: other scans"
+    arrays.write_text("1")
+    weights.write_text("trained anew")
+    assert trust_warnings.reference(weights)[0] is None, "a record of other weights"
+    (weights.parent / "provenance.json").write_text("no JSON")
+    assert trust_warnings.reference(weights)[0] is None
 
 
 def test_the_flags_stand_in_every_sidecar(tmp_path, monkeypatch):

@@ -182,6 +182,29 @@ def test_a_network_that_estimates_volumes_is_refused():
         one_scan._require_yes_or_no([SHIPPED, volume], [Path("a.npz"), Path("b.npz")])
 
 
+def test_networks_that_answer_different_questions_are_refused():
+    ms = Card("c" * 64, False, "diagnosis", {}, 0.9, cohort="phantom-ms", modality="FLAIR")
+    paths = [Path("a.npz"), Path("b.npz")]
+    one_scan._require_one_question([ms, ms], paths)
+    for other in (
+        SHIPPED,
+        dataclasses.replace(ms, cohort="phantom-ad"),
+        Card("d", False, "", {}, None),
+    ):
+        with pytest.raises(ParameterError, match=r"a\.npz: task diagnosis on phantom-ms, b\.npz"):
+            one_scan._require_one_question([ms, other], paths)
+
+
+def test_the_modality_is_that_of_the_cohort(monkeypatch, tmp_path):
+    path = tmp_path / "weights.npz"
+    path.write_text("weights")
+    cohort = SimpleNamespace(modality="T1w")
+    monkeypatch.setattr(trust_warnings, "reference", lambda path: (cohort, ""))
+    assert one_scan._card(path).modality == "T1w"
+    monkeypatch.setattr(trust_warnings, "reference", lambda path: (None, "not at hand"))
+    assert one_scan._card(path).modality == ""
+
+
 def test_painted_lesions(tmp_path, plain_page):
     plain = plain_page(self_tested(tmp_path))
     assert "The network sees 4 of 6 painted lesions." in plain
