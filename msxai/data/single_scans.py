@@ -135,7 +135,8 @@ def folder_names(images) -> list[str]:
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         names = [_name(path, depth) for path in paths]
         # Some disks do not distinguish capital letters.
-        if len({name.casefold() for name in names}) == len(names):
+        distinct = {name.casefold() for name in names}
+        if len(distinct) == len(names) and distinct.isdisjoint(RUN_FILES):
             return names
     raise CohortError("scans", f"names that are equal: {names[0]}", "different names", "Rename.")
 

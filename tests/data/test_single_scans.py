@@ -53,6 +53,11 @@ def test_names_differ_in_more_than_capital_letters():
     assert single_scans.folder_names([".d/flair.nii", "e/flair.nii"]) == ["d_flair", "e_flair"]
 
 
+def test_no_name_with_its_folders_is_that_of_a_file_of_the_run():
+    names = single_scans.folder_names(["b/10/one_scan.ipynb.nii", "b/20/one_scan.ipynb.nii"])
+    assert names == ["b_10_one_scan.ipynb", "b_20_one_scan.ipynb"]
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ImageError, match=r"lost\.nii: found a file that cannot be read"):
         single_scans.ScanFiles(str(tmp_path / "lost.nii")).hashes()

@@ -651,6 +651,7 @@ def test_what_no_run_has_written_is_not_replaced(run, tmp_path):
     for path in (
         out / "a" / "raw.dcm",
         out / "a" / "deep" / "raw.dcm",
+        out / "a" / ".settings",
         out / "a",
         out / "scans.csv",
     ):
@@ -665,6 +666,11 @@ def test_what_no_run_has_written_is_not_replaced(run, tmp_path):
     with pytest.raises(ParameterError, match=r"notes\.txt: found a file that"):
         run("a")
     (out / "a" / "notes.txt").rename(out / "notes.txt")
+    (out / "a" / "raw").symlink_to(tmp_path)
+    with pytest.raises(ParameterError, match="raw: found a file that"):
+        run("a")
+    (out / "a" / "raw").unlink()
+    (out / "a" / ".DS_Store").write_text("of a file manager")
     assert run("a")["status"].tolist() == ["done"]
     assert (out / "notes.txt").exists()
 

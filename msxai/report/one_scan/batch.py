@@ -44,6 +44,7 @@ TABLE, INDEX, ERRORS = RUN_FILES[:3]
 
 _NO_ROOM = "no room"  # status of a scan that could not be written; ends the run
 _RECORD = "provenance.json"
+_OF_FILE_MANAGERS = (".DS_Store", "._", ".directory", ".Trash", "Thumbs.db", "desktop.ini")
 _COLUMNS = [
     *("scan", "status", "reason", "logit", "probability", "relevance", "conserved", "warnings"),
     *("route", "lesions", "lesion_volume_mm3", "lesions_used", "lesions_not_used"),
@@ -170,7 +171,7 @@ def _is_table(path: Path) -> bool:
 def _foreign(folder: Path) -> Path | None:
     """Return what in the place of a scan's results no run has written; None where there is none.
 
-    Hidden files, such as those of file managers, do not count.
+    Files that file managers leave do not count.
     """
     if not folder.is_dir():
         return folder
@@ -179,8 +180,10 @@ def _foreign(folder: Path) -> Path | None:
     if not isinstance(written, dict):
         written = {}
     for path in sorted(folder.rglob("*")):
+        is_folder = path.is_dir() and not path.is_symlink()
         name = path.relative_to(folder).as_posix()
-        if path.is_dir() or path.name.startswith(".") or name in (_RECORD, *written):
+        is_written = name in (_RECORD, *written)
+        if is_folder or is_written or path.name.startswith(_OF_FILE_MANAGERS):
             continue
         return path
     return None
