@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import nbformat
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -26,15 +27,22 @@ pytestmark = [
     pytest.mark.long(reason="two scans are registered and explained, 1 to 2 minutes each"),
 ]
 
+CHECKOUT = (msxai.ROOT / "tools" / "quick_start", msxai.ROOT)
 
-def command(*words, **environment):
-    """Run the command in a process of its own."""
+
+def command(*words, packages=CHECKOUT, cwd=None):
+    """Run the command in a process of its own; its kernel imports from the same folders.
+
+    Python puts the folder in which it starts before all others. To test another package, start it
+    outside the checkout.
+    """
     return subprocess.run(
         [sys.executable, "-m", "msxai.command_line", *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **environment},
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, packages))},
     )
 
 
@@ -157,9 +165,9 @@ def test_a_resumed_run_keeps_what_is_done(run, open_ms):
     assert pd.read_csv(out / "scans.csv")["status"].tolist() == ["unchanged"]
 
 
-def test_a_wheel_holds_all_that_the_command_needs(tmp_path, open_ms):
-    """Built from a copy of the checkout; unpacked elsewhere, it explains a scan."""
-    source = tmp_path / "source"
+def built_wheel(folder):
+    """Build the wheel from a copy of the checkout, and unpack it; the folder that imports find."""
+    source = folder / "source"
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(msxai.ROOT / name, source)
@@ -168,17 +176,37 @@ def test_a_wheel_holds_all_that_the_command_needs(tmp_path, open_ms):
         shutil.copytree(msxai.ROOT / name, source / name, ignore=ignored, symlinks=True)
     build = "from setuptools import build_meta; build_meta.build_wheel('..')"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    (wheel,) = folder.glob("*.whl")
     shutil.rmtree(source)
-    place = tmp_path / "installed"
+    installed = folder / "installed"
     with zipfile.ZipFile(wheel) as file:
-        file.extractall(place)
-    text = (place / next(place.glob("*.dist-info")).name / "entry_points.txt").read_text()
+        file.extractall(installed)
+    return installed
+
+
+def test_a_wheel_holds_all_that_the_command_needs(tmp_path, open_ms):
+    """Unpacked elsewhere, it explains a scan.
+
+    A cell that is added to its notebook shows that the process took this notebook, and which
+    package the kernel imports.
+    """
+    installed = built_wheel(tmp_path)
+    text = (installed / next(installed.glob("*.dist-info")).name / "entry_points.txt").read_text()
     assert "msxai = msxai.command_line.program:main" in text
+    path = installed / "msxai" / "command_line" / "notebooks" / "10_one_scan.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("import msxai; print(msxai.__file__)"))
+    path.unlink()
+    nbformat.write(notebook, path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
     scan = open_ms / "mni" / "patient19_FLAIR.nii.gz"
     lesions = open_ms / "lesions_mni" / "patient19_lesions.nii.gz"
     words = ["explain", scan, "--lesions", lesions, "--out", tmp_path / "out"]
-    done = command(*words, PYTHONPATH=str(place))
+    done = command(*words, packages=[installed], cwd=elsewhere)
     assert done.returncode == 0, done.stderr
     pages = list(Path(tmp_path / "out").glob("*/index.html"))
     assert len(pages) == 1
+    executed = nbformat.read(tmp_path / "out" / path.name, as_version=4)
+    (output,) = executed.cells[-1].outputs
+    assert output.text.strip() == str(installed / "msxai" / "__init__.py")
