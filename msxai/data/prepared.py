@@ -18,7 +18,7 @@ from msxai.base.errors import ImageError, RegistrationError, SplitError
 from msxai.base.parameters import one_of
 from msxai.data import images
 from msxai.data.cohorts import splits
-from msxai.data.cohorts.cohort import Cohort
+from msxai.data.cohorts.cohort import FILES, Cohort
 from msxai.data.registration import registration
 from msxai.data.registration.derivatives import describe, registered
 
@@ -31,6 +31,7 @@ __all__ = [
     "Prepared",
     "leaks",
     "prepare",
+    "remove_paths",
 ]
 
 NORMALISATIONS = ("zscore", "max", "voxelwise")
@@ -554,6 +555,51 @@ class Prepared:
             if self._file is not None:
                 self._file.close()
                 self._file = None
+
+
+def remove_paths(path) -> None:
+    """Replace the paths in a prepared file by words, because a path may name a person.
+
+    Arrays, hashes and registrations stay. The files themselves are no longer found by the table.
+
+    Parameters
+    ----------
+    path : path
+
+    Examples
+    --------
+    The path of a scan becomes the word "image":
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import nibabel as nib
+    >>> import numpy as np
+    >>> from msxai.data import images, prepared
+    >>> from msxai.data.cohorts import cohort
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> values = np.random.default_rng(0).random(images.SHAPE) + 1
+    >>> nib.save(nib.Nifti1Image(values, images.AFFINE), folder / "a name.nii")
+    >>> scans = cohort.from_images([folder / "a name.nii"])
+    >>> split = scans.table[["participant_id", "session_id"]].assign(part="holdout")
+    >>> options = prepared.PreparationOptions(registration="none")
+    >>> prepared.prepare(scans, split, folder / "scans.h5", options)
+    >>> prepared.remove_paths(folder / "scans.h5")
+    >>> prepared.Prepared(folder / "scans.h5").table["image"].tolist()
+    ['image']
+    """
+    with provenance.replacing(path) as draft, h5py.File(path) as file:
+        stored = json.loads(file["table"][()])
+        for row in stored["data"]:
+            for column in FILES:
+                if row.get(column):
+                    row[column] = column.replace("_", " ")
+        # Bytes that are deleted in an HDF5 file stay in it, so a new file is written.
+        with h5py.File(draft, "w") as copy:
+            copy.attrs.update(file.attrs)
+            for name in file:
+                if name != "table":
+                    file.copy(name, copy)
+            copy.create_dataset("table", data=json.dumps(stored))
 
 
 def leaks(prepared: Prepared, share: float = 0.5, block: int = 3) -> pd.DataFrame:

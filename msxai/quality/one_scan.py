@@ -5,6 +5,7 @@ scan. `write_maps` writes its map in MNI space and in the scan's own space.
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from msxai.base.notices import NOTICE
 from msxai.base.parameters import located
 from msxai.data import images, quality_control
 from msxai.data.cohorts import cohort as cohorts
-from msxai.data.prepared import PreparationOptions, Prepared, prepare
+from msxai.data.prepared import PreparationOptions, Prepared, prepare, remove_paths
 from msxai.data.registration import registration
 from msxai.data.single_scans import ScanFiles
 from msxai.lrp import heatmaps, trust_warnings
@@ -31,7 +32,16 @@ from msxai.quality.self_test import SelfTest
 from msxai.regions import lesion_regions
 from msxai.regions.lesion_regions import Lesions
 
-__all__ = ["MAPS", "ROW", "Explainer", "Findings", "Settings", "lesions_of", "write_maps"]
+__all__ = [
+    "MAPS",
+    "ROW",
+    "Explainer",
+    "Findings",
+    "Settings",
+    "lesions_of",
+    "remove_names",
+    "write_maps",
+]
 
 ROW = 0
 """Row of the scan in its `Prepared`, which holds one scan."""
@@ -39,6 +49,7 @@ ROW = 0
 MAPS = {"MNI152": "relevance_space-MNI152.nii.gz", "orig": "relevance_space-orig.nii.gz"}
 """Space to the file name of the map."""
 
+_PREPARED, _PREPARED_T1, _REGISTRATION = "prepared.h5", "prepared_T1w.h5", "registration"
 _DIGITS = 8  # of the SHA-256 that stands for the scan's name
 
 
@@ -327,7 +338,8 @@ def write_maps(findings: Findings, folder, explainer: Explainer) -> list[Path]:
     grid = nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
     grid.set_sform(images.AFFINE, code=4)
     grid.set_qform(images.AFFINE, code=4)
-    scan = images.with_space_of(grid, findings.prepared.image(ROW))
+    prepared = findings.prepared
+    scan = images.with_space_of(grid, np.where(prepared.brain(ROW), prepared.image(ROW), 0))
     in_mni = images.with_space_of(grid, findings.relevance)
     written = {"MNI152": in_mni, "orig": _in_own_space(findings)}
     paths = [folder / "scan_space-MNI152.nii.gz"]
@@ -342,6 +354,24 @@ def write_maps(findings: Findings, folder, explainer: Explainer) -> list[Path]:
     return paths
 
 
+def remove_names(folder) -> None:
+    """Remove from a scan's folder what may name or show a person.
+
+    Paths in the prepared scan become words. What only the preparation needs is removed: a
+    registered scan shows the face.
+
+    Parameters
+    ----------
+    folder : path
+        That of `Explainer.explain`, whose findings are written and whose files are closed.
+    """
+    folder = Path(folder)
+    remove_paths(folder / _PREPARED)
+    (folder / _PREPARED_T1).unlink(missing_ok=True)
+    if (folder / _REGISTRATION).exists():
+        shutil.rmtree(folder / _REGISTRATION)
+
+
 def _prepare(files: ScanFiles, participant: str, folder, normalisation: str) -> Prepared:
     """Bring a scan and its masks onto the model's grid."""
     scans = cohorts.from_images(
@@ -351,7 +381,7 @@ def _prepare(files: ScanFiles, participant: str, folder, normalisation: str) -> 
         brain_masks=[files.brain_mask] if files.brain_mask else [],
         participants=[participant],
     )
-    return _written(scans, Path(folder) / "prepared.h5", folder, normalisation)
+    return _written(scans, Path(folder) / _PREPARED, folder, normalisation)
 
 
 def _prepare_t1(files: ScanFiles, prepared: Prepared, folder) -> Prepared:
@@ -360,7 +390,7 @@ def _prepare_t1(files: ScanFiles, prepared: Prepared, folder) -> Prepared:
     scans = cohorts.from_images([files.t1], modality="T1w", participants=[participant])
     table = scans.table.assign(flair=str(located(files.image)))
     scans = replace(scans, table=table)
-    return _written(scans, Path(folder) / "prepared_T1w.h5", folder, "zscore")
+    return _written(scans, Path(folder) / _PREPARED_T1, folder, "zscore")
 
 
 def _written(scans, path: Path, folder, normalisation: str) -> Prepared:
@@ -369,7 +399,7 @@ def _written(scans, path: Path, folder, normalisation: str) -> Prepared:
     options = PreparationOptions(
         normalisation=normalisation,
         registration="auto",
-        derivatives=Path(folder) / "registration",
+        derivatives=Path(folder) / _REGISTRATION,
     )
     prepare(scans, split, path, options)
     return Prepared(path)

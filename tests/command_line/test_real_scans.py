@@ -1,5 +1,6 @@
 """`msxai explain` on real scans, and from a wheel: what is written agrees with what is said."""
 
+import gzip
 import json
 import os
 import re
@@ -88,6 +89,18 @@ def test_numbers_are_those_of_the_maps(run, name):
     assert (folder / "index.html").stat().st_size < 8_000_000
     assert "patient" not in page
     assert "/" + folder.parts[1] not in re.sub(r"base64,[^\"]*", "", page)
+
+
+def test_a_scan_s_folder_holds_what_the_manual_lists_and_no_name(run):
+    """The raw scan is registered, which leaves files with its name and its face."""
+    folder = run["folder"] / "b" / "patient01_study1_FLAIR"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    manual = (msxai.ROOT / "docs" / "one-scan.md").read_text()
+    for path in files:
+        listed = f"SCAN/{path.relative_to(folder)}".replace(".json", ".nii.gz")
+        assert listed in manual or path.name == "provenance.json", path
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        assert b"patient01" not in content, path
 
 
 def test_the_own_space_is_that_of_the_file(run, open_ms):

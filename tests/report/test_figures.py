@@ -533,7 +533,20 @@ def test_interactive_view_shows_both_signs_alike(heatmaps, monkeypatch):
     negative = viewer.colormap_from_key(overlay.colormap_negative)
     assert (negative.R, negative.G, negative.B) == (positive.B, positive.G, positive.R)
     assert (negative.A, negative.I) == (positive.A, positive.I)
-    assert "Orange speaks for a patient" in caption.value
+    assert "Orange raises the logit" in caption.value
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("sub-1_ses-2_space-MNI152_statmap.nii.gz", "sub-1: net relevance in MNI space"),
+        ("sub-1_space-orig_statmap.nii.gz", "sub-1: net relevance in the scan's own space"),
+        ("relevance_space-MNI152.nii.gz", "Net relevance in MNI space"),
+        ("relevance_space-orig.nii.gz", "Net relevance in the scan's own space"),
+    ],
+)
+def test_the_title_of_a_view_names_a_subject_and_the_space_of_the_map(name, title):
+    assert figures.heatmaps._title_of(name) == title
 
 
 def test_interactive_view_is_a_picture_where_nobody_has_opened_the_notebook(heatmaps, monkeypatch):

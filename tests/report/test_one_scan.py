@@ -558,6 +558,7 @@ def run(tmp_path, monkeypatch):
     """Explain scans by name; the results are in tmp_path / "out"."""
     monkeypatch.setattr(batch, "Explainer", Explainer)
     monkeypatch.setattr(one_scan, "write_maps", lambda *_: [])
+    monkeypatch.setattr(one_scan, "remove_names", lambda *_: None)
     # Pictures of a scan take a second.
     monkeypatch.setattr(
         page, "write", lambda folder, *_: (folder / "index.html").write_text("page")

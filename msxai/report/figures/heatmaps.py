@@ -343,12 +343,12 @@ def _draw_audit(axes, total: pd.DataFrame, by_trial: pd.DataFrame) -> None:
 
 
 def view_heatmap(image, heatmap, interactive: bool = False, *, synthetic: bool = False):
-    """Look at one heatmap on its scan, both in the scan's own space.
+    """Look at one heatmap on its scan.
 
     Parameters
     ----------
     image, heatmap : path
-        NIfTI files in the same space.
+        NIfTI files in the same space. The title takes subject and space from the name of the map.
     interactive : bool
         A viewer to scroll through the slices (NiiVue). It needs a notebook that a person has
         opened, in JupyterLab for instance; elsewhere, as in a run by papermill, and for False the
@@ -364,11 +364,20 @@ def view_heatmap(image, heatmap, interactive: bool = False, *, synthetic: bool =
     relevance = images.load(heatmap)
     values = np.asarray(relevance.dataobj)
     scale = slices.relevance_scale([values], [values != 0], False)
-    subject = Path(heatmap).name.split("_")[0]
-    title = f"{subject}: net relevance in the scan's own space"
+    title = _title_of(Path(heatmap).name)
     if interactive and _in_open_notebook():
         return _viewer(image, heatmap, scale, title, synthetic)
     return _static_view(scan, relevance, scale, title, synthetic)
+
+
+def _title_of(name: str) -> str:
+    """Return the title of a map by the entities of its file name."""
+    space = "MNI space" if "space-MNI152" in name else "the scan's own space"
+    title = f"Net relevance in {space}"
+    if name.startswith("sub-"):
+        subject = name.split("_")[0]
+        title = f"{subject}: {title[0].lower()}{title[1:]}"
+    return title
 
 
 def _in_open_notebook() -> bool:
@@ -393,7 +402,7 @@ def _viewer(image, heatmap, scale: slices.Scale, title: str, synthetic: bool):
         "opacity": 0.8,
     }
     viewer.load_volumes([anatomy, overlay])
-    colours = "Orange speaks for a patient, blue against."
+    colours = "Orange raises the logit, blue lowers it."
     marks = [title + ".", colours, slices.threshold_note(scale, "voxels"), sheet.NOTICE]
     if synthetic:
         marks.append(sheet.SYNTHETIC)

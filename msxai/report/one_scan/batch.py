@@ -248,7 +248,7 @@ def _attempt(task: _Task, explainer: Explainer) -> dict:
         if task.resume:
             row = _earlier(task.folder, parameters)
             if row is not None:
-                return row | {"status": UNCHANGED}
+                return row | _names(task) | {"status": UNCHANGED}
         row = _explained(task, explainer, parameters, started)
     except MsxaiError as error:
         row = {"error": (error.where, error.found, error.expected, error.mend)}
@@ -273,10 +273,11 @@ def _explained(task: _Task, explainer: Explainer, parameters: dict, started: flo
             tsv.write(findings.self_test.table, draft / "self_test.tsv", float_format="%.6g")
         page.write(draft, findings, explainer)
         _close(findings)
-        row = _row(task, findings, explainer) | {"seconds": round(time.monotonic() - started, 1)}
+        one_scan.remove_names(draft)
+        row = _row(findings, explainer) | {"seconds": round(time.monotonic() - started, 1)}
         record = provenance.record(parameters, row=row, outputs_of_scan=_hashes(draft))
         provenance.write_json(draft / _RECORD, record)
-    return row
+    return row | _names(task)
 
 
 def _step(text: str) -> None:
@@ -295,12 +296,16 @@ def _close(findings: Findings) -> None:
         findings.t1.close()
 
 
-def _row(task: _Task, findings: Findings, explainer: Explainer) -> dict:
-    """Return the row of a scan in the table."""
+def _names(task: _Task) -> dict:
+    """Return the columns that may name a person; the record of a scan does not have them."""
+    return {"scan": task.name, "file": Path(task.files.image).name}
+
+
+def _row(findings: Findings, explainer: Explainer) -> dict:
+    """Return the row of a scan in the table, without names."""
     messages = warnings_in_words.messages(findings, explainer)
     warned = [message for message in messages if message.level == warnings_in_words.WARNING]
     row = {
-        "scan": task.name,
         "status": DONE,
         "reason": "",
         "logit": findings.logit,
@@ -311,7 +316,6 @@ def _row(task: _Task, findings: Findings, explainer: Explainer) -> dict:
         "route": findings.registration["route"],
         "synthetic": bool(findings.prepared.synthetic),
         "scan_sha256": findings.prepared.table["source_sha256"].iloc[ROW],
-        "file": Path(task.files.image).name,
     }
     return row | _lesions(findings)
 
@@ -340,12 +344,7 @@ def _lesions(findings: Findings) -> dict:
 
 
 def _left_out(task: _Task, status: str, reason: str) -> dict:
-    return {
-        "scan": task.name,
-        "status": status,
-        "reason": reason,
-        "file": Path(task.files.image).name,
-    }
+    return _names(task) | {"status": status, "reason": reason}
 
 
 def _parameters(task: _Task, explainer: Explainer) -> dict:
