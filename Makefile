@@ -10,6 +10,8 @@ PYTEST := $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorde
 TESTED = $(if $(BOX),tests/$(BOX) $(wildcard msxai/$(BOX)),tests msxai)
 UV ?= uv
 PROFILE ?= demo
+# Trials of the pre-training for lesions whose networks the package brings.
+SHIPPED := 0
 SCHEDULER ?= local
 export COHORT PROFILE SCHEDULER PRETRAINING PATIENTS CONTROLS LABEL MODALITY HOLDOUT # for tools/run.sh
 
@@ -138,9 +140,9 @@ proof-shortcut: setup ## do heatmaps alone detect planted shortcuts? (about 10 m
 proof-search: setup ## after make quality: which rule finds lesions best? (about 30 minutes)
 	$(PY) benchmarks/search.py
 
-shipped-weights: setup ## train the network that the package brings, on simulated pairs alone, and copy it into the package (half an hour)
-	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- runs/sight/pretraining/lesions/trial-0/provenance.json
-	$(PY) tools/ship_weights.py runs/sight lesions
+shipped-weights: setup ## train the networks that the package brings, on simulated pairs alone, and copy them into the package (half an hour each)
+	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- $(SHIPPED:%=runs/sight/pretraining/lesions/trial-%/provenance.json)
+	$(PY) tools/ship_weights.py runs/sight lesions $(SHIPPED)
 
 plan: setup ## how long does a profile take, and how much memory and disk? PROFILE=paper (nothing is run)
 	@$(PY) tools/plan.py $(PROFILE)

@@ -3,8 +3,8 @@
 Usage: python benchmarks/sight.py [RESULTS] [--maps VARIANT ...]
 
 RESULTS is runs/sight, trained by make proof-sight. Maps take hours: with --maps only those of the
-variants named are measured. The rows of other maps are taken over from sight.tsv where the weights
-are the same.
+variants named are measured. The rows of other maps are taken over from sight.tsv where the weights,
+the rule, the copies and the subjects are the same.
 
 Every variant in the results folder is measured on subjects that no training and no choice has
 read: 200 further simulated subjects (accuracy) and 100 patients among them (maps). The map of a
@@ -61,6 +61,15 @@ UNTRAINED = "untrained network, logistic regression"
 SVM = "linear SVM, C selected"
 UNTRAINED_SEED = 0
 WIDTH = 16
+MAPS = {
+    "rule": RULE,
+    "copies": COPIES,
+    "seed": prediction.FURTHER_SEED,
+    "subjects": SUBJECTS,
+    "patients": PATIENTS,
+    "controls": CONTROLS,
+}
+"""What decides the rows of maps, apart from the weights; part of the record."""
 
 
 @dataclass(frozen=True)
@@ -293,13 +302,22 @@ def weight_hashes(variant: Variant) -> list[str]:
 
 
 def earlier_maps(trained: list[Variant]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read the rows of maps, and their scores, that the committed table has of the same weights."""
+    """Read the rows of maps, and their scores, that the table has of the same weights.
+
+    There are none where maps were made or chosen in another way, or the tables are not those of
+    the record.
+    """
     if not RECORD.exists():
         return pd.DataFrame(), pd.DataFrame()
-    recorded = json.loads(RECORD.read_text())["weights"]
+    record = json.loads(RECORD.read_text())
+    parameters = record["parameters"]
+    made_alike = all(parameters.get(name) == value for name, value in MAPS.items())
+    hashes = set(record["outputs"].values())
+    if not made_alike or hashes != {provenance.sha256(TABLE), provenance.sha256(SCORES)}:
+        return pd.DataFrame(), pd.DataFrame()
     unchanged = []
     for variant in trained:
-        if recorded.get(variant.name) == weight_hashes(variant):
+        if record["weights"].get(variant.name) == weight_hashes(variant):
             unchanged.append(variant.name)
     table = tsv.read(TABLE)
     of_accuracy = table["measure"].isin(["auc", "auc_one_trial", f"auc_minus_{REFERENCE}"])
@@ -362,12 +380,7 @@ if __name__ == "__main__":
     tsv.write(scores, SCORES)
     trained = variants(where)
     used = [path for variant in trained for path in variant.weights]
-    parameters = {
-        "results": where.given,
-        "rule": RULE,
-        "copies": COPIES,
-        "seed": prediction.FURTHER_SEED,
-    }
+    parameters = {"results": where.given, **MAPS}
     weights = {variant.name: weight_hashes(variant) for variant in trained}
     record = provenance.record(parameters, used, [TABLE, SCORES], weights=weights)
     provenance.write_json(RECORD, record)

@@ -1,17 +1,21 @@
-"""Copies the networks of a pre-training into the package, with their records and lists of scans.
+"""Copies networks of a pre-training into the package, with their records and lists of scans.
 
-Usage: python tools/ship_weights.py [RESULTS] [TASK]      (default runs/sight lesions)
+Usage: python tools/ship_weights.py RESULTS TASK TRIAL [TRIAL ...]
 
-Written to msxai/model/weights/ (`make shipped-weights` trains the networks first), for each trial:
+`make shipped-weights` trains the trials that the Makefile lists, and passes the same list on. Other
+trials that lie in RESULTS are not copied. Written to msxai/model/weights/, for each trial:
 
 - <task>-<trial>.npz: the weights;
 - <task>-<trial>.tsv: the scans that the network has seen, for the guard against leaks;
 - <task>-<trial>.json: parameters, seeds, versions and commit of the training, the command that
   makes the files anew, and the hash of the weights.
+
+Files of the task that were there before are removed.
 """
 
+import argparse
 import json
-import sys
+import re
 from pathlib import Path
 
 from msxai.base import provenance
@@ -21,41 +25,62 @@ COMMAND = "make shipped-weights"
 MOST_BYTES = 1_000_000
 
 
-def trained(results: str, task: str) -> list[Path]:
-    """Find the weights of all trials of a pre-training."""
+def trained(results: str, task: str, trials: list[int]) -> list[Path]:
+    """Return the weights of trials of a pre-training, once all that is copied has been checked."""
     folder = Path(results) / "pretraining" / task
-    weights = sorted(folder.glob("trial-*/weights.npz"))
-    if not weights:
-        raise SystemExit(f"{folder}: found no trial-*/weights.npz. Run {COMMAND}.")
+    weights = [folder / f"trial-{trial}" / "weights.npz" for trial in trials]
+    for path in weights:
+        record = path.with_name("provenance.json")
+        for needed in (path, path.with_name("subjects.tsv"), record):
+            if not needed.is_file():
+                raise SystemExit(f"{needed}: found no such file. Run {COMMAND}.")
+        outputs = json.loads(record.read_text(encoding="utf-8"))["outputs"]
+        if provenance.sha256(path) not in outputs.values():
+            raise SystemExit(f"{record}: found the record of other weights. Run {COMMAND}.")
     size = sum(path.stat().st_size for path in weights)
     if size > MOST_BYTES:
         raise SystemExit(f"{folder}: found {size} bytes, expected at most {MOST_BYTES}.")
     return weights
 
 
-def ship(results: str, task: str, folder: Path = WEIGHTS) -> list[Path]:
-    """Copy every trial; return the files."""
+def remove_shipped(task: str, folder: Path) -> None:
+    """Remove the files of a task that were shipped before."""
+    for path in folder.glob(f"{task}*"):
+        if re.fullmatch(rf"{re.escape(task)}(-\d+)?\.(npz|tsv|json)", path.name):
+            path.unlink()
+
+
+def ship(results: str, task: str, trials: list[int], folder: Path = WEIGHTS) -> list[Path]:
+    """Copy trials; return the files."""
+    sources = trained(results, task, trials)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_shipped(task, folder)
     files = []
-    for source in trained(results, task):
-        number = source.parent.name.removeprefix("trial-")
+    for trial, source in zip(trials, sources, strict=True):
         record = json.loads(source.with_name("provenance.json").read_text(encoding="utf-8"))
         shipped = {"command": COMMAND, "sha256": provenance.sha256(source), **record}
         copies = {
-            folder / f"{task}-{number}.npz": source,
-            folder / f"{task}-{number}.tsv": source.with_name("subjects.tsv"),
+            folder / f"{task}-{trial}.npz": source,
+            folder / f"{task}-{trial}.tsv": source.with_name("subjects.tsv"),
         }
-        folder.mkdir(parents=True, exist_ok=True)
         for path, original in copies.items():
             path.write_bytes(original.read_bytes())
-        record_path = folder / f"{task}-{number}.json"
+        record_path = folder / f"{task}-{trial}.json"
         provenance.write_json(record_path, shipped)
         files += [*copies, record_path]
     return files
 
 
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Copy networks of a pre-training to the package.")
+    parser.add_argument("results")
+    parser.add_argument("task")
+    parser.add_argument("trials", nargs="+", type=int, metavar="TRIAL")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    results = arguments[0] if arguments else "runs/sight"
-    task = arguments[1] if len(arguments) > 1 else "lesions"
-    for path in ship(results, task):
+    options = arguments()
+    for path in ship(options.results, options.task, sorted(set(options.trials))):
         print(path.relative_to(WEIGHTS.parent.parent.parent))

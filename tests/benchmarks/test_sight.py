@@ -109,7 +109,15 @@ def test_maps_measured_before_stay_where_the_weights_are_the_same(where, tmp_pat
     scores = sight.pd.DataFrame({"variant": ["scratch", "pairs"], "auprc": [0.5, 0.5]})
     sight.tsv.write(scores, sight.SCORES)
     hashes = {"scratch": sight.weight_hashes(trained["scratch"]), "pairs": ["of other weights"]}
-    sight.RECORD.write_text(json.dumps({"weights": hashes}))
+    files = [sight.TABLE, sight.SCORES]
+    record = sight.provenance.record(sight.MAPS, outputs=files, weights=hashes)
+    for name in sight.MAPS:
+        other = record | {"parameters": sight.MAPS | {name: "another"}}
+        sight.RECORD.write_text(json.dumps(other))
+        assert all(table.empty for table in sight.earlier_maps(list(trained.values()))), name
+    sight.RECORD.write_text(json.dumps(record | {"outputs": {"sight.tsv": "of another run"}}))
+    assert all(table.empty for table in sight.earlier_maps(list(trained.values())))
+    sight.RECORD.write_text(json.dumps(record))
     table, scores = sight.earlier_maps(list(trained.values()))
     assert table[["variant", "measure"]].to_numpy().tolist() == [
         ["scratch", "auprc"],
