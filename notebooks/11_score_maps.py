@@ -46,7 +46,7 @@ from msxai.report import figures
 # %% tags=["parameters"]
 maps: str = ""  # .npy of shape (N, X, Y, Z) or with a channel, a NIfTI file, or a folder of them
 masks: str = ""  # lesion masks, likewise, in the same order
-brains: str = ""  # brain masks, likewise; none: where the scan (or else the map) is not 0
+brains: str = ""  # brain masks, likewise; none: the brain of the scans, which have no skull then
 scans: str = ""  # scans, likewise, for the baselines brightness and edges; or none
 out: str = "runs/scores"  # folder of the results
 seed: int = 0  # of the random map and the bootstrap
@@ -89,5 +89,7 @@ folder = located(out)
 tsv.write(scores, folder / "scores.tsv", float_format="%.6g")
 tsv.write(ranking, folder / "ranking.tsv", float_format="%.6g")
 figure, source = figures.league(ranking, synthetic=False)
-figures.save(figure, folder, "fig_scores", source, provenance.record({"seed": seed}))
+files = external_maps.hashes(maps, masks, brains, scans)
+record = provenance.record({"seed": seed}, files=files)
+figures.save(figure, folder, "fig_scores", source, record)
 figure

@@ -51,7 +51,7 @@ Then open explained/index.html in a browser. This is research software. It is no
 
 _SCORE = """\
 Example:
-  msxai score maps.npy masks.npy --out scores
+  msxai score maps.npy masks.npy --brain brains.npy --out scores
 
 Then open scores/fig_scores.png.
 """
@@ -165,7 +165,10 @@ def _add_score(commands) -> None:
     )
     score.add_argument("--brain", default="", metavar="BRAINS", help="brain masks, in the same way")
     score.add_argument(
-        "--scan", default="", metavar="SCANS", help="scans; adds the baselines brightness and edges"
+        "--scan",
+        default="",
+        metavar="SCANS",
+        help="scans; adds the baselines brightness and edges, and gives the brain without --brain",
     )
     score.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
 
@@ -217,6 +220,13 @@ def _score(options: argparse.Namespace) -> int:
         if path and not Path(parameters[name]).exists():
             kinds = "a .npy file, a NIfTI file or a folder"
             raise ParameterError(path, "no such file", kinds, "Check the path.")
+    if not (options.brain or options.scan):
+        raise ParameterError(
+            "--brain",
+            "neither brain masks nor scans",
+            "--brain or --scan: all measures compare voxels of the brain",
+            "Give brain masks, or scans without the skull.",
+        )
     out = Path(options.out).expanduser().absolute()
     _check_writable(out)
     notebook_runs.run("11_score_maps", parameters | {"out": str(out)}, out)

@@ -38,6 +38,7 @@ __all__ = [
     "brain_on_grid",
     "from_grid",
     "from_zero",
+    "inside_of",
     "is_signed",
     "load",
     "load_mask",
@@ -234,7 +235,7 @@ def load_mask(path, scan=None, brain: bool = False) -> nib.Nifti1Image:
     image = load(path)
     values = np.asarray(image.dataobj)
     largest = values.max()
-    inside = _is_inside(_as_fractions(path, values))
+    inside = inside_of(path, values)
     if not inside.any() and (brain or largest > 0):
         description = f"probabilities up to {largest:.2g}, so that no voxel is inside"
         if largest <= 0:
@@ -250,6 +251,32 @@ def load_mask(path, scan=None, brain: bool = False) -> nib.Nifti1Image:
         _check_same_space(path, mask, scan)
         _check_overlap(path, mask, scan)
     return mask
+
+
+def inside_of(where, values) -> np.ndarray:
+    """Return which voxels a mask marks, by the rule of `load_mask`.
+
+    Parameters
+    ----------
+    where : str or path
+        Names the mask in an error.
+    values : ndarray
+
+    Returns
+    -------
+    ndarray of bool, same shape
+
+    Raises
+    ------
+    ImageError
+        Values that are no mask's.
+
+    Examples
+    --------
+    >>> inside_of("mask.npy", np.array([0, 0.2, 0.7, 1])).tolist()
+    [False, False, True, True]
+    """
+    return _is_inside(_as_fractions(where, values))
 
 
 def _is_inside(values) -> np.ndarray:

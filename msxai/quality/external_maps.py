@@ -11,6 +11,7 @@ brightness, edges
     Of the scan; where scans are given.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,14 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from msxai.base import provenance
 from msxai.base.errors import ImageError, ParameterError
 from msxai.base.parameters import located
-from msxai.data import images, lesion_filling
+from msxai.data import image_files, images, lesion_filling
+from msxai.data.registration import brain_extraction
 from msxai.quality import localisation, reference_maps
 
-__all__ = ["BASELINES", "MAP", "Subject", "read", "score"]
+__all__ = ["BASELINES", "MAP", "Subject", "hashes", "read", "score"]
 
 MAP = "map"
 """Name of the scored map in the table."""
@@ -33,6 +36,8 @@ BASELINES = ("random", "prior", "brightness", "edges")
 
 _BLUR = 2.0  # voxels, of the prior
 _ENDINGS = (".nii", ".nii.gz")
+_ENTITIES = ("sub", "ses")  # of BIDS; they say which files belong together
+_SAME_GRID = 0.01  # voxels: largest distance between two headers of one grid
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Subject:
     relevance : ndarray of shape (X, Y, Z)
     lesions, brain : ndarray of bool, same shape
     scan : ndarray of the same shape, or None
+    affine : ndarray of shape (4, 4), or None
+        Of the grid; None for an array.
     """
 
     name: str
@@ -52,6 +59,27 @@ class Subject:
     lesions: np.ndarray
     brain: np.ndarray
     scan: np.ndarray | None = None
+    affine: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One volume: an image file, or a part of an array file."""
+
+    name: str
+    path: Path
+    array: np.ndarray | None = None
+
+    @property
+    def key(self) -> tuple:
+        """Subject and session by the file's name; None for what it does not name."""
+        matches = [re.search(rf"(?:^|_){name}-([^_.]+)", self.path.name) for name in _ENTITIES]
+        return tuple(match and match[1] for match in matches)
+
+    @property
+    def label(self) -> str:
+        """Where the values are, for an error."""
+        return str(self.path) if self.array is None else f"{self.path}, {self.name}"
 
 
 def read(maps, masks, brains=None, scans=None) -> list[Subject]:
@@ -62,9 +90,11 @@ def read(maps, masks, brains=None, scans=None) -> list[Subject]:
     maps, masks : path
         Each a .npy file of shape (N, X, Y, Z) (or with a channel: (N, X, Y, Z, C), (N, C, X, Y, Z);
         channels are added up), one NIfTI file, or a folder of NIfTI files. Files of two folders
-        belong together by their order, and there are as many.
+        belong together by subject and session, where all names have ``sub-...``, else by their
+        order. There are as many. Masks are read as `msxai.data.images.load_mask` does.
     brains, scans : path, optional
-        Likewise. Without brains, the brain is where the scan, else the map, is not 0.
+        Likewise; one of the two is needed. Without brains, scans must be brain-extracted, and the
+        brain is what `msxai.data.images.brain_mask` finds in them.
 
     Returns
     -------
@@ -73,8 +103,15 @@ def read(maps, masks, brains=None, scans=None) -> list[Subject]:
     Raises
     ------
     ImageError, ParameterError
-        A file cannot be used, or numbers or shapes do not fit.
+        A file cannot be used, files do not belong together, or the brain is not known.
     """
+    if not brains and not scans:
+        raise ParameterError(
+            "brains",
+            "neither brain masks nor scans",
+            "one of them: all measures compare voxels of the brain",
+            "Give brain masks (--brain), or scans without the skull (--scan).",
+        )
     relevance = _entries(maps)
     belonging = {"masks": _entries(masks)}
     if brains:
@@ -89,11 +126,52 @@ def read(maps, masks, brains=None, scans=None) -> list[Subject]:
                 "one for each map, in the same order",
                 "Add the missing ones, or remove the extra ones.",
             )
+        belonging[name] = _in_order(entries, relevance, name)
     subjects = []
-    for index, (name, entry) in enumerate(relevance):
-        belongings = {kind: entries[index][1] for kind, entries in belonging.items()}
-        subjects.append(_subject(name, entry, belongings))
+    for index, entry in enumerate(relevance):
+        belongings = {kind: entries[index] for kind, entries in belonging.items()}
+        subjects.append(_subject(entry, belongings))
     return subjects
+
+
+def hashes(maps, masks, brains=None, scans=None) -> dict:
+    """Return the SHA-256 of each file that `read` reads, by kind and name.
+
+    Parameters
+    ----------
+    maps, masks, brains, scans
+        As for `read`.
+    """
+    given = {"maps": maps, "masks": masks, "brains": brains, "scans": scans}
+    of_kinds = {}
+    for kind, source in given.items():
+        files = _files(source) if source else []
+        of_kinds[kind] = {path.name: provenance.sha256(path) for path in files}
+    return of_kinds
+
+
+def _in_order(entries: list[_Entry], maps: list[_Entry], kind: str) -> list[_Entry]:
+    """Return what belongs to each map: by subject and session where all names have them."""
+    if any(entry.key[0] is None for entry in [*entries, *maps]):
+        return entries
+    by_key = {entry.key: entry for entry in entries}
+    for group, files in (("maps", maps), (kind, entries)):
+        if len({entry.key for entry in files}) < len(files):
+            raise ParameterError(
+                group,
+                "several files of one subject and session",
+                "one file for each",
+                "Remove the others, or put them into another folder.",
+            )
+    for entry in maps:
+        if entry.key not in by_key:
+            raise ParameterError(
+                kind,
+                f"no file of the subject and session of {entry.path.name}",
+                "the same subjects and sessions as in maps",
+                "Rename the files, or remove those that do not belong together.",
+            )
+    return [by_key[entry.key] for entry in maps]
 
 
 def score(subjects: list[Subject], seed: int = 0) -> pd.DataFrame:
@@ -139,7 +217,7 @@ def _baselines(subjects: list[Subject], index: int, seed: int) -> dict:
     rng = np.random.default_rng([seed, index])
     baselines = {"random": rng.random(subject.brain.shape) * subject.brain}
     elsewhere = [entry for number, entry in enumerate(subjects) if number != index]
-    same_grid = [entry for entry in elsewhere if entry.lesions.shape == subject.lesions.shape]
+    same_grid = [entry for entry in elsewhere if _on_one_grid(entry, subject)]
     if same_grid:
         mean = np.mean([entry.lesions for entry in same_grid], axis=0)
         baselines["prior"] = ndimage.gaussian_filter(mean, _BLUR) * subject.brain
@@ -152,18 +230,43 @@ def _baselines(subjects: list[Subject], index: int, seed: int) -> dict:
     return baselines
 
 
-def _entries(source) -> list[tuple]:
-    """Return name and content (ndarray or image) of each scan of a file or folder."""
+def _on_one_grid(first: Subject, second: Subject) -> bool:
+    """Return whether voxels of two subjects lie at the same places."""
+    if first.lesions.shape != second.lesions.shape:
+        return False
+    if first.affine is None or second.affine is None:
+        return first.affine is second.affine
+    return _is_same_grid(first.affine, second.affine, first.lesions.shape)
+
+
+def _is_same_grid(first, second, shape) -> bool:
+    return image_files.distance_in_voxels(first, second, shape) < _SAME_GRID
+
+
+def _files(source) -> list[Path]:
+    """Return the files of a source, in the order of their names."""
     path = located(str(source))
-    if path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if file.name.endswith(_ENDINGS)]
-        if not files:
-            raise ImageError(path, "no NIfTI file", "a folder of NIfTI files", "Check the path.")
-        return [(file.name.split(".")[0], images.load(file)) for file in files]
-    if path.suffix == ".npy":
-        volumes = _volumes(path)
-        return [(f"{path.stem}-{number:03}", volume) for number, volume in enumerate(volumes)]
-    return [(path.name.split(".")[0], images.load(path))]
+    if not path.is_dir():
+        return [path]
+    files = []
+    for file in sorted(path.iterdir()):
+        if file.name.endswith(_ENDINGS) and not file.name.startswith("."):
+            files.append(file)
+    if not files:
+        raise ImageError(path, "no NIfTI file", "a folder of NIfTI files", "Check the path.")
+    return files
+
+
+def _entries(source) -> list[_Entry]:
+    """Return each volume of a file or folder."""
+    entries = []
+    for path in _files(source):
+        if path.suffix != ".npy":
+            entries.append(_Entry(path.name.split(".")[0], path))
+            continue
+        for number, volume in enumerate(_volumes(path)):
+            entries.append(_Entry(f"{path.stem}-{number:03}", path, volume))
+    return entries
 
 
 def _volumes(path: Path) -> np.ndarray:
@@ -174,6 +277,12 @@ def _volumes(path: Path) -> np.ndarray:
         raise ImageError(
             path, f"no array ({error})", "an array as numpy.save writes it", "Write it again."
         ) from error
+    if values.dtype.kind not in "biuf":
+        raise ImageError(path, f"values of type {values.dtype}", "numbers", "Write it again.")
+    if not np.isfinite(values).all():
+        raise ImageError(
+            path, "values that are NaN or infinite", "finite numbers", "Write 0 in their place."
+        )
     if values.ndim == 3:
         return values[None]
     if values.ndim == 4:
@@ -190,51 +299,83 @@ def _volumes(path: Path) -> np.ndarray:
     )
 
 
-def _subject(name: str, entry, belongings: dict) -> Subject:
+def _subject(entry: _Entry, belongings: dict) -> Subject:
     """Bring all that belongs to a map onto its grid."""
-    relevance = _values(entry)
-    lesions = _mask(belongings["masks"], entry, f"mask of {name}")
+    target = _image(entry)
+    relevance = np.asarray(target.dataobj, float)
+    lesions = _mask(belongings["masks"], entry, target)
     scan = None
     if "scans" in belongings:
-        scan = _like(belongings["scans"], entry, f"scan of {name}")
+        scan = _like(_image(belongings["scans"]), belongings["scans"], entry, target)
     if "brains" in belongings:
-        brain = _mask(belongings["brains"], entry, f"brain of {name}")
+        brain = _mask(belongings["brains"], entry, target, brain=True)
     else:
-        brain = (relevance if scan is None else scan) != 0
-        brain = ndimage.binary_fill_holes(brain | lesions)
-    return Subject(name, relevance, lesions, brain, scan)
+        brain = _brain_of(belongings["scans"], entry, target)
+    affine = target.affine if entry.array is None else None
+    return Subject(entry.name, relevance, lesions, brain, scan, affine)
 
 
-def _values(entry) -> np.ndarray:
-    if isinstance(entry, np.ndarray):
-        return entry.astype(float)
-    return np.asarray(entry.dataobj, float)
+def _image(entry: _Entry) -> nib.Nifti1Image:
+    """Return a volume as an image; the space of an array is unknown and stands for none."""
+    if entry.array is None:
+        return images.load(entry.path)
+    return nib.Nifti1Image(np.asarray(entry.array, float), np.eye(4))
 
 
-def _like(entry, target, where: str) -> np.ndarray:
+def _like(image, entry: _Entry, of_map: _Entry, target) -> np.ndarray:
     """Return values on the grid of a map; images by their headers, arrays as they are."""
-    values = _values(entry)
-    both_images = not isinstance(entry, np.ndarray) and not isinstance(target, np.ndarray)
-    if both_images and not _same_grid(entry, target):
-        step = np.linalg.inv(entry.affine) @ target.affine
+    values = np.asarray(image.dataobj, float)
+    both_images = entry.array is None and of_map.array is None
+    same_shape = values.shape == target.shape
+    if both_images and same_shape and _is_same_grid(image.affine, target.affine, target.shape):
+        return values
+    if both_images:
+        step = np.linalg.inv(image.affine) @ target.affine
         return ndimage.affine_transform(values, step[:3, :3], step[:3, 3], target.shape, order=1)
-    if values.shape != _values(target).shape:
+    if not same_shape:
         raise ParameterError(
-            where,
+            entry.label,
             f"shape {values.shape}",
-            f"that of the map, {_values(target).shape}",
+            f"that of the map {of_map.label}, {target.shape}",
             "Give both as NIfTI, whose headers say how they lie, or resample one of them.",
         )
     return values
 
 
-def _mask(entry, target, where: str) -> np.ndarray:
+def _mask(entry: _Entry, of_map: _Entry, target, brain: bool = False) -> np.ndarray:
     """Return a mask on the grid of a map; bool."""
-    if isinstance(entry, np.ndarray) or isinstance(target, np.ndarray):
-        return _like(entry, target, where) >= 0.5
-    mask = nib.Nifti1Image((_values(entry) >= 0.5).astype("float32"), entry.affine)
-    return lesion_filling.on_grid(mask, target)
+    if entry.array is not None:
+        inside = images.inside_of(entry.label, np.asarray(entry.array, float))
+        mask = nib.Nifti1Image(inside.astype("float32"), np.eye(4))
+    else:
+        # A map may be 0 anywhere, so a mask is compared with its grid alone.
+        grid = None
+        if of_map.array is None:
+            grid = nib.Nifti1Image(np.ones(target.shape, "uint8"), target.affine, target.header)
+        mask = images.load_mask(entry.path, grid, brain=brain)
+    if entry.array is None and of_map.array is None:
+        values = lesion_filling.on_grid(mask, target)
+    else:
+        values = _like(mask, entry, of_map, target) >= 0.5
+    if brain and not values.any():
+        raise ImageError(
+            entry.label, "a mask without a voxel", "the voxels of the brain", "Make it anew."
+        )
+    return values
 
 
-def _same_grid(first, second) -> bool:
-    return first.shape == second.shape and np.allclose(first.affine, second.affine, atol=1e-4)
+def _brain_of(entry: _Entry, of_map: _Entry, target) -> np.ndarray:
+    """Return the brain of a scan without a head, on the grid of a map; bool."""
+    scan = _image(entry)
+    if entry.array is None and not brain_extraction.extracted(scan):
+        raise ImageError(
+            entry.path,
+            "a scan with a head around the brain",
+            "a scan of the brain alone, where no brain masks are given",
+            "Give brain masks (--brain).",
+        )
+    brain = images.brain_mask(np.asarray(scan.dataobj))
+    if not brain.any():
+        raise ImageError(entry.label, "a scan without a brain", "a brain", "Check the scan.")
+    mask = nib.Nifti1Image(brain.astype("float32"), scan.affine)
+    return _like(mask, entry, of_map, target) >= 0.5

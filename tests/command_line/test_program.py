@@ -97,6 +97,7 @@ def test_what_is_refused_before_any_work(scan, tmp_path, calls, capsys):
         (["explain", text, *out], "no NIfTI image"),
         (["explain", scan, "--out", locked / "out"], "nothing can be written"),
         (["explain", scan], "required: --out"),
+        (["score", scan, scan, *out], "found neither brain masks nor scans"),
         (["explian", scan, *out], "invalid choice: 'explian'"),
     ]
     for words, sentence in cases:

@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from msxai.base import provenance
 from msxai.base.errors import ImageError, ParameterError
 from msxai.quality import external_maps, localisation
 
@@ -66,43 +67,159 @@ def test_a_good_map_is_above_its_baselines(study, tmp_path):
 @pytest.mark.parametrize("axis", [1, 4])
 def test_channels_are_added_up(study, tmp_path, axis):
     halves = np.stack([study["maps"] * 0.25, study["maps"] * 0.75], axis)
-    paths = saved(tmp_path, study | {"maps": halves})
-    subjects = external_maps.read(paths["maps"], paths["masks"])
+    subjects = external_maps.read(**saved(tmp_path, study | {"maps": halves}))
     np.testing.assert_allclose(subjects[1].relevance, study["maps"][1])
+
+
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+LARGE = np.diag([7.0, 7.0, 7.0, 1.0])  # the brain has 1.4 litres
+
+
+def saved_images(folder, values, names, affine=AFFINE):
+    """A folder of NIfTI files."""
+    folder.mkdir()
+    for name, volume in zip(names, values, strict=True):
+        nib.save(nib.Nifti1Image(volume.astype("float32"), affine), folder / f"{name}.nii.gz")
+    return folder
 
 
 def test_images_on_different_grids_meet_by_their_headers(study, tmp_path):
     """The mask is stored upside down with twice as many slices; the headers say so."""
-    affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    folder = tmp_path / "maps"
-    folder.mkdir()
-    nib.save(nib.Nifti1Image(study["maps"][0], affine), folder / "a.nii.gz")
+    folder = saved_images(tmp_path / "maps", study["maps"][:1], ["a"])
+    brains = saved_images(tmp_path / "brains", study["brains"][:1], ["a"])
     fine = np.repeat(study["masks"][0], 2, axis=2)[::-1].astype("uint8")
     turned = np.array([[-2.0, 0, 0, 38], [0, 2, 0, 0], [0, 0, 1, -0.5], [0, 0, 0, 1]])
     mask = tmp_path / "mask.nii.gz"
     nib.save(nib.Nifti1Image(fine, turned), mask)
-    (subject,) = external_maps.read(folder, mask)
+    (subject,) = external_maps.read(folder, mask, brains)
     np.testing.assert_array_equal(subject.lesions, study["masks"][0])
+    np.testing.assert_array_equal(subject.brain, study["brains"][0])
+
+
+def test_files_belong_together_by_subject_and_session(study, tmp_path):
+    """By their order, the masks of two subjects would change places."""
+    of_maps = ["sub-1_map", "sub-10_ses-2_map", "sub-2_ses-2_map"]
+    maps = saved_images(tmp_path / "maps", study["maps"], of_maps)
+    names = ["sub-1_mask", "x_sub-10_ses-2", "a_sub-2_ses-2"]
+    masks = saved_images(tmp_path / "masks", study["masks"], names)
+    brains = saved_images(tmp_path / "brains", study["brains"], names)
+    for subject in external_maps.read(maps, masks, brains):
+        expected = study["masks"][of_maps.index(subject.name)]
+        np.testing.assert_array_equal(subject.lesions, expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["sub-1", "sub-2", "sub-4"], "no file of the subject and session of sub-3"),
+        (["sub-1", "sub-2", "sub-3_ses-1"], "no file of the subject and session of sub-3"),
+        (["sub-1", "sub-2_a", "sub-2_b"], "several files of one subject and session"),
+    ],
+)
+def test_files_of_other_subjects_are_refused(names, sentence, study, tmp_path):
+    maps = saved_images(tmp_path / "maps", study["maps"], ["sub-1", "sub-2", "sub-3"])
+    brains = saved_images(tmp_path / "brains", study["brains"], ["sub-1", "sub-2", "sub-3"])
+    masks = saved_images(tmp_path / "masks", study["masks"], names)
+    with pytest.raises(ParameterError, match=sentence):
+        external_maps.read(maps, masks, brains)
+
+
+def test_names_without_a_subject_belong_together_by_their_order(study, tmp_path):
+    maps = saved_images(tmp_path / "maps", study["maps"], ["a", "b", "c"])
+    brains = saved_images(tmp_path / "brains", study["brains"], ["a", "b", "c"])
+    masks = saved_images(tmp_path / "masks", study["masks"], ["m1", "m2", "m3"])
+    subjects = external_maps.read(maps, masks, brains)
+    np.testing.assert_array_equal(subjects[1].lesions, study["masks"][1])
+
+
+def test_masks_are_read_as_everywhere(study, tmp_path):
+    """A probability counts from 0.5, a label from 1; values below 0 are no mask."""
+    expected = study["masks"][0]
+    for values in (expected * 3, expected * 0.6 + ~expected * 0.4, expected * 255):
+        masks = study["masks"].astype(float)
+        masks[0] = values
+        subjects = external_maps.read(**saved(tmp_path, study | {"masks": masks}))
+        np.testing.assert_array_equal(subjects[0].lesions, expected)
+    inverted = study | {"masks": study["masks"].astype(float) - 1}
+    with pytest.raises(ImageError, match=r"masks\.npy, masks-000: found values down to -1"):
+        external_maps.read(**saved(tmp_path, inverted))
+
+
+def test_the_brain_must_be_known(study, tmp_path):
+    """Where a map is not 0 says nothing about the brain."""
+    paths = saved(tmp_path, study)
+    with pytest.raises(ParameterError, match="neither brain masks nor scans"):
+        external_maps.read(paths["maps"], paths["masks"])
+    subjects = external_maps.read(paths["maps"], paths["masks"], scans=paths["scans"])
+    for index, subject in enumerate(subjects):
+        np.testing.assert_array_equal(subject.brain, study["brains"][index])
+    empty = saved(tmp_path, study | {"brains": np.zeros_like(study["brains"])})
+    with pytest.raises(ImageError, match="without a voxel"):
+        external_maps.read(**empty)
+
+
+def test_a_scan_with_its_head_does_not_give_a_brain(study, tmp_path):
+    """Noise around the brain: without a mask, all of it would count as brain."""
+    maps = saved_images(tmp_path / "maps", study["maps"], ["a", "b", "c"], LARGE)
+    masks = saved_images(tmp_path / "masks", study["masks"], ["a", "b", "c"], LARGE)
+    brains = saved_images(tmp_path / "brains", study["scans"], ["a", "b", "c"], LARGE)
+    (subject, *_) = external_maps.read(maps, masks, scans=brains)
+    np.testing.assert_array_equal(subject.brain, study["brains"][0])
+    noise = np.random.default_rng(1).random(study["scans"].shape)
+    heads = saved_images(tmp_path / "heads", study["scans"] + noise, ["a", "b", "c"], LARGE)
+    with pytest.raises(ImageError, match="a head around the brain"):
+        external_maps.read(maps, masks, scans=heads)
+
+
+def test_the_prior_is_of_subjects_on_the_same_grid(study, tmp_path):
+    """Two of three subjects have equal shapes, and headers that put their voxels elsewhere."""
+    folders = {}
+    for kind in ("maps", "masks", "brains"):
+        folders[kind] = saved_images(tmp_path / kind, study[kind][:2], ["a", "b"])
+        moved = AFFINE.copy()
+        moved[:3, 3] = 30
+        image = nib.Nifti1Image(study[kind][2].astype("float32"), moved)
+        nib.save(image, folders[kind] / "c.nii.gz")
+    scores = external_maps.score(external_maps.read(**folders))
+    of_prior = scores[scores["map"] == "prior"]
+    assert of_prior["participant_id"].tolist() == ["a", "b"]
+
+
+def test_each_file_has_its_hash(study, tmp_path):
+    """Files of two kinds may have one name."""
+    maps = saved_images(tmp_path / "maps", study["maps"], ["a", "b", "c"])
+    masks = saved_images(tmp_path / "masks", study["masks"], ["a", "b", "c"])
+    brains = tmp_path / "brains.npy"
+    np.save(brains, study["brains"])
+    hashes = external_maps.hashes(maps, masks, brains, "")
+    assert hashes["maps"]["b.nii.gz"] == provenance.sha256(maps / "b.nii.gz")
+    assert hashes["masks"]["b.nii.gz"] == provenance.sha256(masks / "b.nii.gz")
+    assert hashes["brains"] == {"brains.npy": provenance.sha256(brains)}
+    assert hashes["scans"] == {}
 
 
 def test_what_is_refused(study, tmp_path):
     paths = saved(tmp_path, study | {"masks": study["masks"][:2]})
     with pytest.raises(ParameterError, match="2 masks for 3 maps"):
-        external_maps.read(paths["maps"], paths["masks"])
+        external_maps.read(**paths)
     paths = saved(tmp_path, study | {"masks": study["masks"][:, :-1]})
     with pytest.raises(ParameterError, match="that of the map"):
-        external_maps.read(paths["maps"], paths["masks"])
+        external_maps.read(**paths)
+    paths = saved(tmp_path, study | {"maps": np.where(study["masks"], np.nan, study["maps"])})
+    with pytest.raises(ImageError, match="NaN"):
+        external_maps.read(**paths)
     paths = saved(tmp_path, study | {"masks": np.zeros_like(study["masks"])})
     with pytest.raises(ParameterError, match="no lesion inside a brain"):
-        external_maps.score(external_maps.read(paths["maps"], paths["masks"]))
+        external_maps.score(external_maps.read(**paths))
+    brains = paths["brains"]
     flat = tmp_path / "flat.npy"
     np.save(flat, np.zeros((3, 4)))
     with pytest.raises(ImageError, match="five axes"):
-        external_maps.read(flat, flat)
+        external_maps.read(flat, flat, brains)
     objects = tmp_path / "objects.npy"
     np.save(objects, np.array([{}], object), allow_pickle=True)
     with pytest.raises(ImageError, match="no array"):
-        external_maps.read(objects, objects)
+        external_maps.read(objects, objects, brains)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="no NIfTI file"):
-        external_maps.read(tmp_path / "empty", flat)
+        external_maps.read(tmp_path / "empty", flat, brains)
