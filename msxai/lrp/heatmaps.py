@@ -30,12 +30,16 @@ from msxai.lrp.explanation import AUDIT, Computation, Explanation, conserved
 
 __all__ = [
     "Reference",
+    "ScanMaps",
     "Settings",
+    "common_sidecar",
     "mean",
+    "on_file_grid",
     "read",
     "read_audit",
     "read_trust",
     "reference_of",
+    "scan_sidecar",
     "trained",
     "write",
     "write_one",
@@ -148,7 +152,7 @@ def write_one(folder, prepared, row: int, explanation: Explanation) -> pd.Series
     pandas.Series
         A row as of `read`.
     """
-    maps = _ScanMaps.of([explanation], 0)
+    maps = ScanMaps.of([explanation], 0)
     scan = prepared.table.iloc[row]
     entry = _entry(scan, str(explanation.rule), maps)
     entry["path"] = str(Path(folder) / entry["path"])
@@ -158,15 +162,24 @@ def write_one(folder, prepared, row: int, explanation: Explanation) -> pd.Series
 
 
 @dataclass(frozen=True)
-class _ScanMaps:
-    """Explanations of one scan by all networks."""
+class ScanMaps:
+    """Explanations of one scan by all networks.
 
-    relevance: np.ndarray  # (networks, X, Y, Z)
+    Attributes
+    ----------
+    relevance : ndarray of shape (networks, X, Y, Z)
+    logits : list of float
+        Of each network, the mean over the copies of the scan.
+    audit : pandas.DataFrame
+        What each layer absorbed, with the number of the network as `trial`.
+    """
+
+    relevance: np.ndarray
     logits: list[float]
-    audit: pd.DataFrame  # with the number of the network as trial
+    audit: pd.DataFrame
 
     @classmethod
-    def of(cls, explanations: list[Explanation], index: int) -> "_ScanMaps":
+    def of(cls, explanations: list[Explanation], index: int) -> "ScanMaps":
         """Of the scan with this number in explanations by several networks."""
         audits = []
         for trial, explanation in enumerate(explanations):
@@ -190,14 +203,14 @@ class _ScanMaps:
         return self.relevance.std(0, ddof=1)
 
 
-def _explained(models, prepared, rows, settings: Settings) -> Iterator[tuple[int, _ScanMaps]]:
+def _explained(models, prepared, rows, settings: Settings) -> Iterator[tuple[int, ScanMaps]]:
     """Yield each row and its maps; some rows are explained at a time."""
     size = _CHUNK[settings.computation.engine]
     for chunk in np.array_split(rows, range(size, len(rows), size)):
         scans = np.stack([prepared.image(row) for row in chunk])[..., None]
         explanations = [settings.explain(model, scans) for model in models]
         for index, row in enumerate(chunk):
-            yield row, _ScanMaps.of(explanations, index)
+            yield row, ScanMaps.of(explanations, index)
 
 
 @dataclass(frozen=True)
@@ -270,12 +283,12 @@ class _Derivative:
         self.prepared = prepared
         self.rule = settings.rule
         self.reference = reference
-        self.common = _common_sidecar(prepared, weights, settings)
+        self.common = common_sidecar(prepared, weights, settings)
         self.entries = []
         self.flags = []
         self.audits = []
 
-    def add(self, row: int, maps: _ScanMaps, distance) -> None:
+    def add(self, row: int, maps: ScanMaps, distance) -> None:
         """Write the maps of one scan with their sidecars, and remember its rows of the tables."""
         scan = self.prepared.table.iloc[row]
         entry = _entry(scan, self.rule, maps)
@@ -285,7 +298,8 @@ class _Derivative:
             columns = {name.lower(): flag[name] for name in _TRUST_COLUMNS}
             self.flags.append(who | columns)
         self.audits.append(maps.audit.assign(**who))
-        sidecar = self.common | self._sidecar(scan, entry, maps, flags)
+        sidecar = self.common | scan_sidecar(scan, maps, flags)
+        sidecar["Scan"] = provenance.relative(scan["image"])
         self._save(scan, entry, maps, sidecar)
         self.entries.append(entry)
 
@@ -308,29 +322,13 @@ class _Derivative:
         tsv.write(audit, self.folder / "audit.tsv", float_format="%.9g")
         return table
 
-    def _flags(self, row: int, maps: _ScanMaps, distance) -> list[dict]:
+    def _flags(self, row: int, maps: ScanMaps, distance) -> list[dict]:
         brain = self.prepared.brain(row)
         values = trust_warnings.measure(maps.relevance, maps.logits, brain)
         values["out_of_distribution"] = trust_warnings.number(distance)
         return trust_warnings.flags(values, self.reference.limits, self.reference.source)
 
-    def _sidecar(self, scan: pd.Series, entry: dict, maps: _ScanMaps, flags: list) -> dict:
-        """What a sidecar says of its scan."""
-        sums = maps.relevance.sum(axis=(1, 2, 3), dtype=float)
-        return {
-            "Logits": maps.logits,
-            "MeanLogit": entry["logit"],
-            "SumOfRelevance": entry["relevance"],
-            "SumPerTrial": sums.tolist(),
-            "Trust": flags,
-            "Audit": _account(maps.audit),
-            "Scan": provenance.relative(scan["image"]),
-            "ScanSHA256": scan["source_sha256"],
-            "Synthetic": bool(self.prepared.synthetic),
-            "Notice": NOTICE,
-        }
-
-    def _save(self, scan: pd.Series, entry: dict, maps: _ScanMaps, sidecar: dict) -> None:
+    def _save(self, scan: pd.Series, entry: dict, maps: ScanMaps, sidecar: dict) -> None:
         """Write the mean map, on the grid and in the scan's own space, and the deviation."""
         of_mean = {"Statistic": "mean over trials"} | sidecar
         path = self.folder / entry["path"]
@@ -347,8 +345,15 @@ class _Derivative:
             _write_sidecar(self.folder / deviation, of_deviation)
 
 
-def _common_sidecar(prepared, weights, settings: Settings) -> dict:
-    """What all sidecars say."""
+def common_sidecar(prepared, weights, settings: Settings) -> dict:
+    """Return what the sidecars of all maps say.
+
+    Parameters
+    ----------
+    prepared : msxai.data.prepared.Prepared
+    weights : sequence of path
+    settings : Settings
+    """
     return {
         "Rule": settings.rule,
         "Epsilon": settings.epsilon,
@@ -358,6 +363,31 @@ def _common_sidecar(prepared, weights, settings: Settings) -> dict:
         "Copies": settings.copies,
         "WeightsSHA256": [provenance.sha256(path) for path in weights],
         "LesionFilling": prepared.parameters.get("filling", "none"),
+        "Synthetic": bool(prepared.synthetic),
+        "Notice": NOTICE,
+    }
+
+
+def scan_sidecar(scan: pd.Series, maps: ScanMaps, flags: list[dict]) -> dict:
+    """Return what the sidecar of a map says of its scan, without the name of a file.
+
+    Parameters
+    ----------
+    scan : pandas.Series
+        Row of the cohort's table.
+    maps : ScanMaps
+    flags : list of dict
+        Of `msxai.lrp.trust_warnings.flags`.
+    """
+    sums = maps.relevance.sum(axis=(1, 2, 3), dtype=float)
+    return {
+        "Logits": maps.logits,
+        "MeanLogit": float(np.mean(maps.logits)),
+        "SumOfRelevance": float(maps.mean.sum(dtype=float)),
+        "SumPerTrial": sums.tolist(),
+        "Trust": flags,
+        "Audit": _account(maps.audit),
+        "ScanSHA256": scan["source_sha256"],
     }
 
 
@@ -367,7 +397,7 @@ def _account(audit: pd.DataFrame) -> list | None:
     return trials or None
 
 
-def _entry(scan: pd.Series, rule: str, maps: _ScanMaps) -> dict:
+def _entry(scan: pd.Series, rule: str, maps: ScanMaps) -> dict:
     """Row of heatmaps.tsv; `scan` is a row of the cohort's table."""
     logit = float(np.mean(maps.logits))
     total = float(maps.mean.sum(dtype=float))
@@ -400,22 +430,35 @@ def _path_of(scan: pd.Series, rule: str) -> str:
 def _save_on_grid(path, relevance, scan: pd.Series) -> str:
     """Write a map in the space of a scan in MNI152, else on the grid of the model; its SHA-256."""
     if _is_registered(scan):
-        image = nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
-    else:
-        image = images.load(scan["image"])
-    return _save(path, images.from_grid(relevance, image))
+        grid = nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
+        return _save(path, images.from_grid(relevance, grid))
+    return _save(path, on_file_grid(relevance, scan))
 
 
 def _save_in_own_space(path, relevance, scan: pd.Series) -> str | None:
     """Write the map of a registered scan in its own space; its path. None for other scans."""
     if not _is_registered(scan):
         return None
+    own_path = str(path).replace("_space-MNI152_", "_space-orig_")
+    _save(own_path, on_file_grid(relevance, scan))
+    return own_path
+
+
+def on_file_grid(relevance, scan: pd.Series) -> nib.Nifti1Image:
+    """Return a map on the grid of the scan's file.
+
+    Parameters
+    ----------
+    relevance : ndarray of shape (96, 114, 96)
+    scan : pandas.Series
+        Row of the cohort's table, whose file exists.
+    """
     image = images.load(scan["image"])
+    if not _is_registered(scan):
+        return images.from_grid(relevance, image)
     matrix = np.array(json.loads(scan["registration"])["matrix"])
     placed = images.from_grid(relevance, registration.place(image, matrix))
-    own_path = str(path).replace("_space-MNI152_", "_space-orig_")
-    _save(own_path, images.with_space_of(image, np.asarray(placed.dataobj)))
-    return own_path
+    return images.with_space_of(image, np.asarray(placed.dataobj))
 
 
 def _is_registered(scan: pd.Series) -> bool:

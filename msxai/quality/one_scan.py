@@ -16,15 +16,13 @@ import pandas as pd
 
 from msxai.base import provenance
 from msxai.base.errors import ParameterError
-from msxai.base.notices import NOTICE
 from msxai.base.parameters import located
 from msxai.data import images, quality_control
 from msxai.data.cohorts import cohort as cohorts
 from msxai.data.prepared import PreparationOptions, Prepared, prepare, remove_paths
-from msxai.data.registration import registration
 from msxai.data.single_scans import ScanFiles
 from msxai.lrp import heatmaps, trust_warnings
-from msxai.lrp.explanation import AUDIT, conserved
+from msxai.lrp.explanation import conserved
 from msxai.model import network, shipped
 from msxai.quality import lesion_by_lesion, self_test
 from msxai.quality.lesion_by_lesion import LesionReport
@@ -50,6 +48,10 @@ MAPS = {"MNI152": "relevance_space-MNI152.nii.gz", "orig": "relevance_space-orig
 """Space to the file name of the map."""
 
 _PREPARED, _PREPARED_T1, _REGISTRATION = "prepared.h5", "prepared_T1w.h5", "registration"
+_TARGETS = {
+    "lesions": "logit of a brain with lesions",
+    "diagnosis": "logit of the patient class",
+}  # by task; "logit" where the task is not known
 _DIGITS = 8  # of the SHA-256 that stands for the scan's name
 
 
@@ -97,14 +99,10 @@ class Findings:
         The scan alone, in row `ROW`.
     t1 : msxai.data.prepared.Prepared or None
         The T1-weighted scan alone.
-    relevance : ndarray of shape (96, 114, 96)
-        Mean map over networks, in logits.
+    maps : msxai.lrp.heatmaps.ScanMaps
+        Map of each network, with what it distributes: the mean logit over the copies of the scan.
     logits : list of float
         f(x) of each network for the scan itself, not for its shifted and mirrored copies.
-    map_logits : list of float
-        What the map distributes: of each network, the mean logit over the copies of the scan.
-    audit : pandas.DataFrame
-        What each layer absorbed, with the number of the network as `trial`.
     flags : list of dict
         Of `msxai.lrp.trust_warnings.flags`.
     quality : pandas.Series
@@ -122,16 +120,19 @@ class Findings:
     code: str
     prepared: Prepared
     t1: Prepared | None
-    relevance: np.ndarray
+    maps: heatmaps.ScanMaps
     logits: list[float]
-    map_logits: list[float]
-    audit: pd.DataFrame
     flags: list[dict]
     quality: pd.Series
     marked: Lesions | None
     lesions: LesionReport | None
     amounts: pd.DataFrame
     self_test: SelfTest | None = None
+
+    @property
+    def relevance(self) -> np.ndarray:
+        """Mean map over networks, in logits, of shape (96, 114, 96)."""
+        return self.maps.mean
 
     @property
     def logit(self) -> float:
@@ -141,7 +142,7 @@ class Findings:
     @property
     def map_logit(self) -> float:
         """What the map distributes: the mean logit over networks and copies."""
-        return float(np.mean(self.map_logits))
+        return float(np.mean(self.maps.logits))
 
     @property
     def probability(self) -> float:
@@ -236,10 +237,8 @@ class Explainer:
         for model in self.models:
             explanation = self.settings.explanation.explain(model, scan[None, ..., None])
             explanations.append(explanation)
-        maps = np.stack([explanation.relevance[0, ..., 0] for explanation in explanations])
-        relevance = maps.mean(axis=0)
-        map_logits = [float(explanation.logits[0]) for explanation in explanations]
-        logits = map_logits
+        maps = heatmaps.ScanMaps.of(explanations, 0)
+        logits = maps.logits
         if self.settings.explanation.copies > 1:
             logits = [float(values[0]) for values in self._logits_of_each(scan[None])]
         marked = lesions_of(files, prepared)
@@ -248,22 +247,20 @@ class Explainer:
             say("filling lesions one by one")
             seed = self.settings.seed
             lesions = lesion_by_lesion.measure(
-                prepared, ROW, marked, relevance, self.logits_of, seed
+                prepared, ROW, marked, maps.mean, self.logits_of, seed
             )
         return Findings(
             code=code,
             prepared=prepared,
             t1=t1,
-            relevance=relevance,
+            maps=maps,
             logits=logits,
-            map_logits=map_logits,
-            audit=_audit(explanations),
-            flags=self._flags(prepared, maps, map_logits),
+            flags=self._flags(prepared, maps),
             quality=quality_control.measure(prepared).iloc[ROW],
             marked=marked,
             lesions=lesions,
             amounts=lesion_by_lesion.by_distance(
-                relevance, prepared.lesions(ROW), prepared.brain(ROW)
+                maps.mean, prepared.lesions(ROW), prepared.brain(ROW)
             ),
             self_test=self._tested(prepared, say),
         )
@@ -289,9 +286,9 @@ class Explainer:
         seed = self.settings.seed
         return self_test.run(prepared, ROW, self.map_of, self.logits_of, seed)
 
-    def _flags(self, prepared, maps, logits) -> list[dict]:
+    def _flags(self, prepared, maps: heatmaps.ScanMaps) -> list[dict]:
         """Return the warnings of the map."""
-        values = trust_warnings.measure(maps, logits, prepared.brain(ROW))
+        values = trust_warnings.measure(maps.relevance, maps.logits, prepared.brain(ROW))
         distance = self.reference.distances(self.models, prepared, [ROW])[ROW]
         values["out_of_distribution"] = trust_warnings.number(distance)
         return trust_warnings.flags(values, self.reference.limits, self.reference.source)
@@ -341,7 +338,8 @@ def write_maps(findings: Findings, folder, explainer: Explainer) -> list[Path]:
     prepared = findings.prepared
     scan = images.with_space_of(grid, np.where(prepared.brain(ROW), prepared.image(ROW), 0))
     in_mni = images.with_space_of(grid, findings.relevance)
-    written = {"MNI152": in_mni, "orig": _in_own_space(findings)}
+    in_own = heatmaps.on_file_grid(findings.relevance, prepared.table.iloc[ROW])
+    written = {"MNI152": in_mni, "orig": in_own}
     paths = [folder / "scan_space-MNI152.nii.gz"]
     nib.save(scan, paths[0])
     for space, image in written.items():
@@ -457,39 +455,14 @@ def _normalisation(cards: list[shipped.Card], paths: list[Path]) -> str:
     return names.pop()
 
 
-def _audit(explanations) -> pd.DataFrame:
-    """Return the audits of all networks in one table."""
-    audits = []
-    for trial, explanation in enumerate(explanations):
-        audits.append(explanation.audit.assign(trial=trial))
-    return pd.concat(audits, ignore_index=True)[["trial", *AUDIT[1:]]]
-
-
-def _in_own_space(findings: Findings) -> nib.Nifti1Image:
-    """Return the map on the grid of the scan's file."""
-    image = images.load(findings.prepared.table["image"].iloc[ROW])
-    matrix = np.array(findings.registration.get("matrix", np.eye(4)))
-    placed = images.from_grid(findings.relevance, registration.place(image, matrix))
-    return images.with_space_of(image, np.asarray(placed.dataobj))
-
-
 def _sidecar(findings: Findings, explainer: Explainer) -> dict:
     """Return what the sidecar of a map says; no name, path or date."""
+    prepared = findings.prepared
     explanation = explainer.settings.explanation
-    audit = findings.audit.drop(columns="trial")
-    by_network = [audit[findings.audit["trial"] == trial] for trial in range(len(explainer.paths))]
     return {
-        "Rule": explanation.rule,
-        "Epsilon": explanation.epsilon,
-        "Copies": explanation.copies,
-        "Target": "logit",
-        "Units": "logit per voxel",
-        "WeightsSHA256": [card.sha256 for card in explainer.cards],
-        "Logits": findings.logits,
-        "MeanLogit": findings.logit,
-        "Trust": findings.flags,
-        "Audit": [rows.to_dict("records") for rows in by_network],
-        "Synthetic": bool(findings.prepared.synthetic),
-        "ScanSHA256": findings.prepared.table["source_sha256"].iloc[ROW],
-        "Notice": NOTICE,
+        **heatmaps.common_sidecar(prepared, explainer.paths, explanation),
+        **heatmaps.scan_sidecar(prepared.table.iloc[ROW], findings.maps, findings.flags),
+        "Target": _TARGETS.get(explainer.cards[0].task, "logit"),
+        "Statistic": "mean over networks",
+        "LogitsOfScan": findings.logits,
     }

@@ -240,7 +240,7 @@ def test_settings_are_checked_before_anything_is_explained(options, message):
 
 @pytest.mark.parametrize(("logit", "expected"), [(0.0, None), (0.05, None), (2.0, 0.5)])
 def test_the_share_of_a_logit_near_0_is_missing(logit, expected):
-    maps = heatmaps._ScanMaps(np.ones((1, 1, 1, 1)), [logit], pd.DataFrame())
+    maps = heatmaps.ScanMaps(np.ones((1, 1, 1, 1)), [logit], pd.DataFrame())
     scan = pd.Series({"participant_id": "sub-1", "session_id": "", "group": "MS", "label": 1})
     entry = heatmaps._entry(scan, "epsilon", maps)
     assert entry["conserved"] == pytest.approx(expected or np.nan, nan_ok=True)

@@ -133,10 +133,8 @@ def findings(folder, logit=4.0, after=0.5, flags=(), measured=(), **scan):
         code="aaaaaaaa",
         prepared=prepared,
         t1=None,
-        relevance=relevance,
+        maps=heatmaps.ScanMaps(relevance[None], [logit], pd.DataFrame()),
         logits=[logit],
-        map_logits=[logit],
-        audit=pd.DataFrame(),
         flags=trust_warnings.flags(values, measured["limits"], "validation scans"),
         quality=pd.Series({"flags": []}),
         marked=marked,
@@ -466,7 +464,8 @@ def test_several_networks(tmp_path):
 
 
 def test_with_copies_the_logit_is_that_of_the_scan(tmp_path, plain_page):
-    made = dataclasses.replace(findings(tmp_path), map_logits=[3.0])
+    made = findings(tmp_path)
+    made = dataclasses.replace(made, maps=dataclasses.replace(made.maps, logits=[3.0]))
     copied = explainer()
     settings = heatmaps.Settings("epsilon_gamma", copies=8)
     copied.settings = one_scan.Settings(explanation=settings)

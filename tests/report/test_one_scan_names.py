@@ -1,6 +1,7 @@
 """What is said to be nameless in the folder of a scan is so, byte by byte."""
 
 import gzip
+import json
 
 import h5py
 import nibabel as nib
@@ -9,6 +10,7 @@ import pytest
 from scipy import ndimage
 from support.networks import with_weights
 
+from msxai.base.notices import NOTICE
 from msxai.data import images
 from msxai.data.prepared import Prepared
 from msxai.data.single_scans import ScanFiles
@@ -87,6 +89,24 @@ def test_a_scan_s_folder_names_nobody(run):
         text = content(path)
         for word in (*HIDDEN, str(run.parent)):
             assert word.encode() not in text, (path.name, word)
+
+
+def test_a_sidecar_has_what_those_of_a_cohort_have(run):
+    (folder,) = [path for path in run.iterdir() if path.is_dir()]
+    for space in ("MNI152", "orig"):
+        sidecar = json.loads((folder / f"relevance_space-{space}.json").read_text())
+        image = nib.load(folder / f"relevance_space-{space}.nii.gz")
+        assert sidecar["Space"] == space
+        assert sidecar["SumOfRelevance"] == pytest.approx(image.get_fdata().sum(), rel=1e-4)
+        assert sidecar["Engine"] == "msxai"
+        assert sidecar["Target"] == "logit"
+        assert sidecar["Statistic"] == "mean over networks"
+        assert sidecar["LesionFilling"] == "none"
+        assert sidecar["Synthetic"] is False
+        assert sidecar["Notice"] == NOTICE
+        absorbed = sum(layer["bias"] + layer["stabiliser"] for layer in sidecar["Audit"][0])
+        expected = sidecar["SumPerTrial"][0] + absorbed
+        assert sidecar["Logits"] == [pytest.approx(expected, rel=1e-3)] == sidecar["LogitsOfScan"]
 
 
 def test_what_is_said_to_have_names_has_them(run):
