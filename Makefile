@@ -89,13 +89,13 @@ clean: ## remove runs/ with all results (cohorts, figures and .venv stay)
 proof-mutants: setup ## 64 faults planted in the package, one at a time: does a test of the same box fail? (an hour or two)
 	$(PY) tools/mutants.py --write
 
-proof-kills: setup ## kill the smoke series 20 times at random moments: does it end as without kills? (an hour)
+proof-kills: setup ## kill the smoke series 20 times at random moments: does it end as without kills? (about 40 minutes)
 	$(PY) benchmarks/kills.py
 
-proof-bad-input: setup ## 500 random corruptions of tables, scans, masks, YAML and weights: is each refused or read rightly? (a quarter of an hour)
+proof-bad-input: setup ## 500 random corruptions of tables, scans, masks, YAML and weights: is each refused or read rightly? (about 15 minutes)
 	$(PY) benchmarks/bad_input.py --write
 
-proof-slurm: setup ## the smoke series on a simulated Slurm cluster: the same results? (half an hour; needs Debian's slurm-wlm and munge)
+proof-slurm: setup ## the smoke series on a simulated Slurm cluster: the same results? (about 20 minutes; needs Debian's slurm-wlm and munge)
 	$(PY) benchmarks/slurm.py
 
 proof-phantom: setup ## compare the simulated cohorts with real scans

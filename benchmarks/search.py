@@ -15,7 +15,7 @@ test part was looked at twice: first without the network in pairs, epsilon_gamma
 epsilon_gamma_box .25 won over all networks. The networks are variants of the demo and of
 workflow/quality.yaml: width 16 (two trainings), the same in pairs, widths 8 and 32 (one training
 each, so a width is known no better than that); each is read by `msxai.model.network.restore`. About
-half an hour of one core. Written beside this file: search.json (winners, differences), search.tsv
+30 minutes of one core. Written beside this file: search.json (winners, differences), search.tsv
 (each rule, network and part), search_factors.tsv (winners by condition), search.png.
 """
 

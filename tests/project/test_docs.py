@@ -107,6 +107,17 @@ def notebook_parameters(notebook):
     return {node.target.id for node in ast.parse(cell).body if isinstance(node, ast.AnnAssign)}
 
 
+def test_the_times_of_proofs_are_those_of_their_scripts():
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    timed = re.findall(
+        r"^proof-.*about (\d+ minutes).*\n\t.*(benchmarks/\w+\.py)", text, re.MULTILINE
+    )
+    assert len(timed) >= 5
+    for minutes, path in timed:
+        docstring = ast.get_docstring(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+        assert minutes in docstring.replace("\n", " "), path
+
+
 def test_readme_is_short():
     """At most 130 lines; the first 30 show what it is, one picture and two commands."""
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
