@@ -500,7 +500,19 @@ def test_what_a_network_learnt_is_said(tmp_path, plain_page):
     assert level_of("No record", findings(tmp_path), unknown) == warnings_in_words.WARNING
     diagnosis = Card("c" * 64, False, "diagnosis", {"variant": "scratch"}, 0.9)
     plain = plain_page(findings(tmp_path), explainer(diagnosis))
-    assert "Is this scan of a patient, or of a control?" in plain
+    assert "Is this scan of a patient, or of a control, of the cohort of the training?" in plain
+    assert "patients and controls of a cohort (of a kind that is not recorded here)." in plain
+
+
+def test_a_network_that_was_trained_on_another_contrast_is_a_warning(tmp_path, plain_page):
+    """Such as a pre-training of 02 on Alzheimer's disease."""
+    other = Card("c" * 64, False, "diagnosis", {}, 0.9, cohort="phantom-ad", modality="T1w")
+    made = findings(tmp_path)
+    assert level_of("trained on T1w scans, not on FLAIR", made, other) == warnings_in_words.WARNING
+    plain = plain_page(made, explainer(other))
+    assert "patients and controls of the cohort phantom-ad (T1w)." in plain
+    same = dataclasses.replace(other, modality="FLAIR")
+    assert level_of("trained on a cohort", made, same) == warnings_in_words.UNKNOWN
 
 
 def test_quality_control_speaks(tmp_path):

@@ -180,8 +180,10 @@ def _training(cards: list[Card]) -> dict:
             "as the chance of a disease.",
         }
     if card.task == "diagnosis":
-        question = "Is this scan of a patient, or of a control?"
-        trained = "The network was trained on a cohort of patients and controls (notebook 03)."
+        question = "Is this scan of a patient, or of a control, of the cohort of the training?"
+        cohort = f"the cohort {card.cohort}" if card.cohort else "a cohort"
+        kind = card.modality or "of a kind that is not recorded here"
+        trained = f"The network was trained on scans of patients and controls of {cohort} ({kind})."
     else:
         question = "This is not recorded."
         trained = "What it was trained on is not recorded."

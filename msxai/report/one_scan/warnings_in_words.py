@@ -82,9 +82,16 @@ def _training(explainer: Explainer) -> Message:
     if "" in tasks:
         return Message(
             WARNING,
-            "No record lies next to the weights file, so it is not known what the network was "
-            "trained on.",
+            "No record of these weights lies next to their file, so it is not known what the "
+            "network was trained on.",
             "Ask who trained it: on which scanner, sequence and patients?",
+        )
+    modality = explainer.cards[0].modality
+    if modality not in ("", "FLAIR"):
+        return Message(
+            WARNING,
+            f"The network was trained on {modality} scans, not on FLAIR.",
+            "Do not use its answer or its map for a FLAIR. They mean nothing.",
         )
     return Message(
         UNKNOWN,
