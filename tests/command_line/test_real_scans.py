@@ -20,8 +20,8 @@ from scipy import ndimage
 import msxai
 from msxai.data import images
 from msxai.data.prepared import Prepared
-from msxai.quality import lesion_by_lesion
-from msxai.regions import lesion_regions
+from msxai.data.single_scans import ScanFiles
+from msxai.quality import lesion_by_lesion, one_scan
 
 pytestmark = [
     pytest.mark.real,
@@ -136,8 +136,9 @@ def test_relevance_of_lesions_is_that_of_the_map(run, open_ms):
     folder = run["folder"] / "a" / "patient07_FLAIR"
     prepared = Prepared(folder / "prepared.h5")
     relevance = nib.load(folder / "relevance_space-MNI152.nii.gz").get_fdata()
+    scan = open_ms / "mni" / "patient07_FLAIR.nii.gz"
     mask = open_ms / "lesions_mni" / "patient07_lesions.nii.gz"
-    lesions = lesion_regions.read_lesions(mask, np.eye(4), prepared.lesions(0))
+    lesions = one_scan.lesions_of(ScanFiles(str(scan), str(mask)), prepared)
     table = pd.read_csv(folder / "lesions.tsv", sep="\t")
     for lesion in table[table["voxels"] > 0].itertuples():
         inside = lesions.labels == lesion.lesion
