@@ -4,6 +4,7 @@ A browser opens the page.
 """
 
 import functools
+import itertools
 import json
 import re
 import tracemalloc
@@ -183,8 +184,8 @@ def planted(tmp_path_factory):
         subject = phantom.simulate("ms", group, 1000 + seed, 2000 + seed, session=session)
         arrays = (subject.image, subject.brain, subject.lesions)
         rows.append(write(folder, f"good{seed:02}", *arrays))
-    for seed, name in enumerate([*FAULTS, "left-right"]):
-        subject = phantom.simulate("ms", "MS", 3000 + seed, 4000 + seed)
+    patients = [phantom.simulate("ms", "MS", seed, seed + 1000) for seed in range(3005, 3010)]
+    for subject, name in zip(itertools.cycle(patients), [*FAULTS, "left-right"], strict=False):
         arrays = spoilt(name, subject.image, subject.brain, subject.lesions)
         rows.append(write(folder, name, *arrays, **SPOILT_HEADERS.get(name, {})))
     cohort = prepare(folder, rows)
@@ -281,11 +282,7 @@ def test_voxelwise_scans_are_judged_by_their_mask(tmp_path):
 
 def test_nothing_to_measure(tmp_path):
     """An empty brain mask beside another visit, and sources that are no longer there."""
-    simulated, two = phantom.simulate("ad", "HC", 1, 1), phantom.simulate("ad", "HC", 1, 2)
-    rows = [
-        write(tmp_path, "a", simulated.image, simulated.brain, simulated.lesions),
-        write(tmp_path, "b", two.image, two.brain, two.lesions),
-    ]
+    rows = [write(tmp_path, name, *visit_of(0, visit)) for visit, name in enumerate("ab")]
     rows = [
         {**row, "participant_id": "sub-a", "session_id": f"ses-{index}", "group": None}
         for index, row in enumerate(rows)
@@ -377,7 +374,7 @@ def test_noise_is_the_noise_that_was_added(tmp_path):
 
 def test_signal_and_contrast_by_hand_and_whatever_the_normalisation(tmp_path):
     rows = []
-    for seed in range(3):
+    for seed in range(2):
         simulated = phantom.simulate("ms", "MS", seed, seed, volume=9000)
         rows.append(
             write(tmp_path, f"s{seed}", simulated.image, simulated.brain, simulated.lesions)
