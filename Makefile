@@ -11,7 +11,7 @@ TESTED = $(if $(BOX),tests/$(BOX) $(wildcard msxai/$(BOX)),tests msxai)
 UV ?= uv
 PROFILE ?= demo
 # Trials of the pre-training for lesions whose networks the package brings.
-SHIPPED := 0
+SHIPPED := 0 1 2
 SCHEDULER ?= local
 export COHORT PROFILE SCHEDULER PRETRAINING PATIENTS CONTROLS LABEL MODALITY HOLDOUT # for tools/run.sh
 
