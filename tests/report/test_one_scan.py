@@ -738,3 +738,18 @@ def test_resume_skips_what_is_done_and_unchanged(run, tmp_path):
 def test_names_with_markup_are_escaped(run, tmp_path):
     run("<b>bad<b>", "a")
     assert "<b>bad" not in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_what_several_networks_learnt_from():
+    first = Card("a" * 64, True, "lesions", {"simulated_pairs": 400}, 0.97)
+    other = dataclasses.replace(first, accuracy=0.95)
+    assert page._trained_on_simulated_brains([first]) == (
+        "The network learnt from 400 simulated brains, each with and without lesions. It was right "
+        "in 97% of the simulated scans that were used to select the weights. How often a network "
+        "is right on scans of people has not been measured."
+    )
+    several = page._trained_on_simulated_brains([first, other, first])
+    assert "Each of the 3 networks learnt from 400" in several
+    assert "They were right in 95% to 97% of" in several
+    unknown = page._trained_on_simulated_brains([first, dataclasses.replace(first, accuracy=None)])
+    assert "right" not in unknown

@@ -162,19 +162,9 @@ def _training(cards: list[Card]) -> dict:
     """Return what the network answers, what it learnt from, and whether it is calibrated."""
     card = cards[0]
     if card.task == "lesions":
-        pairs = card.parameters.get("simulated_pairs", "simulated")
-        trained = (
-            f"The network learnt from {pairs} simulated brains, each with and without lesions."
-        )
-        if card.accuracy is not None:
-            trained += (
-                f" It was right in {card.accuracy:.0%} of the simulated scans that were used to "
-                "select its weights. How often it is right on scans of people has not "
-                "been measured."
-            )
         return {
             "question": "Does this brain have lesions like the simulated ones?",
-            "trained": trained,
+            "trained": _trained_on_simulated_brains(cards),
             "calibration": "The probability is not calibrated on people. It comes from a network "
             "that was trained and selected on simulated scans. Read it as a score from 0 to 1, not "
             "as the chance of a disease.",
@@ -193,6 +183,25 @@ def _training(cards: list[Card]) -> dict:
         "calibration": "The probability is not calibrated. It is the sigmoid of the logit (the "
         "mean over networks). Read it as a score from 0 to 1, not as the chance of a disease.",
     }
+
+
+def _trained_on_simulated_brains(cards: list[Card]) -> str:
+    """Return what networks of the task `lesions` learnt from, and how often they were right."""
+    pairs = cards[0].parameters.get("simulated_pairs", "simulated")
+    subject, pronoun = "The network", "It was"
+    if len(cards) > 1:
+        subject, pronoun = f"Each of the {len(cards)} networks", "They were"
+    trained = f"{subject} learnt from {pairs} simulated brains, each with and without lesions."
+    accuracies = [card.accuracy for card in cards if card.accuracy is not None]
+    if len(accuracies) < len(cards):
+        return trained
+    shares = f"{min(accuracies):.0%}"
+    if f"{max(accuracies):.0%}" != shares:
+        shares = f"{shares} to {max(accuracies):.0%}"
+    return (
+        f"{trained} {pronoun} right in {shares} of the simulated scans that were used to select "
+        "the weights. How often a network is right on scans of people has not been measured."
+    )
 
 
 def _self_test(findings: Findings) -> dict | None:
