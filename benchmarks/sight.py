@@ -2,7 +2,8 @@
 
 Usage: python benchmarks/sight.py [RESULTS] [--maps VARIANT ...]
 
-RESULTS is runs/sight, trained by make proof-sight. Maps take hours: with --maps only those of the
+RESULTS is runs/sight, trained by make proof-sight, or another results folder on the embedded
+cohort, as runs/demo. Maps take hours: with --maps only those of the
 variants named are measured. The rows of other maps are taken over from sight.tsv where the weights,
 the rule, the copies and the subjects are the same.
 
@@ -39,7 +40,7 @@ from msxai.base.results import Results
 from msxai.data import images
 from msxai.data.prepared import Prepared
 from msxai.evaluation import baselines, prediction
-from msxai.model import network, training
+from msxai.model import network, shipped, training
 from msxai.quality import league, localisation, reference_maps, scan_maps
 
 HERE = Path(__file__).parent
@@ -91,7 +92,11 @@ class Variant:
 
 
 def variants(where: Results) -> list[Variant]:
-    """Find what was trained: fine-tuned variants, and pre-trainings that know MS lesions."""
+    """Find what was trained: fine-tuned variants, and pre-trainings that know MS lesions.
+
+    Where RESULTS has no pre-training for lesions, the networks that the package brings stand for
+    it.
+    """
     variants = []
     for folder in sorted((where.folder / "finetuning").glob("*")):
         weights = sorted(folder.glob("trial-*/weights.npz"))
@@ -100,6 +105,8 @@ def variants(where: Results) -> list[Variant]:
         variants.append(Variant(folder.name, weights, labels_only))
     for task in ("lesions", "volume"):
         weights = sorted((where.folder / "pretraining" / task).glob("trial-*/weights.npz"))
+        if not weights and task == shipped.TASK:
+            weights = shipped.weights()
         if weights:
             variants.append(Variant(f"{task}, no fine-tuning", weights, labels_only=True))
     return variants

@@ -1,6 +1,7 @@
 """What the proof of sight measures, against values by hand."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from support.toy_cohort import Toy
 from msxai.base import statistics
 from msxai.base.results import Results
 from msxai.data.images import SHAPE, VOXEL_VOLUME
-from msxai.model import network
+from msxai.model import network, shipped
 
 sight = script("sight")
 
@@ -39,6 +40,12 @@ def test_variants_are_what_was_fine_tuned_and_what_knows_lesions(where):
     assert len(by_name["scratch"].weights) == 2
     assert by_name["scratch"].labels_only
     assert not by_name["pairs"].labels_only
+
+
+def test_the_shipped_networks_stand_for_a_pretraining_that_is_missing(where):
+    shutil.rmtree(where.folder / "pretraining" / "lesions")
+    by_name = {variant.name: variant for variant in sight.variants(where)}
+    assert by_name["lesions, no fine-tuning"].weights == shipped.weights()
 
 
 def test_each_voxel_has_the_size_of_its_lesion():
