@@ -66,7 +66,7 @@ from msxai.report.one_scan import batch
 
 # %% tags=["parameters"]
 scans: list = []  # FLAIR scans (NIfTI), raw or preprocessed; none: a simulated patient
-lesion_masks: list = []  # one lesion mask for each scan, in its space; or none
+lesion_masks: list = []  # one lesion mask for each scan, in its space ("": no mask); or none
 brain_masks: list = []  # one brain mask for each scan; or none: the brain is extracted
 t1_scans: list = []  # one T1 of the same visit for each scan, to look at; or none
 weights: list = []  # weights files (.npz); none: the networks that the package brings
@@ -90,7 +90,7 @@ if not scans:
     scans = [patient["image"]]
     lesion_masks = [patient["lesion_mask"]]
 files = list_scans(scans, lesion_masks, brain_masks, t1_scans)
-print(f"{len(files)} scan(s), {len(lesion_masks)} lesion mask(s)")
+print(f"{len(files)} scan(s), {len(list(filter(None, lesion_masks)))} lesion mask(s)")
 
 # %% [markdown]
 # ## All scans

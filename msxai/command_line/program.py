@@ -15,7 +15,7 @@ from msxai.base import provenance
 from msxai.base.errors import MsxaiError, ParameterError
 from msxai.base.parameters import one_of
 from msxai.command_line import notebook_runs
-from msxai.data import image_files, single_scans
+from msxai.data import image_files, scan_folders, single_scans
 from msxai.lrp import rules
 
 __all__ = [
@@ -125,7 +125,8 @@ def _add_explain(commands) -> None:
     )
     explain.set_defaults(run=_explain)
     add = explain.add_argument
-    add("scans", nargs="+", metavar="SCAN", help="FLAIR (NIfTI), raw or preprocessed")
+    kinds = "FLAIR (NIfTI), raw or preprocessed; a folder of them; or a BIDS dataset"
+    add("scans", nargs="+", metavar="SCAN", help=kinds)
     several = {"nargs": "+", "default": []}
     add("--lesions", **several, metavar="MASK", help="a lesion mask for each scan")
     add("--brain-mask", **several, metavar="MASK", help="a brain mask for each scan")
@@ -284,14 +285,12 @@ def _explain(options: argparse.Namespace) -> int:
     one_of("--rule", options.rule, rules.NAMES)
     _check_at_least("--copies", options.copies, 1)
     _check_at_least("--jobs", options.jobs, 1)
-    scans = _absolute(options.scans)
-    lesion_masks = _absolute(options.lesions)
-    brain_masks = _absolute(options.brain_mask)
-    t1_scans = _absolute(options.t1)
-    single_scans.list_scans(scans, lesion_masks, brain_masks, t1_scans)
+    files = _scans_of(options)
+    scans = [scan.image for scan in files]
     single_scans.folder_names(scans)
-    if len(scans) == 1:  # of several, a bad one does not stop the others
-        for path in [*scans, *lesion_masks, *brain_masks, *t1_scans]:
+    if len(files) == 1:  # of several, a bad one does not stop the others
+        (only,) = files
+        for path in filter(None, [only.image, only.lesion_mask, only.brain_mask, only.t1]):
             image_files.opened(path)
     weights = _absolute(options.weights)
     _check_files("--weights", weights)
@@ -299,9 +298,9 @@ def _explain(options: argparse.Namespace) -> int:
     _check_writable(out)
     parameters = {
         "scans": scans,
-        "lesion_masks": lesion_masks,
-        "brain_masks": brain_masks,
-        "t1_scans": t1_scans,
+        "lesion_masks": _all_or_none([scan.lesion_mask for scan in files]),
+        "brain_masks": _all_or_none([scan.brain_mask for scan in files]),
+        "t1_scans": _all_or_none([scan.t1 for scan in files]),
         "weights": weights,
         "rule": options.rule,
         "tta_copies": options.copies,
@@ -312,6 +311,42 @@ def _explain(options: argparse.Namespace) -> int:
     }
     notebook_runs.run("10_one_scan", parameters, out)
     return _summary(out)
+
+
+def _scans_of(options: argparse.Namespace) -> list[single_scans.ScanFiles]:
+    """Return the files of each scan; those of a folder are looked for."""
+    paths = _absolute(options.scans)
+    folders = [path for path in paths if Path(path).is_dir()]
+    given = {"--lesions": options.lesions, "--brain-mask": options.brain_mask, "--t1": options.t1}
+    if not folders:
+        lists = [_absolute(values) for values in given.values()]
+        return single_scans.list_scans(paths, *lists)
+    for option, values in given.items():
+        if values:
+            raise ParameterError(
+                option,
+                f"{len(values)} files beside the folder {folders[0]}",
+                "this option beside files only",
+                "Name the scans in place of the folder. Masks of a BIDS dataset are found by their "
+                "names.",
+            )
+    scans = []
+    for path in paths:
+        if path not in folders:
+            scans += single_scans.list_scans([path])
+            continue
+        of_folder = scan_folders.scans_of(path)
+        scans += of_folder.scans
+        for note in of_folder.notes:
+            print(f"msxai explain: {note}", file=sys.stderr)
+    masks = sum(bool(scan.lesion_mask) for scan in scans)
+    print(f"{len(scans)} scans, {masks} with a lesion mask", file=sys.stderr)
+    return scans
+
+
+def _all_or_none(paths: list[str]) -> list[str]:
+    """Return a list for the notebook: empty where no scan has such a file."""
+    return paths if any(paths) else []
 
 
 def _summary(out: Path) -> int:

@@ -72,7 +72,7 @@ def list_scans(images, lesion_masks=(), brain_masks=(), t1s=()) -> list[ScanFile
     Parameters
     ----------
     images, lesion_masks, brain_masks, t1s : sequences of path
-        One mask, or T1, for each image, in the same order; or none.
+        One mask, or T1, for each image, in the same order, "" for an image without one; or none.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def list_scans(images, lesion_masks=(), brain_masks=(), t1s=()) -> list[ScanFile
                 "one for each scan, in the same order",
                 "Add the missing ones, or run the scans without them separately.",
             )
-    for path in [*images, *lesion_masks, *brain_masks, *t1s]:
+    for path in [*images, *filter(None, [*lesion_masks, *brain_masks, *t1s])]:
         if not located(path).is_file():
             actual = "a folder" if located(path).is_dir() else "no such file"
             raise CohortError(path, actual, "a NIfTI file (.nii or .nii.gz)", "Check the path.")

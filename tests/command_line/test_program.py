@@ -68,6 +68,24 @@ def test_explain_passes_on_what_it_is_given(scan, tmp_path, calls, monkeypatch):
     }
 
 
+def test_explain_finds_the_scans_of_a_dataset_and_their_masks(scan, tmp_path, calls, capsys):
+    anat = "sub-{}/anat/sub-{}"
+    names = [f"{anat.format(person, person)}_FLAIR.nii.gz" for person in (1, 2)]
+    mask = f"derivatives/lst/{anat.format(2, 2)}_label-lesion_mask.nii.gz"
+    for name in (*names, mask):
+        path = tmp_path / "study" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(scan.read_bytes())
+    study = tmp_path / "study"
+    words = ["explain", str(study), str(scan), "--out", str(tmp_path / "out")]
+    assert program.main(words) == program.DONE
+    _, parameters = calls[1]
+    assert parameters["scans"] == [*(str(study / name) for name in names), str(scan)]
+    assert parameters["lesion_masks"] == ["", str(study / mask), ""]
+    assert parameters["brain_masks"] == parameters["t1_scans"] == []
+    assert "3 scans, 1 with a lesion mask" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("status", ["failed", "error"])
 def test_a_scan_that_could_not_be_used_is_named_at_the_end(status, scan, tmp_path, calls, capsys):
     calls[0].status = ["done", status]
@@ -82,12 +100,16 @@ def test_what_is_refused_before_any_work(scan, tmp_path, calls, capsys):
     out = ["--out", tmp_path / "out"]
     text = tmp_path / "notes.nii"
     text.write_text("no image")
+    empty = tmp_path / "empty"
+    empty.mkdir()
     locked = tmp_path / "file"
     locked.write_text("")
     cases = [
         (["explain", scan, "--rule", "epslon", *out], "Did you mean epsilon?"),
         (["explain", tmp_path / "none.nii", *out], "none.nii: found no such file"),
-        (["explain", tmp_path, *out], "found a folder; expected a NIfTI file"),
+        (["explain", empty, *out], "found no scan; expected NIfTI files"),
+        (["explain", tmp_path, "--lesions", scan, *out], "expected this option beside files only"),
+        (["explain", scan, "--lesions", empty, *out], "found a folder; expected a NIfTI file"),
         (["explain", scan, "--lesions", scan, scan, *out], "found 2 for 1 scans"),
         (["explain", scan, scan, *out], "found the same scan twice"),
         (["explain", scan, "--copies", 0, *out], "--copies: found 0; expected at least 1"),

@@ -270,7 +270,7 @@ def _scans(folder: Path, participant: str, modality: str) -> dict[str, Path]:
         )
     scan_of = {}
     for session, scans in by_session.items():
-        scan = _only_or_plain(scans, participant, session, modality)
+        scan = scan_files.only_or_plain(scans, participant, session, modality)
         if scan is None:
             names = ", ".join(scan.name for scan in scans)
             raise CohortError(
@@ -283,22 +283,13 @@ def _scans(folder: Path, participant: str, modality: str) -> dict[str, Path]:
     return scan_of
 
 
-def _only_or_plain(scans: list[Path], participant: str, session: str, modality: str) -> Path | None:
-    """Return the only scan, or the only one without further entities in its name."""
-    parts = [part for part in (participant, session, modality) if part]
-    plain_name = "_".join(parts).lower()
-    plain = [scan for scan in scans if scan_files.BidsName.of(scan).stem == plain_name]
-    candidates = plain or scans
-    return candidates[0] if len(candidates) == 1 else None
-
-
 def _flair(scan: Path, participant: str, session: str, notes: list[str]) -> Path | None:
     """Return the FLAIR of the same visit as a scan of another modality.
 
     It only helps the registration, so that two of them are a note and no error.
     """
     flairs = scan_files.scans(scan.parent, "FLAIR")
-    flair = _only_or_plain(flairs, participant, session, "FLAIR")
+    flair = scan_files.only_or_plain(flairs, participant, session, "FLAIR")
     if flairs and flair is None:
         visit = f"{participant} {session}".rstrip()
         notes.append(f"{visit}: {len(flairs)} FLAIR scans, none of them used beside {scan.name}")

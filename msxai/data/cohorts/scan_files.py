@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BidsName", "hidden", "listed", "scans"]
+__all__ = ["BidsName", "hidden", "listed", "only_or_plain", "scans"]
 
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
@@ -63,6 +63,15 @@ def scans(folder: Path, modality: str) -> list[Path]:
     """Return the scans of a folder whose name ends with a modality, in any case."""
     end = f"_{modality}".lower()
     return [path for path in listed(folder) if BidsName.of(path).stem.endswith(end)]
+
+
+def only_or_plain(scans: list[Path], participant: str, session: str, modality: str) -> Path | None:
+    """Return the only scan, or the only one without further entities in its name."""
+    parts = [part for part in (participant, session, modality) if part]
+    plain_name = "_".join(parts).lower()
+    plain = [scan for scan in scans if BidsName.of(scan).stem == plain_name]
+    candidates = plain or scans
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def _shown(path: Path) -> bool:
