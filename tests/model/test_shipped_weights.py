@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import msxai
-from msxai.base import provenance
+from msxai.base import provenance, tsv
 from msxai.data.synthetic.simulated_pairs import WITH, WITHOUT, PairOptions, simulate_pair
 from msxai.model import network, seen_scans, shipped
 
@@ -81,6 +81,21 @@ def test_a_record_that_cannot_be_read_is_none(copy):
     assert shipped.card(copy).accuracy is None
     write_record(copy, hashes, parameters={"task": 3, "cohort": 7})
     assert (shipped.card(copy).task, shipped.card(copy).cohort) == ("", "")
+
+
+def test_the_model_card_says_what_the_records_say():
+    text = (msxai.ROOT / "docs" / "model-card.md").read_text(encoding="utf-8")
+    records = [json.loads(path.with_suffix(".json").read_text()) for path in SHIPPED]
+    assert f"| number of networks | {len(SHIPPED)}," in text
+    assert f"`msxai/model/weights/{SHIPPED[0].name}`" in text
+    assert f"`{SHIPPED[-1].name}`" in text
+    assert {record["parameters"]["simulated_pairs"] for record in records} == {400}
+    assert "400 simulated brains for each network" in text
+    assert {record["parameters"]["width"] for record in records} == {16}
+    assert {record["parameters"]["contrast"] for record in records} == {"own"}
+    assert {record["command"] for record in records} == {"make shipped-weights"}
+    brains = [set(tsv.read(path.with_suffix(".tsv"))["source_sha256"]) for path in SHIPPED]
+    assert len(set.union(*brains)) == sum(map(len, brains))  # each network has brains of its own
 
 
 def test_all_files_together_are_small():
