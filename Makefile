@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input slurm)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real slurm)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -94,6 +94,9 @@ proof-kills: setup ## kill the smoke series 20 times at random moments: does it 
 
 proof-bad-input: setup ## 500 random corruptions of tables, scans, masks, YAML and weights: is each refused or read rightly? (about 15 minutes)
 	$(PY) benchmarks/bad_input.py --write
+
+proof-real: setup ## after make figures: do maps find the lesions of eight real patients? (about 15 minutes; needs ../shared/data)
+	$(PY) benchmarks/real.py runs/demo
 
 proof-slurm: setup ## the smoke series on a simulated Slurm cluster: the same results? (about 20 minutes; needs Debian's slurm-wlm and munge)
 	$(PY) benchmarks/slurm.py
