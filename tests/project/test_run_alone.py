@@ -14,6 +14,7 @@ import pytest
 from support.mounts import read_only, small_disk
 
 import msxai
+from msxai.base import provenance
 
 SCRIPT = msxai.ROOT / "tools" / "run_alone.py"
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
@@ -126,7 +127,7 @@ def test_what_a_killed_run_has_left_at_work_is_stopped(start, tmp_path):
 def test_drafts_of_a_killed_run_are_removed(start, tmp_path):
     ended = subprocess.Popen(["true"])
     ended.wait()
-    draft = tmp_path / "runs" / "toy" / "maps" / f".{ended.pid}-sub-1"
+    draft = tmp_path / "runs" / "toy" / "maps" / f".{provenance._COMPUTER}-{ended.pid}-sub-1"
     draft.mkdir(parents=True)
     (draft / "map.nii").touch()
     start("/bin/true").communicate(timeout=60)
