@@ -77,6 +77,7 @@ def test_lesions_are_measured_one_by_one(subject):
     assert (numbers > 0).sum() == 4
 
 
+@pytest.mark.long(reason="simulated subjects, 5 s")
 def test_one_factor_at_a_time(pair):
     full, bare = pair
     assert (controlled_pairs.varied(pair).image == full.image).all()

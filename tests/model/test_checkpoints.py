@@ -80,7 +80,8 @@ def test_an_interrupted_training_ends_with_the_same_bits(variant, tmp_path, monk
         assert np.array_equal(weights, own)
 
 
-@pytest.mark.parametrize("variant", ["mean weights", pytest.param("stops early", marks=LONG)])
+@pytest.mark.long(reason="two trainings of a toy network, 2 s each")
+@pytest.mark.parametrize("variant", ["mean weights", "stops early"])
 def test_a_training_that_was_killed_after_its_last_epoch_does_not_train_again(variant, tmp_path):
     settings = dataclasses.replace(SETTINGS, **VARIANTS[variant])
     checkpoint = Checkpoint.of(tmp_path, {}, [])
@@ -93,13 +94,28 @@ def test_a_training_that_was_killed_after_its_last_epoch_does_not_train_again(va
         assert np.array_equal(weights, own)
 
 
+STATE = checkpoints.State(
+    epochs=3,
+    history={"loss": [0.7, 0.6, 0.5]},
+    is_stopped=False,
+    wait=1,
+    best_loss=0.6,
+    best_epoch=1,
+    best_score=[0.8, -0.6],
+    best_weights=[np.ones((2, 3), "float32")],
+    variables=[np.ones((2, 3), "float32"), np.array([7], "uint32")],
+    optimizer=[],
+)
+
+
 def test_a_state_of_another_training_is_not_used(tmp_path):
     source = tmp_path / "prepared.h5"
     source.write_bytes(b"scans")
-    own = Checkpoint.of(tmp_path, {"seed": 1}, [source])
-    training.fit(dropped_out(), Toy(), SETTINGS, checkpoint=own)
-    assert own.read().epochs == SETTINGS.epochs
-    assert Checkpoint.of(tmp_path, {"seed": 1}, [source]).read()
+    Checkpoint.of(tmp_path, {"seed": 1}, [source]).write(STATE)
+    read = Checkpoint.of(tmp_path, {"seed": 1}, [source]).read()
+    assert (read.epochs, read.history, read.best_score) == (3, STATE.history, [0.8, -0.6])
+    assert read.variables[1].dtype == "uint32"
+    assert np.array_equal(read.best_weights[0], STATE.best_weights[0])
     assert Checkpoint.of(tmp_path, {"seed": 2}, [source]).read() is None
     source.write_bytes(b"other scans")
     assert Checkpoint.of(tmp_path, {"seed": 1}, [source]).read() is None
@@ -123,12 +139,3 @@ def test_a_state_with_other_fields_is_not_used(tmp_path):
     described = {"identity": checkpoint.identity, "counts": {}, "epochs": 3}
     np.savez(checkpoint.path, described=json.dumps(described))
     assert checkpoint.read() is None
-
-
-def test_saving_a_trial_removes_its_state(tmp_path):
-    model, toy = dropped_out(), Toy()
-    checkpoint = Checkpoint.of(tmp_path, {}, [])
-    history = training.fit(model, toy, SETTINGS, checkpoint=checkpoint)
-    assert checkpoint.path.is_file()
-    training.save(tmp_path, model, history, {}, [], toy.table)
-    assert not checkpoint.path.exists()

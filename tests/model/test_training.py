@@ -10,7 +10,7 @@ from support.toy_training import SETTINGS, Toy, toy_model
 
 from msxai.base import statistics
 from msxai.base.errors import CohortError, ParameterError
-from msxai.model import network, training
+from msxai.model import checkpoints, network, training
 from msxai.model.acquisition import rescanned
 from msxai.model.augmentation import augment
 
@@ -148,6 +148,8 @@ def test_a_trial_is_saved_with_its_record_last(tmp_path):
     source = tmp_path / "prepared.h5"
     source.write_bytes(b"x")
     seen = pd.DataFrame({"participant_id": ["sub-01"]})
+    (tmp_path / "trial-0").mkdir()
+    (tmp_path / "trial-0" / checkpoints.NAME).write_text("the state of the last epoch")
     record = training.save(tmp_path / "trial-0", model, history, {"width": 2}, [source], seen)
     assert sorted(path.name for path in (tmp_path / "trial-0").iterdir()) == [
         "history.tsv",

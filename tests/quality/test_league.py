@@ -133,6 +133,7 @@ def test_a_map_is_the_mean_over_the_networks_of_what_each_way_gives_alone(full, 
     assert score[list(expected)].to_dict() == pytest.approx(expected)
 
 
+@pytest.mark.long(reason="maps of two more networks, 9 s")
 def test_controls_are_the_same_maps_of_networks_that_have_learnt_nothing(
     full, without_masks, weights
 ):
@@ -267,6 +268,7 @@ def test_bad_input(weights):
         run(small(), weights, checked_maps=["epsilom"])
 
 
+@pytest.mark.long(reason="maps of eight copies, 4 s")
 def test_maps_over_copies_of_every_network_and_control_but_not_of_the_baselines(weights):
     cohort, names = small(), ["epsilon", "gradient"]
     cohort.parts["holdout"] = [2]
