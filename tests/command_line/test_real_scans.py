@@ -166,7 +166,7 @@ def test_the_executed_notebook_agrees(run):
     notebook = json.loads((run["folder"] / "a" / "10_one_scan.ipynb").read_text())
     text = json.dumps(notebook)
     row = pd.read_csv(run["folder"] / "a" / "scans.csv").iloc[0]
-    assert f"logit {row['logit']:+.3f}" in text
+    assert f"mean logit of 3 network(s): {row['logit']:+.3f}" in text
 
 
 def test_a_resumed_run_keeps_what_is_done(run, open_ms):
