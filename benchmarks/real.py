@@ -30,7 +30,7 @@ import msxai
 from msxai.base import provenance, tsv
 from msxai.base.results import Results
 from msxai.data.cohorts import splits
-from msxai.data.cohorts.cohort import open_cohort
+from msxai.data.cohorts.cohort import from_images
 from msxai.data.prepared import PreparationOptions, Prepared, prepare
 from msxai.model import network, shipped
 from msxai.quality import lesion_by_lesion, localisation, scan_maps
@@ -80,10 +80,9 @@ def scans_of(data: Path) -> list[Scan]:
 
 def prepared_scans(scans: list[Scan], where: Results) -> Prepared:
     """Register and prepare the scans as notebook 01 does."""
-    cohort = open_cohort(
-        "",
-        images=[str(scan.image) for scan in scans],
-        lesion_masks=[str(scan.lesions) for scan in scans],
+    cohort = from_images(
+        [str(scan.image) for scan in scans],
+        [str(scan.lesions) for scan in scans],
         name="real-patients",
     )
     options = PreparationOptions(

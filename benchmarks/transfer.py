@@ -27,7 +27,7 @@ from msxai.base import provenance
 from msxai.base.results import Results
 from msxai.data import lesion_filling
 from msxai.data.cohorts import splits
-from msxai.data.cohorts.cohort import open_cohort
+from msxai.data.cohorts.cohort import from_images
 from msxai.data.prepared import PreparationOptions, Prepared, prepare
 from msxai.lrp import heatmaps, rules
 from msxai.model import network
@@ -56,9 +56,7 @@ def real(where, name="real", alter=None) -> Prepared:
     """
     scans = [FOLDER / "mni" / f"patient{number}_FLAIR.nii.gz" for number in PATIENTS]
     masks = [FOLDER / "lesions_mni" / f"patient{number}_lesions.nii.gz" for number in PATIENTS]
-    cohort = open_cohort(
-        "", images=list(map(str, scans)), lesion_masks=list(map(str, masks)), name="real"
-    )
+    cohort = from_images(list(map(str, scans)), list(map(str, masks)), name="real")
     path = where.prepared(name)
     prepare(
         cohort,
