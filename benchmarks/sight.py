@@ -3,9 +3,9 @@
 Usage: python benchmarks/sight.py [RESULTS] [--maps VARIANT ...]
 
 RESULTS is runs/sight, trained by make proof-sight, or another results folder on the embedded
-cohort, as runs/demo. Maps take hours: with --maps only those of the
-variants named are measured. The rows of other maps are taken over from sight.tsv where the weights,
-the rule, the copies and the subjects are the same.
+cohort, as runs/demo. Maps take hours: with --maps only those of the variants named are measured
+(--maps none: of no variant). The rows of other maps are taken over from sight.tsv where the
+weights, the rule, the copies and the subjects are the same.
 
 Every variant in the results folder is measured on subjects that no training and no choice has
 read: 200 further simulated subjects (accuracy) and 100 patients among them (maps). The map of a
@@ -329,6 +329,8 @@ def earlier_maps(trained: list[Variant]) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = tsv.read(TABLE)
     of_accuracy = table["measure"].isin(["auc", "auc_one_trial", f"auc_minus_{REFERENCE}"])
     of_maps = table["variant"].isin(unchanged) & ~of_accuracy
+    if not of_maps.any():  # without maps there are no scores of patients
+        return pd.DataFrame(), pd.DataFrame()
     scores = tsv.read(SCORES)
     return table[of_maps], scores[scores["variant"].isin(unchanged)]
 

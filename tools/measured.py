@@ -565,7 +565,6 @@ def sight() -> Section:
             if measure in own.index:
                 row = [SIGHT_NAMES.get(name, name), words, *_value_and_ends(own.loc[measure])]
                 maps.append(row)
-    patients = int(table.loc[table["measure"] == "auprc", "n"].max())
     blocks = [
         "Networks of width 16, trained on labels alone. Three pre-trainings for lesions, each on "
         "400 simulated brains of its own, come with the package. Each network scored the same 200 "
@@ -574,13 +573,19 @@ def sight() -> Section:
             ["classifier", "AUC", "95 % CI, from", "95 % CI, to", "minus scratch", "from", "to"],
             accuracy,
         ),
-        f"Maps of {patients} of these patients: the mean over trials, by the rule epsilon_gamma "
-        "and 8 copies. Rule and copies were fixed beforehand.",
-        markdown_table(["network", "measure", "value", "95 % CI, from", "95 % CI, to"], maps),
-        "Everything is simulated. These networks know what a simulated lesion looks like, so real "
-        "lesions can be harder for them.",
     ]
-    command = "make figures && .venv/bin/python benchmarks/sight.py runs/demo"
+    if maps:
+        patients = int(table.loc[table["measure"] == "auprc", "n"].max())
+        blocks += [
+            f"Maps of {patients} of these patients: the mean over trials, by the rule "
+            "epsilon_gamma and 8 copies. Rule and copies were fixed beforehand.",
+            markdown_table(["network", "measure", "value", "95 % CI, from", "95 % CI, to"], maps),
+        ]
+    blocks.append(
+        "Everything is simulated. These networks know what a simulated lesion looks like, so real "
+        "lesions can be harder for them."
+    )
+    command = "make figures && .venv/bin/python benchmarks/sight.py runs/demo --maps none"
     return Section("Networks that see lesions", blocks, [file], command)
 
 
@@ -747,6 +752,7 @@ SECTIONS = [
     targets,
     league,
     search,
+    sight,
     transfer,
     region_tests,
     explanation_speed,
