@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from support.networks import with_weights
+from support.networks import SMALL, with_weights
 from support.real_scans import SHARED
 from support.scripts import script
 
@@ -28,7 +28,7 @@ def test_without_scans_it_says_so(tmp_path):
 
 
 def test_the_map_is_the_mean_over_networks_and_compared_with_brightness():
-    shape = (30, 30, 30)
+    shape = SMALL
     rng = np.random.default_rng(0)
     image = rng.normal(size=shape).astype("float32")
     lesions = np.zeros(shape, bool)
