@@ -9,7 +9,7 @@ from support.scripts import script
 
 import msxai
 
-# Three notebooks in a row. Each writes its result in eight seconds, letter by letter.
+# Three notebooks in a row. Each writes its result in five seconds, letter by letter.
 SNAKEFILE = """
 rule all:
     input:
@@ -53,7 +53,7 @@ text = "".join(Path(path).read_text() for path in earlier)
 for letter in f"{text}{output}\\n":
     with open(output, "a") as file:
         file.write(letter)
-    time.sleep(8 / (len(text) + len(output)))
+    time.sleep(5 / (len(text) + len(output)))
 """
 
 
