@@ -7,8 +7,7 @@ one place, drawn by hypothesis: the table, a header, voxels, a mask, the YAML fi
 Then they are read as the notebooks read them. An outcome is a fault where
 
 - there is a traceback: an error that is none of `msxai.base.errors`, or one without its four parts;
-- a value is taken silently that is not what the file says: `Corruption.oracle` reads the spoilt
-  file by another program, or knows that nothing may have changed;
+- a value is taken silently that is not what the file says (`ORACLES`);
 - something half-written is left, or a file of the user was changed.
 
 Written beside this file with --write: bad_input.tsv (one row a kind: corruptions, refused, read,
@@ -136,6 +135,12 @@ def read_weights(study: Path) -> list[np.ndarray]:
 
 # Corruptions
 
+UNCHANGED, TABLE, ANEW = ORACLES = (
+    "nothing may have changed",
+    "what Python's csv module reads in the table",
+    "what is read after nibabel has written the file anew",
+)
+
 
 @dataclass(frozen=True)
 class Corruption:
@@ -146,14 +151,13 @@ class Corruption:
     kind : {"table", "header", "voxels", "mask", "yaml", "weights"}
     spoil : callable
         Study's folder and a random generator; spoils one file.
-    oracle : callable, optional
-        What a study means that may be read: study's folder and the good `Read`, to the `Read` that
-        is right. None: if it is read, nothing may have changed.
+    oracle : str
+        What is right where the study is read: one of `ORACLES`.
     """
 
     kind: str
     spoil: Callable
-    oracle: Callable | None = None
+    oracle: str
 
     @property
     def name(self) -> str:
@@ -287,17 +291,13 @@ def one_row_twice(study, rng):
 
 
 def bytes_of_the_table(study, rng):
-    """Some bytes replaced by random ones."""
-    content = bytearray((study / "study.csv").read_bytes())
-    for _ in range(int(rng.integers(1, 4))):
-        content[int(rng.integers(len(content)))] = int(rng.integers(256))
-    (study / "study.csv").write_bytes(bytes(content))
+    """One to four bytes."""
+    _flip_bytes(study / "study.csv", rng, first=0)
 
 
 def a_table_cut_short(study, rng):
     """As after a full disk."""
-    content = (study / "study.csv").read_bytes()
-    (study / "study.csv").write_bytes(content[: int(rng.integers(len(content)))])
+    _cut_short(study / "study.csv", rng)
 
 
 def _header(study: Path, name: str, change: Callable) -> None:
@@ -350,16 +350,25 @@ def bits_of_the_header(study, rng):
 
 def a_file_cut_short(study, rng):
     """Of the scan."""
-    content = (study / SCAN).read_bytes()
-    (study / SCAN).write_bytes(content[: int(rng.integers(len(content)))])
+    _cut_short(study / SCAN, rng)
+
+
+def _cut_short(path: Path, rng) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(rng.integers(len(content)))])
 
 
 def bytes_of_the_file(study, rng):
     """One to four bytes of the compressed scan."""
-    content = bytearray((study / SCAN).read_bytes())
+    _flip_bytes(study / SCAN, rng)
+
+
+def _flip_bytes(path: Path, rng, first: int = 10) -> None:
+    """Change one to four bytes of a file, from `first` on: gzip does not check its header."""
+    content = bytearray(path.read_bytes())
     for _ in range(int(rng.integers(1, 5))):
-        content[int(rng.integers(10, len(content)))] ^= int(rng.integers(1, 256))
-    (study / SCAN).write_bytes(bytes(content))
+        content[int(rng.integers(first, len(content)))] ^= int(rng.integers(1, 256))
+    path.write_bytes(bytes(content))
 
 
 def other_bytes(study, rng):
@@ -452,10 +461,7 @@ def odd_mask(study, rng):
 
 def bytes_of_the_mask(study, rng):
     """One to four bytes of the compressed mask."""
-    content = bytearray((study / MASK).read_bytes())
-    for _ in range(int(rng.integers(1, 5))):
-        content[int(rng.integers(10, len(content)))] ^= int(rng.integers(1, 256))
-    (study / MASK).write_bytes(bytes(content))
+    _flip_bytes(study / MASK, rng)
 
 
 def yaml_of_another_form(study, rng):
@@ -495,11 +501,8 @@ def yaml_key_misspelt(study, rng):
 
 
 def bytes_of_the_yaml(study, rng):
-    """Some bytes replaced by random ones."""
-    content = bytearray((study / "study.yaml").read_bytes())
-    for _ in range(int(rng.integers(1, 4))):
-        content[int(rng.integers(len(content)))] = int(rng.integers(256))
-    (study / "study.yaml").write_bytes(bytes(content))
+    """One to four bytes."""
+    _flip_bytes(study / "study.yaml", rng, first=0)
 
 
 def _arrays(study: Path) -> dict:
@@ -508,14 +511,11 @@ def _arrays(study: Path) -> dict:
 
 
 def bytes_of_the_weights(study, rng):
-    """Some bits flipped, or the file cut short."""
-    content = bytearray((study / WEIGHTS).read_bytes())
+    """One to four bytes, or the file cut short."""
     if rng.random() < 0.3:
-        content = content[: int(rng.integers(len(content)))]
+        _cut_short(study / WEIGHTS, rng)
     else:
-        for _ in range(int(rng.integers(1, 4))):
-            content[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
-    (study / WEIGHTS).write_bytes(bytes(content))
+        _flip_bytes(study / WEIGHTS, rng, first=0)
 
 
 def odd_weights(study, rng):
@@ -549,8 +549,8 @@ def no_weights(study, rng):
 # Oracles: what a spoilt file means that may be read
 
 
-def as_the_table_says(study: Path, good: Read) -> list[dict] | None:
-    """Rows of the table by Python's csv module; None where it cannot read it so."""
+def rows_of_table(study: Path) -> list[dict]:
+    """Rows of the table by Python's csv module, without empty ones."""
     content = (study / "study.csv").read_bytes()
     text = content.decode("utf-8-sig", errors="replace")
     rows = list(csv.DictReader(io.StringIO(text, newline=None)))
@@ -595,54 +595,47 @@ def saved_anew(study: Path, name: str) -> None:
     save(study / name, np.asarray(values, "float32"), affine)
 
 
+_BY_ORACLE = {
+    ("table", UNCHANGED): [
+        byte_order_mark,
+        utf_16,
+        line_ends,
+        blanks,
+        quotes,
+        empty_rows,
+        semicolons,
+        header_in_capitals,
+        columns_in_another_order,
+        rows_in_another_order,
+    ],
+    ("table", TABLE): [
+        a_missing_column,
+        a_column_twice,
+        a_missing_cell,
+        one_cell,
+        one_row_twice,
+        bytes_of_the_table,
+        a_table_cut_short,
+    ],
+    ("header", ANEW): [one_field, bits_of_the_header],
+    ("voxels", UNCHANGED): [
+        a_file_cut_short,
+        bytes_of_the_file,
+        other_bytes,
+        another_number_of_axes,
+        another_type,
+        axes_flipped,
+    ],
+    ("voxels", ANEW): [odd_voxels],
+    ("mask", UNCHANGED): [mask_values, a_mask_resampled, bytes_of_the_mask],
+    ("mask", ANEW): [odd_mask],
+    ("yaml", UNCHANGED): [yaml_of_another_form, yaml_key_misspelt, bytes_of_the_yaml],
+    ("weights", UNCHANGED): [bytes_of_the_weights, odd_weights, no_weights],
+}
 CORRUPTIONS = [
-    *(
-        Corruption("table", spoil)
-        for spoil in (
-            byte_order_mark,
-            utf_16,
-            line_ends,
-            blanks,
-            quotes,
-            empty_rows,
-            semicolons,
-            header_in_capitals,
-            columns_in_another_order,
-            rows_in_another_order,
-        )
-    ),
-    *(
-        Corruption("table", spoil, as_the_table_says)
-        for spoil in (
-            a_missing_column,
-            a_column_twice,
-            a_missing_cell,
-            one_cell,
-            one_row_twice,
-            bytes_of_the_table,
-            a_table_cut_short,
-        )
-    ),
-    *(Corruption("header", spoil, saved_anew) for spoil in (one_field, bits_of_the_header)),
-    *(
-        Corruption("voxels", spoil, oracle)
-        for spoil, oracle in (
-            (a_file_cut_short, None),
-            (bytes_of_the_file, None),
-            (other_bytes, None),
-            (odd_voxels, saved_anew),
-            (another_number_of_axes, None),
-            (another_type, None),
-            (axes_flipped, None),
-        )
-    ),
-    *(Corruption("mask", spoil) for spoil in (mask_values, a_mask_resampled, bytes_of_the_mask)),
-    Corruption("mask", odd_mask, saved_anew),
-    *(
-        Corruption("yaml", spoil)
-        for spoil in (yaml_of_another_form, yaml_key_misspelt, bytes_of_the_yaml)
-    ),
-    *(Corruption("weights", spoil) for spoil in (bytes_of_the_weights, odd_weights, no_weights)),
+    Corruption(kind, spoil, oracle)
+    for (kind, oracle), spoils in _BY_ORACLE.items()
+    for spoil in spoils
 ]
 
 
@@ -716,13 +709,13 @@ class Fuzz:
             return "" if equal else "other weights than the file had before it was spoilt"
         source = "study.yaml" if corruption.kind == "yaml" else "study.csv"
         read = read_study(study, out, source)
-        if corruption.oracle is as_the_table_says:
-            rows = as_the_table_says(study, self.good)
+        if corruption.oracle == TABLE:
+            rows = rows_of_table(study)
             if table_matches(read, rows):
                 return ""
             return f"the table says {rows}, read was {read.table}"
         expected = self.good
-        if corruption.oracle is saved_anew:
+        if corruption.oracle == ANEW:
             expected = self._read_anew(study, MASK if corruption.kind == "mask" else SCAN)
         return _difference(read, expected)
 

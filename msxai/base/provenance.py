@@ -365,6 +365,7 @@ def _rename(draft: Path, path: Path) -> None:
 
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM = 10_000_000  # bytes; a full disk may have some left
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
 
@@ -395,12 +396,17 @@ def _refusal(error: Exception, path: Path) -> WriteError | None:
 
 
 def _full_folder(error: Exception, path: Path) -> Path:
-    """Return the folder on the disk that is full: what fills it may be a temporary file."""
+    """Return the folder on the disk that is full: what fills it may be a temporary file.
+
+    Where neither disk is full, it is a quota or the number of files, and the result is meant.
+    """
     filename = getattr(error, "filename", None)
     if filename is not None:
         return Path(filename).parent
-    folders = [path.parent, Path(tempfile.gettempdir())]
-    return min(folders, key=lambda folder: shutil.disk_usage(folder).free)
+    for folder in (path.parent, Path(tempfile.gettempdir())):
+        if shutil.disk_usage(folder).free < _NO_ROOM:
+            return folder
+    return path.parent
 
 
 def _number(error: Exception) -> int | None:

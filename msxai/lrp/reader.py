@@ -152,7 +152,7 @@ class _Walk:
     def visit(self, tensor, scope: _Scope) -> int:
         """Index of the node that computes a symbolic tensor."""
         indices = scope.indices
-        stack = [tensor]  # not a recursion: networks can be thousands of layers deep
+        stack = [tensor]  # not a recursion: networks are hundreds of layers deep
         while stack:
             operation, call, _ = stack[-1]._keras_history
             node = operation._inbound_nodes[call]

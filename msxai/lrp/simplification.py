@@ -48,7 +48,7 @@ def _reachable(graph: Graph, last: int) -> Graph:
     """The nodes that a node depends on, in order of computation: the input first, it last."""
     inputs = [index for index, node in enumerate(graph.nodes) if node.kind == "input"]
     order = {}  # keeps the order in which nodes are put in
-    stack = [last, *reversed(inputs)]  # not a recursion: networks can be thousands of layers deep
+    stack = [last, *reversed(inputs)]  # not a recursion: networks are hundreds of layers deep
     while stack:
         index = stack[-1]
         open_sources = [source for source in graph.nodes[index].inputs if source not in order]

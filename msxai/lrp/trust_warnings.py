@@ -31,7 +31,7 @@ from sklearn.covariance import LedoitWolf
 from msxai import ROOT
 from msxai.base import provenance
 from msxai.data.prepared import Prepared
-from msxai.model import shipped
+from msxai.model import training_records
 
 __all__ = [
     "ALARMS",
@@ -169,7 +169,7 @@ def features(models, prepared, rows) -> list[np.ndarray]:
 def reference(weights) -> tuple[Prepared | None, str]:
     """The cohort that a weights file was trained on, by the record of its training.
 
-    The record (`msxai.model.shipped.training_record`) has the SHA-256 of the prepared scans and of
+    The record (`msxai.model.training_records`) has the SHA-256 of the prepared scans and of
     the split. They are looked for where the record says, and in the folder of results that the
     weights lie in, wherever it was moved to.
 
@@ -184,7 +184,7 @@ def reference(weights) -> tuple[Prepared | None, str]:
         Why there is none; "" where there is one.
     """
     weights = Path(weights).resolve()
-    inputs = shipped.training_record(weights).get("inputs")
+    inputs = training_records.training_record(weights).get("inputs")
     if not isinstance(inputs, dict):
         return None, _NOT_AT_HAND
     arrays = _first_intact(inputs, ".h5", weights)

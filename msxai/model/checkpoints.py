@@ -4,6 +4,10 @@ The state is all that the next epoch depends on: weights, optimiser, the generat
 mean of the weights, the best weights so far and the history. Order and augmentation depend on the
 seed and the number of the epoch alone. So an interrupted training ends with the same bits as an
 uninterrupted one.
+
+`keras.callbacks.BackupAndRestore` keeps weights, optimiser and epoch. Early stopping, the choice of
+the best epoch, the history and the mean of the weights would begin anew, and it cannot tell whether
+a state is of the same training.
 """
 
 import dataclasses

@@ -23,7 +23,8 @@ from msxai.data.prepared import PreparationOptions, Prepared, prepare, remove_pa
 from msxai.data.single_scans import ScanFiles
 from msxai.lrp import heatmaps, trust_warnings
 from msxai.lrp.explanation import conserved
-from msxai.model import network, shipped
+from msxai.model import network, shipped, training_records
+from msxai.model.training_records import Card
 from msxai.quality import lesion_by_lesion, self_test
 from msxai.quality.lesion_by_lesion import LesionReport
 from msxai.quality.self_test import SelfTest
@@ -403,7 +404,7 @@ def _written(scans, path: Path, folder, normalisation: str) -> Prepared:
     return Prepared(path)
 
 
-def _require_yes_or_no(cards: list[shipped.Card], paths: list[Path]) -> None:
+def _require_yes_or_no(cards: list[Card], paths: list[Path]) -> None:
     """Refuse networks whose output is no answer of yes or no."""
     for card, path in zip(cards, paths, strict=True):
         if card.task == "volume":
@@ -415,7 +416,7 @@ def _require_yes_or_no(cards: list[shipped.Card], paths: list[Path]) -> None:
             )
 
 
-def _require_one_question(cards: list[shipped.Card], paths: list[Path]) -> None:
+def _require_one_question(cards: list[Card], paths: list[Path]) -> None:
     """Refuse networks that answer different questions: a mean over them would answer none."""
     questions = {}
     for card, path in zip(cards, paths, strict=True):
@@ -433,16 +434,16 @@ def _require_one_question(cards: list[shipped.Card], paths: list[Path]) -> None:
         )
 
 
-def _card(path: Path) -> shipped.Card:
+def _card(path: Path) -> Card:
     """Return what is known of a network; its modality by its cohort, where that is at hand."""
-    card = shipped.card(path)
+    card = training_records.card(path)
     if card.modality:
         return card
     cohort, _ = trust_warnings.reference(path)
     return card if cohort is None else replace(card, modality=cohort.modality)
 
 
-def _normalisation(cards: list[shipped.Card], paths: list[Path]) -> str:
+def _normalisation(cards: list[Card], paths: list[Path]) -> str:
     """Return the normalisation that all networks were trained with."""
     names = {card.parameters.get("normalisation", "zscore") for card in cards}
     if len(names) > 1 or names == {"voxelwise"}:

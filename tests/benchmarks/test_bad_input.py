@@ -37,7 +37,7 @@ def judged(fuzz, tmp_path, monkeypatch):
     monkeypatch.setattr(fuzz, "read_weights", lambda study: [np.ones(3)])
     judge = fuzz.Fuzz(tmp_path)
 
-    def outcome(spoil, read, kind="table", oracle=None):
+    def outcome(spoil, read, kind="table", oracle=fuzz.UNCHANGED):
         monkeypatch.setattr(fuzz, "read_study", lambda study, out, source: read(good, study, out))
         return judge.outcome(fuzz.Corruption(kind, spoil, oracle), seed=1)
 
@@ -99,16 +99,15 @@ def test_each_kind_of_fault_is_seen(fuzz, judged, read, ending, words):
 
 
 def test_a_value_that_the_table_does_not_say_is_a_fault(fuzz, judged):
-    oracle = fuzz.as_the_table_says
-    assert judged(fuzz.rows_in_another_order, as_it_is, oracle=oracle).ending == "read"
-    assert judged(fuzz.blanks, takes_another_age, oracle=oracle).ending == "fault"
+    assert judged(fuzz.rows_in_another_order, as_it_is, oracle=fuzz.TABLE).ending == "read"
+    assert judged(fuzz.blanks, takes_another_age, oracle=fuzz.TABLE).ending == "fault"
 
 
 def test_the_table_is_read_by_another_program(fuzz, tmp_path):
     (tmp_path / "study.csv").write_bytes(
         b"\xef\xbb\xbfparticipant_id , group,age\r\n s1,MS ,31.5\r\n,,\r\n"
     )
-    rows = fuzz.as_the_table_says(tmp_path, None)
+    rows = fuzz.rows_of_table(tmp_path)
     assert rows == [{"participant_id": "s1", "group": "MS", "age": "31.5"}]
     read = fuzz.Read([{"participant_id": "sub-s1", "label": "1", "age": 31.5}], None, None)
     assert fuzz.table_matches(read, rows)

@@ -97,6 +97,7 @@ def test_steps_against_the_penalty_lower_the_relevance_of_controls(fast, volumes
     assert after[1.0] < float(np.mean(before))
 
 
+@pytest.mark.long(reason="a training of the full network, 16 s")
 def test_a_training_with_the_penalty_changes_the_network_that_it_was_given(one_thread, monkeypatch):
     """The constrained network shares its layers with the one that is stored afterwards."""
     volumes = np.random.default_rng(0).normal(size=(8, *SMALL)).astype("float32")

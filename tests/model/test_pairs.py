@@ -119,6 +119,7 @@ def test_the_loss_is_cross_entropy_and_the_logistic_loss_of_the_pair(rng):
     assert np.isfinite(float(pairs.loss(labels[:1], logits[:1])))  # the rest of a validation part
 
 
+@pytest.mark.long(reason="a training in pairs, 9 s")
 def test_the_network_learns_the_lesion_and_the_history_is_the_cross_entropy(toys):
     untouched, filled = Toy(count=118), Toy(spot=0.0, count=118, path="filled")
     settings = training.Settings(

@@ -1,7 +1,6 @@
 """The weights that the package brings: small, described, and they see lesions of new brains."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import pytest
 import msxai
 from msxai.base import provenance, tsv
 from msxai.data.synthetic.simulated_pairs import WITH, WITHOUT, PairOptions, simulate_pair
-from msxai.model import network, seen_scans, shipped
+from msxai.model import network, seen_scans
 
 FOLDER = msxai.ROOT / "msxai" / "model" / "weights"
 SHIPPED = sorted(FOLDER.glob("lesions-*.npz"))
@@ -27,60 +26,6 @@ def weights(request):
 @pytest.fixture
 def record(weights):
     return json.loads(weights.with_suffix(".json").read_text())
-
-
-@pytest.fixture
-def copy(tmp_path):
-    """The weights in a trial's folder, as 03 leaves them."""
-    return shutil.copy(WEIGHTS, tmp_path / "weights.npz")
-
-
-def write_record(copy, outputs, **entries):
-    parameters = {"variant": "scratch", "cohort": "data/ms", "normalisation": "max"}
-    record = {"parameters": parameters, "val_accuracy": 0.8, "outputs": outputs}
-    provenance.write_json(copy.with_name("provenance.json"), record | entries)
-
-
-def test_the_card_of_the_shipped_weights():
-    card = shipped.card(WEIGHTS)
-    assert card.shipped
-    assert (card.task, card.cohort, card.modality) == ("lesions", "", "FLAIR")
-    recorded = json.loads(WEIGHTS.with_suffix(".json").read_text())
-    assert card.accuracy == recorded["val_accuracy"] > 0.9
-
-
-def test_a_record_counts_where_it_holds_the_hash(copy):
-    write_record(copy, {"weights.npz": provenance.sha256(copy)})
-    card = shipped.card(copy)
-    assert (card.task, card.cohort, card.modality) == ("diagnosis", "data/ms", "")
-    assert card.accuracy == 0.8
-    assert not card.shipped
-    write_record(copy, {"weights.npz": "0" * 64})
-    card = shipped.card(copy)
-    assert (card.task, card.cohort, card.accuracy, card.parameters) == ("", "", None, {})
-    write_record(copy, {}, sha256=provenance.sha256(copy))
-    assert shipped.card(copy).task == "diagnosis"
-
-
-def test_the_record_of_the_same_name_comes_first(copy):
-    write_record(copy, {"weights.npz": provenance.sha256(copy)})
-    copy.with_suffix(".json").write_bytes(WEIGHTS.with_suffix(".json").read_bytes())
-    assert shipped.card(copy).task == "lesions"
-    copy.with_suffix(".json").write_text('{"sha256": "of others"}')
-    assert shipped.card(copy).task == "diagnosis"
-
-
-def test_a_record_that_cannot_be_read_is_none(copy):
-    hashes = {"weights.npz": provenance.sha256(copy)}
-    for text in ("no JSON", "[]", "3", '{"outputs": []}', '{"outputs": null}', b"\xff\xfe"):
-        content = text if isinstance(text, bytes) else text.encode()
-        copy.with_name("provenance.json").write_bytes(content)
-        assert shipped.card(copy).task == "", text
-    write_record(copy, hashes, parameters=["task"], val_accuracy="high")
-    assert shipped.card(copy).parameters == {}
-    assert shipped.card(copy).accuracy is None
-    write_record(copy, hashes, parameters={"task": 3, "cohort": 7})
-    assert (shipped.card(copy).task, shipped.card(copy).cohort) == ("", "")
 
 
 def test_the_model_card_says_what_the_records_say():

@@ -100,7 +100,13 @@ def test_the_loss_of_lesions_by_hand():
     assert float(loss) == pytest.approx(pair + 0.5 * entropy, rel=1e-6)
 
 
-@pytest.mark.parametrize("task", tasks.SIMULATED)
+@pytest.mark.parametrize(
+    "task",
+    [
+        "lesions",
+        pytest.param("volume", marks=pytest.mark.long(reason="another training, 5 s")),
+    ],
+)
 def test_training_on_pairs_learns_the_task(task):
     source = tasks.of_pairs(ToyPairs(200), task)
     history = training.fit_batches(

@@ -165,6 +165,7 @@ def test_a_trial_is_saved_with_its_record_last(tmp_path):
         assert set(file) == set(network.weights(model))
 
 
+@pytest.mark.long(reason="two trainings, 5 s each")
 @pytest.mark.parametrize("permuted", [True, False])
 def test_permuted_labels_leave_nothing_to_learn(permuted):
     """Labels permuted over the whole cohort before the split: the AUC over 200 test scans holds .5

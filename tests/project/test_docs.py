@@ -359,6 +359,7 @@ def test_the_glossary_is_in_order():
     assert entries == sorted(entries)
 
 
+@pytest.mark.long(reason="the whole manual, 17 s; links are checked in make test")
 def test_the_manual_is_built_without_a_warning_and_asks_nobody(tmp_path):
     """Strict: a broken link stops it. No style, script or picture comes from another place."""
     result = subprocess.run(

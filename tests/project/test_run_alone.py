@@ -83,7 +83,13 @@ def test_a_second_run_is_told_who_holds_the_folder(start, tmp_path):
     assert first.wait(60) == 0
 
 
-@pytest.mark.parametrize("victim", ["the runner alone", "all"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        "the runner alone",
+        pytest.param("all", marks=pytest.mark.long(reason="one kill more, 7 s")),
+    ],
+)
 def test_after_a_kill_the_same_command_ends_with_the_whole_result(start, tmp_path, victim):
     (tmp_path / "wait").touch()
     killed = series(start)
@@ -235,6 +241,7 @@ rule first:
 """
 
 
+@pytest.mark.long(reason="it waits for 12 s")
 def test_a_clock_that_was_set_back(start, tmp_path):
     """Results from the future are kept; what was edited since, or is missing, is made again."""
     (tmp_path / "Snakefile").write_text(CHAIN, encoding="utf-8")

@@ -22,7 +22,7 @@ from msxai.base.errors import ParameterError, WriteError
 from msxai.base.notices import SYNTHETIC
 from msxai.data import images
 from msxai.lrp import heatmaps, trust_warnings
-from msxai.model.shipped import Card
+from msxai.model.training_records import Card
 from msxai.quality import lesion_by_lesion, one_scan, self_test
 from msxai.quality.lesion_by_lesion import LesionReport, ShamReport
 from msxai.regions import lesion_regions

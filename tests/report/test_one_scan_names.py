@@ -77,6 +77,7 @@ def run(tmp_path_factory, one_thread):
     return folder / "out"
 
 
+@pytest.mark.long(reason="a scan is explained as users do, 14 s")
 def test_a_scan_s_folder_names_nobody(run):
     (folder,) = [path for path in run.iterdir() if path.is_dir()]
     files = sorted(path for path in folder.rglob("*") if path.is_file())

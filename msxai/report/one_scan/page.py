@@ -10,7 +10,7 @@ import numpy as np
 from msxai.base import provenance
 from msxai.base.notices import NOTICE, SYNTHETIC
 from msxai.data import images
-from msxai.model.shipped import Card
+from msxai.model.training_records import Card
 from msxai.quality import self_test
 from msxai.quality.one_scan import MAPS, ROW, Explainer, Findings
 from msxai.report.one_scan import lesions_in_words, pictures, warnings_in_words
