@@ -182,7 +182,8 @@ def classification() -> Section:
     blocks = [
         "Each classifier has to distinguish MS from controls in 200 simulated subjects (103 "
         "patients, 97 controls). No classifier was trained on these subjects. All networks have "
-        "width 16. The score of a network is the mean of 2 trials unless the row says otherwise.",
+        "width 16. The score of a network is the mean of its trials: 3 of the network that is "
+        "pre-trained on simulated lesions, 2 of the others, unless the row says otherwise.",
         markdown_table(header, rows),
         markdown_table(["measure", "value", "CI, from", "CI, to"], other_rows),
         "Pre-training on Alzheimer's disease (AD) does not raise the AUC here, unlike in the "
@@ -567,8 +568,9 @@ def sight() -> Section:
                 maps.append(row)
     blocks = [
         "Networks of width 16, trained on labels alone. Three pre-trainings for lesions, each on "
-        "400 simulated brains of its own, come with the package. Each network scored the same 200 "
-        "further simulated subjects. The score of a variant is the mean of its trials.",
+        "400 simulated brains of its own, come with the package. Each trial of the variant that "
+        "is pre-trained on simulated lesions starts from one of them. Each network scored the "
+        "same 200 further simulated subjects. The score of a variant is the mean of its trials.",
         markdown_table(
             ["classifier", "AUC", "95 % CI, from", "95 % CI, to", "minus scratch", "from", "to"],
             accuracy,
