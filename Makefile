@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real slurm)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted slurm)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -98,6 +98,9 @@ proof-bad-input: setup ## 500 random corruptions of tables, scans, masks, YAML a
 proof-real: setup ## after make figures: do maps find the lesions of eight real patients? (about 15 minutes; needs ../shared/data)
 	$(PY) benchmarks/real.py runs/demo
 
+proof-planted: setup ## plant faults into the files of a simulated patient: does msxai explain notice them? (about 15 minutes)
+	$(PY) benchmarks/planted.py --write
+
 proof-slurm: setup ## the smoke series on a simulated Slurm cluster: the same results? (about 20 minutes; needs Debian's slurm-wlm and munge)
 	$(PY) benchmarks/slurm.py
 
@@ -146,6 +149,7 @@ proof-search: setup ## after make quality: which rule finds lesions best? (about
 shipped-weights: setup ## train the networks that the package brings, on simulated pairs alone, and copy them into the package (half an hour each)
 	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- $(SHIPPED:%=runs/sight/pretraining/lesions/trial-%/provenance.json)
 	$(PY) tools/ship_weights.py runs/sight lesions $(SHIPPED)
+	$(PY) tools/ship_reference.py
 
 plan: setup ## how long does a profile take, and how much memory and disk? PROFILE=paper (nothing is run)
 	@$(PY) tools/plan.py $(PROFILE)

@@ -25,7 +25,7 @@ from msxai.base.notices import NOTICE
 from msxai.base.parameters import located, one_of, whole_number
 from msxai.data import images
 from msxai.data.registration import registration
-from msxai.lrp import innvestigate, rules, trust_warnings
+from msxai.lrp import innvestigate, rules, shipped_reference, trust_warnings
 from msxai.lrp.explanation import AUDIT, Computation, Explanation, conserved
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "read",
     "read_audit",
     "read_trust",
+    "reference_by",
     "reference_of",
     "scan_sidecar",
     "trained",
@@ -121,7 +122,7 @@ def write(folder, prepared, rows, weights, settings: Settings) -> pd.DataFrame:
     from msxai.model import network  # brings TensorFlow, which reading maps does not need
 
     models = [network.restore(path) for path in weights]
-    reference = reference_of(models, weights[0], settings)
+    reference = reference_of(models, weights, settings)
     distances = reference.distances(models, prepared, rows)
     with (
         provenance.replacing(Path(folder)) as draft,
@@ -239,19 +240,37 @@ class Reference:
 
 
 def reference_of(models, weights, settings: Settings) -> Reference:
-    """Return what a scan is compared with, by the cohort that a network was trained on.
+    """Return what a scan is compared with, by the cohort that networks were trained on.
 
     Parameters
     ----------
     models : list of keras.Model
-    weights : path
-        Weights file of the first of them, whose record names the cohort.
+    weights : sequence of path
+        Their weights files. The record of the first one names the cohort. The package brings what
+        its own networks need (`msxai.lrp.shipped_reference`).
     settings : Settings
         How maps are made: limits are of maps of the validation part that were made alike.
     """
-    cohort, why = trust_warnings.reference(weights)
+    stored = shipped_reference.read(weights)
+    if stored is not None:
+        limits = stored.limits_of(settings.rule, settings.epsilon, settings.copies)
+        return Reference(stored.distance, limits, stored.source)
+    cohort, why = trust_warnings.reference(weights[0])
     if cohort is None:
         return Reference(None, {}, why)
+    return reference_by(models, cohort, settings)
+
+
+def reference_by(models, cohort, settings: Settings) -> Reference:
+    """Return what a scan is compared with, by a cohort.
+
+    Parameters
+    ----------
+    models : list of keras.Model
+    cohort : msxai.data.prepared.Prepared
+        Distances are measured from its training part. Its validation part gives the limits.
+    settings : Settings
+    """
     training = cohort.rows("training")
     validation = cohort.rows("validation")
     if not len(training) or not len(validation):

@@ -21,7 +21,7 @@ from msxai.data import images, quality_control
 from msxai.data.cohorts import cohort as cohorts
 from msxai.data.prepared import PreparationOptions, Prepared, prepare, remove_paths
 from msxai.data.single_scans import ScanFiles
-from msxai.lrp import heatmaps, trust_warnings
+from msxai.lrp import heatmaps, shipped_reference, trust_warnings
 from msxai.lrp.explanation import conserved
 from msxai.model import network, shipped, training_records
 from msxai.model.training_records import Card
@@ -116,6 +116,8 @@ class Findings:
         Relevance by distance from lesions (`msxai.quality.lesion_by_lesion.by_distance`).
     self_test : SelfTest or None
         None where it was not asked for, or has no place in the scan.
+    compared : Stored or None
+        Simulated subjects that the answer is compared with; None where none are known.
     """
 
     code: str
@@ -129,6 +131,7 @@ class Findings:
     lesions: LesionReport | None
     amounts: pd.DataFrame
     self_test: SelfTest | None = None
+    compared: shipped_reference.Stored | None = None
 
     @property
     def relevance(self) -> np.ndarray:
@@ -146,9 +149,16 @@ class Findings:
         return float(np.mean(self.maps.logits))
 
     @property
+    def probabilities(self) -> list[float]:
+        """Of each network: calibrated on `compared`, else the sigmoid of the logit."""
+        if self.compared is None:
+            return network.probability(self.logits).tolist()
+        return self.compared.calibrated(self.logits)
+
+    @property
     def probability(self) -> float:
-        """Mean over networks of the sigmoid of the logit."""
-        return float(network.probability(self.logits).mean())
+        """Mean of `probabilities`."""
+        return float(np.mean(self.probabilities))
 
     @property
     def has_mask(self) -> bool:
@@ -198,7 +208,7 @@ class Explainer:
         """What warnings compare a scan with; computed when first needed."""
         if self._reference is None:
             explanation = self.settings.explanation
-            self._reference = heatmaps.reference_of(self.models, self.paths[0], explanation)
+            self._reference = heatmaps.reference_of(self.models, self.paths, explanation)
         return self._reference
 
     def logits_of(self, scans) -> np.ndarray:
@@ -264,6 +274,7 @@ class Explainer:
                 maps.mean, prepared.lesions(ROW), prepared.brain(ROW)
             ),
             self_test=self._tested(prepared, say),
+            compared=shipped_reference.read(self.paths),
         )
 
     def map_of(self, scan) -> np.ndarray:

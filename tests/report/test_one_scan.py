@@ -21,7 +21,7 @@ from scipy import ndimage
 from msxai.base.errors import ParameterError, WriteError
 from msxai.base.notices import SYNTHETIC
 from msxai.data import images
-from msxai.lrp import heatmaps, trust_warnings
+from msxai.lrp import heatmaps, shipped_reference, trust_warnings
 from msxai.model.training_records import Card
 from msxai.quality import lesion_by_lesion, one_scan, self_test
 from msxai.quality.lesion_by_lesion import LesionReport, ShamReport
@@ -344,6 +344,23 @@ def test_numbers_of_each_lesion_stand_there(text):
     assert "+0.50 logit without the lesions" in plain
     assert "not calibrated on people" in plain
     assert lesion_regions.ORDER in plain
+
+
+def test_the_answer_stands_beside_those_of_simulated_subjects(tmp_path, plain_page):
+    logits = np.array([[-2.0, 3.0, -1.0, 2.0, 5.0, 6.0], [0, 5.0, 1.0, 0, 5.0, 8.0]])
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    stored = shipped_reference.Stored([], labels, logits, labels, [], "simulated")
+    made = dataclasses.replace(findings(tmp_path), compared=stored, logits=[3.0, 2.0])
+    probabilities = stored.calibrated([3.0, 2.0])
+    plain = plain_page(made)
+    assert f"{np.mean(probabilities):.3f} probability calibrated on simulated subjects" in plain
+    assert (
+        f"By one network alone it is {min(probabilities):.3f} to {max(probabilities):.3f}" in plain
+    )
+    assert "Of 3 simulated patients, 1 have a lower logit than this scan." in plain
+    assert "Of 3 simulated controls, 1 have a higher one." in plain
+    assert "the logits of 6 subjects that no training has seen, 50% of them patients" in plain
+    assert "does not hold for people" in plain
 
 
 def test_the_command_has_no_path(text):

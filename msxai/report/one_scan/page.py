@@ -13,7 +13,7 @@ from msxai.data import images
 from msxai.model.training_records import Card
 from msxai.quality import self_test
 from msxai.quality.one_scan import MAPS, ROW, Explainer, Findings
-from msxai.report.one_scan import lesions_in_words, pictures, warnings_in_words
+from msxai.report.one_scan import lesions_in_words, pictures, reporting, warnings_in_words
 
 __all__ = ["MOST_BYTES", "command_of", "notices", "probability", "template", "write"]
 
@@ -79,6 +79,7 @@ def _text(findings: Findings, explainer: Explainer, step: int = 1) -> str:
         self_test_asked=explainer.settings.self_test,
         files=[MAPS["MNI152"], MAPS["orig"], "scan_space-MNI152.nii.gz"],
         provenance=_provenance(findings, explainer),
+        reporting=reporting.items(explainer.cards).to_dict("records"),
         command=command_of(findings, explainer),
     )
 
@@ -138,8 +139,32 @@ def _answer(findings: Findings, cards: list[Card]) -> dict:
     return {
         "logit": f"{findings.logit:+.2f}",
         "probability": probability(findings.probability),
+        "kind": "not calibrated",
         "spread": spread,
+        "standing": "",
         **_training(cards),
+        **_compared(findings),
+    }
+
+
+def _compared(findings: Findings) -> dict:
+    """Return the answer beside those of simulated subjects; nothing where none are known."""
+    if findings.compared is None:
+        return {}
+    standing = findings.compared.standing(findings.logit)
+    probabilities = findings.probabilities
+    subjects = standing.patients + standing.controls
+    low, high = probability(min(probabilities)), probability(max(probabilities))
+    return {
+        "kind": "calibrated on simulated subjects",
+        "standing": f"Of {standing.patients} simulated patients, {standing.patients_below} have a "
+        f"lower logit than this scan. Of {standing.controls} simulated controls, "
+        f"{standing.controls_above} have a higher one.",
+        "calibration": "The probability is calibrated on simulated subjects: a logistic regression "
+        f"on the logits of {subjects} subjects that no training has seen, "
+        f"{standing.patients / subjects:.0%} of them patients. By one network alone it is "
+        f"{low} to {high}. It does not hold for people: scans of eight people had high logits even "
+        "with their lesions filled. Do not read it as the chance of a disease.",
     }
 
 

@@ -264,11 +264,12 @@ def _distance(flag: dict) -> Message:
     if flag["Flagged"]:
         return Message(
             WARNING,
-            f"The scan differs much from the training scans (distance {flag['Value']:.1f}, limit "
-            f"{flag['Limit']:.1f}).",
+            "The scan differs much from scans like those of the training (distance "
+            f"{flag['Value']:.1f}, limit {flag['Limit']:.1f}).",
             "Do not rely on the logit or the map.",
         )
-    return Message(FINE, "The distance of the scan from the training scans is below the limit.")
+    text = "The distance of the scan from scans like those of the training is below the limit."
+    return Message(FINE, text)
 
 
 def _outside(flag: dict) -> Message:
