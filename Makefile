@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted slurm)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted one-scan-speed slurm)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -100,6 +100,9 @@ proof-real: setup ## after make figures: do maps find the lesions of eight real 
 
 proof-planted: setup ## plant faults into the files of a simulated patient: does msxai explain notice them? (about 15 minutes)
 	$(PY) benchmarks/planted.py --write
+
+proof-one-scan-speed: setup ## time and memory of msxai explain (about 10 minutes)
+	$(PY) benchmarks/one_scan_speed.py
 
 proof-slurm: setup ## the smoke series on a simulated Slurm cluster: the same results? (about 20 minutes; needs Debian's slurm-wlm and munge)
 	$(PY) benchmarks/slurm.py

@@ -644,6 +644,46 @@ def real_patients() -> Section:
     return Section("Eight real patients", blocks, [file], "make proof-real")
 
 
+def planted_faults() -> Section:
+    """Faults in the files of a simulated patient, and false alarms."""
+    file = BENCHMARKS / "planted.tsv"
+    table = tsv.read(file)
+    is_planted = table["kind"] != "without a fault"
+    faults = table[is_planted]
+    rows = []
+    for row in faults.itertuples():
+        rows.append([row.fault, row.expected, row.outcome, "yes" if row.as_expected else "no"])
+    alarms = []
+    for row in table[~is_planted].itertuples():
+        alarms.append([row.said, row.fault.split()[0], row.fault.split()[2]])
+    right = int(faults["as_expected"].astype(bool).sum())
+    blocks = [
+        f"Each of {len(faults)} faults was planted into a simulated patient, a map or a weights "
+        f"file, and the scan was explained. {right} outcomes are as expected. A fault is noticed "
+        "where it is refused or flagged. Inputs that only look like a fault must work.",
+        markdown_table(["fault", "expected", "outcome", "as expected"], rows),
+        "Simulated patients without a fault. Each row is what a page asks the reader to do.",
+        markdown_table(["what a page asks for", "scans", "of"], alarms),
+    ]
+    return Section("Planted faults", blocks, [file], "make proof-planted")
+
+
+def one_scan_speed() -> Section:
+    """Time and memory of the command for one scan."""
+    file = BENCHMARKS / "one_scan_speed.tsv"
+    rows = []
+    for row in tsv.read(file).itertuples():
+        rows.append([row.case, number(row.seconds, 0), number(row.megabytes / 1000)])
+    ratio = read_json(file.with_suffix(".json"))["ten_scans_over_one"]
+    blocks = [
+        "Each command starts in a process of its own and ends with the page. Compare times within "
+        "the table only, because they depend on the machine.",
+        markdown_table(["scan", "time (s)", "peak memory (GB)"], rows),
+        f"Ten scans with two processes take {number(ratio, 1)} times as long as one.",
+    ]
+    return Section("Time and memory of one scan", blocks, [file], "make proof-one-scan-speed")
+
+
 def region_tests() -> Section:
     """False positives of the tests of regions."""
     file = BENCHMARKS / "region_null.json"
@@ -810,8 +850,10 @@ SECTIONS = [
     sight,
     real_patients,
     transfer,
+    # planted_faults,
     region_tests,
     explanation_speed,
+    # one_scan_speed,
     training_speed,
     preparation,
     simulated_cohorts,
