@@ -12,9 +12,11 @@ from msxai.evaluation import comparison
 
 __all__ = [
     "CLAIMS",
+    "CLAIMS_OF_BEST",
     "FAILS",
     "HOLDS",
     "MOVED",
+    "PAPERS_RULE",
     "UNSURE",
     "UNTESTED",
     "Untested",
@@ -30,7 +32,7 @@ UNTESTED = "not tested"
 ENOUGH = 5  # subjects of a group: intervals that rest on large samples are not valid with fewer
 LESIONAL = ("Posterior corona radiata", "Corpus callosum", "Posterior thalamic radiation")
 MOVED = ("Corpus callosum", "Fornix", "External capsule")
-_PAPERS_RULE = "epsilon"
+PAPERS_RULE = "epsilon"
 THALAMUS = "Thalamus Proper"  # its name in Neuromorphometrics
 COLUMNS = ["claim", "quantity", "subjects", "null", "value", "low", "high", "verdict", "reason"]
 
@@ -85,7 +87,9 @@ def verdict(low: float, high: float, null: float = 0.0) -> str:
     return UNSURE
 
 
-def read(where, variant: str = "pretrained", filled: str = "lesion-filled") -> dict:
+def read(
+    where, variant: str = "pretrained", filled: str = "lesion-filled", rule: str = PAPERS_RULE
+) -> dict:
     """Read all saved tables that claims are decided on.
 
     Parameters
@@ -94,13 +98,16 @@ def read(where, variant: str = "pretrained", filled: str = "lesion-filled") -> d
         The results folder.
     variant, filled : str
         The network whose relevance is tested, and the one trained on lesion-filled scans.
+    rule : str
+        The rule of the maps that are compared with lesions.
 
     Returns
     -------
     dict
-        Name to table, an empty one for each that does not exist; ``variant`` and ``filled``.
+        Name to table, an empty one for each that does not exist; ``variant``, ``filled`` and
+        ``rule``.
     """
-    tables = {"variant": variant, "filled": filled}
+    tables = {"variant": variant, "filled": filled, "rule": rule}
     evaluated = ["scores", "comparison", "predictions"]
     for name in [*evaluated, "scores_further", "predictions_further", "left_out"]:
         tables[name] = tsv.read(where.evaluation() / f"{name}.tsv")
@@ -112,7 +119,7 @@ def read(where, variant: str = "pretrained", filled: str = "lesion-filled") -> d
     return tables
 
 
-def table(tables: dict, level: float = 0.95) -> pd.DataFrame:
+def table(tables: dict, level: float = 0.95, tests: dict | None = None) -> pd.DataFrame:
     """Test every claim.
 
     Parameters
@@ -122,6 +129,8 @@ def table(tables: dict, level: float = 0.95) -> pd.DataFrame:
     level : float
         Coverage of each claim's interval. Regions that one claim names share 1 - level
         (Bonferroni).
+    tests : dict, optional
+        `CLAIMS` by default, or `CLAIMS_OF_BEST`.
 
     Returns
     -------
@@ -130,7 +139,7 @@ def table(tables: dict, level: float = 0.95) -> pd.DataFrame:
         tested"), reason. One row a quantity.
     """
     rows = []
-    for claim, test in CLAIMS.items():
+    for claim, test in (CLAIMS if tests is None else tests).items():
         try:
             results = test(tables, level)
         except Untested as reason:
@@ -206,7 +215,7 @@ def _filling_costs(tables: dict, level: float) -> list[_Result]:
 def _on_lesions(tables: dict, level: float) -> list[_Result]:
     """The chance level of relevance mass accuracy is the lesions' share of the brain."""
     scores = _of_patients_with_lesions(tables, ["rma", "prevalence", "positive"])
-    own = scores[scores["map"] == _PAPERS_RULE]
+    own = scores[scores["map"] == tables["rule"]]
     # Tables before 2026-11-27 have no value for a map without positive relevance.
     mass = own["rma"].mask(own["positive"] == 0, 0.0)
     above_chance = mass - own["prevalence"]
@@ -226,7 +235,7 @@ def _better_than_references(tables: dict, level: float) -> list[_Result]:
     if not len(references):
         raise Untested("no reference map in quality/scores.tsv of 07_explanation_quality.")
     strongest = by_patient[references].mean().idxmax()
-    differences = by_patient[_PAPERS_RULE] - by_patient[strongest]
+    differences = by_patient[tables["rule"]] - by_patient[strongest]
     quantity = (
         "area under the precision-recall curve minus that of the strongest reference map "
         f"({strongest}); patients with lesions"
@@ -248,8 +257,9 @@ def _of_patients_with_lesions(tables: dict, columns: list[str]) -> pd.DataFrame:
         )
     is_wanted = (scores["label"] == 1) & (scores["lesion_voxels"] > 0)
     scores = scores[is_wanted]
-    if _PAPERS_RULE not in set(scores["map"]):
-        raise Untested(f"no map of {_PAPERS_RULE} of a patient with lesions in quality/scores.tsv.")
+    rule = tables["rule"]
+    if rule not in set(scores["map"]):
+        raise Untested(f"no map of {rule} of a patient with lesions in quality/scores.tsv.")
     return scores
 
 
@@ -437,3 +447,14 @@ CLAIMS = {
     "The thalamus carries relevance.": _thalamus,
     "With the lesions filled, relevance moves to other tracts.": _moved,
 }
+
+CLAIMS_OF_BEST = {
+    "The network distinguishes patients from controls.": _auc,
+    "This pre-training helps.": partial(_auc_minus, reference="scratch"),
+    "The network knows more than lesion load alone.": partial(_auc_minus, reference="lesion load"),
+    "Relevance lies on individual lesions.": _on_lesions,
+    "Relevance marks lesions better than brightness and other reference maps do.": (
+        _better_than_references
+    ),
+}
+"""What is tested of a variant whose networks see lesions, as it is of the paper's."""

@@ -106,7 +106,15 @@ class _Origin:
         return f"{SYNTHETIC} {NOTICE}" if self.synthetic else NOTICE
 
 
-def write(where, path=None, variant: str = "pretrained", filled: str = "lesion-filled") -> Path:
+def write(
+    where,
+    path=None,
+    variant: str = "pretrained",
+    filled: str = "lesion-filled",
+    *,
+    best: str = "",
+    best_rule: str = claims.PAPERS_RULE,
+) -> Path:
     """Write the results page from saved tables, figures and executed notebooks.
 
     Parameters
@@ -117,6 +125,8 @@ def write(where, path=None, variant: str = "pretrained", filled: str = "lesion-f
         Folder of the pages, by default ``<results>/report``. Other files in it stay.
     variant, filled : str
         The network whose relevance is shown, and the one trained on lesion-filled scans.
+    best, best_rule : str
+        A variant whose claims are shown beside, and the rule of its maps; "" for none.
 
     Returns
     -------
@@ -135,6 +145,9 @@ def write(where, path=None, variant: str = "pretrained", filled: str = "lesion-f
         "items": [_item(number, where, tables) for number in ITEMS],
         "limits": _limits(origin.synthetic),
         **_claims(claims.table(tables)),
+        "best": best,
+        "best_rule": best_rule,
+        "claims_of_best": _claims_of_best(where, best, best_rule),
         **_numbers(where, tables),
     }
     content["notebooks"] = _notebooks(where, folder, origin.notice)
@@ -176,6 +189,20 @@ def _json(path: Path) -> dict:
 
 def _claims(table: pd.DataFrame) -> dict:
     """The claims with their verdicts, and how many have which verdict."""
+    numbers = table["verdict"].value_counts()
+    counts = [f"{name}: {numbers.get(name, 0)}" for name in CLASSES]
+    return {"claims": _claim_rows(table), "counts": ", ".join(counts) + "."}
+
+
+def _claims_of_best(where, best: str, rule: str) -> list[dict]:
+    """The claims of the variant whose networks see lesions; none without such a variant."""
+    if not best:
+        return []
+    tables = claims.read(where, best, rule=rule)
+    return _claim_rows(claims.table(tables, tests=claims.CLAIMS_OF_BEST))
+
+
+def _claim_rows(table: pd.DataFrame) -> list[dict]:
     rows = []
     for claim in table.to_dict("records"):
         row = {
@@ -186,9 +213,7 @@ def _claims(table: pd.DataFrame) -> dict:
             "what": claim["quantity"] or claim["reason"],
         }
         rows.append(row)
-    numbers = table["verdict"].value_counts()
-    counts = [f"{name}: {numbers.get(name, 0)}" for name in CLASSES]
-    return {"claims": rows, "counts": ", ".join(counts) + "."}
+    return rows
 
 
 def _claim_value(claim: dict) -> _Value:

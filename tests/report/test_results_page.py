@@ -368,6 +368,23 @@ def test_relevance_can_lie_on_lesions_and_be_worse_than_brightness(where):
     assert by_claim[BETTER] == ["does not hold"]
 
 
+def test_claims_of_another_variant_and_rule_stand_beside(where):
+    table = scores_against_lesions()
+    table.loc[table["map"] == "gradient", "rma"] = 0.9 + 0.001 * np.arange(16)
+    table.loc[table["map"] == "gradient", "auprc"] = 0.1 + 0.001 * np.arange(16)
+    save(table, where.quality("scratch"), "scores")
+    tables = claims.read(where, "scratch", rule="gradient")
+    tested = claims.table(tables, tests=claims.CLAIMS_OF_BEST).set_index("claim")
+    assert list(tested.index) == list(claims.CLAIMS_OF_BEST)
+    assert tested.loc[ON_LESIONS, "verdict"] == "holds"
+    assert tested.loc[ON_LESIONS, "value"] == pytest.approx(0.894, abs=2e-3)
+    assert tested.loc[BETTER, "verdict"] == "does not hold"
+    plain = text_of(results_page.write(where, best="scratch", best_rule="gradient"))
+    assert "The same claims for scratch" in plain
+    assert "the variant scratch with the rule gradient" in plain
+    assert "The same claims for" not in text_of(results_page.write(where))
+
+
 def test_a_map_without_positive_relevance_counts_as_no_mass(where):
     """A table of an earlier version has no value there; the patient counts all the same."""
     table = scores_against_lesions()
