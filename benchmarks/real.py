@@ -11,7 +11,8 @@ and copies were fixed on simulated scans; nothing is chosen on these eight patie
 
 - maps: `msxai.quality.localisation` against the lesion mask, beside the brightness of the scan;
 - answers: the share of patients with a logit above 0, as they are, with their lesions filled, and
-  with as much normal white matter filled (sham).
+  with as much normal white matter filled (sham). For the package's networks also by the calibrated
+  probability of the page, above 0.5.
 
 Written beside this file, numbers alone: real.tsv (variant, rule, copies, site, measure, value, low,
 high, n), real_scores.tsv (the measures of each scan) and real.json. Intervals are 95 % by bootstrap
@@ -32,6 +33,7 @@ from msxai.base.results import Results
 from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import from_images
 from msxai.data.prepared import PreparationOptions, Prepared, prepare
+from msxai.lrp import shipped_reference
 from msxai.model import network, shipped
 from msxai.quality import lesion_by_lesion, localisation, scan_maps
 from msxai.regions import lesion_regions
@@ -124,8 +126,12 @@ def scores_of_scan(models, image, lesions, brain) -> list[dict]:
     return scores
 
 
-def answers_of_scan(models, prepared, row: int) -> dict:
-    """Mean logit of a scan as it is, with its lesions filled, and with normal tissue filled."""
+def answers_of_scan(models, prepared, row: int, stored=None) -> dict:
+    """Mean logit of a scan as it is, with its lesions filled, and with normal tissue filled.
+
+    With the subjects that the package stores for its networks
+    (`msxai.lrp.shipped_reference.Stored`), also the calibrated probability.
+    """
     labels = lesion_regions.on_model_grid(prepared.lesions(row)).labels
     filled = lesion_by_lesion.fill_lesions(prepared, row, labels)
     sham = lesion_by_lesion.fill_sham_sites(prepared, row, labels)
@@ -133,8 +139,13 @@ def answers_of_scan(models, prepared, row: int) -> dict:
     if sham.sets:
         scans["sham"] = sham.filled.these(sham.sets[0])
     batch = np.stack(list(scans.values()))[..., None].astype("float32")
-    logits = [np.asarray(model(batch, training=False))[:, 0] for model in models]
-    return dict(zip(scans, np.mean(logits, axis=0).astype(float), strict=True))
+    logits = np.stack([np.asarray(model(batch, training=False))[:, 0] for model in models])
+    answers = {}
+    for name, of_scan in zip(scans, logits.T, strict=True):
+        answers[f"logit_{name}"] = float(of_scan.mean())
+        if stored is not None:
+            answers[f"probability_{name}"] = float(np.mean(stored.calibrated(of_scan)))
+    return answers
 
 
 def scores_of(prepared: Prepared, scans: list[Scan], weights: dict) -> pd.DataFrame:
@@ -142,12 +153,12 @@ def scores_of(prepared: Prepared, scans: list[Scan], weights: dict) -> pd.DataFr
     rows = []
     for variant, paths in weights.items():
         models = [network.restore(path) for path in paths]
+        stored = shipped_reference.read(paths)
         for row, scan in enumerate(tqdm(scans, desc=variant, unit="scan")):
             image, brain, lesions = prepared.image(row), prepared.brain(row), prepared.lesions(row)
             if lesions.sum() < FEWEST_LESION_VOXELS:
                 continue
-            logits = answers_of_scan(models, prepared, row)
-            answers = {f"logit_{name}": value for name, value in logits.items()}
+            answers = answers_of_scan(models, prepared, row, stored)
             for score in scores_of_scan(models, image, lesions, brain):
                 scan_columns = {"variant": variant, "site": scan.site, "scan": scan.name}
                 rows.append({**scan_columns, **score, **answers})
@@ -171,12 +182,22 @@ def table_of(scores: pd.DataFrame) -> pd.DataFrame:
                 logits = of_scans.get(f"logit_{name}")
                 if logits is None:
                     continue
-                said_yes = (logits > 0).astype(float).where(logits.notna())
-                rows.append(first | _row(f"called_yes_{name}", said_yes))
+                rows.append(first | _row(f"called_yes_{name}", _share_above(logits, 0)))
                 rows.append(first | _row(f"logit_{name}", logits))
+                probabilities = of_scans.get(f"probability_{name}")
+                if probabilities is None or probabilities.isna().all():
+                    continue
+                said_yes = _share_above(probabilities, 0.5)
+                rows.append(first | _row(f"called_yes_calibrated_{name}", said_yes))
+                rows.append(first | _row(f"probability_{name}", probabilities))
             fall = of_scans["logit_as_it_is"] - of_scans["logit_filled"]
             rows.append(first | _row("logit_falls_by_filling", fall))
     return pd.DataFrame(rows)
+
+
+def _share_above(values: pd.Series, limit: float) -> pd.Series:
+    """1 where a value is above a limit, 0 where it is not; missing values stay missing."""
+    return (values > limit).astype(float).where(values.notna())
 
 
 def _row(measure: str, values) -> dict:

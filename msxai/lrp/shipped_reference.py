@@ -45,7 +45,7 @@ class Stored:
     labels : ndarray of shape (scans,)
         1: patient, 0: control.
     logits : ndarray of shape (networks, subjects)
-        Of the sample and of further subjects.
+        Of the sample and of further subjects, as other scanners would show them.
     logit_labels : ndarray of shape (subjects,)
         1: patient, 0: control.
     limits : list of dict

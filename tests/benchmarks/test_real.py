@@ -58,6 +58,7 @@ def test_rows_are_means_over_patients_of_each_site():
         measures = dict.fromkeys(real.MEASURES, auprc)
         measures |= {f"{name}_minus_brightness": auprc - 0.3 for name in real.MEASURES}
         logits = {"logit_as_it_is": logit, "logit_filled": filled}
+        logits["probability_filled"] = 0.6 + 0.1 * filled
         rows.append({**first, "site": site, "scan": scan, **measures, **logits})
     table = real.table_of(pd.DataFrame(rows)).set_index(["site", "measure"])
     assert table.loc[("all", "auprc"), "value"] == pytest.approx(0.5)
@@ -66,4 +67,7 @@ def test_rows_are_means_over_patients_of_each_site():
     assert table.loc[("all", "called_yes_filled"), "value"] == pytest.approx(1 / 3)
     assert table.loc[("B", "logit_falls_by_filling"), "value"] == pytest.approx(1.0)
     assert table.loc[("all", "auprc"), "n"] == 3
+    assert table.loc[("all", "called_yes_calibrated_filled"), "value"] == pytest.approx(1 / 3)
+    assert table.loc[("all", "probability_filled"), "value"] == pytest.approx(0.6 - 0.25 / 3)
     assert ("all", "called_yes_sham") not in table.index
+    assert ("all", "probability_as_it_is") not in table.index

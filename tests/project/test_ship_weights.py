@@ -89,6 +89,10 @@ def test_the_makefile_trains_and_ships_one_list():
     made = re.findall(r"lesions/trial-(\d+)/provenance\.json", done.stdout)
     assert made == ["0", "2"]
     assert "ship_weights.py runs/sight lesions 0 2\n" in done.stdout
+    weights, reference = (
+        done.stdout.index(name) for name in ("ship_weights.py", "ship_reference.py")
+    )
+    assert weights < reference, "what the networks are compared with belongs to these weights"
 
 
 def test_the_package_brings_what_the_makefile_lists():

@@ -162,9 +162,10 @@ def _compared(findings: Findings) -> dict:
         f"{standing.controls_above} have a higher one.",
         "calibration": "The probability is calibrated on simulated subjects: a logistic regression "
         f"on the logits of {subjects} subjects that no training has seen, "
-        f"{standing.patients / subjects:.0%} of them patients. By one network alone it is "
-        f"{low} to {high}. It does not hold for people: scans of eight people had high logits even "
-        "with their lesions filled. Do not read it as the chance of a disease.",
+        f"{standing.patients / subjects:.0%} of them patients, each as another random scanner "
+        f"would show it. By one network alone it is {low} to {high}. It may not hold for people: "
+        "most scans of eight people got a probability above 0.5 even with their lesions filled. Do "
+        "not read it as the chance of a disease.",
     }
 
 
