@@ -9,7 +9,8 @@ the weights. The outcome of a fault is
 - refused: one sentence instead of a page;
 - flagged: the page has a warning, or says that something cannot be known, and does not do so
   without the fault;
-- same map: no new warning, but the map is that of the patient without the fault (r >= 0.9);
+- same scan: no new warning, and the network sees the same scan as without the fault (r >= 0.9 over
+  the grid), for instance after registration;
 - missed: nothing of this;
 - crashed: an error that is no message to the user.
 
@@ -47,12 +48,12 @@ HERE = Path(__file__).parent
 SEED = 8101
 VOLUME = 12000  # mm3 of lesions
 GOOD_SCANS = 20
-NOTICED, WORKS = "noticed", "works"
-REFUSED, FLAGGED, SAME, MISSED, CRASHED = "refused", "flagged", "same map", "missed", "crashed"
-EXPECTED = {NOTICED: (REFUSED, FLAGGED), WORKS: (SAME, FLAGGED)}
+NOTICED, WORKS, MENDED = "noticed", "works", "mended or noticed"
+REFUSED, FLAGGED, SAME, MISSED, CRASHED = "refused", "flagged", "same scan", "missed", "crashed"
+EXPECTED = {NOTICED: (REFUSED, FLAGGED), WORKS: (SAME, FLAGGED), MENDED: (SAME, FLAGGED)}
 """Which outcomes are as they should be."""
 
-SAME_MAP = 0.9  # correlation
+SAME_SCAN = 0.9  # correlation
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ def other_axes(volumes: Volumes) -> Volumes:
 
 VOLUME_FAULTS = (
     (NOTICED, shifted),
-    (NOTICED, all_shifted),
+    (MENDED, all_shifted),
     (NOTICED, mirrored),
     (NOTICED, upside_down),
     (NOTICED, front_to_back),
@@ -401,15 +402,16 @@ class Page:
     ----------
     warnings : dict
         What to do about a warning (the same words for each scan) to its text.
-    relevance : ndarray
+    scan : ndarray
+        What the network sees.
     """
 
     warnings: dict
-    relevance: np.ndarray
+    scan: np.ndarray
 
 
 def page_of(explainer, files: ScanFiles, folder: Path) -> Page:
-    """Explain a scan as `msxai explain` does; its warnings and its map."""
+    """Explain a scan as `msxai explain` does; its warnings, and what the network saw."""
     findings = explainer.explain(files, folder, lambda text: None)
     collected = {}
     for message in warnings_in_words.messages(findings, explainer):
@@ -417,9 +419,9 @@ def page_of(explainer, files: ScanFiles, folder: Path) -> Page:
         counts |= message.level == warnings_in_words.UNKNOWN and bool(message.action)
         if counts:
             collected[message.action] = message.text
-    relevance = findings.relevance
+    scan = findings.prepared.image(one_scan.ROW)
     findings.prepared.close()
-    return Page(collected, relevance)
+    return Page(collected, scan)
 
 
 def outcome_of(make: Callable, clean: Page) -> tuple[str, str]:
@@ -441,10 +443,10 @@ def outcome_of(make: Callable, clean: Page) -> tuple[str, str]:
     new = [text for action, text in page.warnings.items() if action not in clean.warnings]
     if new:
         return FLAGGED, " ".join(new)
-    agreement = np.corrcoef(page.relevance.ravel(), clean.relevance.ravel())[0, 1]
-    if agreement >= SAME_MAP:
+    agreement = np.corrcoef(page.scan.ravel(), clean.scan.ravel())[0, 1]
+    if agreement >= SAME_SCAN:
         return SAME, ""
-    return MISSED, f"correlation with the map without the fault {agreement:.2f}"
+    return MISSED, f"correlation with the scan without the fault {agreement:.2f}"
 
 
 def name_of(fault: Callable) -> str:

@@ -587,7 +587,9 @@ def sight() -> Section:
         "Everything is simulated. These networks know what a simulated lesion looks like, so real "
         "lesions can be harder for them."
     )
-    command = "make figures && .venv/bin/python benchmarks/sight.py runs/demo --maps pretrained-lesions"
+    command = (
+        "make figures && .venv/bin/python benchmarks/sight.py runs/demo --maps pretrained-lesions"
+    )
     return Section("Networks that see lesions", blocks, [file], command)
 
 

@@ -21,6 +21,7 @@ from msxai.model import acquisition, network, shipped
 COHORT = "phantom-ms-reference"
 SUBJECTS, SEED = 160, 8001
 SHARE_OF_LIMITS = 0.5
+SCANNERS = 4  # each draws something else for each subject
 MAPS = (("epsilon_gamma", 1e-3, 1), ("epsilon_gamma", 1e-3, 8), ("epsilon", 1e-3, 1))
 """Rule, epsilon and copies of the maps whose limits are stored; the first is the default."""
 
@@ -38,21 +39,23 @@ def prepared_subjects() -> Prepared:
 
 
 def logits_of(prepared: Prepared, weights: list) -> np.ndarray:
-    """Logits of all subjects, each as another random scanner would show it.
+    """Logits of all subjects, each as several random scanners would show it.
 
     Scans of the simulation's own scanner get logits that are nearer to 0, on both sides, than those
     of real scanners.
 
     Returns
     -------
-    ndarray of shape (networks, subjects), float32
+    ndarray of shape (networks, scanners x subjects), float32
+        All subjects by the first scanner, then all by the second, ...
     """
     models = [network.restore(path, fast=True) for path in weights]
     logits = []
-    for row in prepared.rows("all"):
-        rng = np.random.default_rng([SEED, row])
-        scan = acquisition.rescanned(prepared.image(row), rng)[None, ..., None]
-        logits.append([float(model(scan, training=False)[0, 0]) for model in models])
+    for scanner in range(SCANNERS):
+        for row in prepared.rows("all"):
+            rng = np.random.default_rng([SEED, scanner, row])
+            scan = acquisition.rescanned(prepared.image(row), rng)[None, ..., None]
+            logits.append([float(model(scan, training=False)[0, 0]) for model in models])
     return np.array(logits, "float32").T
 
 
@@ -77,7 +80,7 @@ def main() -> None:
         features=[np.asarray(values, "float32") for values in features],
         labels=labels,
         logits=logits_of(prepared, weights),
-        logit_labels=prepared.table["label"].to_numpy("float32"),
+        logit_labels=np.tile(prepared.table["label"].to_numpy("float32"), SCANNERS),
         limits=limits,
         source=f"simulated: {reference.source}",
     )

@@ -44,9 +44,9 @@ class Stored:
         One array for each network.
     labels : ndarray of shape (scans,)
         1: patient, 0: control.
-    logits : ndarray of shape (networks, subjects)
-        Of the sample and of further subjects, as other scanners would show them.
-    logit_labels : ndarray of shape (subjects,)
+    logits : ndarray of shape (networks, scans)
+        Of the sample and of further subjects, as random scanners would show them.
+    logit_labels : ndarray of shape (scans,)
         1: patient, 0: control.
     limits : list of dict
         rule, epsilon, copies, and the limits of maps made so
@@ -189,7 +189,8 @@ def write(stored: Stored, weights: Sequence, folder, **entries) -> list[Path]:
         "logits": stored.logits,
         "logit_labels": stored.logit_labels,
     }
-    np.savez_compressed(folder / FEATURES, **arrays)
+    with provenance.replacing(folder / FEATURES) as draft:
+        np.savez_compressed(draft, **arrays)
     record = {
         "weights": [provenance.sha256(path) for path in weights],
         "source": stored.source,

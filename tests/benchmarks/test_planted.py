@@ -36,14 +36,14 @@ def crash():
 
 
 def test_outcomes(planted, rng):
-    relevance = rng.normal(size=(4, 4, 4))
+    scan = rng.normal(size=(4, 4, 4))
     other = rng.normal(size=(4, 4, 4))
-    clean = planted.Page({"Look.": "It looks odd (1)."}, relevance)
+    clean = planted.Page({"Look.": "It looks odd (1)."}, scan)
     makes = {
         planted.REFUSED: refuse,
         planted.CRASHED: crash,
         planted.FLAGGED: lambda: planted.Page({"Look.": "", "Stop.": "It is odd."}, other),
-        planted.SAME: lambda: planted.Page({"Look.": "It looks odd (2)."}, relevance * 1.1),
+        planted.SAME: lambda: planted.Page({"Look.": "It looks odd (2)."}, scan * 1.1),
         planted.MISSED: lambda: planted.Page({"Look.": "It looks odd (3)."}, other),
     }
     for expected, make in makes.items():

@@ -357,10 +357,12 @@ def test_the_answer_stands_beside_those_of_simulated_subjects(tmp_path, plain_pa
     assert (
         f"By one network alone it is {min(probabilities):.3f} to {max(probabilities):.3f}" in plain
     )
-    assert "Of 3 simulated patients, 1 have a lower logit than this scan." in plain
-    assert "Of 3 simulated controls, 1 have a higher one." in plain
-    assert "the logits of 6 subjects that no training has seen, 50% of them patients" in plain
-    assert "each as another random scanner would show it" in plain
+    assert "Of 3 simulated scans of patients, 1 have a lower logit than this scan." in plain
+    assert "Of 3 simulated scans of controls, 1 have a higher one." in plain
+    assert (
+        "the logits of 6 scans of subjects that no training has seen, 50% of them of patients"
+        in plain
+    )
     assert "may not hold for people" in plain
 
 

@@ -153,19 +153,19 @@ def _compared(findings: Findings) -> dict:
         return {}
     standing = findings.compared.standing(findings.logit)
     probabilities = findings.probabilities
-    subjects = standing.patients + standing.controls
+    scans = standing.patients + standing.controls
     low, high = probability(min(probabilities)), probability(max(probabilities))
     return {
         "kind": "calibrated on simulated subjects",
-        "standing": f"Of {standing.patients} simulated patients, {standing.patients_below} have a "
-        f"lower logit than this scan. Of {standing.controls} simulated controls, "
-        f"{standing.controls_above} have a higher one.",
+        "standing": f"Of {standing.patients} simulated scans of patients, "
+        f"{standing.patients_below} have a lower logit than this scan. Of {standing.controls} "
+        f"simulated scans of controls, {standing.controls_above} have a higher one.",
         "calibration": "The probability is calibrated on simulated subjects: a logistic regression "
-        f"on the logits of {subjects} subjects that no training has seen, "
-        f"{standing.patients / subjects:.0%} of them patients, each as another random scanner "
-        f"would show it. By one network alone it is {low} to {high}. It may not hold for people: "
-        "most scans of eight people got a probability above 0.5 even with their lesions filled. Do "
-        "not read it as the chance of a disease.",
+        f"on the logits of {scans} scans of subjects that no training has seen, "
+        f"{standing.patients / scans:.0%} of them of patients, each as a random scanner would "
+        f"show it. By one network alone it is {low} to {high}. It may not hold for people: most "
+        "scans of eight people got a probability above 0.5 even with their lesions filled. Do not "
+        "read it as the chance of a disease.",
     }
 
 
