@@ -11,6 +11,7 @@ the weights. The outcome of a fault is
   without the fault;
 - same scan: no new warning, and the network sees the same scan as without the fault (r >= 0.9 over
   the grid), for instance after registration;
+- registered: no new warning, and the page says that the scan was brought into MNI space;
 - missed: nothing of this;
 - crashed: an error that is no message to the user.
 
@@ -46,11 +47,16 @@ from msxai.report.one_scan import warnings_in_words
 
 HERE = Path(__file__).parent
 SEED = 8101
-VOLUME = 12000  # mm3 of lesions
+VOLUME = 3000  # mm3 of lesions: a lesion takes a second
 GOOD_SCANS = 20
 NOTICED, WORKS, MENDED = "noticed", "works", "mended or noticed"
 REFUSED, FLAGGED, SAME, MISSED, CRASHED = "refused", "flagged", "same scan", "missed", "crashed"
-EXPECTED = {NOTICED: (REFUSED, FLAGGED), WORKS: (SAME, FLAGGED), MENDED: (SAME, FLAGGED)}
+REGISTERED = "registered"
+EXPECTED = {
+    NOTICED: (REFUSED, FLAGGED),
+    WORKS: (SAME, FLAGGED, REGISTERED),
+    MENDED: (SAME, FLAGGED, REGISTERED),
+}
 """Which outcomes are as they should be."""
 
 SAME_SCAN = 0.9  # correlation
@@ -404,10 +410,13 @@ class Page:
         What to do about a warning (the same words for each scan) to its text.
     scan : ndarray
         What the network sees.
+    route : str
+        How the scan came into MNI space.
     """
 
     warnings: dict
     scan: np.ndarray
+    route: str
 
 
 def page_of(explainer, files: ScanFiles, folder: Path) -> Page:
@@ -420,8 +429,9 @@ def page_of(explainer, files: ScanFiles, folder: Path) -> Page:
         if counts:
             collected[message.action] = message.text
     scan = findings.prepared.image(one_scan.ROW)
+    route = findings.registration["route"]
     findings.prepared.close()
-    return Page(collected, scan)
+    return Page(collected, scan, route)
 
 
 def outcome_of(make: Callable, clean: Page) -> tuple[str, str]:
@@ -446,6 +456,8 @@ def outcome_of(make: Callable, clean: Page) -> tuple[str, str]:
     agreement = np.corrcoef(page.scan.ravel(), clean.scan.ravel())[0, 1]
     if agreement >= SAME_SCAN:
         return SAME, ""
+    if page.route != clean.route:
+        return REGISTERED, f"route {page.route}"
     return MISSED, f"correlation with the scan without the fault {agreement:.2f}"
 
 
@@ -523,7 +535,7 @@ def false_alarms(explainer, folder: Path) -> list[dict]:
     """Count the warnings of simulated patients without a fault."""
     counts = Counter()
     for number in tqdm(range(GOOD_SCANS), desc="without a fault", unit="scan"):
-        files = write(patient(100 + number), _new(folder))
+        files = write(patient(100 + number, volume=VOLUME), _new(folder))
         counts.update(page_of(explainer, files, _new(folder)).warnings.keys())
     rows = []
     for action, count in counts.most_common():

@@ -24,7 +24,14 @@ settings.register_profile(
 )
 settings.load_profile("msxai")
 
-FIRST = ("tests/series/", "tests/data/test_registration.py", "tests/data/test_quality_control.py")
+FIRST = (
+    "tests/series/",
+    "tests/data/test_registration.py",
+    "tests/data/test_quality_control.py",
+    "tests/benchmarks/test_benchmarks.py",
+    "tests/project/test_instruction_sets.py",
+    "tests/project/test_mutants.py",
+)
 """Files that take longest start first: of two processes none is left with them at the end."""
 
 

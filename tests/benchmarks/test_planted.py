@@ -38,13 +38,18 @@ def crash():
 def test_outcomes(planted, rng):
     scan = rng.normal(size=(4, 4, 4))
     other = rng.normal(size=(4, 4, 4))
-    clean = planted.Page({"Look.": "It looks odd (1)."}, scan)
+    clean = planted.Page({"Look.": "It looks odd (1)."}, scan, "resampled")
+
+    def page(warnings, seen, route="resampled"):
+        return planted.Page(warnings, seen, route)
+
     makes = {
         planted.REFUSED: refuse,
         planted.CRASHED: crash,
-        planted.FLAGGED: lambda: planted.Page({"Look.": "", "Stop.": "It is odd."}, other),
-        planted.SAME: lambda: planted.Page({"Look.": "It looks odd (2)."}, scan * 1.1),
-        planted.MISSED: lambda: planted.Page({"Look.": "It looks odd (3)."}, other),
+        planted.FLAGGED: lambda: page({"Look.": "", "Stop.": "It is odd."}, other),
+        planted.SAME: lambda: page({"Look.": "It looks odd (2)."}, scan * 1.1),
+        planted.MISSED: lambda: page({"Look.": "It looks odd (3)."}, other),
+        planted.REGISTERED: lambda: page({}, other, "affine"),
     }
     for expected, make in makes.items():
         assert planted.outcome_of(make, clean)[0] == expected
@@ -100,11 +105,13 @@ def test_doubled_and_foreign_maps(planted, tmp_path, one_thread):
     assert not np.allclose(foreign.relevance, plain.relevance, rtol=0.1)
 
 
-@pytest.mark.long(reason="a small version of a proof: six explanations, a minute")
+@pytest.mark.long(reason="a small version of a proof: five explanations, 40 s")
 def test_a_few_planted_faults(planted, monkeypatch, tmp_path, one_thread):
     few = (planted.mask_of_another, planted.one_volume)
     faults = [pair for pair in planted.VOLUME_FAULTS if pair[1] in few]
     monkeypatch.setattr(planted, "VOLUME_FAULTS", faults)
+    monkeypatch.setattr(planted, "WEIGHT_FAULTS", (planted.other_width, planted.not_finite))
+    monkeypatch.setattr(planted, "VOLUME", 800)
     rows = planted.planted(one_scan.Explainer(one_scan.Settings()), tmp_path)
     assert [row["fault"] for row in rows if not row["as_expected"]] == []
     assert len(rows) == 2 + len(planted.FILE_FAULTS) + 2 + len(planted.WEIGHT_FAULTS)
