@@ -1,6 +1,6 @@
 """Faults planted into the files of a simulated patient: does msxai notice each?
 
-Usage: python benchmarks/planted.py [--write]      (`make proof-planted`; about 20 minutes)
+Usage: python benchmarks/planted.py [--write]      (`make proof-planted`; about 15 minutes)
 
 A simulated patient is explained by the networks that the package brings, as `msxai explain` does.
 Then one fault at a time is planted: in the scan, in a mask, in a header, in a file, in a map, or in
