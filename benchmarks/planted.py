@@ -85,7 +85,7 @@ class Volumes:
 def patient(number: int, **keywords) -> Volumes:
     """Simulate a patient; the same number gives the same person."""
     person = subject.simulate("ms", "MS", [SEED, number], [SEED, number, 1], **keywords)
-    return Volumes(person.image, person.lesions, person.brain)
+    return Volumes(person.image.astype("float32"), person.lesions, person.brain)
 
 
 def write(volumes: Volumes, folder: Path) -> ScanFiles:
