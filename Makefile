@@ -61,8 +61,8 @@ cv: setup ## cross-validate the networks on the simulated cohort, five folds, in
 run: ## run the series on a cohort of your own: COHORT=data/my-study (more: docs/your-cohort.md)
 	@sh tools/run.sh
 
-lab: setup ## open the notebooks in JupyterLab
-	cd notebooks && ../.venv/bin/jupyter lab
+lab: setup ## open the notebooks in JupyterLab (as root in a container: make lab LAB="--allow-root --no-browser")
+	cd notebooks && ../.venv/bin/jupyter lab $(LAB)
 
 docs: setup ## build the manual, site/index.html, without a network; a broken link is an error
 	$(PY) tools/measured.py

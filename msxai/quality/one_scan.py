@@ -201,6 +201,7 @@ class Explainer:
         _require_yes_or_no(self.cards, self.paths)
         _require_one_question(self.cards, self.paths)
         self.normalisation = _normalisation(self.cards, self.paths)
+        self._compared = shipped_reference.read(self.paths)
         self._reference = None
 
     @property
@@ -274,7 +275,7 @@ class Explainer:
                 maps.mean, prepared.lesions(ROW), prepared.brain(ROW)
             ),
             self_test=self._tested(prepared, say),
-            compared=shipped_reference.read(self.paths),
+            compared=self._compared,
         )
 
     def map_of(self, scan) -> np.ndarray:

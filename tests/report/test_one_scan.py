@@ -18,6 +18,8 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
+import msxai
+from msxai.base import tsv
 from msxai.base.errors import ParameterError, WriteError
 from msxai.base.notices import SYNTHETIC
 from msxai.data import images
@@ -368,7 +370,18 @@ def test_the_answer_stands_beside_those_of_simulated_subjects(tmp_path, plain_pa
         "the logits of 6 scans of subjects that no training has seen, 50% of them of patients"
         in plain
     )
-    assert "may not hold for people" in plain
+    assert (
+        "may not hold for people: most scans of eight people got a probability above 0.5" in plain
+    )
+
+
+def test_what_the_page_says_of_eight_people_is_measured():
+    table = tsv.read(msxai.ROOT / "benchmarks" / "real.tsv")
+    row = table.query("site == 'all' and measure == 'called_yes_calibrated_filled'").squeeze()
+    assert row["n"] == 8
+    card = (msxai.ROOT / "docs" / "model-card.md").read_text(encoding="utf-8")
+    assert row["value"] * 8 == 6
+    assert "six of the eight stayed above 0.5" in card
 
 
 def test_the_command_has_no_path(text):
