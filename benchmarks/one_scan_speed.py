@@ -4,7 +4,7 @@ Usage: python benchmarks/one_scan_speed.py      (`make proof-one-scan-speed`; ab
 
 Each command runs in a process of its own, as a user starts it: start, preparation, maps of the
 networks that the package brings, lesion filling, pages. Memory is the largest sum of all processes
-of a command, looked at ten times a second; pages that processes share are counted once for each.
+of a command, looked at ten times a second; what processes share is counted once.
 
 - prepared: a simulated scan in MNI space with a brain mask and a lesion mask, 12 ml of lesions;
 - raw: real heads of ../shared/data, left out where they are absent: patient 01 of Ljubljana without
@@ -24,14 +24,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import pandas as pd
 import psutil
+from peak import of_tree
+from simulated_files import patient, write
 
 import msxai
 from msxai.base import provenance, tsv
-from msxai.data import images
-from msxai.data.synthetic import subject
 
 HERE = Path(__file__).parent
 DATA = Path(msxai.ROOT).parent / "shared" / "data"
@@ -70,16 +69,11 @@ class Usage:
 
 def write_patient(folder: Path, number: int) -> dict:
     """Write a simulated patient; the paths of its files by name."""
-    person = subject.simulate("ms", "MS", [SEED, number], [SEED, number, 1], volume=VOLUME)
+    person = patient(SEED, number, volume=VOLUME)
     paths = {}
     for name in ("image", "lesions", "brain"):
-        values = getattr(person, name)
         path = folder / f"patient-{number}_{name}.nii.gz"
-        file_type = "float32" if name == "image" else "uint8"
-        image = nib.Nifti1Image(values.astype(file_type), images.AFFINE)
-        image.set_sform(images.AFFINE, code=4)
-        nib.save(image, path)
-        paths[name] = str(path)
+        paths[name] = write(path, getattr(person, name))
     return paths
 
 
@@ -119,28 +113,12 @@ def measured(case: Case, folder: Path) -> Usage:
         )
         most = 0
         while process.poll() is None:
-            most = max(most, memory(process.pid))
+            most = max(most, of_tree(process.pid))
             time.sleep(INTERVAL)
     seconds = time.monotonic() - started
     if process.returncode:
         raise SystemExit(f"{case.name}: {(folder / 'log.txt').read_text()[-2000:]}")
     return Usage(seconds, most / 1e6)
-
-
-def memory(pid: int) -> int:
-    """Return bytes of a process and all that it has started."""
-    total = 0
-    try:
-        parent = psutil.Process(pid)
-        processes = [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    for process in processes:
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total
 
 
 def main() -> None:

@@ -27,11 +27,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
+import simulated_files
 from scipy import ndimage
 from tqdm import tqdm
 
@@ -39,7 +40,6 @@ from msxai.base import provenance, tsv
 from msxai.base.errors import MsxaiError
 from msxai.data import images
 from msxai.data.single_scans import ScanFiles
-from msxai.data.synthetic import subject
 from msxai.lrp import heatmaps
 from msxai.model import network, shipped
 from msxai.quality import one_scan
@@ -84,26 +84,20 @@ class Volumes:
 
 def patient(number: int, **keywords) -> Volumes:
     """Simulate a patient; the same number gives the same person."""
-    person = subject.simulate("ms", "MS", [SEED, number], [SEED, number, 1], **keywords)
+    person = simulated_files.patient(SEED, number, volume=VOLUME, **keywords)
     return Volumes(person.image.astype("float32"), person.lesions, person.brain)
 
 
 def write(volumes: Volumes, folder: Path) -> ScanFiles:
     """Write the files of a scan."""
-    space = {}
-    files = {"image": (volumes.image.astype("float32"), volumes.affine)}
-    for name in ("lesions", "brain"):
+    image = simulated_files.write(folder / "image.nii.gz", volumes.image, volumes.affine)
+    masks = {"lesions": "", "brain": ""}
+    for name in masks:
         values = getattr(volumes, name)
         if values is not None:
-            files[name] = (values.astype("uint8"), volumes.mask_affine)
-    for name, (values, affine) in files.items():
-        path = folder / f"{name}.nii.gz"
-        image = nib.Nifti1Image(values, affine)
-        image.set_sform(affine, code=4)
-        image.header.set_xyzt_units("mm")
-        nib.save(image, path)
-        space[name] = str(path)
-    return ScanFiles(space["image"], space.get("lesions", ""), space.get("brain", ""))
+            path = folder / f"{name}.nii.gz"
+            masks[name] = simulated_files.write(path, values, volumes.mask_affine)
+    return ScanFiles(image, masks["lesions"], masks["brain"])
 
 
 # Faults of the scan
@@ -150,7 +144,7 @@ def front_to_back(volumes: Volumes) -> Volumes:
 
 def as_t1(volumes: Volumes) -> Volumes:
     """The T1-weighted scan of the same person."""
-    return replace(volumes, image=patient(0, volume=VOLUME, modality="T1w").image)
+    return replace(volumes, image=patient(0, modality="T1w").image)
 
 
 def inverted(volumes: Volumes) -> Volumes:
@@ -231,7 +225,7 @@ def in_metres(volumes: Volumes) -> Volumes:
 
 def mask_of_another(volumes: Volumes) -> Volumes:
     """The lesion mask of another patient."""
-    return replace(volumes, lesions=patient(1, volume=VOLUME).lesions)
+    return replace(volumes, lesions=patient(1).lesions)
 
 
 def empty_mask(volumes: Volumes) -> Volumes:
@@ -434,6 +428,11 @@ def page_of(explainer, files: ScanFiles, folder: Path) -> Page:
     return Page(collected, scan, route)
 
 
+def page_with(settings: one_scan.Settings, files: ScanFiles, folder: Path) -> Page:
+    """Load networks, then explain a scan."""
+    return page_of(one_scan.Explainer(settings), files, folder)
+
+
 def outcome_of(make: Callable, clean: Page) -> tuple[str, str]:
     """What happens with a fault, and what is said about it.
 
@@ -482,7 +481,7 @@ def row_of(kind: str, fault: str, expected: str, outcome: tuple[str, str], folde
 
 def planted(explainer, folder: Path) -> list[dict]:
     """Plant each fault; one row for each."""
-    volumes = patient(0, volume=VOLUME)
+    volumes = patient(0)
     rows = []
     clean = page_of(explainer, write(volumes, _new(folder)), _new(folder))
 
@@ -493,41 +492,22 @@ def planted(explainer, folder: Path) -> list[dict]:
 
     for expected, fault in VOLUME_FAULTS:
         files = write(fault(volumes), _new(folder))
-        add(
-            "scan and masks",
-            name_of(fault),
-            expected,
-            lambda files=files: page_of(explainer, files, _new(folder)),
-        )
+        explained = partial(page_of, explainer, files, _new(folder))
+        add("scan and masks", name_of(fault), expected, explained)
     for fault in FILE_FAULTS:
         files = write(volumes, _new(folder))
         fault(Path(files.image))
-        add(
-            "file",
-            name_of(fault),
-            NOTICED,
-            lambda files=files: page_of(explainer, files, _new(folder)),
-        )
+        add("file", name_of(fault), NOTICED, partial(page_of, explainer, files, _new(folder)))
     files = write(volumes, _new(folder))
     untrained = changed_weights(_new(folder), random_weights)
-    for settings in (DoubledMaps("epsilon_gamma"), ForeignMaps("epsilon_gamma", path=untrained)):
-        with_fault = one_scan.Explainer(one_scan.Settings(explanation=settings))
-        add(
-            "map",
-            name_of(type(settings)),
-            NOTICED,
-            lambda other=with_fault: page_of(other, files, _new(folder)),
-        )
+    for maps in (DoubledMaps("epsilon_gamma"), ForeignMaps("epsilon_gamma", path=untrained)):
+        settings = one_scan.Settings(explanation=maps)
+        explained = partial(page_with, settings, files, _new(folder))
+        add("map", name_of(type(maps)), NOTICED, explained)
     for fault in WEIGHT_FAULTS:
-        path = changed_weights(_new(folder), fault)
-        add(
-            "weights",
-            name_of(fault),
-            NOTICED,
-            lambda path=path: page_of(
-                one_scan.Explainer(one_scan.Settings(weights=(path,))), files, _new(folder)
-            ),
-        )
+        settings = one_scan.Settings(weights=(changed_weights(_new(folder), fault),))
+        explained = partial(page_with, settings, files, _new(folder))
+        add("weights", name_of(fault), NOTICED, explained)
     return rows
 
 
@@ -535,7 +515,7 @@ def false_alarms(explainer, folder: Path) -> list[dict]:
     """Count the warnings of simulated patients without a fault."""
     counts = Counter()
     for number in tqdm(range(GOOD_SCANS), desc="without a fault", unit="scan"):
-        files = write(patient(100 + number, volume=VOLUME), _new(folder))
+        files = write(patient(100 + number), _new(folder))
         counts.update(page_of(explainer, files, _new(folder)).warnings.keys())
     rows = []
     for action, count in counts.most_common():

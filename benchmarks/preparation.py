@@ -10,7 +10,6 @@ preparation.json (the ratios, and `msxai.data.images.to_grid`, which is nilearn'
 resample_img).
 """
 
-import contextlib
 import statistics
 import sys
 import tempfile
@@ -21,8 +20,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
-import psutil
 from nilearn.image import resample_img
+from peak import of_tree
 from scipy import ndimage
 
 from msxai.base import provenance
@@ -86,23 +85,14 @@ def write(path, values):
     return str(path)
 
 
-def memory():
-    """Proportional set size of this process and its workers, GB."""
-    total = 0
-    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            total += process.memory_full_info().pss
-    return total / 1e9
-
-
 def measure(table, folder):
     """Seconds and peak memory of one preparation."""
     split = table[["participant_id", "session_id"]].assign(part="training")
-    top, done = [memory()], threading.Event()
+    top, done = [of_tree()], threading.Event()
 
     def watch():
         while not done.wait(0.2):
-            top.append(memory())
+            top.append(of_tree())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -118,7 +108,11 @@ def measure(table, folder):
     finally:
         done.set()
         watcher.join()
-    return {"scans": len(table), "seconds": time.perf_counter() - start, "peak_memory_gb": max(top)}
+    return {
+        "scans": len(table),
+        "seconds": time.perf_counter() - start,
+        "peak_memory_gb": max(top) / 1e9,
+    }
 
 
 def resampling(path):
