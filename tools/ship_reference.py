@@ -1,6 +1,6 @@
 """Stores what scans are compared with where the networks of the package explain them.
 
-Usage: python tools/ship_reference.py       (part of `make shipped-weights`; some 15 minutes)
+Usage: python tools/ship_reference.py       (part of `make shipped-weights`; about 45 minutes)
 
 Simulates subjects that no training and no test has seen, half of them to measure distances from and
 half to take the limits of the warnings from (`msxai.lrp.trust_warnings`). Written next to the
@@ -84,7 +84,7 @@ def main() -> None:
         limits=limits,
         source=f"simulated: {reference.source}",
     )
-    record = provenance.record({"subjects": SUBJECTS, "seed": SEED})
+    record = provenance.record({"subjects": SUBJECTS, "seed": SEED, "scanners": SCANNERS})
     files = shipped_reference.write(
         stored,
         weights,
