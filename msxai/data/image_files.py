@@ -33,6 +33,7 @@ _POINTERS = {
     b"https://git-lfs.github.com/spec": ("Git LFS", "git lfs pull"),
 }  # what stands in a file whose content was not fetched
 _GOOD_RAS = slice(28, 30)  # bytes of goodRASFlag in an .mgh file
+_SMALLEST_VOXEL, _LARGEST_VOXEL = 0.05, 50.0  # mm, of any edge: from ex vivo scans to localisers
 
 
 def read(path):
@@ -299,6 +300,7 @@ def _check_space(path: Path, image) -> None:
             "voxels that have a volume",
             "Set it from the scanner's data.",
         )
+    _check_voxel_size(path, image)
     header = image.header
     is_nifti = isinstance(image, nib.Nifti1Pair)
     if not is_nifti or header["sform_code"] <= 0 or header["qform_code"] <= 0:
@@ -316,6 +318,20 @@ def _check_space(path: Path, image) -> None:
             "sform and qform of one handedness",
             "Find out which is right, and write it to both: the other one swaps left and right.",
         )
+
+
+def _check_voxel_size(path: Path, image) -> None:
+    """Refuse voxels of a size that no scan of a head has: a header in metres or micrometres."""
+    sizes = nib.affines.voxel_sizes(image.affine)
+    if sizes.min() >= _SMALLEST_VOXEL and sizes.max() <= _LARGEST_VOXEL:
+        return
+    words = " x ".join(f"{size:.4g}" for size in sizes)
+    raise ImageError(
+        path,
+        f"voxels of {words} mm",
+        f"voxels of {_SMALLEST_VOXEL:g} to {_LARGEST_VOXEL:g} mm",
+        "Write the affine in millimetres; it may be in metres or micrometres.",
+    )
 
 
 def _notes(path: Path, image) -> list[str]:

@@ -311,6 +311,18 @@ def _no_space(folder):
     return _plain(folder / "nospace.nii.gz", code=0)
 
 
+def _in_metres(folder):
+    image = nib.Nifti1Image(np.ones((3, 4, 5), "float32"), np.diag([0.001, 0.001, 0.003, 1]))
+    nib.save(image, folder / "metres.nii.gz")
+    return folder / "metres.nii.gz"
+
+
+def _in_micrometres(folder):
+    image = nib.Nifti1Image(np.ones((3, 4, 5), "float32"), np.diag([-900, 900, 3000, 1]))
+    nib.save(image, folder / "micrometres.nii.gz")
+    return folder / "micrometres.nii.gz"
+
+
 def _flat_affine(folder):
     affine = np.eye(4)
     affine[2, 2] = 0
@@ -364,6 +376,8 @@ BAD = {
     _complex: "type",
     _no_space: "no space",
     _flat_affine: "determinant",
+    _in_metres: "voxels of 0.001 x 0.001 x 0.003 mm",
+    _in_micrometres: "voxels of 900 x 900 x 3000 mm",
     _nan: "2 voxels",
     _infinite: "1 voxel",
     _two_hands: "sform right-handed, qform left-handed",
