@@ -51,6 +51,7 @@ variants: list = [  # variants of 03_fine_tuning
     "pretrained-lesions",
 ]
 trials: int = 2  # trials of each variant
+trials_of: dict = {"pretrained-lesions": 3}  # variants with another number of trials
 split_part: str = "holdout"  # part of the split that is reported on
 n_further_subjects: int = 200  # embedded cohorts only: subjects to simulate in addition; 0: none
 counterfactual: bool = True  # predict again with lesions, and with sham sites, filled
@@ -68,8 +69,11 @@ prepared = Prepared(where.require_prepared(cohort), where.split(cohort))
 rows = prepared.rows(split_part)
 trained = {}
 for variant in variants:
+    own_trials = trials_of.get(variant, trials)
+    parameters.whole_number(f"trials_of, {variant}", own_trials, least=1)
     trained[variant] = [
-        where.require_trial(variant, trial, cohort=cohort, width=width) for trial in range(trials)
+        where.require_trial(variant, trial, cohort=cohort, width=width)
+        for trial in range(own_trials)
     ]
 
 # %% [markdown]

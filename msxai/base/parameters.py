@@ -32,6 +32,7 @@ _KINDS = {
     float: "a number",
     str: "text",
     list: "a list",
+    dict: "names with values",
 }
 
 

@@ -56,6 +56,11 @@ def test_defaults_of_the_notebooks_are_the_demo_profile():
         "04_evaluation": {
             "variants": list(config["variants"]),
             "trials": config["trials"]["finetuning"],
+            "trials_of": {
+                name: options["trials"]
+                for name, options in config["variants"].items()
+                if "trials" in options
+            },
         },
         "05_lrp_heatmaps": {
             "variant": config["heatmaps"],
@@ -72,7 +77,12 @@ def test_defaults_of_the_notebooks_are_the_demo_profile():
             "best": config["best"]["variant"],
             "pretraining_trials": config["trials"]["pretraining"],
         },
-        "09_results_page": {"variant": config["heatmaps"], "filled": config["filled"]},
+        "09_results_page": {
+            "variant": config["heatmaps"],
+            "filled": config["filled"],
+            "best": config["best"]["variant"],
+            "best_rule": config["best"]["rule"],
+        },
     }
     for notebook in NOTEBOOKS:
         cell = parameters_cell(jupytext.read(msxai.ROOT / "notebooks" / f"{notebook}.py"))
