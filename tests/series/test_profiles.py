@@ -1,14 +1,16 @@
 """Workflow, profiles and notebooks agree with one another; nothing is run."""
 
+import json
 import os
 import re
 import subprocess
+from collections import Counter
 
 import grimp
 import jupytext
 import pytest
 import yaml
-from support.checkout import OF_COMMANDS, parameters_cell
+from support.checkout import OF_COMMANDS, Checkout, parameters_cell
 
 import msxai
 
@@ -198,3 +200,24 @@ def test_a_notebook_without_a_kernel_is_started_once_more(
     assert "without encryption" not in result.stderr
     assert ("failed; the executed notebook" in result.stderr) == bool(status)
     assert (tmp_path / "a folder" / "executed.ipynb.messages").exists() == bool(status)
+
+
+def test_all_trials_that_are_trained_are_evaluated(tmp_path):
+    """Also of a variant that has another number of trials than the others."""
+    # Without filled scans, whose step decides only when it runs which variants can be trained.
+    unfilled = {"filled": "", "variants": {"lesion-filled": {"filling": "none"}}}
+    options = ("--dry-run", "--printshellcmds", "--quiet", "host")
+    done = Checkout(tmp_path).snakemake(*options, profile="demo", config=unfilled)
+    assert done.returncode == 0, done.stderr
+    trained = Counter()
+    commands = re.findall(r"papermill .* -y '(\{.*?\})' (\S+)", done.stdout + done.stderr)
+    for values, notebook in commands:
+        if "03_fine_tuning" in notebook:
+            trained[json.loads(values)["variant"]] += 1
+        if "04_evaluation" in notebook:
+            evaluation = json.loads(values)
+    assert trained["pretrained-lesions"] == 3
+    assert set(evaluation["variants"]) == set(trained)
+    for variant in evaluation["variants"]:
+        n_trials = evaluation["trials_of"].get(variant, evaluation["trials"])
+        assert n_trials == trained[variant], variant
