@@ -63,6 +63,7 @@ augmentation: str = "paper"  # none, paper (flips, shifts along x), strong or co
 realism: str = "plain"  # plain, or randomised: scans as other scanners might show them
 averaging: float = 0.0  # share of the mean of the weights that each step keeps; 0: no mean
 control_penalty: float = 0.0  # weight of the positive relevance of controls in the loss; 0: none
+head: str = "paper"  # or everywhere: the same head at every place, in place of the paper's
 normalisation: str = "zscore"  # as the cohort was prepared, and the pre-training cohort too
 seed: int = 100  # of the first trial: initial weights, order, dropout, augmentation
 threads: int = 1  # of TensorFlow; results depend on it by the order of summation
@@ -97,12 +98,20 @@ by_part.agg(scans="size", subjects="nunique")
 # Weights of an earlier training must have the same width and normalisation. The earlier training
 # must not have used a scan of this network's holdout or validation part. To check this, the list of
 # scans stored with the weights is compared with both parts, by subject and by the hash of the file.
+#
+# The paper's network ends in a dense layer whose weights differ from place to place. With
+# `head = "everywhere"` the network treats all places alike: the fourth convolution is normalised by
+# the batch and not pooled, and the mean and the maximum of each filter decide. If the earlier
+# training had the other head, only its convolutions are taken.
 
 # %%
-model = network.build(width, dropout=dropout, fast=True)
+model = network.build(width, dropout=dropout, fast=True, head=head)
 weights = where.initial_weights(initial_weights, width=width, normalisation=normalisation)
 if weights:
-    network.load_weights(model, weights)
+    if network.head_of(weights) == head:
+        network.load_weights(model, weights)
+    else:
+        network.load_convolutions(model, weights)
     print(f"{variant}: starts from {provenance.relative(weights)}")
 print(seen_scans.check_initial_weights(weights, prepared))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msxai.base.errors import EngineError
+from msxai.base.errors import EngineError, ParameterError
 
 __all__ = ["ANALYZERS", "explain"]
 
@@ -66,9 +66,18 @@ def explain(
 
     Raises
     ------
+    ParameterError
+        The weights are of a network with another head than the paper's.
     EngineError
         The process failed; the message ends with what it printed.
     """
+    if any(name.startswith("normalisation/") for name in weights):
+        raise ParameterError(
+            "parameter engine",
+            "innvestigate, with a network that has another head than the paper's",
+            "engine: msxai for such a network",
+            "Set engine: msxai.",
+        )
     job = {
         "shape": list(shape),
         "analyzers": {rule: ANALYZERS[rule] for rule in rules},

@@ -13,6 +13,8 @@ written out as operations of Keras, and each backend differentiates it once more
 import keras
 from keras import ops
 
+from msxai.base.errors import ParameterError
+
 __all__ = ["Constrained", "constrained", "positive_relevance"]
 
 _POOL = 3
@@ -50,7 +52,19 @@ def constrained(model: keras.Model, control_penalty: float) -> Constrained:
         From `msxai.model.network.build` with ``fast=True``.
     control_penalty : float
         See `Constrained`.
+
+    Raises
+    ------
+    ParameterError
+        The network has another head than the paper's.
     """
+    if not isinstance(model, keras.Sequential):
+        raise ParameterError(
+            "parameter control_penalty",
+            f"{control_penalty} with a head that is the same everywhere",
+            "0, or the paper's head, for which the constraint is written",
+            "Set control_penalty: 0 or head: paper.",
+        )
     network = Constrained([keras.Input(model.input_shape[1:]), *model.layers])
     network.control_penalty = control_penalty
     return network

@@ -11,17 +11,21 @@ from scipy.special import expit
 
 from msxai.base import keras_settings
 from msxai.base.errors import ParameterError
+from msxai.base.parameters import one_of
 from msxai.base.provenance import replacing
 from msxai.data.images import SHAPE
 from msxai.model import kernels
 
 __all__ = [
     "CONVOLUTIONS",
+    "HEADS",
     "ConvolutionPool",
     "build",
     "configure",
     "features",
     "first_kernels",
+    "head_of",
+    "load_convolutions",
     "load_weights",
     "on_gpu",
     "probability",
@@ -33,10 +37,17 @@ __all__ = [
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4")
 """Names of the convolutions, first to last."""
 
-_WITHOUT_POOLING = "conv3"
+HEADS = ("paper", "everywhere")
+"""What follows the convolutions: the paper's dense layer, whose weights differ from place to place,
+or a head that is the same at every place."""
+
+_WITHOUT_POOLING = {"paper": ("conv3",), "everywhere": ("conv3", "conv4")}
+_LAST = CONVOLUTIONS[-1]
+_NORMALISATION = "normalisation"
 _WITH_WEIGHT_DECAY = ("conv3", "conv4")
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 _M_TOP_PAD = -2
+_MEND = "Give the weights.npz of a training with the same width, or train from scratch."
 _NOT_READABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
 
 
@@ -228,6 +239,7 @@ def build(
     dropout: float = 0.3,
     weight_decay: float = 0.01,
     fast: bool = False,
+    head: str = "paper",
 ) -> keras.Model:
     """Build the network; its output is the logit.
 
@@ -247,11 +259,19 @@ def build(
         Pool before the ELU, convolution and pooling as one layer (`ConvolutionPool`). ELU is
         monotone, so max pooling commutes with it: values and gradients are the same, at 1/27 of
         the ELUs and of the backward pass.
+    head : str
+        One of `HEADS`. "everywhere" is not the paper's: the fourth convolution is normalised by the
+        batch and not pooled, and each filter's mean and maximum over all places decide.
 
     Returns
     -------
     keras.Model
         From (N, X, Y, Z, 1) to (N, 1). Width 64 at 96x114x96: 333,889 weights.
+
+    Raises
+    ------
+    ParameterError
+        No such head.
 
     References
     ----------
@@ -262,20 +282,39 @@ def build(
     >>> build(width=64).count_params()
     333889
     """
+    one_of("head", head, HEADS)
     keras_settings.check_formats()
     model = keras.Sequential([keras.Input((*shape, 1))], name="eitel2019")
     for name in CONVOLUTIONS:
         regularizer = None
         if name in _WITH_WEIGHT_DECAY:
             regularizer = keras.regularizers.L2(weight_decay)
-        for layer in _stage(name, width, regularizer, dropout, fast):
+        pooled = name not in _WITHOUT_POOLING[head]
+        for layer in _stage(name, width, regularizer, dropout, fast, pooled):
             model.add(layer)
+    if head == "everywhere":
+        return _with_same_head_everywhere(model)
     model.add(keras.layers.Flatten(name="flatten"))
     model.add(keras.layers.Dense(1, name="dense"))
     return model
 
 
-def _stage(name: str, width: int, regularizer, dropout: float, fast: bool) -> list:
+def _with_same_head_everywhere(trunk: keras.Model) -> keras.Model:
+    """Put the head that is the same at every place on the four convolutions."""
+    layers = keras.layers
+    values = trunk.inputs[0]
+    for layer in trunk.layers:
+        values = layer(values)
+        if layer.name == _LAST:
+            values = layers.BatchNormalization(name=_NORMALISATION)(values)
+    mean = layers.GlobalAveragePooling3D(name="mean")(values)
+    maximum = layers.GlobalMaxPooling3D(name="maximum")(values)
+    pooled = layers.Concatenate(name="mean-and-maximum")([mean, maximum])
+    logit = layers.Dense(1, name="dense")(pooled)
+    return keras.Model(trunk.inputs[0], logit, name="everywhere")
+
+
+def _stage(name: str, width: int, regularizer, dropout: float, fast: bool, pooled: bool) -> list:
     """Return the layers from one convolution to the next.
 
     Each layer draws a seed as it is made: the convolution is made before the dropout, so that the
@@ -284,7 +323,7 @@ def _stage(name: str, width: int, regularizer, dropout: float, fast: bool) -> li
     layers = keras.layers
     number = name[-1]
     elu = layers.Activation("elu", name=f"elu{number}")
-    if name == _WITHOUT_POOLING:
+    if not pooled:
         convolution = layers.Conv3D(width, 3, kernel_regularizer=regularizer, name=name)
         return [convolution, elu]
     if fast:
@@ -309,7 +348,7 @@ def features(model: keras.Model) -> tuple[keras.Model, callable]:
         From features (N, features) to logits (N,), float32.
     """
     dense = model.get_layer("dense")
-    trunk = keras.Model(model.inputs[0], model.get_layer("flatten").output)
+    trunk = keras.Model(model.inputs[0], dense.input)
 
     def head(values):
         return keras.ops.convert_to_numpy(dense(values))[:, 0]
@@ -355,24 +394,64 @@ def load_weights(model: keras.Model, path) -> None:
     ParameterError
         The file is missing, is no such file, or has other layers or shapes than the model.
     """
-    mend = "Give the weights.npz of a training with the same width, or train from scratch."
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            stored = dict(file)
-    except FileNotFoundError as error:
-        raise ParameterError(path, "no such file", "a weights file (.npz)", mend) from error
-    except _NOT_READABLE as error:
-        raise ParameterError(path, str(error), "a weights file (.npz)", mend) from error
-    for name, value in weights(model).items():
-        expected = f"shape {value.shape}"
+    _set_weights(model.layers, path)
+
+
+def load_convolutions(model: keras.Model, path) -> None:
+    """Set the model's convolutions from an .npz; the head keeps its weights.
+
+    So a network can start from a training with another head.
+
+    Raises
+    ------
+    ParameterError
+        As `load_weights`.
+    """
+    _set_weights([model.get_layer(name) for name in CONVOLUTIONS], path)
+
+
+def _set_weights(layers, path) -> None:
+    """Set the weights of some layers from a file that has them all."""
+    stored = _stored(path)
+    expected_shapes = {}
+    for layer in layers:
+        for variable in layer.weights:
+            expected_shapes[f"{layer.name}/{variable.name}"] = tuple(variable.shape)
+    for name, expected_shape in expected_shapes.items():
+        expected = f"shape {expected_shape}"
         if name not in stored:
-            raise ParameterError(f"{path}, {name}", "no such entry", expected, mend)
+            raise ParameterError(f"{path}, {name}", "no such entry", expected, _MEND)
         shape = stored[name].shape
-        if shape != value.shape:
-            raise ParameterError(f"{path}, {name}", f"shape {shape}", expected, mend)
-    for layer in model.layers:
+        if shape != expected_shape:
+            raise ParameterError(f"{path}, {name}", f"shape {shape}", expected, _MEND)
+    for layer in layers:
         names = [f"{layer.name}/{variable.name}" for variable in layer.weights]
         layer.set_weights([stored[name] for name in names])
+
+
+def _stored(path) -> dict[str, np.ndarray]:
+    """Read the arrays of a weights file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError as error:
+        raise ParameterError(path, "no such file", "a weights file (.npz)", _MEND) from error
+    except _NOT_READABLE as error:
+        raise ParameterError(path, str(error), "a weights file (.npz)", _MEND) from error
+
+
+def head_of(path) -> str:
+    """Return which of `HEADS` the network of a weights file has.
+
+    Raises
+    ------
+    ParameterError
+        The file is missing, or is no weights file.
+    """
+    names = _stored(path)
+    if f"{_NORMALISATION}/gamma" in names:
+        return "everywhere"
+    return "paper"
 
 
 def first_kernels(path, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -397,7 +476,7 @@ def first_kernels(path, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def restore(path, *, fast: bool = False) -> keras.Model:
-    """Build the network that a weights file belongs to, of whatever width, and load it.
+    """Build the network that a weights file belongs to, of whatever width and head, and load it.
 
     Parameters
     ----------
@@ -411,11 +490,10 @@ def restore(path, *, fast: bool = False) -> keras.Model:
     ParameterError
         See `load_weights`.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            width = file["conv1/bias"].shape[0]
-    except (*_NOT_READABLE, KeyError):
-        width = 1  # load_weights says what is wrong with the file
-    model = build(width, fast=fast)
+    stored = _stored(path)
+    width = 1  # load_weights says what is wrong with the file
+    if "conv1/bias" in stored and stored["conv1/bias"].ndim == 1:
+        width = len(stored["conv1/bias"])
+    model = build(width, fast=fast, head=head_of(path))
     load_weights(model, path)
     return model

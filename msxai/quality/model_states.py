@@ -169,10 +169,11 @@ def networks(
     except MissingStepError as error:
         left_out[PRETRAINED] = str(error)
     width = by_state[TUNED][0].get_layer("conv1").filters
+    head = network.head_of(files[0])
     by_state[RANDOM] = []
     for trial in range(trials):
         keras.utils.set_random_seed(seed + trial)
-        by_state[RANDOM].append(network.build(width))
+        by_state[RANDOM].append(network.build(width, head=head))
     return Networks(by_state, files, left_out)
 
 

@@ -10,8 +10,10 @@ from support.networks import SMALL, with_weights
 from support.ties import near_ties
 
 from msxai import lrp
+from msxai.base.errors import ParameterError
 from msxai.data.images import SHAPE
 from msxai.lrp import innvestigate
+from msxai.model import network
 
 # iNNvestigate's alpha-beta is wrong where a layer has a bias (its issue 273). Only its variants
 # that ignore biases are compared.
@@ -101,3 +103,10 @@ def test_its_alpha_beta_differs_because_of_biases_alone(monkeypatch):
     for rule in analyzers:
         assert apart["without", rule] <= 1e-4
         assert apart["with", rule] > 1e-2
+
+
+def test_a_network_with_another_head_is_refused():
+    weights = network.weights(network.build(2, head="everywhere"))
+    scan = np.zeros((1, *SHAPE, 1), "float32")
+    with pytest.raises(ParameterError, match="parameter engine"):
+        innvestigate.explain(weights, SHAPE, scan, ["epsilon"], 1e-3, 1, 1)

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from support.networks import SMALL, with_weights
 
+from msxai.base.errors import ParameterError
 from msxai.model import control_constraint, network, training
 
 WIDTH = 2
@@ -127,3 +128,9 @@ def test_a_training_with_the_penalty_changes_the_network_that_it_was_given(one_t
     assert len(history) == 1
     for name, values in network.weights(model).items():
         assert not np.array_equal(values, before[name]), name
+
+
+def test_another_head_than_the_papers_is_refused():
+    model = network.build(WIDTH, fast=True, head="everywhere")
+    with pytest.raises(ParameterError, match="control_penalty"):
+        control_constraint.constrained(model, 0.1)

@@ -208,3 +208,66 @@ def test_configure_asks_the_allocator_to_keep_freed_memory(monkeypatch):
     monkeypatch.setattr(network.ctypes, "CDLL", lambda name: Allocator())
     network.configure(0, 1)
     assert calls == [-3, -2], "M_MMAP_THRESHOLD and M_TOP_PAD of malloc.h"
+
+
+def test_the_head_that_is_the_same_everywhere_against_numpy(one_thread):
+    """Its logit from the map of the fourth convolution, and the same when the map is shuffled."""
+    shape = (96, 96, 96)
+    rng = np.random.default_rng(5)
+    model = network.build(2, shape, head="everywhere")
+    normalisation = model.get_layer("normalisation")
+    normalisation.set_weights([rng.uniform(0.5, 1.5, 2) for _ in range(4)])
+    volume = rng.normal(size=(1, *shape, 1)).astype("float32")
+    mapped = keras.Model(model.inputs, model.get_layer("conv4").output)(volume).numpy()
+    assert mapped.shape == (1, 5, 5, 5, 2)
+
+    def logit(values):
+        gamma, beta, mean, variance = (
+            weight.astype(float) for weight in normalisation.get_weights()
+        )
+        scaled = gamma * (values - mean) / np.sqrt(variance + normalisation.epsilon) + beta
+        active = np.where(scaled > 0, scaled, np.expm1(np.minimum(scaled, 0)))
+        places = active.reshape(-1, 2)
+        pooled = np.concatenate([places.mean(axis=0), places.max(axis=0)])
+        kernel, bias = model.get_layer("dense").get_weights()
+        return float(pooled @ kernel[:, 0] + bias[0])
+
+    shuffled = rng.permutation(mapped.reshape(-1, 2)).reshape(mapped.shape)
+    assert logit(mapped) == pytest.approx(float(model(volume, training=False)[0, 0]), rel=1e-4)
+    assert logit(shuffled) == pytest.approx(logit(mapped))
+
+
+def test_a_head_is_known_by_its_weights_and_restored(tmp_path, one_thread):
+    path = tmp_path / "weights.npz"
+    for head in network.HEADS:
+        model = network.build(2, head=head)
+        network.save_weights(model, path)
+        assert network.head_of(path) == head
+        for fast in (False, True):
+            restored = network.restore(path, fast=fast)
+            for name, values in network.weights(model).items():
+                np.testing.assert_array_equal(network.weights(restored)[name], values)
+
+
+def test_another_head_starts_from_the_convolutions_alone(tmp_path):
+    path = tmp_path / "weights.npz"
+    earlier = network.build(2)
+    network.save_weights(earlier, path)
+    model = network.build(2, head="everywhere")
+    own_head = model.get_layer("dense").get_weights()
+    network.load_convolutions(model, path)
+    for name in network.CONVOLUTIONS:
+        for values, expected in zip(
+            model.get_layer(name).get_weights(), earlier.get_layer(name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(values, expected)
+    np.testing.assert_array_equal(model.get_layer("dense").get_weights()[0], own_head[0])
+    with pytest.raises(ParameterError, match="normalisation/gamma"):
+        network.load_weights(model, path)
+    with pytest.raises(ParameterError, match="conv1/kernel"):
+        network.load_convolutions(network.build(3, head="everywhere"), path)
+
+
+def test_an_unknown_head_is_refused():
+    with pytest.raises(ParameterError, match="parameter head"):
+        network.build(2, head="nowhere")
