@@ -8,6 +8,7 @@ SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
 ALONE := $(PY) tools/run_alone.py
 PYTEST := $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 TESTED = $(if $(BOX),tests/$(BOX) $(wildcard msxai/$(BOX)),tests msxai)
+TRIALS := 0 1 2
 UV ?= uv
 PROFILE ?= demo
 # Trials of the pre-training for lesions whose networks the package brings.
@@ -161,8 +162,10 @@ proof-plan: setup ## after make figures: seconds and megabytes of each notebook'
 	$(PY) tools/plan.py --measure runs/demo
 
 proof-sight: setup ## which pre-training and fine-tuning make networks see lesions, by labels alone? (hours)
+	$(ALONE) runs/sight-without $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml workflow/sight-without.yaml --workflow-profile workflow/local -- $(TRIALS:%=runs/sight-without/pretraining/trial-%/provenance.json)
+	$(ALONE) runs/sight-early $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml workflow/sight-early.yaml --workflow-profile workflow/local -- $(TRIALS:%=runs/sight-early/pretraining/lesions/trial-%/provenance.json)
 	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- leagues
-	$(PY) benchmarks/sight.py runs/sight
+	$(PY) benchmarks/sight_ladder.py runs/sight
 
 proof-wide: setup ## compare the paper's width 64 with 16, trained in pairs (needs a GPU and PyTorch in .venv)
 	KERAS_BACKEND=torch $(PY) benchmarks/wide.py

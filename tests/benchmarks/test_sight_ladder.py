@@ -1,0 +1,97 @@
+"""The table of pre-training tasks and fine-tuning steps, against values by hand."""
+
+import numpy as np
+import pytest
+from support.scripts import script
+from support.toy_cohort import Toy
+
+from msxai.data.images import SHAPE
+
+ladder = script("sight_ladder")
+NAMES = ("scratch", "lesions-strong")
+
+
+@pytest.fixture
+def variants(tmp_path):
+    return [
+        ladder.sight.Variant(name, [tmp_path / name / "trial-0" / "weights.npz"], labels_only=True)
+        for name in NAMES
+    ]
+
+
+@pytest.fixture
+def cohort(tmp_path, monkeypatch):
+    cohort = Toy(tmp_path)
+    cohort.path = "by hand"
+    monkeypatch.setattr(ladder, "Prepared", lambda path: cohort)
+    monkeypatch.setattr(ladder.network, "configure", lambda *_: None)
+    return cohort
+
+
+def test_another_scanner_shows_all_variants_the_same_scan(cohort):
+    first = ladder.shown(cohort, 1, ladder.OTHER_SCANNER)
+    np.testing.assert_array_equal(first, ladder.shown(cohort, 1, ladder.OTHER_SCANNER))
+    assert np.abs(first - cohort.image(1)).mean() > 0.1
+    plain = ladder.shown(cohort, 1, ladder.AS_SIMULATED)
+    np.testing.assert_array_equal(plain, cohort.image(1))
+
+
+def test_logits_are_means_over_trials_of_the_scans_shown(cohort, variants, monkeypatch):
+    def restore(path, fast):
+        factor = {"scratch": 1.0, "lesions-strong": 3.0}[path.parent.parent.name]
+        return lambda volume, training: factor * volume.reshape(1, -1)[:, :1]
+
+    monkeypatch.setattr(ladder.network, "restore", restore)
+    variants[1].weights.append(variants[0].weights[0])  # a trial with factor 1
+    monkeypatch.setattr(cohort, "rows", lambda part: np.arange(3))
+    for scans in ladder.SCANS:
+        logits = ladder.logits_of(variants, cohort, scans)
+        values = [ladder.shown(cohort, row, scans)[0, 0, 0] for row in range(3)]
+        assert logits["scratch"] == pytest.approx(values)
+        assert logits["lesions-strong"] == pytest.approx(2 * np.array(values))
+
+
+def test_accuracy_is_paired_with_scratch(variants):
+    labels = np.array([0, 0, 1, 1])
+    logits = {
+        "scratch": np.array([0.0, 2.0, 1.0, 3.0]),
+        "lesions-strong": np.array([0.0, 1.0, 2.0, 3.0]),
+    }
+    rows = ladder.accuracy_rows(variants, logits, labels, ladder.AS_SIMULATED)
+    values = {(row["variant"], row["measure"]): row["value"] for row in rows}
+    assert values == {
+        ("scratch", "auc"): 0.75,
+        ("lesions-strong", "auc"): 1.0,
+        ("lesions-strong", "auc_minus_scratch"): 0.25,
+    }
+
+
+def test_maps_are_measured_on_both_kinds_of_scans(cohort, variants, monkeypatch):
+    """One variant marks the lesions, the other one everything else."""
+    monkeypatch.setattr(ladder.network, "restore", lambda path: path.parent.parent.name)
+    monkeypatch.setattr(ladder.acquisition, "rescanned", lambda image, rng: image + 1)
+    shown = []
+
+    def of_scan(model, image, names, **_):
+        plain = [np.array_equal(image, values) for values in cohort.images]
+        other = [np.array_equal(image, values + 1) for values in cohort.images]
+        shown.append(any(other))
+        row = np.flatnonzero(np.array(plain) | np.array(other))[0]
+        lesions = cohort.lesions(row)
+        return {names[0]: (lesions if model == "lesions-strong" else ~lesions).astype(float)}
+
+    monkeypatch.setattr(ladder.scan_maps, "of_scan", of_scan)
+    scores = ladder.scores_of(cohort, variants, [1, 3, 5], jobs=1)
+    assert len(scores) == 2 * 2 * 3
+    assert sum(shown) == len(shown) / 2
+    rows = ladder.map_rows(variants, scores)
+    values = {(row["variant"], row["scans"], row["measure"]): row for row in rows}
+    chance = np.mean([cohort.lesions(row).mean() for row in (1, 3, 5)])
+    for scans in ladder.SCANS:
+        best = values["lesions-strong", scans, "auprc"]
+        assert (best["value"], best["n"]) == (1, 3)
+        difference = values["lesions-strong", scans, "auprc_minus_scratch"]["value"]
+        assert difference == pytest.approx(1, abs=2 * chance)
+        assert values["lesions-strong", scans, "auprc_minus_brightness"]["value"] > 0.9
+        assert ("scratch", scans, "auprc_minus_scratch") not in values
+    assert cohort.images.shape[1:] == SHAPE
