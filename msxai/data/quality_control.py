@@ -45,6 +45,8 @@ OUTLIER_SCANS = 10
 _VOXEL_ML = images.voxel_volume(images.AFFINE) / 1000
 _FEWEST_VOXELS = 500  # of white and of grey matter, to measure intensities from
 _MAD_TO_SD = 1.4826  # of a normal distribution
+_RIM = 2  # voxels: the outermost layers of the brain mask
+_BRIGHTEST = 0.995  # quantile of the brain within them
 _LAPLACIAN_VARIANCE = 42  # of the six-neighbour Laplacian of white noise of variance 1
 _EDGE = 108  # voxels: the cube around a brain in which orientations are compared
 _BLOCK = 3  # voxels: the edge of the blocks that the cube is averaged in
@@ -217,13 +219,13 @@ def _fit(cube) -> dict:
 
 
 def _intensities(scan: _Scan) -> dict:
-    """Return empty, snr, contrast, noise and range of a scan with tissue contrast."""
+    """Return empty, bright_rim, snr, contrast, noise and range of a scan with tissue contrast."""
     if not scan.has_contrast:
-        return {"empty": np.nan}
+        return {"empty": np.nan, "bright_rim": np.nan}
     inside = scan.inside
     floor, high = scan.bounds
     is_empty = inside <= inside.min() + 1e-3 * (high - floor)
-    measures = {"empty": is_empty.mean()}
+    measures = {"empty": is_empty.mean(), "bright_rim": _bright_rim(scan)}
     healthy = scan.brain & ~scan.lesions
     white_voxels = np.flatnonzero(_template().sure_white & healthy)
     white = scan.image.ravel()[white_voxels]
@@ -236,6 +238,16 @@ def _intensities(scan: _Scan) -> dict:
     measures["noise"] = _noise(scan.image, white_voxels) / inside.std()
     measures["range"] = np.ptp(inside) / inside.std()
     return measures
+
+
+def _bright_rim(scan: _Scan) -> float:
+    """Return the share of the mask's rim that is brighter than nearly all of the brain within."""
+    within = ndimage.binary_erosion(scan.brain, iterations=_RIM)
+    if not within.any():
+        return np.nan
+    limit = np.quantile(scan.image[within], _BRIGHTEST)
+    rim = scan.brain & ~within
+    return float((scan.image[rim] > limit).mean())
 
 
 def _noise(image, voxels) -> float:

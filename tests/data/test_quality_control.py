@@ -59,6 +59,15 @@ def spot(values, mask):
     return values
 
 
+def scalp(values, mask):
+    """The mask's two outermost layers above a plane are as bright as fat."""
+    values = values.copy()
+    rim = mask & ~ndimage.binary_erosion(mask, iterations=2)
+    rim[:, :, :60] = False
+    values[rim] = 2.5 * values[mask].mean()
+    return values
+
+
 # Turn: what is done to image and mask, and words that the flag must have. Fault: the measures that
 # must be flagged, and words that the flag must have.
 TURNS = {
@@ -86,6 +95,7 @@ FAULTS = {
     "smoothed": ("noise range", "Noise of .* unusual in this cohort"),
     "spot": ("range", "Intensities range over"),
     "mask": ("empty", "the mask of another scan"),
+    "scalp": ("bright_rim", r"\d+\.\d% of the rim .* scalp"),
     "cut": ("cut dice", "ends in a plane over"),
     "header": (
         "orientation space_shift",
@@ -168,6 +178,8 @@ def spoilt(fault, values, brain, lesions):
         values = np.where(brain, ndimage.gaussian_filter(values.astype(float), 1), 0)
     elif fault == "spot":
         values = spot(values, brain)
+    elif fault == "scalp":
+        values = scalp(values, brain)
     elif fault == "mask":
         brain = phantom.simulate("ms", "HC", 9000, 9001).brain
     return [values, brain, lesions]
@@ -226,7 +238,7 @@ def test_no_good_scan_is_flagged(planted):
     assert (good["flags"].map(len) == 0).all()
 
 
-@pytest.mark.parametrize("fault", ["header", "spot", "smoothed"])
+@pytest.mark.parametrize("fault", ["header", "spot", "smoothed", "scalp"])
 def test_a_fault_is_not_taken_for_others(planted, fault):
     assert set(planted[1].loc[f"sub-{fault}", "flagged"].split()) == set(FAULTS[fault][0].split())
 
@@ -271,7 +283,8 @@ def test_voxelwise_scans_are_judged_by_their_mask(tmp_path):
     table = quality_control.measure(prepare(tmp_path, rows, normalisation="voxelwise")).set_index(
         ["participant_id", "session_id"]
     )
-    assert table[["snr", "contrast", "noise", "range", "empty"]].isna().all(axis=None)
+    intensities = ["snr", "contrast", "noise", "range", "empty", "bright_rim"]
+    assert table[intensities].isna().all(axis=None)
     turned = {
         pair: table.loc[pair, "turn"].split()[0]
         for pair in table.index[table["flagged"].str.contains("turn_gain")]
@@ -357,6 +370,19 @@ def test_a_known_plane_and_a_known_empty_share(tmp_path):
     ).loc[0]
     assert result["cut"] == 1
     assert result["empty"] == pytest.approx(0.1, abs=1e-4)
+
+
+def test_the_share_of_a_bright_rim_by_hand(planted):
+    cohort, table = planted
+    row = list(table.index).index("sub-scalp")
+    image, brain = cohort.image(row), cohort.brain(row)
+    to_edge = ndimage.distance_transform_cdt(np.pad(brain, 1), "taxicab")[1:-1, 1:-1, 1:-1]
+    within = np.sort(image[to_edge > 2])
+    limit = within[round(0.995 * (len(within) - 1))]
+    rim = image[brain & (to_edge <= 2)]
+    share = np.mean(rim > limit)
+    assert share > 0.1
+    assert table.loc["sub-scalp", "bright_rim"] == pytest.approx(share, abs=1e-3)
 
 
 def test_noise_is_the_noise_that_was_added(tmp_path):

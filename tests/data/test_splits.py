@@ -89,6 +89,21 @@ def test_by_default_nobody_is_held_out():
     assert split.equals(splits.make(table, holdout=(0, 0), validation=0.15, seed=0))
 
 
+def test_one_control_is_enough_without_validation_and_the_refusal_says_so():
+    table = _table([0] + [1] * 6, [1] * 7)
+    with pytest.raises(SplitError, match=r"With validation: 0, 1 would be enough"):
+        splits.make(table, (0, 0), validation=0.15)
+    split = splits.make(table, (0, 0), validation=0)
+    assert split["part"].eq("training").all()
+
+
+def test_the_refusal_does_not_promise_what_validation_0_cannot_give():
+    table = _table([0] + [1] * 6, [1] * 7)
+    with pytest.raises(SplitError, match="more than 2 of them") as refused:
+        splits.make(table, (1, 0), validation=0.15)
+    assert "validation: 0" not in str(refused.value)
+
+
 def test_every_subject_can_be_held_out():
     table = _table([0, 1] * 10, [1] * 20)
     held = [

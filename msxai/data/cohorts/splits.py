@@ -296,11 +296,17 @@ def _parts_of_group(
         if sites:
             parameter = "holdout_site"
             actual += f", {n_holdout} of them at {', '.join(sites)}"
+        mend = "Hold fewer out (holdout takes shares below 1 too), or bring more subjects."
+        if validation and n_remaining > 0:
+            mend += (
+                f" With validation: 0, {n_holdout + 1} would be enough. Scans can then be prepared"
+                " and explained, but a training needs a validation part of both groups."
+            )
         raise SplitError(
             f"parameters {parameter}, validation",
             actual,
             f"more than {n_holdout + n_validation} of them",
-            "Hold fewer out (holdout takes shares below 1 too), or bring more subjects.",
+            mend,
         )
     n_training = n_remaining - n_validation
     part_of = {}

@@ -25,6 +25,10 @@ SETTINGS = {
     "opening": 3.5,
     "closing": 5.0,  # mm: sulci up to twice as wide are within the mask
     "rim": 1.0,  # mm added on all sides: voxels that are less than half brain
+    # What is brighter than this quantile of the core is no brain, unless it lies in the core: scalp,
+    # and fat of the eyes. Thick slices connect both with the brain.
+    "brightest": 0.995,
+    "core": 10.0,  # mm below the mapped mask's edge
 }
 _LARGEST_BRAIN = 2.1  # litres; raw heads have 2.2 and more, extracted brains 1.0 to 1.95
 _SURROUNDINGS = 6  # mm from the brain, where an extracted scan has nothing
@@ -65,8 +69,8 @@ def mapped_back(image, matrix) -> np.ndarray:
 def refined(image, mask) -> np.ndarray:
     """Return the brain by the image itself, near a mask from a registration; bool.
 
-    Threshold, opening, largest component, dilation back within the tissue, closing, filling: brain
-    extraction by morphology as in Atkins, Mackiewich 1998 (IEEE Trans Med Imaging 17:98,
+    Two thresholds, opening, largest component, dilation back within the tissue, closing, filling:
+    brain extraction by morphology as in Atkins, Mackiewich 1998 (IEEE Trans Med Imaging 17:98,
     doi:10.1109/42.668699) and Shattuck et al. 2001 (NeuroImage 13:856,
     doi:10.1006/nimg.2000.0730), by distances in mm, whatever the voxels. The given mask only
     decides the brain's intensity and how far outside the brain may lie. Where the mask is in the
@@ -92,6 +96,7 @@ def refined(image, mask) -> np.ndarray:
     inside = mask[box]
     zone = _dilated(inside, SETTINGS["band"], voxel)
     tissue = zone & (values > SETTINGS["tissue"] * np.median(values[inside]))
+    tissue &= ~_too_bright(values, inside, voxel)
     opening = SETTINGS["opening"]
     eroded = ~_dilated(~tissue, opening, voxel)
     parts, count = ndimage.label(eroded)
@@ -104,6 +109,15 @@ def refined(image, mask) -> np.ndarray:
     with_rim = zone & _dilated(brain, SETTINGS["rim"], voxel)
     refined_mask[box] = ndimage.binary_fill_holes(with_rim)
     return refined_mask
+
+
+def _too_bright(values, inside, voxel) -> np.ndarray:
+    """Return what is brighter than the core of the brain, outside the core; bool."""
+    core = ndimage.distance_transform_edt(inside, voxel) > SETTINGS["core"]
+    if not core.any():
+        return np.zeros_like(inside)
+    limit = np.quantile(values[core], SETTINGS["brightest"])
+    return ~core & (values > limit)
 
 
 def overlap(brain, affine) -> float:
