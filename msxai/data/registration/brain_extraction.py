@@ -25,8 +25,8 @@ SETTINGS = {
     "opening": 3.5,
     "closing": 5.0,  # mm: sulci up to twice as wide are within the mask
     "rim": 1.0,  # mm added on all sides: voxels that are less than half brain
-    # What is brighter than this quantile of the core is no brain, unless it lies in the core: scalp,
-    # and fat of the eyes. Thick slices connect both with the brain.
+    # Quantile of the core. What is brighter and lies outside the core is no brain: scalp, and fat of
+    # the eyes. Thick slices connect both with the brain.
     "brightest": 0.995,
     "core": 10.0,  # mm below the mapped mask's edge
 }
