@@ -362,6 +362,37 @@ def test_the_image_finds_the_brain_where_the_transform_is_wrong(seed):
         assert [flag[:8] for flag in told.record["flags"]] == (["Dice 0.8"] if flagged else [])
 
 
+def _ball(radius):
+    """A brain of brightness 1 on the model's grid, and the distance of each voxel to its centre."""
+    places = np.moveaxis(np.indices(images.SHAPE), 0, -1) * images.VOXEL_SIZE
+    centre = (np.array(images.SHAPE) - 1) / 2 * images.VOXEL_SIZE
+    distance = np.linalg.norm(places - centre, axis=-1)
+    return (distance < radius).astype("float32"), distance
+
+
+def test_bright_scalp_that_touches_the_brain_stays_outside():
+    """A cap of scalp on the brain, as thick slices show it: no dark skull lies between."""
+    values, distance = _ball(60)
+    values += np.random.default_rng(0).normal(0, 0.03, values.shape) * (values > 0)
+    above = np.indices(images.SHAPE)[2] > 62
+    scalp = (distance >= 60) & (distance < 66) & above
+    values[scalp] = 2.0
+    image = nib.Nifti1Image(values.astype("float32"), images.AFFINE)
+    brain = brain_extraction.refined(image, distance < 62)
+    assert brain[distance < 56].all()
+    assert (brain & (distance > 62.5) & above).sum() < 0.02 * scalp.sum()
+
+
+def test_a_small_bright_lesion_at_the_edge_stays_in_the_brain():
+    values, distance = _ball(60)
+    edge = np.argwhere((distance > 55) & (distance < 56))[0]
+    values[tuple(slice(place - 1, place + 1) for place in edge)] = 2.0  # 55 mm3
+    image = nib.Nifti1Image(values, images.AFFINE)
+    brain = brain_extraction.refined(image, distance < 62)
+    assert brain[tuple(edge)]
+    assert brain[values > 0].mean() > 0.99
+
+
 def test_where_nothing_looks_like_a_brain_none_is_found():
     inside = np.zeros(images.SHAPE, bool)
     inside[30:60, 30:60, 30:60] = True

@@ -25,10 +25,11 @@ SETTINGS = {
     "opening": 3.5,
     "closing": 5.0,  # mm: sulci up to twice as wide are within the mask
     "rim": 1.0,  # mm added on all sides: voxels that are less than half brain
-    # Quantile of the core. What is brighter and lies outside the core is no brain: scalp, and fat of
-    # the eyes. Thick slices connect both with the brain.
+    # Quantile of the core. Large parts outside the core that are brighter are no brain: scalp, and
+    # fat of the eyes. Thick slices connect both with the brain.
     "brightest": 0.995,
     "core": 10.0,  # mm below the mapped mask's edge
+    "large": 100.0,  # mm3: most lesions of the cortex, and spots of noise, are smaller
 }
 _LARGEST_BRAIN = 2.1  # litres; raw heads have 2.2 and more, extracted brains 1.0 to 1.95
 _SURROUNDINGS = 6  # mm from the brain, where an extracted scan has nothing
@@ -112,12 +113,16 @@ def refined(image, mask) -> np.ndarray:
 
 
 def _too_bright(values, inside, voxel) -> np.ndarray:
-    """Return what is brighter than the core of the brain, outside the core; bool."""
+    """Return the large parts outside the brain's core that are brighter than the core; bool."""
     core = ndimage.distance_transform_edt(inside, voxel) > SETTINGS["core"]
     if not core.any():
         return np.zeros_like(inside)
     limit = np.quantile(values[core], SETTINGS["brightest"])
-    return ~core & (values > limit)
+    parts, count = ndimage.label(~core & (values > limit), images.NEIGHBOURHOOD_26)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1) * np.prod(voxel)
+    is_large = sizes >= SETTINGS["large"]
+    is_large[0] = False  # the background
+    return is_large[parts]
 
 
 def overlap(brain, affine) -> float:
