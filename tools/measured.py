@@ -607,10 +607,8 @@ LADDER_OF_SIGHT = {
     "scratch-strong": "none; a: strong augmentation, longer, averaged weights",
     "scratch-controls": "none; b: constraint on controls",
     "scratch-everywhere": "none; c: the same head everywhere",
-    "strong-controls": "none; a and b",
-    "strong-everywhere": "none; a and c",
-    "lesions-controls": "lesions; the same fine-tuning and b",
-    "lesions-everywhere": "lesions; the same fine-tuning and c",
+    "lesions-controls": "lesions; the same fine-tuning (with a) and b",
+    "lesions-everywhere": "lesions; the same fine-tuning (with a) and c",
 }
 """Variants of sight.yaml: the task of pre-training, and the fine-tuning."""
 
