@@ -38,6 +38,7 @@ import tempfile
 from msxai import lrp
 from msxai.base import parameters, provenance
 from msxai.base.results import Results
+from msxai.data import images
 from msxai.data.prepared import Prepared
 from msxai.lrp import heatmaps
 from msxai.model import network
@@ -167,13 +168,17 @@ figure
 # %% [markdown]
 # ### 6. Slice by slice
 # In JupyterLab, click into a slice to move through the map. If the notebook runs without
-# JupyterLab, it shows a static picture.
+# JupyterLab, it shows a static picture. Lesions are green.
 
 # %%
+lesions = None
+if prepared.has_lesions[row]:
+    lesions = images.load_mask(prepared.table["lesion_mask"].iloc[row])
 figures.view_heatmap(
     prepared.table["image"].iloc[row],
     entry["own_path"],
     interactive=interactive,
+    lesions=lesions,
     synthetic=prepared.synthetic,
 )
 

@@ -222,14 +222,18 @@ tsv.read(folder / "self_test.tsv")
 # %% [markdown]
 # ### 7. Slice by slice
 # In JupyterLab, click on a slice to move through the map. The scan is shown as the network sees it:
-# in MNI space and without the head around the brain. The page `index.html` has a viewer that works
-# without Jupyter.
+# in MNI space and without the head around the brain. Lesions of the mask are green. The page
+# `index.html` has the same viewer (niivue), which works without Jupyter.
 
 # %%
+mask = None
+if prepared.has_lesions[row]:
+    mask = nib.Nifti1Image(lesions.astype("uint8"), prepared.affine)
 figures.view_heatmap(
     folder / "scan_space-MNI152.nii.gz",
     folder / one_scan.MAPS["MNI152"],
     interactive=interactive,
+    lesions=mask,
     synthetic=prepared.synthetic,
 )
 

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from support.pictures import BRAIN, MARKS, Scans, check_layout, overlays, rendered, words
 
@@ -534,6 +535,38 @@ def test_interactive_view_shows_both_signs_alike(heatmaps, monkeypatch):
     assert (negative.R, negative.G, negative.B) == (positive.B, positive.G, positive.R)
     assert (negative.A, negative.I) == (positive.A, positive.I)
     assert "Orange raises the logit" in caption.value
+
+
+@pytest.mark.parametrize("interactive", [True, False])
+def test_a_view_shows_the_lesion_mask(heatmaps, monkeypatch, interactive):
+    monkeypatch.setenv("JPY_SESSION_NAME", "an open notebook")
+    path = heatmaps["path"][0]
+    inside = np.zeros(images.SHAPE, "uint8")
+    inside[40:50, 50:60, 45:55] = 1
+    mask = nib.Nifti1Image(inside, images.AFFINE)
+    said = "Lesions of the mask are green."
+    options = {"interactive": interactive, **MARKS}
+    view = figures.view_heatmap(path, path, lesions=mask, **options)
+    without = figures.view_heatmap(path, path, **options)
+    if not interactive:
+        assert said in words(view)
+        assert said not in words(without)
+        assert _contours(view) > _contours(without)
+        return
+    viewer, caption = view.children
+    assert said in caption.value
+    assert said not in without.children[1].value
+    layer = viewer.volumes[2]
+    assert layer.colormap == "green"
+    assert (layer.cal_min, layer.cal_max) == (0, 1)
+    shown = nib.Nifti1Image.from_bytes(layer.data)
+    np.testing.assert_array_equal(np.asarray(shown.dataobj), inside)
+
+
+def _contours(figure) -> int:
+    """Number of outlines in all axes."""
+    drawn = [axes.findobj(QuadContourSet) for axes in figure.axes]
+    return sum(map(len, drawn))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ ABSORBED_NAMES = {"bias": "absorbed by biases", "stabiliser": "absorbed by the s
 SHARES = ["passed", "bias", "stabiliser"]
 N_EXAMPLES = 4
 VIEWER_HEIGHT = 400  # pixels
+_LESIONS_ARE_GREEN = "Lesions of the mask are green."
 
 
 @sheet.drawn
@@ -342,7 +343,9 @@ def _draw_audit(axes, total: pd.DataFrame, by_trial: pd.DataFrame) -> None:
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def view_heatmap(image, heatmap, interactive: bool = False, *, synthetic: bool = False):
+def view_heatmap(
+    image, heatmap, interactive: bool = False, *, lesions=None, synthetic: bool = False
+):
     """Look at one heatmap on its scan.
 
     Parameters
@@ -353,6 +356,8 @@ def view_heatmap(image, heatmap, interactive: bool = False, *, synthetic: bool =
         A viewer to scroll through the slices (NiiVue). It needs a notebook that a person has
         opened, in JupyterLab for instance; elsewhere, as in a run by papermill, and for False the
         result is a static picture.
+    lesions : nibabel.Nifti1Image, optional
+        Lesion mask (0 and 1) in the same space, drawn in green.
     synthetic : bool
         Mark the picture.
 
@@ -366,8 +371,8 @@ def view_heatmap(image, heatmap, interactive: bool = False, *, synthetic: bool =
     scale = slices.relevance_scale([values], [values != 0], False)
     title = _title_of(Path(heatmap).name)
     if interactive and _in_open_notebook():
-        return _viewer(image, heatmap, scale, title, synthetic)
-    return _static_view(scan, relevance, scale, title, synthetic)
+        return _viewer(image, heatmap, scale, title, lesions, synthetic)
+    return _static_view(scan, relevance, scale, title, lesions, synthetic)
 
 
 def _title_of(name: str) -> str:
@@ -385,7 +390,7 @@ def _in_open_notebook() -> bool:
     return "JPY_SESSION_NAME" in os.environ
 
 
-def _viewer(image, heatmap, scale: slices.Scale, title: str, synthetic: bool):
+def _viewer(image, heatmap, scale: slices.Scale, title: str, lesions, synthetic: bool):
     import ipyniivue  # widgets are needed here alone
     import ipywidgets
 
@@ -401,8 +406,12 @@ def _viewer(image, heatmap, scale: slices.Scale, title: str, synthetic: bool):
         "cal_max_neg": -scale.threshold,
         "opacity": 0.8,
     }
-    viewer.load_volumes([anatomy, overlay])
+    volumes = [anatomy, overlay]
     colours = "Orange raises the logit, blue lowers it."
+    if lesions is not None:
+        volumes.append(_mask_volume(lesions))
+        colours += f" {_LESIONS_ARE_GREEN}"
+    viewer.load_volumes(volumes)
     marks = [title + ".", colours, slices.threshold_note(scale, "voxels"), sheet.NOTICE]
     if synthetic:
         marks.append(sheet.SYNTHETIC)
@@ -410,11 +419,26 @@ def _viewer(image, heatmap, scale: slices.Scale, title: str, synthetic: bool):
     return ipywidgets.VBox([viewer, caption])
 
 
-def _static_view(scan, relevance, scale: slices.Scale, title: str, synthetic: bool):
+def _mask_volume(lesions) -> dict:
+    """Return a lesion mask as a layer of the viewer that the map below shines through."""
+    return {
+        "name": "lesions.nii",
+        "data": lesions.to_bytes(),
+        "colormap": "green",
+        "colorbar_visible": False,
+        "cal_min": 0,
+        "cal_max": 1,
+        "opacity": 0.6,
+    }
+
+
+def _static_view(scan, relevance, scale: slices.Scale, title: str, lesions, synthetic: bool):
     notes = [
         slices.threshold_note(scale, "voxels"),
         slices.ORIENTATION + slices.SAGITTAL,
     ]
+    if lesions is not None:
+        notes.append(_LESIONS_ARE_GREEN)
     with sheet.style():
         figure, bottom = sheet.sheet(7.5, 2.6, title, notes, synthetic, notice=True)
         axes = sheet.place(figure, 0.1, bottom + 0.1, 6.3, 2.4)
@@ -429,6 +453,9 @@ def _static_view(scan, relevance, scale: slices.Scale, title: str, synthetic: bo
             annotate=False,
             **colours,
         )
+        if lesions is not None and np.any(lesions.dataobj):
+            contours = {"levels": [0.5], "colors": [slices.OUTLINE], "linewidths": 0.5}
+            display.add_contours(lesions, **contours)
         display.annotate(size=7)
         slices.colour_bar(figure, scale, 6.55, bottom + 0.3, 2)
     plt.close(figure)

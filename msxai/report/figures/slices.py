@@ -31,6 +31,7 @@ __all__ = [
     "colour_bar",
     "cuts",
     "draw_row",
+    "grey_range",
     "mean_anatomy",
     "nifti",
     "relevance_scale",
@@ -305,12 +306,30 @@ def backdrop(image, brain) -> np.ndarray:
     ndarray
         0.02 to 0.8 in the brain, from its 1st to its 99.5th percentile; 0 outside.
     """
-    low, high = 0, 1
+    low, high = grey_range(image, brain)
+    scaled = 0.8 * (image - low) / (high - low)
+    return np.where(brain, np.clip(scaled, 0.02, 0.8), 0)
+
+
+def grey_range(image, brain) -> tuple[float, float]:
+    """Return the intensities of a scan that are drawn darkest and brightest.
+
+    Parameters
+    ----------
+    image : ndarray
+        Intensities.
+    brain : ndarray of bool, same shape
+        Where the brain is.
+
+    Returns
+    -------
+    tuple of float
+        The 1st and the 99.5th percentile of the brain, which differ by at least `SMALLEST`.
+    """
+    low, high = 0.0, 1.0
     if brain.any():
         low, high = np.quantile(image[brain], [0.01, 0.995])
-    contrast = max(high - low, SMALLEST)
-    scaled = 0.8 * (image - low) / contrast
-    return np.where(brain, np.clip(scaled, 0.02, 0.8), 0)
+    return float(low), float(max(high, low + SMALLEST))
 
 
 def cuts(weights, brain, axis: str) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from msxai.data import images
 from msxai.model.training_records import Card
 from msxai.quality import self_test
 from msxai.quality.one_scan import MAPS, ROW, Explainer, Findings
-from msxai.report.one_scan import lesions_in_words, pictures, reporting, warnings_in_words
+from msxai.report.one_scan import lesions_in_words, pictures, reporting, viewer, warnings_in_words
 
 __all__ = ["MOST_BYTES", "command_of", "notices", "probability", "template", "write"]
 
@@ -61,7 +61,8 @@ def write(folder, findings: Findings, explainer: Explainer) -> Path:
 def _text(findings: Findings, explainer: Explainer, step: int = 1) -> str:
     """Return the page; every `step`-th slice is drawn."""
     labels = None if findings.marked is None else findings.marked.labels
-    drawn = pictures.draw(_layers(findings), labels, step)
+    layers = _layers(findings)
+    drawn = pictures.draw(layers, labels, step)
     return template("one_scan.html").render(
         code=findings.code,
         notices=notices(findings.prepared.synthetic),
@@ -69,6 +70,7 @@ def _text(findings: Findings, explainer: Explainer, step: int = 1) -> str:
         messages=warnings_in_words.messages(findings, explainer),
         pictures=drawn,
         gradient=pictures.colour_bar(drawn.scale),
+        viewer=viewer.build(layers, drawn.scale, labels, findings.prepared.normalisation),
         route=_ROUTES[findings.registration["route"]],
         lesions=lesions_in_words.described(findings, drawn.crops),
         not_measured=lesions_in_words.missing(findings) if findings.has_mask else "",

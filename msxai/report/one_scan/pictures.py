@@ -16,7 +16,10 @@ from scipy import ndimage
 from msxai.data import images
 from msxai.report.figures import slices
 
-__all__ = ["Layers", "Pictures", "colour_bar", "draw"]
+__all__ = ["MAP_OPACITY", "Layers", "Pictures", "colour_bar", "draw"]
+
+MAP_OPACITY = 0.85
+"""Of coloured voxels over the scan."""
 
 _ENLARGED = 4  # pixels along the edge of a voxel
 _MAP_ENLARGED = 2  # the map is smooth: half as many pixels look the same
@@ -25,7 +28,6 @@ _MOST_CROPS = 60  # small pictures of lesions, 5 KB each
 _FEWEST_BRAIN = 150  # voxels of brain in the first and the last slice
 _OVERVIEW = 8  # slices of the overview
 _LESION_COLOUR = (77, 255, 136)
-_MAP_OPACITY = 0.85
 _JPEG = {"quality": 82, "subsampling": 0}
 _STEPS = 64  # of the colour bar
 
@@ -197,7 +199,7 @@ def _coloured(layers: Layers, scale: slices.Scale, z: int, factor: int) -> np.nd
     values = ndimage.zoom(_upright(plane), factor, order=1, grid_mode=True, mode="nearest")
     position = (values - scale.low) / (scale.high - scale.low)
     picture = matplotlib.colormaps[scale.cmap](np.clip(position, 0, 1))
-    picture[..., 3] = np.where(np.abs(values) > scale.threshold, _MAP_OPACITY, 0)
+    picture[..., 3] = np.where(np.abs(values) > scale.threshold, MAP_OPACITY, 0)
     return (picture * 255).astype("uint8")
 
 
