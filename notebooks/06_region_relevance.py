@@ -35,7 +35,7 @@ from msxai.base.results import Results
 from msxai.data import images
 from msxai.data.prepared import Prepared
 from msxai.lrp import heatmaps
-from msxai.regions import region_tables, regional_relevance
+from msxai.regions import lesion_regions, region_tables, regional_relevance
 from msxai.report import figures
 
 # %% tags=["parameters"]
@@ -147,6 +147,23 @@ figure
 # %%
 zones = tables["relevance"].query("atlas == 'zones' and sign == 'positive'")
 zones.pivot_table("share", "region", "group", sort=False).round(3)
+
+# %% [markdown]
+# ## Whole lesions
+# The zones above divide voxels. The McDonald criteria count lesions, and a lesion belongs as a
+# whole to one region: the first of infratentorial, periventricular, juxtacortical or cortical, and
+# deep that fits. Ventricles and cortex are looked for in each scan
+# ([docs/one-scan.md](../docs/one-scan.md)). The next cell counts the lesions of the explained scans
+# on the model's grid. If none of them has a lesion, the table is empty.
+#
+# **What to look for:** most of the volume in MS is periventricular. **A bad result:** most lesions
+# are deep. The masks or the registration may then be wrong.
+
+# %%
+rows = map(prepared.row, table["participant_id"], table["session_id"])
+whole_lesions = lesion_regions.of_scans(prepared, rows)
+by_region = whole_lesions.groupby("region", sort=False)[["lesions", "volume"]]
+by_region.agg(["sum", "median"]).rename(columns={"volume": "volume (mm3)"}).round(1)
 
 # %% [markdown]
 # ## Correlations

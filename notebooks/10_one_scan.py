@@ -60,7 +60,7 @@ from msxai.data.synthetic import phantom
 from msxai.lrp import heatmaps
 from msxai.model import network
 from msxai.quality import lesion_by_lesion, one_scan
-from msxai.regions import lesion_regions
+from msxai.regions import lesion_regions, own_anatomy
 from msxai.report import figures
 from msxai.report.one_scan import batch
 
@@ -159,15 +159,18 @@ for space, name in one_scan.MAPS.items():
 # ### 3. One lesion
 # Lesions are counted and measured in the file of the mask, because registration changes the size of
 # a brain. The largest lesion is lesion 1. Each lesion as a whole belongs to one region, the first
-# in this order that fits: infratentorial, periventricular, juxtacortical or cortical, deep. A
-# lesion with 0 voxels is too small for the network's grid.
+# in this order that fits: infratentorial, periventricular, juxtacortical or cortical, deep.
+# Ventricles and cortex are looked for in the scan. The template's stand in where the scan does not
+# show them. A lesion with 0 voxels is too small for the network's grid.
 
 # %%
 marked = one_scan.lesions_of(files[usable.name], prepared)
 if marked is None:  # no lesion mask
     marked = lesion_regions.on_model_grid(lesions)
 print(f"{marked.count} lesions, {marked.volumes.sum():,.0f} mm3")
-lesion_regions.of_lesions(marked).head()
+anatomy = own_anatomy.find(scan, brain, lesions)
+print(f"ventricles found in the scan: {anatomy.own_ventricles}, cortex: {anatomy.own_cortex}")
+lesion_regions.of_lesions(marked, anatomy).head()
 
 # %% [markdown]
 # If only lesion 1 is filled, the logit changes by $\text{change}_1$. **What to look for:** a

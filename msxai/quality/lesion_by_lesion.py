@@ -26,7 +26,7 @@ import pandas as pd
 from scipy import ndimage
 
 from msxai.data import images, lesion_filling
-from msxai.regions import lesion_regions
+from msxai.regions import lesion_regions, own_anatomy
 from msxai.regions.lesion_regions import Lesions
 
 __all__ = [
@@ -272,7 +272,8 @@ def measure(
     filled = fill_lesions(prepared, row, lesions.labels, seed)
     if not filled.owner.any():
         return None
-    table = lesion_regions.of_lesions(lesions).set_index("lesion")
+    anatomy = own_anatomy.find(prepared.image(row), prepared.brain(row), lesions.labels > 0)
+    table = lesion_regions.of_lesions(lesions, anatomy).set_index("lesion")
     numbers = lesions.numbers
     labels = lesions.labels
     relevance = np.asarray(relevance, float)

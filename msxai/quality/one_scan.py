@@ -28,8 +28,9 @@ from msxai.model.training_records import Card
 from msxai.quality import lesion_by_lesion, self_test
 from msxai.quality.lesion_by_lesion import LesionReport
 from msxai.quality.self_test import SelfTest
-from msxai.regions import lesion_regions
-from msxai.regions.lesion_regions import Lesions
+from msxai.regions import lesion_regions, mcdonald, own_anatomy
+from msxai.regions.lesion_regions import NEIGHBOURS, Lesions
+from msxai.regions.mcdonald import RegionCounts
 
 __all__ = [
     "MAPS",
@@ -118,6 +119,8 @@ class Findings:
         None where it was not asked for, or has no place in the scan.
     compared : Stored or None
         Simulated subjects that the answer is compared with; None where none are known.
+    regions : RegionCounts or None
+        Lesions of the mask by region. None without a lesion mask.
     """
 
     code: str
@@ -132,6 +135,7 @@ class Findings:
     amounts: pd.DataFrame
     self_test: SelfTest | None = None
     compared: shipped_reference.Stored | None = None
+    regions: RegionCounts | None = None
 
     @property
     def relevance(self) -> np.ndarray:
@@ -276,6 +280,7 @@ class Explainer:
             ),
             self_test=self._tested(prepared, say),
             compared=self._compared,
+            regions=_regions(files, prepared, marked),
         )
 
     def map_of(self, scan) -> np.ndarray:
@@ -307,7 +312,7 @@ class Explainer:
         return trust_warnings.flags(values, self.reference.limits, self.reference.source)
 
 
-def lesions_of(files: ScanFiles, prepared: Prepared) -> Lesions | None:
+def lesions_of(files: ScanFiles, prepared: Prepared, neighbours: int = 26) -> Lesions | None:
     """Return the lesions of a scan's mask, numbered in the space of its file.
 
     Parameters
@@ -315,6 +320,8 @@ def lesions_of(files: ScanFiles, prepared: Prepared) -> Lesions | None:
     files : ScanFiles
     prepared : msxai.data.prepared.Prepared
         The same scan, in row `ROW`.
+    neighbours : {6, 18, 26}
+        Of `msxai.regions.lesion_regions.NEIGHBOURS`.
 
     Returns
     -------
@@ -326,7 +333,18 @@ def lesions_of(files: ScanFiles, prepared: Prepared) -> Lesions | None:
     record = json.loads(prepared.table["registration"].iloc[ROW])
     matrix = np.array(record.get("matrix", np.eye(4)))
     path = located(files.lesion_mask)
-    return lesion_regions.read_lesions(path, matrix, prepared.lesions(ROW))
+    return lesion_regions.read_lesions(path, matrix, prepared.lesions(ROW), neighbours)
+
+
+def _regions(files: ScanFiles, prepared: Prepared, marked: Lesions | None) -> RegionCounts | None:
+    """Count the lesions of a scan by region, with each neighbourhood; None without a mask."""
+    if marked is None:
+        return None
+    by_neighbours = {}
+    for neighbours in NEIGHBOURS:
+        by_neighbours[neighbours] = lesions_of(files, prepared, neighbours)
+    anatomy = own_anatomy.find(prepared.image(ROW), prepared.brain(ROW), prepared.lesions(ROW))
+    return mcdonald.count(by_neighbours, anatomy)
 
 
 def write_maps(findings: Findings, folder, explainer: Explainer) -> list[Path]:

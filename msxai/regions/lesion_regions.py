@@ -1,4 +1,4 @@
-"""Region of each whole lesion, by what it touches in the template.
+"""Region of each whole lesion, by what it touches in the person's brain.
 
 The McDonald criteria count lesions, not voxels (Montalban et al. 2025, Lancet Neurol,
 doi:10.1016/S1474-4422(25)00270-4). So a lesion belongs as a whole to one region, the first of these
@@ -9,14 +9,15 @@ that fits:
 3. juxtacortical or cortical: a voxel of it lies within `ABUTTING` of the cortex, or in it;
 4. deep: none of these.
 
-Ventricles and cortex are those of the template (Neuromorphometrics), not of the scanned person. A
-lesion next to a person's enlarged ventricle may therefore count as deep.
+Ventricles and cortex are those of the scanned person where the scan shows them
+(`msxai.regions.own_anatomy`), else those of the template (Neuromorphometrics). By the template, a
+lesion next to a person's enlarged ventricle may count as deep. Brain stem, cerebellum, thalamus and
+deep grey matter are always those of the template.
 
 Lesions are counted and measured in the space of the mask's file, because registration to MNI space
 changes the size of a brain, and small lesions may vanish on the model's grid.
 """
 
-import functools
 from dataclasses import dataclass
 
 import nibabel as nib
@@ -24,16 +25,21 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from msxai.base.parameters import one_of
 from msxai.data import images
-from msxai.regions import atlases
+from msxai.regions import own_anatomy
+from msxai.regions.own_anatomy import Anatomy
 
 __all__ = [
     "ABUTTING",
+    "GREY_MATTER",
+    "NEIGHBOURS",
     "ORDER",
     "REGIONS",
     "Lesions",
     "label_lesions",
     "of_lesions",
+    "of_scans",
     "on_model_grid",
     "read_lesions",
 ]
@@ -44,24 +50,35 @@ ABUTTING = 3.0
 REGIONS = ("infratentorial", "periventricular", "juxtacortical or cortical", "deep")
 """In the order in which a lesion is assigned to the first one that fits."""
 
+GREY_MATTER = ("thalamus", "deep grey matter")
+"""Named in addition to the region, where more than half of a lesion lies in one of them."""
+
+NEIGHBOURS = (6, 18, 26)
+"""Voxels of a lesion touch by faces; by faces and edges; or by faces, edges and corners."""
+
 ORDER = (
     "A lesion belongs as a whole to the first region that fits. Infratentorial: more than half of "
     "it lies in the brain stem or cerebellum. Periventricular: it comes within 3 mm of a lateral "
     "ventricle. Juxtacortical or cortical: it comes within 3 mm of the cortex. Deep: all other "
-    "lesions. Ventricles and cortex are those of the template, not of this person."
+    "lesions."
 )
 """The same in sentences for a reader."""
 
-_FIRST_CORTICAL_LABEL = 100  # of Neuromorphometrics
+_COLUMNS = [
+    *("lesion", "voxels", "volume", "longest_axis", "region", "grey_matter"),
+    *("x", "y", "z"),
+]
 
 
 @dataclass(frozen=True)
-class _Anatomy:
-    """Where the template has what a lesion may touch; bool arrays on the model's grid."""
+class _Surroundings:
+    """What decides the region of a lesion; bool arrays on the model's grid."""
 
     infratentorial: np.ndarray
     near_ventricle: np.ndarray
     near_cortex: np.ndarray
+    thalamus: np.ndarray
+    deep_grey: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -74,12 +91,16 @@ class Lesions:
         1, 2, ... in the lesions, 0 elsewhere. A lesion that is too small for the grid has no voxel.
     volumes : ndarray of shape (lesions,)
         mm3, of the voxels of the file.
+    longest_axes : ndarray of shape (lesions,)
+        mm, in the file: between the centres of the two voxels of a lesion that are farthest apart,
+        plus the shortest edge of a voxel.
     voxels : list of ndarray of shape (voxels, 3)
         For each lesion, the position of its voxels in the file, in voxels of the model's grid.
     """
 
     labels: np.ndarray
     volumes: np.ndarray
+    longest_axes: np.ndarray
     voxels: list[np.ndarray]
 
     @property
@@ -93,7 +114,7 @@ class Lesions:
         return np.unique(self.labels[self.labels > 0])
 
 
-def read_lesions(path, matrix, lesions) -> Lesions:
+def read_lesions(path, matrix, lesions, neighbours: int = 26) -> Lesions:
     """Number the lesions of a mask in the space of its file, the largest first.
 
     Parameters
@@ -104,13 +125,17 @@ def read_lesions(path, matrix, lesions) -> Lesions:
         From the space of the file to MNI152 (mm).
     lesions : ndarray of bool, shape (96, 114, 96)
         The same mask on the model's grid.
+    neighbours : {6, 18, 26}
+        See `NEIGHBOURS`.
 
     Raises
     ------
     ImageError
         See `msxai.data.images.load_mask`.
+    ParameterError
+        Unknown `neighbours`.
     """
-    return _numbered(images.load_mask(path), matrix, lesions)
+    return _numbered(images.load_mask(path), matrix, lesions, neighbours)
 
 
 def on_model_grid(lesions) -> Lesions:
@@ -132,20 +157,42 @@ def on_model_grid(lesions) -> Lesions:
     return _numbered(mask, np.eye(4), lesions)
 
 
-def _numbered(mask, matrix, lesions) -> Lesions:
+def _numbered(mask, matrix, lesions, neighbours: int = 26) -> Lesions:
     """Number the lesions of a mask image and carry the numbers to the model's grid."""
-    own_labels, count = label_lesions(np.asarray(mask.dataobj) > 0)
+    own_labels, count = label_lesions(np.asarray(mask.dataobj) > 0, neighbours)
     to_grid = np.linalg.inv(images.AFFINE) @ np.asarray(matrix) @ mask.affine
     sizes = np.bincount(own_labels.ravel(), minlength=count + 1)[1:]
     voxels = []
+    longest_axes = []
     for number, box in enumerate(ndimage.find_objects(own_labels, count), start=1):
         inside = np.argwhere(own_labels[box] == number) + [side.start for side in box]
         voxels.append(nib.affines.apply_affine(to_grid, inside))
+        longest_axes.append(_longest_axis(inside, mask.affine))
     return Lesions(
         labels=_carried(own_labels, to_grid, np.asarray(lesions, bool)),
         volumes=sizes * images.voxel_volume(mask.affine),
+        longest_axes=np.array(longest_axes),
         voxels=voxels,
     )
+
+
+def _longest_axis(voxels, affine) -> float:
+    """Return the longest axis (mm) of a lesion with voxels of shape (voxels, 3)."""
+    for axis in range(3):
+        voxels = _ends_of_lines(voxels, axis)
+    places = nib.affines.apply_affine(affine, voxels)
+    farthest = max(np.linalg.norm(places - place, axis=1).max() for place in places)
+    return float(farthest + nib.affines.voxel_sizes(affine).min())
+
+
+def _ends_of_lines(voxels, axis: int) -> np.ndarray:
+    """Return the first and last voxel of each line along an axis: the farthest are among them."""
+    first, second = [other for other in range(3) if other != axis]
+    voxels = voxels[np.lexsort((voxels[:, axis], voxels[:, first], voxels[:, second]))]
+    of_line = voxels[:, [first, second]]
+    starts = np.ones(len(voxels), bool)
+    starts[1:] = (of_line[1:] != of_line[:-1]).any(axis=1)
+    return voxels[starts | np.roll(starts, -1)]
 
 
 def _carried(own_labels, to_grid, lesions) -> np.ndarray:
@@ -165,19 +212,26 @@ def _carried(own_labels, to_grid, lesions) -> np.ndarray:
     return labels
 
 
-def label_lesions(lesions) -> tuple[np.ndarray, int]:
+def label_lesions(lesions, neighbours: int = 26) -> tuple[np.ndarray, int]:
     """Number the lesions of a mask, the largest first.
 
     Parameters
     ----------
     lesions : ndarray of bool, shape (X, Y, Z)
+    neighbours : {6, 18, 26}
+        Voxels that belong to one lesion touch by a face (6), by a face or an edge (18), or by a
+        face, an edge or a corner (26).
 
     Returns
     -------
     labels : ndarray of int, same shape
-        1, 2, ... in the lesions; 0 elsewhere. Voxels that touch by a face, an edge or a corner
-        belong to one lesion.
+        1, 2, ... in the lesions; 0 elsewhere.
     count : int
+
+    Raises
+    ------
+    ParameterError
+        Unknown `neighbours`.
 
     Examples
     --------
@@ -185,7 +239,9 @@ def label_lesions(lesions) -> tuple[np.ndarray, int]:
     >>> labels.ravel().tolist(), count
     ([2, 0, 1, 1], 2)
     """
-    labels, count = ndimage.label(lesions, images.NEIGHBOURHOOD_26)
+    one_of("neighbours", neighbours, NEIGHBOURS)
+    structure = ndimage.generate_binary_structure(3, 1 + NEIGHBOURS.index(neighbours))
+    labels, count = ndimage.label(lesions, structure)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     order = np.argsort(-sizes[1:], kind="stable") + 1
     numbers = np.zeros(count + 1, int)
@@ -193,26 +249,29 @@ def label_lesions(lesions) -> tuple[np.ndarray, int]:
     return numbers[labels], count
 
 
-def of_lesions(lesions: Lesions) -> pd.DataFrame:
-    """Return volume and region of each lesion.
+def of_lesions(lesions: Lesions, anatomy: Anatomy | None = None) -> pd.DataFrame:
+    """Return size and region of each lesion.
 
     Parameters
     ----------
     lesions : Lesions
+    anatomy : msxai.regions.own_anatomy.Anatomy, optional
+        Of the person (`msxai.regions.own_anatomy.find`). Default: that of the template.
 
     Returns
     -------
     pandas.DataFrame
         lesion (1, 2, ...), voxels (of the model's grid; 0 for a lesion that is too small for it),
-        volume (mm3 in the file's own space), region (of `REGIONS`), x, y, z (MNI coordinates of its
-        centre of mass, mm).
+        volume and longest_axis (mm3 and mm in the file's own space), region (of `REGIONS`),
+        grey_matter (of `GREY_MATTER`, else "none"), x, y, z (MNI coordinates of its centre of mass,
+        mm).
 
     Raises
     ------
     MissingAtlasError, ImageError
         See `msxai.regions.atlases.neuromorphometrics`.
     """
-    anatomy = _anatomy()
+    surroundings = _surroundings(anatomy or own_anatomy.of_template())
     sizes = np.bincount(lesions.labels.ravel(), minlength=lesions.count + 1)
     boxes = ndimage.find_objects(lesions.labels, lesions.count)
     rows = []
@@ -230,43 +289,78 @@ def of_lesions(lesions: Lesions) -> pd.DataFrame:
                 "lesion": number,
                 "voxels": int(sizes[number]),
                 "volume": lesions.volumes[index],
-                "region": _region_of(voxels, anatomy),
+                "longest_axis": lesions.longest_axes[index],
+                "region": _region_of(voxels, surroundings),
+                "grey_matter": _grey_matter_of(voxels, surroundings),
                 "x": x,
                 "y": y,
                 "z": z,
             }
         )
-    return pd.DataFrame(rows, columns=["lesion", "voxels", "volume", "region", "x", "y", "z"])
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def _region_of(voxels, anatomy: _Anatomy) -> str:
+def of_scans(prepared, rows) -> pd.DataFrame:
+    """Return count and volume of whole lesions in each region, for several scans.
+
+    Parameters
+    ----------
+    prepared : msxai.data.prepared.Prepared
+        Lesions are counted on the model's grid, and the regions are those of each scan's own
+        anatomy.
+    rows : iterable of int
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a scan and region: participant_id, session_id, region, lesions (count), volume (mm3
+        on the model's grid). A scan without a lesion, or without a mask, has no row.
+    """
+    counts = []
+    for row in rows:
+        mask = prepared.lesions(row)
+        if not mask.any():
+            continue
+        anatomy = own_anatomy.find(prepared.image(row), prepared.brain(row), mask)
+        table = of_lesions(on_model_grid(mask), anatomy)
+        scan = prepared.table.iloc[row][["participant_id", "session_id"]].to_dict()
+        for region in REGIONS:
+            volumes = table.loc[table["region"] == region, "volume"]
+            counted = {"lesions": len(volumes), "volume": volumes.sum()}
+            counts.append({**scan, "region": region, **counted})
+    columns = ["participant_id", "session_id", "region", "lesions", "volume"]
+    return pd.DataFrame(counts, columns=columns).astype({"lesions": int, "volume": float})
+
+
+def _region_of(voxels, surroundings: _Surroundings) -> str:
     """Return the first region that fits the voxels of a lesion, shape (voxels, 3)."""
     where = tuple(voxels.T)
-    if anatomy.infratentorial[where].mean() > 0.5:
+    if surroundings.infratentorial[where].mean() > 0.5:
         return REGIONS[0]
-    if anatomy.near_ventricle[where].any():
+    if surroundings.near_ventricle[where].any():
         return REGIONS[1]
-    if anatomy.near_cortex[where].any():
+    if surroundings.near_cortex[where].any():
         return REGIONS[2]
     return REGIONS[3]
 
 
-@functools.cache
-def _anatomy() -> _Anatomy:
-    """Read what a lesion may touch from the template's atlas."""
-    atlas = atlases.neuromorphometrics()
-    table = atlas.regions
-    is_cortex = (table["label"] >= _FIRST_CORTICAL_LABEL) & (table["tissue"] == "grey")
-    is_ventricle = table["group"].isin(["Lateral Ventricle", "Inf Lat Vent"])
-    is_below = table["group"].str.contains("Cerebell|Brain Stem")
-    return _Anatomy(
-        infratentorial=np.isin(atlas.labels, table["label"][is_below]),
-        near_ventricle=_near(np.isin(atlas.labels, table["label"][is_ventricle])),
-        near_cortex=_near(np.isin(atlas.labels, table["label"][is_cortex])),
+def _grey_matter_of(voxels, surroundings: _Surroundings) -> str:
+    """Return the grey matter in which more than half of a lesion lies; "none" elsewhere."""
+    where = tuple(voxels.T)
+    if surroundings.thalamus[where].mean() > 0.5:
+        return GREY_MATTER[0]
+    if surroundings.deep_grey[where].mean() > 0.5:
+        return GREY_MATTER[1]
+    return "none"
+
+
+def _surroundings(anatomy: Anatomy) -> _Surroundings:
+    """Return what the region of a lesion is decided by."""
+    atlas = own_anatomy.template()
+    return _Surroundings(
+        infratentorial=atlas.infratentorial,
+        near_ventricle=own_anatomy.distance(anatomy.ventricles) <= ABUTTING,
+        near_cortex=own_anatomy.distance(anatomy.cortex) <= ABUTTING,
+        thalamus=atlas.thalamus,
+        deep_grey=atlas.deep_grey,
     )
-
-
-def _near(mask) -> np.ndarray:
-    """Return the mask and what lies within `ABUTTING` of it."""
-    distance = ndimage.distance_transform_edt(~mask, sampling=images.VOXEL_SIZE)
-    return distance <= ABUTTING

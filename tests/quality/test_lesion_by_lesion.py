@@ -176,7 +176,10 @@ def test_a_scan_without_normal_tissue_says_nothing_of_its_lesions(scan, monkeypa
 def test_a_lesion_that_is_too_small_or_not_filled_is_no_finding(scan, monkeypatch):
     lesions = lesion_regions.on_model_grid(scan.mask)
     small = lesion_regions.Lesions(
-        lesions.labels, np.append(lesions.volumes, 1.0), [*lesions.voxels, lesions.voxels[0][:1]]
+        lesions.labels,
+        np.append(lesions.volumes, 1.0),
+        np.append(lesions.longest_axes, 1.0),
+        [*lesions.voxels, lesions.voxels[0][:1]],
     )
     fill = lesion_by_lesion.fill_lesions
 

@@ -1,11 +1,12 @@
-"""Region of whole lesions, at places that an anatomist knows."""
+"""Region of whole lesions, at places that an anatomist knows, and their counts."""
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from msxai.base.errors import ParameterError
 from msxai.data import images
-from msxai.regions import lesion_regions
+from msxai.regions import lesion_regions, mcdonald, own_anatomy
 
 INFRATENTORIAL, PERIVENTRICULAR, CORTICAL, DEEP = lesion_regions.REGIONS
 
@@ -73,7 +74,69 @@ def test_corners_join_voxels():
     assert labels[0, 0, 0] == labels[1, 1, 1] == 1
 
 
+@pytest.mark.parametrize(("neighbours", "count"), [(6, 3), (18, 2), (26, 1)])
+def test_fewer_neighbours_join_fewer_voxels(neighbours, count):
+    """An edge joins the first two voxels, a corner the last two."""
+    voxels = np.zeros((4, 4, 4), bool)
+    voxels[0, 0, 0] = voxels[1, 1, 0] = voxels[2, 2, 1] = True
+    assert lesion_regions.label_lesions(voxels, neighbours)[1] == count
+
+
+def test_other_neighbours_are_refused():
+    with pytest.raises(ParameterError, match="one of 6, 18, 26"):
+        lesion_regions.label_lesions(np.zeros((4, 4, 4), bool), 8)
+
+
+@pytest.mark.parametrize(
+    ("point", "grey_matter"),
+    [
+        ((11, -18, 7), "thalamus"),
+        ((-28, 2, 0), "deep grey matter"),  # putamen
+        ((27, -12, 30), "none"),
+    ],
+)
+def test_grey_matter_is_named_in_addition(point, grey_matter):
+    assert regions(point)["grey_matter"].tolist() == [grey_matter]
+
+
 # Lesions are counted and measured in the space of their file
+
+
+def test_the_longest_axis_is_that_of_the_person(tmp_path):
+    """A cube of n voxels of 1 mm: n - 1 voxels along each axis, and one voxel."""
+    lesions = lesion_regions.read_lesions(*in_small_brain(tmp_path, 3, 6, 4))
+    expected = np.sqrt(3) * np.array([5, 3, 2]) + 1
+    assert lesions.longest_axes == pytest.approx(expected)
+
+
+def test_the_longest_axis_against_all_pairs_of_voxels(rng):
+    voxels = np.argwhere(rng.random((7, 6, 5)) < 0.3)
+    affine = np.diag([0.7, 0.9, 4.0, 1.0])
+    places = voxels * [0.7, 0.9, 4.0]
+    all_pairs = np.linalg.norm(places[:, None] - places, axis=-1)
+    longest = lesion_regions._longest_axis(voxels, affine)
+    assert longest == pytest.approx(all_pairs.max() + 0.7)
+
+
+def test_counts_of_the_mcdonald_regions(tmp_path):
+    """Bars of 2 and 3 mm, and two of 3 mm that touch by an edge, all in the centrum semiovale."""
+    values = np.zeros((60, 60, 60), "uint8")
+    values[20:22, 20, 20] = values[20:23, 30, 20] = 1
+    values[20:23, 40, 20] = values[23:26, 41, 20] = 1
+    affine = np.eye(4)
+    affine[:3, 3] = (6, -42, 10)
+    path = tmp_path / "mask.nii.gz"
+    nib.save(nib.Nifti1Image(values, affine), path)
+    on_grid = images.mask_to_grid(nib.load(path))
+    lesions = {}
+    for neighbours in lesion_regions.NEIGHBOURS:
+        lesions[neighbours] = lesion_regions.read_lesions(path, np.eye(4), on_grid, neighbours)
+    counts = mcdonald.count(lesions, own_anatomy.of_template())
+    assert counts.moved == 0
+    deep = counts.table.loc[DEEP]
+    assert deep[["lesions", "from_3_mm", "volume"]].tolist() == [3, 2, 11]
+    assert deep[["neighbours_18", "neighbours_6"]].tolist() == [2, 3]
+    assert (counts.table.drop(DEEP) == 0).all(axis=None)
 
 
 def in_small_brain(tmp_path, *sizes):

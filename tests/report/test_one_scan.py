@@ -27,7 +27,7 @@ from msxai.lrp import heatmaps, shipped_reference, trust_warnings
 from msxai.model.training_records import Card
 from msxai.quality import lesion_by_lesion, one_scan, self_test
 from msxai.quality.lesion_by_lesion import LesionReport, ShamReport
-from msxai.regions import lesion_regions
+from msxai.regions import lesion_regions, mcdonald, own_anatomy
 from msxai.report.one_scan import batch, page, pictures, warnings_in_words
 
 NAME = "Erika_Mustermann_1961-04-23"
@@ -87,6 +87,7 @@ def lesions_of(empty, lost):
     return lesion_regions.Lesions(
         lesions.labels,
         np.append(lesions.volumes, [1.0] * lost),
+        np.append(lesions.longest_axes, [1.0] * lost),
         lesions.voxels + lost * [np.array([[40.0, 50.0, 50.0]])],
     )
 
@@ -426,6 +427,47 @@ def test_numbers_of_each_lesion_stand_there(text):
     assert "+0.50 logit without the lesions" in plain
     assert "not calibrated on people" in plain
     assert lesion_regions.ORDER in plain
+
+
+def regions_of(moved, **own):
+    """What might have been counted: two lesions, one of them too small for the criteria."""
+    names = [*lesion_regions.REGIONS, *lesion_regions.GREY_MATTER]
+    columns = ["lesions", "from_3_mm", "volume", "neighbours_6", "neighbours_18"]
+    table = pd.DataFrame(0, index=names, columns=columns).astype({"volume": float})
+    table.loc["periventricular"] = [2, 1, 383.0, 4, 3]
+    anatomy = own_anatomy.Anatomy(BRAIN, BRAIN, **own)
+    return mcdonald.RegionCounts(table, anatomy, moved)
+
+
+def test_regions_of_the_mcdonald_criteria(tmp_path, plain_page):
+    own = regions_of(1, own_ventricles=True, own_cortex=True)
+    plain = plain_page(dataclasses.replace(findings(tmp_path), regions=own))
+    assert "McDonald 2024: what this scan shows" in plain
+    assert "periventricular 2 1 3 4 0.38 juxtacortical or cortical 0 0 0 0 0.00" in plain
+    assert "in addition: in the thalamus 0 0 0 0 0.00" in plain
+    for name, needs in mcdonald.NOT_ASSESSABLE.items():
+        assert f"{name} not assessable on this scan: {needs}" in plain
+    assert "This table is no diagnosis." in plain
+    assert "doi:10.1016/S1474-4422(25)00270-4" in plain
+    assert "The lateral ventricles and the cortex were found in this scan." in plain
+    assert "1 of 2 lesions would belong to another region" in plain
+
+
+def test_the_page_says_where_the_template_stands_in(tmp_path, plain_page):
+    ventricles = regions_of(0, own_ventricles=True)
+    plain = plain_page(dataclasses.replace(findings(tmp_path), regions=ventricles))
+    assert "The lateral ventricles were found in this scan. The cortex is that of" in plain
+    plain = plain_page(dataclasses.replace(findings(tmp_path), regions=regions_of(0)))
+    assert "because the scan does not show fluid in the ventricles" in plain
+    assert "would belong to another region" not in plain
+
+
+def test_regions_are_shown_where_no_lesion_could_be_filled(tmp_path, plain_page):
+    made = findings(tmp_path, measured={"filled": False})
+    plain = plain_page(dataclasses.replace(made, regions=regions_of(0)))
+    assert "McDonald 2024" in plain
+    assert lesion_regions.ORDER in plain
+    assert "McDonald 2024" not in plain_page(findings(tmp_path, has_mask=False))
 
 
 def test_the_answer_stands_beside_those_of_simulated_subjects(tmp_path, plain_page):

@@ -13,7 +13,14 @@ from msxai.data import images
 from msxai.model.training_records import Card
 from msxai.quality import self_test
 from msxai.quality.one_scan import MAPS, ROW, Explainer, Findings
-from msxai.report.one_scan import lesions_in_words, pictures, reporting, viewer, warnings_in_words
+from msxai.report.one_scan import (
+    lesions_in_words,
+    pictures,
+    regions_in_words,
+    reporting,
+    viewer,
+    warnings_in_words,
+)
 
 __all__ = ["MOST_BYTES", "command_of", "notices", "probability", "template", "write"]
 
@@ -76,6 +83,7 @@ def _text(findings: Findings, explainer: Explainer, step: int = 1) -> str:
         not_measured=lesions_in_words.missing(findings) if findings.has_mask else "",
         has_mask=findings.has_mask,
         amounts=lesions_in_words.amounts(findings),
+        regions=regions_in_words.described(findings),
         voxel=f"{images.VOXEL_SIZE.mean():.1f}",
         self_test=_self_test(findings),
         self_test_asked=explainer.settings.self_test,

@@ -1,0 +1,367 @@
+"""Region of each lesion by the person's own ventricles and cortex: does it agree with a rater's?
+
+Usage: python benchmarks/regions_of_lesions.py      (make proof-lesion-regions)
+
+Needs ../shared/data. About 10 minutes of one core, most of it registration. Subjects are of three
+kinds:
+
+- patient: six patients of Tabriz (MS3SEG, doi:10.6084/m9.figshare.30393475; 1.5 T, slices of 5 to
+  6 mm) with lesions and ventricles that raters have drawn. The raters' masks hold all ventricles. A
+  voxel of them counts as lateral ventricle if it is nearer to the lateral ventricles of the
+  template than to its other fluid, its brain stem and its cerebellum. Nobody has drawn the cortex.
+- painted: FLAIR scans that are painted from the labels of four real brains (SynthSeg's training
+  labels, Billot et al. 2023, doi:10.1016/j.media.2023.102789). Ventricles, cortex and lesions
+  (FreeSurfer's labels 25 and 57) are known, but the contrast is simulated. The brains are cut out
+  of the head and registered like any scan.
+- simulated: two subjects of the simulator, whose ventricles are known.
+
+The ventricles of the template are the yardstick. These scans were also looked at while the rules of
+`msxai.regions.own_anatomy` were written. The constants for ventricles follow from the definition
+(half fluid, the thickness of a voxel), not from a search. The one for sulci is one of three that
+were tried on the painted brains. So the cortex has no independent test here.
+
+Written beside this file: regions_of_lesions.tsv (one row a subject, and one for all of a kind) and
+regions_of_lesions.json. Kappa is Cohen's. Intervals are 95 % by bootstrap over subjects.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+import msxai
+from msxai.base import provenance, tsv
+from msxai.base.results import Results
+from msxai.data import images
+from msxai.data.cohorts import splits
+from msxai.data.cohorts.cohort import from_images
+from msxai.data.prepared import PreparationOptions, Prepared, prepare
+from msxai.data.registration import registration
+from msxai.data.synthetic import subject, template
+from msxai.regions import lesion_regions, own_anatomy
+from msxai.regions.lesion_regions import Lesions
+from msxai.regions.own_anatomy import Anatomy
+
+HERE = Path(__file__).parent
+DATA = Path(msxai.ROOT).parent / "shared" / "data"
+PATIENT, PAINTED, SIMULATED = "patient", "painted", "simulated"
+PERIVENTRICULAR, CORTICAL = lesion_regions.REGIONS[1:3]
+DRAWS, SEED = 2000, 0
+
+VENTRICLES, CORTEX, LESIONS = (4, 5, 31, 43, 44, 63), (3, 42), (25, 57)
+"""FreeSurfer's labels."""
+
+WHITE = (2, 41)
+FLAIR = {24: 0.18, 25: 1.7, 57: 1.7, 30: 0.6, 62: 0.6, 72: 0.18, 163: 1.1, 164: 1.1, 136: 1, 137: 1}
+"""Brightness of labels that the simulator does not have; white matter is 1."""
+
+NOISE, BLUR = 0.04, 0.6  # white matter is 1; voxels
+GAIN = 1000  # scans have whole numbers
+SUBJECTS = (("ms", "MS", 40.0), ("ad", "AD", 80.0))
+"""Kind, group and age (years) of the simulated subjects."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A subject whose ventricles are known.
+
+    Attributes
+    ----------
+    kind, name : str
+    scan, brain, ventricles : ndarray of shape (96, 114, 96)
+        The ventricles are those that are known.
+    lesions : Lesions
+    cortex, white : ndarray or None
+        Same shape; None where they are not known.
+    """
+
+    kind: str
+    name: str
+    scan: np.ndarray
+    brain: np.ndarray
+    ventricles: np.ndarray
+    lesions: Lesions
+    cortex: np.ndarray | None = None
+    white: np.ndarray | None = None
+
+
+def patients(where: Results):
+    """Yield the patients of Tabriz, registered as notebook 01 does."""
+    paths = sorted((DATA / "ms3seg").glob("*_FLAIR.nii.gz"))
+    masks = [_beside(path, "lesions") for path in paths]
+    prepared = prepared_scans(paths, masks, [], "real-patients", where)
+    for row, path in enumerate(paths):
+        matrix = matrix_of(prepared, row)
+        drawn = images.load_mask(_beside(path, "ventricles"))
+        lesions = prepared.lesions(row)
+        yield Case(
+            kind=PATIENT,
+            name=path.name.removesuffix("_FLAIR.nii.gz"),
+            scan=prepared.image(row),
+            brain=prepared.brain(row),
+            ventricles=lateral(images.mask_to_grid(registration.place(drawn, matrix))),
+            lesions=lesion_regions.read_lesions(masks[row], matrix, lesions),
+        )
+
+
+def painted(where: Results):
+    """Yield FLAIR scans that are painted from the labels of real brains."""
+    folder = where.folder / "painted"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for index, path in enumerate(sorted((DATA / "synthseg_labels").glob("*.nii.gz"))):
+        paths.append(paint(path, folder, np.random.default_rng(index)))
+    masks = [_beside(path, "lesions") for path in paths]
+    brains = [_beside(path, "brain") for path in paths]
+    prepared = prepared_scans(paths, masks, brains, "painted", where)
+    for row, path in enumerate(paths):
+        matrix = matrix_of(prepared, row)
+        labels = nib.load(_beside(path, "labels"))
+        lesions = prepared.lesions(row)
+        yield Case(
+            kind=PAINTED,
+            name=path.name.removesuffix("_FLAIR.nii.gz"),
+            scan=prepared.image(row),
+            brain=prepared.brain(row),
+            ventricles=labelled(labels, VENTRICLES, matrix),
+            lesions=lesion_regions.read_lesions(masks[row], matrix, lesions),
+            cortex=labelled(labels, CORTEX, matrix),
+            white=labelled(labels, WHITE, matrix),
+        )
+
+
+def simulated():
+    """Yield subjects of the simulator."""
+    names = list(template.CLASSES)
+    numbers = [1 + names.index(name) for name in ("ventricle", "choroid plexus", "septum")]
+    for index, (kind, group, age) in enumerate(SUBJECTS):
+        session = subject.Session(age=age)
+        person = subject.simulate(
+            kind, group, 100 + index, index, session=session, modality="FLAIR"
+        )
+        yield Case(
+            kind=SIMULATED,
+            name=f"{group}, {age:.0f} years",
+            scan=images.normalise(person.image, person.brain),
+            brain=person.brain,
+            ventricles=np.isin(person.classes, numbers),
+            lesions=lesion_regions.on_model_grid(person.lesions),
+        )
+
+
+def paint(path: Path, folder: Path, rng) -> Path:
+    """Paint a FLAIR from labels, cut out of the head; with its masks and labels beside it."""
+    image = nib.as_closest_canonical(nib.load(path))
+    labels = np.rint(image.get_fdata()).astype("int16")
+    is_brain = (labels > 0) & (labels < 100) & (labels != 24)
+    box = ndimage.find_objects(is_brain.astype(int))[0]
+    box = tuple(slice(max(side.start - 6, 0), side.stop + 6) for side in box)
+    labels = labels[box]
+    # A mask of a brain goes over its sulci.
+    wide = ndimage.distance_transform_edt(~is_brain[box]) <= 4
+    brain = is_brain[box] | (ndimage.distance_transform_edt(wide) > 3)
+    bright = np.full(labels.shape, FLAIR[24])
+    for tissue in template.CLASSES.values():
+        bright[np.isin(labels, tissue.labels)] = tissue.flair
+    bright[np.isin(labels, CORTEX)] = template.CLASSES["cortex"].flair
+    for label, value in FLAIR.items():
+        bright[labels == label] = value
+    bright = ndimage.gaussian_filter(bright, BLUR) + rng.normal(0, NOISE, labels.shape)
+    affine = image.affine.copy()
+    affine[:3, 3] = nib.affines.apply_affine(affine, [side.start for side in box])
+    name = path.name.removesuffix(".nii.gz")
+    arrays = {
+        "FLAIR": np.where(brain, GAIN * np.maximum(bright, 0.02), 0).astype("float32"),
+        "brain": brain.astype("uint8"),
+        "lesions": np.isin(labels, LESIONS).astype("uint8"),
+        "labels": labels,
+    }
+    for kind, values in arrays.items():
+        nib.save(nib.Nifti1Image(values, affine), folder / f"{name}_{kind}.nii.gz")
+    return folder / f"{name}_FLAIR.nii.gz"
+
+
+def prepared_scans(paths, masks, brains, name: str, where: Results) -> Prepared:
+    """Register and prepare scans as notebook 01 does."""
+    cohort = from_images(
+        [str(path) for path in paths],
+        [str(path) for path in masks],
+        name=name,
+        brain_masks=[str(path) for path in brains],
+    )
+    options = PreparationOptions(registration="auto", derivatives=where.registration(name))
+    path = where.prepared(f"{name}-regions")
+    prepare(cohort, splits.make(cohort.table, (0, 0), 0.15, 0), path, options)
+    return Prepared(path)
+
+
+def matrix_of(prepared: Prepared, row: int) -> np.ndarray:
+    """Return the affine from a scan's space to MNI152."""
+    record = json.loads(prepared.table["registration"].iloc[row])
+    return np.array(record.get("matrix", np.eye(4)))
+
+
+def labelled(image, labels, matrix) -> np.ndarray:
+    """Return where an image has some labels, on the model's grid."""
+    mask = np.isin(np.asarray(image.dataobj), labels).astype("float32")
+    return images.mask_to_grid(registration.place(nib.Nifti1Image(mask, image.affine), matrix))
+
+
+def lateral(ventricles) -> np.ndarray:
+    """Return the lateral ones of all ventricles of a person."""
+    atlas = own_anatomy.template()
+    away = own_anatomy.distance(atlas.ventricles)
+    others = own_anatomy.distance(atlas.other_fluid | atlas.infratentorial)
+    return ventricles & (away < others)
+
+
+def regions_of(case: Case, own: Anatomy) -> dict[str, list[str]]:
+    """Return the region of each lesion by the template, by the scan, and by what is known."""
+    cortex = own.cortex if case.cortex is None else case.cortex
+    anatomies = {
+        "template": own_anatomy.of_template(),
+        "own": own,
+        "known": Anatomy(case.ventricles, cortex),
+    }
+    regions = {}
+    for name, anatomy in anatomies.items():
+        regions[name] = lesion_regions.of_lesions(case.lesions, anatomy)["region"].tolist()
+    return regions
+
+
+def row_of(case: Case, own: Anatomy) -> dict:
+    """Return what is measured of the anatomy of a subject."""
+    of_template = own_anatomy.of_template()
+    row = {
+        "kind": case.kind,
+        "subject": case.name,
+        "ventricles_ml": case.ventricles.sum() * images.VOXEL_VOLUME / 1000,
+        "dice_template": dice(of_template.ventricles, case.ventricles),
+        "dice_own": dice(own.ventricles, case.ventricles),
+        "own_ventricles": own.own_ventricles,
+        "own_cortex": own.own_cortex,
+    }
+    if case.cortex is not None:
+        known = near(case.cortex)[case.white]
+        row["cortex_kappa_template"] = kappa(near(of_template.cortex)[case.white], known)
+        row["cortex_kappa_own"] = kappa(near(own.cortex)[case.white], known)
+    return row
+
+
+def lesion_columns(regions: dict[str, list[str]]) -> dict:
+    """Return counts of lesions by region, and the agreement with what is known."""
+    known = np.array(regions["known"], str)
+    columns = {"lesions": len(known), "periventricular": int((known == PERIVENTRICULAR).sum())}
+    for name in ("template", "own"):
+        given = np.array(regions[name], str)
+        is_periventricular = given == PERIVENTRICULAR
+        columns[f"periventricular_{name}"] = int(is_periventricular.sum())
+        columns[f"periventricular_kappa_{name}"] = kappa(
+            is_periventricular, known == PERIVENTRICULAR
+        )
+        columns[f"region_kappa_{name}"] = kappa(given, known)
+    moved = np.array(regions["template"], str) != np.array(regions["own"], str)
+    columns["moved"] = int(moved.sum())
+    return columns
+
+
+def pooled(rows: list[dict], regions: list[dict]) -> dict:
+    """Return the row of all subjects of a kind, with intervals by bootstrap over subjects."""
+    row = {"kind": rows[0]["kind"], "subject": "all"}
+    for name in rows[0]:
+        if name.startswith(("dice", "cortex", "ventricles")):
+            row[name] = float(np.mean([one[name] for one in rows]))
+    row |= lesion_columns(_joined(regions))
+    for name in ("template", "own"):
+        low, high = kappa_interval(regions, name)
+        row[f"periventricular_kappa_{name}_low"] = low
+        row[f"periventricular_kappa_{name}_high"] = high
+    return row
+
+
+def kappa_interval(regions: list[dict], name: str) -> tuple[float, float]:
+    """Return the 95 % interval of kappa for periventricular, by bootstrap over subjects."""
+    rng = np.random.default_rng(SEED)
+    kappas = []
+    for _ in range(DRAWS):
+        chosen = rng.integers(len(regions), size=len(regions))
+        joined = _joined([regions[index] for index in chosen])
+        given = np.array(joined[name], str) == PERIVENTRICULAR
+        known = np.array(joined["known"], str) == PERIVENTRICULAR
+        kappas.append(kappa(given, known))
+    low, high = np.nanquantile(kappas, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _joined(regions: list[dict]) -> dict[str, list[str]]:
+    """Join the lesions of several subjects."""
+    joined = {"template": [], "own": [], "known": []}
+    for of_subject in regions:
+        for name, values in joined.items():
+            values.extend(of_subject[name])
+    return joined
+
+
+def table_of(cases) -> pd.DataFrame:
+    """Measure all subjects of a kind: one row each, and one for all."""
+    rows = []
+    regions = []
+    for case in cases:
+        print(f"{case.kind}: {case.name}", flush=True)
+        own = own_anatomy.find(case.scan, case.brain, case.lesions.labels > 0)
+        regions.append(regions_of(case, own))
+        rows.append(row_of(case, own) | lesion_columns(regions[-1]))
+    return pd.DataFrame([*rows, pooled(rows, regions)])
+
+
+def near(mask) -> np.ndarray:
+    """Return where a lesion would touch a structure."""
+    return own_anatomy.distance(mask) <= lesion_regions.ABUTTING
+
+
+def dice(first, second) -> float:
+    """Return Dice's coefficient of two masks."""
+    return float(2 * (first & second).sum() / (first.sum() + second.sum()))
+
+
+def kappa(first, second) -> float:
+    """Return Cohen's kappa; NaN where all are in one class by both."""
+    first, second = np.asarray(first), np.asarray(second)
+    by_chance = 0.0
+    for value in np.unique(np.concatenate([first, second])):
+        by_chance += (first == value).mean() * (second == value).mean()
+    if by_chance == 1 or not len(first):
+        return np.nan
+    return float(((first == second).mean() - by_chance) / (1 - by_chance))
+
+
+def _beside(path: Path, kind: str) -> Path:
+    """Return the path of a mask of a scan."""
+    return path.with_name(path.name.replace("_FLAIR", f"_{kind}"))
+
+
+def main() -> None:
+    """Measure and write."""
+    if not (DATA / "ms3seg").is_dir():
+        raise SystemExit(f"{DATA}: found no scan of ms3seg.")
+    where = Results("runs/proof")
+    parts = [table_of(patients(where)), table_of(painted(where)), table_of(simulated())]
+    table = pd.concat(parts, ignore_index=True)
+    print(table.round(3).T.to_string())
+    path = HERE / "regions_of_lesions.tsv"
+    tsv.write(table, path, float_format="%.4g")
+    parameters = {"draws": DRAWS, "seed": SEED, "noise": NOISE, "blur": BLUR}
+    scans = {}
+    for folder in ("ms3seg", "synthseg_labels"):
+        for file in sorted((DATA / folder).glob("*.nii.gz")):
+            scans[file.name] = provenance.sha256(file)
+    record = provenance.record(parameters, (), [path], scans=scans)
+    provenance.write_json(path.with_suffix(".json"), record)
+
+
+if __name__ == "__main__":
+    main()
