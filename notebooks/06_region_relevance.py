@@ -25,7 +25,7 @@
 # | | `<results>/prepared/<cohort>.h5` |
 # | writes | `<results>/regions/<variant>/`: relevance, tests, lesions, correlations (TSV), |
 # | | `notes.json` and, last, `provenance.json` |
-# | takes | about 20 seconds for 23 scans |
+# | takes | about 40 seconds for 23 scans |
 
 # %%
 import numpy as np

@@ -181,7 +181,7 @@ def _longest_axis(voxels, affine) -> float:
     for axis in range(3):
         voxels = _ends_of_lines(voxels, axis)
     places = nib.affines.apply_affine(affine, voxels)
-    farthest = max(np.linalg.norm(places - place, axis=1).max() for place in places)
+    farthest = max(np.linalg.norm(places - end, axis=1).max() for end in places)
     return float(farthest + nib.affines.voxel_sizes(affine).min())
 
 

@@ -194,14 +194,13 @@ def find(scan, brain, lesions) -> Anatomy:
     levels = _levels(scan, tissue)
     if levels is None or not levels.has_contrast:
         return of_template()
-    found = np.zeros(brain.shape, bool)
     for _ in range(_ROUNDS):
         dark = tissue & (scan < levels.limit(_HALF_WAY))
-        found = ndimage.binary_propagation(dark & atlas.ventricles, mask=dark & atlas.reach)
-        if not _is_seen(found):
+        fluid = ndimage.binary_propagation(dark & atlas.ventricles, mask=dark & atlas.reach)
+        if not _is_seen(fluid):
             return of_template()
-        levels = _Levels(levels.white, levels.spread, float(np.median(scan[found])))
-    ventricles = found | (ndimage.binary_closing(found) & tissue & atlas.reach)
+        levels = _Levels(levels.white, levels.spread, float(np.median(scan[fluid])))
+    ventricles = fluid | (ndimage.binary_closing(fluid) & tissue & atlas.reach)
     ventricles |= atlas.ventricles & (distance(ventricles) > DISPLACED)
     cortex = _cortex(tissue & (scan < levels.limit(_IN_SULCI)) & ~ventricles, brain)
     if cortex is None:

@@ -1,12 +1,14 @@
 """Relevance and use of each lesion, against numbers computed by hand for linear networks."""
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
 from msxai.data import images, lesion_filling
-from msxai.quality import lesion_by_lesion
-from msxai.regions import lesion_regions
+from msxai.data.single_scans import ScanFiles
+from msxai.quality import lesion_by_lesion, one_scan
+from msxai.regions import lesion_regions, own_anatomy
 
 BRAIN = np.zeros(images.SHAPE, bool)
 BRAIN[20:76, 20:96, 24:76] = True
@@ -156,6 +158,43 @@ def test_relevance_of_each_lesion(report):
     assert report.table["relevance"].tolist() == pytest.approx([63 * 0.5 + 2, 0])
     assert report.table["peak"].tolist() == [2, 0]
     assert report.table["voxels"].tolist() == [64, 8]
+
+
+def test_regions_are_those_by_the_ventricles_of_the_scan(scan, report, monkeypatch):
+    """The first lesion lies at a ventricle that the template does not have."""
+    ventricle = np.zeros(images.SHAPE, bool)
+    ventricle[29, 45, 51] = True
+    asked = []
+
+    def find(*scan_brain_lesions):
+        asked.append(scan_brain_lesions)
+        return own_anatomy.Anatomy(ventricle, np.zeros(images.SHAPE, bool), own_ventricles=True)
+
+    monkeypatch.setattr(own_anatomy, "find", find)
+    sham = lesion_by_lesion.ShamReport(0.1, 0, np.nan, 0.0)
+    monkeypatch.setattr(lesion_by_lesion, "_measure_sham_sites", lambda *_: sham)
+    own = measured(scan, np.zeros(images.SHAPE), lambda scans: scans.max((1, 2, 3)))
+    assert own.table["region"].tolist() == ["periventricular", "deep"]
+    assert report.table["region"].tolist() != ["periventricular", "deep"]
+    assert (asked[0][0] == scan.values).all()
+    assert (asked[0][1] == BRAIN).all()
+    assert (asked[0][2] == scan.mask).all()
+
+
+def test_lesions_of_a_file_are_counted_by_region(scan, tmp_path):
+    """In the file, a corner joins the first lesion and one voxel."""
+    mask = scan.mask.copy()
+    mask[34, 48, 54] = True
+    path = tmp_path / "mask.nii.gz"
+    nib.save(nib.Nifti1Image(mask.astype("uint8"), images.AFFINE), path)
+    files = ScanFiles("scan.nii.gz", str(path))
+    registered = Scan()
+    registered.table = scan.table.assign(registration=["{}"])
+    marked = one_scan.lesions_of(files, registered)
+    counts = one_scan._regions(files, registered, marked)
+    regions = counts.table.loc[list(lesion_regions.REGIONS)]
+    assert regions[["lesions", "from_3_mm", "neighbours_18"]].sum().tolist() == [2, 2, 2]
+    assert one_scan._regions(ScanFiles("scan.nii.gz"), registered, None) is None
 
 
 def test_a_network_that_uses_no_lesion(scan):

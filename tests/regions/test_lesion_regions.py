@@ -2,6 +2,7 @@
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 from msxai.base.errors import ParameterError
@@ -97,6 +98,36 @@ def test_other_neighbours_are_refused():
 )
 def test_grey_matter_is_named_in_addition(point, grey_matter):
     assert regions(point)["grey_matter"].tolist() == [grey_matter]
+
+
+class Cohort:
+    """A scan without contrast with two lesions, and one without; reads like `Prepared`."""
+
+    table = pd.DataFrame({"participant_id": ["sub-1", "sub-2"], "session_id": ["", "ses-1"]})
+
+    def image(self, row):
+        return np.zeros(images.SHAPE)
+
+    def brain(self, row):
+        return np.ones(images.SHAPE, bool)
+
+    def lesions(self, row):
+        return mask((0, -28, -32), (27, -12, 30)) if row == 0 else mask()
+
+
+def test_whole_lesions_of_a_cohort():
+    table = lesion_regions.of_scans(Cohort(), [0, 1])
+    assert table["participant_id"].tolist() == ["sub-1"] * 4
+    counts = table.set_index("region")
+    assert counts["lesions"].to_dict() == {
+        INFRATENTORIAL: 1,
+        PERIVENTRICULAR: 0,
+        CORTICAL: 0,
+        DEEP: 1,
+    }
+    assert counts.loc[DEEP, "volume"] == pytest.approx(27 * images.VOXEL_VOLUME)
+    empty = lesion_regions.of_scans(Cohort(), [1])
+    assert empty.groupby("region")[["lesions", "volume"]].agg(["sum", "median"]).empty
 
 
 # Lesions are counted and measured in the space of their file

@@ -1,0 +1,84 @@
+"""The proof of regions of lesions: measures by hand, the committed table, a painted brain."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score
+from support.real_scans import SHARED
+from support.scripts import script
+
+import msxai
+from msxai.base import tsv
+from msxai.data import images
+from msxai.regions import lesion_regions, own_anatomy
+
+proof = script("regions_of_lesions")
+INFRATENTORIAL, PERIVENTRICULAR, CORTICAL, DEEP = lesion_regions.REGIONS
+
+
+def test_kappa_is_that_of_scikit_learn(rng):
+    first = rng.choice(lesion_regions.REGIONS, 50)
+    second = np.where(rng.random(50) < 0.6, first, DEEP)
+    assert proof.kappa(first, second) == pytest.approx(cohen_kappa_score(first, second))
+    assert np.isnan(proof.kappa([True, True], [True, True]))
+    assert np.isnan(proof.kappa([], []))
+
+
+def test_counts_and_agreement_of_lesions():
+    regions = {
+        "known": [PERIVENTRICULAR, PERIVENTRICULAR, DEEP, CORTICAL],
+        "own": [PERIVENTRICULAR, PERIVENTRICULAR, DEEP, DEEP],
+        "template": [PERIVENTRICULAR, DEEP, DEEP, DEEP],
+    }
+    columns = proof.lesion_columns(regions)
+    assert columns["lesions"] == 4
+    assert columns["periventricular"] == columns["periventricular_own"] == 2
+    assert columns["periventricular_kappa_own"] == 1
+    assert columns["periventricular_kappa_template"] == pytest.approx(0.5)
+    assert columns["moved"] == 1
+    assert columns["region_kappa_own"] < 1
+
+
+def test_the_lateral_ventricles_of_all_ventricles():
+    atlas = own_anatomy.template()
+    all_of_them = atlas.ventricles | atlas.other_fluid
+    assert (proof.lateral(all_of_them) == atlas.ventricles).all()
+
+
+def test_all_subjects_are_joined():
+    agree = {"known": [PERIVENTRICULAR, DEEP], "own": [PERIVENTRICULAR, DEEP]}
+    agree["template"] = [DEEP, DEEP]
+    rows = [{"kind": "patient", "dice_own": 0.8}, {"kind": "patient", "dice_own": 0.6}]
+    row = proof.pooled(rows, [agree, agree])
+    assert row["dice_own"] == pytest.approx(0.7)
+    assert (row["lesions"], row["moved"]) == (4, 2)
+    assert row["periventricular_kappa_own_low"] == row["periventricular_kappa_own_high"] == 1
+    assert row["periventricular_kappa_template"] == 0
+
+
+def test_the_committed_table_says_that_own_anatomy_is_nearer():
+    table = tsv.read(msxai.ROOT / "benchmarks" / "regions_of_lesions.tsv")
+    of_subjects = table[table["subject"] != "all"]
+    assert of_subjects["kind"].value_counts().to_dict() == {
+        "patient": 6,
+        "painted": 4,
+        "simulated": 2,
+    }
+    assert (of_subjects["dice_own"] > of_subjects["dice_template"]).all()
+    whole = table[table["subject"] == "all"].set_index("kind")
+    kappas = whole[["periventricular_kappa_own", "periventricular_kappa_template"]]
+    assert kappas.loc["patient"].tolist() == sorted(kappas.loc["patient"], reverse=True)
+
+
+@pytest.mark.real
+def test_a_painted_brain_has_the_labels_of_its_file(tmp_path, rng):
+    folder = SHARED / "data" / "synthseg_labels"
+    if not folder.is_dir():
+        pytest.skip("the label maps of ../shared/data/synthseg_labels are not here")
+    path = proof.paint(folder / "training_seg_05.nii.gz", tmp_path, rng)
+    scan = images.load(path)
+    values = np.asarray(scan.dataobj)
+    labels = np.asarray(images.load(tmp_path / "training_seg_05_labels.nii.gz").dataobj)
+    assert np.median(values[np.isin(labels, proof.WHITE)]) == pytest.approx(1000, rel=0.05)
+    assert np.median(values[np.isin(labels, (4, 43))]) == pytest.approx(180, rel=0.1)
+    assert (values[labels >= 500] == 0).mean() > 0.9
+    assert (labels == 4).sum() == 30766  # no voxel of a ventricle is cut off
