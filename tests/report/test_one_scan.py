@@ -444,7 +444,7 @@ def test_regions_of_the_mcdonald_criteria(tmp_path, plain_page):
     plain = plain_page(dataclasses.replace(findings(tmp_path), regions=own))
     assert "McDonald 2024: what this scan shows" in plain
     assert "periventricular 2 1 3 4 0.38 juxtacortical or cortical 0 0 0 0 0.00" in plain
-    assert "in addition: in the thalamus 0 0 0 0 0.00" in plain
+    assert "of all lesions: in the thalamus 0 0 0 0 0.00" in plain
     for name, needs in mcdonald.NOT_ASSESSABLE.items():
         assert f"{name} not assessable on this scan: {needs}" in plain
     assert "This table is no diagnosis." in plain

@@ -14,8 +14,8 @@ _LABELS = {
     _CORTICAL: "juxtacortical or cortical",
     _INFRATENTORIAL: "infratentorial",
     _DEEP: "deep (no region of the criteria)",
-    _THALAMUS: "in addition: in the thalamus",
-    _DEEP_GREY: "in addition: in deep grey matter",
+    _THALAMUS: "of all lesions: in the thalamus",
+    _DEEP_GREY: "of all lesions: in deep grey matter",
 }
 
 
