@@ -49,7 +49,7 @@ from msxai.regions.own_anatomy import Anatomy
 HERE = Path(__file__).parent
 DATA = Path(msxai.ROOT).parent / "shared" / "data"
 PATIENT, PAINTED, SIMULATED = "patient", "painted", "simulated"
-PERIVENTRICULAR, CORTICAL = lesion_regions.REGIONS[1:3]
+PERIVENTRICULAR = lesion_regions.REGIONS[1]
 DRAWS, SEED = 2000, 0
 
 VENTRICLES, CORTEX, LESIONS = (4, 5, 31, 43, 44, 63), (3, 42), (25, 57)

@@ -132,6 +132,28 @@ def test_lesions_are_those_of_the_file(run, open_ms):
     assert "The mask has 37 lesions with a total volume of 1.30 ml." in page
 
 
+def test_counts_for_the_mcdonald_criteria_are_those_of_the_file(run, open_ms):
+    """Voxels of 1 mm: the longest axis by all pairs of voxels, for each neighbourhood."""
+    mask = nib.load(open_ms / "lesions_mni" / "patient07_lesions.nii.gz").get_fdata() > 0
+    expected = []
+    for connectivity in (3, 2, 1):
+        structure = ndimage.generate_binary_structure(3, connectivity)
+        labels, count = ndimage.label(mask, structure)
+        long_enough = 0
+        for number in range(1, count + 1):
+            voxels = np.argwhere(labels == number)
+            pairs = np.linalg.norm(voxels[:, None] - voxels, axis=-1)
+            long_enough += pairs.max() + 1 >= 3
+        expected.append(long_enough)
+    page = (run["folder"] / "a" / "patient07_FLAIR" / "index.html").read_text(encoding="utf-8")
+    table = page[page.index('id="mcdonald"') :]
+    rows = re.findall(r"<tr><td>[^<]*</td>(<td class=\"number\">.*?)</tr>", table)[:4]
+    numbers = np.array([re.findall(r"[\d.]+(?=<)", row) for row in rows], float)
+    assert numbers[:, 0].sum() == 37
+    assert numbers[:, 1:4].sum(axis=0).tolist() == expected
+    assert numbers[:, 4].sum() == pytest.approx(1.3, abs=0.02)
+
+
 def test_relevance_of_lesions_is_that_of_the_map(run, open_ms):
     folder = run["folder"] / "a" / "patient07_FLAIR"
     prepared = Prepared(folder / "prepared.h5")
