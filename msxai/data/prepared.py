@@ -21,6 +21,7 @@ from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import FILES, Cohort
 from msxai.data.registration import registration
 from msxai.data.registration.derivatives import describe, registered
+from msxai.data.registration.registration import Registration
 
 __all__ = [
     "DEFAULT_OPTIONS",
@@ -65,6 +66,9 @@ class PreparationOptions:
     on_error : {"stop", "leave out"}
         What happens at a scan that cannot be used: the preparation ends, or the scan is left out
         and named (`Prepared.left_out`).
+    partner : msxai.data.registration.registration.Registration, optional
+        Of another visit of the same person. A scan that is registered is aligned to it (rigid) and
+        takes its transform, so that both visits lie at the same place.
 
     Raises
     ------
@@ -77,6 +81,7 @@ class PreparationOptions:
     registration: str = "none"
     derivatives: str | Path | None = None
     on_error: str = "stop"
+    partner: Registration | None = None
 
     def __post_init__(self):
         one_of("normalisation", self.normalisation, NORMALISATIONS)
@@ -350,7 +355,7 @@ def _registered(
         "entities": "_".join(names),
         "mode": options.registration,
     }
-    partner = None
+    partner = options.partner
     if row.get("flair") and modality != "FLAIR":
         partner = registered(row["flair"], modality="FLAIR", **destination)
     result = registered(

@@ -1,5 +1,6 @@
 """Single scans without a cohort: which files belong to a scan, and what its folder is called."""
 
+import filecmp
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +27,31 @@ class ScanFiles:
         In the space of the image, on any grid.
     t1 : str
         T1-weighted scan of the same visit, to be shown beside the image.
+    before : str
+        FLAIR of the same person at an earlier visit.
+    before_lesion_mask : str
+        In the space of the earlier scan.
     """
 
     image: str
     lesion_mask: str = ""
     brain_mask: str = ""
     t1: str = ""
+    before: str = ""
+    before_lesion_mask: str = ""
+
+    @property
+    def given(self) -> dict:
+        """Kind to path of each file that is given."""
+        files = {
+            "image": self.image,
+            "lesion_mask": self.lesion_mask,
+            "brain_mask": self.brain_mask,
+            "t1": self.t1,
+            "before": self.before,
+            "before_lesion_mask": self.before_lesion_mask,
+        }
+        return {kind: path for kind, path in files.items() if path}
 
     def hashes(self) -> dict:
         """Return the SHA-256 of each file that is given.
@@ -41,17 +61,7 @@ class ScanFiles:
         ImageError
             A file cannot be read.
         """
-        files = {
-            "image": self.image,
-            "lesion_mask": self.lesion_mask,
-            "brain_mask": self.brain_mask,
-            "t1": self.t1,
-        }
-        hashes = {}
-        for name, path in files.items():
-            if path:
-                hashes[name] = _hash(path)
-        return hashes
+        return {kind: _hash(path) for kind, path in self.given.items()}
 
 
 def _hash(path: str) -> str:
@@ -66,22 +76,32 @@ def _hash(path: str) -> str:
         ) from error
 
 
-def list_scans(images, lesion_masks=(), brain_masks=(), t1s=()) -> list[ScanFiles]:
+def list_scans(
+    images, lesion_masks=(), brain_masks=(), t1s=(), befores=(), before_lesion_masks=()
+) -> list[ScanFiles]:
     """Put together which files belong to one scan.
 
     Parameters
     ----------
-    images, lesion_masks, brain_masks, t1s : sequences of path
-        One mask, or T1, for each image, in the same order, "" for an image without one; or none.
+    images, lesion_masks, brain_masks, t1s, befores, before_lesion_masks : sequences of path
+        One mask, T1 or earlier scan for each image, in the same order, "" for an image without one;
+        or none.
 
     Raises
     ------
     CohortError
-        No image, another number of masks than of images, or a missing file.
+        No image, another number of masks or earlier scans than of images, a missing file, a lesion
+        mask without its earlier scan, or an earlier scan that is the scan itself.
     """
     if not images:
         raise CohortError("scans", "no scan", "at least one NIfTI file", "Name a scan.")
-    given = {"lesion masks": lesion_masks, "brain masks": brain_masks, "T1 scans": t1s}
+    given = {
+        "lesion masks": lesion_masks,
+        "brain masks": brain_masks,
+        "T1 scans": t1s,
+        "earlier scans": befores,
+        "lesion masks of earlier scans": before_lesion_masks,
+    }
     for name, paths in given.items():
         if paths and len(paths) != len(images):
             raise CohortError(
@@ -90,21 +110,44 @@ def list_scans(images, lesion_masks=(), brain_masks=(), t1s=()) -> list[ScanFile
                 "one for each scan, in the same order",
                 "Add the missing ones, or run the scans without them separately.",
             )
-    for path in [*images, *filter(None, [*lesion_masks, *brain_masks, *t1s])]:
+    further = [path for paths in given.values() for path in paths if path]
+    for path in [*images, *further]:
         if not located(path).is_file():
             actual = "a folder" if located(path).is_dir() else "no such file"
             raise CohortError(path, actual, "a NIfTI file (.nii or .nii.gz)", "Check the path.")
     scans = []
     for index, image in enumerate(images):
-        scans.append(
-            ScanFiles(
-                str(image),
-                str(lesion_masks[index]) if lesion_masks else "",
-                str(brain_masks[index]) if brain_masks else "",
-                str(t1s[index]) if t1s else "",
-            )
-        )
+        files = [str(paths[index]) if paths else "" for paths in given.values()]
+        scan = ScanFiles(str(image), *files)
+        _check_earlier(scan)
+        scans.append(scan)
     return scans
+
+
+def _check_earlier(scan: ScanFiles) -> None:
+    """Refuse an earlier scan that is the scan itself, and its lesion mask without it."""
+    if scan.before_lesion_mask and not scan.before:
+        raise CohortError(
+            scan.before_lesion_mask,
+            "a lesion mask of an earlier scan, and no earlier scan",
+            "the earlier scan that it belongs to",
+            "Name the earlier scan, too, or leave its lesion mask out.",
+        )
+    if scan.before and _same_content(scan.image, scan.before):
+        raise CohortError(
+            scan.before,
+            "an earlier scan with the same content as the scan",
+            "a scan of another visit",
+            "Name the file of the earlier visit.",
+        )
+
+
+def _same_content(first: str, second: str) -> bool:
+    """Return whether two files are equal; one that cannot be read is named when it is opened."""
+    try:
+        return filecmp.cmp(located(first), located(second), shallow=False)
+    except OSError:
+        return False
 
 
 def folder_names(images) -> list[str]:

@@ -163,6 +163,24 @@ def test_two_visits_of_a_person_land_on_each_other(raw, open_ms):
 
 @REGISTERS
 @pytest.mark.real
+def test_a_visit_that_is_aligned_to_another_lies_nearer_to_it(raw, open_ms, tmp_path):
+    """The same points, where visit 1 takes the transform of visit 2: 0.17 mm on average."""
+    earlier = open_ms / RAW[1]
+    aligned = derivatives.registered(earlier, tmp_path, "sub-1", modality="FLAIR", partner=raw[2])
+    brain = raw[1].brain
+    points = nib.affines.apply_affine(
+        brain.affine, np.argwhere(np.asarray(brain.dataobj) > 0)[::97]
+    )
+    there = np.linalg.inv(itk(open_ms / COMMON.format(2))) @ itk(open_ms / COMMON.format(1))
+    ends = (
+        nib.affines.apply_affine(aligned.matrix, points),
+        nib.affines.apply_affine(raw[2].matrix @ there, points),
+    )
+    assert np.linalg.norm(ends[0] - ends[1], axis=1).mean() <= 0.3
+
+
+@REGISTERS
+@pytest.mark.real
 @pytest.mark.parametrize("scan", [1, 2, "T1w"])
 def test_the_dark_ventricles_lie_where_the_atlas_has_them(raw, scan):
     """By intensity: the atlas's lateral ventricles, moved by voxels of the model's grid, are
@@ -537,6 +555,32 @@ def test_registered_scans_and_masks_reach_the_grid_together(small):
         json.loads((folder / "derivatives/dataset_description.json").read_text())["DatasetType"]
         == "derivative"
     )
+
+
+def test_a_partner_reaches_the_registration_and_decides_it(small, monkeypatch):
+    """A registration without the partner is not taken for one with it."""
+    cohort, _, folder, options, _ = small
+    cohort = replace(cohort, table=cohort.table[:1])
+    split = cohort.table[["participant_id", "session_id"]].assign(part="training")
+    partners = []
+    register = registration.register
+
+    def noted(image, *, partner, **rest):
+        partners.append(partner)
+        return register(image, partner=partner, **rest)
+
+    monkeypatch.setattr(registration, "register", noted)
+    prepared.prepare(cohort, split, folder / "alone.h5", options)
+    other = derivatives.registered(
+        cohort.table["image"].iloc[0],
+        folder / "derivatives/sub-1/anat",
+        "sub-1",
+        modality="FLAIR",
+        brain=cohort.table["brain_mask"].iloc[0],
+    )
+    assert partners == [None], "read again"
+    prepared.prepare(cohort, split, folder / "aligned.h5", replace(options, partner=other))
+    assert partners == [None, other]
 
 
 @pytest.mark.long(reason="two registered cohorts, 3 s each")

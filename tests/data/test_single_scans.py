@@ -81,3 +81,56 @@ def test_files_are_put_together_in_order_and_hashed(tmp_path):
 def test_no_scan_is_refused():
     with pytest.raises(CohortError, match="at least one"):
         single_scans.list_scans([])
+
+
+@pytest.fixture
+def visits(tmp_path):
+    """Files of two visits, and a copy of the second one."""
+    paths = []
+    for name, content in (("now", "now"), ("before", "before"), ("mask", "mask"), ("copy", "now")):
+        path = tmp_path / f"{name}.nii"
+        path.write_text(content)
+        paths.append(path)
+    return paths
+
+
+def test_an_earlier_scan_and_its_mask_belong_to_a_scan(visits):
+    now, before, mask, _ = visits
+    (files,) = single_scans.list_scans([now], befores=[before], before_lesion_masks=[mask])
+    assert (files.before, files.before_lesion_mask) == (str(before), str(mask))
+    assert files.hashes() == {
+        "image": provenance.sha256(now),
+        "before": provenance.sha256(before),
+        "before_lesion_mask": provenance.sha256(mask),
+    }
+    assert files.given == {
+        "image": str(now),
+        "before": str(before),
+        "before_lesion_mask": str(mask),
+    }
+
+
+def test_an_earlier_scan_that_is_the_scan_is_refused(visits, tmp_path):
+    """Also under another name, and through a link: all changes would be 0."""
+    now, before, _, copy = visits
+    link = tmp_path / "link.nii"
+    link.symlink_to(now)
+    for same in (now, copy, link):
+        with pytest.raises(CohortError, match="same content as the scan"):
+            single_scans.list_scans([before, now], befores=["", same])
+
+
+def test_a_mask_of_an_earlier_scan_needs_the_scan(visits):
+    now, before, mask, _ = visits
+    with pytest.raises(CohortError, match="and no earlier scan"):
+        single_scans.list_scans([now], before_lesion_masks=[mask])
+    with pytest.raises(CohortError, match="and no earlier scan"):
+        single_scans.list_scans([now, mask], befores=[before, ""], before_lesion_masks=["", mask])
+
+
+def test_as_many_earlier_scans_as_scans(visits):
+    now, before, mask, copy = visits
+    with pytest.raises(CohortError, match="earlier scans: found 1 for 2 scans"):
+        single_scans.list_scans([now, mask], befores=[before])
+    with pytest.raises(CohortError, match="lesion masks of earlier scans: found 2 for 1"):
+        single_scans.list_scans([now], befores=[before], before_lesion_masks=[mask, copy])
