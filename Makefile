@@ -157,6 +157,7 @@ shipped-weights: setup ## train the networks that the package brings, on simulat
 	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- $(SHIPPED:%=runs/sight/pretraining/lesions/trial-%/provenance.json)
 	$(PY) tools/ship_weights.py runs/sight lesions $(SHIPPED)
 	$(PY) tools/ship_reference.py
+	$(PY) tools/ship_visits.py
 
 plan: setup ## how long does a profile take, and how much memory and disk? PROFILE=paper (nothing is run)
 	@$(PY) tools/plan.py $(PROFILE)

@@ -1,7 +1,8 @@
 """Everything that is computed of one scan: preparation, map, warnings, lesions, files.
 
 `Explainer` holds the networks and explains scan after scan. `Findings` is what comes back for a
-scan. `write_maps` writes its map in MNI space and in the scan's own space.
+scan. `write_maps` writes its map in MNI space and in the scan's own space. Where an earlier scan of
+the same person is given, `Earlier` says what has changed since, and `write_changes` writes it.
 """
 
 import json
@@ -14,32 +15,41 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from msxai.base import provenance
+from msxai.base import provenance, tsv
 from msxai.base.errors import ParameterError
 from msxai.base.parameters import located
 from msxai.data import images, quality_control
 from msxai.data.cohorts import cohort as cohorts
 from msxai.data.prepared import PreparationOptions, Prepared, prepare, remove_paths
+from msxai.data.registration import derivatives
+from msxai.data.registration.registration import Registration
 from msxai.data.single_scans import ScanFiles
 from msxai.lrp import heatmaps, shipped_reference, trust_warnings
 from msxai.lrp.explanation import conserved
 from msxai.model import network, shipped, training_records
 from msxai.model.training_records import Card
-from msxai.quality import lesion_by_lesion, self_test
+from msxai.quality import lesion_by_lesion, self_test, visit_noise
 from msxai.quality.lesion_by_lesion import LesionReport
 from msxai.quality.self_test import SelfTest
+from msxai.quality.two_visits import Comparison, Visit
 from msxai.regions import lesion_regions, mcdonald, own_anatomy
 from msxai.regions.lesion_regions import NEIGHBOURS, Lesions
 from msxai.regions.mcdonald import RegionCounts
 
 __all__ = [
+    "ALIGNED",
+    "CHANGE_FILES",
     "MAPS",
     "ROW",
+    "SEPARATE",
+    "UNMOVED",
+    "Earlier",
     "Explainer",
     "Findings",
     "Settings",
     "lesions_of",
     "remove_names",
+    "write_changes",
     "write_maps",
 ]
 
@@ -49,7 +59,21 @@ ROW = 0
 MAPS = {"MNI152": "relevance_space-MNI152.nii.gz", "orig": "relevance_space-orig.nii.gz"}
 """Space to the file name of the map."""
 
+CHANGE_FILES = {
+    "map": "relevance_change_space-MNI152.nii.gz",
+    "scan": "scan_before_space-MNI152.nii.gz",
+    "lesions": "changes.tsv",
+}
+"""What is written of the comparison with an earlier scan."""
+
+ALIGNED, UNMOVED, SEPARATE = ("aligned", "unmoved", "separate")
+"""How two visits came to one place: the earlier scan was aligned to the other one (rigid); both lay
+in MNI space already; one did, and the other was brought there alone.
+"""
+
 _PREPARED, _PREPARED_T1, _REGISTRATION = "prepared.h5", "prepared_T1w.h5", "registration"
+_PREPARED_BEFORE = "prepared_before.h5"
+_BEFORE = "ses-before"  # keeps the registrations of both visits apart
 _TARGETS = {
     "lesions": "logit of a brain with lesions",
     "diagnosis": "logit of the patient class",
@@ -90,6 +114,32 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """An earlier visit of the same person, and what has changed since.
+
+    Attributes
+    ----------
+    prepared : msxai.data.prepared.Prepared
+        The earlier scan alone, in row `ROW`.
+    quality : pandas.Series
+        Its measures (`msxai.data.quality_control.measure`).
+    alignment : str
+        `ALIGNED`, `UNMOVED` or `SEPARATE`.
+    comparison : msxai.quality.two_visits.Comparison
+    """
+
+    prepared: Prepared
+    quality: pd.Series
+    alignment: str
+    comparison: Comparison
+
+    @property
+    def registration(self) -> dict:
+        """Route of the earlier scan into MNI space, with its flags."""
+        return _registration_record(self.prepared)
+
+
+@dataclass(frozen=True)
 class Findings:
     """What was computed of one scan.
 
@@ -121,6 +171,8 @@ class Findings:
         Simulated subjects that the answer is compared with; None where none are known.
     regions : RegionCounts or None
         Lesions of the mask by region. None without a lesion mask.
+    earlier : Earlier or None
+        None without an earlier scan.
     """
 
     code: str
@@ -136,6 +188,7 @@ class Findings:
     self_test: SelfTest | None = None
     compared: shipped_reference.Stored | None = None
     regions: RegionCounts | None = None
+    earlier: Earlier | None = None
 
     @property
     def relevance(self) -> np.ndarray:
@@ -172,7 +225,7 @@ class Findings:
     @property
     def registration(self) -> dict:
         """Route of the scan into MNI space, with its flags."""
-        return json.loads(self.prepared.table["registration"].iloc[ROW])
+        return _registration_record(self.prepared)
 
     @property
     def conserved(self) -> float:
@@ -258,6 +311,8 @@ class Explainer:
         if self.settings.explanation.copies > 1:
             logits = [float(values[0]) for values in self._logits_of_each(scan[None])]
         marked = lesions_of(files, prepared)
+        now = Visit(scan, prepared.brain(ROW), maps.mean, float(np.mean(logits)), marked)
+        earlier = self._earlier(files, prepared, now, folder, say)
         lesions = None
         if marked is not None and len(marked.numbers):
             say("filling lesions one by one")
@@ -281,6 +336,7 @@ class Explainer:
             self_test=self._tested(prepared, say),
             compared=self._compared,
             regions=_regions(files, prepared, marked),
+            earlier=earlier,
         )
 
     def map_of(self, scan) -> np.ndarray:
@@ -303,6 +359,34 @@ class Explainer:
         say("painting lesions one by one")
         seed = self.settings.seed
         return self_test.run(prepared, ROW, self.map_of, self.logits_of, seed)
+
+    def _earlier(
+        self, files: ScanFiles, prepared, now: Visit, folder, say: Callable
+    ) -> Earlier | None:
+        """Return what has changed since an earlier scan, where there is one."""
+        if not files.before:
+            return None
+        say("bringing the earlier scan to the same place")
+        before = _prepare_before(files, prepared, folder, self.normalisation)
+        say("computing the map of the earlier scan")
+        scan = before.image(ROW)
+        visit = Visit(
+            scan=scan,
+            brain=before.brain(ROW),
+            relevance=self.map_of(scan),
+            logit=float(self.logits_of(scan[None])[0]),
+            lesions=_lesions_before(files, before, prepared),
+        )
+        explanation = self.settings.explanation
+        noise = visit_noise.read(
+            self.paths, explanation.rule, explanation.epsilon, explanation.copies
+        )
+        return Earlier(
+            prepared=before,
+            quality=quality_control.measure(before).iloc[ROW],
+            alignment=_alignment(before, prepared),
+            comparison=Comparison.of(visit, now, noise),
+        )
 
     def _flags(self, prepared, maps: heatmaps.ScanMaps) -> list[dict]:
         """Return the warnings of the map."""
@@ -330,10 +414,9 @@ def lesions_of(files: ScanFiles, prepared: Prepared, neighbours: int = 26) -> Le
     """
     if not files.lesion_mask:
         return None
-    record = json.loads(prepared.table["registration"].iloc[ROW])
-    matrix = np.array(record.get("matrix", np.eye(4)))
     path = located(files.lesion_mask)
-    return lesion_regions.read_lesions(path, matrix, prepared.lesions(ROW), neighbours)
+    lesions = prepared.lesions(ROW)
+    return lesion_regions.read_lesions(path, _matrix(prepared), lesions, neighbours)
 
 
 def _regions(files: ScanFiles, prepared: Prepared, marked: Lesions | None) -> RegionCounts | None:
@@ -363,12 +446,9 @@ def write_maps(findings: Findings, folder, explainer: Explainer) -> list[Path]:
         The NIfTI files.
     """
     folder = Path(folder)
-    grid = nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
-    grid.set_sform(images.AFFINE, code=4)
-    grid.set_qform(images.AFFINE, code=4)
     prepared = findings.prepared
-    scan = images.with_space_of(grid, np.where(prepared.brain(ROW), prepared.image(ROW), 0))
-    in_mni = images.with_space_of(grid, findings.relevance)
+    scan = _in_mni_space(np.where(prepared.brain(ROW), prepared.image(ROW), 0))
+    in_mni = _in_mni_space(findings.relevance)
     in_own = heatmaps.on_file_grid(findings.relevance, prepared.table.iloc[ROW])
     written = {"MNI152": in_mni, "orig": in_own}
     paths = [folder / "scan_space-MNI152.nii.gz"]
@@ -381,6 +461,35 @@ def write_maps(findings: Findings, folder, explainer: Explainer) -> list[Path]:
         provenance.write_json(str(path).replace(".nii.gz", ".json"), sidecar)
         paths.append(path)
     return paths
+
+
+def write_changes(findings: Findings, folder, explainer: Explainer) -> list[Path]:
+    """Write the change of the map with its sidecar, the earlier scan, and the table of lesions.
+
+    Parameters
+    ----------
+    findings : Findings
+        With an earlier scan.
+    folder : path
+    explainer : Explainer
+        What has made the maps.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files of `CHANGE_FILES`; the table only where both visits have a lesion mask.
+    """
+    comparison = findings.earlier.comparison
+    paths = {kind: Path(folder) / name for kind, name in CHANGE_FILES.items()}
+    before = comparison.before
+    nib.save(_in_mni_space(np.where(before.brain, before.scan, 0)), paths["scan"])
+    nib.save(_in_mni_space(comparison.relevance_change), paths["map"])
+    sidecar = _change_sidecar(findings, explainer)
+    provenance.write_json(str(paths["map"]).replace(".nii.gz", ".json"), sidecar)
+    if comparison.lesions is None:
+        return [paths["map"], paths["scan"]]
+    tsv.write(comparison.lesions, paths["lesions"], float_format="%.6g")
+    return list(paths.values())
 
 
 def remove_names(folder) -> None:
@@ -397,6 +506,7 @@ def remove_names(folder) -> None:
     folder = Path(folder)
     remove_paths(folder / _PREPARED)
     (folder / _PREPARED_T1).unlink(missing_ok=True)
+    (folder / _PREPARED_BEFORE).unlink(missing_ok=True)
     if (folder / _REGISTRATION).exists():
         shutil.rmtree(folder / _REGISTRATION)
 
@@ -422,13 +532,94 @@ def _prepare_t1(files: ScanFiles, prepared: Prepared, folder) -> Prepared:
     return _written(scans, Path(folder) / _PREPARED_T1, folder, "zscore")
 
 
-def _written(scans, path: Path, folder, normalisation: str) -> Prepared:
+def _prepare_before(files: ScanFiles, prepared: Prepared, folder, normalisation: str) -> Prepared:
+    """Bring the earlier scan and its mask onto the model's grid, aligned to the scan of now.
+
+    Two visits that are brought to the template each on its own lie 0.45 mm apart on average, those
+    of which one is aligned to the other 0.17 mm (patient 01 of Lesjak et al. 2016, against the
+    published transforms).
+    """
+    participant = prepared.table["participant_id"].iloc[ROW]
+    scans = cohorts.from_images(
+        [files.before],
+        [files.before_lesion_mask] if files.before_lesion_mask else [],
+        name="one scan",
+        participants=[participant],
+    )
+    scans = replace(scans, table=scans.table.assign(session_id=_BEFORE))
+    partner = _registration_of(files, prepared, folder)
+    return _written(scans, Path(folder) / _PREPARED_BEFORE, folder, normalisation, partner)
+
+
+def _registration_of(files: ScanFiles, prepared: Prepared, folder) -> Registration | None:
+    """Return the registration of the scan of now; None where it lay in MNI space already."""
+    if not _is_registered(prepared):
+        return None
+    participant = prepared.table["participant_id"].iloc[ROW]
+    return derivatives.registered(
+        located(files.image),
+        Path(folder) / _REGISTRATION / participant / "anat",
+        participant,
+        modality="FLAIR",
+        brain=located(files.brain_mask) if files.brain_mask else None,
+    )
+
+
+def _is_registered(prepared: Prepared) -> bool:
+    """Return whether a scan was brought into MNI space by a registration."""
+    return _registration_record(prepared)["route"] != "resampled"
+
+
+def _alignment(before: Prepared, now: Prepared) -> str:
+    """Return how two visits came to one place."""
+    registered = {_is_registered(before), _is_registered(now)}
+    if registered == {True, False}:
+        return SEPARATE
+    return ALIGNED if registered == {True} else UNMOVED
+
+
+def _lesions_before(files: ScanFiles, before: Prepared, now: Prepared) -> Lesions | None:
+    """Return the lesions of the earlier scan, with volumes of the space of the scan of now.
+
+    Without this, a lesion would grow where one of the files is in MNI space, in which brains are
+    larger.
+    """
+    lesions = lesions_of(ScanFiles(files.before, files.before_lesion_mask), before)
+    if lesions is None:
+        return None
+    enlarged_before = images.voxel_volume(_matrix(before))
+    enlarged_now = images.voxel_volume(_matrix(now))
+    return replace(lesions, volumes=lesions.volumes * enlarged_before / enlarged_now)
+
+
+def _registration_record(prepared: Prepared) -> dict:
+    """Return the route of a scan into MNI space, with its flags."""
+    return json.loads(prepared.table["registration"].iloc[ROW])
+
+
+def _matrix(prepared: Prepared) -> np.ndarray:
+    """Return the affine from the space of a scan's file to MNI152 (mm), shape (4, 4)."""
+    return np.array(_registration_record(prepared).get("matrix", np.eye(4)))
+
+
+def _in_mni_space(values) -> nib.Nifti1Image:
+    """Return values on the model's grid as an image that says that it is in MNI152 space."""
+    grid = nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
+    grid.set_sform(images.AFFINE, code=4)
+    grid.set_qform(images.AFFINE, code=4)
+    return images.with_space_of(grid, values)
+
+
+def _written(
+    scans, path: Path, folder, normalisation: str, partner: Registration | None = None
+) -> Prepared:
     """Prepare a cohort of one scan, and open it."""
     split = scans.table[["participant_id", "session_id"]].assign(part="holdout")
     options = PreparationOptions(
         normalisation=normalisation,
         registration="auto",
         derivatives=Path(folder) / _REGISTRATION,
+        partner=partner,
     )
     prepare(scans, split, path, options)
     return Prepared(path)
@@ -497,3 +688,39 @@ def _sidecar(findings: Findings, explainer: Explainer) -> dict:
         "Statistic": "mean over networks",
         "LogitsOfScan": findings.logits,
     }
+
+
+def _change_sidecar(findings: Findings, explainer: Explainer) -> dict:
+    """Return what the sidecar of the change says; no name, path or date."""
+    comparison = findings.earlier.comparison
+    explanation = explainer.settings.explanation
+    limits = {}
+    if comparison.noise is not None:
+        noise = comparison.noise
+        limits = {
+            "OneScanner": _limits_in_sidecar(noise.one_scanner),
+            "TwoScanners": _limits_in_sidecar(noise.two_scanners),
+            "From": noise.source,
+        }
+    return {
+        **heatmaps.common_sidecar(findings.prepared, explainer.paths, explanation),
+        "Target": _TARGETS.get(explainer.cards[0].task, "logit"),
+        "Statistic": "mean over networks, this scan minus the earlier scan",
+        "Space": "MNI152",
+        "SumOfRelevance": float(comparison.relevance_change.sum(dtype=float)),
+        "Logit": comparison.now.logit,
+        "LogitBefore": comparison.before.logit,
+        "LimitsOfNoise": limits,
+        "Alignment": findings.earlier.alignment,
+        "ScanSHA256": findings.prepared.table["source_sha256"].iloc[ROW],
+        "ScanBeforeSHA256": findings.earlier.prepared.table["source_sha256"].iloc[ROW],
+    }
+
+
+def _limits_in_sidecar(limits: visit_noise.Limits) -> dict:
+    """Return limits of noise as a sidecar has them."""
+    entries = {"LogitChange": limits.logit}
+    if limits.has_maps:
+        entries["ChangeOf5Percent"] = limits.of_map("map_95")
+        entries["ChangeOf0.1Percent"] = limits.of_map("map_999")
+    return entries
