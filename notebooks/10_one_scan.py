@@ -38,10 +38,15 @@
 # - *filling raises the logit*: the lesion speaks against yes, or the filling itself disturbs the
 #   network. This does not show that the network uses the lesion.
 #
+# If an earlier scan of the same person is given, the notebook compares the two visits. It subtracts
+# the earlier map $R^{(1)}$ from the map of now, $\Delta R = R^{(2)} - R^{(1)}$. Two scans of an
+# unchanged person differ as well. Therefore each change stands next to a limit that was measured on
+# simulated patients who did not change.
+#
 # | | |
 # |---|---|
-# | reads | one scan or several (FLAIR, NIfTI), raw or preprocessed; if given, lesion masks |
-# | writes | for each scan: `index.html`, maps in two spaces, `lesions.tsv`; `scans.csv` |
+# | reads | one scan or several (FLAIR, NIfTI), raw or preprocessed; masks and earlier scans |
+# | writes | for each scan: `index.html`, maps in two spaces, tables; for all: `scans.csv` |
 # | takes | about 1 minute for a raw scan, some seconds for a preprocessed one |
 #
 # The command `msxai explain` runs this notebook ([docs/one-scan.md](../docs/one-scan.md)). Without
@@ -69,6 +74,8 @@ scans: list = []  # FLAIR scans (NIfTI), raw or preprocessed; none: a simulated 
 lesion_masks: list = []  # one lesion mask for each scan, in its space ("": no mask); or none
 brain_masks: list = []  # one brain mask for each scan; or none: the brain is extracted
 t1_scans: list = []  # one T1 of the same visit for each scan, to look at; or none
+before_scans: list = []  # an earlier FLAIR of the same person for each scan ("": none); or none
+before_lesion_masks: list = []  # one lesion mask for each earlier scan, in its space; or none
 weights: list = []  # weights files (.npz); none: the networks that the package brings
 rule: str = "epsilon_gamma"  # LRP rule or composite, by its name in docs/lrp.md
 epsilon: float = 1e-3  # stabiliser of the epsilon rule
@@ -89,7 +96,7 @@ if not scans:
     patient = open_cohort(folder).table.query("label == 1").iloc[0]
     scans = [patient["image"]]
     lesion_masks = [patient["lesion_mask"]]
-files = list_scans(scans, lesion_masks, brain_masks, t1_scans)
+files = list_scans(scans, lesion_masks, brain_masks, t1_scans, before_scans, before_lesion_masks)
 print(f"{len(files)} scan(s), {len(list(filter(None, lesion_masks)))} lesion mask(s)")
 
 # %% [markdown]
@@ -223,7 +230,25 @@ lesion_by_lesion.by_distance(relevance, lesions, brain)
 tsv.read(folder / "self_test.tsv")
 
 # %% [markdown]
-# ### 7. Slice by slice
+# ### 7. Two visits
+# With an earlier scan (`before_scans`), one file holds the change of the map. The earlier scan is
+# aligned to the scan of now by a rigid transform, so that a voxel is the same place at both visits.
+# With a lesion mask of both visits, the table says which lesions are new, grown, unchanged, shrunk
+# or gone, and how the relevance in them has changed. **What to look for:** a lesion that is new has
+# the `noise` "more than noise". **A bad result:** unchanged lesions have it as well. The scans then
+# differ in something else, for instance in the scanner. Without an earlier scan, the table is
+# empty.
+
+# %%
+change = folder / one_scan.CHANGE_FILES["map"]
+if change.exists():
+    total = nib.load(change).get_fdata().sum()
+    print(f"logit: {usable['logit_before']:+.3f} before, {usable['logit']:+.3f} now")
+    print(f"sum of the change of the map: {total:+.3f} logits")
+tsv.read(folder / one_scan.CHANGE_FILES["lesions"])
+
+# %% [markdown]
+# ### 8. Slice by slice
 # In JupyterLab, click on a slice to move through the map. The scan is shown as the network sees it:
 # in MNI space and without the head around the brain. Lesions of the mask are green. The page
 # `index.html` has the same viewer (niivue), which works without Jupyter.

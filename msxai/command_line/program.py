@@ -136,6 +136,13 @@ def _add_explain(commands) -> None:
         metavar="T1",
         help="a T1 of the same visit for each scan, shown on the page",
     )
+    add(
+        "--before",
+        **several,
+        metavar="EARLIER",
+        help="an earlier FLAIR of the same person for each scan: what has changed?",
+    )
+    add("--before-lesions", **several, metavar="MASK", help="a lesion mask for each earlier scan")
     add("--weights", **several, metavar="FILE", help="weights (.npz) of networks that you trained")
     add("--rule", default=_RULE, help=f"rule of LRP (default {_RULE})")
     add("--copies", type=int, default=1, help="shifted and mirrored copies to average (default 1)")
@@ -290,7 +297,7 @@ def _explain(options: argparse.Namespace) -> int:
     single_scans.folder_names(scans)
     if len(files) == 1:  # of several, a bad one does not stop the others
         (only,) = files
-        for path in filter(None, [only.image, only.lesion_mask, only.brain_mask, only.t1]):
+        for path in only.given.values():
             image_files.opened(path)
     weights = _absolute(options.weights)
     _check_files("--weights", weights)
@@ -301,6 +308,8 @@ def _explain(options: argparse.Namespace) -> int:
         "lesion_masks": _all_or_none([scan.lesion_mask for scan in files]),
         "brain_masks": _all_or_none([scan.brain_mask for scan in files]),
         "t1_scans": _all_or_none([scan.t1 for scan in files]),
+        "before_scans": _all_or_none([scan.before for scan in files]),
+        "before_lesion_masks": _all_or_none([scan.before_lesion_mask for scan in files]),
         "weights": weights,
         "rule": options.rule,
         "tta_copies": options.copies,
@@ -317,7 +326,13 @@ def _scans_of(options: argparse.Namespace) -> list[single_scans.ScanFiles]:
     """Return the files of each scan; those of a folder are looked for."""
     paths = _absolute(options.scans)
     folders = [path for path in paths if Path(path).is_dir()]
-    given = {"--lesions": options.lesions, "--brain-mask": options.brain_mask, "--t1": options.t1}
+    given = {
+        "--lesions": options.lesions,
+        "--brain-mask": options.brain_mask,
+        "--t1": options.t1,
+        "--before": options.before,
+        "--before-lesions": options.before_lesions,
+    }
     if not folders:
         lists = [_absolute(values) for values in given.values()]
         return single_scans.list_scans(paths, *lists)

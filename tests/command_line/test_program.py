@@ -58,6 +58,8 @@ def test_explain_passes_on_what_it_is_given(scan, tmp_path, calls, monkeypatch):
         "lesion_masks": [str(scan)],
         "brain_masks": [],
         "t1_scans": [],
+        "before_scans": [],
+        "before_lesion_masks": [],
         "weights": [],
         "rule": "epsilon",
         "tta_copies": 3,
@@ -66,6 +68,21 @@ def test_explain_passes_on_what_it_is_given(scan, tmp_path, calls, monkeypatch):
         "jobs": 1,
         "resume": True,
     }
+
+
+def test_earlier_scans_are_passed_on_in_order(scan, tmp_path, calls):
+    paths = {}
+    for number, name in enumerate(("now", "earlier", "mask"), start=2):
+        paths[name] = tmp_path / f"{name}.nii.gz"
+        image = nib.Nifti1Image(np.full((4, 4, 4), number, "float32"), np.eye(4))
+        nib.save(image, paths[name])
+    words = ["explain", scan, paths["now"], "--before", paths["earlier"], paths["earlier"]]
+    words += ["--before-lesions", paths["mask"], paths["mask"], "--out", tmp_path / "out"]
+    assert program.main([str(word) for word in words]) == program.DONE
+    _, parameters = calls[1]
+    assert parameters["before_scans"] == [str(paths["earlier"])] * 2
+    assert parameters["before_lesion_masks"] == [str(paths["mask"])] * 2
+    assert parameters["lesion_masks"] == []
 
 
 def test_explain_finds_the_scans_of_a_dataset_and_their_masks(scan, tmp_path, calls, capsys):
@@ -112,6 +129,12 @@ def test_what_is_refused_before_any_work(scan, tmp_path, calls, capsys):
         (["explain", scan, "--lesions", empty, *out], "found a folder; expected a NIfTI file"),
         (["explain", scan, "--lesions", scan, scan, *out], "found 2 for 1 scans"),
         (["explain", scan, scan, *out], "found the same scan twice"),
+        (["explain", scan, "--before", scan, scan, *out], "earlier scans: found 2 for 1 scans"),
+        (["explain", scan, "--before", scan, *out], "with the same content as the scan"),
+        (["explain", scan, "--before", text, *out], "no NIfTI image"),
+        (["explain", scan, "--before", tmp_path / "no.nii", *out], "no.nii: found no such file"),
+        (["explain", scan, "--before-lesions", scan, *out], "and no earlier scan"),
+        (["explain", tmp_path, "--before", scan, *out], "expected this option beside files only"),
         (["explain", scan, "--copies", 0, *out], "--copies: found 0; expected at least 1"),
         (["explain", scan, "--jobs", 0, *out], "--jobs: found 0; expected at least 1"),
         (["explain", scan, "--copies", "two", *out], "invalid int value: 'two'"),

@@ -25,7 +25,7 @@ from msxai.quality import lesion_by_lesion, one_scan
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.long(reason="two scans are registered and explained, 1 to 2 minutes each"),
+    pytest.mark.long(reason="four scans are registered and explained, 1 to 2 minutes each"),
 ]
 
 CHECKOUT = (msxai.ROOT / "tools" / "quick_start", msxai.ROOT)
@@ -199,6 +199,75 @@ def test_a_resumed_run_keeps_what_is_done(run, open_ms):
     assert command("explain", raw, "--resume", "--out", out).returncode == 0
     assert page.stat().st_mtime_ns == before
     assert pd.read_csv(out / "scans.csv")["status"].tolist() == ["unchanged"]
+
+
+def to_common_space(path):
+    """Points of the common space (RAS, mm) to the scan: the ITK transform by hand."""
+    text = path.read_text()
+    numbers, centre = (
+        np.array(re.search(f"^{key}: (.*)$", text, re.MULTILINE)[1].split(), float)
+        for key in ("Parameters", "FixedParameters")
+    )
+    turn = numbers[:9].reshape(3, 3)
+    matrix = nib.affines.from_matvec(turn, numbers[9:] + centre - turn @ centre)
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0])
+    return lps @ matrix @ lps
+
+
+@pytest.fixture(scope="module")
+def visits(open_ms, tmp_path_factory):
+    """Two raw visits; the published mask of change is the mask of now, the earlier one is empty."""
+    folder = tmp_path_factory.mktemp("visits")
+    source = open_ms / "longitudinal"
+    now = source / "patient01_study2_FLAIR.nii.gz"
+    before = open_ms / "raw" / "patient01_study1_FLAIR.nii.gz"
+    change = nib.load(source / "patient01_change_gt.nii.gz")
+    to_scan = to_common_space(source / "patient01_study2_FLAIR_to_common_space.txt")
+    mask = (change.get_fdata() > 0).astype("uint8")
+    nib.save(nib.Nifti1Image(mask, to_scan @ change.affine), folder / "now.nii.gz")
+    empty = nib.load(before)
+    nothing = np.zeros(empty.shape, "uint8")
+    nib.save(nib.Nifti1Image(nothing, empty.affine), folder / "before.nii.gz")
+    words = ["explain", now, "--before", before, "--lesions", folder / "now.nii.gz"]
+    words += ["--before-lesions", folder / "before.nii.gz", "--out", folder / "out"]
+    done = command(*words)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_numbers_of_two_visits_are_those_of_the_files(visits, open_ms):
+    (folder,) = [path for path in (visits / "out").iterdir() if path.is_dir()]
+    change = nib.load(folder / one_scan.CHANGE_FILES["map"]).get_fdata()
+    now = nib.load(folder / one_scan.MAPS["MNI152"]).get_fdata()
+    (row,) = pd.read_csv(visits / "out" / "scans.csv").to_dict("records")
+    prepared = Prepared(folder / "prepared.h5")
+    earlier = nib.load(folder / one_scan.CHANGE_FILES["scan"]).get_fdata()
+    brain = prepared.brain(0) | (earlier != 0)
+    for kind in ("one_scanner", "two_scanners"):
+        assert 0 < row[f"map_share_{kind}"] < 1
+    sidecar = json.loads((folder / "relevance_change_space-MNI152.json").read_text())
+    assert sidecar["Alignment"] == one_scan.ALIGNED
+    limits = sidecar["LimitsOfNoise"]
+    for name, kind in (("OneScanner", "one_scanner"), ("TwoScanners", "two_scanners")):
+        assert row[f"limit_{kind}"] == pytest.approx(limits[name]["LogitChange"])
+        share = (np.abs(change[brain]) > limits[name]["ChangeOf0.1Percent"]).mean()
+        assert row[f"map_share_{kind}"] == pytest.approx(share, rel=0.02)
+    assert row["logit"] - row["logit_before"] == pytest.approx(row["logit_change"])
+    scan = open_ms / "longitudinal" / "patient01_study2_FLAIR.nii.gz"
+    files = ScanFiles(str(scan), str(visits / "now.nii.gz"))
+    lesions = one_scan.lesions_of(files, prepared)
+    table = pd.read_csv(folder / one_scan.CHANGE_FILES["lesions"], sep="\t")
+    assert set(table["change"]) == {"new"}
+    assert len(table) == row["lesions_new"] == lesions.count
+    large = table[table["lesions_now"].isin(lesions.numbers)]
+    for lesion in large.itertuples():
+        inside = lesions.labels == lesion.lesions_now
+        assert lesion.volume_now == pytest.approx(lesions.volumes[lesion.lesions_now - 1], rel=1e-4)
+        assert lesion.relevance_now == pytest.approx(now[inside].sum(), rel=1e-3, abs=1e-5)
+        assert lesion.relevance_change == pytest.approx(change[inside].sum(), rel=1e-3, abs=1e-5)
+    page = (folder / "index.html").read_text()
+    for column in ("logit_before", "logit", "logit_change"):
+        assert f'<td class="number">{row[column]:+.2f}</td>' in page
 
 
 def built_wheel(folder):

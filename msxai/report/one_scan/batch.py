@@ -22,6 +22,7 @@ from msxai.data.single_scans import RUN_FILES, ScanFiles, folder_names
 from msxai.model import network
 from msxai.quality import one_scan
 from msxai.quality.one_scan import ROW, Explainer, Findings, Settings
+from msxai.quality.two_visits import CHANGES
 from msxai.report.one_scan import page, warnings_in_words
 
 __all__ = [
@@ -49,11 +50,18 @@ _COLUMNS = [
     *("scan", "status", "reason", "logit", "probability", "relevance", "conserved", "warnings"),
     *("route", "lesions", "lesion_volume_mm3", "lesions_used", "lesions_not_used"),
     *("logit_lesions_filled", "logit_sham_filled"),
-    *("relevance_inside", "relevance_near", "relevance_elsewhere", "seconds"),
+    *("relevance_inside", "relevance_near", "relevance_elsewhere"),
+    *("logit_before", "logit_change", "limit_one_scanner", "limit_two_scanners"),
+    *("map_share_one_scanner", "map_share_two_scanners"),
+    *("lesions_new", "lesions_grown", "lesions_unchanged", "lesions_shrunk", "lesions_gone"),
+    "seconds",
     *("synthetic", "scan_sha256", "file"),
 ]
 
-_COUNTS = ("warnings", "lesions", "lesions_used", "lesions_not_used")
+_COUNTS = (
+    *("warnings", "lesions", "lesions_used", "lesions_not_used"),
+    *(f"lesions_{change}" for change in CHANGES),
+)
 _TYPES = dict.fromkeys(_COUNTS, "Int64") | {"synthetic": "boolean"}
 
 
@@ -91,7 +99,12 @@ def explain_all(scans: list[ScanFiles], out, settings: Settings, jobs: int = 1, 
         (count), lesion_volume_mm3, lesions_used and lesions_not_used (counts; the use of the
         other lesions is not known), logit_lesions_filled, logit_sham_filled, relevance_inside,
         relevance_near, relevance_elsewhere, seconds, synthetic, scan_sha256, file. Lesions are
-        counted and measured in the file of the mask. index.html links the pages.
+        counted and measured in the file of the mask. With an earlier scan also logit_before,
+        logit_change, limit_one_scanner and limit_two_scanners (of the magnitude of this change,
+        for an unchanged person), map_share_one_scanner and map_share_two_scanners (shares of the
+        brain's voxels whose change is beyond the limit; 0.1 % are in an unchanged person), and how
+        many lesions are new, grown, unchanged, shrunk and gone (lesions_new, ...). index.html links
+        the pages.
 
     Raises
     ------
@@ -271,6 +284,8 @@ def _explained(task: _Task, explainer: Explainer, parameters: dict, started: flo
             tsv.write(findings.lesions.table, draft / "lesions.tsv", float_format="%.6g")
         if findings.self_test is not None:
             tsv.write(findings.self_test.table, draft / "self_test.tsv", float_format="%.6g")
+        if findings.earlier is not None:
+            one_scan.write_changes(findings, draft, explainer)
         page.write(draft, findings, explainer)
         _close(findings)
         one_scan.remove_names(draft)
@@ -294,6 +309,8 @@ def _close(findings: Findings) -> None:
     findings.prepared.close()
     if findings.t1 is not None:
         findings.t1.close()
+    if findings.earlier is not None:
+        findings.earlier.prepared.close()
 
 
 def _names(task: _Task) -> dict:
@@ -317,7 +334,29 @@ def _row(findings: Findings, explainer: Explainer) -> dict:
         "synthetic": bool(findings.prepared.synthetic),
         "scan_sha256": findings.prepared.table["source_sha256"].iloc[ROW],
     }
-    return row | _lesions(findings)
+    return row | _lesions(findings) | _changes(findings)
+
+
+def _changes(findings: Findings) -> dict:
+    """Return the columns about what has changed since an earlier scan."""
+    if findings.earlier is None:
+        return {}
+    comparison = findings.earlier.comparison
+    row = {
+        "logit_before": comparison.before.logit,
+        "logit_change": comparison.logit_change,
+    }
+    noise = comparison.noise
+    if noise is not None:
+        kinds = {"one_scanner": noise.one_scanner, "two_scanners": noise.two_scanners}
+        for name, limits in kinds.items():
+            row[f"limit_{name}"] = limits.logit
+            if limits.has_maps:
+                share = comparison.share_above(limits.of_map("map_999"))
+                row[f"map_share_{name}"] = share
+    if comparison.lesions is not None:
+        row |= {f"lesions_{change}": comparison.count(change) for change in CHANGES}
+    return row
 
 
 def _lesions(findings: Findings) -> dict:

@@ -14,6 +14,7 @@ from msxai.model.training_records import Card
 from msxai.quality import self_test
 from msxai.quality.one_scan import MAPS, ROW, Explainer, Findings
 from msxai.report.one_scan import (
+    changes_in_words,
     lesions_in_words,
     pictures,
     regions_in_words,
@@ -87,6 +88,7 @@ def _text(findings: Findings, explainer: Explainer, step: int = 1) -> str:
         voxel=f"{images.VOXEL_SIZE.mean():.1f}",
         self_test=_self_test(findings),
         self_test_asked=explainer.settings.self_test,
+        changes=changes_in_words.described(findings),
         files=[MAPS["MNI152"], MAPS["orig"], "scan_space-MNI152.nii.gz"],
         provenance=_provenance(findings, explainer),
         reporting=reporting.items(explainer.cards).to_dict("records"),
@@ -116,6 +118,10 @@ def command_of(findings: Findings, explainer: Explainer) -> str:
         words.append("--brain-mask MASK")
     if findings.t1 is not None:
         words.append("--t1 T1")
+    if findings.earlier is not None:
+        words.append("--before EARLIER")
+        if findings.earlier.comparison.before.lesions is not None:
+            words.append("--before-lesions MASK")
     if settings.weights:
         words.append("--weights WEIGHTS")
     if settings.self_test:
@@ -300,6 +306,11 @@ def _provenance(findings: Findings, explainer: Explainer) -> list[tuple[str, str
     for column, label in (("lesion_mask", "lesion mask"), ("brain_mask", "brain mask")):
         if table[f"{column}_sha256"]:
             entries.append((f"SHA-256 of the {label}", table[f"{column}_sha256"]))
+    if findings.earlier is not None:
+        before = findings.earlier.prepared.table.iloc[ROW]
+        entries.append(("SHA-256 of the earlier scan", before["source_sha256"]))
+        if before["lesion_mask_sha256"]:
+            entries.append(("SHA-256 of its lesion mask", before["lesion_mask_sha256"]))
     for card in explainer.cards:
         entries.append(("SHA-256 of the weights", card.sha256))
     return entries

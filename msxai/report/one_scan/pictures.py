@@ -14,9 +14,18 @@ from matplotlib.image import imsave
 from scipy import ndimage
 
 from msxai.data import images
+from msxai.quality.two_visits import Comparison
 from msxai.report.figures import slices
 
-__all__ = ["MAP_OPACITY", "Layers", "Pictures", "colour_bar", "draw"]
+__all__ = [
+    "MAP_OPACITY",
+    "ChangePictures",
+    "Layers",
+    "Pictures",
+    "colour_bar",
+    "draw",
+    "draw_changes",
+]
 
 MAP_OPACITY = 0.85
 """Of coloured voxels over the scan."""
@@ -30,6 +39,8 @@ _OVERVIEW = 8  # slices of the overview
 _LESION_COLOUR = (77, 255, 136)
 _JPEG = {"quality": 82, "subsampling": 0}
 _STEPS = 64  # of the colour bar
+_CHANGED_SLICES = 6
+_APART = 3  # voxels between two slices that show a change
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,55 @@ def draw(layers: Layers, labels=None, step: int = 1) -> Pictures:
     )
 
 
+@dataclass(frozen=True)
+class ChangePictures:
+    """Data URIs of slices of two visits.
+
+    Attributes
+    ----------
+    slices : list of dict
+        Top to bottom: mm, before and now (scans with the outlines of their lesions), change (the
+        change of the map over the scan of now).
+    scale : msxai.report.figures.slices.Scale
+        Colours of the change.
+    """
+
+    slices: list[dict]
+    scale: slices.Scale
+
+
+def draw_changes(comparison: Comparison, limit: float | None = None) -> ChangePictures:
+    """Draw the slices in which most has changed.
+
+    Parameters
+    ----------
+    comparison : msxai.quality.two_visits.Comparison
+    limit : float, optional
+        Smaller changes have no colour. By default, the 5 % of the brain's voxels that change most
+        have one.
+    """
+    before, now = comparison.before, comparison.now
+    change = comparison.relevance_change
+    scale = slices.relevance_scale([change], [comparison.brain], False)
+    if limit is not None:
+        top = max(scale.high, limit)
+        scale = scale._replace(threshold=limit, low=-top, high=top)
+    layers = Layers(scan=now.scan, brain=comparison.brain, relevance=change)
+    grey_before = slices.backdrop(before.scan, before.brain) / 0.8
+    grey_now = slices.backdrop(now.scan, now.brain) / 0.8
+    drawn = []
+    for z in _changed_slices(comparison, scale.threshold):
+        overlaid = _overlaid(_grey(grey_now[:, :, z], _MAP_ENLARGED), layers, scale, z)
+        pictures = {
+            "before": _with_outline(_grey(grey_before[:, :, z], _MAP_ENLARGED), before.lesions, z),
+            "now": _with_outline(_grey(grey_now[:, :, z], _MAP_ENLARGED), now.lesions, z),
+            "change": _with_outline(overlaid, now.lesions, z),
+        }
+        uris = {name: _jpeg(picture) for name, picture in pictures.items()}
+        drawn.append({"mm": _millimetres(z), **uris})
+    return ChangePictures(drawn, scale)
+
+
 def colour_bar(scale: slices.Scale) -> str:
     """Return the colours of a map, from negative to positive, as a CSS gradient."""
     colours = matplotlib.colormaps[scale.cmap](np.linspace(0, 1, _STEPS))[:, :3]
@@ -152,15 +212,54 @@ def _overview(layers: Layers, grey, scale: slices.Scale, depths) -> list[dict]:
     pictures = []
     for z in np.unique(chosen)[::-1]:
         plain = _grey(grey[:, :, z], _MAP_ENLARGED)
-        colours = _coloured(layers, scale, z, _MAP_ENLARGED)
-        opacity = colours[..., 3:] / 255
-        overlaid = (plain * (1 - opacity) + colours[..., :3] * opacity).astype("uint8")
+        overlaid = _overlaid(plain, layers, scale, z)
         if layers.lesions is not None:
             outline = _outline(layers.lesions[:, :, z], _MAP_ENLARGED)
             plain[outline] = _LESION_COLOUR
             overlaid[outline] = _LESION_COLOUR
         pictures.append({"mm": _millimetres(z), "plain": _jpeg(plain), "overlaid": _jpeg(overlaid)})
     return pictures
+
+
+def _overlaid(plain, layers: Layers, scale: slices.Scale, z: int) -> np.ndarray:
+    """Return an enlarged slice with the map over it, uint8."""
+    colours = _coloured(layers, scale, z, _MAP_ENLARGED)
+    opacity = colours[..., 3:] / 255
+    return (plain * (1 - opacity) + colours[..., :3] * opacity).astype("uint8")
+
+
+def _with_outline(picture, lesions, z: int) -> np.ndarray:
+    """Return an enlarged slice with the outlines of the lesions, where there are any."""
+    outlined = picture.copy()
+    if lesions is not None:
+        outlined[_outline(lesions.labels[:, :, z] > 0, _MAP_ENLARGED)] = _LESION_COLOUR
+    return outlined
+
+
+def _changed_slices(comparison: Comparison, threshold: float) -> list[int]:
+    """Return the slices in which lesions and map change most, top to bottom."""
+    brain = comparison.brain
+    magnitude = np.abs(comparison.relevance_change * brain)
+    magnitude[magnitude <= threshold] = 0
+    weights = _share_of_slices(magnitude)
+    if comparison.lesions is not None:
+        visits = (comparison.before, comparison.now)
+        first, second = (visit.lesions.labels > 0 for visit in visits)
+        weights = weights + _share_of_slices(first ^ second)
+    weights = weights + 1e-6 * _share_of_slices(brain)  # where nothing has changed
+    weights[brain.sum(axis=(0, 1)) < _FEWEST_BRAIN] = 0
+    chosen = []
+    while len(chosen) < _CHANGED_SLICES and weights.any():
+        z = int(weights.argmax())
+        chosen.append(z)
+        weights[max(z - _APART + 1, 0) : z + _APART] = 0
+    return sorted(chosen, reverse=True)
+
+
+def _share_of_slices(values) -> np.ndarray:
+    """Return the sum of each axial slice, divided by the largest one."""
+    sums = values.sum(axis=(0, 1), dtype=float)
+    return sums / max(sums.max(), slices.SMALLEST)
 
 
 def _crop(grey, lesion, lesions) -> str:
