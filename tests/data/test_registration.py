@@ -573,8 +573,8 @@ def test_a_partner_reaches_the_registration_and_decides_it(small, monkeypatch):
     prepared.prepare(cohort, split, folder / "alone.h5", options)
     other = derivatives.registered(
         cohort.table["image"].iloc[0],
-        folder / "derivatives/sub-1/anat",
-        "sub-1",
+        folder / "derivatives/sub-0/anat",
+        "sub-0",
         modality="FLAIR",
         brain=cohort.table["brain_mask"].iloc[0],
     )
