@@ -150,7 +150,12 @@ def test_lesions_that_are_too_small_for_the_grid_are_found_again():
     empty = np.zeros(images.SHAPE, int)
     visits = []
     for x in (40.4, 41.2):
-        lesions = lesion_regions.Lesions(empty, np.array([1.0]), [np.array([[x, 50.0, 50.0]])])
+        lesions = lesion_regions.Lesions(
+            labels=empty,
+            volumes=np.array([1.0]),
+            longest_axes=np.array([1.0]),
+            voxels=[np.array([[x, 50.0, 50.0]])],
+        )
         visits.append(Visit(empty * 1.0, BRAIN, empty + 0.5, 1.0, lesions))
     (row,) = two_visits.lesion_changes(*visits).to_dict("records")
     assert (row["change"], row["voxels"]) == ("unchanged", 2)

@@ -128,7 +128,11 @@ def test_the_record_says_how_the_noise_was_measured():
     record = json.loads((folder / visit_noise.RECORD).read_text())
     table = tsv.read(folder / visit_noise.TABLE)
     assert record["command"] == "make shipped-weights"
-    assert record["parameters"]["patients"] == table["subject"].nunique()
+    patients = record["parameters"]["patients"]
+    assert patients == table["subject"].nunique()
+    for name in ("one-scan.md", "model-card.md"):
+        text = (msxai.ROOT / "docs" / name).read_text(encoding="utf-8")
+        assert f"{patients} simulated patients who did not change" in " ".join(text.split())
     assert set(table["scanners"]) == set(visit_noise.SCANNERS)
     assert set(table["kind"]) == {*KINDS, "lesion"}
     assert table["value"].notna().all()
