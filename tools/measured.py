@@ -1046,7 +1046,6 @@ SECTIONS = [
 
 
 NEEDED = {
-    planted_faults: BENCHMARKS / "planted.tsv",
     sight_ladder: BENCHMARKS / "sight_ladder.tsv",
     artefact_or_signal: BENCHMARKS / "artefact_or_signal.tsv",
 }
