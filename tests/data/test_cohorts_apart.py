@@ -22,8 +22,9 @@ def seeds_in_use():
     seeds = set()
     for path in (ROOT / "workflow").glob("*.yaml"):
         profile = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if "01_data_preparation" in profile:
-            seeds.add(profile["01_data_preparation"]["cohort_seed"])
+        preparation = profile.get("01_data_preparation", {})
+        if "cohort_seed" in preparation:  # a profile on top of another one may leave it out
+            seeds.add(preparation["cohort_seed"])
     for name in ("msxai/evaluation/prediction.py", "benchmarks/generalisation.py"):
         source = (ROOT / name).read_text(encoding="utf-8")
         for line in re.findall(r"SEEDS? = .*", source):
