@@ -16,9 +16,11 @@ kinds:
 - simulated: two subjects of the simulator, whose ventricles are known.
 
 The ventricles of the template are the yardstick. These scans were also looked at while the rules of
-`msxai.regions.own_anatomy` were written. The constants for ventricles follow from the definition
-(half fluid, the thickness of a voxel), not from a search. The one for sulci is one of three that
-were tried on the painted brains. So the cortex has no independent test here.
+`msxai.regions.own_anatomy` were written. Most constants for ventricles follow from the definition
+(half fluid, the thickness of a voxel). The distance within which a closed horn is the template's
+was set after several values had been tried on these patients. The constant for sulci is one of a
+few that were tried on the painted brains. So this is no independent test, least of all of the
+cortex.
 
 Written beside this file: regions_of_lesions.tsv (one row a subject, and one for all of a kind) and
 regions_of_lesions.json. Kappa is Cohen's. Intervals are 95 % by bootstrap over subjects.

@@ -819,9 +819,9 @@ def lesion_regions() -> Section:
         ),
         "The cortex is known in the painted brains only. Whether a voxel of white matter is near "
         f"the cortex agrees with a kappa of {number(painted['cortex_kappa_own'])} by the person's "
-        f"cortex, and {number(painted['cortex_kappa_template'])} by that of the template. The rule "
-        "for sulci was chosen on these four brains. In the patients, whose slices are thick, the "
-        "cortex of the template was used.",
+        f"cortex, and {number(painted['cortex_kappa_template'])} by that of the template. In the "
+        "patients, whose slices are thick, the cortex of the template was used.",
+        "The rules were written while these scans were looked at. So this is no independent test.",
     ]
     return Section("Regions of lesions", blocks, [file], "make proof-lesion-regions")
 
