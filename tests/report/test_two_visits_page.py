@@ -20,6 +20,7 @@ from msxai.quality import one_scan, visit_noise
 from msxai.quality.two_visits import Comparison, Visit
 from msxai.quality.visit_noise import Limits, Noise
 from msxai.regions import lesion_regions
+from msxai.report.figures import slices
 from msxai.report.one_scan import batch, changes_in_words
 
 NAME = "Erika_Mustermann"
@@ -242,9 +243,14 @@ def test_more_than_noise_is_said_in_full():
     assert described(8e-3)["lesions"]["counts"][0]["beyond"] == "1"
 
 
-def test_colours_begin_at_the_limit_of_one_scanner(large):
-    assert large["pictures"].scale.threshold == 1e-3
-    assert described(6e-3, None)["pictures"].scale.threshold != 1e-3
+def test_colours_go_from_one_limit_of_one_scanner_to_the_other(large):
+    """5 % of the voxels, 0.1 % of them."""
+    scale = large["pictures"].scale
+    assert (scale.threshold, scale.low, scale.high) == (2e-4, -1e-3, 1e-3)
+    assert large["colours"] == ["0.0002", "0.001"]
+    unknown = described(6e-3, None)
+    assert unknown["colours"] is None
+    assert unknown["pictures"].scale.high == pytest.approx(slices.SMALLEST)
 
 
 def test_without_noise_nothing_is_judged():

@@ -47,12 +47,12 @@ def described(findings: Findings) -> dict | None:
     if earlier is None:
         return None
     comparison = earlier.comparison
-    shares = _shares(comparison)
-    limit = shares[0]["number"] if shares else None
-    drawn = pictures.draw_changes(comparison, limit)
+    colours = _colours(comparison.noise)
+    drawn = pictures.draw_changes(comparison, colours)
     return {
         "numbers": _numbers(comparison),
-        "shares": shares,
+        "shares": _shares(comparison),
+        "colours": colours and [f"{limit:.2g}" for limit in colours],
         "pictures": drawn,
         "gradient": pictures.colour_bar(drawn.scale),
         "lesions": _lesions(comparison),
@@ -113,6 +113,16 @@ def _judged(change: float, limits: list[float], form: str) -> dict:
     }
 
 
+def _colours(noise: Noise | None) -> tuple[float, float] | None:
+    """Return from which change on the picture has a colour, and the full one; None without noise.
+
+    Limits are those of one scanner. In an unchanged patient, few voxels have a colour.
+    """
+    if noise is None or not noise.has_maps:
+        return None
+    return noise.one_scanner.of_map("map_95"), noise.one_scanner.of_map("map_999")
+
+
 def _shares(comparison: Comparison) -> list[dict]:
     """Return which share of the brain changes by more than the limits; none without limits."""
     noise = comparison.noise
@@ -123,7 +133,6 @@ def _shares(comparison: Comparison) -> list[dict]:
         shares.append(
             {
                 "scanners": scanners,
-                "number": limit,
                 "limit": f"{limit:.2g}",
                 "share": _percent(comparison.share_above(limit)),
             }

@@ -138,22 +138,24 @@ class ChangePictures:
     scale: slices.Scale
 
 
-def draw_changes(comparison: Comparison, limit: float | None = None) -> ChangePictures:
+def draw_changes(
+    comparison: Comparison, limits: tuple[float, float] | None = None
+) -> ChangePictures:
     """Draw the slices in which most has changed.
 
     Parameters
     ----------
     comparison : msxai.quality.two_visits.Comparison
-    limit : float, optional
-        Smaller changes have no colour. By default, the 5 % of the brain's voxels that change most
-        have one.
+    limits : tuple of float, optional
+        Changes of a smaller magnitude than the first have no colour, those from the second on have
+        the full one. By default, the 5 % of the brain's voxels that change most have a colour.
     """
     before, now = comparison.before, comparison.now
     change = comparison.relevance_change
     scale = slices.relevance_scale([change], [comparison.brain], False)
-    if limit is not None:
-        top = max(scale.high, limit)
-        scale = scale._replace(threshold=limit, low=-top, high=top)
+    if limits is not None:
+        threshold, full = limits
+        scale = scale._replace(threshold=threshold, low=-full, high=full)
     layers = Layers(scan=now.scan, brain=comparison.brain, relevance=change)
     grey_before = slices.backdrop(before.scan, before.brain) / 0.8
     grey_now = slices.backdrop(now.scan, now.brain) / 0.8
