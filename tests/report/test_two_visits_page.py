@@ -156,7 +156,7 @@ def test_nothing_in_the_folder_names_the_person(folder):
             assert b"Mustermann" not in path.read_bytes(), path.name
 
 
-@pytest.mark.long(reason="a scan is explained once more, 14 s")
+@pytest.mark.long(reason="a scan is explained once more, 5 s")
 def test_a_resumed_run_notices_another_earlier_scan(scans, run):
     """Of an unchanged run nothing is computed; the last line explains anew."""
 
