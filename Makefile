@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,lesion-regions phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted one-scan-speed slurm)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,lesion-regions phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -101,6 +101,9 @@ proof-real: setup ## after make figures: do maps find the lesions of eight real 
 
 proof-lesion-regions: setup ## lesions by the person's own ventricles and cortex: do the regions agree with a rater's? (about 10 minutes; needs ../shared/data)
 	$(PY) benchmarks/regions_of_lesions.py
+
+proof-new-lesions: setup ## two visits of a real patient: does the change of the map show the published change? (about 5 minutes; needs ../shared/data)
+	$(PY) benchmarks/new_lesions.py
 
 proof-planted: setup ## plant faults into the files of a simulated patient: does msxai explain notice them? (about 15 minutes)
 	$(PY) benchmarks/planted.py --write

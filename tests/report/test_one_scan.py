@@ -28,7 +28,7 @@ from msxai.model.training_records import Card
 from msxai.quality import lesion_by_lesion, one_scan, self_test
 from msxai.quality.lesion_by_lesion import LesionReport, ShamReport
 from msxai.regions import lesion_regions, mcdonald, own_anatomy
-from msxai.report.one_scan import batch, page, pictures, warnings_in_words
+from msxai.report.one_scan import batch, lesions_in_words, page, pictures, warnings_in_words
 
 NAME = "Erika_Mustermann_1961-04-23"
 BRAIN = np.zeros(images.SHAPE, bool)
@@ -908,3 +908,10 @@ def test_what_several_networks_learnt_from():
     assert "They were right in 95% to 97% of" in several
     unknown = page._trained_on_simulated_brains([first, dataclasses.replace(first, accuracy=None)])
     assert "right" not in unknown
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.9996, "100 %"), (0.123, "12 %"), (0.0123, "1.2 %"), (np.nan, "–")]
+)
+def test_a_share_is_never_written_with_an_exponent(value, text):
+    assert lesions_in_words._share(value) == text

@@ -211,4 +211,5 @@ def _share(value: float) -> str:
     """Return a share in percent; a dash where it is missing."""
     if np.isnan(value):
         return "–"
-    return f"{100 * value:.2g} %"
+    percent = 100 * value
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
