@@ -138,14 +138,14 @@ def accuracy_rows(variants: list[Variant], logits: dict, labels) -> list[dict]:
     for variant in variants:
         mean = logits[variant.name].mean(axis=0)
         low, high = statistics.auc_interval(labels, mean)
-        rows.append(_row(variant, "auc", statistics.auc(labels, mean), low, high, len(labels)))
+        rows.append(row_of(variant, "auc", statistics.auc(labels, mean), low, high, len(labels)))
         single = [statistics.auc(labels, trial) for trial in logits[variant.name]]
-        rows.append(_row(variant, "auc_one_trial", np.mean(single), min(single), max(single), 1))
+        rows.append(row_of(variant, "auc_one_trial", np.mean(single), min(single), max(single), 1))
         if REFERENCE in logits and variant.name != REFERENCE:
             reference = logits[REFERENCE].mean(axis=0)
             value, low, high, _ = statistics.auc_difference(labels, mean, reference)
             measure = f"auc_minus_{REFERENCE}"
-            rows.append(_row(variant, measure, value, low, high, len(labels)))
+            rows.append(row_of(variant, measure, value, low, high, len(labels)))
     return rows
 
 
@@ -181,11 +181,12 @@ def baseline_rows(cohort: Prepared, further: Prepared, labels) -> list[dict]:
         baseline = Variant(name, [], labels_only=uses_labels_only)
         low, high = statistics.auc_interval(labels, values)
         auc = statistics.auc(labels, values)
-        table.append(_row(baseline, "auc", auc, low, high, len(labels)))
+        table.append(row_of(baseline, "auc", auc, low, high, len(labels)))
     return table
 
 
-def _row(variant: Variant, measure: str, value, low, high, n: int) -> dict:
+def row_of(variant: Variant, measure: str, value, low, high, n: int) -> dict:
+    """Return a row of the table."""
     return {
         "variant": variant.name,
         "labels_only": variant.labels_only,
@@ -197,11 +198,11 @@ def _row(variant: Variant, measure: str, value, low, high, n: int) -> dict:
     }
 
 
-def maps_of(models, image) -> list[np.ndarray]:
+def maps_of(models, image, copies: int = COPIES) -> list[np.ndarray]:
     """The map of each trial."""
     maps = []
     for model in models:
-        by_rule = scan_maps.of_scan(model, image, [RULE], copies=COPIES, threads=1)
+        by_rule = scan_maps.of_scan(model, image, [RULE], copies=copies, threads=1)
         maps.append(by_rule[RULE])
     return maps
 
@@ -294,12 +295,12 @@ def map_rows(prepared: Prepared, variant: Variant, patients, controls, jobs: int
     for measure in scores.columns.drop(["variant", "participant_id", "prevalence", "positive"]):
         values = scores[measure]
         interval = localisation.mean_interval(values)
-        rows.append(_row(variant, measure, *interval, int(values.notna().sum())))
+        rows.append(row_of(variant, measure, *interval, int(values.notna().sum())))
     brain = np.any([prepared.brain(row) for row in patients[:BLOCK]], axis=0)
     patients_map = sum(result["total"] for result in of_patients)
     contrast = localisation.class_contrast(patients_map, sum(of_controls), brain)
     n_scans = len(patients) + len(controls)
-    rows.append(_row(variant, "class_contrast", contrast, np.nan, np.nan, n_scans))
+    rows.append(row_of(variant, "class_contrast", contrast, np.nan, np.nan, n_scans))
     return rows, scores
 
 

@@ -15,8 +15,8 @@ al. 2024, arXiv:2306.12150). So the table has both differences from training fro
 where that of AUC is near 0, that of AUPRC compares maps at matched accuracy. The variant
 lesions-early-strong is made for this: its pre-training ended early.
 
-Written beside this file: sight_ladder.tsv (variant, labels_only, scans, measure, value, low, high,
-n) with intervals of 95 % (DeLong for AUC, bootstrap over patients for maps), sight_ladder.json.
+Written beside this file: sight_ladder.tsv (variant, labels_only, measure, value, low, high, n,
+scans) with intervals of 95 % (DeLong for AUC, bootstrap over patients for maps), sight_ladder.json.
 
 Everything is simulated. Pre-training for lesions or for their volume knows what a simulated lesion
 looks like, so its results are better here than they would be on real scans.
@@ -30,11 +30,11 @@ import sight
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from msxai.base import provenance, statistics, tsv
+from msxai.base import provenance, tsv
 from msxai.base.results import Results
 from msxai.data.prepared import Prepared
 from msxai.model import acquisition, network
-from msxai.quality import league, localisation, reference_maps, scan_maps
+from msxai.quality import league, localisation, reference_maps
 
 TABLE = sight.HERE / "sight_ladder.tsv"
 RECORD = sight.HERE / "sight_ladder.json"
@@ -45,7 +45,6 @@ SCANNER_SEED = 7302
 COPIES = 1
 MEASURES = ("auprc", "rra", "pointing")
 REFERENCE = sight.REFERENCE
-BLOCK = 5  # patients a task
 
 
 def shown(prepared: Prepared, row: int, scans: str) -> np.ndarray:
@@ -57,7 +56,7 @@ def shown(prepared: Prepared, row: int, scans: str) -> np.ndarray:
 
 
 def logits_of(variants: list[sight.Variant], prepared: Prepared, scans: str) -> dict:
-    """Mean logit over trials of every scan, for each variant."""
+    """Logits of every scan by each trial, (trials, scans), for each variant."""
     models = {
         variant.name: [network.restore(path, fast=True) for path in variant.weights]
         for variant in variants
@@ -67,22 +66,8 @@ def logits_of(variants: list[sight.Variant], prepared: Prepared, scans: str) -> 
         volume = shown(prepared, row, scans)[None, ..., None]
         for name, trials in models.items():
             values = [float(np.asarray(model(volume, training=False))[0, 0]) for model in trials]
-            logits[name].append(np.mean(values))
-    return {name: np.array(values) for name, values in logits.items()}
-
-
-def accuracy_rows(variants: list[sight.Variant], logits: dict, labels, scans: str) -> list[dict]:
-    """AUC of each variant, and minus that of training from scratch."""
-    rows = []
-    for variant in variants:
-        own = logits[variant.name]
-        interval = statistics.auc_interval(labels, own)
-        rows.append(_row(variant, scans, "auc", statistics.auc(labels, own), *interval, len(own)))
-        if REFERENCE in logits and variant.name != REFERENCE:
-            value, low, high, _ = statistics.auc_difference(labels, own, logits[REFERENCE])
-            measure = f"auc_minus_{REFERENCE}"
-            rows.append(_row(variant, scans, measure, value, low, high, len(own)))
-    return rows
+            logits[name].append(values)
+    return {name: np.array(values).T for name, values in logits.items()}
 
 
 def measured(path, rows, variant: sight.Variant) -> list[dict]:
@@ -98,12 +83,8 @@ def measured(path, rows, variant: sight.Variant) -> list[dict]:
             lesions = prepared.lesions(row) & brain
             if not lesions.any():
                 continue
-            maps = []
-            for model in models:
-                by_rule = scan_maps.of_scan(model, image, [sight.RULE], copies=COPIES, threads=1)
-                maps.append(by_rule[sight.RULE])
             target = localisation.Target(lesions, brain)
-            heatmap = np.mean(maps, axis=0)
+            heatmap = np.mean(sight.maps_of(models, image, COPIES), axis=0)
             values = localisation.measure(heatmap, lesions, brain, target, list(MEASURES))
             bright = localisation.measure(image, lesions, brain, target, ["auprc"])
             score = {"variant": variant.name, "scans": scans, "row": int(row)}
@@ -115,9 +96,10 @@ def measured(path, rows, variant: sight.Variant) -> list[dict]:
 
 def scores_of(prepared: Prepared, variants: list[sight.Variant], patients, jobs: int):
     """One row for each variant, patient and kind of scan."""
-    blocks = [patients[first : first + BLOCK] for first in range(0, len(patients), BLOCK)]
     work = [
-        delayed(measured)(prepared.path, rows, variant) for variant in variants for rows in blocks
+        delayed(measured)(prepared.path, rows, variant)
+        for variant in variants
+        for rows in sight.blocks(patients)
     ]
     results = Parallel(jobs, return_as="generator")(work)
     results = tqdm(results, desc="maps", total=len(work), unit="block")
@@ -144,16 +126,7 @@ def map_rows(variants: list[sight.Variant], scores: pd.DataFrame) -> list[dict]:
 
 
 def _row(variant: sight.Variant, scans: str, measure: str, value, low, high, n: int) -> dict:
-    return {
-        "variant": variant.name,
-        "labels_only": variant.labels_only,
-        "scans": scans,
-        "measure": measure,
-        "value": float(value),
-        "low": float(low),
-        "high": float(high),
-        "n": n,
-    }
+    return sight.row_of(variant, measure, value, low, high, n) | {"scans": scans}
 
 
 def main(where: Results, n_patients: int = sight.PATIENTS, jobs: int = 2) -> pd.DataFrame:
@@ -168,7 +141,8 @@ def main(where: Results, n_patients: int = sight.PATIENTS, jobs: int = 2) -> pd.
     rows = []
     for scans in SCANS:
         logits = logits_of(variants, prepared, scans)
-        rows += accuracy_rows(variants, logits, labels, scans)
+        of_accuracy = sight.accuracy_rows(variants, logits, labels)
+        rows += [row | {"scans": scans} for row in of_accuracy]
     rows += map_rows(variants, scores_of(prepared, variants, patients, jobs))
     return pd.DataFrame(rows)
 

@@ -9,7 +9,6 @@ weights: see `msxai.lrp.shipped_reference`. Run it again when the weights change
 
 import numpy as np
 
-from msxai.base import provenance
 from msxai.base.results import Results
 from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import open_cohort
@@ -24,8 +23,6 @@ SHARE_OF_LIMITS = 0.5
 SCANNERS = 4  # each draws something else for each subject
 MAPS = (("epsilon_gamma", 1e-3, 1), ("epsilon_gamma", 1e-3, 8), ("epsilon", 1e-3, 1))
 """Rule, epsilon and copies of the maps whose limits are stored; the first is the default."""
-
-COMMAND = "make shipped-weights"
 
 
 def prepared_subjects() -> Prepared:
@@ -84,15 +81,11 @@ def main() -> None:
         limits=limits,
         source=f"simulated: {reference.source}",
     )
-    record = provenance.record({"subjects": SUBJECTS, "seed": SEED, "scanners": SCANNERS})
     files = shipped_reference.write(
         stored,
         weights,
         shipped.folder(),
-        command=COMMAND,
-        parameters=record["parameters"],
-        versions=record["versions"],
-        commit=record["commit"],
+        **shipped.origin({"subjects": SUBJECTS, "seed": SEED, "scanners": SCANNERS}),
     )
     for path in files:
         print(path.name)

@@ -17,7 +17,6 @@ import pandas as pd
 from scipy import ndimage
 from tqdm import tqdm
 
-from msxai.base import provenance
 from msxai.data import images
 from msxai.data.synthetic import phantom
 from msxai.data.synthetic.subject import Subject
@@ -29,8 +28,6 @@ from msxai.regions import lesion_regions
 PATIENTS, SEED = 20, 8901
 DRAWN = 60  # people, about half of whom are patients
 FARTHEST = 0.5  # voxels between the two positions
-
-COMMAND = "make shipped-weights"
 
 
 def patients() -> list[phantom.Person]:
@@ -127,7 +124,6 @@ def main() -> None:
         for scanners, visit in second.items():
             for row in rows_of(first, visit, lesions):
                 rows.append({"subject": number, "scanners": scanners} | row)
-    record = provenance.record({"patients": PATIENTS, "seed": SEED, "farthest": FARTHEST})
     files = visit_noise.write(
         pd.DataFrame(rows),
         {
@@ -138,10 +134,7 @@ def main() -> None:
         f"simulated: {PATIENTS} patients who did not change",
         shipped.weights(),
         shipped.folder(),
-        command=COMMAND,
-        parameters=record["parameters"],
-        versions=record["versions"],
-        commit=record["commit"],
+        **shipped.origin({"patients": PATIENTS, "seed": SEED, "farthest": FARTHEST}),
     )
     for path in files:
         print(path.name)

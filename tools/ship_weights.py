@@ -19,9 +19,9 @@ import re
 from pathlib import Path
 
 from msxai.base import provenance
+from msxai.model.shipped import COMMAND
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "msxai" / "model" / "weights"
-COMMAND = "make shipped-weights"
 MOST_BYTES = 1_000_000
 
 

@@ -11,7 +11,6 @@ two files, made by `tools/ship_reference.py` from simulated subjects that no tra
 `msxai.lrp.trust_warnings` explains the warnings.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,15 +145,11 @@ def read(weights: Sequence, folder=None) -> Stored | None:
         Where the two files lie; by default with the package's weights.
     """
     folder = Path(folder or shipped.folder())
-    path = folder / RECORD
-    if not path.is_file():
-        return None
-    record = json.loads(path.read_text(encoding="utf-8"))
-    hashes = [provenance.sha256(weights_file) for weights_file in weights]
-    if hashes != record["weights"]:
+    record = shipped.read_record(folder / RECORD, weights)
+    if record is None:
         return None
     with np.load(folder / FEATURES, allow_pickle=False) as arrays:
-        features = [arrays[str(number)] for number in range(len(hashes))]
+        features = [arrays[str(number)] for number in range(len(weights))]
         return Stored(
             features=features,
             labels=arrays["labels"],
@@ -191,11 +186,7 @@ def write(stored: Stored, weights: Sequence, folder, **entries) -> list[Path]:
     }
     with provenance.replacing(folder / FEATURES) as draft:
         np.savez_compressed(draft, **arrays)
-    record = {
-        "weights": [provenance.sha256(path) for path in weights],
-        "source": stored.source,
-        "limits": stored.limits,
-        **entries,
-    }
-    provenance.write_json(folder / RECORD, record)
+    shipped.write_record(
+        folder / RECORD, weights, source=stored.source, limits=stored.limits, **entries
+    )
     return [folder / FEATURES, folder / RECORD]

@@ -448,10 +448,12 @@ def head_of(path) -> str:
     ParameterError
         The file is missing, or is no weights file.
     """
-    names = _stored(path)
-    if f"{_NORMALISATION}/gamma" in names:
-        return "everywhere"
-    return "paper"
+    return _head_in(_stored(path))
+
+
+def _head_in(stored: dict) -> str:
+    """Return which of `HEADS` has such weights."""
+    return "everywhere" if f"{_NORMALISATION}/gamma" in stored else "paper"
 
 
 def first_kernels(path, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -494,6 +496,6 @@ def restore(path, *, fast: bool = False) -> keras.Model:
     width = 1  # load_weights says what is wrong with the file
     if "conv1/bias" in stored and stored["conv1/bias"].ndim == 1:
         width = len(stored["conv1/bias"])
-    model = build(width, fast=fast, head=head_of(path))
+    model = build(width, fast=fast, head=_head_in(stored))
     load_weights(model, path)
     return model

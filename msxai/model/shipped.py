@@ -1,11 +1,17 @@
-"""The networks that the package brings."""
+"""The networks that the package brings, and the records of what was measured of them."""
 
+import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from msxai.base import provenance
 from msxai.base.errors import ParameterError
 
-__all__ = ["TASK", "folder", "weights"]
+__all__ = ["COMMAND", "TASK", "folder", "origin", "read_record", "weights", "write_record"]
+
+COMMAND = "make shipped-weights"
+"""What makes the networks and all that is measured of them."""
 
 TASK = "lesions"
 """Pre-training task of the networks that explain a scan by default."""
@@ -38,3 +44,50 @@ def weights(task: str = TASK) -> list[Path]:
             "Install the package anew, or name a weights file.",
         )
     return paths
+
+
+def read_record(path, of_weights: Sequence) -> dict | None:
+    """Read a record that `write_record` has written.
+
+    Parameters
+    ----------
+    path : path
+        JSON file.
+    of_weights : sequence of path
+        Weights files.
+
+    Returns
+    -------
+    dict or None
+        None where there is no record, or it is not of exactly these networks in this order.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if [provenance.sha256(file) for file in of_weights] != record["weights"]:
+        return None
+    return record
+
+
+def write_record(path, of_weights: Sequence, **entries) -> None:
+    """Write what was measured of networks, with their hashes.
+
+    Parameters
+    ----------
+    path : path
+        JSON file.
+    of_weights : sequence of path
+        Weights files.
+    **entries
+        JSON types.
+    """
+    hashes = [provenance.sha256(file) for file in of_weights]
+    provenance.write_json(path, {"weights": hashes, **entries})
+
+
+def origin(parameters: dict) -> dict:
+    """Return what made a record of the package: command, parameters, versions and commit."""
+    record = provenance.record(parameters)
+    kept = {name: record[name] for name in ("parameters", "versions", "commit")}
+    return {"command": COMMAND, **kept}

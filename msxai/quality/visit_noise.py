@@ -14,7 +14,6 @@ At most `EXCEEDED` of further simulated patients exceed a limit (a split conform
 Angelopoulos and Bates 2023, doi:10.1561/2200000101).
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from msxai.base import provenance, tsv
+from msxai.base import tsv
 from msxai.model import shipped
 
 __all__ = [
@@ -226,10 +225,8 @@ def read(weights: Sequence, rule: str, epsilon: float, copies: int, folder=None)
         Where the two files lie; by default with the package's weights.
     """
     folder = Path(folder or shipped.folder())
-    if not (folder / RECORD).is_file():
-        return None
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    if [provenance.sha256(path) for path in weights] != record["weights"]:
+    record = shipped.read_record(folder / RECORD, weights)
+    if record is None:
         return None
     made = record["maps"]
     has_maps = (made["rule"], made["epsilon"], made["copies"]) == (rule, epsilon, copies)
@@ -263,9 +260,7 @@ def write(changes: pd.DataFrame, maps: dict, source: str, weights, folder, **ent
     """
     folder = Path(folder)
     tsv.write(changes, folder / TABLE, float_format="%.4g")
-    hashes = [provenance.sha256(path) for path in weights]
-    record = {"weights": hashes, "source": source, "maps": maps, **entries}
-    provenance.write_json(folder / RECORD, record)
+    shipped.write_record(folder / RECORD, weights, source=source, maps=maps, **entries)
     return [folder / TABLE, folder / RECORD]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
+from support.scripts import script
 
 import msxai
 from msxai.data import images
@@ -201,35 +202,13 @@ def test_a_resumed_run_keeps_what_is_done(run, open_ms):
     assert pd.read_csv(out / "scans.csv")["status"].tolist() == ["unchanged"]
 
 
-def to_common_space(path):
-    """Points of the common space (RAS, mm) to the scan: the ITK transform by hand."""
-    text = path.read_text()
-    numbers, centre = (
-        np.array(re.search(f"^{key}: (.*)$", text, re.MULTILINE)[1].split(), float)
-        for key in ("Parameters", "FixedParameters")
-    )
-    turn = numbers[:9].reshape(3, 3)
-    matrix = nib.affines.from_matvec(turn, numbers[9:] + centre - turn @ centre)
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0])
-    return lps @ matrix @ lps
-
-
 @pytest.fixture(scope="module")
 def visits(open_ms, tmp_path_factory):
     """Two raw visits; the published mask of change is the mask of now, the earlier one is empty."""
     folder = tmp_path_factory.mktemp("visits")
-    source = open_ms / "longitudinal"
-    now = source / "patient01_study2_FLAIR.nii.gz"
-    before = open_ms / "raw" / "patient01_study1_FLAIR.nii.gz"
-    change = nib.load(source / "patient01_change_gt.nii.gz")
-    to_scan = to_common_space(source / "patient01_study2_FLAIR_to_common_space.txt")
-    mask = (change.get_fdata() > 0).astype("uint8")
-    nib.save(nib.Nifti1Image(mask, to_scan @ change.affine), folder / "now.nii.gz")
-    empty = nib.load(before)
-    nothing = np.zeros(empty.shape, "uint8")
-    nib.save(nib.Nifti1Image(nothing, empty.affine), folder / "before.nii.gz")
-    words = ["explain", now, "--before", before, "--lesions", folder / "now.nii.gz"]
-    words += ["--before-lesions", folder / "before.nii.gz", "--out", folder / "out"]
+    files = script("new_lesions").write_masks(folder)
+    words = ["explain", files.image, "--lesions", files.lesion_mask, "--out", folder / "out"]
+    words += ["--before", files.before, "--before-lesions", files.before_lesion_mask]
     done = command(*words)
     assert done.returncode == 0, done.stderr
     return folder
