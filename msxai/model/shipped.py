@@ -89,5 +89,9 @@ def write_record(path, of_weights: Sequence, **entries) -> None:
 def origin(parameters: dict) -> dict:
     """Return what made a record of the package: command, parameters, versions and commit."""
     record = provenance.record(parameters)
-    kept = {name: record[name] for name in ("parameters", "versions", "commit")}
-    return {"command": COMMAND, **kept}
+    return {
+        "command": COMMAND,
+        "parameters": record["parameters"],
+        "versions": record["versions"],
+        "commit": record["commit"],
+    }

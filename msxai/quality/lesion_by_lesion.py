@@ -28,6 +28,7 @@ from scipy import ndimage
 from msxai.data import images, lesion_filling
 from msxai.regions import lesion_regions, own_anatomy
 from msxai.regions.lesion_regions import Lesions
+from msxai.regions.own_anatomy import Anatomy
 
 __all__ = [
     "EFFECTS",
@@ -245,7 +246,13 @@ def fill_sham_sites(prepared, row: int, labels, seed: int = 0) -> ShamSites:
 
 
 def measure(
-    prepared, row: int, lesions: Lesions, relevance, logits_of: Callable, seed: int = 0
+    prepared,
+    row: int,
+    lesions: Lesions,
+    relevance,
+    logits_of: Callable,
+    seed: int = 0,
+    anatomy: Anatomy | None = None,
 ) -> LesionReport | None:
     """Measure relevance and use of each lesion of a scan.
 
@@ -262,6 +269,8 @@ def measure(
         From scans of shape (N, 96, 114, 96) to N logits.
     seed : int
         Of the filling.
+    anatomy : msxai.regions.own_anatomy.Anatomy, optional
+        What decides the regions; by default it is found in the scan.
 
     Returns
     -------
@@ -272,7 +281,8 @@ def measure(
     filled = fill_lesions(prepared, row, lesions.labels, seed)
     if not filled.owner.any():
         return None
-    anatomy = own_anatomy.find(prepared.image(row), prepared.brain(row), lesions.labels > 0)
+    if anatomy is None:
+        anatomy = own_anatomy.find(prepared.image(row), prepared.brain(row), lesions.labels > 0)
     table = lesion_regions.of_lesions(lesions, anatomy).set_index("lesion")
     numbers = lesions.numbers
     labels = lesions.labels

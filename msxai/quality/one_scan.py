@@ -313,12 +313,18 @@ class Explainer:
         marked = lesions_of(files, prepared)
         now = Visit(scan, prepared.brain(ROW), maps.mean, float(np.mean(logits)), marked)
         earlier = self._earlier(files, prepared, now, folder, say)
+        regions = _regions(files, prepared, marked)
         lesions = None
         if marked is not None and len(marked.numbers):
             say("filling lesions one by one")
-            seed = self.settings.seed
             lesions = lesion_by_lesion.measure(
-                prepared, ROW, marked, maps.mean, self.logits_of, seed
+                prepared,
+                ROW,
+                marked,
+                maps.mean,
+                self.logits_of,
+                seed=self.settings.seed,
+                anatomy=regions.anatomy,
             )
         return Findings(
             code=code,
@@ -335,7 +341,7 @@ class Explainer:
             ),
             self_test=self._tested(prepared, say),
             compared=self._compared,
-            regions=_regions(files, prepared, marked),
+            regions=regions,
             earlier=earlier,
         )
 
