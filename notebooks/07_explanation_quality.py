@@ -103,7 +103,10 @@ scan = prepared.image(row)
 brain = prepared.brain(row)
 lesions = prepared.lesions(row) & brain
 net = network.restore(trained[0])
-explanation = lrp.explain(net, scan[None, ..., None], "epsilon", epsilon=epsilon)
+computation = lrp.Computation(threads=threads)
+explanation = lrp.explain(
+    net, scan[None, ..., None], "epsilon", epsilon=epsilon, computation=computation
+)
 relevance = explanation.relevance[0, ..., 0]
 print(f"{prepared.table['participant_id'][row]}: {lesions.sum()} lesion voxels")
 print(f"logit {explanation.logits[0]:.3f}, sum of relevance {relevance.sum():.3f}")
@@ -247,10 +250,8 @@ for state, reason in networks.left_out.items():
 by_method = "left out, because n_state_scans is 0"
 if n_state_scans:
     states_folder = where.states(variant)
-    state_methods = [state_rule, *model_states.GRADIENTS]
-    by_method, _ = model_states.write(
-        states_folder, prepared, state_rows, networks, run, methods=state_methods, seed=seed
-    )
+    options = model_states.Options((state_rule, *model_states.GRADIENTS), seed, threads)
+    by_method, _ = model_states.write(states_folder, prepared, state_rows, networks, run, options)
 by_method
 
 # %% [markdown]

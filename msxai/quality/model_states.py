@@ -34,6 +34,7 @@ __all__ = [
     "SUMMARY",
     "TUNED",
     "Networks",
+    "Options",
     "networks",
     "rank_accuracy",
     "read",
@@ -97,6 +98,34 @@ class Networks:
     by_state: dict
     files: list = field(default_factory=list)
     left_out: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How scans are explained and their shares are summed up.
+
+    Attributes
+    ----------
+    methods : tuple of str
+        Of `METHODS`: LRP rules and composites, and other methods.
+    seed : int
+        Of the bootstrap.
+    threads : int
+        Of `msxai.lrp.Computation`.
+
+    Raises
+    ------
+    ParameterError
+        Unknown method, with the nearest one that exists.
+    """
+
+    methods: tuple[str, ...] = ("epsilon", *GRADIENTS)
+    seed: int = 0
+    threads: int = 1
+
+    def __post_init__(self):
+        for method in self.methods:
+            one_of("method", method, METHODS)
 
 
 def rank_accuracy(values, lesions, brain) -> float:
@@ -188,8 +217,7 @@ def write(
     rows,
     compared: Networks,
     parameters: dict,
-    methods=("epsilon", *GRADIENTS),
-    seed: int = 0,
+    options: Options | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Explain scans with lesions by every method on every network.
 
@@ -206,10 +234,8 @@ def write(
     compared : Networks
     parameters : dict
         Of the notebook.
-    methods : sequence of str
-        Of `METHODS`: LRP rules and composites, and other methods.
-    seed : int
-        Of the bootstrap.
+    options : Options, optional
+        By default LRP's epsilon rule and `GRADIENTS`, one thread.
 
     Returns
     -------
@@ -218,14 +244,9 @@ def write(
     scans : pandas.DataFrame
         `SCANS`, one row a map: share (`rank_accuracy`), chance (the lesions' share of the brain),
         path of the map or none.
-
-    Raises
-    ------
-    ParameterError
-        Unknown method, with the nearest one that exists.
     """
-    for method in methods:
-        one_of("method", method, METHODS)
+    if options is None:
+        options = Options()
     folder = Path(folder)
     left_out = dict(compared.left_out)
     sizes = {}
@@ -236,14 +257,16 @@ def write(
     if not sizes:
         left_out[_LEFT_OUT] = "no scan has a lesion in its mask"
     largest = max(sizes, key=sizes.get, default=None)
-    total = len(sizes) * len(methods) * len(compared.by_state)
+    total = len(sizes) * len(options.methods) * len(compared.by_state)
+    computation = lrp.Computation(threads=options.threads)
     shares = []
     with provenance.replacing(folder) as draft, tqdm(total=total, desc="explaining") as progress:
         draft.mkdir()
         for row in sizes:
-            for method in methods:
+            for method in options.methods:
                 for state, models in compared.by_state.items():
-                    maps = [_explained(model, prepared.image(row), method) for model in models]
+                    volume = prepared.image(row)
+                    maps = [_explained(model, volume, method, computation) for model in models]
                     path = None
                     if row == largest:
                         path = _file_name(prepared.table.iloc[row], method, state)
@@ -254,7 +277,7 @@ def write(
                         shares.append(share)
                     progress.update()
         scans = pd.DataFrame(shares, columns=SCANS)
-        by_method = summary(scans, seed)
+        by_method = summary(scans, options.seed)
         tsv.write(by_method, draft / "methods.tsv", float_format="%.9g")
         tsv.write(scans, draft / "scans.tsv", float_format="%.9g")
     inputs = [prepared.path, *compared.files]
@@ -264,10 +287,11 @@ def write(
     return by_method, scans
 
 
-def _explained(model, volume, method: str) -> np.ndarray:
+def _explained(model, volume, method: str, computation: lrp.Computation) -> np.ndarray:
     """Return the map of one scan, shape (X, Y, Z)."""
     volumes = np.asarray(volume, "float32")[None, ..., None]
-    return lrp.explain(model, volumes, method).relevance[0, ..., 0]
+    explanation = lrp.explain(model, volumes, method, computation=computation)
+    return explanation.relevance[0, ..., 0]
 
 
 def _share(prepared, row: int, method: str, relevance) -> dict:

@@ -116,7 +116,7 @@ def test_shares_and_maps_of_networks_of_width_2(tmp_path):
         [0, 1, 2],
         model_states.Networks(models, left_out={"x": "y"}),
         {"variant": "pretrained"},
-        methods=("epsilon", "gradient"),
+        model_states.Options(("epsilon", "gradient")),
     )
     pd.testing.assert_frame_equal(model_states.read(folder)[1], table, check_dtype=False, rtol=1e-8)
     assert len(table) == 2 * 2 * 3
@@ -170,16 +170,9 @@ def test_without_lesions_nothing_is_explained_and_it_says_why(tmp_path):
     assert model_states.read(tmp_path / "nothing")[2] == "07_explanation_quality has not run."
 
 
-def test_an_unknown_method_is_named_with_the_nearest(tmp_path):
+def test_an_unknown_method_is_named_with_the_nearest():
     with pytest.raises(ParameterError, match="gradient"):
-        model_states.write(
-            tmp_path / "methods",
-            Two(),
-            [0],
-            model_states.Networks({}),
-            {},
-            methods=("gradiant",),
-        )
+        model_states.Options(("gradiant",))
 
 
 @pytest.fixture
@@ -279,3 +272,19 @@ def test_of_a_weights_file_alone_nothing_is_compared_and_the_figure_says_why(whe
     assert summary.empty
     assert scans.empty
     assert "one weights file was given" in reason
+
+
+def test_each_map_is_computed_with_the_threads_of_the_notebook(tmp_path, monkeypatch):
+    """Notebooks that run side by side would else all take every core, and wait for each other."""
+    used = []
+
+    def spy(*arguments, computation, **options):
+        used.append(computation.threads)
+        return original(*arguments, computation=computation, **options)
+
+    original = lrp.explain
+    monkeypatch.setattr(lrp, "explain", spy)
+    networks = model_states.Networks({model_states.RANDOM: [with_weights(2, SMALL, 0)]})
+    options = model_states.Options(("epsilon", "gradient"), threads=3)
+    model_states.write(tmp_path / "methods", Two(), [0], networks, {}, options)
+    assert used == [3, 3]
