@@ -17,13 +17,14 @@ from pathlib import Path
 
 import lazy_loader
 
-from msxai.base import keras_settings, tensorflow_start
+from msxai.base import keras_settings, openmp_start, tensorflow_start
 
 __version__ = "0.1.0"
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout: relative paths in parameters start here, whatever folder a notebook runs in."""
 
+openmp_start.install()
 tensorflow_start.install()
 keras_settings.install()
 

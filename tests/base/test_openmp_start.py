@@ -1,0 +1,42 @@
+"""Threads of compiled kernels sleep while they wait: what OpenMP itself says in its start.
+
+`GOMP_SPINCOUNT` is how often a thread looks for work before it sleeps; 300000 by default.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+START = """
+import numba, numpy
+import msxai
+from msxai.model import kernels
+volume = numpy.zeros((8, 8, 8, 1), "float32")
+taps = numpy.zeros((2, 27, 1), "float32")
+with kernels.threads(2):
+    kernels.first_winners(volume, taps, numpy.zeros(2, "float32"))
+print(numba.threading_layer())
+"""
+
+
+def said_by_openmp(**settings) -> str:
+    """Start a kernel in a process of its own; return OpenMP's settings as it prints them."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "VERBOSE", **settings}
+    done = subprocess.run(
+        [sys.executable, "-c", START], capture_output=True, text=True, check=True, env=environment
+    )
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip(f"the compiled kernels run on {done.stdout.strip()}, not on GNU OpenMP")
+    return done.stderr
+
+
+def test_threads_sleep_while_they_wait():
+    assert "GOMP_SPINCOUNT = '0'" in said_by_openmp()
+
+
+def test_the_users_own_setting_stays():
+    said = said_by_openmp(OMP_WAIT_POLICY="ACTIVE")
+    assert "GOMP_SPINCOUNT = '0'" not in said
