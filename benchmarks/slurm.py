@@ -44,6 +44,7 @@ CLUSTER = ROOT / "tools" / "slurm_here.sh"
 # On a cluster that only this series uses, without Slurm's data base of past jobs.
 SIMULATED = {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 5}
 PATIENCE = 900  # seconds
+SECONDS_TO_START = 3  # of processor time that a kernel needs before its first cell, and some more
 
 
 def on_cluster(run: Run) -> Run:
@@ -99,6 +100,18 @@ def kernel(run: Run) -> psutil.Process | None:
     return None
 
 
+def busy_kernel(run: Run) -> psutil.Process | None:
+    """Return the kernel of a notebook that runs its cells already.
+
+    Where a kernel stops before its first cell, papermill ends the notebook after a minute.
+    """
+    process = kernel(run)
+    if process is None:
+        return None
+    times = process.cpu_times()
+    return process if times.user + times.system > SECONDS_TO_START else None
+
+
 def end_of(process, run: Run) -> list[str]:
     """Wait for the end of a run that must fail; return its last lines."""
     until(lambda: process.poll() is not None, run)
@@ -118,7 +131,7 @@ def too_little_time(run: Run) -> list[str]:
     """Run with a job that hangs; return the last lines."""
     set_resources(run, prepare={"runtime": 1})
     process = run.start()
-    until(lambda: kernel(run), run).send_signal(signal.SIGSTOP)
+    until(lambda: busy_kernel(run), run).send_signal(signal.SIGSTOP)
     return end_of(process, run)
 
 
