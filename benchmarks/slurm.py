@@ -184,10 +184,10 @@ def measure(make: Callable[[], Run]) -> dict:
     began = time.time()
     process = cluster.start()
     until(lambda: not set(left) & set(jobs("RUNNING")), cluster)
+    result["jobs_with_gpu"] = until(_n_jobs_with_gpu, cluster)
     _finish(process, cluster)
     result["jobs_left_by_a_kill"] = len(left)
     result["jobs_completed"] = len(jobs("COMPLETED"))
-    result["jobs_with_gpu"] = _n_jobs_with_gpu()
     result["seconds_on_cluster_after_them"] = round(time.time() - began)
     cluster = moved(cluster, "cluster")
     local = make()
@@ -204,6 +204,7 @@ def _finish(process, run: Run) -> None:
 
 
 def _n_jobs_with_gpu() -> int:
+    """Return how many jobs ask for a GPU; Slurm forgets it of jobs that have ended."""
     command = ["scontrol", "show", "jobs", "--oneliner"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return sum("gres:gpu" in line for line in done.stdout.splitlines())
