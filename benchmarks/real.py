@@ -153,12 +153,13 @@ def scores_of(prepared: Prepared, scans: list[Scan], weights: dict) -> pd.DataFr
     rows = []
     for variant, paths in weights.items():
         models = [network.restore(path) for path in paths]
+        predicting = [network.restore(path, fast=True) for path in paths]
         stored = shipped_reference.read(paths)
         for row, scan in enumerate(tqdm(scans, desc=variant, unit="scan")):
             image, brain, lesions = prepared.image(row), prepared.brain(row), prepared.lesions(row)
             if lesions.sum() < FEWEST_LESION_VOXELS:
                 continue
-            answers = answers_of_scan(models, prepared, row, stored)
+            answers = answers_of_scan(predicting, prepared, row, stored)
             for score in scores_of_scan(models, image, lesions, brain):
                 scan_columns = {"variant": variant, "site": scan.site, "scan": scan.name}
                 rows.append({**scan_columns, **score, **answers})

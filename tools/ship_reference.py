@@ -61,18 +61,19 @@ def main() -> None:
     network.configure(0, 1)
     weights = shipped.weights()
     models = [network.restore(path) for path in weights]
+    predicting = [network.restore(path, fast=True) for path in weights]
     prepared = prepared_subjects()
     sample = prepared.rows("training")
     labels = prepared.table["label"].iloc[sample].to_numpy("float32")
     limits = []
     for rule, epsilon, copies in MAPS:
         settings = heatmaps.Settings(rule, epsilon, copies)
-        reference = heatmaps.reference_by(models, prepared, settings)
+        reference = heatmaps.reference_by(models, prepared, settings, predicting)
         limits.append(
             {"rule": rule, "epsilon": epsilon, "copies": copies, "limits": reference.limits}
         )
         print(rule, copies, reference.limits, flush=True)
-    features = trust_warnings.features(models, prepared, sample)
+    features = trust_warnings.features(predicting, prepared, sample)
     stored = shipped_reference.Stored(
         features=[np.asarray(values, "float32") for values in features],
         labels=labels,

@@ -122,8 +122,9 @@ def write(folder, prepared, rows, weights, settings: Settings) -> pd.DataFrame:
     from msxai.model import network  # brings TensorFlow, which reading maps does not need
 
     models = [network.restore(path) for path in weights]
+    predicting = [network.restore(path, fast=True) for path in weights]
     reference = reference_of(models, weights, settings)
-    distances = reference.distances(models, prepared, rows)
+    distances = reference.distances(predicting, prepared, rows)
     with (
         provenance.replacing(Path(folder)) as draft,
         tqdm(total=len(rows), desc="explaining", unit="scan") as bar,
@@ -232,7 +233,10 @@ class Reference:
     source: str
 
     def distances(self, models, prepared, rows) -> dict:
-        """Return row to its distance from the training scans; None where it is not known."""
+        """Return row to its distance from the training scans; None where it is not known.
+
+        The networks only predict: they may be fast ones (`msxai.model.network.restore`).
+        """
         if self.distance is None:
             return dict.fromkeys(rows)
         features = trust_warnings.features(models, prepared, rows)
@@ -258,31 +262,39 @@ def reference_of(models, weights, settings: Settings) -> Reference:
     cohort, why = trust_warnings.reference(weights[0])
     if cohort is None:
         return Reference(None, {}, why)
-    return reference_by(models, cohort, settings)
+    from msxai.model import network  # brings TensorFlow, which reading maps does not need
+
+    predicting = [network.restore(path, fast=True) for path in weights]
+    return reference_by(models, cohort, settings, predicting)
 
 
-def reference_by(models, cohort, settings: Settings) -> Reference:
+def reference_by(models, cohort, settings: Settings, predicting=None) -> Reference:
     """Return what a scan is compared with, by a cohort.
 
     Parameters
     ----------
     models : list of keras.Model
+        Those that are explained.
     cohort : msxai.data.prepared.Prepared
         Distances are measured from its training part. Its validation part gives the limits.
     settings : Settings
+    predicting : list of keras.Model, optional
+        The same networks as fast ones (`msxai.model.network.restore`), which give the features of
+        all scans; by default `models`.
     """
+    predicting = predicting or models
     training = cohort.rows("training")
     validation = cohort.rows("validation")
     if not len(training) or not len(validation):
         return Reference(None, {}, f"{cohort.name} has no training or no validation part")
     labels = cohort.table["label"].iloc[training].to_numpy("float", na_value=np.nan)
-    features = trust_warnings.features(models, cohort, training)
+    features = trust_warnings.features(predicting, cohort, training)
     distance = trust_warnings.Distance(features, labels)
     values = [
         trust_warnings.measure(maps.relevance, maps.logits, cohort.brain(row))
         for row, maps in _explained(models, cohort, validation, settings)
     ]
-    distances = distance(trust_warnings.features(models, cohort, validation))
+    distances = distance(trust_warnings.features(predicting, cohort, validation))
     for measured, value in zip(values, distances, strict=True):
         measured["out_of_distribution"] = trust_warnings.number(value)
     share = max(trust_warnings.ALARMS, 1 / (len(validation) + 1))

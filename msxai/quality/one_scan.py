@@ -397,7 +397,7 @@ class Explainer:
     def _flags(self, prepared, maps: heatmaps.ScanMaps) -> list[dict]:
         """Return the warnings of the map."""
         values = trust_warnings.measure(maps.relevance, maps.logits, prepared.brain(ROW))
-        distance = self.reference.distances(self.models, prepared, [ROW])[ROW]
+        distance = self.reference.distances(self._fast, prepared, [ROW])[ROW]
         values["out_of_distribution"] = trust_warnings.number(distance)
         return trust_warnings.flags(values, self.reference.limits, self.reference.source)
 

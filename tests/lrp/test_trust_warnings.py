@@ -13,7 +13,7 @@ from msxai import lrp
 from msxai.base import provenance
 from msxai.data import images
 from msxai.lrp import heatmaps, trust_warnings
-from msxai.model import network
+from msxai.model import network, training
 
 BRAIN = np.zeros((8, 8, 8), bool)
 BRAIN[2:6, 2:6, 2:6] = True
@@ -198,6 +198,16 @@ def test_the_reference_is_the_cohort_that_the_network_was_trained_on(tmp_path, m
     assert trust_warnings.reference(weights)[0] is None
 
 
+def test_fast_networks_predict_as_plain_ones(tmp_path):
+    toy, path = Toy(tmp_path), tmp_path / "weights.npz"
+    network.save_weights(with_weights(2, images.SHAPE), path)
+    models = [network.restore(path), network.restore(path, fast=True)]
+    plain, fast = (training.predict(model, toy, range(6)) for model in models)
+    np.testing.assert_allclose(fast, plain, rtol=0, atol=1e-5)
+    plain, fast = trust_warnings.features(models, toy, range(6))
+    np.testing.assert_allclose(fast, plain, rtol=0, atol=1e-5)
+
+
 def test_the_flags_stand_in_every_sidecar(tmp_path, monkeypatch):
     toy, paths = Toy(tmp_path), [tmp_path / f"{trial}.npz" for trial in (0, 1)]
     toy.table["part"] = ["training"] * 3 + ["validation"] + ["holdout"] * 2
@@ -217,6 +227,14 @@ def test_the_flags_stand_in_every_sidecar(tmp_path, monkeypatch):
             computation.engine,
         )
 
+    features = trust_warnings.features
+
+    def features_by_fast_networks(models, prepared, rows):
+        layers = [model.get_layer("conv1") for model in models]
+        assert all(isinstance(layer, network.ConvolutionPool) for layer in layers)
+        return features(models, prepared, rows)
+
+    monkeypatch.setattr(trust_warnings, "features", features_by_fast_networks)
     monkeypatch.setattr(lrp, "explain", explain)
     settings = heatmaps.Settings(rule="epsilon", computation=lrp.Computation(threads=1))
     for at_hand, reference in ((True, (toy, "")), (False, (None, "not at hand"))):
