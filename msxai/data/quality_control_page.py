@@ -17,10 +17,13 @@ from msxai.base.notices import NOTICE, SYNTHETIC
 from msxai.data import images, quality_control
 from msxai.data.quality_control import MEASURES
 
-__all__ = ["COLOURS", "show", "write"]
+__all__ = ["COLOURS", "SCANS_A_PAGE", "show", "write"]
 
 COLOURS = {"template": (230, 159, 0), "own": (86, 180, 233), "lesions": (255, 48, 48)}
 """Colours of the outlines, RGB."""
+
+SCANS_A_PAGE = 1000
+"""More scans go to further pages: a browser takes seconds to open 40 MB, and minutes for 400."""
 
 _CUTS_MM = (0, -18, 18)  # the slices shown, unless lesions decide the axial one
 _UNKNOWN = "–"
@@ -31,7 +34,8 @@ _JPEG = {"quality": 80, "subsampling": 0}
 def write(prepared, folder, table=None) -> Path:
     """Write the page, the table and the thresholds of a cohort: qc.html, qc.tsv and qc.json.
 
-    Each file is written whole or not at all; other files in the folder stay.
+    A cohort of more than `SCANS_A_PAGE` scans has further pages, qc-2.html and so on. Each file is
+    written whole or not at all; other files in the folder stay.
 
     Parameters
     ----------
@@ -43,28 +47,35 @@ def write(prepared, folder, table=None) -> Path:
     Returns
     -------
     pathlib.Path
-        The page: one file that loads nothing from elsewhere, flagged scans first, about 40 KB a
-        scan, written scan by scan.
+        The (first) page: one file that loads nothing from elsewhere, flagged scans first, about
+        40 KB a scan, written scan by scan.
     """
     folder = Path(folder)
-    page = folder / "qc.html"
     if table is None:
         table = quality_control.measure(prepared)
     summary = _summary(prepared, table)
-    chunks = _page_template().generate(
-        cohort=summary,
-        notice=f"{SYNTHETIC} {NOTICE}" if prepared.synthetic else NOTICE,
-        colours=COLOURS,
-        measures=_measure_rows(summary["counts"]),
-        scans=_scans(prepared, table),
-    )
-    with provenance.replacing(page) as draft, draft.open("w", encoding="utf-8") as file:
-        file.writelines(chunks)
+    rows_of_pages = _rows_of_pages(table)
+    pages = [_page_name(number) for number in range(len(rows_of_pages))]
+    whole = {
+        "cohort": summary,
+        "notice": f"{SYNTHETIC} {NOTICE}" if prepared.synthetic else NOTICE,
+        "colours": COLOURS,
+        "measures": _measure_rows(summary["counts"]),
+        "pages": pages,
+    }
+    # The first page comes last, because it links the others.
+    for number, rows in reversed(list(enumerate(rows_of_pages))):
+        scans = _scans(prepared, table, rows)
+        chunks = _page_template().generate(whole, number=number, scans=scans)
+        path = folder / pages[number]
+        with provenance.replacing(path) as draft, draft.open("w", encoding="utf-8") as file:
+            file.writelines(chunks)
+    _remove_other_pages(folder, pages)
     flat = table.assign(flags=table["flags"].str.join(" "))
     tsv.write(flat, folder / "qc.tsv", float_format="%.6g")
     rules = json.loads(MEASURES.drop(columns="form").to_json(orient="index"))
     provenance.write_json(folder / "qc.json", summary | {"measures": rules})
-    return page
+    return folder / pages[0]
 
 
 def show(table: pd.DataFrame):
@@ -129,11 +140,30 @@ def _measure_rows(counts: dict) -> list[dict]:
     return rows
 
 
-def _scans(prepared, table: pd.DataFrame):
-    """Yield what the page shows of each scan, the one with the most flags first."""
+def _rows_of_pages(table: pd.DataFrame) -> list:
+    """Return the rows of each page, the scan with the most flags first; at least one page."""
     n_flags = table["flags"].map(len)
     order = n_flags.sort_values(ascending=False, kind="stable").index
-    for row in tqdm(order, desc="quality control page", unit="scan"):
+    starts = range(0, max(len(order), 1), SCANS_A_PAGE)
+    return [order[start : start + SCANS_A_PAGE] for start in starts]
+
+
+def _page_name(number: int) -> str:
+    """Return the name of a page, counted from 0."""
+    return f"qc-{number + 1}.html" if number else "qc.html"
+
+
+def _remove_other_pages(folder: Path, pages: list[str]) -> None:
+    """Remove pages that an earlier run on more scans has left."""
+    for path in folder.glob("qc-*.html"):
+        is_page = path.stem.removeprefix("qc-").isdecimal()
+        if is_page and path.name not in pages:
+            path.unlink()
+
+
+def _scans(prepared, table: pd.DataFrame, rows):
+    """Yield what a page shows of each of its scans."""
+    for row in tqdm(rows, desc="quality control page", unit="scan"):
         picture = base64.b64encode(_picture(prepared, row)).decode()
         yield _scan(table.loc[row]) | {"picture": picture}
 

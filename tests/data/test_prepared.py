@@ -269,6 +269,50 @@ def test_a_person_under_two_names_is_found(tmp_path, first, second):
     assert leaks["distance"][0] < leaks["limit"][0]
 
 
+class Noise:
+    """Prepared scans of noise, made when they are read; scans 3 and 40 are alike."""
+
+    def __init__(self, count):
+        parts = np.array(splits.PARTS)[np.arange(count) % 3]
+        names = [f"sub-{number:03}" for number in range(count)]
+        self.table = pd.DataFrame({"participant_id": names, "part": parts})
+
+    def image(self, row):
+        person = 3 if row == 40 else row
+        values = np.random.default_rng(person).normal(size=(12, 12, 12)).astype("float32")
+        return values + 0.1 * np.random.default_rng(1000 + row).normal(size=values.shape)
+
+
+@pytest.mark.parametrize(("held", "read"), [(8, 4), (64, 16), (2000, 100)])
+def test_leaks_are_the_same_however_many_scans_are_in_memory(monkeypatch, held, read):
+    monkeypatch.setattr(prepared, "_HELD", held)
+    monkeypatch.setattr(prepared, "_READ", read)
+    noise = Noise(50)
+    features = np.stack([prepared._block_means(noise.image(row), 3) for row in range(50)])
+    distance = 1 - np.corrcoef(features)
+    parts = noise.table["part"].to_numpy()
+    distance[parts[:, None] == parts] = np.inf
+    limit = np.median(distance.min(axis=1)) / 2
+    [pair] = prepared.leaks(noise).to_dict("records")
+    assert (pair["participant_id"], pair["neighbour"]) == ("sub-003", "sub-040")
+    assert pair["distance"] == pytest.approx(distance[3, 40], rel=1e-4)
+    assert pair["limit"] == pytest.approx(limit, rel=1e-4)
+
+
+def test_the_memory_of_leaks_does_not_grow_with_the_cohort(monkeypatch):
+    """All pairs of 10,000 scans took 4 GB; a job of 01 asks for 2."""
+    monkeypatch.setattr(prepared, "_HELD", 100)
+    monkeypatch.setattr(prepared, "_READ", 20)
+    peaks = []
+    for count in (300, 900):
+        noise = Noise(count)
+        tracemalloc.start()
+        prepared.leaks(noise)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+
+
 def test_two_visits_in_one_part_are_no_leak(tmp_path):
     cohort, split = make_cohort(tmp_path, [0, 1, 1, 3, 4, 5])
     prepared.prepare(cohort, split, tmp_path / "out.h5")

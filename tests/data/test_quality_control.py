@@ -515,6 +515,7 @@ def test_table_and_thresholds(planted, page, capsys):
         expected["measures"]["scale_x"]["high"],
     ) == (0.9, 0.7, 1.05)
     text = page.read_text(encoding="utf-8")
+    assert "<nav" not in text
     assert not re.search(r"(src|href)=(?!\"data:)|https?:|@import|url\(", text)
     assert len(re.findall('<img loading="lazy"[^>]*alt="sub-', text)) == len(table)
     first = [
@@ -527,6 +528,34 @@ def test_table_and_thresholds(planted, page, capsys):
     assert f"{len(table)} scans, {len(FAULTS)} flagged" in capsys.readouterr().out
     assert set(shown.data["participant_id"]) == {f"sub-{name}" for name in FAULTS}
     assert "The registration stopped early." in shown.to_html()
+
+
+def test_a_large_cohort_has_several_pages(planted, tmp_path, monkeypatch):
+    """One page of 10,000 scans would have 400 MB."""
+    cohort, table = planted
+    table = table.reset_index()
+    for name in ("qc-2.html", "qc-99.html", "qc-mine.html"):
+        (tmp_path / name).write_text("old")
+    monkeypatch.setattr(quality_control_page, "SCANS_A_PAGE", len(FAULTS))
+    monkeypatch.setattr(quality_control_page, "_picture", lambda *_: b"")
+    page = quality_control_page.write(cohort, tmp_path, table)
+    n_pages = -(-len(table) // len(FAULTS))
+    names = ["qc.html", *(f"qc-{number}.html" for number in range(2, n_pages + 1))]
+    assert n_pages == 2
+    shown = []
+    for number, name in enumerate(names):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        scans = re.findall(r'<th scope="row">([^<]+)<', text)
+        assert len(scans) <= len(FAULTS)
+        assert f"This is page {number + 1} of {len(names)}." in text
+        links = re.findall('<a href="(qc[^"]*html)">', text)
+        assert links == [other for other in names if other != name] * 2
+        shown += scans
+    assert page == tmp_path / "qc.html"
+    assert sorted(shown) == sorted(table["participant_id"])
+    assert {name.removeprefix("sub-") for name in shown[: len(FAULTS)]} == set(FAULTS)
+    others = {"qc.tsv", "qc.json", "qc-mine.html"}
+    assert {path.name for path in tmp_path.iterdir()} == {*names, *others}
 
 
 def test_a_picture_shows_what_it_says(tmp_path, planted):

@@ -57,14 +57,19 @@ def read(
     """
     path = participants_table(folder)
     _check_layout(folder, path)
-    people, notes = _people(folder, path, label_column)
+    # Listed once: a look into the dataset for each person takes hours for 10,000 people.
+    folder_of = {entry.name: entry for entry in folder.glob("sub-*") if entry.is_dir()}
+    people, notes = _people(path, label_column, list(folder_of))
     people, spellings = groups.label(people, label_column, patients, controls, path)
     groups.check_one_a_subject(people, label_column, path)
     masks = Masks(folder, modality)
     rows = []
     visit_notes: list[str] = []
     for participant, own in people.groupby("participant_id", sort=False):
-        scans = _scans(folder, participant, modality)
+        # Only a folder of the dataset is opened, so that an identifier cannot lead out of it.
+        scans = _scans(folder_of.get(participant), modality)
+        if not scans:
+            raise _no_scan(folder, participant, modality)
         at_visits = _of_participant(own, list(scans), path, visit_notes)
         sessions = _of_sessions(folder, participant, list(scans), visit_notes)
         for session, scan in scans.items():
@@ -79,7 +84,7 @@ def read(
     notes += _summary(visit_notes)
     notes += masks.notes()
     notes += _notes_of_files(rows, modality)
-    notes += _unlisted_folders(folder, participants)
+    notes += _unlisted_folders(folder_of, participants)
     return pd.DataFrame(rows), notes
 
 
@@ -98,12 +103,12 @@ def _check_layout(folder: Path, path: Path) -> None:
         raise CohortError(path, "no such file", expected, mend)
 
 
-def _people(folder: Path, path: Path, label_column: str) -> tuple[pd.DataFrame, list[str]]:
+def _people(path: Path, label_column: str, folders: list[str]) -> tuple[pd.DataFrame, list[str]]:
     """Read participants.tsv; its identifiers become the names of folders."""
     people, notes = tables.read(path, (*_COLUMNS, label_column))
     mend = "Add it, or name yours with the parameter label_column."
     tables.need(people, ("participant_id", label_column), path, mend)
-    people["participant_id"], renamed = _participants(people["participant_id"], folder, path)
+    people["participant_id"], renamed = _participants(people["participant_id"], folders, path)
     notes += renamed
     if path.name != "participants.tsv":
         notes.append(f"{path.name} is read as participants.tsv")
@@ -125,15 +130,15 @@ def _people(folder: Path, path: Path, label_column: str) -> tuple[pd.DataFrame, 
     return people, notes
 
 
-def _participants(column: pd.Series, folder: Path, path: Path) -> tuple[pd.Series, list[str]]:
+def _participants(column: pd.Series, folders: list[str], path: Path) -> tuple[pd.Series, list[str]]:
     """Return the folder of each identifier."""
     where = f"{path}, column participant_id"
     if column.isna().any():
         actual = "a row without identifier"
         raise CohortError(where, actual, "each participant once", "Fill it in.")
     whole, notes = identifiers.whole_numbers(column, where)
-    folders = [entry.name for entry in folder.glob("sub-*") if entry.is_dir()]
-    participants = [_folder_of(name, folders, where) for name in whole]
+    spellings = identifiers.Spellings(folders)
+    participants = [_folder_of(name, spellings, where) for name in whole]
     renamed = []
     for name, participant in zip(whole, participants, strict=True):
         if name not in (participant, participant.removeprefix("sub-")):
@@ -143,10 +148,10 @@ def _participants(column: pd.Series, folder: Path, path: Path) -> tuple[pd.Serie
     return pd.Series(participants, index=column.index), notes
 
 
-def _folder_of(name: str, folders: list[str], where: str) -> str:
+def _folder_of(name: str, folders: identifiers.Spellings, where: str) -> str:
     """Return the only folder that an identifier may mean, or its usual name."""
     usual = re.sub(r"^(sub-)?", "sub-", name, flags=re.IGNORECASE)
-    candidates = identifiers.matching(usual, folders)
+    candidates = folders.matching(usual)
     if len(candidates) > 1:
         raise CohortError(
             where,
@@ -189,8 +194,9 @@ def _of_participant(
     A session without a row has what all rows agree on.
     """
     row_of = _by_session(own, sessions, path) if "session_id" in own else {}
-    is_same = own.nunique(dropna=False) == 1
-    same = own.iloc[0].where(is_same, np.nan)
+    same = own.iloc[0]
+    if len(own) > 1:
+        same = same.where(own.nunique(dropna=False) == 1, np.nan)
     without_row = [session for session in sessions if session not in row_of]
     if len(own) > 1 and without_row:
         notes.append(
@@ -237,10 +243,9 @@ def _summary(notes: list[str]) -> list[str]:
     return summary
 
 
-def _unlisted_folders(folder: Path, participants: pd.Series) -> list[str]:
+def _unlisted_folders(folders: dict[str, Path], participants: pd.Series) -> list[str]:
     """Return a note that names the people who are not in participants.tsv, or none."""
-    folders = {path.name for path in folder.glob("sub-*") if path.is_dir()}
-    unlisted = sorted(folders - set(participants))
+    unlisted = sorted(set(folders) - set(participants))
     if not unlisted:
         return []
     names = ", ".join(unlisted[:_LISTED])
@@ -249,28 +254,30 @@ def _unlisted_folders(folder: Path, participants: pd.Series) -> list[str]:
     ]
 
 
-def _scans(folder: Path, participant: str, modality: str) -> dict[str, Path]:
-    """Return the scan of each session ("" if there are none)."""
+def _no_scan(folder: Path, participant: str, modality: str) -> CohortError:
+    """Return the error of a participant without a scan."""
+    return CohortError(
+        folder / participant,
+        f"no {modality} scan",
+        f"{participant}/[ses-*/]anat/{participant}[_ses-*]_{modality}.nii.gz",
+        "Add the scan, set the parameter modality, or take the participant out of "
+        "participants.tsv.",
+    )
+
+
+def _scans(person: Path | None, modality: str) -> dict[str, Path]:
+    """Return the scan of each session ("" if there are none) in a person's folder, if any."""
+    if person is None:
+        return {}
     by_session: dict[str, list[Path]] = {}
-    # Only a folder of the dataset is opened, so that an identifier cannot lead out of it.
-    people = [entry for entry in folder.glob("sub-*") if entry.name == participant]
-    for person in people:
-        for anat in [person / "anat", *sorted(person.glob("ses-*/anat"))]:
-            session = anat.parent.name if anat.parent != person else ""
-            scans = scan_files.scans(anat, modality)
-            if scans:
-                by_session[session] = scans
-    if not by_session:
-        raise CohortError(
-            folder / participant,
-            f"no {modality} scan",
-            f"{participant}/[ses-*/]anat/{participant}[_ses-*]_{modality}.nii.gz",
-            "Add the scan, set the parameter modality, or take the participant out of "
-            "participants.tsv.",
-        )
+    for anat in [person / "anat", *sorted(person.glob("ses-*/anat"))]:
+        session = anat.parent.name if anat.parent != person else ""
+        scans = scan_files.scans(anat, modality)
+        if scans:
+            by_session[session] = scans
     scan_of = {}
     for session, scans in by_session.items():
-        scan = scan_files.only_or_plain(scans, participant, session, modality)
+        scan = scan_files.only_or_plain(scans, person.name, session, modality)
         if scan is None:
             names = ", ".join(scan.name for scan in scans)
             raise CohortError(

@@ -6,7 +6,7 @@ import pandas as pd
 
 from msxai.base.errors import CohortError
 
-__all__ = ["clean", "matching", "whole_numbers"]
+__all__ = ["Spellings", "clean", "matching", "whole_numbers"]
 
 _WHOLE = r"^(?:(?:sub|ses)-)?\d+\.0+$"
 _DECIMAL = r"^(?:(?:sub|ses)-)?\d+\.\d+$"
@@ -120,10 +120,33 @@ def matching(name: str, candidates) -> list[str]:
     >>> matching("sub-1", ["sub-1", "sub-01"])
     ['sub-1']
     """
-    names = sorted(candidates)
-    if name in names:
-        return [name]
-    return [candidate for candidate in names if _key(candidate) == _key(name)]
+    return Spellings(candidates).matching(name)
+
+
+class Spellings:
+    """Names among which many identifiers are looked up; a look-up does not go through all names.
+
+    Parameters
+    ----------
+    names : iterable of str
+
+    Examples
+    --------
+    >>> Spellings(["sub-01", "sub-10"]).matching("1")
+    ['sub-01']
+    """
+
+    def __init__(self, names):
+        self._names = set(names)
+        self._by_key: dict[str, list[str]] = {}
+        for name in sorted(self._names):
+            self._by_key.setdefault(_key(name), []).append(name)
+
+    def matching(self, name: str) -> list[str]:
+        """Return which of the names an identifier may mean, as `matching` does."""
+        if name in self._names:
+            return [name]
+        return self._by_key.get(_key(name), [])
 
 
 def _key(name: str) -> str:
