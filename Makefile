@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,lesion-regions phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,lesion-regions phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -110,6 +110,12 @@ proof-planted: setup ## plant faults into the files of a simulated patient: does
 
 proof-one-scan-speed: setup ## time and memory of msxai explain (about 10 minutes)
 	$(PY) benchmarks/one_scan_speed.py
+
+proof-scale: setup ## what do 10,000 scans need, and what breaks first? (about 40 minutes, 8 GB of disk)
+	$(PY) benchmarks/scale.py
+
+proof-series-profile: setup ## after make figures: which notebooks, and which of their cells, take longest? (runs nothing)
+	$(PY) benchmarks/series_profile.py runs/demo
 
 proof-slurm: setup ## the smoke series on a simulated Slurm cluster: the same results? (about 20 minutes; needs Debian's slurm-wlm and munge)
 	$(PY) benchmarks/slurm.py

@@ -17,6 +17,7 @@ from scipy import stats
 __all__ = ["correlations", "paired", "two_groups"]
 
 _CHUNK = 2000  # permutations at a time
+_SMALL = "int8"  # of labels and signs: 10,000 permutations of 10,000 subjects are 0.1 GB
 _TIE = 1e-9  # statistics whose relative difference is smaller differ by rounding only
 _COLUMNS = ["difference", "t", "p", "p_fwe", "p_fdr"]
 _FEWEST_SUBJECTS = 5  # of a correlation
@@ -156,7 +157,7 @@ def _labellings(labels, n: int, seed: int) -> np.ndarray:
     """Return the labellings to compare with the observed one, one a row."""
     n_patients = int(labels.sum())
     if comb(len(labels), n_patients) > n:
-        copies = np.tile(labels, (n, 1))
+        copies = np.tile(labels.astype(_SMALL), (n, 1))
         return np.random.default_rng(seed).permuted(copies, axis=1)
     choices = combinations(range(len(labels)), n_patients)
     patients = np.fromiter(chain.from_iterable(choices), int).reshape(-1, n_patients)
@@ -169,7 +170,12 @@ def _labellings(labels, n: int, seed: int) -> np.ndarray:
 def _sign_flips(n_subjects: int, n: int, seed: int) -> np.ndarray:
     """Return the signs to compare with no flip at all, one row a flip."""
     if 2**n_subjects > n:
-        return np.random.default_rng(seed).choice([1, -1], (n, n_subjects))
+        rng = np.random.default_rng(seed)
+        signs = np.empty((n, n_subjects), _SMALL)
+        for start in range(0, n, _CHUNK):
+            chunk = signs[start : start + _CHUNK]
+            chunk[:] = rng.choice([1, -1], chunk.shape)
+        return signs
     flips = list(product([1, -1], repeat=n_subjects))
     return np.array(flips[1:])  # the first has no flip
 
