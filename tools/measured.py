@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import plan
 
 from msxai.base import tsv
 
@@ -1015,6 +1016,124 @@ def preparation() -> Section:
     return Section("Data preparation", blocks, [file], "make proof-preparation")
 
 
+SCALE = (200, 500, 2000, 10000)
+MENDED = {
+    "read a BIDS dataset": ("processor_seconds", "processor time (s)", 2),
+    "look for one person in two parts": ("memory_mb", "memory (MB)", 1),
+    "write the page of quality control": ("largest_mb", "size of the largest page (MB)", 1),
+    "inner products of all scans": ("processor_seconds", "processor time (s)", 2),
+    "test 48 regions by 10,000 permutations": ("memory_mb", "memory (MB)", 1),
+}
+"""Steps that were mended: what was wrong with them, and by which power of the scans it grew."""
+
+
+def scale() -> Section:
+    """What 10,000 scans need."""
+    file = BENCHMARKS / "scale.tsv"
+    before_file = BENCHMARKS / "scale_before.tsv"
+    table = tsv.read(file).set_index(["step", "scans"])
+    record = read_json(file.with_suffix(".json"))
+    rows = []
+    for step in table.index.get_level_values("step").unique():
+        of_step = table.loc[step]
+        times = 1000 * of_step["processor_seconds"] / of_step.index
+        cells = [number(times.get(scans), 1) for scans in SCALE]
+        if times.isna().all():
+            continue
+        largest = of_step.index.max()
+        memory = of_step.loc[largest, "memory_mb"] / 1000
+        rows.append([step, of_step["notebook"].iloc[0], *cells, number(memory)])
+    header = [f"a scan of {scans:,} (ms)" for scans in SCALE]
+    heatmaps = table.loc["write the heatmaps, without computing them"].iloc[-1]
+    n_heatmaps = table.loc["write the heatmaps, without computing them"].index[-1]
+    arrays = table.loc[("open the prepared scans", 10000), "megabytes"] / 1000
+    disk = [
+        ["prepared scans, one file", 1, number(arrays, 1)],
+        [
+            "heatmaps of all scans, with sidecars",
+            f"{heatmaps['files'] / n_heatmaps * 10000:.0f}",
+            number(heatmaps["megabytes"] / n_heatmaps * 10, 1),
+        ],
+    ]
+    snakemake = record["snakemake"]
+    blocks = [
+        "The steps of the notebooks that see all scans at once ran on made-up cohorts. The time is "
+        "that of the processor, divided by the number of scans. If it grows from left to right, "
+        "the step takes longer than in proportion. The memory is that of the largest number of "
+        "scans. Other programs ran at the same time.",
+        markdown_table(["step", "notebook", *header, "memory (GB)"], rows),
+        "Five steps were mended. The table compares them before and after. The last column is what "
+        "10,000 scans would have needed before. It is computed, not measured.",
+        _mended(table, tsv.read(before_file).set_index(["step", "scans"])),
+        "Files and disk of 10,000 scans. The number of trials does not change the number of "
+        "heatmaps: one is the mean over trials, a second one their standard deviation.",
+        markdown_table(["what", "files", "disk (GB)"], disk),
+        "The hours below are computed from `benchmarks/plan.tsv`, for the paper's profile with "
+        "10,000 subjects, of whom 1,500 are held out. They are hours on two cores with the largest "
+        "number of epochs. Scans are in MNI152 space already.",
+        _hours_of_plan(),
+        f"Snakemake plans the paper's profile in {number(snakemake['seconds'], 0)} s, whatever the "
+        "number of scans, because a job is a notebook and not a scan.",
+    ]
+    files = [file, before_file, file.with_suffix(".json")]
+    return Section("10,000 scans", blocks, files, "make proof-scale")
+
+
+def _mended(after: pd.DataFrame, before: pd.DataFrame) -> str:
+    """Return the table of the steps that were mended."""
+    rows = []
+    for step, (column, words, power) in MENDED.items():
+        old = before.loc[step]
+        scans = max(set(old.index) & set(after.loc[step].index))
+        value = old.loc[scans, column]
+        expected = value * (10000 / scans) ** power
+        now = after.loc[(step, scans), column]
+        cells = [number(value, 0), number(now, 0), number(expected, 0)]
+        rows.append([step, words, scans, *cells])
+    header = ["step", "measure", "scans", "before", "after", "before, 10,000 scans"]
+    return markdown_table(header, rows)
+
+
+def _hours_of_plan() -> str:
+    """Return the table of hours of 10,000 subjects."""
+    config = plan.read_profile("paper")
+    config["cohorts"]["finetuning"] |= {"subjects": 10000, "holdout": [750, 750]}
+    table = plan.plan(config, tsv.read(plan.TABLE), cores=2, memory_gb=16)
+    rows = []
+    for row in table.itertuples():
+        cells = [number(row.hours_a_job, 1), number(row.hours, 1)]
+        rows.append([row.notebook, row.jobs, *cells, number(row.memory_gb, 1)])
+    return markdown_table(["notebook", "jobs", "a job (h)", "all (h)", "memory (GB)"], rows)
+
+
+def series_profile() -> Section:
+    """Which notebooks of the demo take longest."""
+    file = BENCHMARKS / "series_profile.tsv"
+    rows = []
+    for row in tsv.read(file).itertuples():
+        shares = [row.share, row.start_share, row.slowest_share]
+        first, start, slowest = (number(100 * share, 1) for share in shares)
+        rows.append([row.notebook, row.runs, first, start, row.slowest_heading, slowest])
+    record = read_json(file.with_suffix(".json"))
+    blocks = [
+        f"The demo ran {record['notebooks']} notebooks. Other programs ran at the same time, so "
+        "only shares are shown. The start is that of the kernel, with the imports. The slowest "
+        "section is named by its heading.",
+        markdown_table(
+            [
+                "notebook",
+                "runs",
+                "share of the demo (%)",
+                "start, share of the notebook (%)",
+                "slowest section",
+                "share of the notebook (%)",
+            ],
+            rows,
+        ),
+    ]
+    return Section("The slowest parts of the series", blocks, [file], "make proof-series-profile")
+
+
 def simulated_cohorts() -> Section:
     """How real the simulated cohorts are: a pointer, since the proof writes its own page."""
     file = BENCHMARKS / "phantom_realism.tsv"
@@ -1067,6 +1186,8 @@ SECTIONS = [
     one_scan_speed,
     training_speed,
     preparation,
+    scale,
+    series_profile,
     simulated_cohorts,
 ]
 
@@ -1075,6 +1196,8 @@ NEEDED = {
     sight_ladder: BENCHMARKS / "sight_ladder.tsv",
     artefact_or_signal: BENCHMARKS / "artefact_or_signal.tsv",
     new_lesions: BENCHMARKS / "new_lesions.tsv",
+    scale: BENCHMARKS / "scale.tsv",
+    series_profile: BENCHMARKS / "series_profile.tsv",
 }
 """Tables of proofs that have not been run to their end yet; their sections wait for them."""
 
@@ -1095,12 +1218,14 @@ def records() -> list:
     result = []
     for path in [*sorted(BENCHMARKS.glob("*.json")), *figure_records]:
         content = read_json(path)
-        is_proof = path.parent == BENCHMARKS
+        name = "notebooks"
+        if path.parent == BENCHMARKS:
+            name = f"benchmarks/{path.stem.removesuffix('_before')}.py"
         record = Record(
             path=path.relative_to(ROOT).as_posix(),
             commit=content["commit"],
             date=content["written"][:10],
-            script=f"benchmarks/{path.stem}.py" if is_proof else "notebooks",
+            script=name,
         )
         result.append(record)
     return result
