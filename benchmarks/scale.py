@@ -10,8 +10,8 @@ scans at once. No network is trained. What a scan of a training or of a preparat
 plan.tsv and preparation.tsv.
 
 A step whose time grows faster than the number of scans is not measured at the largest number where
-it would take the processor more than 15 minutes (`--limit`). `--before` measures the same steps on an older checkout, into
-scale_before.tsv (run there with this script and its `PYTHONPATH`).
+it would take the processor more than 15 minutes (`--limit`). `--before` measures the same steps on
+an older checkout, into scale_before.tsv (run there with this script and its `PYTHONPATH`).
 
 Written beside this file: scale.tsv (step, scans, seconds, seconds of the processor, peak memory of
 the step's process, megabytes and files written) and scale.json, with the power of the number of
