@@ -1,6 +1,6 @@
 """What does a cohort of 10,000 scans need, and what breaks first? About 40 minutes, 8 GB of disk.
 
-Usage: python benchmarks/scale.py [--before] [--limit 900] [--scans 200,500,2000,10000]
+Usage: python benchmarks/scale.py [--before] [--limit 900] [--scans 20,500,2000,10000]
        (`make proof-scale`)
 
 Each step runs in a process of its own on made-up inputs: a BIDS dataset and a table of scans whose
@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from msxai.base import provenance, tsv
 from msxai.data import images
 
 HERE = Path(__file__).parent
-SCANS = (200, 500, 2000, 10000)
+SCANS = (20, 500, 2000, 10000)
 SEEDS = 4  # simulated subjects whose chunks are repeated
 LIMIT = 900  # s of the processor: a step that would take longer is not measured
 MEASURED_FOR_PAGE = 20  # scans whose quality measures are repeated
@@ -448,9 +448,9 @@ def measure(step: Step, scans: int, folder: Path) -> dict:
 
 
 def power(rows: list[dict]) -> float:
-    """Return by which power of the number of scans the time of a step grows, at the last two."""
+    """Return by which power of the scans the time of a step grows, at the last two; 0 of one."""
     if len(rows) < 2:
-        return np.nan
+        return 0.0
     first, last = rows[-2:]
     times = last["processor_seconds"] / first["processor_seconds"]
     return float(np.log(times) / np.log(last["scans"] / first["scans"]))
@@ -511,8 +511,11 @@ def plan_of_snakemake() -> dict:
 
 def measure_all(
     numbers: list[int], steps: list[Step], limit: float = LIMIT
-) -> tuple[pd.DataFrame, dict]:
-    """Measure each step at each number of scans; also the power by which its time grows."""
+) -> Iterator[tuple[pd.DataFrame, dict]]:
+    """Measure each step at each number of scans; also the power by which its time grows.
+
+    After each number, what is measured so far is yielded.
+    """
     by_step = {step.name: [] for step in steps}
     rows = []
     for scans in numbers:
@@ -533,7 +536,7 @@ def measure_all(
                 if row:
                     rows.append(row | {"scans": scans})
                     print(rows[-1], flush=True)
-    return pd.DataFrame(rows), {name: power(measured) for name, measured in by_step.items()}
+        yield pd.DataFrame(rows), {name: power(measured) for name, measured in by_step.items()}
 
 
 def main() -> None:
@@ -553,19 +556,20 @@ def main() -> None:
     numbers = [int(number) for number in options.scans.split(",")]
     words = options.only.split(",")
     steps = [step for step in STEPS if any(word in step.name for word in words)]
-    table, powers = measure_all(numbers, steps, options.limit)
     name = "scale_before" if options.before else "scale"
     path = HERE / f"{name}.tsv"
-    tsv.write(table, path, float_format="%.4g")
-    record = provenance.record(
-        {"scans": numbers, "trials": TRIALS},
-        outputs=[path],
-        power_of_scans={step: round(value, 2) for step, value in powers.items()},
-        snakemake=plan_of_snakemake(),
-        seconds_limit=options.limit,
-    )
-    provenance.write_json(path.with_suffix(".json"), record)
-    print(json.dumps(record["power_of_scans"], indent=2), record["snakemake"])
+    snakemake = plan_of_snakemake()
+    for table, powers in measure_all(numbers, steps, options.limit):
+        tsv.write(table, path, float_format="%.4g")
+        record = provenance.record(
+            {"scans": sorted(set(table["scans"].tolist())), "trials": TRIALS},
+            outputs=[path],
+            power_of_scans={step: round(value, 2) for step, value in powers.items()},
+            snakemake=snakemake,
+            seconds_limit=options.limit,
+        )
+        provenance.write_json(path.with_suffix(".json"), record)
+        print(json.dumps(record["power_of_scans"], indent=2), flush=True)
 
 
 if __name__ == "__main__":

@@ -1016,7 +1016,7 @@ def preparation() -> Section:
     return Section("Data preparation", blocks, [file], "make proof-preparation")
 
 
-SCALE = (200, 500, 2000, 10000)
+SCALE = (20, 500, 2000, 10000)
 MENDED = {
     "read a BIDS dataset": ("processor_seconds", "processor time (s)", 2),
     "look for one person in two parts": ("memory_mb", "memory (MB)", 1),
