@@ -42,8 +42,7 @@ __all__ = [
 
 LESION_LOAD = "lesion load"
 FEATURES = "{} features + SVM"
-_FEW, _MANY, _LARGE = 128, 512, 1000  # scans in memory for inner products; many of a large cohort
-_ROWS = 32  # scans that are multiplied with them at a time
+_ROWS = 32  # scans whose inner products with those in memory are computed at a time
 _FOLDS = 5  # of each inner cross-validation, fewer where a group has fewer subjects
 _COVARIATES = ("age", "sex", "site", "scanner")
 
@@ -161,7 +160,7 @@ def inner_products(
     reference,
     reference_rows,
     what: str = "image",
-    block: int = 0,
+    block: int = 256,
 ) -> np.ndarray:
     """Return the inner products of scans, voxel by voxel.
 
@@ -175,21 +174,21 @@ def inner_products(
     what : {"image", "brain"}
         The normalised scan, or its binary brain mask (shape alone).
     block : int
-        Scans of `reference` that are in memory at a time, by default 128, and 512 of 1,000 scans or
-        more. All other scans are read once for each block.
+        Scans of `reference` that are in memory at a time (1 MB each). All other scans are read once
+        for each block.
 
     Returns
     -------
     ndarray of shape (len(rows), len(reference_rows)), float64
         Sums over the voxels inside the brain of any reference scan of the block.
     """
-    if not block:
-        block = _MANY if len(reference_rows) >= _LARGE else _FEW
     products = np.empty((len(rows), len(reference_rows)))
     for first in range(0, len(reference_rows), block):
         members = reference_rows[first : first + block]
         inside = np.any([reference.brain(member) for member in members], axis=0)
-        voxels = np.stack([_voxels(reference, member, what, inside) for member in members])
+        voxels = np.empty((len(members), np.count_nonzero(inside)), "float32")
+        for index, member in enumerate(members):
+            voxels[index] = _voxels(reference, member, what, inside)
         columns = slice(first, first + len(members))
         with tqdm(total=len(rows), desc=f"inner products ({what})", unit="scan") as bar:
             for start in range(0, len(rows), _ROWS):
