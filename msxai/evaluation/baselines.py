@@ -7,6 +7,7 @@ cross-validation that keeps the scans of a subject together. The holdout is scor
 nothing else.
 """
 
+import functools
 import warnings
 from dataclasses import dataclass, field
 
@@ -185,7 +186,7 @@ def inner_products(
     products = np.empty((len(rows), len(reference_rows)))
     for first in range(0, len(reference_rows), block):
         members = reference_rows[first : first + block]
-        inside = np.any([reference.brain(member) for member in members], axis=0)
+        inside = functools.reduce(np.logical_or, map(reference.brain, members))
         voxels = np.empty((len(members), np.count_nonzero(inside)), "float32")
         for index, member in enumerate(members):
             voxels[index] = _voxels(reference, member, what, inside)
