@@ -1,7 +1,10 @@
-"""Keras's settings file (``keras.json``) and what the package needs of it.
+"""Keras's settings file (``keras.json``), its backend, and how a GPU computes.
 
 Keras reads the file in its import. A backend that is not installed makes that import fail, and
 other formats make other networks. Both get one error that names the file.
+
+Keras's own default is TensorFlow. Where it is not installed (``make setup GPU=1``), the backend
+that is installed takes its place, without any setting.
 """
 
 import importlib.abc
@@ -13,10 +16,26 @@ from pathlib import Path
 
 from msxai.base.errors import ParameterError
 
-__all__ = ["check_formats", "install", "path"]
+__all__ = ["BACKENDS", "ON_A_GPU", "check_formats", "install", "installed_backends", "path"]
 
+BACKENDS = ("tensorflow", "jax", "torch")
+"""Backends of Keras that can train, in the order in which one is chosen. Each has the name of its
+package."""
+
+ON_A_GPU = {
+    "NVIDIA_TF32_OVERRIDE": "0",
+    "JAX_DEFAULT_MATMUL_PRECISION": "highest",
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+}
+"""Variables that CUDA's libraries and JAX read when they start. The first two: float32 is float32.
+By default a GPU shortens the factors of a product to 10 bits (TF32), and maps would differ from
+those of a processor in the third digit. The third: a process takes memory as it needs it, because
+notebooks that run in parallel share the GPU. By default JAX takes three quarters of it at once."""
+
+_WITHOUT_TRAINING = "openvino"
+_DEFAULT = "tensorflow"
+_VARIABLE = "KERAS_BACKEND"
 _NEEDED = {"image_data_format": "channels_last", "floatx": "float32"}
-_MODULES = {"tensorflow": "tensorflow", "torch": "torch", "jax": "jax", "openvino": "openvino"}
 
 
 def path() -> Path:
@@ -46,8 +65,18 @@ def check_formats() -> None:
             )
 
 
+def installed_backends() -> list[str]:
+    """Return those of `BACKENDS` that are installed."""
+    return [backend for backend in BACKENDS if _is_installed(backend)]
+
+
 def install() -> None:
-    """Have the import of Keras say which backend is missing."""
+    """Have the import of Keras choose an installed backend, or say which one is missing.
+
+    Also set, where nobody has set it before, how a GPU computes (`ON_A_GPU`).
+    """
+    for variable, value in ON_A_GPU.items():
+        os.environ.setdefault(variable, value)
     if not any(isinstance(finder, _KerasFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _KerasFinder())
 
@@ -62,19 +91,35 @@ class _KerasFinder(importlib.abc.MetaPathFinder):
 
 
 def _check_backend() -> None:
-    where = "environment variable KERAS_BACKEND"
-    backend = os.environ.get("KERAS_BACKEND")
+    where = f"environment variable {_VARIABLE}"
+    backend = os.environ.get(_VARIABLE)
     if not backend:
         where = path()
-        backend = _read(where).get("backend", "tensorflow")
-    module = _MODULES.get(backend)
-    if module is None or importlib.util.find_spec(module) is None:
-        raise ParameterError(
-            where,
-            f"backend {backend!r}, which is not installed",
-            "a backend of Keras that is installed",
-            "Install it, or set the environment variable KERAS_BACKEND=tensorflow.",
-        )
+        backend = _read(where).get("backend", _DEFAULT)
+    if _is_installed(backend):
+        return
+    installed = installed_backends()
+    # Keras writes its default into the file by itself: nobody has asked for TensorFlow.
+    if where == path() and backend == _DEFAULT and installed:
+        os.environ[_VARIABLE] = installed[0]
+        return
+    raise ParameterError(
+        where,
+        f"backend {backend!r}, which is not installed",
+        "a backend of Keras that is installed",
+        _mend(installed),
+    )
+
+
+def _mend(installed: list[str]) -> str:
+    if not installed:
+        return "Run make setup, or install one: python -m pip install tensorflow."
+    return f"Install it, or set the environment variable {_VARIABLE}={installed[0]}."
+
+
+def _is_installed(backend: str) -> bool:
+    is_known = backend in (*BACKENDS, _WITHOUT_TRAINING)
+    return is_known and importlib.util.find_spec(backend) is not None
 
 
 def _read(file: Path) -> dict:

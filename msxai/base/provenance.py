@@ -37,6 +37,8 @@ __all__ = [
 
 _RECORDED_PACKAGES = (
     "tensorflow",
+    "jax",
+    "torch",
     "keras",
     "numpy",
     "scipy",

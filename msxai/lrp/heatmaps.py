@@ -66,8 +66,8 @@ class Settings:
     Raises
     ------
     ParameterError
-        A rule that the engine does not have, with the nearest one; an epsilon that is not above 0;
-        no copy.
+        A rule that the engine does not have, with the nearest one; an engine that is not
+        installed; an epsilon that is not above 0; no copy.
     """
 
     rule: str
@@ -78,6 +78,7 @@ class Settings:
     def __post_init__(self):
         names = rules.NAMES
         if self.computation.engine == "innvestigate":
+            innvestigate.check_installed()
             names = tuple(innvestigate.ANALYZERS)
         one_of("rule", self.rule, names)
         rules.check_stabiliser("epsilon", self.epsilon)

@@ -5,6 +5,7 @@ It needs legacy Keras and graph mode for the whole process, so nothing else may 
 .npy and .npz files with it.
 """
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ import numpy as np
 
 from msxai.base.errors import EngineError, ParameterError
 
-__all__ = ["ANALYZERS", "explain"]
+__all__ = ["ANALYZERS", "check_installed", "explain"]
 
 # Where iNNvestigate 2.1.2 is correct on the paper's network. Its alpha-beta is wrong where a layer
 # has a bias (its issue 273). The variants "IB" leave biases out of the denominators, as
@@ -29,6 +30,7 @@ ANALYZERS = {
     "alpha1_beta0_IB": "lrp.alpha_1_beta_0_IB",
     "alpha2_beta1_IB": "lrp.alpha_2_beta_1_IB",
 }
+_PACKAGES = ("innvestigate", "tensorflow", "tf_keras")
 _SETTINGS = {
     "TF_USE_LEGACY_KERAS": "1",
     "KERAS_BACKEND": "tensorflow",
@@ -36,6 +38,25 @@ _SETTINGS = {
     # Else maxima that tie each get the whole relevance: see msxai.base.tensorflow_start.
     "TF_ENABLE_ONEDNN_OPTS": "1",
 }
+
+
+def check_installed() -> None:
+    """Refuse this engine where a package that it needs is not installed.
+
+    Raises
+    ------
+    ParameterError
+        With the names of the packages.
+    """
+    missing = [package for package in _PACKAGES if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ParameterError(
+            "parameter engine",
+            f"innvestigate, and no package {', '.join(missing)}",
+            "all packages that iNNvestigate needs, or engine: msxai",
+            "Set engine: msxai. Set-up for a GPU (make setup GPU=1) leaves TensorFlow out, and "
+            "with it iNNvestigate. make setup GPU=0 installs both.",
+        )
 
 
 def explain(
@@ -67,10 +88,11 @@ def explain(
     Raises
     ------
     ParameterError
-        The weights are of a network with another head than the paper's.
+        The weights are of a network with another head than the paper's; a package is missing.
     EngineError
         The process failed; the message ends with what it printed.
     """
+    check_installed()
     if any(name.startswith("normalisation/") for name in weights):
         raise ParameterError(
             "parameter engine",

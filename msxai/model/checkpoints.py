@@ -22,14 +22,14 @@ import numpy as np
 from keras import ops
 
 import msxai
-from msxai.base import provenance
+from msxai.base import keras_settings, provenance
 
 __all__ = ["NAME", "Checkpoint", "KeepState", "State"]
 
 NAME = "checkpoint.npz"
 """Name of the file in a trial's folder. It is removed when the trial is saved."""
 
-_VERSIONS = ("keras", "numpy", "tensorflow")
+_VERSIONS = ("keras", "numpy", *keras_settings.BACKENDS)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ __all__ = [
     "HEADS",
     "ConvolutionPool",
     "build",
+    "compiles_steps",
     "configure",
     "features",
     "first_kernels",
@@ -52,17 +53,17 @@ _NOT_READABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
 
 
 def configure(seed: int, threads: int) -> None:
-    """Seed Keras and fix the number of threads of TensorFlow.
+    """Seed Keras and fix the number of threads of TensorFlow or PyTorch.
 
-    Results depend on both: threads change the order of summation.
+    Results depend on both: threads change the order of summation. JAX chooses its threads itself.
 
     Parameters
     ----------
     seed : int
         Seeds Python, numpy and the backend: initial weights, dropout.
     threads : int
-        Threads inside one operation. Must be set before TensorFlow computes anything in this
-        process.
+        Threads inside one operation; 0 stands for all. Must be set before TensorFlow computes
+        anything in this process.
 
     Raises
     ------
@@ -71,8 +72,15 @@ def configure(seed: int, threads: int) -> None:
     """
     keras.utils.set_random_seed(seed)
     _keep_freed_memory()
-    if keras.backend.backend() != "tensorflow":
-        return
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(threads or os.cpu_count())
+    if keras.backend.backend() == "tensorflow":
+        _configure_tensorflow(threads)
+
+
+def _configure_tensorflow(threads: int) -> None:
     import tensorflow as tf
 
     try:
@@ -96,6 +104,15 @@ def _keep_freed_memory() -> None:
         allocator.mallopt(_M_MMAP_THRESHOLD, 1 << 25)
         # TensorFlow itself lowers the threshold of trimming
         allocator.mallopt(_M_TOP_PAD, 1 << 28)
+
+
+def compiles_steps() -> bool:
+    """Return whether Keras compiles a step of training as a whole (``jit_compile``).
+
+    JAX does: else it would run a step operation by operation. On TensorFlow, XLA cannot compile the
+    kernels of the package. PyTorch's compiler needs a C++ compiler on the computer.
+    """
+    return keras.backend.backend() == "jax"
 
 
 def on_gpu() -> bool:

@@ -408,7 +408,7 @@ def _compile(model: keras.Model, settings: Settings, loss, with_cross_entropy: b
     optimizer = keras.optimizers.Adam(
         rate, use_ema=settings.averaging > 0, ema_momentum=settings.averaging
     )
-    model.compile(optimizer, loss, metrics=metrics, jit_compile=False)
+    model.compile(optimizer, loss, metrics=metrics, jit_compile=network.compiles_steps())
 
 
 def _sign_agreement(targets, outputs):

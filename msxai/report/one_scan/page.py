@@ -5,6 +5,7 @@ import platform
 from pathlib import Path
 
 import jinja2
+import keras
 import numpy as np
 
 from msxai.base import provenance
@@ -30,7 +31,7 @@ MOST_BYTES = 8_000_000
 
 _STEPS = (2, 3, 4)  # every second slice, every third, ...
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "nibabel", "nilearn", "antspyx")
+_PACKAGES = ("keras", "numpy", "scipy", "nibabel", "nilearn", "antspyx")
 _ROUTES = {
     "resampled": "The scan was already in MNI space and was only resampled.",
     "affine": "The brain was aligned to the MNI template by an affine transform.",
@@ -300,7 +301,7 @@ def _provenance(findings: Findings, explainer: Explainer) -> list[tuple[str, str
     """Return versions and hashes."""
     table = findings.prepared.table.iloc[ROW]
     entries = [("msxai", provenance.__version__), ("Python", platform.python_version())]
-    for package in _PACKAGES:
+    for package in (keras.config.backend(), *_PACKAGES):
         entries.append((package, importlib.metadata.version(package)))
     entries.append(("SHA-256 of the scan", table["source_sha256"]))
     for column, label in (("lesion_mask", "lesion mask"), ("brain_mask", "brain mask")):
