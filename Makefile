@@ -30,7 +30,7 @@ endif
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 28
 
-setup: ## make .venv from the locks, once (PYTHON=/path/to/python3.12 chooses the Python)
+setup: ## make .venv from the locks, once (GPU=1: for a computer with an NVIDIA GPU; PYTHON=/path/to/python3.12 chooses the Python)
 	@sh tools/setup.sh
 
 atlases: ## get the atlas of white-matter tracts into data/atlases (DEB=/path/to/mricron-data_all.deb: from a copy)
@@ -79,9 +79,10 @@ lint: setup ## check the format, the imports between boxes, and how easily the p
 pairs: setup ## write the notebooks' .ipynb from their .py (no outputs)
 	$(PY) tools/pairs.py
 
-lock: ## resolve both locks anew (needs uv)
+lock: ## resolve the locks anew (needs uv)
 	@command -v $(UV) >/dev/null || { echo "lock: uv is needed. To get it: python3 -m pip install uv, then: make lock (or UV=/path/to/uv make lock)" >&2; exit 1; }
 	$(UV) pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade -o requirements.lock
+	$(UV) pip compile pyproject.toml --extra dev --extra docs --extra gpu --universal --python-version 3.11 --override tools/without_tensorflow.txt --constraint requirements.lock --generate-hashes --no-emit-index-url --upgrade -o requirements-gpu.lock
 	echo innvestigate==2.1.2 | $(UV) pip compile - --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate -o innvestigate.lock
 
 clean: ## remove runs/ with all results (cohorts, figures and .venv stay)

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes .venv from the two locks, once, and again only when a lock changes. `make` calls it before anything that needs Python.
+# Makes .venv from its locks, once, and again only when a lock changes. `make` calls it before anything that needs Python.
 #   sh tools/setup.sh           PYTHON=/path/to/python3.12 sh tools/setup.sh
+#   GPU=1 sh tools/setup.sh     Keras on JAX with CUDA, without TensorFlow. .venv stays of this kind until GPU=0.
 # Any fault is one message with the command that mends it, and leaves no stamp, so that the next call tries again.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -8,6 +9,7 @@ venv=.venv
 stamp=$venv/.stamp
 log=$venv/setup.log
 again="make setup"
+of_gpu=$venv/.gpu # this file marks an environment for a GPU
 
 fail() { # what is wrong, what to do
     rm -f "$stamp"
@@ -28,9 +30,20 @@ venv_missing() { # an interpreter, its version
         "apt-get install python$2-venv && $again   (or name another Python: PYTHON=/path/to/python3.12 $again)"
 }
 
+# Which kind of environment: the one that is asked for, else the one that is there.
+is_gpu=0
+[ ! -f "$of_gpu" ] || is_gpu=1
+wants_gpu=${GPU:-$is_gpu}
+case $wants_gpu in
+0) locks="requirements.lock innvestigate.lock" size="3.3 GB" room="4 GB" ;;
+1) locks=requirements-gpu.lock size="5 GB" room="10 GB" again="make setup GPU=1" ;;
+*) fail "GPU=$wants_gpu is neither 1 nor 0." "make setup GPU=1 on a computer with an NVIDIA GPU, make setup GPU=0 on any other" ;;
+esac
+
 # The stamp says where the environment was made and from what. Contents count, not times, which every checkout changes.
 # The commands of the package count, too: pip writes their scripts.
-wanted=$(pwd && cksum <requirements.lock && cksum <innvestigate.lock && sed -n '/^\[project.scripts\]/,/^$/p' pyproject.toml 2>/dev/null | cksum)
+# shellcheck disable=SC2086
+wanted=$(pwd && for lock in $locks; do cksum <$lock || exit; done && sed -n '/^\[project.scripts\]/,/^$/p' pyproject.toml 2>/dev/null | cksum)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$venv/bin/python" ]; then
     exit 0
 fi
@@ -38,6 +51,8 @@ if [ -f "$stamp" ] && [ "$(head -n 1 "$stamp")" != "$(pwd)" ]; then
     rm -rf "$venv" # the checkout was moved, and with it the paths inside the environment's scripts
 fi
 rm -f "$stamp"
+# No package of the other kind stays: Keras must find one backend only.
+[ "$wants_gpu" = "$is_gpu" ] || rm -rf "$venv"
 
 # What made .venv goes on serving it where only a lock changed or an install failed, unless $PYTHON is of another version.
 kept=$("$venv/bin/python" -I -c 'import pip' 2>/dev/null && usable "$venv/bin/python") || kept=
@@ -64,23 +79,28 @@ else
         "apt-get install python3.12 python3.12-venv && $again   (or name one: PYTHON=/path/to/python3.12 $again)"
 fi
 
-echo "set-up: $python (Python $version) fills .venv (3.3 GB, about 5 minutes, once)"
+echo "set-up: $python (Python $version) fills .venv ($size, about 5 minutes, once)"
 if [ "$version" != "$kept" ]; then
     rm -rf "$venv"
     "$python" -I -m venv "$venv" >/dev/null 2>&1 || fail "$python (Python $version) could not make .venv." \
-        "see to 4 GB of free disk, or name another Python: PYTHON=/path/to/python3.12 $again"
+        "see to $room of free disk, or name another Python: PYTHON=/path/to/python3.12 $again"
 fi
 
 install() { # pip's arguments; what it says goes to the log, the errors to the screen too
     "$venv/bin/python" -I -m pip install --no-input --progress-bar off "$@" >>"$log" 2>&1 && return
     fail "pip could not install the packages ($(grep -h '^ERROR' "$log" | tail -n 1); all of it: $log)." \
-        "see to the network and to 4 GB of free disk, then: $again"
+        "see to the network and to $room of free disk, then: $again"
 }
 
 : >"$log"
-install --require-hashes --no-deps -r requirements.lock
-# iNNvestigate declares older versions than it runs with (tests/test_lrp.py shows that it does), hence a call of its own.
-install --require-hashes --no-deps --ignore-requires-python -r innvestigate.lock
+if [ "$wants_gpu" = 1 ]; then
+    : >"$of_gpu" # before the packages, so that a set-up that was cut short goes on as it began
+    install --require-hashes --no-deps -r requirements-gpu.lock
+else
+    install --require-hashes --no-deps -r requirements.lock
+    # iNNvestigate declares older versions than it runs with (tests/lrp shows that it does), hence a call of its own.
+    install --require-hashes --no-deps --ignore-requires-python -r innvestigate.lock
+fi
 install --no-deps --no-build-isolation --editable .
 printf '%s\n' "$wanted" >"$stamp"
 # The environment is complete. Without compiled kernels the first notebook or test compiles them.

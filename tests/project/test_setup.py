@@ -62,7 +62,10 @@ def locked(file):
 # One truth about versions
 
 
-@pytest.mark.parametrize("file", ["requirements.lock", "innvestigate.lock"])
+LOCKS = ("requirements.lock", "innvestigate.lock", "requirements-gpu.lock")
+
+
+@pytest.mark.parametrize("file", LOCKS)
 def test_a_lock_names_no_place(file):
     text = (ROOT / file).read_text(encoding="utf-8")
     assert "://" not in text
@@ -80,6 +83,28 @@ def test_the_lock_satisfies_pyproject():
         assert all(version in wanted.specifier for version in versions), (
             f"{text}, locked {versions}: make lock"
         )
+
+
+def test_the_lock_of_a_gpu_has_the_same_versions_and_no_tensorflow():
+    lock = locked("requirements.lock")
+    of_gpu = locked("requirements-gpu.lock")
+    for package in lock.keys() & of_gpu.keys():
+        assert of_gpu[package] == lock[package], f"{package}: make lock"
+    without = {name("tensorflow"), name("tf_keras"), "innvestigate"}
+    assert not without & of_gpu.keys()
+    left_out = lock.keys() - of_gpu.keys()
+    assert without & lock.keys() <= left_out
+    for text in DECLARED:
+        package = name(Requirement(text).name)
+        assert package in of_gpu or package in without, f"{text}: make lock"
+
+
+def test_the_lock_of_a_gpu_has_the_extra():
+    of_gpu = locked("requirements-gpu.lock")
+    for text in PROJECT["optional-dependencies"]["gpu"]:
+        wanted = Requirement(text)
+        ((version, marker),) = of_gpu[name(wanted.name)]
+        assert (version in wanted.specifier, marker) == (True, "")
 
 
 def test_what_is_installed_is_what_is_locked():
@@ -200,8 +225,7 @@ def bare(tmp_path):
     it.path.mkdir()
     for file in (
         "Makefile",
-        "requirements.lock",
-        "innvestigate.lock",
+        *LOCKS,
         "tools/setup.sh",
         "tools/run.sh",
     ):
@@ -336,6 +360,46 @@ def test_setup_once_and_again_when_a_lock_changes(bare):
         before = len(bare.calls)
         bare.setup()
         assert len(bare.calls) == before + 3, file
+
+
+def test_setup_for_a_gpu_takes_its_own_lock_and_stays_so(bare):
+    bare.python("python3.12")
+    assert bare.setup(GPU="1").returncode == 0
+    calls = bare.calls
+    assert len(calls) == 2
+    assert "--require-hashes --no-deps -r requirements-gpu.lock" in calls[0]
+    assert "--editable ." in calls[1]
+    assert bare.setup().returncode == 0  # another target, without the variable
+    assert bare.calls == calls
+    with (bare.folder / "requirements-gpu.lock").open("a", encoding="utf-8") as lock:
+        lock.write("# changed\n")
+    bare.setup()
+    assert "-r requirements-gpu.lock" in bare.calls[2]
+
+
+def test_a_setup_for_a_gpu_that_was_cut_short_goes_on_as_it_began(bare):
+    bare.python("python3.12")
+    result = bare.setup(GPU="1", PIP_RC="1")
+    one_message(result, bare, "10 GB of free disk", "make setup GPU=1")
+    bare.setup()
+    assert "-r requirements-gpu.lock" in bare.calls[1]
+
+
+@pytest.mark.parametrize(("before", "after"), [("0", "1"), ("1", "0")])
+def test_another_kind_of_setup_begins_anew(bare, before, after):
+    bare.python("python3.12")
+    bare.setup(GPU=before)
+    of_the_other_kind = bare.folder / ".venv" / "a package"
+    of_the_other_kind.touch()
+    bare.setup(GPU=before)
+    assert of_the_other_kind.exists()
+    assert bare.setup(GPU=after).returncode == 0
+    assert not of_the_other_kind.exists()
+
+
+def test_a_kind_of_setup_that_there_is_not(bare):
+    bare.python("python3.12")
+    one_message(bare.setup(GPU="yes"), bare, "GPU=yes is neither 1 nor 0")
 
 
 def test_a_changed_lock_that_does_not_install_is_tried_again(bare):
