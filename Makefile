@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights $(addprefix proof-,lesion-regions phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check $(addprefix proof-,lesion-regions phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -169,6 +169,9 @@ shipped-weights: setup ## train the networks that the package brings, on simulat
 	$(PY) tools/ship_reference.py
 	$(PY) tools/ship_visits.py
 
+gpu-check: setup ## does this environment see a GPU, and does the GPU compute what a processor does? How many volumes a second?
+	@$(PY) tools/gpu_check.py
+
 plan: setup ## how long does a profile take, and how much memory and disk? PROFILE=paper (nothing is run)
 	@$(PY) tools/plan.py $(PROFILE)
 
@@ -180,6 +183,9 @@ proof-sight: setup ## which pre-training and fine-tuning make networks see lesio
 	$(ALONE) runs/sight-early $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml workflow/sight-early.yaml --workflow-profile workflow/local -- $(TRIALS:%=runs/sight-early/pretraining/lesions/trial-%/provenance.json)
 	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- leagues
 	$(PY) benchmarks/sight_ladder.py runs/sight
+
+proof-gpu: setup ## on a GPU: volumes a second and memory of training and LRP, by backend, width, float type and batch (10 minutes a call; a further call goes on)
+	$(PY) benchmarks/gpu.py
 
 proof-wide: setup ## compare the paper's width 64 with 16, trained in pairs (needs a GPU and PyTorch in .venv)
 	KERAS_BACKEND=torch $(PY) benchmarks/wide.py
