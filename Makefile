@@ -187,5 +187,5 @@ proof-sight: setup ## which pre-training and fine-tuning make networks see lesio
 proof-gpu: setup ## on a GPU: volumes a second and memory of training and LRP, by backend, width, float type and batch (10 minutes a call; a further call goes on)
 	$(PY) benchmarks/gpu.py
 
-proof-wide: setup ## compare the paper's width 64 with 16, trained in pairs (needs a GPU and PyTorch in .venv)
+proof-wide: setup ## compare the paper's width 64 with 16, trained in pairs (needs a GPU and make setup GPU=1)
 	KERAS_BACKEND=torch $(PY) benchmarks/wide.py

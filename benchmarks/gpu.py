@@ -5,12 +5,12 @@ Usage: python benchmarks/gpu.py                       (make proof-gpu; at most 1
        python benchmarks/gpu.py --cpu --small         (a tiny version without a GPU, for tests)
 
 The paper's network at width 16 and 64, in batches of 4 to 32 volumes, on each of Keras's backends
-that is installed beside TensorFlow (JAX, and PyTorch after `pip install torch`). Training is
-measured in float32, in float32 with factors of 10 bits (tf32) and in bfloat16 (Keras's policy
-mixed_bfloat16); LRP (epsilon) in float32, in which the package computes it. Each combination of
-backend, width, float type and task is a process of its own (tools/gpu_work.py). Copies from the
-processor to the GPU and back count. Memory is the largest that the backend has taken on the GPU;
-with --cpu, of the process.
+that is installed beside TensorFlow: PyTorch, and JAX where somebody has added it (python -m pip
+install 'jax[cuda12]'). Training is measured in float32, in float32 with factors of 10 bits (tf32)
+and in bfloat16 (Keras's policy mixed_bfloat16); LRP (epsilon) in float32, in which the package
+computes it. Each combination of backend, width, float type and task is a process of its own
+(tools/gpu_work.py). Copies from the processor to the GPU and back count. Memory is the largest that
+the backend has taken on the GPU; with --cpu, of the process.
 
 Rows are written as soon as they are measured, and kept: a further call measures what is missing. A
 row whose volumes do not fit says "out of memory", and so do those with larger batches.

@@ -13,7 +13,6 @@ line says how to mend it.
 """
 
 import argparse
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -97,8 +96,9 @@ def _missing_last(value: float) -> float:
     return np.inf if np.isnan(value) else value
 
 
-def mend(backend: str, seen_by_driver: list[str]) -> str:
+def mend(answer: dict, seen_by_driver: list[str]) -> str:
     """Say why the backend sees no GPU, and what to do."""
+    backend = answer["backend"]
     if not seen_by_driver:
         return (
             "nvidia-smi shows no GPU on this computer. Go to one with an NVIDIA GPU, or install "
@@ -106,16 +106,11 @@ def mend(backend: str, seen_by_driver: list[str]) -> str:
         )
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return f"The variable CUDA_VISIBLE_DEVICES hides all GPUs. Remove it. {AGAIN}"
-    if backend == "tensorflow":
-        return (
-            "This environment has TensorFlow, which here computes on the processor alone. Run make "
-            f"setup GPU=1. {AGAIN}"
-        )
-    if backend == "jax" and importlib.util.find_spec("jax_cuda12_plugin") is None:
-        return f"This environment has JAX without CUDA. Run make setup GPU=1. {AGAIN}"
+    if not answer["has_cuda"]:
+        return f"This environment has {backend} without CUDA. Run make setup GPU=1. {AGAIN}"
     return (
-        f"{backend} cannot use the GPU that the driver sees. Its CUDA libraries may need a newer "
-        f"driver (JAX: 525 or newer). Update NVIDIA's driver. {AGAIN}"
+        f"The driver sees a GPU that {backend} cannot use. Its CUDA 12 needs a driver of version "
+        f"525 or newer. Update NVIDIA's driver. {AGAIN}"
     )
 
 
@@ -147,7 +142,7 @@ def check(job: Job, needs_gpu: bool) -> list[str]:
     describe(answer, seen_by_driver)
     if needs_gpu and not answer["is_gpu"]:
         backend = answer["backend"]
-        return [f"Keras on {backend} sees no GPU. {mend(backend, seen_by_driver)}"]
+        return [f"Keras on {backend} sees no GPU. {mend(answer, seen_by_driver)}"]
     actual = work("compare", job).arrays
     expected = work("compare", Job(job.width, grid=job.grid), **gpu_work.WITHOUT_GPU).arrays
     faults = []

@@ -13,6 +13,7 @@ what was measured stays when the process is killed.
 import contextlib
 import dataclasses
 import importlib.metadata
+import importlib.util
 import json
 import os
 import subprocess
@@ -81,7 +82,7 @@ class Job:
 
 
 def device() -> dict:
-    """Return the backend, its version, its devices and float types, and whether it sees a GPU."""
+    """Return the backend, its version, devices and float types, and whether it sees a GPU."""
     import keras
 
     from msxai.model import network
@@ -92,6 +93,7 @@ def device() -> dict:
         "version": importlib.metadata.version(backend),
         "devices": _devices(backend),
         "is_gpu": network.on_gpu(),
+        "has_cuda": _has_cuda(backend),
         "float_types": _float_types(),
     }
 
@@ -111,6 +113,17 @@ def _devices(backend: str) -> list[str]:
     import tensorflow as tf
 
     return [one.name.removeprefix("/physical_device:") for one in tf.config.list_physical_devices()]
+
+
+def _has_cuda(backend: str) -> bool:
+    """Return whether the backend is installed with CUDA's libraries, GPU or not."""
+    if backend == "jax":
+        return any(importlib.util.find_spec(f"jax_cuda{major}_plugin") for major in (12, 13))
+    if backend == "torch":
+        import torch
+
+        return torch.version.cuda is not None
+    return False  # TensorFlow is installed without them here
 
 
 def _float_types() -> list[str]:

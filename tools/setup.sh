@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes .venv from its locks, once, and again only when a lock changes. `make` calls it before anything that needs Python.
 #   sh tools/setup.sh           PYTHON=/path/to/python3.12 sh tools/setup.sh
-#   GPU=1 sh tools/setup.sh     Keras on JAX with CUDA, without TensorFlow. .venv stays of this kind until GPU=0.
+#   GPU=1 sh tools/setup.sh     Keras on PyTorch with CUDA, without TensorFlow. .venv stays of this kind until GPU=0.
 # Any fault is one message with the command that mends it, and leaves no stamp, so that the next call tries again.
 set -u
 cd "$(dirname "$0")/.." || exit 1

@@ -18,7 +18,7 @@ from msxai.base.errors import ParameterError
 
 __all__ = ["BACKENDS", "ON_A_GPU", "check_formats", "install", "installed_backends", "path"]
 
-BACKENDS = ("tensorflow", "jax", "torch")
+BACKENDS = ("tensorflow", "torch", "jax")
 """Backends of Keras that can train, in the order in which one is chosen. Each has the name of its
 package."""
 

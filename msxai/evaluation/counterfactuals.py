@@ -237,8 +237,7 @@ def _reason_to_leave_out(prepared, rows, wanted: bool) -> str:
 
 def _logit(net, values) -> float:
     """Return the logit of one scan of shape (X, Y, Z)."""
-    logits = net(values[None, ..., None], training=False)
-    return float(logits.numpy()[0, 0])
+    return float(network.logits(net, values[None, ..., None])[0])
 
 
 def table(predictions: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:

@@ -28,6 +28,7 @@ __all__ = [
     "head_of",
     "load_convolutions",
     "load_weights",
+    "logits",
     "on_gpu",
     "probability",
     "restore",
@@ -371,6 +372,22 @@ def features(model: keras.Model) -> tuple[keras.Model, callable]:
         return keras.ops.convert_to_numpy(dense(values))[:, 0]
 
     return trunk, head
+
+
+def logits(model: keras.Model, volumes) -> np.ndarray:
+    """Compute the logits of volumes that are in memory, on any backend.
+
+    Parameters
+    ----------
+    model : keras.Model
+        With one output.
+    volumes : ndarray of shape (N, X, Y, Z, 1)
+
+    Returns
+    -------
+    ndarray of shape (N,), float32
+    """
+    return keras.ops.convert_to_numpy(model(volumes, training=False))[:, 0]
 
 
 def probability(logits) -> np.ndarray:

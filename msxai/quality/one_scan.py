@@ -356,7 +356,7 @@ class Explainer:
     def _logits_of_each(self, scans) -> list[np.ndarray]:
         """Return the logits of scans of shape (N, X, Y, Z), for each network."""
         volumes = np.asarray(scans, "float32")[..., None]
-        return [np.asarray(model(volumes, training=False))[:, 0] for model in self._fast]
+        return [network.logits(model, volumes) for model in self._fast]
 
     def _tested(self, prepared, say: Callable) -> SelfTest | None:
         """Return the test on painted lesions, where it is asked for."""

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from msxai.lrp.explanation import Computation
 
 PACKAGE = Path(msxai.__file__).parent
 LEFT_OUT = ("tensorflow", "tf_keras", "innvestigate")
-OTHERS = [backend for backend in ("jax", "torch") if importlib.util.find_spec(backend)]
+OTHERS = [backend for backend in ("torch", "jax") if importlib.util.find_spec(backend)]
 
 # Python finds none of the packages that set-up for a GPU leaves out. Then every module is imported.
 WITHOUT = f"""
@@ -57,6 +58,18 @@ def test_no_module_needs_a_package_that_is_left_out():
         assert not imported_at_once(module) & refused, module
 
 
+def test_no_module_takes_the_values_of_a_tensor_as_tensorflow_alone_gives_them():
+    """JAX's tensors have no ``.numpy()``; numpy cannot read those of PyTorch that have gradients.
+
+    ants has images with ``.numpy()``.
+    """
+    of_ants = PACKAGE / "data" / "registration" / "alignment.py"
+    for module in sorted(PACKAGE.rglob("*.py")):
+        text = module.read_text(encoding="utf-8")
+        assert module == of_ants or ".numpy()" not in text, module
+        assert not re.search(r"np\.\w+\(\[?\w+\([^()]*training=", text), module
+
+
 @pytest.mark.skipif(not OTHERS, reason="neither jax nor torch is installed")
 def test_every_module_is_imported_where_tensorflow_is_not_installed(tmp_path):
     """Also where Keras itself has written its default, TensorFlow, into the settings file."""
@@ -85,7 +98,7 @@ def installed(monkeypatch, tmp_path):
 def test_an_installed_backend_takes_the_place_of_tensorflow(installed, backends):
     installed(*backends)
     keras_settings._check_backend()
-    assert os.environ["KERAS_BACKEND"] == sorted(backends)[0]
+    assert os.environ["KERAS_BACKEND"] == backends[0]
 
 
 def test_tensorflow_stays_where_it_is_installed(installed):
