@@ -142,13 +142,19 @@ print(f"white matter mean {scan[normal].mean():.2f}, standard deviation {scan[no
 # If only patients had filled tissue, a network could learn the filling in place of the lesions.
 # Therefore each control is also filled: at its own lesions and at the sites of a patient's lesions.
 # The scans are filled before they are resampled and normalised.
+#
+# A patient's scan without a lesion mask is not a scan without lesions. It is left out by name, and
+# all other scans are filled. Trainings on filled scans and in pairs do not use it. Where 04
+# compares such a training with others, all are compared on the scans that were filled.
 
 # %%
 filled, reason = filled_cohort.write(where, cohort, filling, run, seed=seed, jobs=jobs)
 if reason:
     print(f"left out: {reason}")
 else:
-    print(f"{len(filled.table)} scans filled")
+    print(f"{len(filled.rows('all'))} scans filled")
+    for name in filled_cohort.unfilled(filled):
+        print(f"left out, because it has no lesion mask: {name}")
 
 # %% [markdown]
 # The picture shows the same scan as above, as it was filled with the cohort.

@@ -175,6 +175,7 @@ if counterfactual_pairs != "none":
         cohort, counterfactual_pairs, normalisation=normalisation
     )
     filled = Prepared(filled_arrays, where.split(cohort))
+    print(f"left out of the pairs, without a lesion mask: {filled.unfilled.sum()} scans")
 in_pairs = pairs.options(prepared, filled, seed + trial, augmentation, realism)
 
 # %% [markdown]

@@ -77,12 +77,16 @@ for variant in variants:
     ]
 
 # %% [markdown]
-# If a variant was trained on scans with their lesions filled, it is tested on filled scans.
+# If a variant was trained on scans with their lesions filled, it is tested on filled scans. Scans
+# that could not be filled, because they have no lesion mask, are left out for this variant. They
+# are also left out wherever it is compared with other classifiers.
 
 # %%
 filled = filled_cohort.arrays(where, cohort, trained)
 for variant, filled_scans in filled.items():
     print(f"{variant}: {provenance.relative(filled_scans.path)}")
+    for name in filled_cohort.unfilled(filled_scans):
+        print(f"{variant}: left out, because it has no lesion mask: {name}")
 
 # %% [markdown]
 # ## One subject by hand
@@ -92,11 +96,12 @@ for variant, filled_scans in filled.items():
 # the first variant.
 
 # %%
-patients_first = prepared.table.iloc[rows].sort_values("label", ascending=False, kind="stable")
-row = patients_first.index[0]
+scans = filled.get(variants[0], prepared)
+part = scans.table.iloc[scans.rows(split_part)]
+row = part.sort_values("label", ascending=False, kind="stable").index[0]
 folder, record = trained[variants[0]][0]
 net = network.restore(folder / "weights.npz", fast=True)
-logit = training.predict(net, filled.get(variants[0], prepared), [row])[0]
+logit = training.predict(net, scans, [row])[0]
 print(f"{prepared.table['participant_id'][row]} ({prepared.table['group'][row]})")
 print(f"logit {logit:.3f}, score {network.probability(logit):.3f}")
 

@@ -3,6 +3,10 @@
 A fill that only patients have could be learnt in place of the lesions. Therefore every control is
 filled, too, at the sites of a patient's lesions (sham filling). Number, size and location of filled
 sites, and the method, are alike in both groups.
+
+A scan without a lesion mask is not a scan without lesions. Unless it is a control's, it is left out
+by name (`unfilled`): its row stays, so that rows mean the same scans with and without lesions, but
+it is in no part of the filled cohort.
 """
 
 import zlib
@@ -19,7 +23,16 @@ from msxai.data import images, lesion_filling
 from msxai.data.cohorts.cohort import Cohort
 from msxai.data.prepared import FEW, PreparationOptions, Prepared, prepare
 
-__all__ = ["Matched", "arrays", "changed", "fillings", "further", "prepared_filled", "write"]
+__all__ = [
+    "Matched",
+    "arrays",
+    "changed",
+    "fillings",
+    "further",
+    "prepared_filled",
+    "unfilled",
+    "write",
+]
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,12 @@ class Matched:
     seed: int = 0
 
     def __call__(self, scan, mask, row: dict) -> nib.Nifti1Image:
-        """Return the filled scan; a control without a lesion mask counts as one without lesions."""
+        """Return the filled scan; a control without a lesion mask counts as one without lesions.
+
+        A patient's scan without a mask, or one of an unknown group, comes back as it is.
+        """
+        if mask is None and row["label"] != 0:
+            return scan
         if mask is None:
             mask = images.with_space_of(scan, np.zeros(scan.shape[:3], "uint8"))
         donors = []
@@ -83,7 +101,8 @@ def write(
 ) -> tuple[Prepared | None, str]:
     """Prepare a cohort once more with its lesions filled; the record is written last.
 
-    Options and split are those of the untouched cohort.
+    Options and split are those of the untouched cohort. Scans whose lesions are not known are left
+    out by name (`unfilled`).
 
     Parameters
     ----------
@@ -143,13 +162,19 @@ def _reason_against_filling(untouched: Prepared) -> str:
     patients = (untouched.table["label"] == 1).to_numpy(bool, na_value=False)
     if not (patients & untouched.has_lesions).any():
         return "no patient has a lesion mask"
-    without_mask = untouched.table.loc[patients & ~untouched.has_lesions, "participant_id"]
-    if without_mask.empty:
-        return ""
-    return (
-        f"{len(without_mask)} of {patients.sum()} scans of patients have no lesion mask "
-        f"({without_mask.iloc[0]} ...)"
-    )
+    return ""
+
+
+def _not_known(untouched: Prepared) -> np.ndarray:
+    """Return whose lesions are not known: no mask, and no control."""
+    controls = untouched.table["label"].eq(0).fillna(False).to_numpy(bool)
+    return ~untouched.has_lesions & ~controls
+
+
+def unfilled(filled: Prepared) -> list[str]:
+    """Name the scans of a filled cohort that could not be filled: participant and session."""
+    scans = filled.table.loc[filled.unfilled, ["participant_id", "session_id"]]
+    return [" ".join(filter(None, scan)) for scan in scans.itertuples(index=False, name=None)]
 
 
 def prepared_filled(
@@ -170,6 +195,10 @@ def prepared_filled(
     """
     table = untouched.table
     patients = table["label"].eq(1).fillna(False).to_numpy(bool)
+    parameters = {"filling": filling}
+    not_known = table.loc[_not_known(untouched), ["participant_id", "session_id"]]
+    if len(not_known):
+        parameters["unfilled"] = not_known.to_numpy().tolist()
     donors = {}
     for part, rows in table.groupby("part").indices.items():
         with_lesions = [row for row in rows if patients[row] and untouched.lesions(row).any()]
@@ -190,7 +219,7 @@ def prepared_filled(
         path,
         options,
         alter=Matched(str(untouched.path), donors, filling, seed),
-        parameters={"filling": filling},
+        parameters=parameters,
         jobs=jobs,
     )
 
@@ -210,12 +239,13 @@ def changed(untouched: Prepared, filled: Prepared, least: float = 0.1) -> pd.Dat
     pandas.DataFrame
         group; mean, median and max of the scans' shares.
     """
+    rows = filled.rows("all")
     shares = []
-    for row in range(len(untouched.table)):
+    for row in rows:
         difference = np.abs(filled.image(row) - untouched.image(row))
         in_brain = difference[untouched.brain(row)]
         shares.append((in_brain > least).mean())
-    by_group = untouched.table.assign(share=shares).groupby("group")["share"]
+    by_group = untouched.table.iloc[rows].assign(share=shares).groupby("group")["share"]
     return by_group.agg(["mean", "median", "max"]).reset_index()
 
 

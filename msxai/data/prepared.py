@@ -444,6 +444,9 @@ class Prepared:
         participant_id, session_id and reason of the scans that could not be used.
     has_lesions : ndarray of bool, shape (N,)
         Whether a scan has a lesion mask (which may be empty).
+    unfilled : ndarray of bool, shape (N,)
+        Of a cohort with its lesions filled: whose lesions are not known, so that the scan is as it
+        was. Such scans are in no part (`msxai.data.filled_cohort`).
     affine : ndarray of shape (4, 4)
     name, modality, normalisation, interpolation : str
     parameters : dict
@@ -493,12 +496,20 @@ class Prepared:
         self.has_lesions = self.table["lesion_mask"].notna().to_numpy()
         if split is not None:
             self.table["part"] = self._parts(splits.read(split))
+        self.unfilled = self._listed(self.parameters.get("unfilled", []))
+        self.table["part"] = self.table["part"].where(~self.unfilled, None)
 
     def _parts(self, split: pd.DataFrame) -> list:
         """Return each scan's part; None where the split does not have the scan."""
         parts = split.set_index(["participant_id", "session_id"])["part"]
         keys = zip(self.table["participant_id"], self.table["session_id"], strict=True)
         return [parts.get(key) for key in keys]
+
+    def _listed(self, scans: list) -> np.ndarray:
+        """Return which scans are in a list of participant and session."""
+        names = {tuple(scan) for scan in scans}
+        keys = zip(self.table["participant_id"], self.table["session_id"], strict=True)
+        return np.array([key in names for key in keys], bool)
 
     def _read(self, name: str, row: int) -> np.ndarray:
         with self._lock:
@@ -522,10 +533,10 @@ class Prepared:
         return self._read("lesions", row)
 
     def rows(self, part: str) -> np.ndarray:
-        """Return the rows of one part of the split, or of "all"."""
+        """Return the rows of one part of the split, or of "all"; never those of `unfilled`."""
         one_of("part", part, (*splits.PARTS, "all"))
         if part == "all":
-            return np.arange(len(self.table))
+            return np.flatnonzero(~self.unfilled)
         return np.flatnonzero(self.table["part"] == part)
 
     def row(self, participant_id: str, session_id: str = "") -> int:

@@ -273,9 +273,10 @@ def fit(prepared, features: dict | None = None, seed: int = 0) -> Fitted:
     prepared : msxai.data.prepared.Prepared
     features : dict, optional
         Variant to the features of *all* scans of the cohort, from
-        `msxai.evaluation.prediction.features`; adds one baseline for each variant. The network was
-        trained on the same training part, so the features fit it too well and the selection by
-        inner cross-validation is less cautious than for the other baselines.
+        `msxai.evaluation.prediction.features`; adds one baseline for each variant. Scans whose
+        features are NaN are left out of it. The network was trained on the same training part, so
+        the features fit it too well and the selection by inner cross-validation is less cautious
+        than for the other baselines.
     seed : int
         Of the inner folds.
 
@@ -312,7 +313,16 @@ def fit(prepared, features: dict | None = None, seed: int = 0) -> Fitted:
 
     selections = []
     for name, trial, baseline, seen in tasks:
-        classifier, selected = _select(baseline, seen, labels, subjects, seed)
+        usable = _usable(baseline, seen)
+        if min(_group_sizes(labels[usable], subjects[usable])) < 2:
+            fitted.left_out[name] = (
+                "two patients and two controls of the training part are needed whose lesions "
+                "could be filled"
+            )
+            continue
+        classifier, selected = _select(
+            baseline, seen[usable], labels[usable], subjects[usable], seed
+        )
         fitted.classifiers[name, trial] = classifier
         for parameter, value in selected.items():
             entry = {"variant": name, "trial": trial, "parameter": parameter, "value": value}
@@ -357,14 +367,17 @@ def predict(
     }
     tables = []
     for (name, trial), classifier in fitted.classifiers.items():
+        scored_rows = rows
         if name not in BASELINES:
-            seen = trials_by_name[name][trial][rows]
+            features_of_trial = trials_by_name[name][trial]
+            scored_rows = prediction.with_features(features_of_trial, rows)
+            seen = features_of_trial[scored_rows]
         elif BASELINES[name].view in missing:
             left_out[name] = missing[BASELINES[name].view]
             continue
         else:
             seen = values[BASELINES[name].view]
-        table = prediction.identifiers(prepared, rows, name, trial)
+        table = prediction.identifiers(prepared, scored_rows, name, trial)
         tables.append(table.assign(score=_score(classifier, seen)))
     if not tables:
         return pd.DataFrame(), left_out
@@ -448,6 +461,13 @@ def _group_sizes(labels, subjects) -> tuple[int, int]:
     controls = len(set(subjects[labels == 0]))
     patients = len(set(subjects[labels == 1]))
     return controls, patients
+
+
+def _usable(baseline: Baseline, seen) -> np.ndarray:
+    """Return which scans a baseline can be fitted on: those with features, where it takes them."""
+    if baseline is not _ON_FEATURES:
+        return np.ones(len(seen), bool)
+    return ~np.isnan(seen).any(axis=1)
 
 
 def _score(classifier, values) -> np.ndarray:

@@ -22,6 +22,7 @@ __all__ = [
     "predict",
     "read",
     "save",
+    "with_features",
 ]
 
 FURTHER_SEED = 1001  # as in benchmarks/generalisation.py; no cohort for training has it
@@ -62,20 +63,24 @@ def features(prepared, rows, trained: dict, filled: dict | None = None) -> dict:
     -------
     dict
         Variant to a list of arrays, one for each trial: float32 of shape
-        (scans of `prepared`, features). Rows of other scans are NaN.
+        (scans of `prepared`, features). Rows of other scans are NaN, and for a variant in `filled`
+        those of scans that could not be filled.
     """
     filled = filled or {}
     by_variant = {}
     for variant, trials in trained.items():
         scans = filled.get(variant, prepared)
+        usable_rows = rows
+        if variant in filled:
+            usable_rows = np.intersect1d(rows, scans.rows("all"))
         by_variant[variant] = []
         for folder, _ in trials:
             net = network.restore(folder / "weights.npz", fast=True)
             convolutions, _ = network.features(net)
-            values = training.outputs(convolutions, scans, rows)
+            values = training.outputs(convolutions, scans, usable_rows)
             shape = (len(prepared.table), values.shape[1])
             features_of_trial = np.full(shape, np.nan, "float32")
-            features_of_trial[rows] = values
+            features_of_trial[usable_rows] = values
             by_variant[variant].append(features_of_trial)
     return by_variant
 
@@ -94,7 +99,7 @@ def predict(prepared, rows, trained: dict, precomputed: dict | None = None) -> p
     -------
     pandas.DataFrame
         variant, trial, participant_id, session_id, label, logit, score (probability of the
-        patient class).
+        patient class). Scans without features are left out.
     """
     if precomputed is None:
         precomputed = features(prepared, rows, trained)
@@ -103,12 +108,20 @@ def predict(prepared, rows, trained: dict, precomputed: dict | None = None) -> p
         for trial, (folder, _) in enumerate(trials):
             net = network.restore(folder / "weights.npz", fast=True)
             _, last_layer = network.features(net)
-            logits = last_layer(precomputed[variant][trial][rows])
-            table = identifiers(prepared, rows, variant, trial)
+            features_of_trial = precomputed[variant][trial]
+            known_rows = with_features(features_of_trial, rows)
+            logits = last_layer(features_of_trial[known_rows])
+            table = identifiers(prepared, known_rows, variant, trial)
             table["logit"] = logits
             table["score"] = network.probability(logits)
             tables.append(table)
     return pd.concat(tables, ignore_index=True)
+
+
+def with_features(features_of_trial, rows) -> np.ndarray:
+    """Return the rows that have features (see `features`), in their order."""
+    rows = np.asarray(rows)
+    return rows[~np.isnan(features_of_trial[rows]).any(axis=1)]
 
 
 def further(

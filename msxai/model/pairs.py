@@ -162,10 +162,11 @@ def loss(labels, logits):
 def options(prepared, filled, seed: int, augmentation: str, realism: str = "plain") -> dict:
     """Return what `msxai.model.training.fit` takes for a training in pairs on the training part.
 
-    Empty where `filled` is None: a training on labels alone.
+    Empty where `filled` is None: a training on labels alone. Scans that could not be filled are
+    left out.
     """
     if filled is None:
         return {}
-    rows = prepared.rows("training")
+    rows = np.intersect1d(prepared.rows("training"), filled.rows("training"))
     batches = Pairs(prepared, filled, rows, seed, augmentation, realism)
     return {"batches": batches, "loss": loss}

@@ -170,18 +170,38 @@ def test_a_variant_is_filled_in_one_way():
         filled_cohort.fillings({"a": trials("none", 1) + trials("noise", 1)})
 
 
-def test_without_a_patients_mask_nothing_is_filled_and_the_record_says_why(tmp_path):
-    where = make(tmp_path, drop=[1])
+def test_without_any_mask_of_a_patient_nothing_is_filled_and_the_record_says_why(tmp_path):
+    where = make(tmp_path, drop=[0, 1])
     filled, reason = filled_cohort.write(where, "small", "noise", RUN)
     assert filled is None
-    assert "have no lesion mask" in reason
+    assert reason == "no patient has a lesion mask"
     assert json.loads(where.record("small", "noise").read_text())["left_out"] == reason
     assert not where.prepared("small", "noise").exists()
-    with pytest.raises(MissingStepError, match="have no lesion mask"):
+    with pytest.raises(MissingStepError, match=reason):
         where.require_prepared("small", "noise")
-    assert "have no lesion mask" in region_tables._left_out(where, "small", "lesion-filled")
+    assert reason in region_tables._left_out(where, "small", "lesion-filled")
     with pytest.raises(ParameterError, match="Did you mean noise"):
         filled_cohort.write(where, "small", "nois", RUN)
+
+
+def test_a_patient_without_a_mask_is_left_out_by_name_and_all_others_are_filled(tmp_path, pair):
+    where = make(tmp_path, drop=[1])
+    filled, reason = filled_cohort.write(where, "small", "noise", RUN)
+    assert reason == ""
+    untouched = prepared.Prepared(where.prepared("small"), where.split("small"))
+    row = int(np.flatnonzero(untouched.table["label"] == 1)[1])
+    name = untouched.table["participant_id"].iloc[row]
+    assert filled_cohort.unfilled(filled) == [name]
+    assert filled.table["participant_id"].tolist() == untouched.table["participant_id"].tolist()
+    np.testing.assert_array_equal(filled.image(row), untouched.image(row))
+    for part in ("training", "holdout", "all"):
+        expected = [scan for scan in untouched.rows(part) if scan != row]
+        assert filled.rows(part).tolist() == expected
+    (other,) = np.flatnonzero((untouched.table["label"] == 1) & filled.table["part"].notna())
+    np.testing.assert_array_equal(filled.image(other), pair[1].image(other))
+    assert filled_cohort.changed(untouched, filled)["mean"].min() > 0
+    assert filled_cohort.unfilled(pair[1]) == []
+    assert pair[1].parameters == {"filling": "noise"}
 
 
 def test_further_subjects_are_filled_as_the_variant_was(where, pair):

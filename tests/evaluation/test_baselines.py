@@ -127,6 +127,27 @@ def test_every_baseline_scores_every_scan(toy, fitted, features):
     assert aucs[0] < 0.8 < aucs[1]
 
 
+def test_scans_without_features_are_left_out_of_the_baselines_on_features(toy, features):
+    """The first patient of the training part, and one of the holdout."""
+    partly = features["scratch"][1].copy()
+    partly[[1, 31]] = np.nan
+    fitted = baselines.fit(toy, {"filled": [partly]})
+    predictions, left_out = baselines.predict(
+        fitted, toy, toy.rows("holdout"), {"filled": [partly]}
+    )
+    assert left_out == {}
+    on_features = predictions[predictions["variant"] == "filled features + SVM"]
+    assert len(on_features) == 9
+    assert "sub-31" not in set(on_features["participant_id"])
+    assert (predictions.groupby("variant").size().drop("filled features + SVM") == 10).all()
+    labelled = toy.table["label"].to_numpy(int) == 1
+    partly[labelled] = np.nan
+    assert (
+        "could be filled"
+        in baselines.fit(toy, {"filled": [partly]}).left_out["filled features + SVM"]
+    )
+
+
 def test_permuting_the_holdouts_labels_leaves_scores_and_choices_as_they_are(toy, fitted, features):
     """To the byte; the same with all that the holdout is taken away but its own scans."""
     expected, _ = baselines.predict(fitted, toy, toy.rows("holdout"), features)

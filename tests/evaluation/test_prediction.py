@@ -61,6 +61,25 @@ def test_predictions_are_the_networks_for_every_trial(tmp_path, where):
         np.testing.assert_allclose(mine["score"], 1 / (1 + np.exp(-logits)), rtol=1e-3)
 
 
+def test_a_scan_that_could_not_be_filled_is_left_out_for_the_variant_on_filled_scans(
+    tmp_path, where
+):
+    toy = Toy(tmp_path)
+
+    class Filled(Toy):
+        def rows(self, part):
+            return np.setdiff1d(super().rows(part), [5])
+
+    folders = [(where.trial("scratch", 0), {})]
+    trained = {"scratch": folders, "filled": folders}
+    filled = {"filled": Filled(tmp_path)}
+    features = prediction.features(toy, toy.rows("all"), trained, filled)
+    assert np.isnan(features["filled"][0]).any(axis=1).tolist() == [False] * 5 + [True]
+    predictions = prediction.predict(toy, toy.rows("holdout"), trained, features)
+    scans = predictions.groupby("variant")["participant_id"].agg(list).to_dict()
+    assert scans == {"scratch": ["sub-4", "sub-5"], "filled": ["sub-4"]}
+
+
 def test_lesion_volumes_are_in_cubic_millimetres(tmp_path):
     toy = Toy(tmp_path)
     np.testing.assert_allclose(

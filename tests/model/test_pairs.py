@@ -170,6 +170,17 @@ def test_the_network_learns_the_lesion_and_the_history_is_the_cross_entropy(toys
     assert aucs["pairs"] > aucs["labels"] + 0.05  # where lesions may lie: labels alone do not say
 
 
+def test_scans_that_could_not_be_filled_are_in_no_pair(toys):
+    untouched, filled = toys
+    without_mask = 3
+    filled.table.loc[without_mask, "part"] = None
+    batches = pairs.options(untouched, filled, 0, "none")["batches"]
+    assert without_mask in untouched.rows("training")
+    assert without_mask not in batches.patients
+    assert len(batches) == 8
+    assert not (batches.order // 2 == without_mask).any()
+
+
 def test_what_is_no_pair_is_refused(toys):
     untouched, filled = toys
     assert pairs.options(untouched, None, 0, "paper") == {}

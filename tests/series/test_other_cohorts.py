@@ -134,10 +134,9 @@ def test_a_foreign_cohort_runs_by_parameters_alone(checkout, tmp_path):
         "HOLDOUT": "2,2",
     }
     given = script("cohort_options", folder="tools").options(variables, "runs/berlin-tiny")
-    # A variant on filled scans, which a patient without a mask rules out; none in pairs, which
-    # would be ruled out as well.
+    # One patient has no mask, and is left out of the variants on filled scans and in pairs.
     given["variants"] = {
-        "pretrained": {"counterfactual_pairs": "none"},
+        "pretrained": {"counterfactual_pairs": "noise"},
         "lesion-filled": {"initial_weights": "best", "filling": "noise"},
     }
     given["filled"] = "lesion-filled"
@@ -163,6 +162,10 @@ def test_a_foreign_cohort_runs_by_parameters_alone(checkout, tmp_path):
     }
     assert (
         "lesion load: left out, because the cohort has scans without a lesion mask"
+        in (results / "notebooks" / "04_evaluation.ipynb").read_text()
+    )
+    assert (
+        "lesion-filled: left out, because it has no lesion mask: sub-berlin04"
         in (results / "notebooks" / "04_evaluation.ipynb").read_text()
     )
     assert not json.loads((results / "figures" / "provenance.json").read_text()).get(

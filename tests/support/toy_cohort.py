@@ -38,6 +38,8 @@ class Toy:
             nib.save(image, path)
 
     def rows(self, part):
+        if part == "all":
+            return np.arange(6)
         return np.flatnonzero(self.table["part"] == part)
 
     def image(self, row):
