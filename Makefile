@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check $(addprefix proof-,lesion-regions phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check $(addprefix proof-,lesion-regions phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -102,6 +102,9 @@ proof-real: setup ## after make figures: do maps find the lesions of eight real 
 
 proof-lesion-regions: setup ## lesions by the person's own ventricles and cortex: do the regions agree with a rater's? (about 10 minutes; needs ../shared/data)
 	$(PY) benchmarks/regions_of_lesions.py
+
+proof-real-against-simulated: setup ## where do simulated and real scans differ? (about 8 minutes; needs ../shared)
+	$(PY) benchmarks/real_against_simulated.py
 
 proof-new-lesions: setup ## two visits of a real patient: does the change of the map show the published change? (about 5 minutes; needs ../shared/data)
 	$(PY) benchmarks/new_lesions.py

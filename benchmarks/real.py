@@ -9,7 +9,14 @@ raw heads; MS3SEG, doi:10.6084/m9.figshare.30393475). About 15 minutes of one co
 Every scan is prepared as a cohort's is. The map of a variant is the mean over its networks. Rules
 and copies were fixed on simulated scans; nothing is chosen on these eight patients. Measured are
 
-- maps: `msxai.quality.localisation` against the lesion mask, beside the brightness of the scan;
+- maps: `msxai.quality.localisation` against the lesion mask, minus the same of the scan's
+  brightness; sensitivity also by size of the lesions (below 30 mm3, up to 300 mm3, and larger: a
+  ball of 3.9 mm and 8.3 mm in diameter);
+- maps without a network, as rows of their own: brightness, the prior (mean lesion mask of the
+  simulated training subjects), and a classifier of voxels that was trained on simulated scans with
+  their lesion masks (`benchmarks/localisation.py`);
+- the warnings of the page (`msxai.lrp.trust_warnings`) for the package's networks, and whether the
+  map is worse where there are more of them (Spearman's correlation over patients);
 - answers: the share of patients with a logit above 0, as they are, with their lesions filled, and
   with as much normal white matter filled (sham). For the package's networks also by the calibrated
   probability of the page, above 0.5.
@@ -23,8 +30,11 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+import localisation as ladder
 import numpy as np
 import pandas as pd
+import sight
+from scipy import stats
 from tqdm import tqdm
 
 import msxai
@@ -33,19 +43,30 @@ from msxai.base.results import Results
 from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import from_images
 from msxai.data.prepared import PreparationOptions, Prepared, prepare
-from msxai.lrp import shipped_reference
+from msxai.lrp import shipped_reference, trust_warnings
 from msxai.model import network, shipped
-from msxai.quality import lesion_by_lesion, localisation, scan_maps
+from msxai.quality import lesion_by_lesion, localisation, reference_maps, scan_maps
 from msxai.regions import lesion_regions
 
 HERE = Path(__file__).parent
 DATA = Path(msxai.ROOT).parent / "shared" / "data"
 VARIANTS = ("pretrained", "scratch", "pretrained-lesions", "pairs")
+PRETRAININGS = ("lesions-randomised",)
+"""Variants without fine-tuning, measured where their weights are in RESULTS or in runs/sight."""
+
 SHIPPED = "lesions, no fine-tuning"
 MAPS = (("epsilon", 1), ("epsilon_gamma", 1), ("epsilon_gamma", 8))
 """Rules and numbers of copies."""
 
-MEASURES = ("auprc", "rra", "rma", "pointing", "sensitivity")
+WARNED = ("epsilon_gamma", 1)
+"""The map that the page of a scan shows, whose warnings are counted."""
+
+EPSILON = 1e-3
+BRIGHTNESS, PRIOR = "brightness", "prior"
+COHORT = "phantom-ms"  # whose lesion masks the prior and the classifier of voxels know
+MEASURED = ("auprc", "rra", "rma", "pointing", "sensitivity")
+BY_SIZE = tuple(f"sensitivity_{size}" for size in sight.SIZES)
+MEASURES = (*MEASURED, *BY_SIZE)
 FEWEST_LESION_VOXELS = 10
 
 
@@ -102,28 +123,122 @@ def weights_of(where: Results) -> dict[str, list[Path]]:
         paths = sorted((where.folder / "finetuning" / name).glob("trial-*/weights.npz"))
         if paths:
             weights[name] = paths
+    for name in PRETRAININGS:
+        for folder in (where.folder, Results("runs/sight").folder):
+            paths = sorted((folder / "pretraining" / name).glob("trial-*/weights.npz"))
+            if paths:
+                weights.setdefault(name, paths)
     return weights
 
 
-def scores_of_scan(models, image, lesions, brain) -> list[dict]:
-    """Measure the mean map over networks of one scan, for each of `MAPS`."""
-    target = localisation.Target(lesions, brain)
-    bright = localisation.measure(image, lesions, brain, target, list(MEASURES))
-    scores = []
-    for rule, copies in MAPS:
-        maps = []
-        for model in models:
-            by_rule = scan_maps.of_scan(model, image, [rule], copies=copies, threads=1)
-            maps.append(by_rule[rule])
-        measures = localisation.measure(
-            np.mean(maps, axis=0), lesions, brain, target, list(MEASURES)
-        )
-        score = {"rule": rule, "copies": copies}
+class Case:
+    """One scan, and what the brightness of its voxels scores.
+
+    Parameters
+    ----------
+    image : ndarray of shape (X, Y, Z)
+    lesions, brain : ndarray of bool, same shape
+    """
+
+    def __init__(self, image, lesions, brain):
+        self.image = image
+        self.brain = brain
+        self._target = localisation.Target(lesions, brain)
+        self._bright = self._measures(image)
+
+    def score(self, heatmap) -> dict:
+        """Return `MEASURES` of a map, and each minus that of brightness."""
+        measures = self._measures(heatmap)
+        score = {}
         for measure in MEASURES:
             score[measure] = measures[measure]
-            score[f"{measure}_minus_brightness"] = measures[measure] - bright[measure]
-        scores.append(score)
+            score[f"{measure}_minus_brightness"] = measures[measure] - self._bright[measure]
+        return score
+
+    def _measures(self, heatmap) -> dict:
+        lesions = self._target.lesions
+        measures = localisation.measure(heatmap, lesions, self.brain, self._target, list(MEASURED))
+        return measures | sight.sensitivity_by_size(heatmap, lesions, self.brain)
+
+
+def maps_of(models, image, rule: str, copies: int) -> list[np.ndarray]:
+    """Return the map of each network."""
+    maps = []
+    for model in models:
+        by_rule = scan_maps.of_scan(model, image, [rule], epsilon=EPSILON, copies=copies, threads=1)
+        maps.append(by_rule[rule])
+    return maps
+
+
+def scores_of_scan(models, case: Case) -> list[dict]:
+    """Measure the mean map over networks of one scan, for each of `MAPS`."""
+    scores = []
+    for rule, copies in MAPS:
+        mean_map = np.mean(maps_of(models, case.image, rule, copies), axis=0)
+        scores.append({"rule": rule, "copies": copies, **case.score(mean_map)})
     return scores
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Maps without a network, from simulated scans with lesion masks.
+
+    Attributes
+    ----------
+    prior : ndarray of shape (X, Y, Z)
+        Blurred mean lesion mask of the training part.
+    classifier : localisation.VoxelClassifier
+        Trained on scans of the same part.
+    """
+
+    prior: np.ndarray
+    classifier: ladder.VoxelClassifier
+
+    @classmethod
+    def of(cls, where: Results) -> "Baselines":
+        """Make them from the simulated cohort of a results folder."""
+        cohort = Prepared(where.prepared(COHORT), where.split(COHORT))
+        tuned = reference_maps.tune(cohort)
+        rows = reference_maps.with_lesions(cohort, cohort.rows("training"))[: ladder.SCANS]
+        return cls(tuned.prior, ladder.voxel_classifier(cohort, tuned, rows))
+
+    def maps(self, prepared: Prepared, row: int) -> dict:
+        """Return name to map of one scan."""
+        brain = prepared.brain(row)
+        bright = reference_maps.zscore(prepared, row)
+        return {
+            BRIGHTNESS: prepared.image(row),
+            PRIOR: self.prior * brain,
+            ladder.BOUND: self.classifier.map_of(bright, brain),
+        }
+
+
+def warnings_of_scan(models, stored, prepared: Prepared, row: int) -> dict:
+    """Return the warnings of the page of a scan: how many, and each one's value.
+
+    Parameters
+    ----------
+    models : list of keras.Model
+    stored : msxai.lrp.shipped_reference.Stored
+    prepared : msxai.data.prepared.Prepared
+    row : int
+    """
+    rule, copies = WARNED
+    image, brain = prepared.image(row), prepared.brain(row)
+    maps = maps_of(models, image, rule, copies)
+    batch = image[None, ..., None].astype("float32")
+    logits = [float(np.asarray(model(batch, training=False))[0, 0]) for model in models]
+    values = trust_warnings.measure(np.stack(maps), logits, brain)
+    features = trust_warnings.features(models, prepared, [row])
+    values["out_of_distribution"] = float(stored.distance(features)[0])
+    limits = stored.limits_of(rule, EPSILON, copies)
+    flags = trust_warnings.flags(values, limits, stored.source)
+    warned = {f"warned_{flag['Flag']}": float(bool(flag["Flagged"])) for flag in flags}
+    return {
+        "warnings": sum(warned.values()),
+        "distance": values["out_of_distribution"],
+        **warned,
+    }
 
 
 def answers_of_scan(models, prepared, row: int, stored=None) -> dict:
@@ -148,20 +263,41 @@ def answers_of_scan(models, prepared, row: int, stored=None) -> dict:
     return answers
 
 
+def cases_of(prepared: Prepared, scans: list[Scan]) -> dict:
+    """Return row to case, for the scans with enough lesions."""
+    cases = {}
+    for row in range(len(scans)):
+        lesions = prepared.lesions(row)
+        if lesions.sum() >= FEWEST_LESION_VOXELS:
+            cases[row] = Case(prepared.image(row), lesions, prepared.brain(row))
+    return cases
+
+
+def scores_of_baselines(prepared: Prepared, scans: list[Scan], baselines) -> pd.DataFrame:
+    """One row a scan and map that no network has made."""
+    rows = []
+    for row, case in tqdm(cases_of(prepared, scans).items(), desc="baselines", unit="scan"):
+        scan_columns = {"site": scans[row].site, "scan": scans[row].name}
+        for name, heatmap in baselines.maps(prepared, row).items():
+            first = {"variant": name, "rule": "", "copies": 1}
+            rows.append({**first, **scan_columns, **case.score(heatmap)})
+    return pd.DataFrame(rows)
+
+
 def scores_of(prepared: Prepared, scans: list[Scan], weights: dict) -> pd.DataFrame:
     """One row a scan, variant and map."""
+    cases = cases_of(prepared, scans)
     rows = []
     for variant, paths in weights.items():
         models = [network.restore(path) for path in paths]
         predicting = [network.restore(path, fast=True) for path in paths]
         stored = shipped_reference.read(paths)
-        for row, scan in enumerate(tqdm(scans, desc=variant, unit="scan")):
-            image, brain, lesions = prepared.image(row), prepared.brain(row), prepared.lesions(row)
-            if lesions.sum() < FEWEST_LESION_VOXELS:
-                continue
+        for row, case in tqdm(cases.items(), desc=variant, unit="scan"):
             answers = answers_of_scan(predicting, prepared, row, stored)
-            for score in scores_of_scan(models, image, lesions, brain):
-                scan_columns = {"variant": variant, "site": scan.site, "scan": scan.name}
+            if stored is not None:
+                answers |= warnings_of_scan(models, stored, prepared, row)
+            scan_columns = {"variant": variant, "site": scans[row].site, "scan": scans[row].name}
+            for score in scores_of_scan(models, case):
                 rows.append({**scan_columns, **score, **answers})
     return pd.DataFrame(rows)
 
@@ -178,6 +314,8 @@ def table_of(scores: pd.DataFrame) -> pd.DataFrame:
                     rows.append(first | _row(measure, maps[measure]))
         for variant, maps in own.groupby("variant", sort=False):
             of_scans = maps.drop_duplicates("scan")
+            if of_scans["logit_as_it_is"].isna().all():  # no network
+                continue
             first = {"variant": variant, "rule": "", "copies": 0, "site": site}
             for name in ("as_it_is", "filled", "sham"):
                 logits = of_scans.get(f"logit_{name}")
@@ -193,7 +331,34 @@ def table_of(scores: pd.DataFrame) -> pd.DataFrame:
                 rows.append(first | _row(f"probability_{name}", probabilities))
             fall = of_scans["logit_as_it_is"] - of_scans["logit_filled"]
             rows.append(first | _row("logit_falls_by_filling", fall))
+            rows += [first | row for row in _rows_of_warnings(maps)]
     return pd.DataFrame(rows)
+
+
+def _rows_of_warnings(maps: pd.DataFrame) -> list[dict]:
+    """Return the warnings of a variant's scans, and their relation to the accuracy of its maps."""
+    if "warnings" not in maps or maps["warnings"].isna().all():
+        return []
+    rule, copies = WARNED
+    of_scans = maps[(maps["rule"] == rule) & (maps["copies"] == copies)]
+    rows = []
+    for name in of_scans.columns:
+        if name in ("warnings", "distance") or name.startswith("warned_"):
+            rows.append(_row(name, of_scans[name]))
+    for name in ("warnings", "distance"):
+        for measure in ("auprc", "auprc_minus_brightness"):
+            value, low, high = spearman(of_scans[name], of_scans[measure])
+            row = {"measure": f"spearman_{name}_{measure}", "n": len(of_scans)}
+            rows.append(row | {"value": value, "low": low, "high": high})
+    return rows
+
+
+def spearman(first, second) -> tuple[float, float, float]:
+    """Spearman's correlation with a bootstrap interval over patients; NaN where one is constant."""
+    ranks = [stats.rankdata(values) for values in (first, second)]
+    if min(np.ptp(values) for values in ranks) == 0:
+        return np.nan, np.nan, np.nan
+    return localisation.correlation_interval(*ranks)
 
 
 def _share_above(values: pd.Series, limit: float) -> pd.Series:
@@ -216,12 +381,15 @@ def main() -> None:
     scans = scans_of(DATA)
     prepared = prepared_scans(scans, Results("runs/proof"))
     weights = weights_of(where)
-    scores = scores_of(prepared, scans, weights)
+    of_baselines = scores_of_baselines(prepared, scans, Baselines.of(where))
+    of_networks = scores_of(prepared, scans, weights)
+    scores = pd.concat([of_networks, of_baselines], ignore_index=True)
     table = table_of(scores)
     print(table[table["site"] == "all"].round(3).to_string())
     tsv.write(table, HERE / "real.tsv", float_format="%.4g")
     tsv.write(scores, HERE / "real_scores.tsv", float_format="%.4g")
     used = [path for paths in weights.values() for path in paths]
+    used.append(where.prepared(COHORT))
     parameters = {"results": where.given, "maps": [list(pair) for pair in MAPS]}
     hashes = {name: [provenance.sha256(path) for path in paths] for name, paths in weights.items()}
     outputs = [HERE / "real.tsv", HERE / "real_scores.tsv"]

@@ -215,6 +215,24 @@ def lesion_sizes(lesions) -> np.ndarray:
     return sizes[numbers]
 
 
+def sensitivity_by_size(heatmap, lesions, brain) -> dict:
+    """Sensitivity for the lesions of each size class; NaN for a class without a lesion.
+
+    The map is 0 in lesions of other classes, so that no mark in them counts as a miss.
+    """
+    sizes = lesion_sizes(lesions)
+    sensitivities = {}
+    for name, (smallest, largest) in SIZES.items():
+        of_class = (sizes >= smallest) & (sizes < largest) & brain
+        sensitivities[f"sensitivity_{name}"] = np.nan
+        if of_class.any():
+            of_lesions = localisation.measure(
+                np.where(lesions & ~of_class, 0, heatmap), of_class, brain, None, ["sensitivity"]
+            )
+            sensitivities[f"sensitivity_{name}"] = of_lesions["sensitivity"]
+    return sensitivities
+
+
 def measured(path, rows, variant: Variant) -> dict:
     """Measure the maps of some patients.
 
@@ -243,19 +261,7 @@ def measured(path, rows, variant: Variant) -> dict:
             **measures,
             "auprc_minus_brightness": measures["auprc"] - bright["auprc"],
         }
-        sizes = lesion_sizes(lesions)
-        for name, (smallest, largest) in SIZES.items():
-            of_class = (sizes >= smallest) & (sizes < largest) & brain
-            score[f"sensitivity_{name}"] = np.nan
-            if of_class.any():
-                of_lesions = localisation.measure(
-                    np.where(lesions & ~of_class, 0, heatmap),
-                    of_class,
-                    brain,
-                    None,
-                    ["sensitivity"],
-                )
-                score[f"sensitivity_{name}"] = of_lesions["sensitivity"]
+        score |= sensitivity_by_size(heatmap, lesions, brain)
         if len(maps) > 1:
             near = target.near(2) & brain
             score["trials_agree_near_lesions"] = localisation.consistency(maps[0], maps[1], near)

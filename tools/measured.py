@@ -654,6 +654,83 @@ def sight_ladder() -> Section:
     return Section(heading, blocks, [file], "make proof-sight")
 
 
+GROUPS_IN_WORDS = {
+    "tissue": "Brightness of tissues",
+    "texture and edges": "Texture and edges",
+    "rim and brain mask": "Rim and brain mask",
+    "histogram": "Histogram of the brain",
+    "lesions": "Lesions",
+    "by flair_realism.py": "Four measures of another program (flair_realism.py)",
+}
+
+
+def _readable(value: float) -> str:
+    """Write a number with as many digits as say something."""
+    return number(value, 0 if abs(value) >= 100 else 2)
+
+
+def real_against_simulated() -> Section:
+    """Where simulated and real FLAIR differ, and what the random scanners cover."""
+    file = BENCHMARKS / "real_against_simulated.tsv"
+    table = tsv.read(file)
+    largest = table.loc[table["d"].abs().sort_values(ascending=False).index].head(3)
+    three = []
+    for row in largest.to_dict("records"):
+        values = [_readable(row[kind]) for kind in ("real", "simulated", "randomised")]
+        covered = "yes" if row["covered"] else "no"
+        three.append([row["words"], *values, number(row["d"], 1), covered])
+    missed = []
+    for row in table[~table["covered"]].to_dict("records"):
+        values = [_readable(row[name]) for name in ("real", "low", "high")]
+        missed.append([row["words"], *values, row["patients_covered"]])
+    blocks = [
+        "**This section uses real scans**: the eight patients of the section before. They are "
+        "compared with 30 simulated patients, as they are and as random scanners show them. A "
+        "network is trained on scans of random scanners where `realism` is `randomised`. All "
+        "scans were prepared alike, so that brightness is in standard deviations (SDs) of the "
+        "brain (z). The column d is the real mean minus the simulated mean in pooled SDs (Cohen's "
+        "d). A measure is covered if the real mean lies between the 5 % and the 95 % quantile of "
+        "the random scanners.",
+        "These three differences are the largest:",
+        markdown_table(["measure", "real", "simulated", "randomised", "d", "covered"], three),
+        f"The random scanners cover {int(largest['covered'].sum())} of these three differences, "
+        f"and {int(table['covered'].sum())} of all {len(table)} measures. They do not cover the "
+        "measures of the next table. Some of these describe the patients and not the scanner, "
+        "such as the volume of lesions.",
+        markdown_table(
+            [
+                "not covered",
+                "real",
+                "randomised, 5 %",
+                "randomised, 95 %",
+                f"patients between, of {table['patients'].max()}",
+            ],
+            missed,
+        ),
+        "All measures, for each centre:",
+    ]
+    centres = [name for name in ("Ljubljana", "Tabriz") if name in table]
+    kinds = ["real", *centres, "simulated", "randomised"]
+    for group, of_group in table.groupby("group", sort=False):
+        rows = []
+        for row in of_group.to_dict("records"):
+            values = [_readable(row[kind]) for kind in kinds]
+            differences = [number(row[name], 1) for name in ("d", "d_randomised")]
+            rows.append([row["words"], *values, *differences])
+        header = [GROUPS_IN_WORDS[group], *kinds, "d", "d, randomised"]
+        blocks.append(markdown_table(header, rows))
+    blocks.append(
+        "Eight patients of two centres are few. Other centres can differ in other ways. The "
+        "columns of the file that end in `_sd` show how scans differ within each kind."
+    )
+    return Section(
+        "Where simulated and real scans differ",
+        blocks,
+        [file],
+        "make proof-real-against-simulated",
+    )
+
+
 def new_lesions() -> Section:
     """Two visits of one real patient: which map ranks the published change first."""
     file = BENCHMARKS / "new_lesions.tsv"
@@ -698,6 +775,71 @@ def _with_ends(row) -> str:
     return f"{value} ({low} to {high})"
 
 
+def _without_network(table: pd.DataFrame) -> list:
+    """Return the rows of maps that no network has made."""
+    names = {
+        "brightness": "brightness of the scan",
+        "prior": "prior: where simulated lesions lie",
+        "voxel classifier trained with masks": "classifier of voxels, simulated scans with masks",
+    }
+    rows = []
+    for variant, name in names.items():
+        own = table[table["variant"] == variant].set_index("measure")
+        if own.empty:  # measured since 2026-11-29
+            continue
+        auprc = _value_and_ends(own.loc["auprc"])
+        difference = _value_and_ends(own.loc["auprc_minus_brightness"])
+        others = [number(own.loc[measure, "value"]) for measure in ("rra", "pointing")]
+        rows.append([name, *auprc, *difference, *others])
+    return rows
+
+
+def _real_by_size(table: pd.DataFrame) -> list:
+    """Return the sensitivity for lesions of each size, for maps of all kinds."""
+    columns = [f"sensitivity_{size}" for size in ("small", "medium", "large")]
+    is_map = (table["rule"] == "epsilon_gamma") & (table["copies"] == 8)
+    is_baseline = (table["rule"] == "") & (table["copies"] == 1)
+    rows = []
+    for variant, own in table[is_map | is_baseline].groupby("variant", sort=False):
+        values = own.set_index("measure")["value"]
+        if columns[0] in values:  # measured since 2026-11-29
+            name = (SIGHT_NAMES | LADDER_NAMES).get(variant, variant)
+            rows.append([name, *[number(values[column]) for column in columns]])
+    return rows
+
+
+def _real_warnings(table: pd.DataFrame) -> list:
+    """Return the blocks on the warnings of the page; none where they were not measured."""
+    own = table[table["variant"] == "lesions, no fine-tuning"].set_index("measure")
+    if "warnings" not in own.index:  # measured since 2026-11-29
+        return []
+    shares = []
+    for measure in own.index[own.index.str.startswith("warned_")]:
+        name = measure.removeprefix("warned_").replace("_", " ")
+        shares.append([name, number(own.loc[measure, "value"])])
+    relations = []
+    for name, words in (("warnings", "number of warnings"), ("distance", "distance of the scan")):
+        for measure, of_map in (
+            ("auprc", "AUPRC"),
+            ("auprc_minus_brightness", "AUPRC minus brightness"),
+        ):
+            ends = _value_and_ends(own.loc[f"spearman_{name}_{measure}"])
+            relations.append([words, of_map, *ends])
+    return [
+        "The page of a scan warns of a map by four measures. The table has the share of these "
+        "patients with each warning, by the networks that the package brings (epsilon_gamma, one "
+        "copy).",
+        markdown_table(["warning", "share of patients"], shares),
+        "Is the map worse where there are more warnings? The distance is that of the scan from "
+        "simulated subjects (out of distribution). Spearman's correlation over patients should be "
+        "below 0.",
+        markdown_table(["", "with", "correlation", "from", "to"], relations),
+        "Eight patients can show a strong relation only: a correlation between -0.74 and 0.74 "
+        "cannot be distinguished from 0. So this table cannot show that the warnings work, nor "
+        "that they do not.",
+    ]
+
+
 def artefact_or_signal() -> Section:
     """Rules of LRP beside SmoothGrad, GradCAM and others."""
     file = BENCHMARKS / "artefact_or_signal.tsv"
@@ -732,7 +874,8 @@ def real_patients() -> Section:
     answers = []
     calibrated = []
     keys = ["variant", "rule", "copies"]
-    for (variant, rule, copies), rows in table.groupby(keys, sort=False, dropna=False):
+    of_networks = table[(table["rule"] != "") | (table["copies"] == 0)]
+    for (variant, rule, copies), rows in of_networks.groupby(keys, sort=False, dropna=False):
         name = SIGHT_NAMES.get(variant, variant)
         own = rows.set_index("measure")
         if copies:
@@ -752,6 +895,24 @@ def real_patients() -> Section:
                 calibrated.append([words, share, mean])
     ends = ["from", "to"]
     header = ["network", "rule", "copies", "AUPRC", *ends, "minus brightness", *ends]
+    without_network = _without_network(table)
+    by_size = _real_by_size(table)
+    more_maps = []
+    if without_network:
+        more_maps = [
+            "Maps without a network, on the same scans:",
+            markdown_table(
+                ["map", *header[3:], "relevance rank", "highest voxel in a lesion"],
+                without_network,
+            ),
+        ]
+    if by_size:
+        more_maps += [
+            "The share of lesions that are hit while at most one mark misses, by size of the "
+            "lesion: below 30 mm³ (a ball of 3.9 mm), up to 300 mm³ (8.3 mm), and larger. Maps of "
+            "networks are by epsilon_gamma and 8 copies.",
+            markdown_table(["map", "small", "medium", "large"], by_size),
+        ]
     blocks = [
         "**This section uses real scans** of eight patients with MS: two of Ljubljana (Lesjak et "
         "al. 2017; thin slices) and six of Tabriz (MS3SEG; slices of 5 to 6 mm). The networks have "
@@ -760,6 +921,7 @@ def real_patients() -> Section:
         "intervals over patients.",
         markdown_table([*header, "relevance rank", "highest voxel in a lesion"], maps),
         "No map is better than brightness beyond doubt: all intervals of the difference include 0.",
+        *more_maps,
         "In each centre, by the networks that the package brings (epsilon_gamma, 8 copies):",
         markdown_table(
             ["centre", "patients", "AUPRC", *ends, "minus brightness", *ends],
@@ -787,6 +949,7 @@ def real_patients() -> Section:
         "another random scanner would show it. These are the same eight patients, by the networks "
         "that the package brings.",
         markdown_table(["scans", "share above 0.5", "mean probability"], calibrated),
+        *_real_warnings(table),
     ]
     return Section("Eight real patients", blocks, [file], "make proof-real")
 
@@ -1178,6 +1341,7 @@ SECTIONS = [
     sight_ladder,
     artefact_or_signal,
     real_patients,
+    real_against_simulated,
     new_lesions,
     transfer,
     lesion_regions,
@@ -1199,6 +1363,7 @@ NEEDED = {
     new_lesions: BENCHMARKS / "new_lesions.tsv",
     scale: BENCHMARKS / "scale.tsv",
     series_profile: BENCHMARKS / "series_profile.tsv",
+    real_against_simulated: BENCHMARKS / "real_against_simulated.tsv",
 }
 """Tables of proofs that have not been run to their end yet; their sections wait for them."""
 
