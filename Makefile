@@ -12,7 +12,7 @@ TRIALS := 0 1 2
 UV ?= uv
 PROFILE ?= demo
 # Trials of the pre-training for lesions whose networks the package brings.
-SHIPPED := 0 1 2
+SHIPPED := 0 1 2 3
 SCHEDULER ?= local
 export COHORT PROFILE SCHEDULER PRETRAINING PATIENTS CONTROLS LABEL MODALITY HOLDOUT # for tools/run.sh
 
