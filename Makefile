@@ -31,7 +31,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 28
 
 setup: ## make .venv from the locks, once (GPU=1: for a computer with an NVIDIA GPU; PYTHON=/path/to/python3.12 chooses the Python)
-	@sh tools/setup.sh
+	@GPU='$(GPU)' sh tools/setup.sh
 
 atlases: ## get the atlas of white-matter tracts into data/atlases (DEB=/path/to/mricron-data_all.deb: from a copy)
 	@DEB='$(DEB)' sh tools/atlases.sh

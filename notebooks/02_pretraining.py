@@ -154,7 +154,7 @@ axes.set_axis_off()
 # and the loss is the squared error.
 
 # %%
-logit = np.asarray(values)[0, 0]
+logit = network.logits(model, scan[np.newaxis, ..., np.newaxis])[0]
 print(f"target {source.target:.2f}; before training: logit {logit:.3f}", end=", ")
 print(f"p = {network.probability(logit):.3f}")
 

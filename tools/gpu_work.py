@@ -128,13 +128,15 @@ def _has_cuda(backend: str) -> bool:
 
 def _float_types() -> list[str]:
     """Return the float types in which the device multiplies."""
+    import keras
     from keras import ops
 
     names = []
     for name in ("float32", "bfloat16", "float16", "float64"):
         with contextlib.suppress(Exception):  # each backend has errors of its own
             product = ops.matmul(ops.ones((8, 8), name), ops.ones((8, 8), name))
-            if name in str(product.dtype) and float(ops.sum(product)) == 512:
+            dtype = keras.backend.standardize_dtype(product.dtype)
+            if dtype == name and float(ops.sum(product)) == 512:
                 names.append(name)
     return names
 

@@ -43,7 +43,8 @@ COPIED = (
     *("msxai", "tests", "benchmarks", "notebooks", "workflow", "tools", "docs"),
     *("figures", ".ci", "conftest.py", "pyproject.toml", "jupytext.toml", "Makefile"),
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"),
-    *("environment.yml", "requirements.lock", "innvestigate.lock", "mkdocs.yml"),
+    *("environment.yml", "requirements.lock", "requirements-gpu.lock", "innvestigate.lock"),
+    "mkdocs.yml",
 )
 KILLED = 0.95
 PASSED, NO_TESTS = 0, 5  # statuses of pytest

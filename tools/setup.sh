@@ -36,7 +36,7 @@ is_gpu=0
 wants_gpu=${GPU:-$is_gpu}
 case $wants_gpu in
 0) locks="requirements.lock innvestigate.lock" size="3.3 GB" room="4 GB" ;;
-1) locks=requirements-gpu.lock size="5 GB" room="10 GB" again="make setup GPU=1" ;;
+1) locks=requirements-gpu.lock size="8.3 GB" room="13 GB" again="make setup GPU=1" ;;
 *) fail "GPU=$wants_gpu is neither 1 nor 0." "make setup GPU=1 on a computer with an NVIDIA GPU, make setup GPU=0 on any other" ;;
 esac
 

@@ -381,7 +381,7 @@ def test_setup_for_a_gpu_takes_its_own_lock_and_stays_so(bare):
 def test_a_setup_for_a_gpu_that_was_cut_short_goes_on_as_it_began(bare):
     bare.python("python3.12")
     result = bare.setup(GPU="1", PIP_RC="1")
-    one_message(result, bare, "10 GB of free disk", "make setup GPU=1")
+    one_message(result, bare, "13 GB of free disk", "make setup GPU=1")
     bare.setup()
     assert "-r requirements-gpu.lock" in bare.calls[1]
 
