@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check $(addprefix proof-,lesion-regions phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check beside $(addprefix proof-,lesion-regions phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -61,6 +61,10 @@ cv: setup ## cross-validate the networks on the simulated cohort, five folds, in
 
 run: ## run the series on a cohort of your own: COHORT=data/my-study (more: docs/your-cohort.md)
 	@sh tools/run.sh
+
+beside: export HOLDOUT := $(if $(HOLDOUT),$(HOLDOUT),0,0.25)
+beside: ## train on patients without controls, each beside the same scan with its lesions filled: COHORT=data/my-patients.csv (docs/patients-without-controls.md)
+	@ON_TOP=beside sh tools/run.sh leagues
 
 lab: setup ## open the notebooks in JupyterLab (as root in a container: make lab LAB="--allow-root --no-browser")
 	cd notebooks && ../.venv/bin/jupyter lab $(LAB)

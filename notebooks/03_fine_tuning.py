@@ -162,6 +162,12 @@ print(f"logit {logit_before:.3f}, p = {probability_before:.3f}")
 # [doi:10.1145/1102351.1102363](https://doi.org/10.1145/1102351.1102363)). The parameter
 # `batch_size` is ignored.
 #
+# A cohort without controls can be trained in pairs only: each patient's scan stands beside the same
+# scan with its lesions filled. Half of the scans with lesions have other white matter filled (sham
+# filling), so that the filling itself says nothing. The network then learns whether a brain has
+# lesions. It cannot learn a diagnosis ([Patients without
+# controls](../docs/patients-without-controls.md)).
+#
 # The option `control_penalty` is a constraint on controls: their positive relevance at the first
 # pooling, $\sum_j \max(a_j\, \partial f / \partial a_j, 0)$, is added to the loss with this weight
 # (Wargnier-Dauchelle et al. 2023,

@@ -15,23 +15,34 @@ the logistic loss of a pair (Burges et al. 2005, doi:10.1145/1102351.1102363). C
 for training: Kaushik et al. 2020, arXiv:1909.12434.
 
 The lesion masks of the training part are used, through the fill; those of other parts are not read.
+
+A cohort of patients without controls can be trained on, too (`Beside`): each patient's scan stands
+beside the same scan with its lesions filled, and nothing else. What is learnt is whether a brain
+has lesions. No diagnosis can be learnt from patients alone. So that the fill itself says nothing,
+half of the scans with lesions have sham sites filled. The masks of the validation part are used,
+too.
 """
 
 import keras
+import nibabel as nib
 import numpy as np
 from keras import ops
 
 from msxai.base.errors import CohortError, ParameterError
+from msxai.data import images, lesion_filling
+from msxai.model import tasks
 from msxai.model.acquisition import rescanned
 from msxai.model.augmentation import augment
-from msxai.model.training import Volumes
+from msxai.model.training import Epochs, Volumes
 
-__all__ = ["ORDER", "Pairs", "loss", "options"]
+__all__ = ["ORDER", "Beside", "Pairs", "loss", "options"]
 
 ORDER = ("patient", "the same, filled", "another patient", "control")
 """The four scans of a batch."""
 
 _LABELS = np.array([[1], [0], [1], [0]], "float32")  # in `ORDER`
+_SHAM = 1  # sets the draw of sham filling apart from that of augmentation
+_UNTOUCHED = 0.5  # share of scans with lesions that are shown as they are
 
 
 class Pairs(Volumes):
@@ -114,6 +125,97 @@ class Pairs(Volumes):
         return augment(rescanned(volume, rng, self.realism), rng, self.augmentation)
 
 
+class Beside(Epochs):
+    """Batches of patients alone: each scan, and after it the same scan with its lesions filled.
+
+    Parameters
+    ----------
+    prepared, filled : msxai.data.prepared.Prepared
+        As for `Pairs`; no control is needed.
+    rows : sequence of int
+        Which scans, all with a lesion.
+    seed : int, optional
+        Of order, augmentation, and of which scans have sham sites filled. Without it, as for
+        validation, all have: the fill alone cannot distinguish the two scans then.
+    augmentation, realism : str
+        See `msxai.model.training.Volumes`.
+
+    Raises
+    ------
+    ParameterError
+        `prepared` is filled itself.
+    CohortError
+        They are not of the same scans.
+    """
+
+    def __init__(
+        self,
+        prepared,
+        filled,
+        rows,
+        seed: int | None = None,
+        augmentation: str = "none",
+        realism: str = "plain",
+    ):
+        _require_untouched(prepared, filled)
+        _require_same_scans(prepared, filled)
+        super().__init__(rows, len(ORDER) // 2, seed, augmentation, realism)
+        self.prepared = prepared
+        self.filled = filled
+        self._sham_scans = {}
+
+    def __getitem__(self, index):
+        scans = []
+        for row in self.batch_rows(index):
+            scans.append(self.varied(self._with_lesions(row), row))
+            scans.append(self.varied(self.filled.image(row), row))
+        labels = np.resize(_LABELS, (len(scans), 1))
+        return np.stack(scans)[..., None], labels
+
+    def _with_lesions(self, row: int) -> np.ndarray:
+        """Return a scan with its lesions: as it is, or with sham sites filled."""
+        if self.seed is not None:
+            rng = np.random.default_rng([self.seed, self.epoch, row, _SHAM])
+            if rng.random() < _UNTOUCHED:
+                return self.prepared.image(row)
+        return self._sham(row)
+
+    def _sham(self, row: int) -> np.ndarray:
+        """Return a scan with sham sites filled; it is filled once."""
+        if row not in self._sham_scans:
+            how = self.filled.parameters.get("filling", "noise")
+            filler = lesion_filling.Filler(how, "sham")
+            filled = filler(
+                images.with_space_of(_grid(), self.prepared.image(row)),
+                images.with_space_of(_grid(), self.prepared.lesions(row).astype("uint8")),
+                self.prepared.table.iloc[row].to_dict(),
+            )
+            values = np.asarray(filled.dataobj)
+            brain = self.prepared.brain(row)
+            normalised = images.normalise(values, brain, self.prepared.normalisation)
+            self._sham_scans[row] = normalised.astype("float16")
+        return self._sham_scans[row].astype("float32")
+
+
+def _grid() -> nib.Nifti1Image:
+    """Return an image on the model's grid."""
+    return nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
+
+
+def _with_lesions(prepared, filled, part: str) -> list[int]:
+    """Return the scans of a part that could be filled and have a lesion."""
+    rows = np.intersect1d(prepared.rows(part), filled.rows(part))
+    lesioned = [int(row) for row in rows if prepared.lesions(row).any()]
+    if not lesioned:
+        raise CohortError(
+            f"{prepared.name}, {part} part",
+            "no scan with a lesion in its mask",
+            "a patient with lesions in the training part and in the validation part",
+            "Give lesion masks, or another share of validation (01_data_preparation).",
+        )
+    return lesioned
+
+
 def _require_untouched(prepared, filled) -> None:
     """Refuse a cohort that is filled itself."""
     filling = prepared.parameters.get("filling", "none")
@@ -163,10 +265,19 @@ def options(prepared, filled, seed: int, augmentation: str, realism: str = "plai
     """Return what `msxai.model.training.fit` takes for a training in pairs on the training part.
 
     Empty where `filled` is None: a training on labels alone. Scans that could not be filled are
-    left out.
+    left out. Without any control in the cohort, patients are trained on alone (`Beside`), and the
+    validation part is shown in the same way.
     """
     if filled is None:
         return {}
+    if not prepared.table["label"].eq(0).any():
+        rows = _with_lesions(prepared, filled, "training")
+        validation = _with_lesions(prepared, filled, "validation")
+        return {
+            "batches": Beside(prepared, filled, rows, seed, augmentation, realism),
+            "validation": Beside(prepared, filled, validation),
+            "loss": tasks.lesion_loss,
+        }
     rows = np.intersect1d(prepared.rows("training"), filled.rows("training"))
     batches = Pairs(prepared, filled, rows, seed, augmentation, realism)
     return {"batches": batches, "loss": loss}

@@ -31,6 +31,7 @@ __all__ = [
     "PairBatches",
     "Source",
     "check",
+    "lesion_loss",
     "of_cohort",
     "of_pairs",
     "parts",
@@ -251,8 +252,14 @@ def target(task: str, volume: float) -> float:
     return float(np.log(volume / _MM3_A_ML + _SMALLEST))
 
 
-def _lesion_loss(labels, logits):
-    """Logistic loss of each pair, and half of the cross-entropy."""
+def lesion_loss(labels, logits):
+    """Logistic loss of each pair, and half of the cross-entropy.
+
+    Parameters
+    ----------
+    labels, logits : array of shape (scans, 1)
+        The two scans of a pair follow each other, the one with lesions first.
+    """
     cross_entropy = keras.losses.BinaryCrossentropy(from_logits=True)(labels, logits)
     differences = logits[WITH::2] - logits[WITHOUT::2]
     return ops.mean(ops.softplus(-differences)) + 0.5 * cross_entropy
@@ -263,4 +270,4 @@ def _volume_loss(targets, outputs):
     return ops.mean(ops.square(targets - outputs))
 
 
-_LOSSES = {"lesions": _lesion_loss, "volume": _volume_loss}
+_LOSSES = {"lesions": lesion_loss, "volume": _volume_loss}

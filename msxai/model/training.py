@@ -241,6 +241,7 @@ def fit(
     settings: Settings,
     *,
     batches: Epochs | None = None,
+    validation: Epochs | None = None,
     loss=None,
     checkpoint: checkpoints.Checkpoint | None = None,
 ) -> pd.DataFrame:
@@ -256,6 +257,9 @@ def fit(
     settings : Settings
     batches : Epochs, optional
         In place of `Volumes` of the training part, for instance `msxai.model.pairs.Pairs`.
+    validation : Epochs, optional
+        In place of the scans and labels of the validation part. With it, parts of one group are
+        enough (`msxai.model.pairs.Beside`).
     loss : callable, optional
         In place of the cross-entropy; validation is measured by the cross-entropy in any case.
     checkpoint : msxai.model.checkpoints.Checkpoint, optional
@@ -273,11 +277,12 @@ def fit(
     CohortError
         The training or the validation part lacks one of the two groups.
     """
-    require_both_groups(prepared, "training")
-    require_both_groups(prepared, "validation")
+    if validation is None:
+        require_both_groups(prepared, "training")
+        require_both_groups(prepared, "validation")
+        validation = batches_of(prepared, "validation", settings)
     if batches is None:
         batches = batches_of(prepared, "training", settings)
-    validation = batches_of(prepared, "validation", settings)
     if settings.control_penalty:
         model = control_constraint.constrained(model, settings.control_penalty)
     return fit_batches(model, batches, validation, settings, loss=loss, checkpoint=checkpoint)

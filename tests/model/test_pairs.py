@@ -7,6 +7,8 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from msxai.base.errors import CohortError, ParameterError
+from msxai.data import images
+from msxai.data.synthetic import phantom
 from msxai.model import pairs, training
 
 SHAPE = (4, 4, 4)
@@ -181,6 +183,78 @@ def test_scans_that_could_not_be_filled_are_in_no_pair(toys):
     assert not (batches.order // 2 == without_mask).any()
 
 
+class PatientsAlone(Toy):
+    """The toy's subjects, none a control; every second has a lesion, which its mask marks."""
+
+    normalisation = "zscore"
+
+    def __init__(self, spot=2.0, path="toy"):
+        super().__init__(spot, path=path)
+        self.table["label"] = pd.array([1] * len(self.table), "Int64")
+        self.parameters = {"filling": "noise"} if path == "filled" else {}
+        self.has_lesion = np.arange(len(self.table)) % 2 == 1
+
+    def lesions(self, row):
+        mask = np.zeros(SHAPE, bool)
+        mask[self.places[row]] = self.has_lesion[row]
+        return mask
+
+
+@pytest.fixture
+def patients(monkeypatch):
+    monkeypatch.setattr(pairs.Beside, "_sham", lambda self, row: self.prepared.image(row) + 100)
+    return PatientsAlone(), PatientsAlone(spot=0.0, path="filled")
+
+
+def test_without_controls_each_patient_stands_beside_himself_alone(patients):
+    untouched, filled = patients
+    untouched.has_lesion[3] = False
+    in_pairs = pairs.options(untouched, filled, 1, "none")
+    batches, validation = in_pairs["batches"], in_pairs["validation"]
+    assert 3 not in batches.rows
+    assert len(batches.rows) == 8
+    n_sham = 0
+    for index in range(len(batches)):
+        volumes, labels = batches[index]
+        assert labels[:, 0].tolist() == [1, 0] * (len(volumes) // 2)
+        for number, row in enumerate(batches.batch_rows(index)):
+            shown, without = volumes[2 * number, ..., 0], volumes[2 * number + 1, ..., 0]
+            np.testing.assert_array_equal(without, filled.image(row))
+            is_sham = shown.mean() > 50
+            n_sham += is_sham
+            np.testing.assert_allclose(shown, untouched.image(row) + 100 * is_sham, rtol=1e-5)
+    assert 1 <= n_sham <= 7
+    for index in range(len(validation)):
+        volumes, _ = validation[index]
+        assert volumes[::2].mean() > 50  # the fill alone does not distinguish them
+    assert in_pairs["loss"] is pairs.tasks.lesion_loss
+
+
+def test_a_training_without_controls_learns_the_lesion(patients, monkeypatch):
+    monkeypatch.setattr(pairs.Beside, "_sham", lambda self, row: self.prepared.image(row))
+    _, filled = patients
+    untouched = PatientsAlone(spot=6.0)
+    model = keras.Sequential([keras.Input((*SHAPE, 1)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(1))
+    settings = training.Settings(0.05, 0, 4, 12, 12, 0, "none")
+    training.fit(model, untouched, settings, **pairs.options(untouched, filled, 0, "none"))
+    logits = {}
+    for name, scans in (("with", untouched), ("without", filled)):
+        rows = [row for row in scans.rows("holdout") if scans.has_lesion[row]]
+        batch = np.stack([scans.image(row) for row in rows])[..., None]
+        logits[name] = np.asarray(model(batch))[:, 0]
+    assert (logits["with"] > logits["without"]).mean() >= 0.8
+    with pytest.raises(CohortError, match=r"scans with the labels \[1\]"):
+        training.fit(model, untouched, settings)
+
+
+def test_patients_without_a_lesion_cannot_be_trained_on_alone(patients):
+    untouched, filled = patients
+    untouched.has_lesion[untouched.rows("validation")] = False
+    with pytest.raises(CohortError, match="validation part: found no scan with a lesion"):
+        pairs.options(untouched, filled, 0, "none")
+
+
 def test_what_is_no_pair_is_refused(toys):
     untouched, filled = toys
     assert pairs.options(untouched, None, 0, "paper") == {}
@@ -200,3 +274,39 @@ def test_what_is_no_pair_is_refused(toys):
             [row for row in untouched.rows("training") if untouched.table["label"][row]],
             0,
         )
+
+
+class OnePatient:
+    """A simulated patient on the model's grid."""
+
+    name, normalisation, parameters, path = "one", "zscore", {}, "one"
+
+    def __init__(self, subject):
+        self.subject = subject
+        names = {"participant_id": ["sub-1"], "session_id": [""]}
+        self.table = pd.DataFrame({**names, "label": pd.array([1], "Int64")})
+
+    def image(self, row):
+        return images.normalise(self.subject.image, self.subject.brain)
+
+    def brain(self, row):
+        return self.subject.brain
+
+    def lesions(self, row):
+        return self.subject.lesions
+
+
+@pytest.mark.long(reason="a patient is simulated, and sham sites are filled, 8 s")
+def test_sham_sites_are_other_white_matter_and_lesions_stay():
+    untouched = OnePatient(phantom.simulate("ms", "MS", 3, 4, volume=8000))
+    filled = OnePatient(untouched.subject)
+    filled.path = "filled"
+    batches = pairs.Beside(untouched, filled, [0])  # without a seed: sham sites are filled
+    with_lesions, _ = batches[0][0][..., 0]
+    scan, brain = untouched.image(0), untouched.brain(0)
+    lesions = untouched.lesions(0)
+    slope, start = np.polyfit(scan[brain & lesions], with_lesions[brain & lesions], 1)
+    assert slope == pytest.approx(1, abs=0.05)  # normalised once more
+    changed = np.abs(with_lesions - (slope * scan + start)) > 0.1
+    assert 100 < (changed & brain).sum() < 3 * lesions.sum()
+    assert not (changed & lesions & brain).any()

@@ -96,7 +96,7 @@ def test_the_loss_of_lesions_by_hand():
     logits = np.array([[2.0], [-1.0], [0.5], [1.5]], "float32")
     pair = np.mean(np.log1p(np.exp([-3.0, 1.0])))
     entropy = np.mean(np.log1p(np.exp([-2.0, -1.0, -0.5, 1.5])))
-    loss = tasks._lesion_loss(labels, logits)
+    loss = tasks.lesion_loss(labels, logits)
     assert float(loss) == pytest.approx(pair + 0.5 * entropy, rel=1e-6)
 
 

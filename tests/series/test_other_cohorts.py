@@ -13,7 +13,7 @@ import msxai
 
 pytestmark = [
     pytest.mark.series,
-    pytest.mark.long(reason="the series runs on two more cohorts, and one in two folds"),
+    pytest.mark.long(reason="the series runs on three more cohorts, and one in two folds"),
 ]
 
 
@@ -171,6 +171,36 @@ def test_a_foreign_cohort_runs_by_parameters_alone(checkout, tmp_path):
     assert not json.loads((results / "figures" / "provenance.json").read_text()).get(
         "synthetic", False
     )
+
+
+def test_patients_without_controls_are_trained_on_in_pairs(checkout, tmp_path):
+    """As `make beside`, on simulated patients; one of them has no mask."""
+    import pandas as pd
+
+    from msxai.data.synthetic import phantom
+
+    cohort, results = tmp_path / "patients", tmp_path / "results"
+    phantom.write_cohort("ms", cohort, 14, seed=1, progress=False)
+    people = pd.read_csv(cohort / "participants.tsv", sep="\t")
+    people = people[people["group"] == "MS"]
+    people.to_csv(cohort / "participants.tsv", sep="\t", index=False)
+    unmasked = people["participant_id"].iloc[0]
+    for mask in (cohort / "derivatives").rglob(f"{unmasked}*lesion_mask.nii.gz"):
+        mask.unlink()
+    given = {"cohort": str(cohort), "results": str(results)}
+    training = {"variant": "beside", "initial_weights": "scratch", "width": 2, "epochs": 2}
+    steps = [
+        ("01_data_preparation", {"holdout": [0, 1], "validation": 0.25}),
+        ("01b_lesion_filling", {}),
+        ("03_fine_tuning", {**training, "counterfactual_pairs": "noise"}),
+    ]
+    for notebook, options in steps:
+        result = checkout.papermill(notebook, **given, **options)
+        assert result.returncode == 0, result.stderr[-3000:]
+        if notebook == "01b_lesion_filling":
+            named = f"left out, because it has no lesion mask: {unmasked}"
+            assert named in checkout.executed.read_text()
+    assert (results / "finetuning" / "beside" / "trial-0" / "weights.npz").is_file()
 
 
 def test_a_cohort_without_masks_ages_or_edss_runs(checkout, tmp_path):
