@@ -64,7 +64,7 @@ run: ## run the series on a cohort of your own: COHORT=data/my-study (more: docs
 
 beside: export HOLDOUT := $(if $(HOLDOUT),$(HOLDOUT),0,0.25)
 beside: ## train on patients without controls, each beside the same scan with its lesions filled: COHORT=data/my-patients.csv (docs/patients-without-controls.md)
-	@ON_TOP=beside sh tools/run.sh leagues
+	@ON_TOP=beside sh tools/run.sh trainings
 
 lab: setup ## open the notebooks in JupyterLab (as root in a container: make lab LAB="--allow-root --no-browser")
 	cd notebooks && ../.venv/bin/jupyter lab $(LAB)
@@ -188,7 +188,7 @@ proof-plan: setup ## after make figures: seconds and megabytes of each notebook'
 proof-sight: setup ## which pre-training and fine-tuning make networks see lesions, by labels alone? (hours)
 	$(ALONE) runs/sight-without $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml workflow/sight-without.yaml --workflow-profile workflow/local -- $(TRIALS:%=runs/sight-without/pretraining/trial-%/provenance.json)
 	$(ALONE) runs/sight-early $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml workflow/sight-early.yaml --workflow-profile workflow/local -- $(TRIALS:%=runs/sight-early/pretraining/lesions/trial-%/provenance.json)
-	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- leagues
+	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- trainings
 	$(PY) benchmarks/sight_ladder.py runs/sight
 
 proof-gpu: setup ## on a GPU: volumes a second and memory of training and LRP, by backend, width, float type and batch (10 minutes a call; a further call goes on)

@@ -227,7 +227,7 @@ def warnings_of_scan(models, stored, prepared: Prepared, row: int) -> dict:
     image, brain = prepared.image(row), prepared.brain(row)
     maps = maps_of(models, image, rule, copies)
     batch = image[None, ..., None].astype("float32")
-    logits = [float(np.asarray(model(batch, training=False))[0, 0]) for model in models]
+    logits = [float(network.logits(model, batch)[0]) for model in models]
     values = trust_warnings.measure(np.stack(maps), logits, brain)
     features = trust_warnings.features(models, prepared, [row])
     values["out_of_distribution"] = float(stored.distance(features)[0])
@@ -254,7 +254,7 @@ def answers_of_scan(models, prepared, row: int, stored=None) -> dict:
     if sham.sets:
         scans["sham"] = sham.filled.these(sham.sets[0])
     batch = np.stack(list(scans.values()))[..., None].astype("float32")
-    logits = np.stack([np.asarray(model(batch, training=False))[:, 0] for model in models])
+    logits = np.stack([network.logits(model, batch) for model in models])
     answers = {}
     for name, of_scan in zip(scans, logits.T, strict=True):
         answers[f"logit_{name}"] = float(of_scan.mean())

@@ -65,7 +65,7 @@ def logits_of(variants: list[sight.Variant], prepared: Prepared, scans: str) -> 
     for row in tqdm(prepared.rows("all"), desc=f"logits, {scans}", unit="scan"):
         volume = shown(prepared, row, scans)[None, ..., None]
         for name, trials in models.items():
-            values = [float(np.asarray(model(volume, training=False))[0, 0]) for model in trials]
+            values = [float(network.logits(model, volume)[0]) for model in trials]
             logits[name].append(values)
     return {name: np.array(values).T for name, values in logits.items()}
 

@@ -2,7 +2,7 @@
 
 By default a thread that has no work looks again and again whether there is some. On a computer
 that has other work to do, it so takes the processor away from the thread that it waits for:
-forward passes of the demo's network in two threads took 20 times as long as in one. OpenMP reads
+forward passes of the demo's network in two threads took much longer than in one. OpenMP reads
 the setting once, when the first compiled kernel (`msxai.model.kernels`) starts its threads.
 """
 

@@ -298,6 +298,26 @@ class Filler:
         values[box] = fill(part, weight, normal, how=self.how, seed=seed, size=size)
         return images.with_space_of(scan, values)
 
+    def prepared_scan(self, prepared, row: int, sham_mask=None) -> np.ndarray:
+        """Fill a prepared scan at its own lesions, or at sham sites.
+
+        Parameters
+        ----------
+        prepared : msxai.data.prepared.Prepared
+        row : int
+        sham_mask : nibabel.Nifti1Image, optional
+            As above.
+
+        Returns
+        -------
+        ndarray of shape (96, 114, 96), float32
+            Not normalised again.
+        """
+        scan = nib.Nifti1Image(prepared.image(row), prepared.affine)
+        mask = nib.Nifti1Image(prepared.lesions(row).astype("uint8"), prepared.affine)
+        filled = self(scan, mask, prepared.table.iloc[row].to_dict(), sham_mask)
+        return np.asarray(filled.dataobj)
+
 
 def _where_masks_may_grow(values, white, normal) -> np.ndarray:
     """Return white matter with the rim of lesions, but without fluid."""

@@ -91,22 +91,13 @@ def changed(
     filler = lesion_filling.Filler(how, _SITES[change], seed)
     untouched = prepared.image(row)
     donor = row if donor is None else donor
-    filled_image = filler(
-        _nifti(untouched, prepared.affine),
-        _nifti(prepared.lesions(row), prepared.affine),
-        prepared.table.iloc[row].to_dict(),
-        _nifti(prepared.lesions(donor), prepared.affine),
-    )
-    filled = np.asarray(filled_image.dataobj)
+    sites = nib.Nifti1Image(prepared.lesions(donor).astype("uint8"), prepared.affine)
+    filled = filler.prepared_scan(prepared, row, sites)
     replaced = int((filled != untouched).sum())
     if not replaced:
         return untouched, 0
     values = images.normalise(filled, prepared.brain(row), prepared.normalisation)
     return values, replaced
-
-
-def _nifti(values, affine) -> nib.Nifti1Image:
-    return nib.Nifti1Image(np.asarray(values, "float32"), affine)
 
 
 def matched(prepared, rows, seed: int = 0) -> dict:

@@ -24,7 +24,6 @@ too.
 """
 
 import keras
-import nibabel as nib
 import numpy as np
 from keras import ops
 
@@ -128,6 +127,8 @@ class Pairs(Volumes):
 class Beside(Epochs):
     """Batches of patients alone: each scan, and after it the same scan with its lesions filled.
 
+    Scans with sham sites filled are held in memory, 2 MB each.
+
     Parameters
     ----------
     prepared, filled : msxai.data.prepared.Prepared
@@ -184,22 +185,11 @@ class Beside(Epochs):
         """Return a scan with sham sites filled; it is filled once."""
         if row not in self._sham_scans:
             how = self.filled.parameters.get("filling", "noise")
-            filler = lesion_filling.Filler(how, "sham")
-            filled = filler(
-                images.with_space_of(_grid(), self.prepared.image(row)),
-                images.with_space_of(_grid(), self.prepared.lesions(row).astype("uint8")),
-                self.prepared.table.iloc[row].to_dict(),
-            )
-            values = np.asarray(filled.dataobj)
+            values = lesion_filling.Filler(how, "sham").prepared_scan(self.prepared, row)
             brain = self.prepared.brain(row)
             normalised = images.normalise(values, brain, self.prepared.normalisation)
             self._sham_scans[row] = normalised.astype("float16")
         return self._sham_scans[row].astype("float32")
-
-
-def _grid() -> nib.Nifti1Image:
-    """Return an image on the model's grid."""
-    return nib.Nifti1Image(np.zeros(images.SHAPE, "uint8"), images.AFFINE)
 
 
 def _with_lesions(prepared, filled, part: str) -> list[int]:

@@ -371,10 +371,7 @@ def by_distance(relevance, lesions, brain) -> pd.DataFrame:
 def _filled(prepared, row: int, sites: str, seed: int, sham_mask=None) -> np.ndarray:
     """Return a scan with its lesions, or sham sites, filled; not normalised again."""
     filler = lesion_filling.Filler("noise", sites, seed)
-    scan = nib.Nifti1Image(prepared.image(row), prepared.affine)
-    mask = nib.Nifti1Image(prepared.lesions(row).astype("float32"), prepared.affine)
-    filled = filler(scan, mask, prepared.table.iloc[row].to_dict(), sham_mask)
-    return np.asarray(filled.dataobj)
+    return filler.prepared_scan(prepared, row, sham_mask)
 
 
 def _owner(prepared, row: int, filled, labels) -> np.ndarray:

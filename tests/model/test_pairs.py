@@ -284,6 +284,7 @@ class OnePatient:
     """A simulated patient on the model's grid."""
 
     name, normalisation, parameters, path = "one", "zscore", {}, "one"
+    affine = images.AFFINE
 
     def __init__(self, subject):
         self.subject = subject
