@@ -52,10 +52,10 @@ TOOL = {
 }
 TOOL_COLUMNS = ("share", "lesion_z", "z95", "z99_5", "above95", "auprc", "cv")
 BY_TOOL = "by flair_realism.py"
-THICKNESS = "thickness"
+THICKNESS = "thickness"  # from one slice to the next, gaps included
 MEASURES = {
     **scan_properties.MEASURES,
-    THICKNESS: (scan_properties.TEXTURE, "thickness of slices (mm)"),
+    THICKNESS: (scan_properties.TEXTURE, "distance between slices (mm)"),
     **{name: (BY_TOOL, words) for name, words in TOOL.items()},
 }
 OFFSET = 6.0  # added to z-scores for the tool, which takes voxels far below the mean for air
