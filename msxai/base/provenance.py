@@ -442,8 +442,21 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Return the commit, with "+changes" if tracked files differ from it; None outside git."""
-    options = ["--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
-    command = ["git", "-C", str(ROOT), "describe", *options]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    return run.stdout.strip() or None
+    """Return the commit, with "+changes" if code differs from it; None outside git.
+
+    Tables and records of benchmarks/ are not code: a proof that has just written its table, or runs
+    after another proof, is one of this commit. Those that it reads are listed by their hashes.
+    """
+    commit = _git("describe", "--always", "--abbrev=40", "--exclude=*")
+    if not commit:
+        return None
+    results = [":(top,exclude)benchmarks/*.tsv", ":(top,exclude)benchmarks/*.json"]
+    changed = _git("diff", "--name-only", "HEAD", "--", ":/", *results)
+    return f"{commit}+changes" if changed else commit
+
+
+def _git(*command) -> str:
+    """Return what git says of the folder of the package; empty where there is no repository."""
+    line = ["git", "-C", str(ROOT), *command]
+    run = subprocess.run(line, capture_output=True, text=True, check=False)
+    return run.stdout.strip()

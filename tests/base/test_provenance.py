@@ -346,3 +346,31 @@ def test_the_best_start_is_the_trial_of_highest_validation_accuracy(trial):
         trial.initial_weights("best", width=8)
     with pytest.raises(ParameterError, match=r"found 'bets'; .*Did you mean best"):
         trial.initial_weights("bets")
+
+
+def test_a_commit_has_changes_where_code_differs_from_it_and_not_where_tables_do(
+    tmp_path, monkeypatch
+):
+    def git(*command):
+        name = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *name, *command], cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.setattr(provenance, "ROOT", tmp_path / "package")
+    (tmp_path / "package").mkdir()
+    assert provenance._commit() is None
+    (tmp_path / "benchmarks").mkdir()
+    for path in ("package/code.py", "benchmarks/proof.py", "benchmarks/proof.tsv"):
+        (tmp_path / path).write_text("1\n")
+    git("init")
+    git("add", ".")
+    git("commit", "--message=first")
+    commit = provenance._commit()
+    assert len(commit) == 40
+    (tmp_path / "benchmarks" / "proof.tsv").write_text("2\n")
+    assert provenance._commit() == commit
+    for path in ("package/code.py", "benchmarks/proof.py"):
+        (tmp_path / path).write_text("2\n")
+        assert provenance._commit() == f"{commit}+changes"
+        (tmp_path / path).write_text("1\n")
+    (tmp_path / "package" / "code.py").unlink()
+    assert provenance._commit() == f"{commit}+changes"
