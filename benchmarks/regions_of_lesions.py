@@ -15,6 +15,14 @@ kinds:
   of the head and registered like any scan.
 - simulated: two subjects of the simulator, whose ventricles are known.
 
+The rule of LST-AI (Wiltgen et al. 2024, doi:10.1016/j.nicl.2024.103611) is a second rule for the
+same question: a lesion that is widened by one voxel of its file is periventricular if it touches a
+ventricle, else juxtacortical if it touches the cortex, else infratentorial if it touches the brain
+stem or the cerebellum, else subcortical. It is applied here to the anatomy that is known, in the
+space of the file, and compared with our regions by the anatomy that is found. In patients, only
+the ventricles are known. LST-AI itself was not run: it warps an atlas to a T1, and its public
+example was not at hand.
+
 The ventricles of the template are the yardstick. These scans were also looked at while the rules of
 `msxai.regions.own_anatomy` were written. Most constants for ventricles follow from the definition
 (half fluid, the thickness of a voxel). The distance within which a closed horn is the template's
@@ -51,10 +59,11 @@ from msxai.regions.own_anatomy import Anatomy
 HERE = Path(__file__).parent
 DATA = Path(msxai.ROOT).parent / "shared" / "data"
 PATIENT, PAINTED, SIMULATED = "patient", "painted", "simulated"
-PERIVENTRICULAR = lesion_regions.REGIONS[1]
+PERIVENTRICULAR, JUXTACORTICAL, DEEP = lesion_regions.REGIONS[1:]
 DRAWS, SEED = 2000, 0
 
 VENTRICLES, CORTEX, LESIONS = (4, 5, 31, 43, 44, 63), (3, 42), (25, 57)
+INFRATENTORIAL = (7, 8, 16, 46, 47)
 """FreeSurfer's labels."""
 
 WHITE = (2, 41)
@@ -79,6 +88,8 @@ class Case:
     lesions : Lesions
     cortex, white : ndarray or None
         Same shape; None where they are not known.
+    by_lst_ai : list of str or None
+        Region of each lesion by LST-AI's rule and the known anatomy; None where that has no file.
     """
 
     kind: str
@@ -89,6 +100,7 @@ class Case:
     lesions: Lesions
     cortex: np.ndarray | None = None
     white: np.ndarray | None = None
+    by_lst_ai: list[str] | None = None
 
 
 def patients(where: Results):
@@ -107,6 +119,10 @@ def patients(where: Results):
             brain=prepared.brain(row),
             ventricles=lateral(images.mask_to_grid(registration.place(drawn, matrix))),
             lesions=lesion_regions.read_lesions(masks[row], matrix, lesions),
+            by_lst_ai=regions_by_lst_ai(
+                np.asarray(images.load_mask(masks[row]).dataobj) > 0,
+                touching={PERIVENTRICULAR: np.asarray(drawn.dataobj) > 0},
+            ),
         )
 
 
@@ -123,6 +139,7 @@ def painted(where: Results):
     for row, path in enumerate(paths):
         matrix = matrix_of(prepared, row)
         labels = nib.load(_beside(path, "labels"))
+        values = np.asarray(labels.dataobj)
         lesions = prepared.lesions(row)
         yield Case(
             kind=PAINTED,
@@ -133,6 +150,14 @@ def painted(where: Results):
             lesions=lesion_regions.read_lesions(masks[row], matrix, lesions),
             cortex=labelled(labels, CORTEX, matrix),
             white=labelled(labels, WHITE, matrix),
+            by_lst_ai=regions_by_lst_ai(
+                np.isin(values, LESIONS),
+                touching={
+                    PERIVENTRICULAR: np.isin(values, VENTRICLES),
+                    JUXTACORTICAL: np.isin(values, CORTEX),
+                    lesion_regions.REGIONS[0]: np.isin(values, INFRATENTORIAL),
+                },
+            ),
         )
 
 
@@ -221,6 +246,30 @@ def lateral(ventricles) -> np.ndarray:
     return ventricles & (away < others)
 
 
+def regions_by_lst_ai(lesions, touching: dict) -> list[str]:
+    """Return the region of each lesion by the rule of LST-AI, on the grid of a file.
+
+    Parameters
+    ----------
+    lesions : ndarray of bool, shape (X, Y, Z)
+    touching : dict
+        Region to where it lies, bool of the same shape. A lesion belongs to the first that it
+        touches with any of the 26 neighbours of its voxels, else it is deep.
+    """
+    labels, count = lesion_regions.label_lesions(lesions)
+    regions = []
+    for number, box in enumerate(ndimage.find_objects(labels, count), start=1):
+        around = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+        widened = ndimage.binary_dilation(labels[around] == number, images.NEIGHBOURHOOD_26)
+        region = DEEP
+        for name, mask in touching.items():
+            if mask[around][widened].any():
+                region = name
+                break
+        regions.append(region)
+    return regions
+
+
 def regions_of(case: Case, own: Anatomy) -> dict[str, list[str]]:
     """Return the region of each lesion by the template, by the scan, and by what is known."""
     cortex = own.cortex if case.cortex is None else case.cortex
@@ -232,6 +281,7 @@ def regions_of(case: Case, own: Anatomy) -> dict[str, list[str]]:
     regions = {}
     for name, anatomy in anatomies.items():
         regions[name] = lesion_regions.of_lesions(case.lesions, anatomy)["region"].tolist()
+    regions["lst_ai"] = case.by_lst_ai or [""] * case.lesions.count
     return regions
 
 
@@ -266,8 +316,28 @@ def lesion_columns(regions: dict[str, list[str]]) -> dict:
             is_periventricular, known == PERIVENTRICULAR
         )
         columns[f"region_kappa_{name}"] = kappa(given, known)
+    columns |= lst_ai_columns(regions)
     moved = np.array(regions["template"], str) != np.array(regions["own"], str)
     columns["moved"] = int(moved.sum())
+    return columns
+
+
+def lst_ai_columns(regions: dict[str, list[str]]) -> dict:
+    """Return the agreement of the person's regions with LST-AI's rule; nothing where it has none.
+
+    It is known for all regions where a lesion is juxtacortical or infratentorial by it: so not in
+    patients, whose ventricles alone are known.
+    """
+    by_rule = np.array(regions["lst_ai"], str)
+    if not by_rule.all():
+        return {}
+    own = np.array(regions["own"], str)
+    columns = {
+        "lst_ai_periventricular": int((by_rule == PERIVENTRICULAR).sum()),
+        "lst_ai_periventricular_kappa": kappa(own == PERIVENTRICULAR, by_rule == PERIVENTRICULAR),
+    }
+    if JUXTACORTICAL in by_rule:
+        columns["lst_ai_region_kappa"] = kappa(own, by_rule)
     return columns
 
 
@@ -301,7 +371,7 @@ def kappa_interval(regions: list[dict], name: str) -> tuple[float, float]:
 
 def _joined(regions: list[dict]) -> dict[str, list[str]]:
     """Join the lesions of several subjects."""
-    joined = {"template": [], "own": [], "known": []}
+    joined = {"template": [], "own": [], "known": [], "lst_ai": []}
     for of_subject in regions:
         for name, values in joined.items():
             values.extend(of_subject[name])

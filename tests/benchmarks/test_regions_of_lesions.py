@@ -28,6 +28,7 @@ def test_counts_and_agreement_of_lesions():
         "known": [PERIVENTRICULAR, PERIVENTRICULAR, DEEP, CORTICAL],
         "own": [PERIVENTRICULAR, PERIVENTRICULAR, DEEP, DEEP],
         "template": [PERIVENTRICULAR, DEEP, DEEP, DEEP],
+        "lst_ai": [PERIVENTRICULAR, DEEP, DEEP, CORTICAL],
     }
     columns = proof.lesion_columns(regions)
     assert columns["lesions"] == 4
@@ -36,6 +37,27 @@ def test_counts_and_agreement_of_lesions():
     assert columns["periventricular_kappa_template"] == pytest.approx(0.5)
     assert columns["moved"] == 1
     assert columns["region_kappa_own"] < 1
+    assert columns["lst_ai_periventricular"] == 1
+    assert columns["lst_ai_periventricular_kappa"] == pytest.approx(0.5)
+    expected = cohen_kappa_score(regions["own"], regions["lst_ai"])
+    assert columns["lst_ai_region_kappa"] == pytest.approx(expected)
+    ventricles_alone = regions | {"lst_ai": [PERIVENTRICULAR, DEEP, DEEP, DEEP]}
+    assert "lst_ai_region_kappa" not in proof.lesion_columns(ventricles_alone)
+    unknown = regions | {"lst_ai": [""] * 4}
+    assert "lst_ai_periventricular" not in proof.lesion_columns(unknown)
+
+
+def test_the_first_structure_that_a_lesion_touches_decides_by_the_rule_of_lst_ai():
+    lesions = np.zeros((12, 12, 12), bool)
+    lesions[1, 1, 1:4] = True  # touches the ventricle by a corner, and the cortex
+    lesions[5, 5, 5:7] = True  # touches the cortex
+    lesions[9, 9, 9] = True  # one voxel lies between it and the cortex
+    ventricles = np.zeros_like(lesions)
+    ventricles[2, 2, 4] = True
+    cortex = np.zeros_like(lesions)
+    cortex[1, 1, 0] = cortex[5, 6, 5] = cortex[9, 9, 11] = True
+    touching = {PERIVENTRICULAR: ventricles, CORTICAL: cortex}
+    assert proof.regions_by_lst_ai(lesions, touching) == [PERIVENTRICULAR, CORTICAL, DEEP]
 
 
 def test_the_lateral_ventricles_of_all_ventricles():
@@ -47,6 +69,7 @@ def test_the_lateral_ventricles_of_all_ventricles():
 def test_all_subjects_are_joined():
     agree = {"known": [PERIVENTRICULAR, DEEP], "own": [PERIVENTRICULAR, DEEP]}
     agree["template"] = [DEEP, DEEP]
+    agree["lst_ai"] = ["", ""]
     rows = [{"kind": "patient", "dice_own": 0.8}, {"kind": "patient", "dice_own": 0.6}]
     row = proof.pooled(rows, [agree, agree])
     assert row["dice_own"] == pytest.approx(0.7)
