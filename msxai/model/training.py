@@ -393,12 +393,12 @@ def require_both_groups(prepared, part: str) -> None:
     labels = prepared.table["label"].iloc[rows].dropna()
     present = sorted(int(label) for label in set(labels))
     if len(present) < 2:
-        found = f"{len(rows)} scans with the labels {present}"
+        scans_of_part = f"{len(rows)} scans with the labels {present}"
         if prepared.unfilled.any():
-            found += f", without the {prepared.unfilled.sum()} that have no lesion mask"
+            scans_of_part += f", without the {prepared.unfilled.sum()} that have no lesion mask"
         raise CohortError(
             f"{prepared.name}, {part} part",
-            found,
+            scans_of_part,
             "scans of both groups",
             "Prepare the cohort with more subjects or another share of validation"
             " (01_data_preparation).",
