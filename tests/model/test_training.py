@@ -135,6 +135,15 @@ def test_a_part_with_one_group_only_is_refused():
         training.fit(toy_model(), toy, SETTINGS)
 
 
+def test_the_refusal_says_how_many_scans_lack_a_mask():
+    toy = Toy()
+    no_mask = (toy.table["part"] == "validation") & (toy.table["label"] == 0)
+    toy.unfilled = no_mask.to_numpy()
+    toy.table.loc[no_mask, "part"] = None
+    with pytest.raises(CohortError, match=r"labels \[1\], without the 3 that have no lesion mask"):
+        training.fit(toy_model(), toy, SETTINGS)
+
+
 def test_predictions_keep_the_order_of_rows():
     toy, model = Toy(), toy_model()
     rows = [5, 3, 8, 1, 0]

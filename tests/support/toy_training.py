@@ -22,6 +22,7 @@ class Toy:
         self.images = (rng.normal(size=(count, 4, 4, 4)) + labels[:, None, None, None]).astype(
             "float32"
         )
+        self.unfilled = np.zeros(count, bool)
         self.read = []
 
     def rows(self, part):
