@@ -33,6 +33,7 @@ class Toy:
             "part": parts,
         }
         self.name, self.path, self.table, self.parameters = "toy", path, pd.DataFrame(columns), {}
+        self.unfilled = np.zeros(count, bool)
         self.images = rng.normal(size=(count, *SHAPE)).astype("float32")
         self.places = [tuple(rng.choice([0, 3], 3)) for _ in range(count)]
         for row in np.flatnonzero(labels):

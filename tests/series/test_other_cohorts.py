@@ -141,7 +141,7 @@ def test_a_foreign_cohort_runs_by_parameters_alone(checkout, tmp_path):
     }
     given["filled"] = "lesion-filled"
     # Two patients for validation: with one, it could be the one without a mask.
-    given["01_data_preparation"]["validation"] = 0.5
+    given["01_data_preparation"] = {"validation": 0.5}
     result = checkout.snakemake(profile="tiny", config=given)
     assert result.returncode == 0, result.stderr[-4000:]
     results = checkout.folder / "runs" / "berlin-tiny"
