@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check beside $(addprefix proof-,lesion-regions phantom preparation filling counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check beside $(addprefix proof-,lesion-regions phantom preparation filling filling-real counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -136,6 +136,9 @@ proof-preparation: setup ## prepare 921 scans: time and memory by number of scan
 
 proof-filling: setup ## can a classifier distinguish filled from untouched white matter?
 	$(PY) benchmarks/filling.py
+
+proof-filling-real: setup ## the same on real scans, by centre (about 5 minutes; needs ../shared/data)
+	$(PY) benchmarks/filling_real.py
 
 proof-counterfactual: setup ## what do the demo's networks say when lesions, or other sites, are filled?
 	$(PY) benchmarks/counterfactual.py
