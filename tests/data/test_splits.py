@@ -455,6 +455,29 @@ def test_each_subject_is_held_out_in_one_fold_and_groups_stay_even():
     assert sorted(held) == sorted(set(table["participant_id"]) - {"sub-026"})
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_folds_of_one_group_divide_it(label):
+    """Patients without controls: each is held out once."""
+    table = _table([label] * 8, [1] * 8)
+    held = []
+    for number in range(4):
+        split = splits.check(splits.fold(table, number, 4))
+        assert split["part"].value_counts().to_dict() == {
+            "training": 5,
+            "holdout": 2,
+            "validation": 1,
+        }
+        held += list(split.loc[split["part"] == "holdout", "participant_id"])
+    assert sorted(held) == sorted(table["participant_id"])
+    with pytest.raises(SplitError, match="8 subjects in the smallest group"):
+        splits.fold(table, 0, 9)
+
+
+def test_folds_of_nobody_are_an_error():
+    with pytest.raises(SplitError, match="0 subjects in the smallest group"):
+        splits.fold(_table([None] * 4, [1] * 4), 0, 2)
+
+
 @pytest.mark.parametrize(("number", "folds"), [(5, 5), (-1, 5), (0, 1), (0, 14)])
 def test_a_fold_that_cannot_be_is_an_error(number, folds):
     with pytest.raises(SplitError, match="parameters fold, folds"):

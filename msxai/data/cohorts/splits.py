@@ -81,6 +81,8 @@ def fold(
 ) -> pd.DataFrame:
     """Split subjects for one fold of a cross-validation; the fold is the holdout.
 
+    Where all subjects are of one group, as patients without controls, the folds divide this group.
+
     Parameters
     ----------
     table, validation, seed
@@ -98,18 +100,17 @@ def fold(
     Raises
     ------
     SplitError
-        No such fold, or more folds than a group has subjects; and as in `make`.
+        No such fold, or more folds than the smallest group has subjects; and as in `make`.
     """
     subjects = table[["participant_id", "label"]].drop_duplicates().dropna()
     subjects = subjects.sort_values("participant_id", ignore_index=True)
     labels = subjects["label"].astype(int)
-    group_sizes = labels.value_counts().reindex([0, 1], fill_value=0)
-    smallest = int(group_sizes.min())
+    smallest = int(labels.value_counts().min()) if len(labels) else 0
     if not 2 <= folds <= smallest or not 0 <= number < folds:
         raise SplitError(
             "parameters fold, folds",
-            f"fold {number} of {folds}, with {smallest} subjects in the smaller group",
-            "2 folds or more, none without both groups",
+            f"fold {number} of {folds}, with {smallest} subjects in the smallest group",
+            "2 folds or more, none without a subject of each group",
             "Count folds from 0, or take fewer.",
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
