@@ -1,6 +1,7 @@
 """Networks of simulated scans on eight real patients of two centres: do their maps find lesions?
 
 Usage: python benchmarks/real.py [RESULTS]      (default runs/demo, for the fine-tuned networks)
+       python benchmarks/real.py --from-scores  (real.tsv anew, from real_scores.tsv)
 
 Needs the scans of ../shared/data: patients 07 and 19 of Ljubljana (3 T, 3D FLAIR, in MNI space;
 Lesjak et al. 2017, doi:10.1007/s12021-017-9348-7), and six of Tabriz (1.5 T, slices of 5 to 6 mm,
@@ -19,14 +20,18 @@ and copies were fixed on simulated scans; nothing is chosen on these eight patie
   map is worse where there are more of them (Spearman's correlation over patients);
 - answers: the share of patients with a logit above 0, as they are, with their lesions filled, and
   with as much normal white matter filled (sham). For the package's networks also by the calibrated
-  probability of the page, above 0.5.
+  probability of the page, above 0.5;
+- answers with the offset of the other centre: the share of patients above a threshold that is
+  midway between the mean logits of the other centre's scans as they are and with lesions filled.
 
 Written beside this file, numbers alone: real.tsv (variant, rule, copies, site, measure, value, low,
-high, n), real_scores.tsv (the measures of each scan) and real.json. Intervals are 95 % by bootstrap
-over patients. Eight patients are few: the intervals say how little is known.
+high, n), real_scores.tsv (the measures of each scan) and real.json. Intervals are 95 %: of shares
+of patients by Clopper and Pearson, of all else by bootstrap over patients. Eight patients are few:
+the intervals say how little is known.
 """
 
 import argparse
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +43,7 @@ from scipy import stats
 from tqdm import tqdm
 
 import msxai
-from msxai.base import provenance, tsv
+from msxai.base import provenance, statistics, tsv
 from msxai.base.results import Results
 from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import from_images
@@ -49,6 +54,7 @@ from msxai.quality import lesion_by_lesion, localisation, reference_maps, scan_m
 from msxai.regions import lesion_regions
 
 HERE = Path(__file__).parent
+TABLE, SCORES, RECORD = HERE / "real.tsv", HERE / "real_scores.tsv", HERE / "real.json"
 DATA = Path(msxai.ROOT).parent / "shared" / "data"
 VARIANTS = ("pretrained", "scratch", "pretrained-lesions", "pairs")
 PRETRAININGS = ("lesions-randomised",)
@@ -68,6 +74,13 @@ MEASURED = ("auprc", "rra", "rma", "pointing", "sensitivity")
 BY_SIZE = tuple(f"sensitivity_{size}" for size in sight.SIZES)
 MEASURES = (*MEASURED, *BY_SIZE)
 FEWEST_LESION_VOXELS = 10
+ANSWERED = ("as_it_is", "filled", "sham")
+"""What a network is asked about."""
+
+SHARES = ("pointing", "called_yes", "warned")
+"""Measures of these names, and those that go on after "_", are shares of patients."""
+
+THRESHOLD = "threshold_of_other_centres"
 
 
 @dataclass(frozen=True)
@@ -87,7 +100,7 @@ class Scan:
 
 
 def scans_of(data: Path) -> list[Scan]:
-    """List the scans that have a mask, by site."""
+    """List the scans that have a mask, in the order of their names, as a cohort has them."""
     scans = []
     for image in sorted((data / "open_ms" / "mni").glob("*_FLAIR.nii.gz")):
         name = image.name.removesuffix("_FLAIR.nii.gz")
@@ -98,11 +111,11 @@ def scans_of(data: Path) -> list[Scan]:
         scans.append(Scan("Tabriz", name, image, image.with_name(f"{name}_lesions.nii.gz")))
     if not scans:
         raise SystemExit(f"{data}: found no scan of open_ms or ms3seg.")
-    return scans
+    return sorted(scans, key=lambda scan: scan.name)
 
 
 def prepared_scans(scans: list[Scan], where: Results) -> Prepared:
-    """Register and prepare the scans as notebook 01 does."""
+    """Register and prepare the scans as notebook 01 does; a row is the scan of the same number."""
     cohort = from_images(
         [str(scan.image) for scan in scans],
         [str(scan.lesions) for scan in scans],
@@ -113,7 +126,17 @@ def prepared_scans(scans: list[Scan], where: Results) -> Prepared:
     )
     path = where.prepared("real-patients")
     prepare(cohort, splits.make(cohort.table, (0, 0), 0.15, 0), path, options)
-    return Prepared(path)
+    prepared = Prepared(path)
+    check_rows(prepared, scans)
+    return prepared
+
+
+def check_rows(prepared: Prepared, scans: list[Scan]) -> None:
+    """Refuse scans in another order than the rows: each would get the name of another."""
+    rows = [Path(image).name for image in prepared.table["image"]]
+    expected = [scan.image.name for scan in scans]
+    if rows != expected:
+        raise ValueError(f"{prepared.path}: found the scans {rows}, expected {expected}.")
 
 
 def weights_of(where: Results) -> dict[str, list[Path]]:
@@ -170,10 +193,10 @@ def maps_of(models, image, rule: str, copies: int) -> list[np.ndarray]:
     return maps
 
 
-def scores_of_scan(models, case: Case) -> list[dict]:
-    """Measure the mean map over networks of one scan, for each of `MAPS`."""
+def scores_of_scan(models, case: Case, maps) -> list[dict]:
+    """Measure the mean map over networks of one scan, for each rule and number of copies."""
     scores = []
-    for rule, copies in MAPS:
+    for rule, copies in maps:
         mean_map = np.mean(maps_of(models, case.image, rule, copies), axis=0)
         scores.append({"rule": rule, "copies": copies, **case.score(mean_map)})
     return scores
@@ -273,10 +296,12 @@ def cases_of(prepared: Prepared, scans: list[Scan]) -> dict:
     return cases
 
 
-def scores_of_baselines(prepared: Prepared, scans: list[Scan], baselines) -> pd.DataFrame:
-    """One row a scan and map that no network has made."""
+def scores_of_baselines(
+    prepared: Prepared, scans: list[Scan], cases: dict, baselines
+) -> pd.DataFrame:
+    """One row a scan and map that no network has made; `cases` are those of `cases_of`."""
     rows = []
-    for row, case in tqdm(cases_of(prepared, scans).items(), desc="baselines", unit="scan"):
+    for row, case in tqdm(cases.items(), desc="baselines", unit="scan"):
         scan_columns = {"site": scans[row].site, "scan": scans[row].name}
         for name, heatmap in baselines.maps(prepared, row).items():
             first = {"variant": name, "rule": "", "copies": 1}
@@ -284,9 +309,23 @@ def scores_of_baselines(prepared: Prepared, scans: list[Scan], baselines) -> pd.
     return pd.DataFrame(rows)
 
 
-def scores_of(prepared: Prepared, scans: list[Scan], weights: dict) -> pd.DataFrame:
-    """One row a scan, variant and map."""
-    cases = cases_of(prepared, scans)
+def scores_of(
+    prepared: Prepared, scans: list[Scan], cases: dict, weights: dict, maps=MAPS
+) -> pd.DataFrame:
+    """One row a scan, variant and map.
+
+    Parameters
+    ----------
+    prepared : msxai.data.prepared.Prepared
+    scans : list of Scan
+        Of all rows.
+    cases : dict
+        The rows to be measured (`cases_of`).
+    weights : dict
+        Variant to its weights files.
+    maps : sequence of (str, int)
+        Rules and numbers of copies.
+    """
     rows = []
     for variant, paths in weights.items():
         models = [network.restore(path) for path in paths]
@@ -297,13 +336,14 @@ def scores_of(prepared: Prepared, scans: list[Scan], weights: dict) -> pd.DataFr
             if stored is not None:
                 answers |= warnings_of_scan(models, stored, prepared, row)
             scan_columns = {"variant": variant, "site": scans[row].site, "scan": scans[row].name}
-            for score in scores_of_scan(models, case):
+            for score in scores_of_scan(models, case, maps):
                 rows.append({**scan_columns, **score, **answers})
     return pd.DataFrame(rows)
 
 
 def table_of(scores: pd.DataFrame) -> pd.DataFrame:
     """Means with intervals over patients: of each variant and map, for each site and all."""
+    scores = with_threshold_of_other_centres(scores)
     rows = []
     for site in ("all", *scores["site"].unique()):
         own = scores if site == "all" else scores[scores["site"] == site]
@@ -311,28 +351,62 @@ def table_of(scores: pd.DataFrame) -> pd.DataFrame:
             first = {"variant": variant, "rule": rule, "copies": copies, "site": site}
             for measure in maps.columns:
                 if measure.removesuffix("_minus_brightness") in MEASURES:
-                    rows.append(first | _row(measure, maps[measure]))
+                    rows.append(first | row_of(measure, maps[measure]))
         for variant, maps in own.groupby("variant", sort=False):
             of_scans = maps.drop_duplicates("scan")
             if of_scans["logit_as_it_is"].isna().all():  # no network
                 continue
             first = {"variant": variant, "rule": "", "copies": 0, "site": site}
-            for name in ("as_it_is", "filled", "sham"):
-                logits = of_scans.get(f"logit_{name}")
-                if logits is None:
-                    continue
-                rows.append(first | _row(f"called_yes_{name}", _share_above(logits, 0)))
-                rows.append(first | _row(f"logit_{name}", logits))
-                probabilities = of_scans.get(f"probability_{name}")
-                if probabilities is None or probabilities.isna().all():
-                    continue
-                said_yes = _share_above(probabilities, 0.5)
-                rows.append(first | _row(f"called_yes_calibrated_{name}", said_yes))
-                rows.append(first | _row(f"probability_{name}", probabilities))
-            fall = of_scans["logit_as_it_is"] - of_scans["logit_filled"]
-            rows.append(first | _row("logit_falls_by_filling", fall))
+            answers = answers_of(of_scans)
+            rows += [first | row_of(measure, answers[measure]) for measure in answers]
             rows += [first | row for row in _rows_of_warnings(maps)]
     return pd.DataFrame(rows)
+
+
+def with_threshold_of_other_centres(scores: pd.DataFrame) -> pd.DataFrame:
+    """Add the column `THRESHOLD`: of each variant and site, from the scans of the other sites.
+
+    It is midway between the mean logit of scans as they are and that of the same scans with their
+    lesions filled, so that no scan of the site itself decides. NaN where there is no other site, or
+    no network.
+    """
+    result = scores.copy()
+    result[THRESHOLD] = np.nan
+    if "logit_filled" not in result:
+        return result
+    for (variant, site), rows in result.groupby(["variant", "site"]).groups.items():
+        is_other = (scores["variant"] == variant) & (scores["site"] != site)
+        others = scores[is_other].drop_duplicates("scan")
+        middle = (others["logit_as_it_is"].mean() + others["logit_filled"].mean()) / 2
+        result.loc[rows, THRESHOLD] = middle
+    return result
+
+
+def answers_of(of_scans: pd.DataFrame) -> pd.DataFrame:
+    """Return what a variant answers to each scan, and whether this is a yes.
+
+    Parameters
+    ----------
+    of_scans : pandas.DataFrame
+        One row a scan; logits, and where they are known calibrated probabilities.
+    """
+    answers = {}
+    for name in ANSWERED:
+        logits = of_scans.get(f"logit_{name}")
+        if logits is None:
+            continue
+        answers[f"called_yes_{name}"] = _above(logits, 0)
+        answers[f"logit_{name}"] = logits
+        if of_scans[THRESHOLD].notna().any():
+            said_yes = _above(logits, of_scans[THRESHOLD])
+            answers[f"called_yes_other_centre_{name}"] = said_yes
+        probabilities = of_scans.get(f"probability_{name}")
+        if probabilities is None or probabilities.isna().all():
+            continue
+        answers[f"called_yes_calibrated_{name}"] = _above(probabilities, 0.5)
+        answers[f"probability_{name}"] = probabilities
+    answers["logit_falls_by_filling"] = of_scans["logit_as_it_is"] - of_scans["logit_filled"]
+    return pd.DataFrame(answers)
 
 
 def _rows_of_warnings(maps: pd.DataFrame) -> list[dict]:
@@ -344,7 +418,7 @@ def _rows_of_warnings(maps: pd.DataFrame) -> list[dict]:
     rows = []
     for name in of_scans.columns:
         if name in ("warnings", "distance") or name.startswith("warned_"):
-            rows.append(_row(name, of_scans[name]))
+            rows.append(row_of(name, of_scans[name]))
     for name in ("warnings", "distance"):
         for measure in ("auprc", "auprc_minus_brightness"):
             value, low, high = spearman(of_scans[name], of_scans[measure])
@@ -361,40 +435,75 @@ def spearman(first, second) -> tuple[float, float, float]:
     return localisation.correlation_interval(*ranks)
 
 
-def _share_above(values: pd.Series, limit: float) -> pd.Series:
-    """1 where a value is above a limit, 0 where it is not; missing values stay missing."""
+def _above(values: pd.Series, limit) -> pd.Series:
+    """1 where a value is above its limit, 0 where it is not; missing values stay missing."""
     return (values > limit).astype(float).where(values.notna())
 
 
-def _row(measure: str, values) -> dict:
+def row_of(measure: str, values) -> dict:
+    """Return measure, mean, interval and number of patients.
+
+    A bootstrap of eight times yes would say that this is certain. So shares have an exact interval.
+    """
     value, low, high = localisation.mean_interval(values)
     n = int(pd.Series(values).notna().sum())
+    if is_share(measure):
+        low, high = statistics.exact_interval(value * n, n)
     return {"measure": measure, "value": value, "low": low, "high": high, "n": n}
+
+
+def is_share(measure: str) -> bool:
+    """Whether a measure is a share of patients, and no difference of shares."""
+    if "_minus_" in measure:
+        return False
+    return any(measure == name or measure.startswith(f"{name}_") for name in SHARES)
+
+
+def write_table() -> pd.DataFrame:
+    """Write real.tsv from real_scores.tsv: what can be read there decides each digit."""
+    table = table_of(tsv.read(SCORES))
+    tsv.write(table, TABLE, float_format="%.4g")
+    return table
+
+
+def write_table_anew() -> None:
+    """Write real.tsv from the scores of an earlier run, and its hash into that run's record."""
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    provenance.check_output(record, SCORES, "make proof-real")
+    write_table()
+    now = provenance.record({}, outputs=[TABLE])
+    record["outputs"] |= now["outputs"]
+    record["table_written"] = {"commit": now["commit"], "written": now["written"]}
+    provenance.write_json(RECORD, record)
 
 
 def main() -> None:
     """Prepare, measure and write."""
     parser = argparse.ArgumentParser(description="Do maps find lesions of real patients?")
     parser.add_argument("results", nargs="?", default="runs/demo")
-    where = Results(parser.parse_args().results)
+    parser.add_argument("--from-scores", action="store_true", help="write the table anew")
+    options = parser.parse_args()
+    if options.from_scores:
+        write_table_anew()
+        return
+    where = Results(options.results)
     network.configure(0, 1)
     scans = scans_of(DATA)
     prepared = prepared_scans(scans, Results("runs/proof"))
     weights = weights_of(where)
-    of_baselines = scores_of_baselines(prepared, scans, Baselines.of(where))
-    of_networks = scores_of(prepared, scans, weights)
+    cases = cases_of(prepared, scans)
+    of_baselines = scores_of_baselines(prepared, scans, cases, Baselines.of(where))
+    of_networks = scores_of(prepared, scans, cases, weights)
     scores = pd.concat([of_networks, of_baselines], ignore_index=True)
-    table = table_of(scores)
+    tsv.write(scores, SCORES, float_format="%.4g")
+    table = write_table()
     print(table[table["site"] == "all"].round(3).to_string())
-    tsv.write(table, HERE / "real.tsv", float_format="%.4g")
-    tsv.write(scores, HERE / "real_scores.tsv", float_format="%.4g")
     used = [path for paths in weights.values() for path in paths]
     used.append(where.prepared(COHORT))
     parameters = {"results": where.given, "maps": [list(pair) for pair in MAPS]}
     hashes = {name: [provenance.sha256(path) for path in paths] for name, paths in weights.items()}
-    outputs = [HERE / "real.tsv", HERE / "real_scores.tsv"]
-    record = provenance.record(parameters, used, outputs, weights=hashes)
-    provenance.write_json(HERE / "real.json", record)
+    record = provenance.record(parameters, used, [TABLE, SCORES], weights=hashes)
+    provenance.write_json(RECORD, record)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The proof on real patients: its rows by hand, and its scans where they are."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from support.networks import SMALL, with_weights
 from support.real_scans import SHARED
 from support.scripts import script
 
+from msxai.base.errors import StaleInputError
 from msxai.quality import localisation
 
 real = script("real")
@@ -22,13 +25,39 @@ def test_each_scan_has_its_mask():
     assert [scan.site for scan in scans].count("Tabriz") == 6
 
 
+def _empty_scans(folder):
+    """Files of two centres, without content; by centre the order is another than by name."""
+    for centre, names in (("open_ms/mni", ("patient07", "patient19")), ("ms3seg", ("patient101",))):
+        (folder / centre).mkdir(parents=True)
+        for name in names:
+            (folder / centre / f"{name}_FLAIR.nii.gz").touch()
+            (folder / centre / f"{name}_lesions.nii.gz").touch()
+
+
+def test_each_row_of_the_prepared_cohort_is_the_scan_of_this_number(tmp_path):
+    _empty_scans(tmp_path)
+    scans = real.scans_of(tmp_path)
+    images = [str(scan.image) for scan in scans]
+    table = real.from_images(images, [str(scan.image) for scan in scans]).table
+    assert [scan.site for scan in scans] == ["Ljubljana", "Tabriz", "Ljubljana"]
+
+    class AsPrepared:
+        path = "toy.h5"
+
+    AsPrepared.table = table
+    real.check_rows(AsPrepared, scans)
+    by_centre = sorted(scans, key=lambda scan: scan.site)
+    with pytest.raises(ValueError, match="expected"):
+        real.check_rows(AsPrepared, by_centre)
+
+
 def test_without_scans_it_says_so(tmp_path):
     with pytest.raises(SystemExit, match="found no scan"):
         real.scans_of(tmp_path)
 
 
-def test_the_map_is_the_mean_over_networks_and_compared_with_brightness(monkeypatch):
-    monkeypatch.setattr(real, "MAPS", (("epsilon", 1), ("epsilon", 2)))  # quick ones
+def test_the_map_is_the_mean_over_networks_and_compared_with_brightness():
+    quick = [("epsilon", 1), ("epsilon", 2)]
     shape = SMALL
     rng = np.random.default_rng(0)
     image = rng.normal(size=shape).astype("float32")
@@ -37,8 +66,8 @@ def test_the_map_is_the_mean_over_networks_and_compared_with_brightness(monkeypa
     image[lesions] += 3
     brain = np.ones(shape, bool)
     models = [with_weights(1, shape, seed) for seed in (1, 2)]
-    scores = real.scores_of_scan(models, real.Case(image, lesions, brain))
-    assert [(score["rule"], score["copies"]) for score in scores] == list(real.MAPS)
+    scores = real.scores_of_scan(models, real.Case(image, lesions, brain), quick)
+    assert [(score["rule"], score["copies"]) for score in scores] == quick
     target = localisation.Target(lesions, brain)
     maps = [real.scan_maps.of_scan(model, image, ["epsilon"])["epsilon"] for model in models]
     expected = localisation.measure(np.mean(maps, axis=0), lesions, brain, target, ["auprc"])
@@ -95,7 +124,8 @@ def test_the_prior_and_the_voxel_classifier_have_rows_of_their_own():
     prior[:11] = 1
     baselines = real.Baselines(prior, Classifier())
     scans = [real.Scan("A", "a", None, None)]
-    scores = real.scores_of_baselines(OneScan(), scans, baselines).set_index("variant")
+    cases = real.cases_of(OneScan(), scans)
+    scores = real.scores_of_baselines(OneScan(), scans, cases, baselines).set_index("variant")
     assert list(scores.index) == ["brightness", "prior", real.ladder.BOUND]
     assert scores.loc[real.ladder.BOUND, "auprc"] == pytest.approx(1)
     difference = scores.loc["prior", "auprc"] - scores.loc["brightness", "auprc"]
@@ -193,3 +223,74 @@ def test_rows_are_means_over_patients_of_each_site():
     assert table.loc[("all", "probability_filled"), "value"] == pytest.approx(0.6 - 0.25 / 3)
     assert ("all", "called_yes_sham") not in table.index
     assert ("all", "probability_as_it_is") not in table.index
+
+
+def _scores_of_two_centres():
+    """Centre A: 10 as it is and 0 filled, so 5 is midway; centre B: 3 and 2, so 2.5."""
+    first = {"variant": "v", "copies": 1} | dict.fromkeys(real.MEASURES, 0.5)
+    rows = []
+    for site, scan, logit, filled in (
+        ("A", "a", 8.0, 0.0),
+        ("A", "b", 12.0, 0.0),
+        ("B", "c", 2.0, 1.0),
+        ("B", "d", 4.0, 3.0),
+    ):
+        for rule in ("epsilon", "epsilon_gamma"):  # a scan counts once
+            scan_columns = {"site": site, "scan": scan, "rule": rule}
+            logits = {"logit_as_it_is": logit, "logit_filled": filled}
+            rows.append({**first, **scan_columns, **logits})
+    return pd.DataFrame(rows)
+
+
+def test_the_offset_of_the_other_centre_is_midway_between_its_scans_and_the_filled_ones():
+    scores = _scores_of_two_centres()
+    set_apart = real.with_threshold_of_other_centres(scores).groupby("site")[real.THRESHOLD]
+    assert set_apart.unique().to_dict() == {"A": [2.5], "B": [5.0]}
+    table = real.table_of(scores)
+    table = table[table["copies"] == 0].set_index(["site", "measure"])["value"]
+    assert table[("A", "called_yes_other_centre_as_it_is")] == 1
+    assert table[("A", "called_yes_other_centre_filled")] == 0
+    assert table[("B", "called_yes_other_centre_as_it_is")] == 0  # 2 and 4 are below 5
+    assert table[("all", "called_yes_other_centre_as_it_is")] == 0.5
+    assert table[("all", "called_yes_as_it_is")] == 1
+    own = scores["site"] == "B"
+    scores.loc[own, ["logit_as_it_is", "logit_filled"]] += 100  # B's own scans do not decide for B
+    moved = real.with_threshold_of_other_centres(scores)
+    assert set(moved.loc[own, real.THRESHOLD]) == {5.0}
+
+
+def test_with_one_centre_there_is_no_offset_of_another():
+    scores = _scores_of_two_centres()
+    measures = real.table_of(scores[scores["site"] == "A"])["measure"]
+    assert not measures.str.contains("other_centre").any()
+    assert measures.str.contains("called_yes_as_it_is").any()
+
+
+def test_a_share_of_eight_has_an_exact_interval():
+    row = real.row_of("called_yes_filled", [1.0] * 8)
+    assert (row["value"], row["high"], row["n"]) == (1, 1, 8)
+    assert row["low"] == pytest.approx(0.631, abs=0.001)  # Clopper and Pearson: 0.025 ** (1 / 8)
+    assert real.row_of("auprc", [1.0] * 8)["low"] == 1
+    assert real.is_share("pointing")
+    assert not real.is_share("pointing_minus_brightness")
+
+
+def test_the_table_is_written_anew_from_the_scores_alone(tmp_path, monkeypatch):
+    for name in ("TABLE", "SCORES", "RECORD"):
+        monkeypatch.setattr(real, name, tmp_path / getattr(real, name).name)
+    scores = _scores_of_two_centres().assign(auprc=1 / 3)
+    real.tsv.write(scores, real.SCORES, float_format="%.4g")
+    written = real.write_table()
+    assert (written.loc[written["measure"] == "auprc", "value"] == 0.3333).all()  # as in the file
+    record = real.provenance.record({"maps": 1}, outputs=[real.TABLE, real.SCORES], weights=["w"])
+    real.provenance.write_json(real.RECORD, record)
+    before = real.TABLE.read_bytes()
+    real.TABLE.write_text("stale")
+    real.write_table_anew()
+    assert real.TABLE.read_bytes() == before
+    after = json.loads(real.RECORD.read_text())
+    assert after.pop("table_written")["commit"]
+    assert after == record
+    real.SCORES.write_text("another")
+    with pytest.raises(StaleInputError):
+        real.write_table_anew()
