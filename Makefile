@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check beside $(addprefix proof-,lesion-regions phantom preparation filling filling-real counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check beside $(addprefix proof-,lesion-regions phantom preparation filling filling-real counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated beside)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -103,6 +103,9 @@ proof-bad-input: setup ## 500 random corruptions of tables, scans, masks, YAML a
 
 proof-real: setup ## after make figures: do maps find the lesions of eight real patients? (about 15 minutes; needs ../shared/data)
 	$(PY) benchmarks/real.py runs/demo
+
+proof-beside: setup ## after make figures: train on eight real patients in turn, without controls; are others explained better? (about 90 minutes; needs ../shared/data)
+	$(PY) benchmarks/beside.py runs/demo
 
 proof-lesion-regions: setup ## lesions by the person's own ventricles and cortex: do the regions agree with a rater's? (about 10 minutes; needs ../shared/data)
 	$(PY) benchmarks/regions_of_lesions.py
