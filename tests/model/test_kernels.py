@@ -130,6 +130,20 @@ def test_any_shape_and_any_box_of_zeros(shape, data):
     assert scattered.sum() == pytest.approx((dense * maps_of(volume, kernel)).sum(), abs=1e-9)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 1.0])
+def test_the_cells_between_the_first_and_the_last_that_see_a_voxel(channels, share):
+    rng = np.random.default_rng(0)
+    volume = rng.normal(size=(11, 9, 14, channels)) * (rng.random((11, 9, 14, channels)) < share)
+    spans = kernels._spans(volume.astype("float32"))
+    for i, j in np.ndindex(3, 2):
+        seen = [k for k in range(4) if volume[3 * i :, 3 * j :, 3 * k :][:5, :5, :5].any()]
+        if seen:
+            assert spans[i, j].tolist() == [seen[0], seen[-1] + 1]
+        else:
+            assert spans[i, j, 0] >= spans[i, j, 1]
+
+
 def test_of_equal_ones_the_first_wins():
     maps = np.zeros((6, 3, 3, 1), "float32")
     maps[1, 1, 0], maps[1, 0, 2], maps[0, 2, 2] = 1, 1, 0
