@@ -485,8 +485,11 @@ def scatter(shares, taps, winners, factor):
                             u, v, w = x + tap // EDGE**2, y + tap // EDGE % EDGE, z + tap % EDGE
                             for g in range(a):
                                 out[u, v, w, g] += share * taps[f, tap, g]
-    for x in numba.prange(out.shape[0]):
-        out[x] *= factor[x]
+    slab = out[0].size
+    products, factors = out.reshape((len(out), slab)), factor.reshape((len(out), slab))
+    for x in numba.prange(len(out)):
+        for place in range(slab):  # a product of slices takes four times as long
+            products[x, place] *= factors[x, place]
     return out
 
 
