@@ -27,6 +27,7 @@ __all__ = [
     "DILATION",
     "FILLINGS",
     "Filler",
+    "Ground",
     "fill",
     "normal_appearing",
     "on_grid",
@@ -160,22 +161,32 @@ def normal_appearing(values, white, lesions, size) -> np.ndarray:
     for _ in range(2):
         region = _local_mean(values, normal, size, middle, scales=(_REGION,))
         for scan, limit in ((smooth, _SMOOTH_LIMIT), (values, _VOXEL_LIMIT)):
-            normal &= _within(scan - region, normal, limit)
+            normal[normal] = _within(scan[normal] - region[normal], limit)
     return normal
 
 
-def _within(difference, mask, limit: float) -> np.ndarray:
-    """Return where a difference is within some robust standard deviations of the mask's median."""
-    deviation = np.abs(difference - np.median(difference[mask]))
-    return deviation <= limit * _MAD_TO_SD * np.median(deviation[mask])
+def _within(differences, limit: float) -> np.ndarray:
+    """Return which differences are within some robust standard deviations of their median."""
+    deviations = np.abs(differences - np.median(differences))
+    return deviations <= limit * _MAD_TO_SD * np.median(deviations)
 
 
 def _distance(mask, size) -> np.ndarray:
-    """Return each voxel's distance to the mask (mm); infinite somewhere beyond `BORDER`."""
-    distance = np.full(mask.shape, np.float32(np.inf))
-    box = _box(mask, BORDER, size)
-    distance[box] = ndimage.distance_transform_edt(~mask[box], sampling=size)
-    return distance
+    """Return each voxel's distance to the mask (mm), float32; infinite beyond `BORDER`.
+
+    A lesion has few voxels and `BORDER` few steps: going from each voxel of the mask to all around
+    it takes a tenth of the time of a distance transform of the scan.
+    """
+    reach = np.floor(BORDER / np.asarray(size)).astype(int)
+    steps = np.indices(2 * reach + 1).reshape(3, -1).T - reach
+    lengths = np.sqrt(((steps * np.asarray(size)) ** 2).sum(1))
+    padded = np.full(np.add(mask.shape, 2 * reach), np.float32(np.inf))
+    voxels = np.argwhere(mask) + reach
+    for index in np.argsort(-lengths):  # the nearest last, which stays
+        if lengths[index] <= BORDER:
+            padded[tuple((voxels + steps[index]).T)] = lengths[index]
+    inside = [slice(wide, wide + length) for wide, length in zip(reach, mask.shape, strict=True)]
+    return padded[tuple(inside)]
 
 
 def _box(mask, margin: float, size) -> tuple:
@@ -220,6 +231,41 @@ def soft(mask, size, within) -> np.ndarray:
     return np.where(mask | within, weight, 0).astype("float32")
 
 
+class Ground:
+    """Where a scan has lesions and normal-appearing white matter, found once for several fillings.
+
+    Parameters
+    ----------
+    scan : nibabel.Nifti1Image
+        In MNI152 space.
+    lesions : nibabel.Nifti1Image
+        Its lesion mask, on any grid of the same space.
+
+    Attributes
+    ----------
+    lesions : ndarray of bool, shape of the scan
+    size : tuple of 3 floats
+        Edges of a voxel (mm).
+    box : tuple of 3 slices
+        What surrounds the lesions and all white matter; the next two arrays have its shape.
+    normal : ndarray of bool
+        See `normal_appearing`.
+    within : ndarray of bool
+        Where masks may grow: white matter with the rim of lesions, but without fluid.
+    """
+
+    def __init__(self, scan, lesions):
+        values = np.asarray(scan.dataobj, "float32")
+        self.lesions = on_grid(lesions, scan)
+        self.size = nib.affines.voxel_sizes(scan.affine)
+        white = white_matter(scan)
+        self.box = _box(self.lesions | white, BORDER, self.size)
+        values = values[self.box]
+        white = white[self.box]
+        self.normal = normal_appearing(values, white, self.lesions[self.box], self.size)
+        self.within = _where_masks_may_grow(values, white, self.normal)
+
+
 @dataclass(frozen=True)
 class Filler:
     """Fills one scan after another: an `alter` of `msxai.data.prepared.prepare`.
@@ -243,7 +289,9 @@ class Filler:
         one_of("filling", self.how, FILLINGS[1:])
         one_of("sites", self.sites, _SITES)
 
-    def __call__(self, scan, lesions, row: dict, sham_mask=None) -> nib.Nifti1Image:
+    def __call__(
+        self, scan, lesions, row: dict, sham_mask=None, ground: Ground | None = None
+    ) -> nib.Nifti1Image:
         """Fill a scan.
 
         Parameters
@@ -257,6 +305,8 @@ class Filler:
         sham_mask : nibabel.Nifti1Image, optional
             Another scan's lesion mask, whose mirror image makes the sham sites. Default: the scan's
             own.
+        ground : Ground, optional
+            Of the same scan and lesions; saves time where a scan is filled several times.
 
         Returns
         -------
@@ -276,26 +326,22 @@ class Filler:
                 "Give one, or leave this scan out of what is filled.",
             )
         values = np.array(scan.dataobj, "float32")
-        mask = on_grid(lesions, scan)
-        nothing_to_fill = not mask.any()
-        if sham_mask is not None:
-            nothing_to_fill = not np.asarray(sham_mask.dataobj).any()
-        if nothing_to_fill:
+        sites = lesions if sham_mask is None else sham_mask
+        if not np.asarray(sites.dataobj).any():
             return images.with_space_of(scan, values)
-        size = nib.affines.voxel_sizes(scan.affine)
-        white = white_matter(scan)
-        box = _box(mask | white, BORDER, size)
-        part = values[box]
-        mask = mask[box]
-        normal = normal_appearing(part, white[box], mask, size)
-        within = _where_masks_may_grow(part, white[box], normal)
+        if ground is None:
+            ground = Ground(scan, lesions)
+        if sham_mask is None and not ground.lesions.any():
+            return images.with_space_of(scan, values)
+        mask = ground.lesions[ground.box]
         if self.sites == "sham":
-            source = lesions if sham_mask is None else sham_mask
-            mask = _mirrored(source, scan, box) & normal
+            mask = _mirrored(sites, scan, ground.box) & ground.normal
         name = f"{row['participant_id']} {row['session_id']}"
         seed = [self.seed, zlib.crc32(name.encode())]
-        weight = soft(mask, size, within)
-        values[box] = fill(part, weight, normal, how=self.how, seed=seed, size=size)
+        weight = soft(mask, ground.size, ground.within)
+        values[ground.box] = fill(
+            values[ground.box], weight, ground.normal, how=self.how, seed=seed, size=ground.size
+        )
         return images.with_space_of(scan, values)
 
     def prepared_scan(self, prepared, row: int, sham_mask=None) -> np.ndarray:
@@ -525,8 +571,10 @@ def _holes(mask, size) -> np.ndarray:
         cut = inside & (pieces > 0)
         parts[hole][cut] = count + pieces[cut]
         count += pieces.max()
-    _, numbers = np.unique(parts, return_inverse=True)
-    return np.reshape(numbers, mask.shape)
+    # Numbers that a cut has used up are closed up.
+    is_used = np.bincount(parts.ravel()) > 0
+    is_used[0] = True
+    return (np.cumsum(is_used) - 1)[parts]
 
 
 def _cuts(shape: tuple, size) -> np.ndarray:

@@ -67,20 +67,30 @@ def features(prepared, rows, trained: dict, filled: dict | None = None) -> dict:
         those of scans that could not be filled.
     """
     filled = filled or {}
+    on_originals = {name: trials for name, trials in trained.items() if name not in filled}
+    by_variant = _features_of(prepared, rows, on_originals)
+    for variant, scans in filled.items():
+        usable_rows = np.intersect1d(rows, scans.rows("all"))
+        by_variant |= _features_of(scans, usable_rows, {variant: trained[variant]})
+    return {variant: by_variant[variant] for variant in trained}
+
+
+def _features_of(scans, rows, trained: dict) -> dict:
+    """Return the features of scans by variants that see the same arrays; see `features`."""
+    trunks = []
+    for trials in trained.values():
+        for folder, _ in trials:
+            trunk, _ = network.features(network.restore(folder / "weights.npz", fast=True))
+            trunks.append(trunk)
+    outputs = iter(training.outputs_of_each(trunks, scans, rows))
     by_variant = {}
     for variant, trials in trained.items():
-        scans = filled.get(variant, prepared)
-        usable_rows = rows
-        if variant in filled:
-            usable_rows = np.intersect1d(rows, scans.rows("all"))
         by_variant[variant] = []
-        for folder, _ in trials:
-            net = network.restore(folder / "weights.npz", fast=True)
-            convolutions, _ = network.features(net)
-            values = training.outputs(convolutions, scans, usable_rows)
-            shape = (len(prepared.table), values.shape[1])
+        for _ in trials:
+            values = next(outputs)
+            shape = (len(scans.table), values.shape[1])
             features_of_trial = np.full(shape, np.nan, "float32")
-            features_of_trial[usable_rows] = values
+            features_of_trial[rows] = values
             by_variant[variant].append(features_of_trial)
     return by_variant
 

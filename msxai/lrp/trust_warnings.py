@@ -163,7 +163,8 @@ def features(models, prepared, rows) -> list[np.ndarray]:
     """
     from msxai.model import network, training  # bring TensorFlow, which nothing else here needs
 
-    return [training.outputs(network.features(model)[0], prepared, rows) for model in models]
+    trunks = [network.features(model)[0] for model in models]
+    return training.outputs_of_each(trunks, prepared, rows)
 
 
 def reference(weights) -> tuple[Prepared | None, str]:

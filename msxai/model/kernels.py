@@ -86,9 +86,7 @@ def _spans(volume):
                 place = places[position]
                 if row[position] != 0:
                     low, high = place if place < low else low, place if place > high else high
-            edges[x, y, 0], edges[x, y, 1] = (
-                (low // a, high // a + 1) if low < length else (nz, 0)
-            )
+            edges[x, y, 0], edges[x, y, 1] = (low // a, high // a + 1) if low < length else (nz, 0)
     spans = np.empty(((nx - 2) // EDGE, (ny - 2) // EDGE, 2), np.int64)
     for i in range(spans.shape[0]):
         for j in range(spans.shape[1]):

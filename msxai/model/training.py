@@ -26,6 +26,7 @@ __all__ = [
     "fit",
     "fit_batches",
     "outputs",
+    "outputs_of_each",
     "permute_labels",
     "predict",
     "require_both_groups",
@@ -480,13 +481,26 @@ def outputs(model: keras.Model, prepared, rows, batch_size: int = 4) -> np.ndarr
     ndarray of shape (len(rows), outputs), float32
         In the order of `rows`.
     """
+    (values,) = outputs_of_each([model], prepared, rows, batch_size)
+    return values
+
+
+def outputs_of_each(models, prepared, rows, batch_size: int = 4) -> list[np.ndarray]:
+    """Compute the outputs of several models for scans, each of which is read once.
+
+    Returns
+    -------
+    list of ndarray
+        As of `outputs`, one for each model.
+    """
     batches = Volumes(prepared, rows, batch_size)
-    values = []
+    values = [[] for _ in models]
     for index in tqdm(range(len(batches)), desc="predicting", unit="batch"):
         volumes, _ = batches[index]
-        batch = model(volumes, training=False)
-        values.append(keras.ops.convert_to_numpy(batch))
-    return np.concatenate(values)
+        for model, of_model in zip(models, values, strict=True):
+            batch = model(volumes, training=False)
+            of_model.append(keras.ops.convert_to_numpy(batch))
+    return [np.concatenate(of_model) for of_model in values]
 
 
 def save(

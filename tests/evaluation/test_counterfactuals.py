@@ -122,6 +122,18 @@ def test_what_sees_lesions_alone_loses_them_by_filling_and_nothing_by_sham(scans
     assert (row["patients"], row["controls"]) == (4, 3)
 
 
+def test_predictions_are_those_of_scans_that_are_changed_one_at_a_time(scans, predicted):
+    predictions, _ = predicted
+    logits = predictions.set_index(["participant_id", "change"])["logit"]
+    net = SeesLesions(scans)
+    donors = counterfactuals.matched(scans, range(7), seed=1)
+    for row in (0, 5):
+        for change in ("filled", "sham"):
+            values, _ = counterfactuals.changed(scans, row, change, seed=1, donor=donors.get(row))
+            expected = float(net(values[None, ..., None], training=False)[0, 0])
+            assert logits[f"sub-{row}", change] == expected
+
+
 def test_a_changed_scan_is_the_filled_one_normalised_anew(scans):
     filled, count = counterfactuals.changed(scans, 0, "filled", seed=3)
     brain, mask = scans.brain(0), scans.lesions(0)
