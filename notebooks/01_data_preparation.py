@@ -80,7 +80,7 @@ fold: int = 0  # number of the fold that is held out, from 0
 holdout_site: list = []  # instead of `holdout`: sites held out completely
 registration: str = "auto"  # auto: what is not in MNI152 space; none, affine, full: all scans
 on_error: str = "stop"  # at a scan that cannot be used: stop, or leave out
-jobs: int = 2  # processes
+jobs: int = 1  # processes
 
 # %%
 run = parameters.check(globals())

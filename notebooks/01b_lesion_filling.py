@@ -65,7 +65,7 @@ cohort: str = "phantom-ms"  # the cohort, as in 01_data_preparation
 results: str = "runs/demo"  # folder of all results
 filling: str = "noise"  # noise: pieces of nearby white matter, soft borders; constant: the paper's
 seed: int = 0  # of what is drawn
-jobs: int = 2  # processes
+jobs: int = 1  # processes
 
 # %%
 run = parameters.check(globals())

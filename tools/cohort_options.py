@@ -24,6 +24,10 @@ TEXTS = {
 }
 """Variable of the environment to the name in the config file."""
 
+PROCESSES = {"01_data_preparation": {"jobs": 2}, "01b_lesion_filling": {"jobs": 2}}
+"""Scans of one's own may need a registration, a minute each. The simulated cohorts of the demo have
+one process each, so that other notebooks run beside."""
+
 
 def holdout(text: str) -> list[int] | list[float]:
     """Return the two numbers of HOLDOUT: counts of controls and of patients, or shares.
@@ -78,7 +82,8 @@ def main() -> None:
     if not results:
         return
     path = Path(results) / "cohort.yaml"
-    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    text = yaml.safe_dump(content | PROCESSES, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
     os.execv(command[0], command)
 
 

@@ -301,7 +301,7 @@ def fillings(trained: dict) -> dict:
 
 
 def further(
-    where, subjects: Prepared | None, cohort: str, trained: dict, *, seed: int = 0, jobs: int = 2
+    where, subjects: Prepared | None, cohort: str, trained: dict, *, seed: int = 0, jobs: int = 1
 ) -> dict:
     """Fill further subjects for each variant that was trained on filled scans.
 

@@ -357,8 +357,9 @@ def _check_overlap(path, mask, scan) -> None:
 
 def _share_on(scan, mask, scan_affine, mask_affine) -> float:
     """Return the share of a mask that lies where its scan has a value other than 0."""
-    voxels = np.argwhere(np.asarray(mask.dataobj))
-    sampled = voxels[:: 1 + len(voxels) // 100_000]
+    places = np.flatnonzero(mask.dataobj)
+    places = places[:: 1 + len(places) // 100_000]
+    sampled = np.transpose(np.unravel_index(places, mask.shape))
     to_scan = np.linalg.inv(scan_affine) @ mask_affine
     in_scan = np.rint(nib.affines.apply_affine(to_scan, sampled)).astype(int)
     within = ((in_scan >= 0) & (in_scan < scan.shape)).all(axis=1)

@@ -139,7 +139,7 @@ def further(
     prepared,
     cohort: str,
     subjects: int,
-    jobs: int = 2,
+    jobs: int = 1,
 ) -> tuple[Prepared | None, str]:
     """Simulate and prepare further subjects that no training has seen, for narrower intervals.
 

@@ -62,3 +62,12 @@ def test_a_holdout_that_cannot_be_read_is_one_sentence(tmp_path, text):
     assert result.stderr.startswith(f"run: HOLDOUT: found {text!r}; expected two numbers")
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_cohort_of_ones_own_is_prepared_by_two_processes(tmp_path):
+    """The demo prepares its cohorts by one process each; a registration takes a minute a scan."""
+    command = [sys.executable, SCRIPT, tmp_path, "/bin/true"]
+    subprocess.run(command, env={"COHORT": "data/mine"}, check=True)
+    written = yaml.safe_load((tmp_path / "cohort.yaml").read_text(encoding="utf-8"))
+    for notebook in ("01_data_preparation", "01b_lesion_filling"):
+        assert written[notebook] == {"jobs": 2}

@@ -221,3 +221,19 @@ def test_all_trials_that_are_trained_are_evaluated(tmp_path):
     for variant in evaluation["variants"]:
         n_trials = evaluation["trials_of"].get(variant, evaluation["trials"])
         assert n_trials == trained[variant], variant
+
+
+def test_a_notebook_has_as_many_cores_as_processes():
+    """Two jobs that each start more processes than they have cores would slow each other."""
+    text = (msxai.ROOT / "workflow" / "Snakefile").read_text()
+    for name in NOTEBOOKS:
+        (rule,) = [
+            part
+            for part in re.split(r"^(?:rule|checkpoint) ", text, flags=re.MULTILINE)
+            if f'code("{name}")' in part and "pretrain_on_simulated_pairs" not in part
+        ]
+        threads = re.search(r"threads: (.+)", rule)[1] if "threads:" in rule else "1"
+        notebook = jupytext.read(msxai.ROOT / "notebooks" / f"{name}.py")
+        has_processes = "\njobs: int" in parameters_cell(notebook).source
+        expected = f'processes("{name}")' if has_processes else "1"
+        assert threads == expected, name
