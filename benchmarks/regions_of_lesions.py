@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/regions_of_lesions.py      (make proof-lesion-regions)
 
-Needs ../shared/data. About 10 minutes of one core, most of it registration. Subjects are of three
+Needs ../shared/data. About 15 minutes of one core, most of it registration. Subjects are of four
 kinds:
 
 - patient: six patients of Tabriz (MS3SEG, doi:10.6084/m9.figshare.30393475; 1.5 T, slices of 5 to
@@ -13,6 +13,9 @@ kinds:
   labels, Billot et al. 2023, doi:10.1016/j.media.2023.102789). Ventricles, cortex and lesions
   (FreeSurfer's labels 25 and 57) are known, but the contrast is simulated. The brains are cut out
   of the head and registered like any scan.
+- painted, slices of 6 mm: the same scans, brain masks and lesion masks, averaged over slices of
+  6 mm before they are registered. A voxel of a mask is that where at least half of it was. So small
+  lesions vanish. Ventricles and cortex are known from the labels of 1 mm.
 - simulated: two subjects of the simulator, whose ventricles are known.
 
 The rule of LST-AI (Wiltgen et al. 2024, doi:10.1016/j.nicl.2024.103611) is a second rule for the
@@ -27,8 +30,10 @@ The ventricles of the template are the yardstick. These scans were also looked a
 `msxai.regions.own_anatomy` were written. Most constants for ventricles follow from the definition
 (half fluid, the thickness of a voxel). The distance within which a closed horn is the template's
 was set after several values had been tried on these patients. The constant for sulci is one of a
-few that were tried on the painted brains. So this is no independent test, least of all of the
-cortex.
+few that were tried on the painted brains. The cortex of thick slices was chosen on the painted
+brains, too. The candidates were: a rim of the brain mask, the template's cortex as it is, moved
+with that rim, moved by an affine or warped by SyN, and each with the sulci that the scan still
+shows. So this is no independent test, least of all of the cortex.
 
 Written beside this file: regions_of_lesions.tsv (one row a subject, and one for all of a kind) and
 regions_of_lesions.json. Kappa is Cohen's. Intervals are 95 % by bootstrap over subjects.
@@ -59,6 +64,8 @@ from msxai.regions.own_anatomy import Anatomy
 HERE = Path(__file__).parent
 DATA = Path(msxai.ROOT).parent / "shared" / "data"
 PATIENT, PAINTED, SIMULATED = "patient", "painted", "simulated"
+THICKNESS = 6  # mm, and voxels of the painted scans, whose edges are 1 mm
+THICK = f"painted, slices of {THICKNESS} mm"
 PERIVENTRICULAR, JUXTACORTICAL, DEEP = lesion_regions.REGIONS[1:]
 DRAWS, SEED = 2000, 0
 
@@ -128,37 +135,73 @@ def patients(where: Results):
 
 def painted(where: Results):
     """Yield FLAIR scans that are painted from the labels of real brains."""
+    paths = painted_files(where)
+    prepared = prepared_scans(*_with_masks(paths), "painted", where)
+    for row, path in enumerate(paths):
+        labels = nib.load(_beside(path, "labels"))
+        lesions = np.isin(np.asarray(labels.dataobj), LESIONS)
+        yield painted_case(PAINTED, path, labels, lesions, prepared, row)
+
+
+def painted_in_thick_slices(where: Results):
+    """Yield the painted scans, averaged over thick slices."""
+    thin = painted_files(where)
+    folder = where.folder / f"painted-{THICKNESS}mm"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [in_thick_slices(path, folder) for path in thin]
+    prepared = prepared_scans(*_with_masks(paths), folder.name, where)
+    for row, path in enumerate(paths):
+        labels = nib.load(_beside(thin[row], "labels"))
+        lesions = np.asarray(images.load_mask(_beside(path, "lesions")).dataobj) > 0
+        lesions = np.repeat(lesions, THICKNESS, axis=2)
+        yield painted_case(THICK, path, labels, lesions, prepared, row)
+
+
+def painted_files(where: Results) -> list[Path]:
+    """Paint all label maps; return the paths of the scans."""
     folder = where.folder / "painted"
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for index, path in enumerate(sorted((DATA / "synthseg_labels").glob("*.nii.gz"))):
         paths.append(paint(path, folder, np.random.default_rng(index)))
-    masks = [_beside(path, "lesions") for path in paths]
-    brains = [_beside(path, "brain") for path in paths]
-    prepared = prepared_scans(paths, masks, brains, "painted", where)
-    for row, path in enumerate(paths):
-        matrix = matrix_of(prepared, row)
-        labels = nib.load(_beside(path, "labels"))
-        values = np.asarray(labels.dataobj)
-        lesions = prepared.lesions(row)
-        yield Case(
-            kind=PAINTED,
-            name=path.name.removesuffix("_FLAIR.nii.gz"),
-            scan=prepared.image(row),
-            brain=prepared.brain(row),
-            ventricles=labelled(labels, VENTRICLES, matrix),
-            lesions=lesion_regions.read_lesions(masks[row], matrix, lesions),
-            cortex=labelled(labels, CORTEX, matrix),
-            white=labelled(labels, WHITE, matrix),
-            by_lst_ai=regions_by_lst_ai(
-                np.isin(values, LESIONS),
-                touching={
-                    PERIVENTRICULAR: np.isin(values, VENTRICLES),
-                    JUXTACORTICAL: np.isin(values, CORTEX),
-                    lesion_regions.REGIONS[0]: np.isin(values, INFRATENTORIAL),
-                },
-            ),
-        )
+    return paths
+
+
+def painted_case(kind: str, path: Path, labels, lesions, prepared: Prepared, row: int) -> Case:
+    """Return a painted subject.
+
+    Parameters
+    ----------
+    kind : str
+    path : Path
+        Of the scan; its lesion mask is beside it.
+    labels : nibabel.Nifti1Image
+    lesions : ndarray of bool, shape (X, Y, Z)
+        On the grid of the labels, of which it may have the first slices alone.
+    prepared : Prepared
+    row : int
+    """
+    matrix = matrix_of(prepared, row)
+    values = np.asarray(labels.dataobj)[:, :, : lesions.shape[2]]
+    marked = lesion_regions.read_lesions(_beside(path, "lesions"), matrix, prepared.lesions(row))
+    return Case(
+        kind=kind,
+        name=path.name.removesuffix("_FLAIR.nii.gz"),
+        scan=prepared.image(row),
+        brain=prepared.brain(row),
+        ventricles=labelled(labels, VENTRICLES, matrix),
+        lesions=marked,
+        cortex=labelled(labels, CORTEX, matrix),
+        white=labelled(labels, WHITE, matrix),
+        by_lst_ai=regions_by_lst_ai(
+            lesions,
+            touching={
+                PERIVENTRICULAR: np.isin(values, VENTRICLES),
+                JUXTACORTICAL: np.isin(values, CORTEX),
+                lesion_regions.REGIONS[0]: np.isin(values, INFRATENTORIAL),
+            },
+        ),
+    )
 
 
 def simulated():
@@ -210,6 +253,23 @@ def paint(path: Path, folder: Path, rng) -> Path:
     for kind, values in arrays.items():
         nib.save(nib.Nifti1Image(values, affine), folder / f"{name}_{kind}.nii.gz")
     return folder / f"{name}_FLAIR.nii.gz"
+
+
+def in_thick_slices(path: Path, folder: Path) -> Path:
+    """Average a painted scan and its masks over thick slices; return the path of the scan."""
+    for kind in ("FLAIR", "brain", "lesions"):
+        file = _beside(path, kind)
+        image = nib.load(file)
+        values = np.asarray(image.dataobj, "float32")
+        whole = values.shape[2] // THICKNESS * THICKNESS
+        values = values[:, :, :whole].reshape(*values.shape[:2], -1, THICKNESS).mean(axis=3)
+        if kind != "FLAIR":
+            values = (values >= 0.5).astype("uint8")
+        affine = image.affine.copy()
+        affine[:3, 3] += affine[:3, 2] * (THICKNESS - 1) / 2
+        affine[:3, 2] *= THICKNESS
+        nib.save(nib.Nifti1Image(values, affine), folder / file.name)
+    return folder / path.name
 
 
 def prepared_scans(paths, masks, brains, name: str, where: Results) -> Prepared:
@@ -296,6 +356,7 @@ def row_of(case: Case, own: Anatomy) -> dict:
         "dice_own": dice(own.ventricles, case.ventricles),
         "own_ventricles": own.own_ventricles,
         "own_cortex": own.own_cortex,
+        "warped_cortex": own.warped_cortex,
     }
     if case.cortex is not None:
         known = near(case.cortex)[case.white]
@@ -411,6 +472,12 @@ def kappa(first, second) -> float:
     return float(((first == second).mean() - by_chance) / (1 - by_chance))
 
 
+def _with_masks(paths: list[Path]) -> tuple[list[Path], list[Path], list[Path]]:
+    """Return scans, their lesion masks and their brain masks."""
+    masks = [_beside(path, "lesions") for path in paths]
+    return paths, masks, [_beside(path, "brain") for path in paths]
+
+
 def _beside(path: Path, kind: str) -> Path:
     """Return the path of a mask of a scan."""
     return path.with_name(path.name.replace("_FLAIR", f"_{kind}"))
@@ -421,12 +488,13 @@ def main() -> None:
     if not (DATA / "ms3seg").is_dir():
         raise SystemExit(f"{DATA}: found no scan of ms3seg.")
     where = Results("runs/proof")
-    parts = [table_of(patients(where)), table_of(painted(where)), table_of(simulated())]
-    table = pd.concat(parts, ignore_index=True)
+    kinds = [patients(where), painted(where), painted_in_thick_slices(where), simulated()]
+    table = pd.concat([table_of(cases) for cases in kinds], ignore_index=True)
     print(table.round(3).T.to_string())
     path = HERE / "regions_of_lesions.tsv"
     tsv.write(table, path, float_format="%.4g")
     parameters = {"draws": DRAWS, "seed": SEED, "noise": NOISE, "blur": BLUR}
+    parameters["thickness"] = THICKNESS
     scans = {}
     for folder in ("ms3seg", "synthseg_labels"):
         for file in sorted((DATA / folder).glob("*.nii.gz")):

@@ -166,6 +166,13 @@ by_region = whole_lesions.groupby("region", sort=False)[["lesions", "volume"]]
 by_region.agg(["sum", "median"]).rename(columns={"volume": "volume (mm3)"}).round(1)
 
 # %% [markdown]
+# Whose cortex has decided? It is that of the person where the scan shows its sulci. On thick slices
+# it is that of the template, warped to the scan. The next cell counts the scans.
+
+# %%
+whole_lesions.drop_duplicates(["participant_id", "session_id"])["cortex"].value_counts()
+
+# %% [markdown]
 # ## Correlations
 # The relevance of each region is correlated with the lesion volume of the region, the lesion volume
 # of the brain, age and EDSS. The table shows the strongest correlations, with their 95 % CI. There

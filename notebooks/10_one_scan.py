@@ -168,7 +168,8 @@ for space, name in one_scan.MAPS.items():
 # a brain. The largest lesion is lesion 1. Each lesion as a whole belongs to one region, the first
 # in this order that fits: infratentorial, periventricular, juxtacortical or cortical, deep.
 # Ventricles and cortex are looked for in the scan. The template's stand in where the scan does not
-# show them. A lesion with 0 voxels is too small for the network's grid.
+# show them. Where slices are thick, the template's cortex is warped to the scan. A lesion with 0
+# voxels is too small for the network's grid.
 
 # %%
 marked = one_scan.lesions_of(files[usable.name], prepared)
@@ -176,7 +177,8 @@ if marked is None:  # no lesion mask
     marked = lesion_regions.on_model_grid(lesions)
 print(f"{marked.count} lesions, {marked.volumes.sum():,.0f} mm3")
 anatomy = own_anatomy.find(scan, brain, lesions)
-print(f"ventricles found in the scan: {anatomy.own_ventricles}, cortex: {anatomy.own_cortex}")
+print(f"ventricles found in the scan: {anatomy.own_ventricles}")
+print(f"the cortex is that of the {anatomy.whose_cortex}")
 lesion_regions.of_lesions(marked, anatomy).head()
 
 # %% [markdown]

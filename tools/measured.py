@@ -1115,6 +1115,7 @@ def lesion_regions() -> Section:
     kinds = {
         "patient": "patient, ventricles drawn by a rater",
         "painted": "real brain, painted contrast",
+        "painted, slices of 6 mm": "real brain, painted contrast, slices of 6 mm",
         "simulated": "simulated",
     }
     rows = []
@@ -1138,6 +1139,7 @@ def lesion_regions() -> Section:
             low, high = number(row[f"{column}_low"]), number(row[f"{column}_high"])
             agreement.append([words, anatomy, int(row["lesions"]), number(row[column]), low, high])
     painted = whole.loc["painted"]
+    thick = whole.loc["painted, slices of 6 mm"]
     blocks = [
         "**This section uses real scans and real anatomy.** The lateral ventricles are found in "
         "the scan, or are those of the template. They are compared with known ones. Six patients "
@@ -1162,8 +1164,12 @@ def lesion_regions() -> Section:
         ),
         "The cortex is known in the painted brains only. Whether a voxel of white matter is near "
         f"the cortex agrees with a kappa of {number(painted['cortex_kappa_own'])} by the person's "
-        f"cortex, and {number(painted['cortex_kappa_template'])} by that of the template. In the "
-        "patients, whose slices are thick, the cortex of the template was used.",
+        f"cortex, and {number(painted['cortex_kappa_template'])} by that of the template.",
+        "Slices of 6 mm hide the sulci. There, the template's cortex is warped to the scan "
+        f"(antspyx SyN). The kappa is then {number(thick['cortex_kappa_own'])}, and "
+        f"{number(thick['cortex_kappa_template'])} by the template as it is. The contrast of these "
+        "scans is painted, and their brain masks are known. Nobody has drawn the cortex of the "
+        "patients, so their cortex remains untested.",
         "LST-AI has a rule of its own: a lesion belongs to the first structure that one of its "
         "voxels borders on. The rule was applied to the known anatomy, in the space of the file; "
         "LST-AI itself was not run. With it, the regions by the person's anatomy agree with a "

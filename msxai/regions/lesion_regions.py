@@ -10,9 +10,10 @@ that fits:
 4. deep: none of these.
 
 Ventricles and cortex are those of the scanned person where the scan shows them
-(`msxai.regions.own_anatomy`), else those of the template (Neuromorphometrics). By the template, a
-lesion next to a person's enlarged ventricle may count as deep. Brain stem, cerebellum, thalamus and
-deep grey matter are always those of the template.
+(`msxai.regions.own_anatomy`), else those of the template (Neuromorphometrics). Where slices are
+thick, the template's cortex is warped to the scan. By the template, a lesion next to a person's
+enlarged ventricle may count as deep. Brain stem, cerebellum, thalamus and deep grey matter are
+always those of the template.
 
 Lesions are counted and measured in the space of the mask's file, because registration to MNI space
 changes the size of a brain, and small lesions may vanish on the model's grid.
@@ -314,7 +315,8 @@ def of_scans(prepared, rows) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a scan and region: participant_id, session_id, region, lesions (count), volume (mm3
-        on the model's grid). A scan without a lesion, or without a mask, has no row.
+        on the model's grid), cortex (whose it is: "person", "warped template" or "template"). A
+        scan without a lesion, or without a mask, has no row.
     """
     counts = []
     for row in rows:
@@ -327,8 +329,9 @@ def of_scans(prepared, rows) -> pd.DataFrame:
         for region in REGIONS:
             volumes = table.loc[table["region"] == region, "volume"]
             counted = {"lesions": len(volumes), "volume": volumes.sum()}
-            counts.append({**scan, "region": region, **counted})
-    columns = ["participant_id", "session_id", "region", "lesions", "volume"]
+            whose = {"cortex": anatomy.whose_cortex}
+            counts.append({**scan, "region": region, **counted, **whose})
+    columns = ["participant_id", "session_id", "region", "lesions", "volume", "cortex"]
     return pd.DataFrame(counts, columns=columns).astype({"lesions": int, "volume": float})
 
 

@@ -10,10 +10,12 @@ of the template. So both structures are looked for in the scan itself, on the mo
 - The cortex is what lies within `THICKNESS` of the fluid that surrounds the brain, and within
   `DISPLACED` of the template's cortex. Sulci are narrower than a voxel. So a voxel counts as fluid
   here from a third of the way on.
+- Thick slices hide sulci. There, the cortex is that of the template, warped to the scan by SyN
+  (`msxai.data.registration.alignment.warp`). Where that fails, it is the template's.
 
 The template stands in where the scan does not show a structure: for a ventricle's horn without
-fluid in the scan, for both ventricles of a scan without contrast, and for the cortex of a scan that
-does not show its sulci, such as one of thick slices.
+fluid in the scan, for both ventricles of a scan without contrast, and for the cortex of a scan of
+thin slices that does not show its sulci.
 """
 
 import functools
@@ -23,13 +25,17 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from msxai.base.errors import RegistrationError
 from msxai.data import images, lesion_filling
+from msxai.data.registration import alignment
+from msxai.data.synthetic import template as simulator
 from msxai.regions import atlases
 
 __all__ = [
     "COVERED",
     "DISPLACED",
     "REACH",
+    "SMOOTH",
     "THICKNESS",
     "Anatomy",
     "Template",
@@ -51,12 +57,21 @@ THICKNESS = 3.0
 COVERED = 0.9
 """Share of the template's cortex that lies near a scan's sulci, where the scan shows them."""
 
+SMOOTH = 0.8
+"""Brightness changes across thick slices by less than this share of the change along them.
+
+Measured: 0.90 to 0.99 in scans of 1 mm, 0.13 to 0.70 in scans of 5 and 6 mm.
+"""
+
 _HALF_WAY = 0.5  # from white matter to fluid: a voxel that is half fluid
 _IN_SULCI = 1 / 3  # the same for sulci, narrower than a voxel
 _LEAST_CONTRAST = 4.0  # standard deviations of white matter between white matter and fluid
 _LEAST_SEEN = 0.25  # share of the template's ventricles in which the scan has fluid
 _DARKEST = 10  # percentile of the template's ventricles: fluid, where a person's are smaller
 _ROUNDS = 3  # of finding fluid and its brightness in turn; later ones change little
+_EDGE = 3  # voxels: the edge of the brain changes most, in whatever slices
+_BRIGHTEST = 1.4  # white matter is 1: brighter than any tissue of a painted FLAIR
+_PLAUSIBLE = (2 / 3, 3 / 2)  # volume of the warped cortex over that of the template
 _MAD_TO_SD = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
 _NEAR_CORTEX = 3.0  # mm, as `msxai.regions.lesion_regions.ABUTTING`
 _FIRST_CORTICAL_LABEL = 100  # of Neuromorphometrics
@@ -105,12 +120,22 @@ class Anatomy:
     ventricles, cortex : ndarray
     own_ventricles, own_cortex : bool
         Whether they were found in the scan. If not, they are those of the template.
+    warped_cortex : bool
+        Whether the cortex is that of the template, warped to the scan.
     """
 
     ventricles: np.ndarray
     cortex: np.ndarray
     own_ventricles: bool = False
     own_cortex: bool = False
+    warped_cortex: bool = False
+
+    @property
+    def whose_cortex(self) -> str:
+        """Whose cortex it is: "person", "warped template" or "template"."""
+        if self.own_cortex:
+            return "person"
+        return "warped template" if self.warped_cortex else "template"
 
 
 @dataclass(frozen=True)
@@ -202,6 +227,11 @@ def find(scan, brain, lesions) -> Anatomy:
         levels = _Levels(levels.white, levels.spread, float(np.median(scan[fluid])))
     ventricles = fluid | (ndimage.binary_closing(fluid) & tissue & atlas.reach)
     ventricles |= atlas.ventricles & (distance(ventricles) > DISPLACED)
+    if _has_thick_slices(scan, brain):
+        cortex = _warped_cortex(_like_simulated(scan, tissue, brain, levels))
+        is_warped = cortex is not None
+        cortex = cortex if is_warped else atlas.cortex
+        return Anatomy(ventricles, cortex, own_ventricles=True, warped_cortex=is_warped)
     cortex = _cortex(tissue & (scan < levels.limit(_IN_SULCI)) & ~ventricles, brain)
     if cortex is None:
         return Anatomy(ventricles, atlas.cortex, own_ventricles=True)
@@ -247,3 +277,47 @@ def _cortex(dark, brain) -> np.ndarray | None:
     if not covered.size or covered.mean() < COVERED:
         return None
     return cortex
+
+
+def _has_thick_slices(scan, brain) -> bool:
+    """Return whether brightness changes less along one axis than along the others."""
+    inner = ndimage.binary_erosion(brain, iterations=_EDGE)
+    if not inner.any():
+        return False
+    changes = []
+    for axis in range(3):
+        second_difference = np.diff(scan, 2, axis=axis, prepend=0, append=0)
+        changes.append(np.abs(second_difference)[inner].mean())
+    return bool(min(changes) < SMOOTH * np.median(changes))
+
+
+def _like_simulated(scan, tissue, brain, levels) -> np.ndarray:
+    """Return a scan with the brightness of a simulated FLAIR, and lesions as white matter."""
+    fluid = simulator.CLASSES["csf"].flair
+    share = (scan - levels.fluid) / (levels.white - levels.fluid)
+    bright = np.clip(fluid + (1 - fluid) * share, 0, _BRIGHTEST)
+    # The template has no lesion, so that none may move its cortex.
+    bright = np.where(tissue, bright, 1)
+    return np.where(brain, bright, 0).astype("float32")
+
+
+def _warped_cortex(picture) -> np.ndarray | None:
+    """Return the template's cortex, warped to a scan; None where this fails."""
+    cortex = template().cortex
+    try:
+        warped = _warped(picture.tobytes())
+    except RegistrationError:
+        return None
+    least, most = _PLAUSIBLE
+    if not least <= warped.sum() / cortex.sum() <= most:
+        return None
+    return warped
+
+
+@functools.lru_cache(maxsize=1)  # a page asks for the anatomy of one scan several times
+def _warped(picture: bytes) -> np.ndarray:
+    """Return the template's cortex, warped to a picture (float32 of the model's grid)."""
+    fixed = np.frombuffer(picture, "float32").reshape(images.SHAPE)
+    classes = simulator.template().classes
+    painted = np.tensordot(simulator.FLAIR, classes, axes=1)
+    return alignment.warp(template().cortex, painted, fixed, images.AFFINE)

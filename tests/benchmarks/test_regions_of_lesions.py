@@ -1,5 +1,6 @@
 """The proof of regions of lesions: measures by hand, the committed table, a painted brain."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
@@ -84,12 +85,42 @@ def test_the_committed_table_says_that_own_anatomy_is_nearer():
     assert of_subjects["kind"].value_counts().to_dict() == {
         "patient": 6,
         "painted": 4,
+        "painted, slices of 6 mm": 4,
         "simulated": 2,
     }
     assert (of_subjects["dice_own"] > of_subjects["dice_template"]).all()
     whole = table[table["subject"] == "all"].set_index("kind")
     kappas = whole[["periventricular_kappa_own", "periventricular_kappa_template"]]
     assert kappas.loc["patient"].tolist() == sorted(kappas.loc["patient"], reverse=True)
+
+
+def test_the_committed_table_says_that_a_warped_cortex_is_nearer_on_thick_slices():
+    table = tsv.read(msxai.ROOT / "benchmarks" / "regions_of_lesions.tsv")
+    of_subjects = table[table["subject"] != "all"].set_index("kind")
+    thick = of_subjects.loc[proof.THICK]
+    assert thick["warped_cortex"].all()
+    assert (thick["cortex_kappa_own"] > thick["cortex_kappa_template"]).all()
+    assert not of_subjects.loc["painted", "warped_cortex"].any()
+
+
+def test_slices_are_averaged_and_stay_in_place(tmp_path, rng):
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    affine[:3, 3] = [5, -7, 11]
+    values = rng.random((4, 3, 14)).astype("float32")
+    for kind in ("FLAIR", "brain", "lesions"):
+        image = nib.Nifti1Image(values, affine)
+        nib.save(image, tmp_path / f"one_{kind}.nii.gz")
+    folder = tmp_path / "thick"
+    folder.mkdir()
+    path = proof.in_thick_slices(tmp_path / "one_FLAIR.nii.gz", folder)
+    thick = nib.load(path)
+    assert thick.shape == (4, 3, 2)
+    second = np.asarray(thick.dataobj)[:, :, 1]
+    assert second == pytest.approx(values[:, :, 6:12].mean(axis=2))
+    middle = nib.affines.apply_affine(thick.affine, [0, 0, 1])
+    assert middle == pytest.approx([5, -7, 11 + 8.5])
+    lesions = np.asarray(nib.load(folder / "one_lesions.nii.gz").dataobj)
+    assert (lesions[:, :, 1] == (second >= 0.5)).all()
 
 
 @pytest.mark.real

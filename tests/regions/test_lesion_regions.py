@@ -118,6 +118,7 @@ class Cohort:
 def test_whole_lesions_of_a_cohort():
     table = lesion_regions.of_scans(Cohort(), [0, 1])
     assert table["participant_id"].tolist() == ["sub-1"] * 4
+    assert table["cortex"].tolist() == ["template"] * 4
     counts = table.set_index("region")
     assert counts["lesions"].to_dict() == {
         INFRATENTORIAL: 1,

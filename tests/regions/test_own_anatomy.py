@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from msxai.base.errors import RegistrationError
 from msxai.data import images
 from msxai.data.quality_control import template_brain
+from msxai.data.registration import alignment
 from msxai.data.synthetic import subject, template
 from msxai.regions import lesion_regions, own_anatomy
 
@@ -114,13 +116,14 @@ def test_the_template_stands_in_where_the_scan_shows_no_fluid(scan, brain, wide,
     assert (anatomy.cortex == atlas.cortex).all()
 
 
-def test_a_closed_horn_is_that_of_the_template(brain):
+def test_a_closed_horn_is_that_of_the_template(brain, rng):
     """The right ventricle is shut: the scan has no fluid there."""
     atlas = own_anatomy.template()
     right = NOTHING.copy()
     right[images.SHAPE[0] // 2 + 3 :] = True
     open_ones = atlas.ventricles & ~right
-    values = np.where(brain, np.where(open_ones, FLUID, WHITE), 0)
+    noise = rng.normal(0, 0.2, images.SHAPE)
+    values = np.where(brain, np.where(open_ones, FLUID, WHITE) + noise, 0)
     found = own_anatomy.find(values, brain, NOTHING).ventricles
     far = own_anatomy.distance(open_ones) > 2 * own_anatomy.DISPLACED
     assert (atlas.ventricles & right & far).any()
@@ -142,6 +145,88 @@ def test_the_cortex_follows_sulci_that_the_scan_shows(scan, brain):
     assert inner.sum() > 100
     assert anatomy.cortex[inner].mean() > 0.8
     assert not anatomy.cortex[~atlas.rim].any()
+
+
+@pytest.fixture
+def thick(scan, brain):
+    """The scan, averaged over slices of three voxels."""
+    slices = scan.reshape(*images.SHAPE[:2], -1, 3).mean(axis=3)
+    return np.where(brain, np.repeat(slices, 3, axis=2), 0).astype("float32")
+
+
+def test_the_cortex_of_thick_slices_is_the_templates_warped_to_the_scan(
+    thick, scan, brain, monkeypatch
+):
+    atlas = own_anatomy.template()
+    other = np.roll(atlas.cortex, 2, axis=1)
+    calls = []
+
+    def warp(mask, image, fixed, affine):
+        calls.append(fixed)
+        assert (mask == atlas.cortex).all()
+        return other
+
+    monkeypatch.setattr(alignment, "warp", warp)
+    own_anatomy._warped.cache_clear()
+    assert own_anatomy.find(scan, brain, NOTHING).whose_cortex == "template"
+    assert not calls
+    lesion = lesion_at(own_anatomy.find(thick, brain, NOTHING).ventricles)
+    calls.clear()
+    for _ in range(2):
+        anatomy = own_anatomy.find(np.where(lesion, LESION, thick), brain, lesion)
+    assert len(calls) == 1  # the second time, it is known
+    assert anatomy.own_ventricles
+    assert anatomy.whose_cortex == "warped template"
+    assert (anatomy.cortex == other).all()
+    picture = calls[0]
+    assert picture[lesion] == 1
+    assert np.median(picture[anatomy.ventricles & brain]) == pytest.approx(0.18, abs=0.03)
+    assert np.median(picture[atlas.white & ~anatomy.ventricles]) == pytest.approx(1, abs=0.02)
+    assert not picture[~brain].any()
+
+
+@pytest.mark.parametrize("what", ["stops", "shrinks", "fills the brain"])
+def test_the_template_stands_in_where_its_cortex_cannot_be_warped(thick, brain, monkeypatch, what):
+    def warp(mask, image, fixed, affine):
+        if what == "stops":
+            raise RegistrationError("scan", "a deformation that stopped", "another", "Look.")
+        return ndimage.binary_erosion(mask) if what == "shrinks" else brain
+
+    monkeypatch.setattr(alignment, "warp", warp)
+    own_anatomy._warped.cache_clear()
+    anatomy = own_anatomy.find(thick, brain, NOTHING)
+    own_anatomy._warped.cache_clear()
+    assert anatomy.own_ventricles
+    assert anatomy.whose_cortex == "template"
+    assert (anatomy.cortex == own_anatomy.template().cortex).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_are_thick_along_any_axis(scan, brain, axis):
+    assert not own_anatomy._has_thick_slices(scan, brain)
+    smooth = ndimage.uniform_filter1d(scan, 3, axis=axis)
+    assert own_anatomy._has_thick_slices(smooth, brain)
+    assert not own_anatomy._has_thick_slices(scan, NOTHING)
+    assert not own_anatomy._has_thick_slices(np.ones(images.SHAPE), brain)
+
+
+@pytest.mark.long(reason="a deformation by antspyx, 10 s")
+def test_a_warped_cortex_is_nearer_than_the_templates():
+    """The painted template, bent by up to 6 mm, in slices of three voxels."""
+    atlas = own_anatomy.template()
+    where = np.indices(images.SHAPE).astype(float)
+    where[1] += 3 * np.sin(where[0] / 15)
+    where[0] += 3 * np.sin(where[2] / 15)
+    painted = np.tensordot(template.FLAIR, template.template().classes, axes=1)
+    bent = ndimage.map_coordinates(painted, where, order=1)
+    known = ndimage.map_coordinates(atlas.cortex.astype("float32"), where, order=1) >= 0.5
+    noise = np.random.default_rng(0).normal(0, 0.02, images.SHAPE)
+    slices = (bent + noise).reshape(*images.SHAPE[:2], -1, 3).mean(axis=3)
+    scan = np.repeat(slices, 3, axis=2).astype("float32")
+    inside = ndimage.map_coordinates(template.template().brain.astype("float32"), where, order=1)
+    anatomy = own_anatomy.find(scan, inside >= 0.5, NOTHING)
+    assert anatomy.whose_cortex == "warped template"
+    assert dice(anatomy.cortex, known) > dice(atlas.cortex, known) + 0.2
 
 
 def test_a_simulated_subject():

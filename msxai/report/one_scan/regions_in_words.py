@@ -60,6 +60,11 @@ def _anatomy(counts: RegionCounts) -> str:
         )
     if counts.anatomy.own_cortex:
         text = "The lateral ventricles and the cortex were found in this scan."
+    elif counts.anatomy.warped_cortex:
+        text = (
+            "The lateral ventricles were found in this scan. The cortex is that of the template, "
+            "warped to this scan, because thick slices hide the sulci."
+        )
     else:
         text = (
             "The lateral ventricles were found in this scan. The cortex is that of the template, "
