@@ -37,7 +37,7 @@
 # |---|---|
 # | reads | an embedded cohort (simulated on first use), BIDS, ADNI, a table, a YAML, or a list |
 # | writes | `quality-control/<cohort>/`, `derivatives/`, `prepared/<cohort>.h5`; `.json` last |
-# | takes | about 2 minutes for 147 embedded subjects on 2 cores |
+# | takes | about 2 minutes for 147 embedded subjects on one core |
 #
 # To use your own cohort, read [docs/your-cohort.md](../docs/your-cohort.md). The
 # [reference](../docs/reference/data.md) lists the functions, and the

@@ -45,7 +45,7 @@
 # |---|---|
 # | reads | `prepared/<cohort>.h5` and the split of [01](01_data_preparation.ipynb), scans, masks |
 # | writes | `lesion-filled/<filling>/<cohort>.h5` and, last, `.json` |
-# | takes | about 2 minutes for 147 embedded subjects on 2 cores |
+# | takes | about 2 minutes for 147 embedded subjects on one core |
 #
 # If the cohort has no lesion masks, only the record (`.json`) is written. It gives the reason. The
 # page [docs/lesion-filling.md](../docs/lesion-filling.md) explains the method.
