@@ -76,16 +76,19 @@ def _spans(volume):
     """
     nx, ny, nz, a = volume.shape
     rows = volume.reshape((nx, ny, nz * a))
-    places, length = np.arange(nz * a).astype(np.int32), np.int32(nz * a)
+    offsets, length = np.arange(nz * a).astype(np.int32), np.int32(nz * a)
     edges = np.empty((nx, ny, 2), np.int32)
     for x in numba.prange(nx):
         for y in range(ny):
-            # Rows are read to their end, and places are 32 bits wide: vector instructions do that.
+            # Rows are read to their end, and offsets are 32 bits wide: vector instructions do that.
             row, low, high = rows[x, y], length, np.int32(-1)
             for position in range(nz * a):
-                place = places[position]
+                offset = offsets[position]
                 if row[position] != 0:
-                    low, high = place if place < low else low, place if place > high else high
+                    low, high = (
+                        offset if offset < low else low,
+                        offset if offset > high else high,
+                    )
             edges[x, y, 0], edges[x, y, 1] = (low // a, high // a + 1) if low < length else (nz, 0)
     spans = np.empty(((nx - 2) // EDGE, (ny - 2) // EDGE, 2), np.int64)
     for i in range(spans.shape[0]):
@@ -486,8 +489,8 @@ def scatter(shares, taps, winners, factor):
     slab = out[0].size
     products, factors = out.reshape((len(out), slab)), factor.reshape((len(out), slab))
     for x in numba.prange(len(out)):
-        for place in range(slab):  # a product of slices takes four times as long
-            products[x, place] *= factors[x, place]
+        for voxel in range(slab):  # a product of slices takes four times as long
+            products[x, voxel] *= factors[x, voxel]
     return out
 
 
