@@ -71,7 +71,7 @@ class Activation(Elementwise):
         if self.exponential and self.scale == 1:
             return ops.elu(x, self.slope)
         if self.exponential:
-            below = self.slope * (ops.exp(ops.minimum(x, 0)) - 1)
+            below = self.slope * (ops.exp(_at_most(x, 0)) - 1)
             return ops.where(x > 0, self.scale * x, below)
         return ops.where(x > 0, x, self.slope * x)
 
@@ -80,7 +80,7 @@ class Activation(Elementwise):
         ones = ops.ones_like(x)
         below = self.slope * ones
         if self.exponential:
-            below = self.slope * ops.exp(ops.minimum(x, 0))
+            below = self.slope * ops.exp(_at_most(x, 0))
         return ops.where(x > 0, self.scale * ones, below)
 
 
@@ -100,7 +100,7 @@ class Clipped(Elementwise):
     def __call__(self, x):
         """Value."""
         below = self.slope * (x - self.threshold)
-        return ops.where(x >= self.threshold, ops.minimum(x, self.ceiling), below)
+        return ops.where(x >= self.threshold, _at_most(x, self.ceiling), below)
 
     def derivative(self, x):
         """f'(x); at the ends that from below."""
@@ -187,6 +187,11 @@ class Factor(Elementwise):
     def derivative(self, x):
         """f'(x)."""
         return self.factor * ops.ones_like(x)
+
+
+def _at_most(x, ceiling: float):
+    """The smaller of value and ceiling. ``ops.minimum`` makes float64 to float32 on PyTorch."""
+    return ops.clip(x, -math.inf, ceiling)
 
 
 _SELU = Activation(_SELU_SCALE * _SELU_ALPHA, exponential=True, scale=_SELU_SCALE)

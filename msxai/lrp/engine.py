@@ -74,7 +74,7 @@ def explain(
     ParameterError
         Unknown rule, method or layer, with the nearest one that exists; an impossible target,
         epsilon or number of copies; no model of Keras 3; no scan, a scan of a wrong shape, on
-        another grid, or with voxels that are not finite.
+        another grid, or with voxels that are not finite; float64 where Keras's backend rounds it.
     EngineError
         A layer that LRP is not defined for, by name; layers that compute something else than the
         model itself; iNNvestigate failed.
@@ -240,6 +240,7 @@ def _batches(
         explain_batch = _ByInnvestigate(model, wanted, epsilon, computation)
         batch_size = len(sequence)
     else:
+        _check_precision(computation.dtype)
         shape = None
         if None in inputs.shape:
             shape = given_scans.length_of(sequence[0], inputs)
@@ -262,6 +263,19 @@ def _batches(
         if inputs.channels_first:
             explanations = _channels_first(explanations)
         yield explanations
+
+
+def _check_precision(dtype: str) -> None:
+    """Refuse a dtype that the backend rounds: JAX makes float32 of float64 by default."""
+    computed = keras.backend.standardize_dtype(ops.convert_to_tensor(np.zeros(1, dtype)).dtype)
+    if computed != dtype:
+        raise ParameterError(
+            "parameter dtype",
+            f"{dtype!r} on Keras's backend {keras.backend.backend()}, which computes in {computed}",
+            f"{computed!r}, or a backend that computes in {dtype}",
+            f"Set dtype={computed!r}, or the environment variable KERAS_BACKEND to tensorflow or "
+            "torch.",
+        )
 
 
 def _batch(sequence, chosen: slice, inputs, dtype: str) -> np.ndarray:

@@ -187,7 +187,9 @@ def _back_to_input(first: graph.ForwardPass, index: int, arriving, guided: bool)
     node = first.plan.nodes[index]
     if index in first.fused:
         return _back_through_winners(first, index, arriving)
-    inputs = first.values[node.inputs[0]]
+    # The kernels give arrays of numpy. PyTorch multiplies its tensors by none.
+    arriving = ops.convert_to_tensor(arriving)
+    inputs = ops.convert_to_tensor(first.values[node.inputs[0]])
     if node.kind == "affine":
         return node.what.gradient(arriving, inputs)
     if node.kind == "max":
@@ -196,10 +198,10 @@ def _back_to_input(first: graph.ForwardPass, index: int, arriving, guided: bool)
         shares = arriving / node.what.counts(inputs)
         return node.what.spread(shares, inputs.shape)
     if node.kind == "move":
-        return node.what.back(ops.convert_to_tensor(arriving), inputs.shape)
+        return node.what.back(arriving, inputs.shape)
     if isinstance(node.what, activations.Elementwise):
         if guided and not isinstance(node.what, activations.Factor):
-            arriving = ops.maximum(arriving, 0)
+            arriving = ops.relu(arriving)
         return arriving * node.what.derivative(inputs)
     return ops.reshape(arriving, inputs.shape)
 

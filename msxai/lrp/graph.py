@@ -180,20 +180,21 @@ def value(plan: Graph, index: int, values: list, fused: dict) -> tuple:
     if index in fused:
         convolution = plan.nodes[fused[index]]
         return convolve_and_pool(convolution.what, values[convolution.inputs[0]])
-    inputs = values[node.inputs[0]]
+    # The kernels give arrays of numpy. PyTorch adds and multiplies its tensors with none.
+    several = [ops.convert_to_tensor(values[source]) for source in node.inputs]
+    inputs = several[0]
     if node.kind == "affine":
         weights = ops.convert_to_tensor(node.what.weights)
         bias = ops.convert_to_tensor(node.what.bias)
-        return node.what.forward(ops.convert_to_tensor(inputs), weights) + bias, None
+        return node.what.forward(inputs, weights) + bias, None
     if node.kind == "max":
         return node.what.winners(inputs)
     if node.kind == "mean":
         return node.what.total(inputs) / node.what.counts(inputs), None
     if node.kind == "add":
-        return sum(values[source] for source in node.inputs), None
+        return sum(several), None
     if node.kind == "concatenation":
-        parts = [ops.convert_to_tensor(values[source]) for source in node.inputs]
-        return ops.concatenate(parts, axis=node.what), None
+        return ops.concatenate(several, axis=node.what), None
     return node.what(inputs), None
 
 
@@ -238,5 +239,5 @@ def parts(node: Node, values: list, arriving) -> list:
 def accumulate(arriving: dict, index: int, values) -> None:
     """Add what arrives at a node to what has arrived there from other nodes."""
     if index in arriving:
-        values = arriving[index] + values
+        values = ops.convert_to_tensor(arriving[index]) + ops.convert_to_tensor(values)
     arriving[index] = values

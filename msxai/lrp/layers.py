@@ -46,11 +46,11 @@ class Dense(Affine):
 
     def forward(self, inputs, weights):
         """sum_j a_j w_jk."""
-        return ops.matmul(inputs, weights)
+        return inputs @ weights  # ops.matmul makes float64 to float32 on PyTorch
 
     def backward(self, shares, weights, factor):
         """factor_j sum_k w_jk share_k."""
-        return factor * ops.matmul(shares, ops.transpose(weights))
+        return factor * (shares @ ops.transpose(weights))
 
 
 @dataclass
@@ -199,13 +199,13 @@ class Pool:
         """Sum of each window, of shape (N, *cells, C)."""
         return sum(self.windows(inputs, 0))
 
-    def counts(self, inputs) -> np.ndarray:
+    def counts(self, inputs):
         """Number of voxels in each window that are no padding, of shape (1, *cells, 1)."""
-        ones = np.ones((1, *inputs.shape[1:4], 1), "float64")
+        ones = ops.ones((1, *inputs.shape[1:4], 1), inputs.dtype)
         total = 0
         for window in self.windows(ones, 0):
-            total = total + ops.convert_to_numpy(window)
-        return np.asarray(total, ops.convert_to_numpy(inputs).dtype)
+            total = total + window
+        return ops.cast(total, inputs.dtype)
 
     def winners(self, inputs) -> tuple:
         """Largest value of each window and its offset, of equal ones the first; no padding wins."""
@@ -286,10 +286,10 @@ class GlobalPool:
         """Sum of the window, of shape (N, 1, 1, 1, C)."""
         return ops.sum(inputs, axis=(1, 2, 3), keepdims=True)
 
-    def counts(self, inputs) -> np.ndarray:
+    def counts(self, inputs):
         """Number of voxels in the window, of shape (1, 1, 1, 1, 1)."""
         count = np.prod(inputs.shape[1:4])
-        return np.full((1, 1, 1, 1, 1), count, ops.convert_to_numpy(inputs).dtype)
+        return ops.full((1, 1, 1, 1, 1), count, inputs.dtype)
 
     def spread(self, shares, shape):
         """Hand what arrives at the window to each of its voxels."""

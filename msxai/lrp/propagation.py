@@ -208,7 +208,8 @@ class _Backward:
     def _through_mean(self, index: int, arriving):
         """Mean pooling: to each voxel of a window what it added to the mean."""
         node = self.first.plan.nodes[index]
-        inputs = self.first.values[node.inputs[0]]
+        arriving = ops.convert_to_tensor(arriving)
+        inputs = ops.convert_to_tensor(self.first.values[node.inputs[0]])
         shares = self._shares(index, arriving)
         shares_of_windows = shares / node.what.counts(inputs)
         passed = inputs * node.what.spread(shares_of_windows, inputs.shape)
@@ -218,10 +219,11 @@ class _Backward:
     def _through_sum(self, index: int, arriving) -> None:
         """A sum of nodes: to each of them what it added."""
         node = self.first.plan.nodes[index]
+        arriving = ops.convert_to_tensor(arriving)
         shares = self._shares(index, arriving)
         total = 0
         for source in node.inputs:
-            passed = self.first.values[source] * shares
+            passed = ops.convert_to_tensor(self.first.values[source]) * shares
             total = total + passed
             graph.accumulate(self.arriving, source, passed)
         self._account_of_shares(index, arriving, shares, total)

@@ -100,11 +100,11 @@ def _same(x, xp):
 
 
 def _positive(x, xp):
-    return xp.maximum(x, 0)
+    return xp.clip(x, 0, math.inf)  # maximum makes float64 to float32 on PyTorch
 
 
 def _negative(x, xp):
-    return xp.minimum(x, 0)
+    return xp.clip(x, -math.inf, 0)
 
 
 def _ones(x, xp):
@@ -208,10 +208,10 @@ def gamma(gamma: float = 0.25, stabiliser: float = _SMALL, bias: bool = True) ->
     """
 
     def up(x, xp):
-        return x + gamma * xp.maximum(x, 0)
+        return x + gamma * _positive(x, xp)
 
     def down(x, xp):
-        return x + gamma * xp.minimum(x, 0)
+        return x + gamma * _negative(x, xp)
 
     above = Term(1, ((_positive, up), (_negative, down)), up if bias else None, sign=1)
     below = Term(1, ((_positive, down), (_negative, up)), down if bias else None, sign=-1)

@@ -2,11 +2,15 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+import msxai
 
 # The network is built anew from arrays in a process of its own: weights and volume travel as .npz,
 # relevance comes back as .npy.
@@ -73,6 +77,121 @@ def test_another_backend_explains_as_tensorflow_does(tmp_path, backend):
     maps = explained(tmp_path, model, volume, backend, "plain", *RULES, KERAS_BACKEND=backend)
     for rule, relevance in zip(RULES, maps, strict=True):
         assert distance(relevance, lrp.explain(model, volume, rule).relevance) <= 1e-4, rule
+
+
+class OfKernels(np.ndarray):
+    """What a kernel gives; refuses a tensor at its right, as each array does with PyTorch."""
+
+    def refuse(self, other, operation):
+        from keras import ops
+
+        assert not ops.is_tensor(other), "an array of numpy meets a tensor"
+        return operation(np.asarray(self), other)
+
+    def __mul__(self, other):
+        return self.refuse(other, np.multiply)
+
+    def __truediv__(self, other):
+        return self.refuse(other, np.divide)
+
+    def __add__(self, other):
+        return self.refuse(other, np.add)
+
+    def __sub__(self, other):
+        return self.refuse(other, np.subtract)
+
+
+def of_kernels(function):
+    def wrapped(*arguments):
+        results = function(*arguments)
+        if isinstance(results, tuple):
+            return tuple(array.view(OfKernels) for array in results)
+        return results.view(OfKernels)
+
+    return wrapped
+
+
+def network_behind_kernels():
+    """A layer of each kind reads what the kernels compute: sum, activations, means, a dense one."""
+    import keras
+    from keras import layers
+    from support.layers import filled
+
+    source = keras.Input((17, 17, 17, 1))
+    pooled = []
+    for activation in ("silu", "gelu", "elu"):
+        convolved = layers.Conv3D(2, 3)(source)
+        pooled.append(layers.Activation(activation)(layers.MaxPooling3D(3)(convolved)))
+    pooled.append(layers.MaxPooling3D(3)(layers.Conv3D(2, 3)(source)))
+    pooled.append(layers.MaxPooling3D(3)(layers.Conv3D(2, 3)(source)))
+    total = layers.Add()(pooled)
+    mean = layers.AveragePooling3D(2)(layers.MaxPooling3D(3)(layers.Conv3D(2, 3)(source)))
+    joined = layers.Concatenate()([layers.Flatten()(total), layers.Flatten()(mean)])
+    return filled(keras.Model(source, layers.Dense(1)(joined)))
+
+
+@pytest.mark.parametrize(
+    "way", ["epsilon", "gamma", "gradient", "guided_backpropagation", "integrated_gradients"]
+)
+def test_no_array_of_the_kernels_meets_a_tensor(one_thread, monkeypatch, way):
+    """TensorFlow multiplies an array by a tensor, PyTorch does not."""
+    from msxai import lrp
+    from msxai.model import kernels
+
+    for name in ("first_winners", "winners_of", "scatter", "gather"):
+        monkeypatch.setattr(kernels, name, of_kernels(getattr(kernels, name)))
+    volume = np.random.default_rng(3).normal(size=(1, 17, 17, 17, 1)).astype("float32")
+    computation = lrp.Computation(compiled=True)
+    map_ = lrp.explain(network_behind_kernels(), volume, way, computation=computation).relevance
+    assert np.abs(map_).max() > 0
+
+
+def test_no_operation_is_used_that_rounds_float64_on_pytorch():
+    """Keras's rules of promotion know no float64 there, and these operations ask them."""
+    for file in sorted(Path(msxai.__file__).parent.glob("lrp/*.py")):
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"\b(ops|xp)\.(maximum|minimum|matmul|dot|tensordot)\(", text), file
+
+
+def test_float64_is_refused_where_the_backend_rounds_it(one_thread, monkeypatch):
+    import keras
+    from support.networks import SMALL, with_weights
+
+    from msxai import lrp
+    from msxai.base.errors import ParameterError
+
+    monkeypatch.setattr(keras.backend, "standardize_dtype", lambda dtype: "float32")
+    volume = np.zeros((1, *SMALL, 1))
+    computation = lrp.Computation(dtype="float64")
+    with pytest.raises(ParameterError, match="computes in float32; expected 'float32', or a back"):
+        lrp.explain(with_weights(1, SMALL), volume, "epsilon", computation=computation)
+
+
+@pytest.mark.long(reason="all tests of this box, 1.5 to 4 minutes; skipped without PyTorch")
+def test_the_tests_of_this_box_pass_on_pytorch():
+    """As in the environment of a GPU; those of iNNvestigate are skipped there."""
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed (make setup GPU=1, or python -m pip install torch)")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-m",
+        "not long",
+        "-p",
+        "no:cacheprovider",
+    ]
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    run = subprocess.run(
+        [*command, Path(__file__).parent],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-2000:]
 
 
 @pytest.mark.long(reason="two processes that compile the network, 35 s")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from support.networks import SMALL, with_weights
+from support.other_engines import need_innvestigate
 from support.ties import near_ties
 
 from msxai import lrp
@@ -86,6 +87,8 @@ INNVESTIGATE_AGAIN = pytest.mark.long(
     ],
 )
 def test_epsilon_equals_the_oracle(epsilon, engine, tolerance):
+    if engine == "innvestigate":
+        need_innvestigate()
     model = with_weights(2, SMALL, seed=3)
     volumes = np.random.default_rng(5).normal(size=(2, *SMALL, 1)).astype("float32")
     assert near_ties(model, volumes) == 0
@@ -108,6 +111,7 @@ def test_an_unknown_rule_names_the_nearest():
 
 def test_a_failed_engine_says_what_it_printed(monkeypatch):
     """Its process finds no job, and ends before it imports TensorFlow."""
+    need_innvestigate()
     monkeypatch.setattr("msxai.lrp.innvestigate._lay_out", lambda *given: None)
     model = with_weights(1, SMALL)
     with pytest.raises(EngineError, match=r"FileNotFoundError.*job\.json"):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.networks import with_weights
+from support.other_engines import need_innvestigate
 from support.toy_cohort import Toy
 
 from msxai import lrp
@@ -52,6 +53,7 @@ def written(tmp_path, where, monkeypatch):
             volumes * np.float32(next(factor)), logits, audit, rule, epsilon, computation.engine
         )
 
+    need_innvestigate()
     monkeypatch.setattr(lrp, "explain", explain)
     weights = [where.trial("scratch", trial) / "weights.npz" for trial in (0, 1)]
     settings = heatmaps.Settings(
@@ -143,6 +145,7 @@ def test_a_failing_engine_leaves_no_heatmaps(tmp_path, where, monkeypatch):
     def explain(*arguments, **options):
         raise MemoryError
 
+    need_innvestigate()
     monkeypatch.setattr(lrp, "explain", explain)
     toy = Toy(tmp_path)
     with pytest.raises(MemoryError):
@@ -227,15 +230,18 @@ def test_the_map_of_a_registered_scan_is_on_the_grid_and_in_its_own_space(tmp_pa
         ({"rule": "gradient"}, "found 'gradient'"),
         ({"rule": "epsilon", "epsilon": -1.0}, "epsilon: found -1.0; expected a number above 0"),
         ({"rule": "epsilon", "copies": 0}, "copies: found 0"),
-        (
-            {"rule": "gamma", "computation": lrp.Computation(engine="innvestigate")},
-            "found 'gamma'; expected one of epsilon, z",
-        ),
     ],
 )
 def test_settings_are_checked_before_anything_is_explained(options, message):
     with pytest.raises(ParameterError, match=message):
         heatmaps.Settings(**options)
+
+
+def test_a_rule_that_innvestigate_does_not_know_is_refused_in_the_settings():
+    need_innvestigate()
+    computation = lrp.Computation(engine="innvestigate")
+    with pytest.raises(ParameterError, match="found 'gamma'; expected one of epsilon, z"):
+        heatmaps.Settings(rule="gamma", computation=computation)
 
 
 @pytest.mark.parametrize(("logit", "expected"), [(0.0, None), (0.05, None), (2.0, 0.5)])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.layers import distance
 from support.networks import SMALL, with_weights
+from support.other_engines import need_innvestigate
 from support.ties import near_ties
 
 from msxai import lrp
@@ -49,6 +50,7 @@ def distances(network_and_scan):
 
     @functools.cache
     def distances_of(names):
+        need_innvestigate()
         twins = {}
         for name in names:
             twins[name] = {"convolution": TWINS[name], "dense": TWINS[name]}
@@ -81,6 +83,7 @@ def test_both_engines_agree_on_the_further_rules(distances, name):
 @PROCESSES
 def test_its_alpha_beta_differs_because_of_biases_alone(monkeypatch):
     """msxai's equals the oracle with biases (test_engine), iNNvestigate's without any bias only."""
+    need_innvestigate()
     analyzers = {"alpha1_beta0": "lrp.alpha_1_beta_0", "alpha2_beta1": "lrp.alpha_2_beta_1"}
     for rule, analyzer in analyzers.items():
         monkeypatch.setitem(innvestigate.ANALYZERS, rule, analyzer)

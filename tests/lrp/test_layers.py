@@ -502,7 +502,7 @@ def test_a_mean_that_is_nearly_zero_is_compared_by_what_it_adds_up():
     model = filled(keras.Model(source, layers.GlobalAveragePooling3D()(x)))
     kernel, bias = model.get_layer("c").get_weights()
     volume = scan()[None].astype("float32") * 1e3
-    shift = float(np.asarray(model(volume))[0, 0])
+    shift = float(ops.convert_to_numpy(model(volume))[0, 0])
     model.get_layer("c").set_weights([kernel, bias - np.float32(shift)])
     logit = lrp.explain(model, volume, "epsilon").logits[0]
     assert abs(logit) < 1e-3 * abs(shift)
@@ -595,11 +595,13 @@ def test_a_table_beside_the_scan_gets_its_share():
         shares = np.maximum(summed, 0) * last[-2:, 0]  # of the logit, by column of the hidden layer
         expected = (row[:, None] * kernel / summed) @ shares
         np.testing.assert_allclose(alone.tables["table"][index], expected, rtol=1e-6)
-    own = model([scans.astype("float32"), rows.astype("float32")]).numpy()[:, 0]
+    own = ops.convert_to_numpy(model([scans.astype("float32"), rows.astype("float32")]))[:, 0]
     np.testing.assert_allclose(alone.logits, own, rtol=1e-4)
     assert explanation.tables["table"].shape == (2, 3)
     occluded = lrp.explain(model, given, lrp.Occlusion(size=9), computation=FLOAT64)
-    without = model([0 * scans.astype("float32"), rows.astype("float32")]).numpy()[:, 0]
+    without = ops.convert_to_numpy(model([0 * scans.astype("float32"), rows.astype("float32")]))[
+        :, 0
+    ]
     np.testing.assert_allclose(occluded.relevance[:, 0, 0, 0, 0], own - without, rtol=1e-3)
     with pytest.raises(ParameterError, match="a dict of the network's inputs scan, table"):
         lrp.explain(model, scans)

@@ -2,8 +2,7 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 
 def filled(model, seed=0):
@@ -102,12 +101,35 @@ EPSILON = ("epsilon", {"stabiliser": 1e-3})
 
 
 def gradient_of(model, volume, target=0):
-    """df/dx by TensorFlow, without the head; float32, as its pooling knows nothing else."""
+    """df/dx by Keras's backend, without the head; float32, as its pooling knows nothing else."""
     headless = keras.models.clone_model(model)
     headless.set_weights(model.get_weights())
     headless.layers[-1].activation = keras.activations.linear
-    x = tf.constant(volume[None], tf.float32)
+    by_backend = {"tensorflow": _by_tensorflow, "torch": _by_torch, "jax": _by_jax}
+    differentiate = by_backend[keras.backend.backend()]
+    gradient = differentiate(lambda x: headless(x)[0, target], volume[None].astype("float32"))
+    return ops.convert_to_numpy(gradient)[0]
+
+
+def _by_tensorflow(function, values):
+    import tensorflow as tf
+
+    x = tf.constant(values)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        logit = headless(x)[0, target]
-    return tape.gradient(logit, x).numpy()[0]
+        output = function(x)
+    return tape.gradient(output, x)
+
+
+def _by_torch(function, values):
+    import torch
+
+    x = torch.tensor(values, requires_grad=True)
+    (gradient,) = torch.autograd.grad(function(x), x)
+    return gradient
+
+
+def _by_jax(function, values):
+    import jax
+
+    return jax.grad(function)(values)
