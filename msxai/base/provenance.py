@@ -15,6 +15,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -179,8 +180,8 @@ def record(parameters: dict, inputs=(), outputs=(), **entries) -> dict:
     Returns
     -------
     dict
-        parameters, inputs, outputs, versions (of packages), commit, machine, written (time, UTC),
-        and `entries`.
+        parameters, inputs, outputs, versions (of packages), backend (of Keras; None where Keras is
+        not imported), commit, machine, written (time, UTC), and `entries`.
     """
     versions = {"msxai": __version__, "python": platform.python_version()}
     for package in _RECORDED_PACKAGES:
@@ -191,6 +192,7 @@ def record(parameters: dict, inputs=(), outputs=(), **entries) -> dict:
         "inputs": _hashes(inputs),
         "outputs": _hashes(outputs),
         "versions": versions,
+        "backend": _backend(),
         "commit": _commit(),
         "machine": platform.machine(),
         "written": now.isoformat(timespec="seconds"),
@@ -439,6 +441,12 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _backend() -> str | None:
+    """Return which backend of Keras computed; None where nothing has imported Keras."""
+    keras = sys.modules.get("keras")
+    return keras.backend.backend() if keras else None
 
 
 def _commit() -> str | None:

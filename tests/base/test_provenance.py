@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -26,6 +27,14 @@ def test_sha256_of_a_known_text(tmp_path):
         provenance.sha256(tmp_path / "abc")
         == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
+
+
+def test_a_record_names_the_backend_that_computed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    assert provenance.record({})["backend"] is None
+    backend = SimpleNamespace(backend=lambda: "torch")
+    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(backend=backend))
+    assert provenance.record({})["backend"] == "torch"
 
 
 def test_an_interrupted_file_leaves_the_old_one(tmp_path):
