@@ -2,6 +2,7 @@
 
 Usage: python benchmarks/gpu.py                       (make proof-gpu; at most 10 minutes a call)
        python benchmarks/gpu.py --minutes 5           (shorter calls)
+       python benchmarks/gpu.py --cpu                 (on a processor: a smaller table)
        python benchmarks/gpu.py --cpu --small         (a tiny version without a GPU, for tests)
 
 The paper's network at width 16 and 64, in batches of 4 to 32 volumes, on each of Keras's backends
@@ -15,8 +16,12 @@ the backend has taken on the GPU; with --cpu, of the process.
 Rows are written as soon as they are measured, and kept: a further call measures what is missing. A
 row whose volumes do not fit says "out of memory", and so do those with larger batches.
 
-Written beside this file: gpu.tsv (each row) and gpu.json (device, versions). With --small, to
-runs/gpu-small.
+Written beside this file: gpu.tsv (each row) and gpu.json (device, versions); with --cpu,
+gpu_processor.tsv and .json. With --small, to runs/gpu-small.
+
+With --cpu the same operations of Keras run on the processor, not the compiled kernels of the
+package. Batches have 4 and 8 volumes, at width 64 only 4, and there is no tf32. It shows that each
+row can be measured, and how PyTorch and JAX compare on a processor. It says nothing of a GPU.
 """
 
 import argparse
@@ -37,6 +42,7 @@ from gpu_work import Job
 
 BATCHES = (4, 8, 16, 32)
 WIDTHS = (16, 64)
+ON_A_PROCESSOR = {"batches": (4, 8), "wide_batches": (4,), "floats": ("float32", "bfloat16")}
 KEY = ["device", "backend", "width", "floats", "task", "batch"]
 COLUMNS = [*KEY, "volumes_per_second", "memory_gb", "note"]
 
@@ -49,6 +55,8 @@ class Plan:
     ----------
     backends : list of str
     widths, batches : tuple of int
+    wide_batches : tuple of int, optional
+        Batches of all widths but the first, where they are others.
     floats : tuple of str
         Of training.
     grid : tuple of int
@@ -64,6 +72,30 @@ class Plan:
     grid: tuple = gpu_work.FULL_GRID
     seconds: float = 2.0
     with_gpu: bool = True
+    wide_batches: tuple | None = None
+
+    @property
+    def table(self) -> str:
+        """Name of the table."""
+        return "gpu.tsv" if self.with_gpu else "gpu_processor.tsv"
+
+    def batches_of(self, width: int) -> tuple:
+        """Return the batch sizes of a width."""
+        if self.wide_batches is None or width == self.widths[0]:
+            return self.batches
+        return self.wide_batches
+
+    def job(self, width: int, floats: str, task: str) -> Job:
+        """Return a job; LRP by Keras's operations, as on a GPU."""
+        return Job(
+            width=width,
+            floats=floats,
+            task=task,
+            batches=self.batches_of(width),
+            grid=self.grid,
+            seconds=self.seconds,
+            compiled=None if self.with_gpu else False,
+        )
 
     def jobs(self) -> list[tuple[str, Job]]:
         """Return backends and jobs; the narrow networks of all backends come first."""
@@ -72,8 +104,7 @@ class Plan:
             for backend in self.backends:
                 kinds = [("training", floats) for floats in self.floats] + [("lrp", "float32")]
                 for task, floats in kinds:
-                    job = Job(width, floats, task, self.batches, self.grid, self.seconds)
-                    jobs.append((backend, job))
+                    jobs.append((backend, self.job(width, floats, task)))
         return jobs
 
 
@@ -114,7 +145,7 @@ def device_of(backend: str, with_gpu: bool) -> dict:
 def run(plan: Plan, folder: Path, minutes: float) -> bool:
     """Measure what is missing until the time is over; return whether all is measured."""
     end = time.monotonic() + 60 * minutes
-    path = folder / "gpu.tsv"
+    path = folder / plan.table
     is_complete = True
     devices = {backend: device_of(backend, plan.with_gpu) for backend in plan.backends}
     for backend, job in plan.jobs():
@@ -167,7 +198,7 @@ def write_record(plan: Plan, path: Path, devices: dict) -> None:
     settings = {
         "backends": plan.backends,
         "widths": plan.widths,
-        "batches": plan.batches,
+        "batches": {str(width): plan.batches_of(width) for width in plan.widths},
         "grid": plan.grid,
         "seconds": plan.seconds,
     }
@@ -183,7 +214,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--small", action="store_true", help="a tiny version, for tests")
     parser.add_argument("--out", type=Path, help="folder of the table")
     options = parser.parse_args(arguments)
-    plan = Plan(other_backends(), with_gpu=not options.cpu)
+    plan = Plan(other_backends())
+    if options.cpu:
+        plan = Plan(other_backends(), with_gpu=False, **ON_A_PROCESSOR)
     folder = options.out or Path(__file__).parent
     if options.small:
         plan = Plan(
@@ -191,7 +224,7 @@ def main(arguments: list[str]) -> None:
         )
         folder = options.out or ROOT / "runs" / "gpu-small"
     if run(plan, folder, options.minutes):
-        print(f"gpu: all rows are in {folder / 'gpu.tsv'}")
+        print(f"gpu: all rows are in {folder / plan.table}")
     else:
         print("gpu: rows are missing. The same command goes on where it stopped.")
 

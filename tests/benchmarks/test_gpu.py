@@ -93,10 +93,20 @@ def test_without_a_gpu_nothing_is_measured(processes, tmp_path, monkeypatch):
     assert gpu.run(dataclasses.replace(PLAN, with_gpu=False), tmp_path, minutes=1)
 
 
+def test_on_a_processor_wide_networks_get_small_batches_and_keras_operations(processes, tmp_path):
+    plan = gpu.Plan(["torch"], with_gpu=False, **gpu.ON_A_PROCESSOR)
+    assert all(job.compiled is False for _, job in plan.jobs())
+    assert gpu.run(plan, tmp_path, minutes=1)
+    table = tsv.read(tmp_path / "gpu_processor.tsv")
+    batches = table.groupby("width")["batch"].unique()
+    assert [batches[16].tolist(), batches[64].tolist()] == [[4, 8], [4]]
+    assert set(table["floats"]) == {"float32", "bfloat16"}
+
+
 @pytest.mark.long(reason="processes that start a backend, 15 s each")
 def test_a_tiny_version_on_a_processor(tmp_path):
     gpu.main(["--cpu", "--small", "--out", str(tmp_path)])
-    table = tsv.read(tmp_path / "gpu.tsv")
+    table = tsv.read(tmp_path / "gpu_processor.tsv")
     assert table["task"].tolist() == ["training", "training", "lrp", "lrp"]
     assert (table["note"] == "").all()
     assert (table[["volumes_per_second", "memory_gb"]] > 0).all(axis=None)
