@@ -455,6 +455,8 @@ def _number(explanations: dict[str, list[Explanation]]) -> None:
 
 def _joined(explanations: list[Explanation]) -> Explanation:
     """One explanation of the scans of several."""
+    if len(explanations) == 1:
+        return explanations[0]
     return replace(
         explanations[0],
         relevance=np.concatenate([part.relevance for part in explanations]),

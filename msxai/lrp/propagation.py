@@ -118,6 +118,7 @@ class _Backward:
         self.assigned = assigned
         self.arriving = {len(first.values) - 1: start}  # node's index to relevance at its output
         self.rows = []
+        self.last = (None, None)  # an array and its sum
 
     def through(self, index: int) -> None:
         """Hand what arrived at a node to the nodes that it reads."""
@@ -266,18 +267,24 @@ class _Backward:
 
     def _account(self, layer, rule, arriving, passed, absorbed=None, lost=None) -> None:
         """Add a row to the audit."""
-        came = _total(arriving)
+        came = self._total_once(arriving)
         nothing = 0 * came
         self.rows.append(
             _Row(
                 layer=layer,
                 rule=rule,
                 arriving=came,
-                passed=came if passed is arriving else _total(passed),
+                passed=self._total_once(passed),
                 bias=nothing if absorbed is None else _total(absorbed),
                 stabiliser=nothing if lost is None else _total(lost),
             )
         )
+
+    def _total_once(self, values) -> np.ndarray:
+        """`_total`; what one layer passes is what arrives at the next one, and is summed once."""
+        if values is not self.last[0]:
+            self.last = (values, _total(values))
+        return self.last[1]
 
 
 def _winners_only(convolution, winners) -> rules.AffineLayer:

@@ -161,6 +161,8 @@ class _Mean:
 
 def _move_all(move_one: Callable, volumes, move: Move) -> np.ndarray:
     """Apply `moved` or `moved_back` to each channel of arrays of shape (N, X, Y, Z, C)."""
+    if not any(move.step) and not move.mirrored:
+        return volumes
     result = np.empty_like(volumes)
     for index in np.ndindex(len(volumes), volumes.shape[-1]):
         scan, channel = index
