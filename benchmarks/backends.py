@@ -8,7 +8,8 @@ the trained networks, so that both folders evaluate and explain the same weights
 
 The two folders are compared number by number: each table of 04 to 07, and each heatmap of 05. A
 difference counts relative to the largest magnitude of its column, or of its map. Figures and the
-results page are made of these tables. Times in tables are left out.
+results page are made of these tables. Left out are times, hashes of files, and what 07 computes
+with random weights: each backend draws others from the same seed.
 
 Written beside this file: backends.tsv (notebook, table, numbers, largest relative difference, cells
 of text that differ) and backends.json (backends, versions).
@@ -33,7 +34,9 @@ FOLDERS = {
     "regions": "06_region_relevance",
     "quality": "07_explanation_quality",
 }
-TIMES = ("seconds",)  # columns that another run never repeats
+NEVER_REPEATED = ("seconds", "sha256")  # columns
+OF_RANDOM_WEIGHTS = ("untrained", "randomised", "random weights")  # how a row's text begins
+TABLES_OF_RANDOM_WEIGHTS = ("randomisation", "controls")  # all rows, or differences to them
 MAPS = "heatmaps (.nii.gz)"
 
 
@@ -70,6 +73,23 @@ def compare_values(values, others) -> Comparison:
     return Comparison(values.size, float(apart / scale) if scale else np.inf)
 
 
+def repeated(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the part of a table that does not depend on random weights, sorted by its texts."""
+    columns = [column for column in table if column not in NEVER_REPEATED]
+    table = table[columns]
+    texts = [column for column in columns if not is_number(table[column])]
+    is_random = pd.Series(False, index=table.index)
+    for column in texts:
+        is_random |= table[column].astype(str).str.startswith(OF_RANDOM_WEIGHTS)
+    table = table[~is_random]
+    return table.sort_values(texts, kind="stable", ignore_index=True) if texts else table
+
+
+def is_number(column: pd.Series) -> bool:
+    """Return whether a column holds numbers; truth values count as texts."""
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
 def compare_tables(table: pd.DataFrame, other: pd.DataFrame) -> Comparison:
     """Compare two tables column by column.
 
@@ -82,11 +102,7 @@ def compare_tables(table: pd.DataFrame, other: pd.DataFrame) -> Comparison:
         sys.exit(f"backends: found {other.shape} cells, {list(other)}; expected {table.shape}")
     parts = []
     for name in table:
-        if name in TIMES:
-            continue
-        if pd.api.types.is_numeric_dtype(table[name]) and pd.api.types.is_numeric_dtype(
-            other[name]
-        ):
+        if is_number(table[name]) and is_number(other[name]):
             parts.append(compare_values(table[name], other[name]))
         else:
             texts = table[name].astype(str) != other[name].astype(str)
@@ -121,14 +137,16 @@ def compare(run: Path, other: Path) -> pd.DataFrame:
         if maps:
             rows.append((notebook, MAPS, *astuple(compare_maps(run, other, maps))))
         for path in sorted(folder.rglob("*.tsv")):
-            if path.stem.startswith("fig"):
+            if path.stem.startswith("fig") or path.stem in TABLES_OF_RANDOM_WEIGHTS:
                 continue
             file = path.relative_to(run)
-            comparison = compare_tables(tsv.read(path), tsv.read(other / file))
+            tables = [repeated(tsv.read(folder / file)) for folder in (run, other)]
+            comparison = compare_tables(*tables)
             rows.append((notebook, str(file.relative_to(name)), *astuple(comparison)))
     if not rows:
         sys.exit(f"backends: found no table of 04 to 07 in {run}; expected a finished series")
-    return pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table[(table["numbers"] > 0) | (table["texts_that_differ"] > 0)]
 
 
 def backend_of(run: Path) -> str:

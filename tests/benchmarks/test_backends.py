@@ -52,6 +52,17 @@ def test_texts_and_missing_numbers_that_differ_are_counted(backends):
     assert (different.largest, different.texts) == (np.inf, 1)
 
 
+def test_what_random_weights_decide_is_left_out(backends):
+    columns = {"map": ["untrained", "b", "a"], "value": [9.0, 2.0, 1.0], "sha256": ["x", "y", "z"]}
+    table = pd.DataFrame(
+        columns | {"difference_low": [1.0, 2.0, 3.0], "strong": [True, False, True]}
+    )
+    kept = backends.repeated(table, "summary.tsv")
+    assert list(kept) == ["map", "value", "strong"]
+    assert kept["value"].tolist() == [1.0, 2.0]
+    assert "difference_low" in backends.repeated(table, "league.tsv")
+
+
 def test_another_number_of_rows_is_an_error(backends):
     with pytest.raises(SystemExit, match="expected"):
         backends.compare_tables(pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [1]}))
