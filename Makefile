@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check beside $(addprefix proof-,lesion-regions phantom preparation filling filling-real counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated beside)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check beside $(addprefix proof-,lesion-regions phantom preparation filling filling-real counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated beside gpu-processor backends)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -196,6 +196,12 @@ proof-sight: setup ## which pre-training and fine-tuning make networks see lesio
 	$(ALONE) runs/sight-early $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml workflow/sight-early.yaml --workflow-profile workflow/local -- $(TRIALS:%=runs/sight-early/pretraining/lesions/trial-%/provenance.json)
 	$(ALONE) runs/sight $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/sight.yaml --workflow-profile workflow/local -- trainings
 	$(PY) benchmarks/sight_ladder.py runs/sight
+
+proof-backends: setup ## RUN and OTHER are results folders of the same networks on two backends: do their tables and maps agree? (runs nothing)
+	$(PY) benchmarks/backends.py "$(RUN)" "$(OTHER)"
+
+proof-gpu-processor: setup ## the table of proof-gpu without a GPU: PyTorch and JAX on this processor (10 minutes a call; a further call goes on)
+	$(PY) benchmarks/gpu.py --cpu
 
 proof-gpu: setup ## on a GPU: volumes a second and memory of training and LRP, by backend, width, float type and batch (10 minutes a call; a further call goes on)
 	$(PY) benchmarks/gpu.py

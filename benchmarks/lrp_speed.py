@@ -6,7 +6,8 @@ Usage: python benchmarks/lrp_speed.py [ROUNDS]      (default 7)
 The paper's network (width 64, 96x114x96), 2 threads, each engine in a process of its own that is
 idle while another works. Volumes: "dense" (noise everywhere) and "scan" (a simulated scan, 0
 outside the brain, as prepared arrays are). The gradient is taken with pooling after the ELU, as in
-the paper, and before it (equal and faster); ratios are to the faster one. Written beside this file:
+the paper, and before it (equal and faster); ratios are to the faster one. "epsilon*8" is the mean
+over 8 copies of the volume. Written beside this file:
 lrp_speed.tsv (medians and quartiles of seconds, peak memory), lrp_speed.json (ratios, commit,
 versions) and lrp_speed.png.
 """
@@ -29,7 +30,8 @@ HERE, WIDTH, THREADS = Path(__file__).parent, 64, 2
 # innvestigate's alpha-beta is right without biases only, and its rule does the same work as with
 # them
 TWIN = {"epsilon": "epsilon", "alpha1_beta0": "alpha1_beta0_IB", "alpha2_beta1": "alpha2_beta1_IB"}
-RULES = (*TWIN, "epsilon_plus_flat", "epsilon_alpha2_beta1_flat", "epsilon_gamma_box")
+COPIES = "epsilon*8"  # the mean over 8 shifted and mirrored copies
+RULES = (*TWIN, COPIES, "epsilon_plus_flat", "epsilon_alpha2_beta1_flat", "epsilon_gamma_box")
 
 
 class Worker:
@@ -116,6 +118,8 @@ def ratios(table):
             entry = by_rule[f"{rule}, {kind}, batch {batch}"] = {
                 "to_gradient": round(time / faster, 3)
             }
+            if rule == COPIES:
+                entry["to_one_copy"] = round(time / seconds["msxai", "epsilon", kind, batch], 2)
             other = ("innvestigate", rule, kind, batch)
             if other in seconds:
                 entry["times_innvestigate"] = round(seconds[other] / time, 2)

@@ -34,11 +34,13 @@ def make_msxai():
     network.load_weights(model, FOLDER / "weights.npz")
 
     def bound(rule):
+        name, _, copies = rule.partition("*")  # epsilon*8: the mean over 8 copies
         return lambda volumes: (
             lrp.explain(
                 model,
                 volumes,
-                rule,
+                name,
+                copies=int(copies or 1),
                 computation=lrp.Computation(batch_size=len(volumes), threads=THREADS),
             ).relevance
         )

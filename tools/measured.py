@@ -1248,6 +1248,7 @@ def explanation_speed() -> Section:
     table = tsv.read(file).set_index(["engine", "rule", "volumes", "batch"])
     names = {
         ("msxai", "epsilon"): "msxai, epsilon",
+        ("msxai", "epsilon*8"): "msxai, epsilon, mean of 8 copies",
         ("gradient", "gradient"): "TensorFlow, plain gradient",
         ("innvestigate", "epsilon"): "iNNvestigate, epsilon",
     }
@@ -1257,17 +1258,38 @@ def explanation_speed() -> Section:
         for (engine, rule), name in names.items():
             row = table.loc[(engine, rule, kind, 1)]
             rows.append([name, volume, number(row["median"], 3), number(row["memory_gb"])])
+    ratio_rows = []
+    for kind, volume in volumes.items():
+        time = table["median"].xs((kind, 1), level=["volumes", "batch"])
+        epsilon = time["msxai", "epsilon"]
+        gradient = min(time[name, "gradient"] for name in ("gradient", "gradient_pool_first"))
+        ratio_rows += [
+            ["epsilon to the faster gradient", volume, number(epsilon / gradient), 0.25],
+            [
+                "iNNvestigate to epsilon",
+                volume,
+                number(time["innvestigate", "epsilon"] / epsilon),
+                6,
+            ],
+            ["8 copies to one", volume, number(time["msxai", "epsilon*8"] / epsilon), 5],
+        ]
     stream_file = BENCHMARKS / "lrp_stream.json"
     stream = read_json(stream_file)["result"]
     memory_rows = [
         ["after the first 50 volumes", number(stream["memory_gb_first_blocks"][0])],
         ["after 1,000 volumes", number(stream["memory_gb_last_block"])],
     ]
+    rounds = read_json(BENCHMARKS / "lrp_speed.json")["parameters"]["rounds"]
     blocks = [
         "The paper's network (width 64) explained one volume of 96 x 114 x 96 voxels on 2 threads. "
-        "Each time is the median of 7 runs; the engines took turns. Compare times within the table "
-        "only, because they depend on the machine.",
+        f"Each time is the median of {rounds} runs; the engines took turns. Compare times within "
+        "the table only, because they depend on the machine.",
         markdown_table(["engine", "volume", "time (s)", "peak memory (GB)"], rows),
+        markdown_table(["ratio of times", "volume", "measured", "aim"], ratio_rows),
+        "The forward pass limits the time. It takes more than half of it, and a gradient needs it "
+        "as well. On the way back, only the winners of poolings are touched. Copies share nothing: "
+        "each of the 8 copies places the poolings differently. To pool a stored map of the first "
+        "convolution takes about as long as the kernel that convolves and pools at once.",
         "In a second proof, 1,000 volumes were read, explained and written as NIfTI files, one "
         "after the other.",
         markdown_table(["when", "memory (GB)"], memory_rows),
@@ -1327,6 +1349,67 @@ def training_speed() -> Section:
     ]
     files = [file, record_file]
     return Section("Time and memory of training", blocks, files, "make proof-training-speed")
+
+
+def backends() -> Section:
+    """The smoke series evaluated and explained on two backends."""
+    file = BENCHMARKS / "backends.tsv"
+    record_file = BENCHMARKS / "backends.json"
+    trained, again = read_json(record_file)["backends"]
+    table = tsv.read(file)
+    rows = []
+    for row in table.itertuples():
+        rows.append([row.notebook, row.table, row.numbers, f"{row.largest_difference:.1e}"])
+    blocks = [
+        f"The smoke series was run on Keras with {trained}. Then 04 to 07 were run again on "
+        f"{again}, with the same trained networks, both on a processor. On a processor, LRP uses "
+        "the compiled kernels of the package with each backend. A difference is relative to the "
+        "largest magnitude of its column, or of its map. What 07 computes with random weights is "
+        "left out, because each backend draws other weights from the same seed.",
+        markdown_table(["notebook", "table", "numbers", "largest relative difference"], rows),
+        "No cell of text differs."
+        if not table["texts_that_differ"].any()
+        else f"Cells of text that differ: {table['texts_that_differ'].sum()}.",
+    ]
+    files = [file, record_file]
+    return Section("The same networks on two backends", blocks, files, "make proof-backends")
+
+
+def backends_on_a_processor() -> Section:
+    """Volumes a second of PyTorch and JAX without a GPU."""
+    file = BENCHMARKS / "gpu_processor.tsv"
+    table = tsv.read(file)
+    key = ["width", "task", "floats", "batch"]
+    reference = table[(table["backend"] == "torch") & (table["floats"] == "float32")]
+    reference = reference.set_index(["width", "task", "batch"])["volumes_per_second"]
+    rows = []
+    for row in table.sort_values(
+        [*key, "backend"], ascending=[True, False, False, True, False]
+    ).itertuples():
+        speed = row.volumes_per_second
+        ratio = speed / reference.get((row.width, row.task, row.batch), float("nan"))
+        cells = [row.backend, row.width, row.task, row.floats, row.batch]
+        rows.append([*cells, _readable(speed), number(ratio), number(row.memory_gb, 1)])
+    blocks = [
+        "Keras's operations on 2 cores of a processor, which other programs used at the same time. "
+        "The compiled kernels of the package were switched off, because a GPU does not use them. "
+        "The ratio is to PyTorch in float32 with the same width, task and batch. Memory is that of "
+        "the process. **This says nothing of a GPU.**",
+        markdown_table(
+            [
+                "backend",
+                "width",
+                "task",
+                "floats",
+                "batch",
+                "volumes a second",
+                "ratio to PyTorch, float32",
+                "memory (GB)",
+            ],
+            rows,
+        ),
+    ]
+    return Section("PyTorch and JAX on a processor", blocks, [file], "make proof-gpu-processor")
 
 
 def preparation() -> Section:
@@ -1517,6 +1600,8 @@ SECTIONS = [
     explanation_speed,
     one_scan_speed,
     training_speed,
+    backends,
+    backends_on_a_processor,
     preparation,
     scale,
     series_profile,
@@ -1530,6 +1615,7 @@ NEEDED = {
     new_lesions: BENCHMARKS / "new_lesions.tsv",
     scale: BENCHMARKS / "scale.tsv",
     series_profile: BENCHMARKS / "series_profile.tsv",
+    backends_on_a_processor: BENCHMARKS / "gpu_processor.tsv",
     real_against_simulated: BENCHMARKS / "real_against_simulated.tsv",
     real_beside: BENCHMARKS / "beside.tsv",
 }
@@ -1554,7 +1640,8 @@ def records() -> list:
         content = read_json(path)
         name = "notebooks"
         if path.parent == BENCHMARKS:
-            name = f"benchmarks/{path.stem.removesuffix('_before')}.py"
+            stem = path.stem.removesuffix("_before").removesuffix("_processor")
+            name = f"benchmarks/{stem}.py"
         record = Record(
             path=path.relative_to(ROOT).as_posix(),
             commit=content["commit"],

@@ -18,6 +18,7 @@ def test_engines_of_the_speed_benchmark_do_the_same_work(tmp_path):
     speed, relevance = script("lrp_speed"), {}
     speed.write_inputs(tmp_path, width=2)
     for engine, rule in (
+        ("msxai", "epsilon*2"),
         ("msxai", "epsilon"),
         ("innvestigate", "epsilon"),
         ("gradient", "gradient"),

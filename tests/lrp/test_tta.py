@@ -138,3 +138,9 @@ def test_bad_input():
         tta.moves(0)
     with pytest.raises(ParameterError, match="reach"):
         tta.moves(2, -1)
+
+
+def test_no_two_of_eight_copies_place_the_poolings_alike():
+    """So they cannot share the first layer: docs/measured.md says this."""
+    places = {(move.mirrored, *(step % 3 for step in move.step)) for move in tta.moves(8)}
+    assert len(places) == 8
