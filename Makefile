@@ -107,7 +107,7 @@ proof-real: setup ## after make figures: do maps find the lesions of eight real 
 proof-beside: setup ## after make figures: train on eight real patients in turn, without controls; are others explained better? (about 90 minutes; needs ../shared/data)
 	$(PY) benchmarks/beside.py runs/demo
 
-proof-lesion-regions: setup ## lesions by the person's own ventricles and cortex: do the regions agree with a rater's? (about 10 minutes; needs ../shared/data)
+proof-lesion-regions: setup ## lesions by the person's own ventricles and cortex: do the regions agree with a rater's? (about 15 minutes; needs ../shared/data)
 	$(PY) benchmarks/regions_of_lesions.py
 
 proof-real-against-simulated: setup ## where do simulated and real scans differ? (about 8 minutes; needs ../shared)
