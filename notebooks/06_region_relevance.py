@@ -167,7 +167,7 @@ by_region.agg(["sum", "median"]).rename(columns={"volume": "volume (mm3)"}).roun
 
 # %% [markdown]
 # Whose cortex has decided? It is that of the person where the scan shows its sulci. On thick slices
-# it is that of the template, warped to the scan. The next cell counts the scans.
+# it is that of the template and of the sulci that the scan still shows. The next cell counts scans.
 
 # %%
 whole_lesions.drop_duplicates(["participant_id", "session_id"])["cortex"].value_counts()

@@ -168,8 +168,8 @@ for space, name in one_scan.MAPS.items():
 # a brain. The largest lesion is lesion 1. Each lesion as a whole belongs to one region, the first
 # in this order that fits: infratentorial, periventricular, juxtacortical or cortical, deep.
 # Ventricles and cortex are looked for in the scan. The template's stand in where the scan does not
-# show them. Where slices are thick, the template's cortex is warped to the scan. A lesion with 0
-# voxels is too small for the network's grid.
+# show them. Where slices are thick, the sulci that the scan still shows are added to the template's
+# cortex. A lesion with 0 voxels is too small for the network's grid.
 
 # %%
 marked = one_scan.lesions_of(files[usable.name], prepared)

@@ -1165,9 +1165,13 @@ def lesion_regions() -> Section:
         "The cortex is known in the painted brains only. Whether a voxel of white matter is near "
         f"the cortex agrees with a kappa of {number(painted['cortex_kappa_own'])} by the person's "
         f"cortex, and {number(painted['cortex_kappa_template'])} by that of the template.",
-        "Slices of 6 mm hide the sulci. There, the template's cortex is warped to the scan "
-        f"(antspyx SyN). The kappa is then {number(thick['cortex_kappa_own'])}, and "
-        f"{number(thick['cortex_kappa_template'])} by the template as it is. The contrast of these "
+        "Slices of 6 mm hide many sulci. There, the cortex by the sulci that the scan still shows "
+        "is added to that of the template. The kappa is then "
+        f"{number(thick['cortex_kappa_own'])}, and {number(thick['cortex_kappa_template'])} by the "
+        "cortex of the template alone. Small cubes were also placed in the white matter. Their "
+        f"regions agree with a kappa of {number(thick['placed_kappa_own'])}, and "
+        f"{number(thick['placed_kappa_template'])} by the person's ventricles and the cortex of "
+        "the template. The contrast of these "
         "scans is painted, and their brain masks are known. Nobody has drawn the cortex of the "
         "patients, so their cortex remains untested.",
         "LST-AI has a rule of its own: a lesion belongs to the first structure that one of its "

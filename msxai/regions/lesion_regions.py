@@ -11,9 +11,9 @@ that fits:
 
 Ventricles and cortex are those of the scanned person where the scan shows them
 (`msxai.regions.own_anatomy`), else those of the template (Neuromorphometrics). Where slices are
-thick, the template's cortex is warped to the scan. By the template, a lesion next to a person's
-enlarged ventricle may count as deep. Brain stem, cerebellum, thalamus and deep grey matter are
-always those of the template.
+thick, the sulci that the scan still shows are added to the template's cortex. By the template, a
+lesion next to a person's enlarged ventricle may count as deep. Brain stem, cerebellum, thalamus and
+deep grey matter are always those of the template.
 
 Lesions are counted and measured in the space of the mask's file, because registration to MNI space
 changes the size of a brain, and small lesions may vanish on the model's grid.
@@ -315,7 +315,7 @@ def of_scans(prepared, rows) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a scan and region: participant_id, session_id, region, lesions (count), volume (mm3
-        on the model's grid), cortex (whose it is: "person", "warped template" or "template"). A
+        on the model's grid), cortex (whose it is: "person", "template and person" or "template"). A
         scan without a lesion, or without a mask, has no row.
     """
     counts = []

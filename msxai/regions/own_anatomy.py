@@ -10,8 +10,8 @@ of the template. So both structures are looked for in the scan itself, on the mo
 - The cortex is what lies within `THICKNESS` of the fluid that surrounds the brain, and within
   `DISPLACED` of the template's cortex. Sulci are narrower than a voxel. So a voxel counts as fluid
   here from a third of the way on.
-- Thick slices hide sulci. There, the cortex is that of the template, warped to the scan by SyN
-  (`msxai.data.registration.alignment.warp`). Where that fails, it is the template's.
+- Thick slices hide many sulci. There, the cortex by the sulci that the scan still shows is added to
+  that of the template. Where this more than doubles it, fluid has leaked, and it is the template's.
 
 The template stands in where the scan does not show a structure: for a ventricle's horn without
 fluid in the scan, for both ventricles of a scan without contrast, and for the cortex of a scan of
@@ -25,10 +25,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from msxai.base.errors import RegistrationError
 from msxai.data import images, lesion_filling
-from msxai.data.registration import alignment
-from msxai.data.synthetic import template as simulator
 from msxai.regions import atlases
 
 __all__ = [
@@ -70,8 +67,7 @@ _LEAST_SEEN = 0.25  # share of the template's ventricles in which the scan has f
 _DARKEST = 10  # percentile of the template's ventricles: fluid, where a person's are smaller
 _ROUNDS = 3  # of finding fluid and its brightness in turn; later ones change little
 _EDGE = 3  # voxels: the edge of the brain changes most, in whatever slices
-_BRIGHTEST = 1.4  # white matter is 1: brighter than any tissue of a painted FLAIR
-_PLAUSIBLE = (2 / 3, 3 / 2)  # volume of the warped cortex over that of the template
+_MOST_CORTEX = 2.0  # volume with the sulci of thick slices, over that of the template
 _MAD_TO_SD = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
 _NEAR_CORTEX = 3.0  # mm, as `msxai.regions.lesion_regions.ABUTTING`
 _FIRST_CORTICAL_LABEL = 100  # of Neuromorphometrics
@@ -120,22 +116,22 @@ class Anatomy:
     ventricles, cortex : ndarray
     own_ventricles, own_cortex : bool
         Whether they were found in the scan. If not, they are those of the template.
-    warped_cortex : bool
-        Whether the cortex is that of the template, warped to the scan.
+    added_sulci : bool
+        Whether the cortex is that of the template, and that by the sulci that thick slices show.
     """
 
     ventricles: np.ndarray
     cortex: np.ndarray
     own_ventricles: bool = False
     own_cortex: bool = False
-    warped_cortex: bool = False
+    added_sulci: bool = False
 
     @property
     def whose_cortex(self) -> str:
-        """Whose cortex it is: "person", "warped template" or "template"."""
+        """Whose cortex it is: "person", "template and person" or "template"."""
         if self.own_cortex:
             return "person"
-        return "warped template" if self.warped_cortex else "template"
+        return "template and person" if self.added_sulci else "template"
 
 
 @dataclass(frozen=True)
@@ -227,15 +223,14 @@ def find(scan, brain, lesions) -> Anatomy:
         levels = _Levels(levels.white, levels.spread, float(np.median(scan[fluid])))
     ventricles = fluid | (ndimage.binary_closing(fluid) & tissue & atlas.reach)
     ventricles |= atlas.ventricles & (distance(ventricles) > DISPLACED)
-    if _has_thick_slices(scan, brain):
-        cortex = _warped_cortex(_like_simulated(scan, tissue, brain, levels))
-        is_warped = cortex is not None
-        cortex = cortex if is_warped else atlas.cortex
-        return Anatomy(ventricles, cortex, own_ventricles=True, warped_cortex=is_warped)
     cortex = _cortex(tissue & (scan < levels.limit(_IN_SULCI)) & ~ventricles, brain)
-    if cortex is None:
-        return Anatomy(ventricles, atlas.cortex, own_ventricles=True)
-    return Anatomy(ventricles, cortex, own_ventricles=True, own_cortex=True)
+    if _has_thick_slices(scan, brain):
+        both = cortex | atlas.cortex
+        if both.sum() <= _MOST_CORTEX * atlas.cortex.sum():
+            return Anatomy(ventricles, both, own_ventricles=True, added_sulci=True)
+    elif _is_covered(cortex, brain):
+        return Anatomy(ventricles, cortex, own_ventricles=True, own_cortex=True)
+    return Anatomy(ventricles, atlas.cortex, own_ventricles=True)
 
 
 def distance(mask) -> np.ndarray:
@@ -268,15 +263,16 @@ def _is_seen(fluid) -> bool:
     return (fluid & bodies).sum() >= _LEAST_SEEN * bodies.sum()
 
 
-def _cortex(dark, brain) -> np.ndarray | None:
-    """Return the cortex by the fluid around the brain; None where the scan shows no sulci."""
-    atlas = template()
+def _cortex(dark, brain) -> np.ndarray:
+    """Return the cortex by the fluid around the brain."""
     outside = ndimage.binary_propagation(~brain, mask=dark | ~brain)
-    cortex = (distance(outside) <= THICKNESS) & atlas.rim
-    covered = distance(cortex)[atlas.cortex & brain] <= _NEAR_CORTEX
-    if not covered.size or covered.mean() < COVERED:
-        return None
-    return cortex
+    return (distance(outside) <= THICKNESS) & template().rim
+
+
+def _is_covered(cortex, brain) -> bool:
+    """Return whether a scan's cortex lies near nearly all of the template's."""
+    covered = distance(cortex)[template().cortex & brain] <= _NEAR_CORTEX
+    return bool(covered.size and covered.mean() >= COVERED)
 
 
 def _has_thick_slices(scan, brain) -> bool:
@@ -289,35 +285,3 @@ def _has_thick_slices(scan, brain) -> bool:
         second_difference = np.diff(scan, 2, axis=axis, prepend=0, append=0)
         changes.append(np.abs(second_difference)[inner].mean())
     return bool(min(changes) < SMOOTH * np.median(changes))
-
-
-def _like_simulated(scan, tissue, brain, levels) -> np.ndarray:
-    """Return a scan with the brightness of a simulated FLAIR, and lesions as white matter."""
-    fluid = simulator.CLASSES["csf"].flair
-    share = (scan - levels.fluid) / (levels.white - levels.fluid)
-    bright = np.clip(fluid + (1 - fluid) * share, 0, _BRIGHTEST)
-    # The template has no lesion, so that none may move its cortex.
-    bright = np.where(tissue, bright, 1)
-    return np.where(brain, bright, 0).astype("float32")
-
-
-def _warped_cortex(picture) -> np.ndarray | None:
-    """Return the template's cortex, warped to a scan; None where this fails."""
-    cortex = template().cortex
-    try:
-        warped = _warped(picture.tobytes())
-    except RegistrationError:
-        return None
-    least, most = _PLAUSIBLE
-    if not least <= warped.sum() / cortex.sum() <= most:
-        return None
-    return warped
-
-
-@functools.lru_cache(maxsize=1)  # a page asks for the anatomy of one scan several times
-def _warped(picture: bytes) -> np.ndarray:
-    """Return the template's cortex, warped to a picture (float32 of the model's grid)."""
-    fixed = np.frombuffer(picture, "float32").reshape(images.SHAPE)
-    classes = simulator.template().classes
-    painted = np.tensordot(simulator.FLAIR, classes, axes=1)
-    return alignment.warp(template().cortex, painted, fixed, images.AFFINE)

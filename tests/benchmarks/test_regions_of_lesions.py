@@ -94,13 +94,25 @@ def test_the_committed_table_says_that_own_anatomy_is_nearer():
     assert kappas.loc["patient"].tolist() == sorted(kappas.loc["patient"], reverse=True)
 
 
-def test_the_committed_table_says_that_a_warped_cortex_is_nearer_on_thick_slices():
+def test_the_committed_table_says_that_sulci_help_on_thick_slices():
     table = tsv.read(msxai.ROOT / "benchmarks" / "regions_of_lesions.tsv")
     of_subjects = table[table["subject"] != "all"].set_index("kind")
     thick = of_subjects.loc[proof.THICK]
-    assert thick["warped_cortex"].all()
+    assert thick["added_sulci"].all()
     assert (thick["cortex_kappa_own"] > thick["cortex_kappa_template"]).all()
-    assert not of_subjects.loc["painted", "warped_cortex"].any()
+    assert (thick["placed_kappa_own"] > thick["placed_kappa_template"]).all()
+    assert not of_subjects.loc["painted", "added_sulci"].any()
+
+
+def test_placed_lesions_lie_apart_in_white_matter(rng):
+    white = np.zeros(images.SHAPE, bool)
+    white[30:50, 40:60, 40:60] = True
+    lesions = proof.placed_lesions(white, rng)
+    assert not (lesions.labels[~white] > 0).any()
+    sizes = np.bincount(lesions.labels.ravel())[1:]
+    assert set(sizes) == {1, 8, 27}
+    again = proof.placed_lesions(white, np.random.default_rng(1))
+    assert 50 < again.count <= proof.PLACED
 
 
 def test_slices_are_averaged_and_stay_in_place(tmp_path, rng):

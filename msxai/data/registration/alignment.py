@@ -1,4 +1,4 @@
-"""Registration of a scan to another one by antspyx: bias field, rigid, affine and warping steps.
+"""Registration of a scan to another one by antspyx: bias field, rigid and affine steps.
 
 N4: Tustison et al. 2010, IEEE Trans Med Imaging 29:1310, doi:10.1109/TMI.2010.2046908.
 Registration: Avants et al. 2011, NeuroImage 54:2033, doi:10.1016/j.neuroimage.2010.09.025. The
@@ -30,7 +30,6 @@ __all__ = [
     "sample",
     "template",
     "values_of",
-    "warp",
     "without_bias",
 ]
 
@@ -47,7 +46,6 @@ SETTINGS = {
     "sampling": 0.2,
     "n4_iterations": [50, 50, 50, 50],
 }
-_WARP_ITERATIONS = (40, 20, 0)  # at 4, 2 and 1 voxels; 10 at the last take four times as long
 SCALES = (0.70, 1.05)  # of an adult's head, the template's = 1
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # between nibabel's axes (RAS) and ITK's
 
@@ -124,56 +122,6 @@ def align(image, own, fixed, target, grid, rigid: bool) -> np.ndarray:
                 "Look at the scan; or give a brain mask.",
             ) from error
     return np.linalg.inv(to_scan)
-
-
-def warp(mask, image, fixed, affine) -> np.ndarray:
-    """Carry a mask along with the deformation that brings its image to another one (SyN).
-
-    Symmetric normalisation: Avants et al. 2008, Med Image Anal 12:26,
-    doi:10.1016/j.media.2007.06.004. The measure is mutual information. About 6 s on the model's
-    grid.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (X, Y, Z)
-        On the grid of both images.
-    image, fixed : ndarray, same shape
-        The images overlap already.
-    affine : ndarray of shape (4, 4)
-        Of the grid (RAS, mm).
-
-    Returns
-    -------
-    ndarray of bool, same shape
-
-    Raises
-    ------
-    RegistrationError
-        antspyx stopped.
-    """
-    target = _to_ants(fixed, affine)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            result = _ants().registration(
-                target,
-                _to_ants(image, affine),
-                "SyNOnly",
-                "identity",
-                f"{folder}/warp",
-                reg_iterations=_WARP_ITERATIONS,
-                random_seed=SETTINGS["seed"],
-            )
-            carried = _ants().apply_transforms(
-                target, _to_ants(mask, affine), result["fwdtransforms"], interpolator="linear"
-            )
-        except RuntimeError as error:
-            raise RegistrationError(
-                "scan",
-                f"a deformation that stopped ({error})",
-                "a deformation to the scan",
-                "Look at the scan.",
-            ) from error
-    return carried.numpy() >= 0.5
 
 
 def plausible(matrix) -> bool:

@@ -60,10 +60,10 @@ def _anatomy(counts: RegionCounts) -> str:
         )
     if counts.anatomy.own_cortex:
         text = "The lateral ventricles and the cortex were found in this scan."
-    elif counts.anatomy.warped_cortex:
+    elif counts.anatomy.added_sulci:
         text = (
-            "The lateral ventricles were found in this scan. The cortex is that of the template, "
-            "warped to this scan, because thick slices hide the sulci."
+            "The lateral ventricles were found in this scan. Its thick slices hide many sulci. So "
+            "the cortex is that of the template, with that by the sulci that the scan still shows."
         )
     else:
         text = (
