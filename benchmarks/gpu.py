@@ -158,6 +158,8 @@ def run(plan: Plan, folder: Path, minutes: float) -> bool:
             return False
         todo = dataclasses.replace(job, batches=batches)
         rows = measure(backend, todo, plan.with_gpu, left)
+        if not rows:  # the time was over before the first row
+            return False
         rows = pd.DataFrame([{"device": device, **row} for row in rows], columns=COLUMNS)
         print(rows.to_string(index=False, header=False), flush=True)
         earlier = table_of(path)

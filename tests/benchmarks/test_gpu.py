@@ -66,6 +66,14 @@ def test_what_was_measured_before_the_time_was_over_stays(processes, tmp_path):
     assert measured == [(*job, (8,))]
 
 
+def test_a_time_that_is_over_before_the_first_row_adds_nothing(processes, tmp_path, recwarn):
+    processes[1]["jax", 16, "bfloat16", "training"] = {"n_rows": 0, "status": None}
+    assert not gpu.run(PLAN, tmp_path, minutes=1)
+    assert not [warning for warning in recwarn if warning.category is FutureWarning]
+    assert len(tsv.read(tmp_path / "gpu.tsv")) == 2
+    assert gpu.run(PLAN, tmp_path, minutes=1)
+
+
 def test_a_process_that_fails_is_a_row_and_the_others_are_measured(processes, tmp_path, capsys):
     measured, outcomes = processes
     outcomes["jax", 16, "float32", "lrp"] = {"n_rows": 0, "status": -9, "message": "Killed"}
