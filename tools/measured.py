@@ -1363,7 +1363,8 @@ def backends() -> Section:
     table = tsv.read(file)
     rows = []
     for row in table.itertuples():
-        rows.append([row.notebook, row.table, row.numbers, f"{row.largest_difference:.1e}"])
+        difference = f"{row.largest_difference:.1e}" if row.largest_difference else "0"
+        rows.append([row.notebook, row.table, row.numbers, difference])
     blocks = [
         f"The smoke series was run on Keras with {trained}. Then 04 to 07 were run again on "
         f"{again}, with the same trained networks, both on a processor. On a processor, LRP uses "
