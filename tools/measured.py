@@ -1165,8 +1165,8 @@ def lesion_regions() -> Section:
         "The cortex is known in the painted brains only. Whether a voxel of white matter is near "
         f"the cortex agrees with a kappa of {number(painted['cortex_kappa_own'])} by the person's "
         f"cortex, and {number(painted['cortex_kappa_template'])} by that of the template.",
-        "Slices of 6 mm hide many sulci. There, the cortex by the sulci that the scan still shows "
-        "is added to that of the template. The kappa is then "
+        "Slices of 6 mm hide many sulci. There, the cortex is that of the template and what "
+        "lies around the sulci that the scan shows. The kappa is then "
         f"{number(thick['cortex_kappa_own'])}, and {number(thick['cortex_kappa_template'])} by the "
         "cortex of the template alone. Small cubes were also placed in the white matter. Their "
         f"regions agree with a kappa of {number(thick['placed_kappa_own'])}, and "

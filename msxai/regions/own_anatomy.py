@@ -10,8 +10,8 @@ of the template. So both structures are looked for in the scan itself, on the mo
 - The cortex is what lies within `THICKNESS` of the fluid that surrounds the brain, and within
   `DISPLACED` of the template's cortex. Sulci are narrower than a voxel. So a voxel counts as fluid
   here from a third of the way on.
-- Thick slices hide many sulci. There, the cortex by the sulci that the scan still shows is added to
-  that of the template. Where this more than doubles it, fluid has leaked, and it is the template's.
+- Thick slices hide many sulci. There, what lies around the sulci that the scan shows is added
+  to the template's cortex. Where this more than doubles it, fluid has leaked, and it is left out.
 
 The template stands in where the scan does not show a structure: for a ventricle's horn without
 fluid in the scan, for both ventricles of a scan without contrast, and for the cortex of a scan of

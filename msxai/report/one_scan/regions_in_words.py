@@ -62,8 +62,8 @@ def _anatomy(counts: RegionCounts) -> str:
         text = "The lateral ventricles and the cortex were found in this scan."
     elif counts.anatomy.added_sulci:
         text = (
-            "The lateral ventricles were found in this scan. Its thick slices hide many sulci. So "
-            "the cortex is that of the template, with that by the sulci that the scan still shows."
+            "The lateral ventricles were found in this scan. Its thick slices hide many sulci. The "
+            "cortex is that of the template and, around the sulci that the scan shows, the person's."
         )
     else:
         text = (
