@@ -460,7 +460,7 @@ def test_the_page_says_where_the_template_stands_in(tmp_path, plain_page):
     assert "sulci that the scan shows" not in plain
     thick = regions_of(0, own_ventricles=True, added_sulci=True)
     plain = plain_page(dataclasses.replace(findings(tmp_path), regions=thick))
-    assert "of the template and, around the sulci that the scan shows, the person's." in plain
+    assert "around the sulci that the scan shows, that of the person." in plain
     plain = plain_page(dataclasses.replace(findings(tmp_path), regions=regions_of(0)))
     assert "because the scan does not show fluid in the ventricles" in plain
     assert "would belong to another region" not in plain

@@ -63,7 +63,8 @@ def _anatomy(counts: RegionCounts) -> str:
     elif counts.anatomy.added_sulci:
         text = (
             "The lateral ventricles were found in this scan. Its thick slices hide many sulci. The "
-            "cortex is that of the template and, around the sulci that the scan shows, the person's."
+            "cortex is that of the template and, around the sulci that the scan shows, that of the "
+            "person."
         )
     else:
         text = (
