@@ -502,6 +502,8 @@ def test_make_run_keeps_to_its_own_folder(bare):
         "results": "runs/my study-demo",
         "patients": "RR MS",
         "holdout": [0.2, 0.2],
+        "01_data_preparation": {"jobs": 2},
+        "01b_lesion_filling": {"jobs": 2},
     }
     assert not (bare.folder / "figures").exists()
     with (bare.folder / "runs/my study-demo/.lock").open() as lock:  # as a run at work has it
