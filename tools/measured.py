@@ -379,7 +379,7 @@ def ladder() -> Section:
     density = [len(ratios), *ends]
     blocks = [
         "Maps were compared with the lesion masks of 100 simulated patients. Nothing was trained "
-        "or"
+        "or "
         'tuned on these patients. A row names the training and the LRP rule. "Mean of 4" means '
         'the mean map of 4 networks. "8 copies" means the mean map of 8 shifted and mirrored '
         "copies of the scan. The page [Explanation quality](explanation-quality.md) explains the "
