@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from support.scripts import script
 
+from msxai import ROOT
 from msxai.base.results import Results
 from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import open_cohort
@@ -188,3 +189,30 @@ def test_the_table_is_written_anew_from_the_scores_alone(tmp_path, monkeypatch):
     columns = ["variant", "rule", "copies", "site", "measure", "value", "low", "high", "n"]
     assert list(beside.tsv.read(beside.TABLE)) == columns
     assert "table_written" in json.loads(beside.RECORD.read_text())
+
+
+def test_the_numbers_of_the_manual_are_those_of_the_table():
+    table = beside.tsv.read(beside.TABLE)
+    table = table[table["copies"].isin([0, 8]) | (table["variant"] == real.BRIGHTNESS)]
+    rows = table.set_index(["variant", "site", "measure"])
+    page = (ROOT / "docs" / "patients-without-controls.md").read_text(encoding="utf-8")
+    bright = rows.loc[(real.BRIGHTNESS, "all", "auprc"), "value"]
+    words = {
+        f"AUPRC of the map, brightness alone: {bright:.2f}": ("all", "auprc"),
+        "share of patients with a logit above 0": ("all", "called_yes_as_it_is"),
+        "the same with lesions filled": ("all", "called_yes_filled"),
+        "the same with other white matter filled (sham)": ("all", "called_yes_sham"),
+        "simulated subjects, AUC": ("simulated", "auc"),
+        "share of simulated patients with a logit above 0": ("simulated", "called_yes_patients"),
+        "share of simulated controls with a logit above 0": ("simulated", "called_yes_controls"),
+    }
+    for text, key in words.items():
+        before, after = (
+            rows.loc[(variant, *key), "value"] for variant in (beside.SHIPPED, beside.BESIDE)
+        )
+        assert f"| {text} | {before:.2f} | {after:.2f} |" in page
+    fall = -rows.loc[(beside.BESIDE, "all", "auprc_minus_shipped"), ["value", "high", "low"]]
+    value, low, high = fall
+    assert f"fell by {value:.2f} (paired, 95 % CI {low:.2f} to {high:.2f})" in page
+    filled = rows.loc[(beside.BESIDE, "all", "called_yes_filled")]
+    assert f"still has: {filled['low']:.2f} to {filled['high']:.2f})" in page
