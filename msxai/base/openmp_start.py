@@ -3,9 +3,9 @@
 By default a thread that has no work looks for some 300000 times. On a computer that has other work
 to do, it so takes the processor away from the thread that it waits for: forward passes of the
 demo's network in two threads took much longer than in one. A thread that sleeps at once is no
-better: on an idle computer, an LRP map in two threads took several times as long as in one, because
-a wait inside a kernel is shorter than it takes to wake a thread. Of 0 to 300000 looks, 1000 was
-the smallest number without that loss. OpenMP reads the settings once, when the first compiled
+better: on an idle virtual machine of two cores, an LRP map in two threads took several times as
+long as in one. Of 0, 1, 10, 100, 300 and 1000 looks, 1000 was the smallest number without that
+loss. Why the loss is so large is not known. OpenMP reads the settings once, when the first compiled
 kernel (`msxai.model.kernels`) starts its threads.
 """
 
