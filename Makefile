@@ -104,7 +104,7 @@ proof-bad-input: setup ## 500 random corruptions of tables, scans, masks, YAML a
 proof-real: setup ## after make figures: do maps find the lesions of eight real patients? (about 15 minutes; needs ../shared/data)
 	$(PY) benchmarks/real.py runs/demo
 
-proof-beside: setup ## after make figures: train on eight real patients in turn, without controls; are others explained better? (about 90 minutes; needs ../shared/data)
+proof-beside: setup ## after make figures: train on eight real patients in turn, without controls; are others explained better? (about 50 minutes; needs ../shared/data)
 	$(PY) benchmarks/beside.py runs/demo
 
 proof-lesion-regions: setup ## lesions by the person's own ventricles and cortex: do the regions agree with a rater's? (about 15 minutes; needs ../shared/data)

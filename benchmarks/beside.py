@@ -3,7 +3,7 @@
 Usage: python benchmarks/beside.py [RESULTS] [--cores 1] [--from-scores]
 (default runs/demo, for simulated subjects; make proof-beside)
 
-Needs the scans of ../shared/data, as benchmarks/real.py. About 90 minutes of one core; a training
+Needs the scans of ../shared/data, as benchmarks/real.py. About 50 minutes of one core; a training
 that is finished is not repeated. With --from-scores the table is written anew from the scores.
 
 The networks are trained by the workflow as `make beside` does it, with the settings of

@@ -216,3 +216,6 @@ def test_the_numbers_of_the_manual_are_those_of_the_table():
     assert f"fell by {value:.2f} (paired, 95 % CI {low:.2f} to {high:.2f})" in page
     filled = rows.loc[(beside.BESIDE, "all", "called_yes_filled")]
     assert f"still has: {filled['low']:.2f} to {filled['high']:.2f})" in page
+    auprc = rows.loc[(beside.OTHER_CENTRE, "all", "auprc"), "value"]
+    share = rows.loc[(beside.OTHER_CENTRE, "all", "called_yes_filled"), "value"]
+    assert f"an AUPRC of {auprc:.2f}, and {share:.2f} of the filled scans keep" in page
