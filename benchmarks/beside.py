@@ -35,7 +35,6 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -174,28 +173,6 @@ def held_out(turn: Turn, prepared: Prepared) -> list[int]:
         if hashes & set(seen["source_sha256"]):
             raise ValueError(f"{path}: found a scan of the holdout among those of the training.")
     return rows
-
-
-def once(path: Path, inputs, make) -> pd.DataFrame:
-    """Return a table that is made once: again only where its inputs have changed.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Where the table is kept.
-    inputs : sequence of path
-    make : callable
-        Takes nothing and returns the table.
-    """
-    record_path = path.with_suffix(".json")
-    record = provenance.record({}, inputs)
-    if record_path.is_file():
-        earlier = json.loads(record_path.read_text(encoding="utf-8"))
-        if earlier["inputs"] == record["inputs"] and path.is_file():
-            return tsv.read(path)
-    tsv.write(make(), path, float_format="%.4g")
-    provenance.write_json(record_path, record)
-    return tsv.read(path)
 
 
 class Brightness:
@@ -350,7 +327,6 @@ def write_table_anew() -> None:
 
 def measure(turns, scans, prepared: Prepared, demo: Results) -> None:
     """Measure the networks of all turns, and those that they started from."""
-    kept = Results("runs/beside").folder / "scores"
     further, rows = simulated_subjects(demo)
     cases = real.cases_of(prepared, scans)
     measured = [(SHIPPED, SHIPPED, shipped.weights()[:TRIALS], list(cases))]
@@ -360,12 +336,9 @@ def measure(turns, scans, prepared: Prepared, demo: Results) -> None:
     simulated = []
     for variant, name, paths, own_rows in measured:
         own = {row: cases[row] for row in own_rows if row in cases}
-        of_patients = partial(real.scores_of, prepared, scans, own, {variant: paths}, MAPS)
-        of_turn = once(kept / f"{name}.tsv", [*paths, prepared.path], of_patients)
+        of_turn = real.scores_of(prepared, scans, own, {variant: paths}, MAPS)
         scores.append(of_turn.assign(turn=name))
-        of_simulated = partial(simulated_logits, {(variant, name): paths}, further, rows)
-        path = kept / f"{name}-simulated.tsv"
-        simulated.append(once(path, [*paths, further.path], of_simulated))
+        simulated.append(simulated_logits({(variant, name): paths}, further, rows))
     tsv.write(pd.concat(scores, ignore_index=True), SCORES, float_format="%.4g")
     tsv.write(pd.concat(simulated, ignore_index=True), SIMULATED, float_format="%.4g")
 

@@ -6,8 +6,6 @@ depends on lesions, filling them lowers the logits of patients and the AUC, and 
 does not. The change by sham sites is the effect of the filling itself on a network.
 """
 
-import functools
-
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -64,6 +62,7 @@ def changed(
     how: str = "noise",
     seed: int = 0,
     donor: int | None = None,
+    ground: lesion_filling.Ground | None = None,
 ) -> tuple[np.ndarray, int]:
     """Return a scan as it would have been prepared with its lesions, or sham sites, filled.
 
@@ -81,6 +80,8 @@ def changed(
         See `msxai.data.lesion_filling.Filler`.
     donor : int, optional
         Row of the scan whose lesions are mirrored to find sham sites; by default the scan itself.
+    ground : msxai.data.lesion_filling.Ground, optional
+        Of the scan (`Ground.of`); saves time where it is changed more than once.
 
     Returns
     -------
@@ -90,41 +91,16 @@ def changed(
     replaced : int
         Number of voxels that were filled, wholly or in part.
     """
+    filler = lesion_filling.Filler(how, _SITES[change], seed)
+    untouched = prepared.image(row)
     donor = row if donor is None else donor
-    return _Scan(prepared, row).changed(change, donor, how, seed)
-
-
-class _Scan:
-    """A scan that is filled in several ways; what they share is read and computed once."""
-
-    def __init__(self, prepared, row: int):
-        self.prepared = prepared
-        self.row = row
-        self.untouched = prepared.image(row)
-        self.brain = prepared.brain(row)
-        self.image = nib.Nifti1Image(self.untouched, prepared.affine)
-        self.lesions = self._sites_of(row)
-
-    @functools.cached_property
-    def ground(self) -> lesion_filling.Ground:
-        return lesion_filling.Ground(self.image, self.lesions)
-
-    def _sites_of(self, donor: int) -> nib.Nifti1Image:
-        return nib.Nifti1Image(self.prepared.lesions(donor).astype("uint8"), self.prepared.affine)
-
-    def changed(self, change: str, donor: int, how: str, seed: int) -> tuple[np.ndarray, int]:
-        """Return the changed scan and how many voxels were replaced; see `changed`."""
-        filler = lesion_filling.Filler(how, _SITES[change], seed)
-        sites = self.lesions if donor == self.row else self._sites_of(donor)
-        if not np.asarray(sites.dataobj).any():
-            return self.untouched, 0
-        scan = self.prepared.table.iloc[self.row].to_dict()
-        filled = filler(self.image, self.lesions, scan, sites, self.ground)
-        filled = np.asarray(filled.dataobj)
-        replaced = int((filled != self.untouched).sum())
-        if not replaced:
-            return self.untouched, 0
-        return images.normalise(filled, self.brain, self.prepared.normalisation), replaced
+    sites = nib.Nifti1Image(prepared.lesions(donor).astype("uint8"), prepared.affine)
+    filled = filler.prepared_scan(prepared, row, sites, ground)
+    replaced = int((filled != untouched).sum())
+    if not replaced:
+        return untouched, 0
+    values = images.normalise(filled, prepared.brain(row), prepared.normalisation)
+    return values, replaced
 
 
 def matched(prepared, rows, seed: int = 0) -> dict:
@@ -203,14 +179,22 @@ def predict(
     untouched = untouched.fillna({"session_id": ""}).set_index(_SCAN)["logit"]
     predictions = []
     for row in tqdm(rows, desc="filling", unit="scan"):
-        entry = prepared.table.iloc[row]
-        participant = entry["participant_id"]
-        session = entry["session_id"] or ""
-        scan = _Scan(prepared, row)
+        scan = prepared.table.iloc[row]
+        participant = scan["participant_id"]
+        session = scan["session_id"] or ""
+        ground = lesion_filling.Ground.of(prepared, row)
         for change in CHANGES:
             replaced = 0
             if change != "untouched":
-                values, replaced = scan.changed(change, donors.get(row, row), how, seed)
+                values, replaced = changed(
+                    prepared,
+                    row,
+                    change,
+                    how=how,
+                    seed=seed,
+                    donor=donors.get(row),
+                    ground=ground,
+                )
             for (variant, trial), net in networks.items():
                 if replaced:
                     logit = _logit(net, values)
@@ -221,7 +205,7 @@ def predict(
                     "trial": trial,
                     "participant_id": participant,
                     "session_id": session,
-                    "label": int(entry["label"]),
+                    "label": int(scan["label"]),
                     "change": change,
                     "logit": logit,
                     "volume": replaced * voxel_volume,

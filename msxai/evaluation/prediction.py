@@ -77,21 +77,19 @@ def features(prepared, rows, trained: dict, filled: dict | None = None) -> dict:
 
 def _features_of(scans, rows, trained: dict) -> dict:
     """Return the features of scans by variants that see the same arrays; see `features`."""
+    variants = []
     trunks = []
-    for trials in trained.values():
+    for variant, trials in trained.items():
         for folder, _ in trials:
             trunk, _ = network.features(network.restore(folder / "weights.npz", fast=True))
+            variants.append(variant)
             trunks.append(trunk)
-    outputs = iter(training.outputs_of_each(trunks, scans, rows))
-    by_variant = {}
-    for variant, trials in trained.items():
-        by_variant[variant] = []
-        for _ in trials:
-            values = next(outputs)
-            shape = (len(scans.table), values.shape[1])
-            features_of_trial = np.full(shape, np.nan, "float32")
-            features_of_trial[rows] = values
-            by_variant[variant].append(features_of_trial)
+    by_variant = {variant: [] for variant in trained}
+    outputs = training.outputs_of_each(trunks, scans, rows)
+    for variant, values in zip(variants, outputs, strict=True):
+        features_of_trial = np.full((len(scans.table), values.shape[1]), np.nan, "float32")
+        features_of_trial[rows] = values
+        by_variant[variant].append(features_of_trial)
     return by_variant
 
 

@@ -96,23 +96,6 @@ def test_networks_that_have_seen_a_scan_of_the_holdout_are_refused(tmp_path, mon
         beside.held_out(turn, Patients())
 
 
-def test_what_is_measured_is_kept_until_its_networks_change(tmp_path):
-    weights, path = tmp_path / "weights.npz", tmp_path / "scores.tsv"
-    calls = []
-
-    def made():
-        calls.append(1)
-        return pd.DataFrame({"auprc": [0.123456]})
-
-    weights.write_text("first")
-    assert beside.once(path, [weights], made)["auprc"].tolist() == [0.1235]
-    assert beside.once(path, [weights], made)["auprc"].tolist() == [0.1235]
-    assert len(calls) == 1
-    weights.write_text("second")
-    beside.once(path, [weights], made)
-    assert len(calls) == 2
-
-
 def scores():
     """Two patients; the trained networks find more, and call one of the filled scans MS."""
     rows = []

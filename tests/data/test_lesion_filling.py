@@ -51,17 +51,6 @@ def test_a_ground_for_several_fillings_changes_no_byte(patient, filled, sites):
         np.testing.assert_array_equal(again, filled(how, sites))
 
 
-@pytest.mark.parametrize("size", [(1.9, 1.9, 1.9), (1.0, 0.7, 5.0)])
-def test_the_distance_to_a_mask_is_that_of_a_distance_transform(rng, size):
-    mask = rng.random((20, 17, 12)) < 0.002
-    mask[0, 0, 0] = True
-    expected = ndimage.distance_transform_edt(~mask, sampling=size)
-    near = expected <= lesion_filling.BORDER
-    distance = lesion_filling._distance(mask, size)
-    np.testing.assert_allclose(distance[near], expected[near], rtol=1e-6)
-    assert np.isinf(distance[~near]).all()
-
-
 def test_holes_are_numbered_without_gaps():
     mask = np.zeros((80, 9, 9), bool)
     mask[2:70, 4, 4] = True
