@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check beside $(addprefix proof-,lesion-regions phantom preparation filling filling-real counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated beside gpu-processor backends)
+.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check beside $(addprefix proof-,lesion-regions phantom preparation filling filling-real counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated beside gpu-processor backends artefact)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -101,8 +101,13 @@ proof-kills: setup ## kill the smoke series 20 times at random moments: does it 
 proof-bad-input: setup ## 500 random corruptions of tables, scans, masks, YAML and weights: is each refused or read rightly? (about 15 minutes)
 	$(PY) benchmarks/bad_input.py --write
 
-proof-real: setup ## after make figures: do maps find the lesions of eight real patients? (about 15 minutes; needs ../shared/data)
+proof-real: setup ## after make figures: do maps find the lesions of eight real patients? (about an hour; needs ../shared/data)
+	$(ALONE) runs/demo $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/real.yaml --workflow-profile workflow/local -- trainings
 	$(PY) benchmarks/real.py runs/demo
+
+proof-artefact: setup ## after make figures: do maps show lesions or artefacts? LRP beside SmoothGrad, GradCAM and others (about two hours)
+	$(ALONE) runs/demo $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/quality.yaml --workflow-profile workflow/local -- runs/demo/finetuning/pairs/trial-0/provenance.json
+	$(PY) benchmarks/artefact_or_signal.py runs/demo
 
 proof-beside: setup ## after make figures: train on eight real patients in turn, without controls; are others explained better? (about 50 minutes; needs ../shared/data)
 	$(PY) benchmarks/beside.py runs/demo

@@ -1,7 +1,7 @@
 """Do maps of LRP show lesions or artefacts? Every rule beside SmoothGrad, GradCAM and others.
 
 Usage: python benchmarks/artefact_or_signal.py [RESULTS] [--networks NAME ...]
-(default runs/demo, after make quality, for the networks trained in pairs; about two hours)
+(default runs/demo; make proof-artefact trains the network in pairs first; about two hours)
 
 Siegel et al. 2025 (arXiv:2508.02560) explain networks on MRI with known signals. They find that
 GradCAM does not localise, that LRP shows artefacts, and that SmoothGrad is right. Here 100 further
@@ -20,14 +20,17 @@ SmoothGrad has 50 samples. Its noise, and whether the gradient, its magnitude or
 the scan is taken, are chosen for each network by AUPRC on validation patients. Nothing else is
 chosen.
 
-Written beside this file: artefact_or_signal.tsv (network, map, measure, value, low, high, n, and
-the paired difference from SmoothGrad), artefact_or_signal.json, artefact_or_signal.png. Intervals
-are 95 % by bootstrap over patients. Measures: AUPRC, relevance rank and pointing game of lesions,
-and `edges`: the rank correlation of the map's magnitude with the edges of the scan, in healthy
-tissue, where a map without artefacts has no reason to follow edges.
+Written beside this file, after each network: artefact_or_signal.tsv (network, map, measure, value,
+low, high, n, and the paired difference from SmoothGrad), artefact_or_signal_scores.tsv (each
+patient), artefact_or_signal.json, artefact_or_signal.png. With `--networks`, the rows of other
+networks stay if their weights are the same. Intervals are 95 % by bootstrap over patients.
+Measures: AUPRC, relevance rank and pointing game of lesions, and `edges`: the rank correlation of
+the map's magnitude with the edges of the scan, in healthy tissue, where a map without artefacts has
+no reason to follow edges.
 """
 
 import argparse
+import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,6 +53,10 @@ from msxai.regions import lesion_regions
 from msxai.report.figures import sheet
 
 HERE = Path(__file__).parent
+TABLE = HERE / "artefact_or_signal.tsv"
+SCORES = HERE / "artefact_or_signal_scores.tsv"
+PICTURE = HERE / "artefact_or_signal.png"
+RECORD = HERE / "artefact_or_signal.json"
 COHORT = "phantom-ms"
 FURTHER = 200
 PATIENTS = 100
@@ -296,8 +303,10 @@ def _colour(heatmap: str) -> str:
     return "black"
 
 
-def main(where: Results, names, n_patients: int = PATIENTS, jobs: int = 2) -> tuple:
-    """Explain and measure; return the table, the choices and the weights files."""
+def main(
+    where: Results, name: str, n_patients: int = PATIENTS, jobs: int = 2
+) -> tuple[pd.DataFrame, Choice]:
+    """Explain and measure with one network; return the scores and the choice."""
     network.configure(0, 1)
     cohort = Prepared(where.prepared(COHORT), where.split(COHORT))
     further, reason = prediction.further(where, cohort, COHORT, FURTHER)
@@ -307,21 +316,57 @@ def main(where: Results, names, n_patients: int = PATIENTS, jobs: int = 2) -> tu
     with_lesions = reference_maps.with_lesions(further, np.flatnonzero(labels == 1))
     patients = league.spread_evenly(with_lesions, n_patients)
     validation = reference_maps.with_lesions(cohort, cohort.rows("validation"))
-    scores, choices, files = [], {}, {}
-    for name in names:
-        weights = where.folder / "finetuning" / name / "trial-0" / "weights.npz"
-        if not weights.exists():
-            raise SystemExit(f"{name}: no network. Run make figures, and make quality for pairs.")
-        choice = chosen(_restored(weights), cohort, validation)
-        choices[name] = {"noise": choice.noise, "kind": choice.kind}
-        files[name] = weights
-        print(name, choice)
-        blocks = [patients[first : first + BLOCK] for first in range(0, len(patients), BLOCK)]
-        work = [delayed(measured)(further.path, rows, weights, choice) for rows in blocks]
-        results = Parallel(jobs, return_as="generator")(work)
-        for block in tqdm(results, desc=name, total=len(work), unit="block"):
-            scores += [score | {"network": name} for score in block]
-    return table_of(pd.DataFrame(scores)), choices, files
+    weights = weights_of(where, name)
+    choice = chosen(_restored(weights), cohort, validation)
+    print(name, choice, flush=True)
+    blocks = [patients[first : first + BLOCK] for first in range(0, len(patients), BLOCK)]
+    work = [delayed(measured)(further.path, rows, weights, choice) for rows in blocks]
+    results = Parallel(jobs, return_as="generator")(work)
+    results = tqdm(results, desc=name, total=len(work), unit="block")
+    scores = [{"network": name, **score} for block in results for score in block]
+    return pd.DataFrame(scores), choice
+
+
+def weights_of(where: Results, name: str) -> Path:
+    """Path of the weights of one network."""
+    weights = where.folder / "finetuning" / name / "trial-0" / "weights.npz"
+    if not weights.exists():
+        raise SystemExit(f"{name}: no network. Run make figures, then make proof-artefact.")
+    return weights
+
+
+def with_scores(earlier: pd.DataFrame | None, name: str, scores: pd.DataFrame) -> pd.DataFrame:
+    """Put the scores of one network in the place of its earlier ones, in the order of NETWORKS."""
+    of_networks = {} if earlier is None else dict(list(earlier.groupby("network", sort=False)))
+    of_networks[name] = scores
+    order = [known for known in NETWORKS if known in of_networks]
+    order += [other for other in of_networks if other not in NETWORKS]
+    return pd.concat([of_networks[known] for known in order], ignore_index=True)
+
+
+def write_all(where: Results, scores: pd.DataFrame, choices: dict) -> None:
+    """Write the table, the picture and the record of all networks measured so far."""
+    table = table_of(scores)
+    tsv.write(scores, SCORES, float_format="%.5g")
+    tsv.write(table, TABLE, float_format="%.4g")
+    figure, _ = picture(table)
+    figure.savefig(PICTURE, dpi=sheet.DPI)
+    files = {name: weights_of(where, name) for name in choices}
+    parameters = {"results": where.given, "smoothgrad": choices, "samples": SAMPLES}
+    hashes = {name: provenance.sha256(path) for name, path in files.items()}
+    outputs = [TABLE, SCORES, PICTURE]
+    record = provenance.record(parameters, list(files.values()), outputs, weights=hashes)
+    provenance.write_json(RECORD, record)
+
+
+def same_networks(where: Results, record: dict) -> dict:
+    """Choices of an earlier run for networks whose weights are the same now."""
+    choices = {}
+    for name, choice in record["parameters"]["smoothgrad"].items():
+        path = where.folder / "finetuning" / name / "trial-0" / "weights.npz"
+        if path.exists() and provenance.sha256(path) == record["weights"][name]:
+            choices[name] = choice
+    return choices
 
 
 if __name__ == "__main__":
@@ -330,13 +375,15 @@ if __name__ == "__main__":
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), metavar="NAME")
     options = parser.parse_args()
     where = Results(options.results)
-    table, choices, files = main(where, options.networks)
+    choices, scores = {}, None
+    if RECORD.exists() and SCORES.exists():
+        choices = same_networks(where, json.loads(RECORD.read_text()))
+        scores = tsv.read(SCORES)
+        scores = scores[scores["network"].isin(choices)]
+    for name in options.networks:
+        of_network, choice = main(where, name)
+        scores = with_scores(scores, name, of_network)
+        choices[name] = {"noise": choice.noise, "kind": choice.kind}
+        write_all(where, scores, choices)
+    table = table_of(scores)
     print(table[table["measure"] == "auprc"].round(3).to_string())
-    tsv.write(table, HERE / "artefact_or_signal.tsv", float_format="%.4g")
-    figure, _ = picture(table)
-    figure.savefig(HERE / "artefact_or_signal.png", dpi=sheet.DPI)
-    outputs = [HERE / "artefact_or_signal.tsv", HERE / "artefact_or_signal.png"]
-    parameters = {"results": where.given, "smoothgrad": choices, "samples": SAMPLES}
-    hashes = {name: provenance.sha256(path) for name, path in files.items()}
-    record = provenance.record(parameters, list(files.values()), outputs, weights=hashes)
-    provenance.write_json(HERE / "artefact_or_signal.json", record)

@@ -8,6 +8,8 @@ from support.networks import with_weights
 from support.scripts import script
 
 from msxai import lrp
+from msxai.base import provenance
+from msxai.base.results import Results
 
 proof = script("artefact_or_signal")
 SHAPE = (96, 114, 96)
@@ -118,3 +120,29 @@ def test_the_table_has_means_and_paired_differences():
     figure, source = proof.picture(table.reset_index())
     assert len(source) == 2
     assert len(figure.axes) >= 1
+
+
+def test_scores_of_a_network_replace_its_earlier_ones_alone():
+    def scores(name, value):
+        return pd.DataFrame([{"network": name, "map": "epsilon", "row": 3, "auprc": value}])
+
+    first = proof.with_scores(None, "pairs", scores("pairs", 0.1))
+    second = proof.with_scores(first, "pretrained", scores("pretrained", 0.2))
+    third = proof.with_scores(second, "pairs", scores("pairs", 0.3))
+    assert third["network"].tolist() == ["pretrained", "pairs"]
+    assert third["auprc"].tolist() == [0.2, 0.3]
+
+
+def test_scores_of_other_weights_are_not_kept(tmp_path):
+    where = Results(tmp_path)
+    weights = {}
+    for name in ("pretrained", "pairs"):
+        path = tmp_path / "finetuning" / name / "trial-0" / "weights.npz"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(name.encode())
+        weights[name] = provenance.sha256(path)
+    choices = {name: {"noise": 0.1, "kind": "gradient"} for name in weights}
+    record = {"parameters": {"smoothgrad": choices}, "weights": weights}
+    assert list(proof.same_networks(where, record)) == ["pretrained", "pairs"]
+    path.write_bytes(b"trained anew")
+    assert list(proof.same_networks(where, record)) == ["pretrained"]

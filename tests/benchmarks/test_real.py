@@ -294,3 +294,18 @@ def test_the_table_is_written_anew_from_the_scores_alone(tmp_path, monkeypatch):
     real.SCORES.write_text("another")
     with pytest.raises(StaleInputError):
         real.write_table_anew()
+
+
+def test_a_randomised_variant_is_compared_with_the_plain_one_alone():
+    labels = np.array([0, 0, 1, 1])
+    logits = {
+        "scratch": np.array([0.0, 1.0, 2.0, 3.0]),
+        "pairs": np.array([0.0, 1.0, 2.0, 3.0]),
+        "pairs-randomised": np.array([0.0, 2.0, 1.0, 3.0]),
+        "pretrained-randomised": np.array([0.0, 1.0, 2.0, 3.0]),  # without the plain one
+    }
+    table = real.accuracy_table(logits, labels).set_index(["variant", "measure"])
+    assert table.loc[("scratch", "auc"), "value"] == 1
+    assert table.loc[("pairs-randomised", "auc"), "value"] == 0.75  # 3 of 4 pairs in order
+    assert table.loc[("pairs-randomised", "auc_minus_plain"), "value"] == pytest.approx(-0.25)
+    assert len(table) == 5
