@@ -51,7 +51,7 @@ variants: list = [  # variants of 03_fine_tuning
     "pretrained-lesions",
 ]
 trials: int = 2  # trials of each variant
-trials_of: dict = {"pretrained-lesions": 3}  # variants with another number of trials
+trials_of: dict = {"lesion-filled": 1, "pretrained-lesions": 3}  # those with other numbers
 split_part: str = "holdout"  # part of the split that is reported on
 n_further_subjects: int = 200  # embedded cohorts only: subjects to simulate in addition; 0: none
 counterfactual: bool = True  # predict again with lesions, and with sham sites, filled

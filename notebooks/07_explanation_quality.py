@@ -58,7 +58,7 @@ rules: list = [  # LRP rules and composites (msxai.lrp.rules)
 ]
 methods: list = ["gradient", "input_x_gradient", "guided_backpropagation"]  # besides LRP
 checked_maps: list = ["epsilon", "epsilon_half_gamma_box", "brightness"]  # see "When not to trust"
-n_checked_scans: int = 8  # scans that they are checked on
+n_checked_scans: int = 5  # scans that they are checked on
 permuted: str = ""  # variant of 03_fine_tuning trained on permuted labels: one more control
 figure_maps: list = []  # maps in the figure of one scan; none named: all
 n_state_scans: int = 5  # scans with lesions for networks in several states; 0: none
