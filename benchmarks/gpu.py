@@ -16,6 +16,9 @@ the backend has taken on the GPU; with --cpu, of the process.
 Rows are written as soon as they are measured, and kept: a further call measures what is missing. A
 row whose volumes do not fit says "out of memory", and so do those with larger batches.
 
+The last rows are of the processor beside the GPU, with all of its cores and one backend: they tell
+how much faster the GPU is.
+
 Written beside this file: gpu.tsv (each row) and gpu.json (device, versions); with --cpu,
 gpu_processor.tsv and .json. With --small, to runs/gpu-small.
 
@@ -26,6 +29,7 @@ row can be measured, and how PyTorch and JAX compare on a processor. It says not
 
 import argparse
 import dataclasses
+import json
 import sys
 import time
 from dataclasses import dataclass
@@ -42,7 +46,12 @@ from gpu_work import Job
 
 BATCHES = (4, 8, 16, 32)
 WIDTHS = (16, 64)
-ON_A_PROCESSOR = {"batches": (4, 8), "wide_batches": (4,), "floats": ("float32", "bfloat16")}
+ON_A_PROCESSOR = {
+    "batches": (4, 8),
+    "wide_batches": (4,),
+    "floats": ("float32", "bfloat16"),
+    "with_kernels": False,
+}
 KEY = ["device", "backend", "width", "floats", "task", "batch"]
 COLUMNS = [*KEY, "volumes_per_second", "memory_gb", "note"]
 
@@ -55,14 +64,18 @@ class Plan:
     ----------
     backends : list of str
     widths, batches : tuple of int
-    wide_batches : tuple of int, optional
-        Batches of all widths but the first, where they are others.
     floats : tuple of str
         Of training.
     grid : tuple of int
     seconds : float
         For each row, at least.
     with_gpu : bool
+    wide_batches : tuple of int, optional
+        Batches of all widths but the first, where they are others.
+    with_kernels : bool
+        Whether LRP may use the package's compiled kernels, where a backend can.
+    beside_gpu : bool
+        Whether this is the processor of the computer whose GPU the table is of.
     """
 
     backends: list
@@ -73,11 +86,13 @@ class Plan:
     seconds: float = 2.0
     with_gpu: bool = True
     wide_batches: tuple | None = None
+    with_kernels: bool = True
+    beside_gpu: bool = False
 
     @property
     def table(self) -> str:
         """Name of the table."""
-        return "gpu.tsv" if self.with_gpu else "gpu_processor.tsv"
+        return "gpu.tsv" if self.with_gpu or self.beside_gpu else "gpu_processor.tsv"
 
     def batches_of(self, width: int) -> tuple:
         """Return the batch sizes of a width."""
@@ -86,7 +101,7 @@ class Plan:
         return self.wide_batches
 
     def job(self, width: int, floats: str, task: str) -> Job:
-        """Return a job; LRP by Keras's operations, as on a GPU."""
+        """Return a job."""
         return Job(
             width=width,
             floats=floats,
@@ -94,8 +109,16 @@ class Plan:
             batches=self.batches_of(width),
             grid=self.grid,
             seconds=self.seconds,
-            compiled=None if self.with_gpu else False,
+            compiled=None if self.with_kernels else False,
         )
+
+    def of_processor(self) -> "Plan | None":
+        """Return what the processor beside a GPU is measured with; none in a table of its own."""
+        if not self.with_gpu:
+            return None
+        changes = {"backends": self.backends[:1], "batches": self.batches[:1], "wide_batches": None}
+        changes |= {"floats": ("float32",), "with_gpu": False, "beside_gpu": True}
+        return dataclasses.replace(self, **changes)
 
     def jobs(self) -> list[tuple[str, Job]]:
         """Return backends and jobs; the narrow networks of all backends come first."""
@@ -146,6 +169,15 @@ def run(plan: Plan, folder: Path, minutes: float) -> bool:
     """Measure what is missing until the time is over; return whether all is measured."""
     end = time.monotonic() + 60 * minutes
     path = folder / plan.table
+    is_complete = measure_missing(plan, path, end)
+    of_processor = plan.of_processor()
+    if is_complete and of_processor is not None:
+        return measure_missing(of_processor, path, end)
+    return is_complete
+
+
+def measure_missing(plan: Plan, path: Path, end: float) -> bool:
+    """Measure the missing rows of a plan until the time `end`; return whether all are there."""
     is_complete = True
     devices = {backend: device_of(backend, plan.with_gpu) for backend in plan.backends}
     for backend, job in plan.jobs():
@@ -204,8 +236,12 @@ def write_record(plan: Plan, path: Path, devices: dict) -> None:
         "grid": plan.grid,
         "seconds": plan.seconds,
     }
-    record = provenance.record(settings, outputs=[path], devices=devices)
-    provenance.write_json(path.with_suffix(".json"), record)
+    name = "processor" if plan.beside_gpu else "devices"
+    entries = {name: devices}
+    file = path.with_suffix(".json")
+    if plan.beside_gpu:
+        entries["devices"] = json.loads(file.read_text(encoding="utf-8"))["devices"]
+    provenance.write_json(file, provenance.record(settings, outputs=[path], **entries))
 
 
 def main(arguments: list[str]) -> None:

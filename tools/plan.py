@@ -7,6 +7,9 @@ Each notebook has a unit of work: a scan, a scan of one epoch, a map. benchmarks
 seconds and megabytes of each unit. They were measured on one computer, on simulated scans, with
 networks of width 16. A wider network takes longer by the ratio in benchmarks/training_speed.tsv.
 Another computer can be twice as fast or half as fast.
+
+For a GPU, trainings and maps take as long as benchmarks/gpu.tsv says (make proof-gpu), one after
+another, and all else as long as on this computer. Without that table the plan says so.
 """
 
 import json
@@ -24,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "benchmarks" / "plan.tsv"
 LOCAL = ROOT / "workflow" / "local" / "config.yaml"  # cores and memory that the workflow may use
 SPEED = ROOT / "benchmarks" / "training_speed.tsv"
+GPU = ROOT / "benchmarks" / "gpu.tsv"
 MEASURED_WIDTH = 16
 UNITS = {
     "01_data_preparation": "scan",
@@ -39,6 +43,15 @@ UNITS = {
 }
 TRAININGS = ("02_pretraining", "03_fine_tuning")
 DEPENDS_ON_WIDTH = (*TRAININGS, "05_lrp_heatmaps", "07_explanation_quality")
+ON_GPU = {
+    "02_pretraining": "training",
+    "03_fine_tuning": "training",
+    "05_lrp_heatmaps": "lrp",
+    "07_explanation_quality": "lrp",
+}
+"""Notebooks that use a GPU, and the task of benchmarks/gpu.tsv that tells their time."""
+
+GPU_BACKEND = "torch"  # of make setup GPU=1
 COUNTERFACTUAL = 3  # scans as they are, with lesions filled, with sham sites filled
 CHAIN = (
     "01_data_preparation",
@@ -161,8 +174,45 @@ def plan(config: dict, measured: pd.DataFrame, cores: int, memory_gb: float) -> 
     return pd.DataFrame(rows)
 
 
-def report(table: pd.DataFrame, profile: str, cores: int, memory_gb: float) -> str:
-    """Write the plan as text."""
+def volumes_per_second(speeds: pd.DataFrame, task: str, width: int, batch: int) -> float | None:
+    """Return how fast a GPU was measured, in float32 and the largest batch up to `batch`.
+
+    None where no row has this width.
+    """
+    is_wanted = (
+        ~speeds["device"].str.startswith("cpu")
+        & (speeds["backend"] == GPU_BACKEND)
+        & (speeds["floats"] == "float32")
+        & (speeds["task"] == task)
+        & (speeds["width"] == width)
+        & (speeds["batch"] <= batch)
+    )
+    rows = speeds[is_wanted].dropna(subset=["volumes_per_second"])
+    if rows.empty:
+        return None
+    return float(rows.sort_values("batch")["volumes_per_second"].iloc[-1])
+
+
+def gpu_sentence(config: dict, table: pd.DataFrame, speeds: pd.DataFrame | None) -> str:
+    """Say how many hours the profile takes with one GPU."""
+    if speeds is None:
+        return "A GPU was not measured (make proof-gpu, on a computer with one)."
+    width = config["03_fine_tuning"]["width"]
+    hours = 0.0
+    for step, row in zip(steps(config), table.itertuples(), strict=True):
+        if step.notebook not in ON_GPU:
+            hours += row.hours_here
+            continue
+        batch = config[step.notebook].get("batch_size", 1)
+        speed = volumes_per_second(speeds, ON_GPU[step.notebook], width, max(batch, 4))
+        if speed is None:
+            return f"A GPU was not measured at width {width} (make proof-gpu)."
+        hours += step.jobs * step.units / speed / 3600
+    return f"With one GPU ({speeds['device'].iloc[0]}): about {hours:.1f} hours."
+
+
+def report(table: pd.DataFrame, profile: str, cores: int, memory_gb: float, gpu: str = "") -> str:
+    """Write the plan as text; `gpu` is the sentence on a GPU."""
     chain = table[table["notebook"].isin(CHAIN)]["hours_a_job"].sum()
     shown = table.round({"hours_a_job": 2, "hours": 1, "hours_here": 1, "disk_gb": 2})
     largest = table["memory_gb"].max()
@@ -176,7 +226,8 @@ def report(table: pd.DataFrame, profile: str, cores: int, memory_gb: float) -> s
         f"of memory): about {table['hours_here'].sum():.1f} hours.",
         f"A cluster where all jobs find a place at once: about {chain:.1f} hours.",
         f"Memory of the largest job: {largest:.1f} GB. Disk: {table['disk_gb'].sum():.1f} GB.",
-        "A training that stops early takes less. A GPU was not measured.",
+        gpu,
+        "A training that stops early takes less.",
     ]
     if largest > memory_gb:
         lines.append(
@@ -273,7 +324,8 @@ def main(arguments: list[str]) -> None:
     config = read_profile(profile)
     cores, memory_gb = allowed()
     table = plan(config, tsv.read(TABLE), cores, memory_gb)
-    print(report(table, profile, cores, memory_gb))
+    speeds = tsv.read(GPU) if GPU.exists() else None
+    print(report(table, profile, cores, memory_gb, gpu_sentence(config, table, speeds)))
 
 
 if __name__ == "__main__":

@@ -91,3 +91,35 @@ def test_seconds_are_those_of_papermill(plan, tmp_path):
     path = tmp_path / "01.ipynb"
     path.write_text(json.dumps({"metadata": {"papermill": {"duration": 12.5}}}))
     assert plan.seconds_of(path) == 12.5
+
+
+SPEEDS = pd.DataFrame(
+    [
+        ("gpu:0 (a GPU)", "torch", 64, "float32", "training", 4, 20.0),
+        ("gpu:0 (a GPU)", "torch", 64, "float32", "training", 8, 40.0),
+        ("gpu:0 (a GPU)", "torch", 64, "float32", "training", 16, 80.0),
+        ("gpu:0 (a GPU)", "torch", 64, "bfloat16", "training", 8, 90.0),
+        ("gpu:0 (a GPU)", "torch", 64, "float32", "lrp", 4, 10.0),
+        ("cpu", "torch", 64, "float32", "training", 8, 0.1),
+    ],
+    columns=["device", "backend", "width", "floats", "task", "batch", "volumes_per_second"],
+)
+
+
+def test_hours_on_a_gpu_by_hand(plan, config, measured):
+    """Pre-training has batches of 8, fine-tuning of 4: 40 and 20 volumes a second."""
+    table = plan.plan(config, measured, cores=2, memory_gb=64)
+    by_name = {step.notebook: step for step in plan.steps(config)}
+    used = {"02_pretraining": 40, "03_fine_tuning": 20}
+    used |= {"05_lrp_heatmaps": 10, "07_explanation_quality": 10}
+    seconds = sum(by_name[name].jobs * by_name[name].units / used[name] for name in used)
+    others = table[~table["notebook"].isin(used)]["hours_here"].sum()
+    expected = f"With one GPU (gpu:0 (a GPU)): about {seconds / 3600 + others:.1f} hours."
+    assert plan.gpu_sentence(config, table, SPEEDS) == expected
+
+
+def test_a_width_that_no_gpu_was_measured_with_is_said(plan, config, measured):
+    table = plan.plan(config, measured, cores=2, memory_gb=64)
+    narrow = SPEEDS.assign(width=16)
+    assert "was not measured at width 64" in plan.gpu_sentence(config, table, narrow)
+    assert "A GPU was not measured" in plan.gpu_sentence(config, table, None)
