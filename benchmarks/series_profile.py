@@ -1,6 +1,8 @@
 """Which notebooks of the series take longest, and which of their cells? Seconds; runs nothing.
 
-Usage: python benchmarks/series_profile.py RUNS   (`make proof-series-profile`, after make figures)
+Usage: python benchmarks/series_profile.py RUNS [--alone] [--before]
+(`make proof-series-profile`, after make figures. --alone: no other program ran at that time.
+--before: the run that the last one is compared with.)
 
 Reads the executed notebooks of a results folder. papermill has written into them how long each
 notebook and each cell took. A notebook of several runs (03: one a training) is one row, its runs
@@ -8,13 +10,15 @@ added. Where other programs ran at the same time, seconds are too long; compare 
 
 Written beside this file: series_profile.tsv (notebook, runs, seconds, share of the series, the
 share of the notebook that is the start of its kernel and its imports, the slowest cell by the
-heading above it and its first line, and that cell's share of the notebook) and series_profile.json.
+heading above it and its first line, and that cell's share of the notebook) and series_profile.json,
+with the minutes from the first start to the last end. With --before, series_profile_before.tsv.
 """
 
+import argparse
 import json
 import re
-import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -103,20 +107,38 @@ def _row(name: str, runs: list[dict]) -> dict:
     }
 
 
-def main(folder: str) -> None:
+def elapsed(folder: Path) -> float:
+    """Return the minutes from the start of the first notebook to the end of the last one."""
+    times = []
+    for path in (folder / "notebooks").glob("*.ipynb"):
+        papermill = json.loads(path.read_text(encoding="utf-8"))["metadata"]["papermill"]
+        times += [papermill["start_time"], papermill["end_time"]]
+    moments = [datetime.fromisoformat(time) for time in times]
+    return (max(moments) - min(moments)).total_seconds() / 60
+
+
+def main() -> None:
     """Write the table and its record, and print them."""
-    table = profile(Path(folder))
-    path = HERE / "series_profile.tsv"
+    parser = argparse.ArgumentParser(description="Which notebooks and cells take longest?")
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--alone", action="store_true", help="no other program ran at that time")
+    parser.add_argument("--before", action="store_true", help="the run to compare with")
+    options = parser.parse_args()
+    table = profile(options.results)
+    path = HERE / ("series_profile_before.tsv" if options.before else "series_profile.tsv")
     tsv.write(table, path, float_format="%.4g")
     record = provenance.record(
-        {"command": "make proof-series-profile"},
+        {"command": "make proof-series-profile", "alone": options.alone},
         outputs=[path],
         minutes=round(float(table["seconds"].sum() / 60), 1),
+        elapsed_minutes=round(elapsed(options.results), 1),
         notebooks=int(table["runs"].sum()),
     )
+    figures = json.loads((options.results / "figures" / "provenance.json").read_text())
+    record["commit_of_run"] = figures["commit"]
     provenance.write_json(path.with_suffix(".json"), record)
     print(table.to_string(index=False))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -1555,10 +1555,15 @@ def series_profile() -> Section:
         first, start, slowest = (number(100 * share, 1) for share in shares)
         rows.append([row.notebook, row.runs, first, start, row.slowest_heading, slowest])
     record = read_json(file.with_suffix(".json"))
+    alone = "Other programs ran at the same time, so only shares are shown."
+    if record["parameters"].get("alone"):
+        alone = (
+            f"No other program ran on the two cores. The run took {record['elapsed_minutes']} "
+            "minutes."
+        )
     blocks = [
-        f"The demo ran {record['notebooks']} notebooks. Other programs ran at the same time, so "
-        "only shares are shown. The start is that of the kernel, with the imports. The slowest "
-        "section is named by its heading.",
+        f"The demo ran {record['notebooks']} notebooks. {alone} The start is that of the kernel, "
+        "with the imports. The slowest section is named by its heading.",
         markdown_table(
             [
                 "notebook",
@@ -1570,8 +1575,29 @@ def series_profile() -> Section:
             ],
             rows,
         ),
+        *_series_before(),
     ]
     return Section("The slowest parts of the series", blocks, [file], "make proof-series-profile")
+
+
+def _series_before() -> list[str]:
+    """Seconds of each notebook in an earlier run and in the last one, both alone on a computer."""
+    files = [BENCHMARKS / f"series_profile{name}.tsv" for name in ("_before", "")]
+    if not files[0].exists():
+        return []
+    before, after = (tsv.read(file).set_index("notebook")["seconds"] for file in files)
+    records = [read_json(file.with_suffix(".json")) for file in files]
+    if not all(record["parameters"].get("alone") for record in records):
+        return []
+    rows = [[name, f"{before[name]:.0f}", f"{after[name]:.0f}"] for name in before.index]
+    rows.append(["all", f"{before.sum():.0f}", f"{after.sum():.0f}"])
+    earlier, last = (record["elapsed_minutes"] for record in records)
+    return [
+        "Seconds of each notebook, its runs added, before and after the last changes for speed, "
+        f"on the same computer. From the first start to the last end it took {earlier} minutes "
+        f"before and {last} minutes after.",
+        markdown_table(["notebook", "before", "after"], rows),
+    ]
 
 
 def simulated_cohorts() -> Section:

@@ -52,7 +52,11 @@ def cell(source, seconds, **metadata):
 
 def executed(folder, name, total, cells):
     folder.mkdir(exist_ok=True)
-    content = {"cells": cells, "metadata": {"papermill": {"duration": total}}}
+    times = {
+        "start_time": "2026-01-01T10:00:00",
+        "end_time": f"2026-01-01T10:00:{total % 60:02.0f}",
+    }
+    content = {"cells": cells, "metadata": {"papermill": {"duration": total, **times}}}
     (folder / f"{name}.ipynb").write_text(json.dumps(content))
 
 
@@ -76,3 +80,9 @@ def test_the_profile_of_a_series_by_hand(tmp_path):
     assert (first["slowest_heading"], first["slowest_cell"]) == ("Training", "fit()")
     assert first["slowest_share"] == pytest.approx(60 / 120)
     assert (second["notebook"], second["runs"]) == ("01_data_preparation", 1)
+
+
+def test_a_series_lasts_from_the_first_start_to_the_last_end(tmp_path):
+    for name, total in (("01_data_preparation", 12), ("02_pretraining", 42)):
+        executed(tmp_path / "notebooks", name, total, [])
+    assert script("series_profile").elapsed(tmp_path) == pytest.approx(42 / 60)
