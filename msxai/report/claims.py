@@ -33,6 +33,7 @@ ENOUGH = 5  # subjects of a group: intervals that rest on large samples are not 
 LESIONAL = ("Posterior corona radiata", "Corpus callosum", "Posterior thalamic radiation")
 MOVED = ("Corpus callosum", "Fornix", "External capsule")
 PAPERS_RULE = "epsilon"
+SMOOTHGRAD = "smoothgrad"
 THALAMUS = "Thalamus Proper"  # its name in Neuromorphometrics
 COLUMNS = ["claim", "quantity", "subjects", "null", "value", "low", "high", "verdict", "reason"]
 
@@ -243,6 +244,22 @@ def _better_than_references(tables: dict, level: float) -> list[_Result]:
     return [_mean(quantity, differences.dropna(), level)]
 
 
+def _better_than_smoothgrad(tables: dict, level: float) -> list[_Result]:
+    """What Siegel et al. 2025 (arXiv:2508.02560) deny: they find SmoothGrad right, LRP not."""
+    scores = _of_patients_with_lesions(tables, ["auprc"])
+    by_patient = scores.pivot_table("auprc", "participant_id", "map")
+    if SMOOTHGRAD not in by_patient:
+        raise Untested(
+            "no map of smoothgrad: add it to `methods` of 07_explanation_quality. "
+            "docs/explanation-quality.md has the comparison on 100 simulated patients."
+        )
+    differences = by_patient[tables["rule"]] - by_patient[SMOOTHGRAD]
+    quantity = (
+        "area under the precision-recall curve minus that of SmoothGrad; patients with lesions"
+    )
+    return [_mean(quantity, differences.dropna(), level)]
+
+
 def _of_patients_with_lesions(tables: dict, columns: list[str]) -> pd.DataFrame:
     """Scores of maps against lesions, rows of patients with a lesion in the mask."""
     scores = tables["quality_scores"]
@@ -441,6 +458,7 @@ CLAIMS = {
     "Relevance marks lesions better than brightness and other reference maps do.": (
         _better_than_references
     ),
+    "Relevance marks lesions better than SmoothGrad does.": _better_than_smoothgrad,
     "Lesion location matters: relevance follows the lesions from tract to tract.": _follows_lesions,
     "Lesion location matters: the tracts that the paper names.": _lesional_tracts,
     "White matter without lesions carries relevance.": _tissue_without_lesions,
@@ -456,5 +474,6 @@ CLAIMS_OF_BEST = {
     "Relevance marks lesions better than brightness and other reference maps do.": (
         _better_than_references
     ),
+    "Relevance marks lesions better than SmoothGrad does.": _better_than_smoothgrad,
 }
 """What is tested of a variant whose networks see lesions, as it is of the paper's."""

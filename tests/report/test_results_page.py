@@ -161,7 +161,7 @@ def scores_against_lesions(sign=1.0):
     """Maps of patients with lesions (0.01 of the brain), of one without, and of controls with some.
 
     In patients, epsilon has more of its relevance in lesions than chance and a higher AUPRC than
-    brightness on the side of `sign`; controls have the opposite.
+    brightness and SmoothGrad on the side of `sign`; controls have the opposite.
     """
     rng, rows = np.random.default_rng(2), []
     for number in range(16):
@@ -181,6 +181,7 @@ def scores_against_lesions(sign=1.0):
             "gradient": ("method", 0.9, 0.9),
             "brightness": ("baseline", 0.5, level),
             "prior": ("baseline", 0.5, level - 0.1 if patient else 0.9),
+            "smoothgrad": ("method", 0.5, level),
         }
         for name, (kind, rma, auprc) in marks.items():
             rma += 0.0005 * rng.normal()
@@ -368,6 +369,20 @@ def test_relevance_can_lie_on_lesions_and_be_worse_than_brightness(where):
     assert by_claim[BETTER] == ["does not hold"]
 
 
+def test_smoothgrad_is_compared_on_the_same_patients(where):
+    claim = "Relevance marks lesions better than SmoothGrad does."
+    row = claims.table(claims.read(where)).set_index("claim").loc[claim]
+    rows = scores_against_lesions().query("label == 1 and lesion_voxels > 0")
+    wide = rows.pivot_table("auprc", "participant_id", "map")
+    assert row["value"] == pytest.approx((wide["epsilon"] - wide["smoothgrad"]).mean())
+    assert row["subjects"] == 8
+    without = scores_against_lesions().query("map != 'smoothgrad'")
+    save(without, where.quality("pretrained"), "scores")
+    row = claims.table(claims.read(where)).set_index("claim").loc[claim]
+    assert row["verdict"] == "not tested"
+    assert "add it to `methods`" in row["reason"]
+
+
 def test_claims_of_another_variant_and_rule_stand_beside(where):
     table = scores_against_lesions()
     table.loc[table["map"] == "gradient", "rma"] = 0.9 + 0.001 * np.arange(16)
@@ -501,7 +516,7 @@ MISSING = {
     "no quality": (
         lambda where: shutil.rmtree(where.folder / "quality"),
         "07_explanation_quality has not run",
-        2,
+        3,
     ),
     "quality table of an earlier version": (
         lambda where: _without_column(where, "prevalence"),
@@ -513,7 +528,7 @@ MISSING = {
             scores_against_lesions().query("label == 0"), where.quality("pretrained"), "scores"
         ),
         "no map of epsilon of a patient with lesions",
-        2,
+        3,
     ),
     "no thalamus": (
         lambda where: _without(where, "relevance", "region == 'Thalamus Proper'"),
@@ -705,7 +720,7 @@ def test_a_browser_opens_the_page(tmp_path, browse):
     assert "<title>Results: toy</title>" in dom
     assert "<script" not in dom
     assert dom.count("<img ") == 14
-    assert dom.count('class="verdict holds"') == 16
+    assert dom.count('class="verdict holds"') == 17
     assert (tmp_path / "page.png").stat().st_size > 50e3
     dom = browse(index.parent / "04_evaluation.html")
     assert "<b>shown</b>" in dom
