@@ -309,3 +309,65 @@ def test_a_randomised_variant_is_compared_with_the_plain_one_alone():
     assert table.loc[("pairs-randomised", "auc"), "value"] == 0.75  # 3 of 4 pairs in order
     assert table.loc[("pairs-randomised", "auc_minus_plain"), "value"] == pytest.approx(-0.25)
     assert len(table) == 5
+
+
+def test_brightness_is_equalised_by_rank_inside_the_brain():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(12, 12, 12))
+    inside = np.zeros(values.shape, bool)
+    inside[2:10, 2:10, 2:10] = True
+    equal = real.equalised(values, inside)
+    assert not equal[~inside].any()
+    order = np.argsort(values[inside])
+    assert (np.diff(equal[inside][order]) >= 0).all()
+    assert equal[inside].max() == pytest.approx(1)
+    share_below = (values[inside] <= values[5, 5, 5]).mean()
+    assert equal[5, 5, 5] == pytest.approx(share_below, abs=0.05)  # within a bin
+
+
+def test_the_largest_dice_shares_one_threshold_and_drops_small_parts():
+    lesions = np.zeros((2, 12, 12, 12), bool)
+    lesions[:, 2:6, 2:6, 2:6] = True
+    maps = lesions * 1.0
+    assert real.largest_dice(maps, lesions, voxel_volume=8.0) == 1
+    maps[0, 9, 9, 9] = 1  # one voxel of 8 mm3 is a small part
+    assert real.largest_dice(maps, lesions, voxel_volume=8.0) == 1
+    assert real.largest_dice(maps, lesions, voxel_volume=80.0) < 1
+    maps[1] *= (
+        0.001  # no threshold fits both: the second patient's lesion is lost, or all is marked
+    )
+    assert real.largest_dice(maps, lesions, voxel_volume=8.0) == pytest.approx(2 / 3)
+
+
+def test_the_published_evaluation_pools_the_voxels_of_a_site(monkeypatch):
+    """Two patients of one site, and a map that is right for one of them."""
+
+    class Scans:
+        affine = np.diag([2, 2, 2, 1])
+
+        def lesions(self, row):
+            mask = np.zeros((12, 12, 12), bool)
+            mask[2:6, 2:6, 2:6] = True
+            return mask
+
+        def brain(self, row):
+            return np.ones((12, 12, 12), bool)
+
+        def image(self, row):
+            return np.random.default_rng(row).normal(size=(12, 12, 12))
+
+    prepared = Scans()
+    monkeypatch.setattr(real.network, "restore", lambda path: path)
+    monkeypatch.setattr(
+        real,
+        "maps_of",
+        lambda models, image, rule, copies: [prepared.lesions(0) * 1.0 for model in models],
+    )
+    scans = [real.Scan("A", str(number), None, None) for number in range(2)]
+    table = real.as_published(prepared, scans, {0: None, 1: None}, {"networks": ["one", "two"]})
+    table = table.set_index(["site", "map"])
+    assert table.loc[("A", "networks"), "auprc"] == pytest.approx(1)
+    assert table.loc[("A", "networks"), "dice"] == 1
+    assert table.loc[("A", "networks"), "patients"] == 2
+    assert table.loc[("A", real.EQUALISED), "auprc"] < 0.2
+    assert table.loc[("Ljubljana", "thresholding, published"), "dice"] == 0.374
