@@ -2,18 +2,16 @@
 
 import base64
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import pandas as pd
-from markupsafe import escape
 
 from msxai.base import paper_results, provenance, tsv
 from msxai.base.notices import NOTICE, SYNTHETIC
-from msxai.report import claims, formulas
+from msxai.report import claims, notebook_pages
 
 __all__ = ["ITEMS", "MEASURES", "write"]
 
@@ -69,17 +67,6 @@ COHORT_PARTS = {  # section of the paper's table to parts of our split
     "cohort training": ["training", "validation"],
     "cohort holdout": ["holdout"],
 }
-# An executed notebook loads nothing from elsewhere, whatever its outputs ask for.
-POLICY = (
-    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-    "img-src data: blob:; font-src data:; media-src data:; "
-    "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
-)
-_EXTERNAL = re.compile(
-    r"<script[^>]*\bsrc=\"[^\"]*\"[^>]*>\s*</script>|<link[^>]*\bhref=\"http[^>]*>"
-)
-_NOTEBOOK_LINK = re.compile(r'<a href="([^"]*)\.ipynb">(.*?)</a>')
-_BODY = re.compile(r"<body[^>]*>")
 
 
 @dataclass(frozen=True)
@@ -479,28 +466,7 @@ def _notebooks(where, folder: Path, notice: str) -> list[str]:
             sources.append(path)
     names = [path.stem for path in sources]
     for source in sources:
-        page = _notebook_page(source, names, notice)
+        page = notebook_pages.page(source, names, notice)
         with provenance.replacing(folder / f"{source.stem}.html") as draft:
             draft.write_text(page, encoding="utf-8")
     return names
-
-
-def _notebook_page(source: Path, names: list[str], notice: str) -> str:
-    """An executed notebook as HTML that loads nothing from elsewhere."""
-    urls = [name for name in formulas.Exporter.class_trait_names() if name.endswith("_url")]
-    exporter = formulas.Exporter(embed_images=True, **dict.fromkeys(urls, ""))
-    page, _ = exporter.from_filename(str(source))
-    page = _EXTERNAL.sub("", page)
-    page = _NOTEBOOK_LINK.sub(lambda link: _page_link(link, names), page)
-    page = page.replace("<head>", f"<head>{POLICY}", 1)
-    banner = f"<p><b>{escape(notice)}</b></p>"
-    return _BODY.sub(lambda body: body.group() + banner, page, count=1)
-
-
-def _page_link(link: re.Match, names: list[str]) -> str:
-    """A link to a notebook as one to its page; its text alone where it was not executed."""
-    target, text = link.groups()
-    for name in names:
-        if name.startswith(target):
-            return f'<a href="{escape(name)}.html">{text}</a>'
-    return text
