@@ -12,7 +12,7 @@ from matplotlib.image import imsave
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from msxai.base import provenance, tsv
+from msxai.base import page_policy, provenance, tsv
 from msxai.base.notices import NOTICE, SYNTHETIC
 from msxai.data import images, quality_control
 from msxai.data.quality_control import MEASURES
@@ -56,7 +56,10 @@ def write(prepared, folder, table=None) -> Path:
     summary = _summary(prepared, table)
     rows_of_pages = _rows_of_pages(table)
     pages = [_page_name(number) for number in range(len(rows_of_pages))]
+    script = page_policy.script("msxai.data", "quality_control.js")
     whole = {
+        "policy": page_policy.policy(script),
+        "script": script,
         "cohort": summary,
         "notice": f"{SYNTHETIC} {NOTICE}" if prepared.synthetic else NOTICE,
         "colours": COLOURS,

@@ -18,6 +18,7 @@ from nilearn import datasets, image
 from scipy import ndimage, stats
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import f1_score
+from support.pages import with_intruders, with_script
 
 from msxai.data import images, prepared, quality_control, quality_control_page
 from msxai.data.cohorts import splits
@@ -627,7 +628,7 @@ def test_a_browser_opens_the_page(planted, page, tmp_path, browse):
 
 def test_a_browser_sorts_filters_and_shows_all_pictures(planted, page, tmp_path, browse):
     table = planted[1]
-    use = """<script>
+    use = """
     heads.find(head => head.textContent === "Dice").firstChild.click();
     flag.value = "turn_gain"; flag.dispatchEvent(new Event("change"));
     find.value = "SUB-upside"; find.dispatchEvent(new Event("input"));
@@ -635,8 +636,8 @@ def test_a_browser_sorts_filters_and_shows_all_pictures(planted, page, tmp_path,
       const shown = image => image.complete && image.naturalWidth === 612;
       document.title = "pictures: " + [...document.images].filter(shown).length;
     });
-    </script>"""
-    text = page.read_text(encoding="utf-8").replace("</body>", use + "</body>")
+    """
+    text = with_script(page.read_text(encoding="utf-8"), use)
     copy = tmp_path / "qc.html"
     copy.write_text(text.replace('loading="lazy"', ""), encoding="utf-8")  # far pictures too
     dom = browse(copy)
@@ -644,6 +645,12 @@ def test_a_browser_sorts_filters_and_shows_all_pictures(planted, page, tmp_path,
     names = re.findall(r'<tbody data-flags="[^"]*"[^>]*><tr><th scope="row">([^<]+)<', dom)
     assert table.loc[names, "dice"].round(3).is_monotonic_increasing
     assert f"<title>pictures: {len(table)}</title>" in dom
+
+
+def test_a_browser_runs_the_pages_own_script_alone(page, tmp_path, browse):
+    dom = browse(with_intruders(page, tmp_path))
+    assert "scans shown<" in dom
+    assert "<title>Quality control: " in dom
 
 
 def test_a_users_text_stays_text(tmp_path, browse):

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
+from support.pages import with_intruders, with_script
 
 import msxai
 from msxai.base import tsv
@@ -272,27 +273,36 @@ def test_it_asks_nobody_for_anything(text):
     assert "url(" not in text
 
 
-def test_the_viewer_needs_no_further_right(text):
-    """Its script and its images are part of the page, which allows no other source."""
-    policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-    )
-    assert f'<meta http-equiv="Content-Security-Policy" content="{policy}">' in text
+def test_only_the_pages_own_scripts_may_run(text):
+    """Each of them by its digest: the page's, the viewer's, and niivue with its last line."""
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    sources = policy.partition("script-src ")[2].split()
+    assert len(sources) == 3
+    assert all(re.fullmatch(r"'sha256-[\w+/]{43}='", source) for source in sources)
+    assert policy.startswith("default-src 'none'; base-uri 'none'; form-action 'none'")
     assert '<div class="screen" id="viewer">' in text  # not in print
     assert text.count('id="open-viewer"') == 1
+
+
+def test_a_browser_runs_the_pages_own_scripts_alone(tmp_path, browse):
+    path = page.write(tmp_path, findings(tmp_path), explainer())
+    dom = browse(with_intruders(path, tmp_path))
+    assert "<title>One scan explained: " in dom
+    assert re.search(r'id="mm"[^>]*>z = -?\d+ mm<', dom)  # what the page's own script wrote
 
 
 PEAK = (31, 45, 51)  # in lesion 1
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND"
 SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-OPEN = """<p id="picture"></p><p id="outlines"></p><script>
+PLACES = '<p id="picture"></p><p id="outlines"></p></body>'
+OPEN = """
 const copy = (name, from) => { element(name).textContent = element(from).toDataURL(); };
 new MutationObserver(() => {
   copy("picture", "viewer-canvas");
   copy("outlines", "viewer-outlines");
 }).observe(element("viewer-position"), { childList: true });
 element("open-viewer").click();
-</script></body>"""
+"""
 
 
 @pytest.fixture
@@ -306,8 +316,8 @@ def opened(tmp_path, browse):
         relevance[PEAK] = 0.0333
         maps = dataclasses.replace(made.maps, relevance=relevance[None])
         path = page.write(tmp_path, dataclasses.replace(made, maps=maps), explainer())
-        text = path.read_text(encoding="utf-8")
-        path.write_text(text.replace("</body>", OPEN), encoding="utf-8")
+        text = path.read_text(encoding="utf-8").replace("</body>", PLACES)
+        path.write_text(with_script(text, OPEN), encoding="utf-8")
         return browse(path, OFFLINE, *options)
 
     return run

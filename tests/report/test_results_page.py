@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from support.pages import with_intruders
 
 from msxai.base import paper_results
 from msxai.base.results import Results
@@ -724,3 +725,4 @@ def test_a_browser_opens_the_page(tmp_path, browse):
     assert (tmp_path / "page.png").stat().st_size > 50e3
     dom = browse(index.parent / "04_evaluation.html")
     assert "<b>shown</b>" in dom
+    assert "<title>Results: toy</title>" in browse(with_intruders(index, tmp_path))

@@ -8,7 +8,7 @@ import jinja2
 import keras
 import numpy as np
 
-from msxai.base import provenance
+from msxai.base import page_policy, provenance
 from msxai.base.notices import NOTICE, SYNTHETIC
 from msxai.data import images
 from msxai.model.training_records import Card
@@ -72,6 +72,14 @@ def _text(findings: Findings, explainer: Explainer, step: int = 1) -> str:
     labels = None if findings.marked is None else findings.marked.labels
     layers = _layers(findings)
     drawn = pictures.draw(layers, labels, step)
+    viewed = viewer.build(layers, drawn.scale, labels, findings.prepared.normalisation)
+    scripts = {
+        "page": page_policy.script("msxai.report", "one_scan.js"),
+        "viewer": page_policy.script("msxai.report", "viewer.js"),
+    }
+    run = list(scripts.values())
+    if viewed is not None:
+        run.append(viewed.niivue.script)
     return template("one_scan.html").render(
         code=findings.code,
         notices=notices(findings.prepared.synthetic),
@@ -79,7 +87,9 @@ def _text(findings: Findings, explainer: Explainer, step: int = 1) -> str:
         messages=warnings_in_words.messages(findings, explainer),
         pictures=drawn,
         gradient=pictures.colour_bar(drawn.scale),
-        viewer=viewer.build(layers, drawn.scale, labels, findings.prepared.normalisation),
+        viewer=viewed,
+        policy=page_policy.policy(*run),
+        scripts=scripts,
         route=_ROUTES[findings.registration["route"]],
         lesions=lesions_in_words.described(findings, drawn.crops),
         not_measured=lesions_in_words.missing(findings) if findings.has_mask else "",

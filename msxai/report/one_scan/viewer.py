@@ -31,6 +31,8 @@ _COLOURS = 64  # of one sign of the map
 
 _MODULE_END = "export%7B"  # "export{" as it stands in ipyniivue's JavaScript
 _NEEDED = {"Niivue", "NVImage"}
+# The page's script waits for this event.
+_HAND_OVER = "\ndocument.dispatchEvent(new CustomEvent('niivue', { detail: { Niivue, NVImage } }));"
 _VERSION = re.compile(r'"@niivue/niivue",version:"([\d.]+)"')
 _WEBASSEMBLY = re.compile(r'"AGFzbQ[\w+/]{1000,}=*"')  # base64 of "\0asm..."
 
@@ -56,13 +58,18 @@ class Niivue:
     Attributes
     ----------
     module : str
-        JavaScript module that exports `Niivue` and `NVImage`; gzip, base64.
+        JavaScript module that hands `Niivue` and `NVImage` to the page; gzip, base64.
     version : str
         "" where it is not known.
     """
 
     module: str
     version: str
+
+    @property
+    def script(self) -> str:
+        """The module as the page runs it."""
+        return gzip.decompress(base64.b64decode(self.module)).decode()
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,7 @@ def niivue() -> Niivue | None:
         return None
     version = _VERSION.search(text)
     return Niivue(
-        module=_base64(_WEBASSEMBLY.sub('""', module).encode()),
+        module=_base64((_WEBASSEMBLY.sub('""', module) + _HAND_OVER).encode()),
         version=version[1] if version else "",
     )
 
