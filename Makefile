@@ -6,18 +6,25 @@ PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
 # Only one run at a time writes to a results folder; after a kill the same command goes on.
 ALONE := $(PY) tools/run_alone.py
-PYTEST := $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
-TESTED = $(if $(BOX),tests/$(BOX) $(wildcard msxai/$(BOX)),tests msxai)
+TEST := sh tools/test.sh
 TRIALS := 0 1 2
 UV ?= uv
 PROFILE ?= demo
 # Trials of the pre-training for lesions whose networks the package brings.
 SHIPPED := 0 1 2 3
 SCHEDULER ?= local
-export COHORT PROFILE SCHEDULER PRETRAINING PATIENTS CONTROLS LABEL MODALITY HOLDOUT # for tools/run.sh
+
+# What a user writes is text. make itself would take a dollar in it for a variable or a command, and so would the
+# shell if the text stood in a recipe. Recipes and scripts read these from the environment: "$$COHORT".
+TAKEN := COHORT PROFILE SCHEDULER PRETRAINING PATIENTS CONTROLS LABEL MODALITY HOLDOUT RESULTS
+TAKEN += BOX GPU PYTHON DEB LAB RUN OTHER UV SURE
+$(foreach name,$(TAKEN),$(eval override export $(name) := $$(value $(name))))
+ifneq ($(filter-out 0 1 2 3 4 5 6 7 8 9,$(value TRIALS) $(value SHIPPED)),)
+$(error TRIALS and SHIPPED are numbers of trials, 0 to 9, with blanks between them)
+endif
 
 # Without a grammar that Jupyter's programs build and do not need: 6 s less for each notebook.
-export PYTHONPATH := $(CURDIR)/tools/quick_start$(if $(PYTHONPATH),:$(PYTHONPATH))
+export PYTHONPATH := $(CURDIR)/tools/quick_start$(if $(value PYTHONPATH),:$(value PYTHONPATH))
 
 # Snakemake and Jupyter write below the home folder; where nobody may write there, they get another one.
 # Writing there is tried: permissions say nothing of a full quota, or of root on a read-only disk.
@@ -31,27 +38,25 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 28
 
 setup: ## make .venv from the locks, once (GPU=1: for a computer with an NVIDIA GPU; PYTHON=/path/to/python3.12 chooses the Python)
-	@GPU='$(GPU)' sh tools/setup.sh
+	@sh tools/setup.sh
 
 atlases: ## get the atlas of white-matter tracts into data/atlases (DEB=/path/to/mricron-data_all.deb: from a copy)
-	@DEB='$(DEB)' sh tools/atlases.sh
+	@sh tools/atlases.sh
 
 test: setup ## what shows that a change is right: tests, examples, linters, the series once on a tiny cohort (about 10 minutes on 2 slow cores). BOX=lrp: one box
-	$(PYTEST) -m "not long" $(TESTED)
+	$(TEST) -m "not long"
 
 test-long: setup ## the tests that take longer, each marked with the reason (about 45 minutes more). BOX=lrp: one box
-	$(PYTEST) -m long $(TESTED)
+	$(TEST) -m long
 
 figures: setup ## run the whole series on the simulated cohorts and draw the figures into figures/demo (25 minutes, up to an hour on 2 slow cores)
 	@sh tools/atlases.sh || echo "figures: going on without JHU's tracts; what needs them is left out and says so" >&2
 	$(ALONE) runs/demo $(SNAKEMAKE) --configfile workflow/demo.yaml --workflow-profile workflow/local
-	@mkdir -p figures/demo && rm -f figures/demo/*
-	@for kind in png svg tsv json; do for file in runs/demo/figures/*.$$kind; do [ ! -f "$$file" ] || cp "$$file" figures/demo/ || exit 1; done; done
-	@echo "figures/demo: $$(ls figures/demo | wc -l) files"
+	@$(PY) tools/copy_figures.py runs/demo/figures figures/demo .png .svg .tsv .json
 
 quality: setup ## after make figures: test every LRP rule and method, draw into figures/quality (hours)
 	$(ALONE) runs/demo $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/quality.yaml --workflow-profile workflow/local -- leagues
-	@rm -rf figures/quality && mkdir -p figures/quality && cp -R runs/demo/league/. figures/quality
+	@$(PY) tools/copy_figures.py runs/demo/league figures/quality
 
 smoke: setup ## run the whole series on a tiny cohort in minutes; its numbers mean nothing
 	$(ALONE) runs/smoke $(SNAKEMAKE) --configfile workflow/smoke.yaml --workflow-profile workflow/local
@@ -62,12 +67,11 @@ cv: setup ## cross-validate the networks on the simulated cohort, five folds, in
 run: ## run the series on a cohort of your own: COHORT=data/my-study (more: docs/your-cohort.md)
 	@sh tools/run.sh
 
-beside: export HOLDOUT := $(if $(HOLDOUT),$(HOLDOUT),0,0.25)
 beside: ## train on patients without controls, each beside the same scan with its lesions filled: COHORT=data/my-patients.csv (docs/patients-without-controls.md)
-	@ON_TOP=beside sh tools/run.sh trainings
+	@HOLDOUT="$${HOLDOUT:-0,0.25}" ON_TOP=beside sh tools/run.sh trainings
 
 lab: setup ## open the notebooks in JupyterLab (as root in a container: make lab LAB="--allow-root --no-browser")
-	cd notebooks && ../.venv/bin/jupyter lab $(LAB)
+	cd notebooks && set -f && ../.venv/bin/jupyter lab $$LAB
 
 docs: setup ## build the manual, site/index.html, without a network; a broken link is an error
 	$(PY) tools/measured.py
@@ -84,13 +88,13 @@ pairs: setup ## write the notebooks' .ipynb from their .py (no outputs)
 	$(PY) tools/pairs.py
 
 lock: ## resolve the locks anew (needs uv)
-	@command -v $(UV) >/dev/null || { echo "lock: uv is needed. To get it: python3 -m pip install uv, then: make lock (or UV=/path/to/uv make lock)" >&2; exit 1; }
-	$(UV) pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade -o requirements.lock
-	$(UV) pip compile pyproject.toml --extra dev --extra docs --extra gpu --universal --python-version 3.11 --override tools/without_tensorflow.txt --constraint requirements.lock --generate-hashes --no-emit-index-url --upgrade -o requirements-gpu.lock
-	echo innvestigate==2.1.2 | $(UV) pip compile - --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate -o innvestigate.lock
+	@command -v "$$UV" >/dev/null || { echo "lock: uv is needed. To get it: python3 -m pip install uv, then: make lock (or UV=/path/to/uv make lock)" >&2; exit 1; }
+	"$$UV" pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade -o requirements.lock
+	"$$UV" pip compile pyproject.toml --extra dev --extra docs --extra gpu --universal --python-version 3.11 --override tools/without_tensorflow.txt --constraint requirements.lock --generate-hashes --no-emit-index-url --upgrade -o requirements-gpu.lock
+	echo innvestigate==2.1.2 | "$$UV" pip compile - --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate -o innvestigate.lock
 
-clean: ## remove runs/ with all results (cohorts, figures and .venv stay)
-	rm -rf runs
+clean: ## remove runs/ with all results (cohorts, figures and .venv stay): SURE=1; without it, say what would be removed
+	@python=$(PY); [ -x "$$python" ] || python=python3; "$$python" tools/clean.py
 
 proof-mutants: setup ## 64 faults planted in the package, one at a time: does a test of the same box fail? (an hour or two)
 	$(PY) tools/mutants.py --write
@@ -191,7 +195,7 @@ gpu-check: setup ## does this environment see a GPU, and does the GPU compute wh
 	@$(PY) tools/gpu_check.py
 
 plan: setup ## how long does a profile take, and how much memory and disk? PROFILE=paper (nothing is run)
-	@$(PY) tools/plan.py $(PROFILE)
+	@$(PY) tools/plan.py "$$PROFILE"
 
 proof-plan: setup ## after make figures: seconds and megabytes of each notebook's unit of work, for make plan
 	$(PY) tools/plan.py --measure runs/demo
@@ -203,7 +207,7 @@ proof-sight: setup ## which pre-training and fine-tuning make networks see lesio
 	$(PY) benchmarks/sight_ladder.py runs/sight
 
 proof-backends: setup ## RUN and OTHER are results folders of the same networks on two backends: do their tables and maps agree? (runs nothing)
-	$(PY) benchmarks/backends.py "$(RUN)" "$(OTHER)"
+	$(PY) benchmarks/backends.py "$$RUN" "$$OTHER"
 
 proof-gpu-processor: setup ## the table of proof-gpu without a GPU: PyTorch and JAX on this processor (10 minutes a call; a further call goes on)
 	$(PY) benchmarks/gpu.py --cpu

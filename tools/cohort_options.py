@@ -1,8 +1,11 @@
 """Writes the variables of `make run` as a config file of Snakemake, then becomes a command.
 
-Usage: python tools/cohort_options.py                           (checks the variables, no more)
+Usage: python tools/cohort_options.py --check runs/my-study-demo        (writes nothing)
        python tools/cohort_options.py runs/my-study-demo .venv/bin/snakemake ...
 Variables: COHORT, PRETRAINING, PATIENTS, CONTROLS, LABEL, MODALITY, HOLDOUT.
+
+A results folder belongs to one cohort: data/a/study and data/b/study have the same name, so that
+the second would replace the results of the first.
 
 A file keeps text as it was written. On Snakemake's command line a cohort 007 becomes the number 7,
 and a group 01 becomes 1.
@@ -10,6 +13,7 @@ and a group 01 becomes 1.
 
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -72,18 +76,57 @@ def options(variables: dict, results: str) -> dict:
     return content
 
 
+def check_names(content: dict) -> None:
+    """Refuse names that Snakemake would read as patterns."""
+    variables = {"cohort": "COHORT", "pretraining_cohort": "PRETRAINING", "results": "RESULTS"}
+    for name, variable in variables.items():
+        text = content.get(name, "")
+        if set(text) & set("{}\n"):
+            raise ValueError(
+                f"{variable}: found {text!r}; expected a name without braces and line breaks, "
+                "because the workflow reads braces as patterns. Rename it and run again."
+            )
+
+
+def check_owner(path: Path, cohort: str) -> None:
+    """Refuse a results folder whose options (`path`) name another cohort."""
+    owner = _owner(path)
+    if owner is None or Path(owner).resolve() == Path(cohort).resolve():
+        return
+    raise ValueError(
+        f"{path.parent}: found results of the cohort {owner}; expected none, or results of "
+        f"{cohort}. Choose another folder: make run COHORT={shlex.quote(cohort)} "
+        f"RESULTS={shlex.quote(f'{path.parent}-2')}. If the cohort was moved, remove {path} and "
+        "run again."
+    )
+
+
+def _owner(path: Path) -> str | None:
+    """Return the cohort that a results folder belongs to, as its options name it."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return str(content["cohort"])
+    except (OSError, TypeError, KeyError, yaml.YAMLError):
+        return None  # a folder without options, or with damaged ones
+
+
 def main() -> None:
-    """Check the variables; with arguments, write ``cohort.yaml`` into the results folder."""
-    results, *command = sys.argv[1:] or [""]
+    """Check the variables; without ``--check``, write ``cohort.yaml`` into the results folder."""
+    only_checks = sys.argv[1] == "--check"
+    results, *command = sys.argv[2:] if only_checks else sys.argv[1:]
+    path = Path(results) / "cohort.yaml"
     try:
         content = options(os.environ, results)
+        check_names(content)
+        check_owner(path, content["cohort"])
     except ValueError as error:
         sys.exit(f"run: {error}")
-    if not results:
+    if only_checks:
         return
-    path = Path(results) / "cohort.yaml"
     text = yaml.safe_dump(content | PROCESSES, allow_unicode=True)
-    path.write_text(text, encoding="utf-8")
+    draft = path.with_name(".cohort.yaml")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
     os.execv(command[0], command)
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The series on another cohort (make run); results and figures under runs/<name of the cohort>-<profile>, never in figures/.
+# The series on another cohort (make run); results and figures under runs/<name of the cohort>-<profile>, or $RESULTS.
 #   sh tools/run.sh [TARGET ...]    what Snakemake makes; without one, the whole series
 # ON_TOP names a second file of settings, workflow/<name>.yaml, which also names the results (make beside).
 set -u
@@ -17,8 +17,9 @@ cohort=${COHORT:-} profile=${PROFILE:-demo} scheduler=${SCHEDULER:-local} on_top
 sh tools/setup.sh || exit 1
 
 name=$(basename -- "$cohort" | sed -E 's/\.(yaml|yml|csv|tsv)$//') # as msxai.results.cohort_name
-results=runs/$name-${on_top:-$profile}
-.venv/bin/python tools/cohort_options.py || exit 2
+results=${RESULTS:-runs/$name-${on_top:-$profile}}
+results=${results%/}
+.venv/bin/python tools/cohort_options.py --check "$results" || exit 2
 # The options are written once the folder is locked: a second run must not change those of the first.
 exec .venv/bin/python tools/run_alone.py "$results" .venv/bin/python tools/cohort_options.py "$results" \
     .venv/bin/snakemake --snakefile workflow/Snakefile \

@@ -94,9 +94,8 @@ def words_of(command):
 def makefile():
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z][a-z-]*):", text, re.MULTILINE))
-    variables = set(re.findall(r"\$[({]([A-Z]+)[)}]", text))
-    exported = re.search(r"^export (.*?)(#|$)", text, re.MULTILINE)[1].split()
-    return targets, {*variables, *exported, "PYTHON", "FSLDIR"}
+    taken = " ".join(re.findall(r"^TAKEN \+?:?= (.*)$", text, re.MULTILINE)).split()
+    return targets, {*taken, "FSLDIR"}
 
 
 def notebook_parameters(notebook):

@@ -511,6 +511,13 @@ def test_make_run_keeps_to_its_own_folder(bare):
         second = bare.setup("run", COHORT="data/my study/", PATIENTS="PPMS")
     assert "found a run at work" in second.stderr
     assert "PPMS" not in (bare.folder / file).read_text(encoding="utf-8")
+    other = bare.setup("run", COHORT="other/my study")
+    assert "found results of the cohort data/my study" in other.stderr
+    assert "make: ***" in other.stderr
+    elsewhere = bare.setup("run", "RESULTS=runs/it's other/", COHORT="other/my study").stdout
+    assert "[runs/it's other/cohort.yaml]" in elsewhere
+    options = yaml.safe_load((bare.folder / "runs/it's other/cohort.yaml").read_text())
+    assert options["results"] == "runs/it's other"
 
 
 # Notebooks
