@@ -135,7 +135,7 @@ def _clean(body: str) -> tuple[str, str]:
         return f'src="picture-{len(pictures) - 1}"'
 
     body = _CLEANER.sanitize_html_tags(_PICTURE.sub(put_aside, body))
-    return _PLACE.sub(lambda place: f'src="{pictures[int(place[1])]}"', body), sheets
+    return _PLACE.sub(lambda mark: f'src="{pictures[int(mark[1])]}"', body), sheets
 
 
 def _page_link(link: re.Match, names: list[str]) -> Markup | str:
