@@ -660,6 +660,37 @@ def test_a_layer_without_a_rule_is_refused_by_name(message):
         lrp.explain(model, scan()[None])
 
 
+# Pairs of shapes that numpy and Keras would broadcast in a sum.
+UNEQUAL = {
+    "channels": ((4, 3, 5, 3), (4, 3, 5, 1)),
+    "places": ((4, 3, 5, 3), (1, 1, 1, 3)),
+    "one axis": ((4, 3, 5, 3), (4, 1, 5, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", ["Add", "Average", "Subtract", "+"])
+@pytest.mark.parametrize("shapes", UNEQUAL)
+def test_a_sum_of_unequal_shapes_is_refused_with_both(kind, shapes):
+    """Relevance of the smaller input would need a rule of its own."""
+    first, second = UNEQUAL[shapes]
+    source = keras.Input(SHAPE)
+    flat = layers.Flatten()(source)
+    branches = [
+        layers.Reshape(shape)(layers.Dense(int(np.prod(shape)))(flat)) for shape in (first, second)
+    ]
+    total = (
+        branches[0] + branches[1] if kind == "+" else getattr(layers, kind)(name="odd")(branches)
+    )
+    model = keras.Model(source, layers.Dense(1)(layers.Flatten()(total)))
+    with pytest.raises(EngineError) as caught:
+        lrp.explain(model, scan()[None])
+    message = str(caught.value)
+    for shape in (first, second):
+        assert ", ".join(map(str, shape)) in message
+    assert "one shape" in message
+    assert kind == "+" or message.startswith("layer odd: found inputs of shapes")
+
+
 def test_a_layer_that_computes_something_else_is_detected_by_the_logit():
     """Whatever the layer is called: the graph's logit is compared with the model's own."""
     for ending in ([layers.Dense(1)], [layers.Dense(1, activation="sigmoid")]):
