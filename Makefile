@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check beside $(addprefix proof-,lesion-regions phantom preparation filling filling-real counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated beside gpu-processor backends artefact)
+.PHONY: help setup atlases test test-long figures quality paper smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check beside $(addprefix proof-,lesion-regions phantom preparation filling filling-real counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated beside gpu-processor backends artefact)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -17,7 +17,7 @@ SCHEDULER ?= local
 # What a user writes is text. make itself would take a dollar in it for a variable or a command, and so would the
 # shell if the text stood in a recipe. Recipes and scripts read these from the environment: "$$COHORT".
 TAKEN := COHORT PROFILE SCHEDULER PRETRAINING PATIENTS CONTROLS LABEL MODALITY HOLDOUT RESULTS
-TAKEN += BOX GPU PYTHON DEB LAB RUN OTHER UV SURE
+TAKEN += BOX GPU PYTHON DEB LAB RUN OTHER UV SURE MINUTES
 $(foreach name,$(TAKEN),$(eval override export $(name) := $$(value $(name))))
 ifneq ($(filter-out 0 1 2 3 4 5 6 7 8 9,$(value TRIALS) $(value SHIPPED)),)
 $(error TRIALS and SHIPPED are numbers of trials, 0 to 9, with blanks between them)
@@ -58,6 +58,9 @@ figures: setup ## run the whole series on the simulated cohorts and draw the fig
 quality: setup ## after make figures: test every LRP rule and method, draw into figures/quality (hours)
 	$(ALONE) runs/demo $(SNAKEMAKE) --configfile workflow/demo.yaml workflow/quality.yaml --workflow-profile workflow/local -- leagues
 	@$(PY) tools/copy_figures.py runs/demo/league figures/quality
+
+paper: setup ## run the paper's protocol on simulated cohorts, draw into figures/paper (days on two cores; MINUTES=9: stop then, go on with the same command)
+	@sh tools/paper.sh
 
 smoke: setup ## run the whole series on a tiny cohort in minutes; its numbers mean nothing
 	$(ALONE) runs/smoke $(SNAKEMAKE) --configfile workflow/smoke.yaml --workflow-profile workflow/local
