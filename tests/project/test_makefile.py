@@ -38,6 +38,7 @@ TARGETS = {
     "lab": "LAB",
     "lock": "UV",
     "clean": "SURE",
+    "paper": "MINUTES",
 }
 PAIRS = [
     (target, variable) for target, variables in TARGETS.items() for variable in variables.split()
@@ -51,7 +52,7 @@ def bare(tmp_path):
     """A checkout whose scripts and programs are stubs that note how they are called."""
     shutil.copy(msxai.ROOT / "Makefile", tmp_path)
     (tmp_path / "notebooks").mkdir()
-    for name in ("setup", "run", "atlases", "test"):
+    for name in ("setup", "run", "atlases", "test", "paper"):
         write(tmp_path / "tools" / f"{name}.sh")
     for name in ("python", "jupyter"):
         write(tmp_path / ".venv" / "bin" / name)
