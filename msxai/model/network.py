@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 import os
-import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -50,7 +50,7 @@ _WITH_WEIGHT_DECAY = ("conv3", "conv4")
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 _M_TOP_PAD = -2
 _MEND = "Give the weights.npz of a training with the same width, or train from scratch."
-_NOT_READABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
+_WEIGHTS_FILE = "a weights file (.npz)"
 
 
 def configure(seed: int, threads: int) -> None:
@@ -426,7 +426,8 @@ def load_weights(model: keras.Model, path) -> None:
     Raises
     ------
     ParameterError
-        The file is missing, is no such file, or has other layers or shapes than the model.
+        The file is missing, is no such file, has other layers or shapes than the model, or holds
+        values that are not floating-point or not finite.
     """
     _set_weights(model.layers, path)
 
@@ -451,27 +452,44 @@ def _set_weights(layers, path) -> None:
     for layer in layers:
         for variable in layer.weights:
             expected_shapes[f"{layer.name}/{variable.name}"] = tuple(variable.shape)
-    for name, expected_shape in expected_shapes.items():
-        expected = f"shape {expected_shape}"
-        if name not in stored:
-            raise ParameterError(f"{path}, {name}", "no such entry", expected, _MEND)
-        shape = stored[name].shape
-        if shape != expected_shape:
-            raise ParameterError(f"{path}, {name}", f"shape {shape}", expected, _MEND)
+    for name, shape in expected_shapes.items():
+        _check_shape(stored, name, shape, path)
     for layer in layers:
         names = [f"{layer.name}/{variable.name}" for variable in layer.weights]
         layer.set_weights([stored[name] for name in names])
 
 
 def _stored(path) -> dict[str, np.ndarray]:
-    """Read the arrays of a weights file."""
+    """Read the arrays of a weights file; refuse what no training can have written."""
+    if not Path(path).exists():
+        raise ParameterError(path, "no such file", _WEIGHTS_FILE, _MEND)
+    if Path(path).is_dir():
+        raise ParameterError(path, "a folder", _WEIGHTS_FILE, _MEND)
     try:
         with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except FileNotFoundError as error:
-        raise ParameterError(path, "no such file", "a weights file (.npz)", _MEND) from error
-    except _NOT_READABLE as error:
-        raise ParameterError(path, str(error), "a weights file (.npz)", _MEND) from error
+            stored = dict(file)
+    except Exception as error:  # zipfile and numpy fail in many ways on a damaged file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        found = f"no weights that can be read ({reason})"
+        raise ParameterError(path, found, _WEIGHTS_FILE, _MEND) from error
+    for name, values in stored.items():
+        _check_values(f"{path}, {name}", values)
+    return stored
+
+
+def _check_values(where: str, values) -> None:
+    """Refuse an entry of a weights file that is no array of finite floating-point numbers."""
+    if not isinstance(values, np.ndarray):  # what numpy has not written
+        raise ParameterError(where, "no array", "an array of weights", _MEND)
+    if values.dtype.kind != "f":
+        found = f"values of type {values.dtype}"
+        raise ParameterError(where, found, "floating-point numbers", _MEND)
+    with np.errstate(over="ignore"):  # too large for the network's precision is infinite there
+        is_finite = np.isfinite(values.astype("float32"))
+    if not is_finite.all():
+        count = values.size - np.count_nonzero(is_finite)
+        found = f"{count} of {values.size} weights that are NaN or infinite"
+        raise ParameterError(where, found, "finite weights", _MEND)
 
 
 def head_of(path) -> str:
@@ -527,9 +545,34 @@ def restore(path, *, fast: bool = False) -> keras.Model:
         See `load_weights`.
     """
     stored = _stored(path)
-    width = 1  # load_weights says what is wrong with the file
-    if "conv1/bias" in stored and stored["conv1/bias"].ndim == 1:
-        width = len(stored["conv1/bias"])
-    model = build(width, fast=fast, head=_head_in(stored))
+    model = build(_width_of(stored, path), fast=fast, head=_head_in(stored))
     load_weights(model, path)
     return model
+
+
+def _width_of(stored: dict, path) -> int:
+    """Return the width of the network that weights belong to.
+
+    All convolutions are compared before the network is built: it grows with the square of the
+    width, and one wrong array could ask for more memory than the computer has.
+    """
+    bias = stored.get("conv1/bias")
+    if bias is None or bias.ndim != 1 or bias.size == 0:
+        return 1  # load_weights says what is wrong with the file
+    width = len(bias)
+    n_channels = 1
+    for name in CONVOLUTIONS:
+        entry = f"{name}/kernel"
+        _check_shape(stored, entry, (3, 3, 3, n_channels, width), path)
+        n_channels = width
+    return width
+
+
+def _check_shape(stored: dict, name: str, shape: tuple, path) -> None:
+    """Refuse a weights file without this entry, or with another shape of it."""
+    expected = f"shape {shape}"
+    if name not in stored:
+        raise ParameterError(f"{path}, {name}", "no such entry", expected, _MEND)
+    found = stored[name].shape
+    if found != shape:
+        raise ParameterError(f"{path}, {name}", f"shape {found}", expected, _MEND)

@@ -177,6 +177,99 @@ def test_no_weights_file_is_one_clear_error(tmp_path, content):
         network.restore(path)
 
 
+def test_a_folder_in_place_of_weights_is_one_clear_sentence(tmp_path):
+    with pytest.raises(ParameterError) as caught:
+        network.restore(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: found a folder; expected a weights file")
+
+
+def infinite(values):
+    return np.full_like(values, np.inf)
+
+
+def one_nan(values):
+    values = values.copy()
+    values.flat[-1] = np.nan
+    return values
+
+
+def too_large_for_float32(values):
+    return np.full(values.shape, 1e300)
+
+
+def as_text(values):
+    return values.astype("U8")
+
+
+def as_complex(values):
+    return values.astype("complex64")
+
+
+def as_whole_numbers(values):
+    return values.astype(int)
+
+
+NOT_FINITE = r"\d+ of \d+ weights that are NaN or infinite; expected finite weights"
+NO_NUMBERS = r"values of type .*; expected floating-point numbers"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (infinite, NOT_FINITE),
+        (one_nan, NOT_FINITE),
+        (too_large_for_float32, NOT_FINITE),
+        (as_text, NO_NUMBERS),
+        (as_complex, NO_NUMBERS),
+        (as_whole_numbers, NO_NUMBERS),
+    ],
+)
+@pytest.mark.parametrize("read", ["restore", "load_weights", "load_convolutions", "head_of"])
+def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, spoil, words, read):
+    """Every array, by every reader of weights files."""
+    model = network.build(1)
+    arrays = network.weights(model)
+    before = network.weights(model)
+    readers = {
+        "restore": network.restore,
+        "load_weights": lambda path: network.load_weights(model, path),
+        "load_convolutions": lambda path: network.load_convolutions(model, path),
+        "head_of": network.head_of,
+    }
+    for name in arrays:
+        np.savez(tmp_path / "weights.npz", **{**arrays, name: spoil(arrays[name])})
+        with pytest.raises(ParameterError, match=f"npz, {name}: found {words}"):
+            readers[read](tmp_path / "weights.npz")
+    for name, values in network.weights(model).items():
+        np.testing.assert_array_equal(values, before[name])
+
+
+def test_one_array_of_another_width_builds_no_huge_network(tmp_path):
+    """A network of that width would need 27 terabytes."""
+    arrays = network.weights(network.build(1))
+    arrays["conv1/bias"] = np.zeros(500_000, "float32")
+    np.savez(tmp_path / "weights.npz", **arrays)
+    with pytest.raises(ParameterError, match=r"conv1/kernel: found shape .*, 1\); expected"):
+        network.restore(tmp_path / "weights.npz")
+
+
+def test_a_damaged_weights_file_is_one_clear_error(tmp_path):
+    """zipfile and numpy raise many errors: one changed byte at the start or the end of the file."""
+    path = tmp_path / "weights.npz"
+    np.savez(path, **network.weights(network.build(1)))
+    content = path.read_bytes()
+    refused = 0
+    for offset in (*range(300), *range(len(content) - 300, len(content))):
+        damaged = bytearray(content)
+        damaged[offset] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            network.head_of(path)
+        except ParameterError:
+            refused += 1
+    assert refused > 100
+
+
 def test_equal_seeds_give_equal_weights():
     values = []
     for seed in (3, 3, 4):
