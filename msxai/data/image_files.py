@@ -5,6 +5,7 @@
 
 import gzip
 import itertools
+import math
 import os
 import shlex
 import zlib
@@ -17,7 +18,7 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from msxai.base.errors import ImageError
 
-__all__ = ["distance_in_voxels", "opened", "read", "spaces"]
+__all__ = ["distance_in_voxels", "opened", "read", "spaces", "voxels_of"]
 
 _GZIP = b"\x1f\x8b"  # how a gzipped file begins (RFC 1952)
 _START = 1024  # bytes that show what a file is
@@ -32,6 +33,7 @@ _POINTERS = {
     b"annex/objects/": ("git-annex", "git annex get {name}"),
     b"https://git-lfs.github.com/spec": ("Git LFS", "git lfs pull"),
 }  # what stands in a file whose content was not fetched
+_DAMAGED = (OSError, EOFError, zlib.error, ValueError, HeaderDataError)  # what nibabel raises
 _GOOD_RAS = slice(28, 30)  # bytes of goodRASFlag in an .mgh file
 _SMALLEST_VOXEL, _LARGEST_VOXEL = 0.05, 50.0  # mm, of any edge: from ex vivo scans to localisers
 
@@ -54,20 +56,56 @@ def read(path):
     Raises
     ------
     ImageError
-        The file is missing, empty, a pointer, truncated or damaged, no NIfTI, or its header
-        declares no space, a flat one or two that mirror each other.
+        The file is missing, a folder, empty, a pointer, truncated or damaged, no NIfTI, or its
+        header announces more voxels than the file has, declares no space, a flat one or two that
+        mirror each other.
     """
     path = Path(path)
     _check_file(path)
     try:
-        if _is_gzipped(path):
-            _check_sum(path)
+        length = _length(path)
         image = opened(path)
-        stored = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, zlib.error, ValueError, HeaderDataError) as error:
+        of_voxels = Path(image.file_map["image"].filename or path)
+        if of_voxels != path:
+            length = _length(of_voxels)
+    except _DAMAGED as error:
         raise _damaged(path, error) from error
+    surplus = _surplus(path, image, length)
+    stored = voxels_of(path, image)
     _check_space(path, image)
-    return image, stored, _notes(path, image)
+    return image, stored, [*_notes(path, image), *surplus]
+
+
+def voxels_of(where, image) -> np.ndarray:
+    """Read the voxels of an image as they are stored.
+
+    Parameters
+    ----------
+    where : str or path
+        Names the image in an error.
+    image : nibabel.spatialimages.SpatialImage
+
+    Returns
+    -------
+    ndarray
+        Voxels, scaled as the header says.
+
+    Raises
+    ------
+    ImageError
+        The file is truncated or damaged, or the memory does not hold its voxels.
+    """
+    try:
+        return np.asanyarray(image.dataobj)
+    except _DAMAGED as error:
+        raise _damaged(where, error) from error
+    except MemoryError as error:
+        raise ImageError(
+            where,
+            f"a header of {_in_words(image.shape)} voxels, more than the memory holds",
+            "an image of a head",
+            "Look at its header; if it is right, use a computer with more memory.",
+        ) from error
 
 
 def opened(path) -> SpatialImage:
@@ -89,7 +127,7 @@ def opened(path) -> SpatialImage:
         image = _from_content(path) if _is_misnamed(path) else nib.load(path)
     except ImageFileError as error:
         raise _no_image(path, str(error)) from error
-    except (OSError, EOFError, zlib.error, ValueError, HeaderDataError) as error:
+    except _DAMAGED as error:
         raise _damaged(path, error) from error
     if not isinstance(image, SpatialImage):
         raise _no_image(path, type(image).__name__)
@@ -169,7 +207,7 @@ def _check_file(path: Path) -> None:
     if not path.is_file():
         raise ImageError(
             path,
-            "no such file",
+            "a folder" if path.is_dir() else "no such file",
             "a NIfTI image (.nii or .nii.gz)",
             "Check the path in the cohort's table or folder.",
         )
@@ -237,14 +275,45 @@ def _from_content(path: Path) -> SpatialImage:
     raise ImageFileError("neither gzipped nor the header of an image")
 
 
-def _check_sum(path: Path) -> None:
-    """Decompress to the end, so that gzip compares its checksum.
+def _length(path: Path) -> int:
+    """Return how many bytes a file has, as decompressed.
 
-    nibabel stops at the last voxel and would accept damaged ones.
+    gzip compares its checksum at the end. nibabel stops at the last voxel and would accept damaged
+    ones.
     """
+    if not _is_gzipped(path):
+        return path.stat().st_size
+    length = 0
     with gzip.open(path) as file:
-        while file.read(1 << 20):
-            pass
+        while part := file.read(1 << 20):
+            length += len(part)
+    return length
+
+
+def _surplus(path: Path, image, length: int) -> list[str]:
+    """Refuse a header that announces more voxels than a file of `length` bytes has.
+
+    nibabel would ask for the memory first. Of fewer voxels, return a note: the shape may be wrong.
+    """
+    if not isinstance(image, nib.AnalyzeImage | nib.MGHImage):  # NIfTI is an AnalyzeImage, too
+        return []
+    header = image.header
+    needed = image.dataobj.offset + math.prod(image.shape) * header.get_data_dtype().itemsize
+    voxels = f"{_in_words(image.shape)} voxels"
+    if needed > length:
+        reason = f"a header of {voxels}, which need {needed} bytes, and {length} bytes"
+        raise _damaged(path, reason)
+    if needed == length or isinstance(image, nib.MGHImage):  # notes follow the voxels of .mgh
+        return []
+    return [
+        f"The file has {length - needed} bytes more than the {voxels} of its header need: is the "
+        "shape right?"
+    ]
+
+
+def _in_words(shape) -> str:
+    """Return a shape as "2 x 3 x 4"."""
+    return " x ".join(str(length) for length in shape)
 
 
 def _no_image(path: Path, reason: str) -> ImageError:
@@ -257,10 +326,10 @@ def _no_image(path: Path, reason: str) -> ImageError:
     )
 
 
-def _damaged(path: Path, error: Exception) -> ImageError:
+def _damaged(path, reason) -> ImageError:
     """Return the error of a damaged file."""
     return ImageError(
-        path, f"damaged data ({error})", "a whole NIfTI image", "Copy or download it again."
+        path, f"damaged data ({reason})", "a whole NIfTI image", "Copy or download it again."
     )
 
 

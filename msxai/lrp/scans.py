@@ -8,6 +8,7 @@ import numpy as np
 
 from msxai.base.errors import ParameterError
 from msxai.data import images
+from msxai.data.image_files import voxels_of
 
 __all__ = ["Inputs", "as_array", "length_of", "rows_of", "sequence_of", "split"]
 
@@ -167,7 +168,8 @@ def _of_image(given, inputs: Inputs, where) -> np.ndarray:
     image = images.load(given) if isinstance(given, str | Path) else given
     if len(image.shape) != 3:
         raise ParameterError(where, f"an image of shape {image.shape}", "three axes", _MEND_SHAPE)
-    turned = nib.as_closest_canonical(image)
+    in_memory = nib.Nifti1Image(np.asarray(voxels_of(where, image), "float32"), image.affine)
+    turned = nib.as_closest_canonical(in_memory)
     spatial = inputs.shape[1:] if inputs.channels_first else inputs.shape[:-1]
     if tuple(spatial) == images.SHAPE == turned.shape and not images.on_grid(turned):
         raise ParameterError(

@@ -273,10 +273,15 @@ def _volumes(path: Path) -> np.ndarray:
     """Return the volumes of an array file, shape (N, X, Y, Z)."""
     try:
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy fails in many ways on a damaged file
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(
-            path, f"no array ({error})", "an array as numpy.save writes it", "Write it again."
+            path, f"no array ({reason})", "an array as numpy.save writes it", "Write it again."
         ) from error
+    if not isinstance(values, np.ndarray):  # an archive of several arrays
+        raise ImageError(
+            path, "several arrays (.npz)", "one array as numpy.save writes it", "Write it again."
+        )
     if values.dtype.kind not in "biuf":
         raise ImageError(path, f"values of type {values.dtype}", "numbers", "Write it again.")
     if not np.isfinite(values).all():

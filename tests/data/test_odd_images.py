@@ -222,6 +222,54 @@ def test_slope_0_with_an_intercept_is_read_as_stored_with_a_note(tmp_path):
         assert "slope 0 and intercept 5" in images.notes(image)[0]
 
 
+def with_dim(path, shape):
+    """Replace the lengths in the header of a NIfTI-1 file, gzipped or not."""
+    is_gzipped = path.name.endswith(".gz")
+    content = bytearray(gzip.decompress(path.read_bytes()) if is_gzipped else path.read_bytes())
+    content[42:48] = np.array(shape, "<i2").tobytes()
+    path.write_bytes(gzip.compress(bytes(content)) if is_gzipped else content)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(32767, 32767, 32767), (20, 22, 19), (21, 22, 18)])
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.hdr"])
+def test_a_header_of_more_voxels_than_the_file_has_is_damaged(name, shape, tmp_path):
+    """The first shape needs 70 terabytes: nibabel asks for the memory before it reads."""
+    kind = nib.Nifti1Pair if name.endswith(".hdr") else nib.Nifti1Image
+    path = with_dim(save(tmp_path / name, scan_values(), kind=kind), shape)
+    words = " x ".join(map(str, shape))
+    for read in (images.load, images.load_mask):
+        assert refusal(path, read).found.startswith(f"damaged data (a header of {words} voxels")
+
+
+def test_a_header_of_more_voxels_than_the_file_has_is_damaged_in_other_formats(tmp_path):
+    for name, kind in (("scan.mgh", nib.MGHImage), ("scan.mgz", nib.MGHImage)):
+        path = save_mgh(tmp_path / name, kind)
+        assert "damaged data (a header of 20 x 22 x 999 voxels" in refusal(path).found
+
+
+def save_mgh(path, kind):
+    nib.save(kind(scan_values().astype("float32"), AFFINE), path)
+    opener = gzip.open if path.suffix == ".mgz" else open
+    with opener(path, "rb") as file:
+        content = bytearray(file.read())
+    content[12:16] = (999).to_bytes(4, "big")
+    with opener(path, "wb") as file:
+        file.write(content)
+    return path
+
+
+def test_a_header_of_fewer_voxels_than_the_file_has_is_noted(tmp_path):
+    path = with_dim(save(tmp_path / "scan.nii.gz", scan_values()), (19, 22, 18))
+    note = "The file has 792 bytes more than the 19 x 22 x 18 voxels of its header need: is the"
+    assert images.notes(images.load(path)) == [f"{note} shape right?"]
+
+
+def test_a_folder_in_place_of_an_image_is_one_sentence(tmp_path):
+    assert refusal(tmp_path).found == "a folder"
+    assert refusal(tmp_path, image_files.opened).found == "a folder"
+
+
 def test_distance_of_two_spaces_by_hand():
     affine = np.diag([2.0, 3, 4, 1])
     moved = nib.affines.from_matvec(np.diag([2.0, 3, 5]), [0, 3, 0])

@@ -8,7 +8,7 @@ from keras import layers
 from support.layers import filled
 
 from msxai import lrp
-from msxai.base.errors import ParameterError
+from msxai.base.errors import ImageError, ParameterError
 from msxai.data import images
 from msxai.lrp import scans
 from msxai.lrp.scans import Inputs
@@ -60,6 +60,18 @@ def test_a_file_in_another_orientation_has_the_same_logit(model, volume, tmp_pat
     path = tmp_path / "scan.nii.gz"
     nib.save(in_order(volume, codes), path)
     assert lrp.explain(model, path).logits == lrp.explain(model, volume).logits
+
+
+def test_an_opened_image_that_announces_more_than_the_memory_holds_is_refused(
+    model, volume, tmp_path
+):
+    path = tmp_path / "scan.nii"
+    nib.save(in_order(volume, "RAS"), path)
+    content = bytearray(path.read_bytes())
+    content[42:48] = np.full(3, 32767, "<i2").tobytes()
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="32767 x 32767 x 32767 voxels, more than the memory"):
+        lrp.explain(model, nib.load(path), "z")
 
 
 def test_an_image_of_the_grids_shape_on_another_grid_is_refused():

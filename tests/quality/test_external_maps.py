@@ -223,3 +223,18 @@ def test_what_is_refused(study, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="no NIfTI file"):
         external_maps.read(tmp_path / "empty", flat, brains)
+
+
+def test_an_array_file_of_more_values_than_it_has_is_refused(tmp_path):
+    path = tmp_path / "maps.npy"
+    np.save(path, np.zeros((2, 3, 4, 5)))
+    path.write_bytes(path.read_bytes().replace(b"(2, 3, 4, 5), }", b"(9999999999,)} "))
+    with pytest.raises(ImageError, match=r"maps\.npy: found no array \("):
+        external_maps.read(path, path, path)
+
+
+def test_an_archive_of_arrays_is_refused(tmp_path):
+    np.savez(tmp_path / "maps.npz", np.zeros((2, 3, 4, 5)))
+    (tmp_path / "maps.npz").rename(tmp_path / "maps.npy")
+    with pytest.raises(ImageError, match=r"maps\.npy: found several arrays \(\.npz\)"):
+        external_maps.read(*[tmp_path / "maps.npy"] * 3)
