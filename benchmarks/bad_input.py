@@ -1,6 +1,6 @@
 """Random corruptions of what a user hands over: is each refused in one sentence, or read rightly?
 
-Usage: python benchmarks/bad_input.py [--corruptions 500] [--write]
+Usage: python benchmarks/bad_input.py [--corruptions 500] [--seed 0] [--write]
 
 A small study (six scans, their masks, a table), its YAML file and a file of weights are spoilt in
 one place, drawn by hypothesis: the table, a header, voxels, a mask, the YAML file, the weights.
@@ -10,8 +10,12 @@ Then they are read as the notebooks read them. An outcome is a fault where
 - a value is taken silently that is not what the file says (`ORACLES`);
 - something half-written is left, or a file of the user was changed.
 
+The first corruptions are chosen so that each kind, and each choice that a kind has (`Draws.one`),
+is drawn at least once, whatever the seed. The others are drawn at random.
+
 Written beside this file with --write: bad_input.tsv (one row a kind: corruptions, refused, read,
-faults) and bad_input.json. Exits with 1 if there is a fault. About 15 minutes of one core.
+faults) and bad_input.json; of another seed than 0, bad_input_seed_N. Exits with 1 if there is
+a fault. About 15 minutes of one core.
 """
 
 import argparse
@@ -19,15 +23,18 @@ import contextlib
 import csv
 import gzip
 import io
+import itertools
+import json
 import math
 import shutil
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import hypothesis
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -48,6 +55,7 @@ SPOILT = 3  # of six: scans before it are on disk already when it fails
 SCAN = f"s{SPOILT}.nii.gz"
 MASK = f"s{SPOILT}_lesions.nii.gz"
 WEIGHTS = "weights.npz"
+_SEEDS = 1_000_000  # of one run; the first thousand are tried for choices not drawn yet
 COLUMNS = ("participant_id", "label", "age", "site")
 
 
@@ -105,11 +113,14 @@ class Read:
         `COLUMNS` of each scan, in the order of identifiers.
     image, lesions : ndarray
         Of the scan that is spoilt.
+    notes : list of str
+        What is said to have been odd in its files.
     """
 
     table: list
     image: np.ndarray
     lesions: np.ndarray
+    notes: list = field(default_factory=list)
 
 
 def read_study(study: Path, out: Path, source: str) -> Read:
@@ -125,7 +136,9 @@ def read_study(study: Path, out: Path, source: str) -> Read:
         rows.append({**{name: str(row[name]) for name in COLUMNS}, "age": age})
     is_spoilt = prepared.table["participant_id"] == f"sub-s{SPOILT}"
     index = int(is_spoilt.to_numpy().argmax())  # the first scan, where the table names it otherwise
-    return Read(rows, prepared.image(index), prepared.lesions(index))
+    record = json.loads(prepared.table["registration"].iloc[index])
+    notes = record.get("notes", [])
+    return Read(rows, prepared.image(index), prepared.lesions(index), notes)
 
 
 def read_weights(study: Path) -> list[np.ndarray]:
@@ -142,6 +155,32 @@ UNCHANGED, TABLE, ANEW = ORACLES = (
 )
 
 
+class Draws(np.random.Generator):
+    """A random generator that keeps the choices it was given and those it has drawn.
+
+    Parameters
+    ----------
+    seed : int
+
+    Attributes
+    ----------
+    offered, drawn : set of tuple
+        Name of a choice and number of an option.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__(np.random.PCG64(seed))
+        self.offered = set()
+        self.drawn = set()
+
+    def one(self, name: str, options):
+        """Draw one of the options of a choice, whose number is always the same."""
+        number = int(self.integers(len(options)))
+        self.offered |= {(name, index) for index in range(len(options))}
+        self.drawn.add((name, number))
+        return options[number]
+
+
 @dataclass(frozen=True)
 class Corruption:
     """One way to spoil a study.
@@ -150,7 +189,7 @@ class Corruption:
     ----------
     kind : {"table", "header", "voxels", "mask", "yaml", "weights"}
     spoil : callable
-        Study's folder and a random generator; spoils one file.
+        Study's folder and `Draws`; spoils one file.
     oracle : str
         What is right where the study is read: one of `ORACLES`.
     """
@@ -185,7 +224,7 @@ def utf_16(study, rng):
 
 def line_ends(study, rng):
     """Of Windows, or of an old Macintosh."""
-    _put(study, _text(study).replace("\n", rng.choice(["\r\n", "\r"])))
+    _put(study, _text(study).replace("\n", rng.one("end", ["\r\n", "\r"])))
 
 
 def blanks(study, rng):
@@ -194,7 +233,7 @@ def blanks(study, rng):
     parts = text.split(",")
     for _ in range(rng.integers(1, 6)):
         index = rng.integers(len(parts))
-        parts[index] = parts[index] + str(rng.choice([" ", "  ", "\t"]))
+        parts[index] = parts[index] + rng.one("blank", [" ", "  ", "\t"])
     _put(study, ",".join(parts))
 
 
@@ -208,14 +247,14 @@ def quotes(study, rng):
 
 def empty_rows(study, rng):
     """At the end, as Excel leaves them."""
-    row = str(rng.choice(["", ",,,,,,", " "]))
+    row = rng.one("row", ["", ",,,,,,", " "])
     _put(study, _text(study) + (row + "\n") * int(rng.integers(1, 5)))
 
 
 def semicolons(study, rng):
     """In place of commas, as Excel writes in Europe; decimal commas with them."""
     text = _text(study).replace(",", ";")
-    if rng.random() < 0.5:
+    if rng.one("decimal commas", [False, True]):
         text = text.replace(".5;", ",5;")
     _put(study, text)
 
@@ -242,7 +281,7 @@ def rows_in_another_order(study, rng):
 def a_missing_column(study, rng):
     """Any of them."""
     rows = [line.split(",") for line in _text(study).splitlines()]
-    left_out = int(rng.integers(len(rows[0])))
+    left_out = rows[0].index(rng.one("column", rows[0]))
     for row in rows:
         del row[left_out]
     _put(study, "\n".join(",".join(row) for row in rows) + "\n")
@@ -251,7 +290,7 @@ def a_missing_column(study, rng):
 def a_column_twice(study, rng):
     """With other values the second time."""
     rows = [line.split(",") for line in _text(study).splitlines()]
-    index = int(rng.integers(len(rows[0])))
+    index = rows[0].index(rng.one("column", rows[0]))
     values = [row[index] for row in rows[1:]]
     rows[0].append(rows[0][index])
     for row, value in zip(rows[1:], rng.permutation(values), strict=True):
@@ -262,9 +301,10 @@ def a_column_twice(study, rng):
 def a_missing_cell(study, rng):
     """A row that is too short."""
     lines = _text(study).splitlines()
+    names = lines[0].split(",")
     index = int(rng.integers(1, len(lines)))
     cells = lines[index].split(",")
-    del cells[int(rng.integers(len(cells)))]
+    del cells[names.index(rng.one("column", names))]
     lines[index] = ",".join(cells)
     _put(study, "\n".join(lines) + "\n")
 
@@ -274,9 +314,10 @@ def one_cell(study, rng):
     odd = ["", "NA", "n/a", "nan", "-", "?", "0", "1e999", "-5", "89+", "abc", "=1+1", "\x00", "Ä"]
     odd += ["../s0.nii.gz", "s0.nii.gz", "study.csv", "/", "s 3", "<script>", "None", "TRUE"]
     lines = _text(study).splitlines()
+    names = lines[0].split(",")
     index = int(rng.integers(1, len(lines)))
     cells = lines[index].split(",")
-    cells[int(rng.integers(len(cells)))] = str(rng.choice(odd))
+    cells[names.index(rng.one("column", names))] = rng.one("content", odd)
     lines[index] = ",".join(cells)
     _put(study, "\n".join(lines) + "\n")
 
@@ -285,7 +326,7 @@ def one_row_twice(study, rng):
     """The same row, or the same person with another group."""
     lines = _text(study).splitlines()
     row = lines[int(rng.integers(1, len(lines)))]
-    if rng.random() < 0.5:
+    if rng.one("another group", [False, True]):
         row = row.replace("HC", "XX").replace("MS", "HC").replace("XX", "MS")
     _put(study, "\n".join([*lines, row]) + "\n")
 
@@ -293,6 +334,11 @@ def one_row_twice(study, rng):
 def bytes_of_the_table(study, rng):
     """One to four bytes."""
     _flip_bytes(study / "study.csv", rng, first=0)
+
+
+def no_table(study, rng):
+    """A folder, an empty file or a picture under the name."""
+    _replace(study / "study.csv", rng.one("content", [None, b"", b"\x89PNG\r\n\x1a\n"]))
 
 
 def a_table_cut_short(study, rng):
@@ -307,33 +353,61 @@ def _header(study: Path, name: str, change: Callable) -> None:
     (study / name).write_bytes(gzip.compress(bytes(content)))
 
 
+def _fields(name: str, count: int, start: int, kind: str) -> dict:
+    """Return offset and type of each number of a field of several."""
+    size = np.dtype(kind).itemsize
+    return {f"{name}[{index}]": (start + index * size, kind) for index in range(count)}
+
+
 def one_field(study, rng):
     """Of the NIfTI header, with a value that a broken program could write."""
     fields = {  # name: offset and type
         "sizeof_hdr": (0, "<i4"),
-        "dim": (40 + 2 * int(rng.integers(8)), "<i2"),
+        **_fields("dim", 8, 40, "<i2"),
         "datatype": (70, "<i2"),
         "bitpix": (72, "<i2"),
-        "pixdim": (76 + 4 * int(rng.integers(8)), "<f4"),
+        **_fields("pixdim", 8, 76, "<f4"),
         "vox_offset": (108, "<f4"),
         "scl_slope": (112, "<f4"),
         "scl_inter": (116, "<f4"),
         "xyzt_units": (123, "u1"),
         "qform_code": (252, "<i2"),
         "sform_code": (254, "<i2"),
-        "quatern": (256 + 4 * int(rng.integers(6)), "<f4"),
-        "srow": (280 + 4 * int(rng.integers(12)), "<f4"),
+        **_fields("quatern", 6, 256, "<f4"),
+        **_fields("srow", 12, 280, "<f4"),
         "magic": (344, "u1"),
     }
-    offset, kind = fields[str(rng.choice(sorted(fields)))]
+    offset, kind = fields[rng.one("field", list(fields))]
     kind = np.dtype(kind)
     values = [0, 1, 2, 3, 7, 64, 100] if kind == "u1" else [-32768, -1, 0, 1, 2, 4, 300, 32767]
     if kind.kind == "f":
         values = [0, -0.0, 1e-30, -1, 0.5, 9, 90, 1e6, 1e30, np.inf, -np.inf, np.nan]
-    value = np.array(rng.choice(values), kind).tobytes()
+    value = np.array(rng.one(f"value of {kind}", values), kind).tobytes()
 
     def change(content):
         content[offset : offset + len(value)] = value
+
+    _header(study, SCAN, change)
+
+
+def all_lengths(study, rng):
+    """More voxels along each axis than the file has, or fewer."""
+    factor = rng.one("factor", [1560, 100, 2, 0.9])
+
+    def change(content):
+        lengths = np.frombuffer(content[42:48], "<i2") * factor
+        content[42:48] = np.minimum(lengths, 32767).astype("<i2").tobytes()
+
+    _header(study, SCAN, change)
+
+
+def an_intercept(study, rng):
+    """Half a step, a whole one, or another number of steps: without an exact 0, or with one."""
+    slope = rng.one("slope", [1, 0.01, -2])
+    steps = rng.one("steps", [0.5, 0.3, 1, -7, -0.5])
+
+    def change(content):
+        content[112:120] = np.array([slope, slope * steps], "<f4").tobytes()
 
     _header(study, SCAN, change)
 
@@ -375,7 +449,16 @@ def other_bytes(study, rng):
     """Something else in place of the scan."""
     contents = [b"", b"\x1f\x8b", b"<!DOCTYPE html>", bytes(348), rng.bytes(2000)]
     contents.append(gzip.compress(rng.bytes(2000)))
-    (study / SCAN).write_bytes(contents[int(rng.integers(len(contents)))])
+    _replace(study / SCAN, rng.one("content", [*contents, None]))
+
+
+def _replace(path: Path, content: bytes | None) -> None:
+    """Put other bytes in place of a file; in place of None, a folder."""
+    path.unlink()
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
 
 
 def _voxels(study: Path, name: str) -> np.ndarray:
@@ -385,11 +468,11 @@ def _voxels(study: Path, name: str) -> np.ndarray:
 def odd_voxels(study, rng):
     """NaN, infinite, huge or constant values."""
     values = _voxels(study, SCAN)
-    bad = float(rng.choice([np.nan, np.inf, -np.inf, 3e38, 1e30]))
-    if rng.random() < 0.2:
+    bad = rng.one("value", [np.nan, np.inf, -np.inf, 3e38, 1e30, None])
+    share = rng.one("share", [1e-4, 0.01, 0.5])
+    if bad is None:
         values[values > 0] = 100
     else:
-        share = rng.choice([1e-4, 0.01, 0.5])
         values[rng.random(SHAPE) < share] = bad
     save(study / SCAN, values)
 
@@ -403,22 +486,21 @@ def another_number_of_axes(study, rng):
         np.stack([values] * 2, -1),
         values[..., None, None],
     ]
-    save(study / SCAN, shapes[int(rng.integers(len(shapes)))])
+    save(study / SCAN, rng.one("axes", shapes))
 
 
 def another_type(study, rng):
     """The same values, stored in another type or order of bytes."""
     kinds = ["<f8", ">i2", ">f4", "<u2", "<i4", "<u4"]
-    values = _voxels(study, SCAN).astype(str(rng.choice(kinds)))
+    values = _voxels(study, SCAN).astype(rng.one("type", kinds))
     save(study / SCAN, values)
 
 
 def axes_flipped(study, rng):
     """The same scan with its voxels stored in another order; the transform says so."""
     image = nib.load(study / SCAN)
-    axes = [nib.orientations.axcodes2ornt(code) for code in ("RAS", "LPI", "PSR", "ILA")]
     start = nib.orientations.io_orientation(image.affine)
-    target = axes[int(rng.integers(len(axes)))]
+    target = nib.orientations.axcodes2ornt(rng.one("order", ["RAS", "LPI", "PSR", "ILA"]))
     turned = image.as_reoriented(nib.orientations.ornt_transform(start, target))
     save(study / SCAN, np.asarray(turned.dataobj), turned.affine)
 
@@ -426,36 +508,37 @@ def axes_flipped(study, rng):
 def mask_values(study, rng):
     """As other programs write masks."""
     values = _voxels(study, MASK)
-    scale, shift = [(255, 0), (1, 1), (-1, 0), (0.3, 0), (0.99999, 0), (2, 0), (1e-7, 0)][
-        int(rng.integers(7))
-    ]
+    written = [(255, 0), (1, 1), (-1, 0), (0.3, 0), (0.99999, 0), (2, 0), (1e-7, 0)]
+    scale, shift = rng.one("values", written)
     save(study / MASK, (values * scale + shift).astype("float32"))
 
 
 def a_mask_resampled(study, rng):
     """With what interpolation leaves: fractions, or values near 0 beside it."""
     values = _voxels(study, MASK)
-    noise = rng.choice([1e-7, 1e-5, 1e-3]) * rng.random(SHAPE)
+    noise = rng.one("noise", [1e-7, 1e-5, 1e-3]) * rng.random(SHAPE)
     save(study / MASK, (values + noise).astype("float32"))
 
 
 def odd_mask(study, rng):
     """Not finite, empty, full, another grid or another place."""
     values = _voxels(study, MASK)
-    choice = int(rng.integers(6))
     affine = AFFINE.copy()
-    if choice == 0:
-        values[5, 5, 5] = rng.choice([np.nan, np.inf])
-    if choice == 1:
-        values[:] = 0
-    if choice == 2:
-        values[:] = 1
-    if choice == 3:
-        values = values[:, :-1]
-    if choice == 4:
-        affine[:3, 3] += rng.choice([-200, 30, 400], 3)
-    if choice == 5:
-        values = np.stack([values] * 2, -1)
+    match rng.one("fault", ["NaN", "infinite", "empty", "full", "cut", "moved", "two volumes"]):
+        case "NaN":
+            values[5, 5, 5] = np.nan
+        case "infinite":
+            values[5, 5, 5] = np.inf
+        case "empty":
+            values[:] = 0
+        case "full":
+            values[:] = 1
+        case "cut":
+            values = values[:, :-1]
+        case "moved":
+            affine[:3, 3] += rng.choice([-200, 30, 400], 3)
+        case "two volumes":
+            values = np.stack([values] * 2, -1)
     save(study / MASK, values, affine)
 
 
@@ -488,21 +571,27 @@ def yaml_of_another_form(study, rng):
         "path: null\n",
         "path: true\n",
     ]
-    _put(study, texts[int(rng.integers(len(texts)))], "study.yaml")
+    _put(study, rng.one("text", texts), "study.yaml")
 
 
 def yaml_key_misspelt(study, rng):
     """One letter is missing or doubled."""
     text = _text(study, "study.yaml")
-    key = str(rng.choice(["path", "modality"]))
+    key = rng.one("key", ["path", "modality"])
     index = int(rng.integers(len(key)))
-    spoilt = key[:index] + key[index + 1 :] if rng.random() < 0.5 else key[:index] + key[index:] * 2
+    letter = rng.one("letter", ["", key[index] * 2])
+    spoilt = key[:index] + letter + key[index + 1 :]
     _put(study, text.replace(f"{key}:", f"{spoilt}:"), "study.yaml")
 
 
 def bytes_of_the_yaml(study, rng):
     """One to four bytes."""
     _flip_bytes(study / "study.yaml", rng, first=0)
+
+
+def no_yaml(study, rng):
+    """A folder or a picture under the name."""
+    _replace(study / "study.yaml", rng.one("content", [None, b"\x89PNG\r\n\x1a\n"]))
 
 
 def _arrays(study: Path) -> dict:
@@ -512,38 +601,46 @@ def _arrays(study: Path) -> dict:
 
 def bytes_of_the_weights(study, rng):
     """One to four bytes, or the file cut short."""
-    if rng.random() < 0.3:
+    if rng.one("cut", [True, False, False]):
         _cut_short(study / WEIGHTS, rng)
     else:
         _flip_bytes(study / WEIGHTS, rng, first=0)
 
 
+_ODD_ARRAYS = {
+    "another shape": lambda values: values.ravel()[:-1],
+    "longer": lambda values: np.zeros(500_000, "float32"),
+    "infinite": lambda values: np.full_like(values, np.inf),
+    "NaN": lambda values: np.full_like(values, np.nan),
+    "one NaN": lambda values: np.where(np.arange(values.size) == 0, np.nan, values.ravel()).reshape(
+        values.shape
+    ),
+    "too large": lambda values: np.full(values.shape, 1e300),
+    "text": lambda values: values.astype("U8"),
+    "objects": lambda values: np.array([{"a": 1}] * 2, dtype=object),
+    "complex": lambda values: values.astype("complex64"),
+    "whole numbers": lambda values: np.ones(values.shape, int),
+}
+
+
 def odd_weights(study, rng):
     """An array that is missing, too many, of another shape or type, or not finite."""
     arrays = _arrays(study)
-    name = str(rng.choice(sorted(arrays)))
-    choice = int(rng.integers(7))
-    if choice == 0:
+    name = rng.one("array", sorted(arrays))
+    fault = rng.one("fault", ["missing", "too many", *_ODD_ARRAYS])
+    if fault == "missing":
         del arrays[name]
-    if choice == 1:
+    elif fault == "too many":
         arrays["extra"] = np.zeros(3)
-    if choice == 2:
-        arrays[name] = arrays[name].ravel()[:-1]
-    if choice == 3:
-        arrays[name] = np.full_like(arrays[name], rng.choice([np.nan, np.inf]))
-    if choice == 4:
-        arrays[name] = arrays[name].astype("U8")
-    if choice == 5:
-        arrays[name] = np.array([{"a": 1}] * 2, dtype=object)
-    if choice == 6:
-        arrays[name] = arrays[name].astype("complex64")
+    else:
+        arrays[name] = _ODD_ARRAYS[fault](arrays[name])
     np.savez(study / WEIGHTS, **arrays)
 
 
 def no_weights(study, rng):
     """Another file under the name."""
     contents = [b"", b"PK\x05\x06" + bytes(18), b"\x80\x04N.", rng.bytes(500)]
-    (study / WEIGHTS).write_bytes(contents[int(rng.integers(len(contents)))])
+    _replace(study / WEIGHTS, rng.one("content", [*contents, None]))
 
 
 # Oracles: what a spoilt file means that may be read
@@ -586,13 +683,31 @@ def _number(text: str) -> float:
     return math.nan
 
 
-def saved_anew(study: Path, name: str) -> None:
-    """Write a spoilt scan anew by nibabel: the same voxels and transform in a clean file."""
+def saved_anew(study: Path, name: str) -> list[str]:
+    """Write a spoilt file anew by nibabel: the same voxels and transform in a clean file.
+
+    Where a header's intercept leaves no exact 0, the stored numbers nearest to it stand for 0.
+
+    Returns
+    -------
+    list of str
+        What must be said of the file: words of the notes.
+    """
     image = nib.load(study / name)
-    values = np.asarray(image.dataobj)
+    values = np.asarray(image.dataobj, "float32")
     affine = image.affine
+    words = []
+    step = abs(image.dataobj.slope)
+    if image.dataobj.inter:
+        nearest = (values != 0) & (np.abs(values) <= step / 2)
+        values[nearest] = 0
+        if nearest.any():
+            words.append(f"{nearest.sum()} voxels within half a step")
+    if values.size < np.prod(SHAPE):
+        words.append("bytes more than")
     (study / name).unlink()
-    save(study / name, np.asarray(values, "float32"), affine)
+    save(study / name, values, affine)
+    return words
 
 
 _BY_ORACLE = {
@@ -616,8 +731,9 @@ _BY_ORACLE = {
         one_row_twice,
         bytes_of_the_table,
         a_table_cut_short,
+        no_table,
     ],
-    ("header", ANEW): [one_field, bits_of_the_header],
+    ("header", ANEW): [one_field, all_lengths, an_intercept, bits_of_the_header],
     ("voxels", UNCHANGED): [
         a_file_cut_short,
         bytes_of_the_file,
@@ -629,7 +745,12 @@ _BY_ORACLE = {
     ("voxels", ANEW): [odd_voxels],
     ("mask", UNCHANGED): [mask_values, a_mask_resampled, bytes_of_the_mask],
     ("mask", ANEW): [odd_mask],
-    ("yaml", UNCHANGED): [yaml_of_another_form, yaml_key_misspelt, bytes_of_the_yaml],
+    ("yaml", UNCHANGED): [
+        yaml_of_another_form,
+        yaml_key_misspelt,
+        bytes_of_the_yaml,
+        no_yaml,
+    ],
     ("weights", UNCHANGED): [bytes_of_the_weights, odd_weights, no_weights],
 }
 CORRUPTIONS = [
@@ -682,7 +803,7 @@ class Fuzz:
         """Spoil a copy of the study, read it, and judge."""
         study = self._empty("study")
         shutil.copytree(self.template, study, dirs_exist_ok=True)
-        corruption.spoil(study, np.random.default_rng(seed))
+        corruption.spoil(study, Draws(seed))
         before = _files(study)
         out = self._empty("out")
         try:
@@ -701,6 +822,30 @@ class Fuzz:
             ending, text = "fault", "a file of the user was changed"
         return Outcome(corruption.name, seed, ending, text)
 
+    def covering(self, corruption: Corruption, first_seed: int) -> list[int]:
+        """Return seeds that together draw each option of each choice of a corruption.
+
+        Parameters
+        ----------
+        corruption : Corruption
+        first_seed : int
+            Seeds are tried from this one on, and kept where they draw an option anew.
+        """
+        seeds = []
+        offered = set()
+        drawn = set()
+        for seed in itertools.count(first_seed):
+            study = self._empty("study")
+            shutil.copytree(self.template, study, dirs_exist_ok=True)
+            draws = Draws(seed)
+            corruption.spoil(study, draws)
+            offered |= draws.offered
+            if not seeds or draws.drawn - drawn:
+                seeds.append(seed)
+                drawn |= draws.drawn
+            if drawn == offered:
+                return seeds
+
     def _read(self, corruption: Corruption, study: Path, out: Path) -> str:
         """Read a spoilt study; return what is wrong, or nothing."""
         if corruption.kind == "weights":
@@ -714,17 +859,13 @@ class Fuzz:
             if table_matches(read, rows):
                 return ""
             return f"the table says {rows}, read was {read.table}"
-        expected = self.good
-        if corruption.oracle == ANEW:
-            expected = self._read_anew(study, MASK if corruption.kind == "mask" else SCAN)
-        return _difference(read, expected)
-
-    def _read_anew(self, study: Path, name: str) -> Read:
-        """Read a study whose spoilt file was saved anew by nibabel."""
+        if corruption.oracle != ANEW:
+            return _difference(read, self.good)
         anew = self._empty("anew")
         shutil.copytree(study, anew, dirs_exist_ok=True)
-        saved_anew(anew, name)
-        return read_study(anew, self._empty("anew-out"), "study.csv")
+        words = saved_anew(anew, MASK if corruption.kind == "mask" else SCAN)
+        expected = read_study(anew, self._empty("anew-out"), "study.csv")
+        return _difference(read, expected) or _unsaid(read, words)
 
     def _empty(self, name: str) -> Path:
         folder = self.folder / name
@@ -743,36 +884,52 @@ def _difference(read: Read, expected: Read) -> str:
     return ""
 
 
+def _unsaid(read: Read, words: list[str]) -> str:
+    said = " ".join(read.notes)
+    missing = [part for part in words if part not in said]
+    return f"nothing is said of {missing}" if missing else ""
+
+
 def _files(folder: Path) -> dict:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def measure(n_corruptions: int, folder: Path) -> list[Outcome]:
+def measure(n_corruptions: int, seed: int, folder: Path) -> list[Outcome]:
     """Draw corruptions and judge each.
 
     Parameters
     ----------
     n_corruptions : int
+        At least; as many as draw each choice of each corruption once.
+    seed : int
+        Of all draws.
     folder : pathlib.Path
         An empty folder to work in.
     """
     fuzz = Fuzz(folder)
     outcomes = []
 
+    def judge(corruption, own_seed):
+        outcome = fuzz.outcome(corruption, own_seed)
+        outcomes.append(outcome)
+        if outcome.ending == "fault":
+            print(f"{outcome.name}, seed {outcome.seed}: {outcome.text}", flush=True)
+
+    for corruption in CORRUPTIONS:
+        for own_seed in fuzz.covering(corruption, first_seed=seed * _SEEDS):
+            judge(corruption, own_seed)
+
+    @hypothesis.seed(seed)
     @settings(
-        max_examples=n_corruptions,
+        max_examples=max(n_corruptions - len(outcomes), 1),
         deadline=None,
-        derandomize=True,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.sampled_from(CORRUPTIONS), st.integers(0, 2**32 - 1))
-    def draw(corruption, seed):
-        outcome = fuzz.outcome(corruption, seed)
-        outcomes.append(outcome)
-        if outcome.ending == "fault":
-            print(f"{outcome.name}, seed {outcome.seed}: {outcome.text}", flush=True)
+    @given(st.sampled_from(CORRUPTIONS), st.integers(1000, _SEEDS - 1))
+    def draw(corruption, own_seed):
+        judge(corruption, seed * _SEEDS + own_seed)
 
     draw()
     return outcomes
@@ -791,23 +948,25 @@ def main() -> None:
     """Run the fuzz; write its table where asked."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--corruptions", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0, help="another one draws other corruptions")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = measure(options.corruptions, Path(folder))
+        outcomes = measure(options.corruptions, options.seed, Path(folder))
     table = table_of(outcomes)
     faults = int(table["faults"].sum())
     print(table.to_string(index=False))
     print(f"{len(outcomes)} corruptions, {faults} faults")
     if options.write:
-        tsv.write(table, HERE / "bad_input.tsv")
+        name = f"bad_input_seed_{options.seed}" if options.seed else "bad_input"
+        tsv.write(table, HERE / f"{name}.tsv")
         record = provenance.record(
-            {"corruptions": options.corruptions},
-            outputs=[HERE / "bad_input.tsv"],
+            {"corruptions": options.corruptions, "seed": options.seed},
+            outputs=[HERE / f"{name}.tsv"],
             corruptions=len(outcomes),
             faults=faults,
         )
-        provenance.write_json(HERE / "bad_input.json", record)
+        provenance.write_json(HERE / f"{name}.json", record)
     sys.exit(1 if faults else 0)
 
 

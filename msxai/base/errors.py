@@ -1,5 +1,7 @@
 """One error type for each kind of bad input; every message has the same four parts."""
 
+from pathlib import Path
+
 __all__ = [
     "CohortError",
     "EngineError",
@@ -12,6 +14,7 @@ __all__ = [
     "SplitError",
     "StaleInputError",
     "WriteError",
+    "in_place_of_file",
 ]
 
 
@@ -84,3 +87,18 @@ class MissingAtlasError(MsxaiError):
 
 class EngineError(MsxaiError):
     """LRP is not defined for a layer, or the iNNvestigate process failed."""
+
+
+def in_place_of_file(path) -> str:
+    """Return what is found where a file is missing, for an error.
+
+    Parameters
+    ----------
+    path : path
+
+    Examples
+    --------
+    >>> in_place_of_file("/")
+    'a folder'
+    """
+    return "a folder" if Path(path).is_dir() else "no such file"

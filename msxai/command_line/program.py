@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from msxai.base import provenance
-from msxai.base.errors import MsxaiError, ParameterError
+from msxai.base.errors import MsxaiError, ParameterError, in_place_of_file
 from msxai.base.parameters import one_of
 from msxai.command_line import notebook_runs
 from msxai.data import image_files, scan_folders, single_scans
@@ -398,7 +398,8 @@ def _check_no_input(option: str, out: str, inputs: list) -> None:
 def _check_files(option: str, paths: list[str]) -> None:
     for path in paths:
         if not Path(path).is_file():
-            raise ParameterError(f"{option} {path}", "no such file", "a file", "Check the path.")
+            found = in_place_of_file(path)
+            raise ParameterError(f"{option} {path}", found, "a file", "Check the path.")
 
 
 def _check_writable(folder: Path) -> None:

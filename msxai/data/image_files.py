@@ -16,7 +16,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
-from msxai.base.errors import ImageError
+from msxai.base.errors import ImageError, in_place_of_file
 
 __all__ = ["distance_in_voxels", "opened", "read", "spaces", "voxels_of"]
 
@@ -207,7 +207,7 @@ def _check_file(path: Path) -> None:
     if not path.is_file():
         raise ImageError(
             path,
-            "a folder" if path.is_dir() else "no such file",
+            in_place_of_file(path),
             "a NIfTI image (.nii or .nii.gz)",
             "Check the path in the cohort's table or folder.",
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msxai.base import provenance
-from msxai.base.errors import CohortError, ImageError
+from msxai.base.errors import CohortError, ImageError, in_place_of_file
 from msxai.base.parameters import located
 
 __all__ = ["RUN_FILES", "ScanFiles", "folder_names", "list_scans"]
@@ -113,7 +113,7 @@ def list_scans(
     further = [path for paths in given.values() for path in paths if path]
     for path in [*images, *further]:
         if not located(path).is_file():
-            actual = "a folder" if located(path).is_dir() else "no such file"
+            actual = in_place_of_file(located(path))
             raise CohortError(path, actual, "a NIfTI file (.nii or .nii.gz)", "Check the path.")
     scans = []
     for index, image in enumerate(images):

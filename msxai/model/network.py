@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit
 
 from msxai.base import keras_settings
-from msxai.base.errors import ParameterError
+from msxai.base.errors import ParameterError, in_place_of_file
 from msxai.base.parameters import one_of
 from msxai.base.provenance import replacing
 from msxai.data.images import SHAPE
@@ -461,10 +461,8 @@ def _set_weights(layers, path) -> None:
 
 def _stored(path) -> dict[str, np.ndarray]:
     """Read the arrays of a weights file; refuse what no training can have written."""
-    if not Path(path).exists():
-        raise ParameterError(path, "no such file", _WEIGHTS_FILE, _MEND)
-    if Path(path).is_dir():
-        raise ParameterError(path, "a folder", _WEIGHTS_FILE, _MEND)
+    if not Path(path).is_file():
+        raise ParameterError(path, in_place_of_file(path), _WEIGHTS_FILE, _MEND)
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = dict(file)

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from msxai.base.errors import ImageError, MissingAtlasError
+from msxai.base.errors import ImageError, MissingAtlasError, in_place_of_file
 from msxai.base.parameters import located
 from msxai.base.provenance import relative
 from msxai.data import images
@@ -240,7 +240,7 @@ def _load(path: Path, name: str, command: str):
     """Return labels (int16) of a file, and the SHA-256 of the file as decompressed."""
     if not path.is_file():
         raise MissingAtlasError(
-            relative(path), "no such file", f"the labels of {name}", f"To get it: {command}"
+            relative(path), in_place_of_file(path), f"the labels of {name}", f"To get it: {command}"
         )
     digest = _decompressed_hash(path)
     # Debian's file is known to the byte; its sform and qform mirror each other, which `jhu` mends

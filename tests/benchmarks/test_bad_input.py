@@ -1,5 +1,6 @@
 """The fuzz of bad input: a small version, and that it sees each kind of fault."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,12 +15,85 @@ def fuzz():
     return script("bad_input")
 
 
-@pytest.mark.long(reason="a small version of a proof: twenty corruptions, 40 s")
-def test_twenty_corruptions_are_refused_or_read_rightly(fuzz, tmp_path):
-    outcomes = fuzz.measure(20, tmp_path)
-    assert len(outcomes) == 20
+@pytest.mark.long(reason="a small version of a proof: thirty corruptions, 40 s")
+def test_thirty_corruptions_are_refused_or_read_rightly(fuzz, tmp_path, monkeypatch):
+    chosen = (fuzz.an_intercept, fuzz.all_lengths, fuzz.quotes, fuzz.no_table, fuzz.no_weights)
+    kept = [corruption for corruption in fuzz.CORRUPTIONS if corruption.spoil in chosen]
+    monkeypatch.setattr(fuzz, "CORRUPTIONS", kept)
+    outcomes = fuzz.measure(30, 0, tmp_path)
+    assert len(outcomes) == 30
     assert [outcome for outcome in outcomes if outcome.ending == "fault"] == []
     assert {outcome.ending for outcome in outcomes} == {"refused", "read"}
+
+
+@pytest.fixture
+def unread(fuzz, tmp_path, monkeypatch):
+    """The fuzz without any reading: what it draws."""
+    good = fuzz.Read([], np.zeros(1), np.zeros(1))
+    monkeypatch.setattr(fuzz, "read_study", lambda study, out, source: good)
+    monkeypatch.setattr(fuzz, "read_weights", lambda study: [np.ones(3)])
+    monkeypatch.setattr(fuzz.Fuzz, "_read", lambda self, corruption, study, out: "")
+
+    def draw(n_corruptions, seed):
+        folder = tmp_path / f"seed-{seed}"
+        folder.mkdir(exist_ok=True)
+        shutil.rmtree(folder / "template", ignore_errors=True)
+        return fuzz.measure(n_corruptions, seed, folder)
+
+    return draw
+
+
+@pytest.mark.long(reason="the fuzz spoils seven hundred studies and reads none, 20 s")
+def test_each_choice_of_each_corruption_is_drawn_by_any_seed(fuzz, unread, tmp_path):
+    drawn = {}
+    for seed in (0, 5):
+        outcomes = unread(10, seed)
+        drawn[seed] = [(outcome.name, outcome.seed) for outcome in outcomes]
+        study = tmp_path / f"seed-{seed}" / "template"
+        for corruption in fuzz.CORRUPTIONS:
+            offered = set()
+            seen = set()
+            for name, own_seed in drawn[seed]:
+                if name != corruption.name:
+                    continue
+                copy = shutil.copytree(study, tmp_path / "copy", dirs_exist_ok=True)
+                draws = fuzz.Draws(own_seed)
+                corruption.spoil(copy, draws)
+                shutil.rmtree(copy)
+                offered |= draws.offered
+                seen |= draws.drawn
+            assert seen == offered, corruption.name
+    assert {name for name, _ in drawn[0]} == {corruption.name for corruption in fuzz.CORRUPTIONS}
+    assert not set(drawn[0]) & set(drawn[5])
+
+
+def test_a_seed_draws_the_same_and_another_seed_others(fuzz, unread, monkeypatch):
+    kept = [corruption for corruption in fuzz.CORRUPTIONS if corruption.kind == "yaml"]
+    monkeypatch.setattr(fuzz, "CORRUPTIONS", kept)
+    first, again, other = unread(60, 3), unread(60, 3), unread(60, 4)
+    assert len(first) == len(other) == 60
+    assert first == again
+    assert not {outcome.seed for outcome in first} & {outcome.seed for outcome in other}
+
+
+def test_what_was_rounded_to_0_must_be_said(fuzz, tmp_path):
+    """A header whose intercept is half a step has no exact 0."""
+    fuzz.make_study(tmp_path)
+    image = fuzz.nib.load(tmp_path / fuzz.SCAN)
+    n_zeros = int((np.asarray(image.dataobj) == 0).sum())
+
+    def change(content):
+        content[112:120] = np.array([1, 0.5], "<f4").tobytes()
+
+    fuzz._header(tmp_path, fuzz.SCAN, change)
+    assert np.asarray(fuzz.nib.load(tmp_path / fuzz.SCAN).dataobj).min() == 0.5
+    words = fuzz.saved_anew(tmp_path, fuzz.SCAN)
+    assert words == [f"{n_zeros} voxels within half a step"]
+    assert np.asarray(fuzz.nib.load(tmp_path / fuzz.SCAN).dataobj).min() == 0
+    read = fuzz.Read([], None, None, [])
+    assert fuzz._unsaid(read, words) == f"nothing is said of {words}"
+    said = fuzz.Read([], None, None, [f"Scan: {words[0]} (1) of 0 were read as 0."])
+    assert fuzz._unsaid(said, words) == ""
 
 
 @pytest.fixture
@@ -123,9 +197,12 @@ def test_corruptions_of_each_kind_change_a_file(fuzz, tmp_path):
     for corruption in fuzz.CORRUPTIONS:
         changed = False
         for seed in range(4):
-            corruption.spoil(tmp_path, np.random.default_rng(seed))
-            changed |= good != {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+            corruption.spoil(tmp_path, fuzz.Draws(seed))
+            files = [path for path in tmp_path.iterdir() if path.is_file()]
+            changed |= good != {path.name: path.read_bytes() for path in files}
             for name, content in good.items():
+                if (tmp_path / name).is_dir():
+                    (tmp_path / name).rmdir()
                 (tmp_path / name).write_bytes(content)
             if changed:
                 break

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msxai.base.errors import CohortError
-from msxai.data.cohorts import confounds
+from msxai.base.errors import CohortError, MsxaiError
+from msxai.data.cohorts import confounds, splits
 from msxai.data.cohorts.cohort import from_adni, open_cohort, watched
 
 HEADER = ["participant_id", "group", "age", "sex", "site", "scanner", "edss"]
@@ -683,3 +683,19 @@ def test_images_whose_number_has_another_letter(tmp_path):
     assert _taken(from_adni(tmp_path)) == ["D801"]
     (tmp_path / "ADNI" / "002_S_0413" / "series" / "day" / "D801" / "x_D801.nii").unlink()
     _refused(lambda: from_adni(tmp_path), "image D801", "..._D801.nii")
+
+
+@pytest.mark.parametrize("name", ["people.csv", "people.tsv", "study.yaml", "split.tsv", "s0.nii"])
+def test_a_folder_in_place_of_a_file_is_one_sentence(name, tmp_path):
+    """Of a table, a cohort's YAML, a split, and a scan that a table names."""
+    (tmp_path / name).mkdir()
+    read = open_cohort
+    if name == "split.tsv":
+        read = splits.read
+    if name == "s0.nii":
+        (tmp_path / "people.csv").write_text("participant_id,group,image\n1,MS,s0.nii\n")
+        name = "people.csv"
+    with pytest.raises(MsxaiError) as caught:
+        read(tmp_path / name)
+    assert "a folder; expected " in str(caught.value)
+    assert "Errno" not in str(caught.value)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from msxai.base.errors import CohortError
+from msxai.base.errors import CohortError, in_place_of_file
 from msxai.data.cohorts import groups, identifiers, scan_files, tables
 from msxai.data.cohorts.masks import Masks
 
@@ -100,7 +100,7 @@ def _check_layout(folder: Path, path: Path) -> None:
     if not path.is_file():
         expected = "a table with one row a participant"
         mend = "See docs/your-cohort.md for the layout."
-        raise CohortError(path, "no such file", expected, mend)
+        raise CohortError(path, in_place_of_file(path), expected, mend)
 
 
 def _people(path: Path, label_column: str, folders: list[str]) -> tuple[pd.DataFrame, list[str]]:

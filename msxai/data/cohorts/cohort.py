@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from msxai.base.errors import CohortError
+from msxai.base.errors import CohortError, in_place_of_file
 from msxai.base.parameters import located, one_of
 from msxai.data.cohorts import adni, bids, groups, identifiers, masks, tables
 
@@ -384,7 +384,7 @@ def _read_yaml(path: Path) -> dict[str, str]:
     """Read and check a cohort's YAML."""
     if not path.is_file():
         mend = "Check the parameter cohort."
-        raise CohortError(path, "no such file", "a cohort's YAML", mend)
+        raise CohortError(path, in_place_of_file(path), "a cohort's YAML", mend)
     text_lines = "lines like `path: scans.csv`"
     try:
         # All values are read as text, because `patients: NO` and `controls: 0` name groups.

@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from msxai.base import provenance, tsv
-from msxai.base.errors import MissingStepError, SplitError
+from msxai.base.errors import MissingStepError, SplitError, in_place_of_file
 from msxai.base.parameters import one_of
 
 __all__ = ["COLUMNS", "PARTS", "check", "fold", "make", "read", "write"]
@@ -179,7 +179,9 @@ def read(path) -> pd.DataFrame:
     where = provenance.relative(path)
     if not Path(path).is_file():
         expected = "the split of a cohort"
-        raise MissingStepError(where, "no such file", expected, "Run 01_data_preparation first.")
+        raise MissingStepError(
+            where, in_place_of_file(path), expected, "Run 01_data_preparation first."
+        )
     try:
         split = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     except ValueError as error:  # not a table, or not text

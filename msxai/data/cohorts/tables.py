@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from msxai.base.errors import CohortError
+from msxai.base.errors import CohortError, in_place_of_file
 
 __all__ = ["categories", "existing", "first_line", "need", "numbers", "plain", "read"]
 
@@ -63,7 +63,7 @@ def read(path, names=()) -> tuple[pd.DataFrame, list[str]]:
     path = Path(path)
     if not path.is_file():
         mend = "Check the path, or see docs/your-cohort.md for the layout."
-        raise CohortError(path, "no such file", "a table", mend)
+        raise CohortError(path, in_place_of_file(path), "a table", mend)
     notes: list[str] = []
     try:
         text = _decoded(path.read_bytes(), notes)
@@ -144,7 +144,8 @@ def existing(path: Path, where, start: str = "the checkout") -> Path:
     if path.is_file():
         return path
     mend = f"Check the path; a relative one starts at {start}."
-    raise CohortError(where, f"{path}, which is not there", "a file", mend)
+    found = f"{path}, which is a folder" if path.is_dir() else f"{path}, which is not there"
+    raise CohortError(where, found, "a file", mend)
 
 
 def numbers(column: pd.Series, name: str, where) -> tuple[pd.Series, list[str]]:
