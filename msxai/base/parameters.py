@@ -2,12 +2,16 @@
 
 papermill only warns of a parameter that a notebook does not have, and passes any type. Each
 notebook therefore calls `check` right after its cell of parameters.
+
+What has one meaning only is read, and a printed note says so: YAML takes ``1e-3`` for text, and
+papermill gives a list of one scan as a text. What has two meanings is refused.
 """
 
 import ast
 import difflib
 import math
 import numbers
+import re
 from pathlib import Path
 
 from msxai import ROOT
@@ -34,6 +38,17 @@ _KINDS = {
     list: "a list",
     dict: "names with values",
 }
+_EXAMPLES = {
+    bool: "papermill -p {name} True",
+    int: "papermill -p {name} 3",
+    float: "papermill -p {name} 0.5",
+    str: "papermill -r {name} {value}",
+    list: "papermill -y '{name}: [FIRST, SECOND]'",
+    dict: "papermill -y '{name}: {{NAME: VALUE}}'",
+}  # how papermill is given a value of each type
+_WHOLE = re.compile(r"[+-]?\d+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_TRUTHS = {"true": True, "false": False}
 
 
 def check(namespace: dict) -> dict:
@@ -43,7 +58,9 @@ def check(namespace: dict) -> dict:
     ----------
     namespace : dict
         The notebook's ``globals()``. Its parameters are the annotated names (``width: int = 16``).
-        A whole number given for a ``float`` becomes a float there.
+        Mended values are set there: a number or a truth that was given as text, and a list of one
+        that was given as a text. Each is said in a printed note. A whole number given for a
+        ``float`` becomes a float without a note.
 
     Returns
     -------
@@ -61,14 +78,19 @@ def check(namespace: dict) -> dict:
         _check_name(name, kinds)
     values = {}
     for name, kind in kinds.items():
-        values[name] = _typed(name, namespace[name], kind)
+        given = namespace[name]
+        values[name] = _typed(name, given, kind)
         _check_range(name, values[name])
+        if type(given) is not kind and given != values[name]:
+            print(f"Parameter {name}: {given!r} is read as {values[name]!r}.")
     namespace.update(values)
     return values
 
 
 def check_script(script, values: dict) -> None:
     """Check parameters that a notebook will be given, before any notebook runs.
+
+    What `check` mends passes.
 
     Parameters
     ----------
@@ -253,18 +275,57 @@ def _assigned_names(source: str) -> list[str]:
 
 
 def _typed(name: str, value, kind: type):
-    """Return a parameter's value as its type; refuse another type."""
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is kind:
-        return value
-    example = f"papermill -p {name} VALUE"
+    """Return a parameter's value as its type; refuse what has no single meaning as this type."""
+    mended = _mended(value, kind)
+    if type(mended) is kind:
+        return mended
     raise ParameterError(
         f"parameter {name}",
         f"{value!r} ({type(value).__name__})",
         f"{_KINDS[kind]} ({kind.__name__})",
-        f"Pass a value such as the default in the notebook's cell of parameters, e.g. {example}.",
+        f"Pass it so: {_EXAMPLES[kind].format(name=name, value=_as_written(value))}{_hint(kind)}.",
     )
+
+
+def _mended(value, kind: type):
+    """Return a value as `kind`, where it has one meaning as such; else the value as it is."""
+    if type(value) is str and kind is not str:
+        return _of_text(value.strip(), kind, value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is int and type(value) is float and value.is_integer():
+        return int(value)
+    if kind is list and type(value) is tuple:
+        return list(value)
+    return value
+
+
+def _of_text(text: str, kind: type, value: str):
+    """Return what a text says as another type; the given value where it says no such thing."""
+    if kind is bool:
+        return _TRUTHS.get(text.lower(), value)
+    if kind is list:
+        return [value] if text else value
+    if kind is int and _WHOLE.fullmatch(text):
+        return int(text)
+    if kind not in (int, float) or not _NUMBER.fullmatch(text):
+        return value
+    number = float(text)
+    if kind is int:
+        return int(number) if number.is_integer() else value
+    return number if math.isfinite(number) else value
+
+
+def _as_written(value) -> str:
+    """Return a value as a person writes it on a command line; of most, only that it is one."""
+    return str(value) if type(value) is int else "VALUE"
+
+
+def _hint(kind: type) -> str:
+    """Return what is said after the example of a type."""
+    if kind is str:
+        return ". The option -r keeps text, as quotes do in YAML"
+    return ""
 
 
 def _suggestion(name: str, names) -> str:

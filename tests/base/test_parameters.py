@@ -1,10 +1,14 @@
 """Parameters as a notebook sees them: names, types, the nearest valid name."""
 
+import json
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from IPython.core.interactiveshell import InteractiveShell
+from papermill.cli import papermill as command_line
 
 import msxai
 from msxai.base import parameters
@@ -14,7 +18,8 @@ CELL = """width: int = 16  # filters
 rate: float = 1e-3
 start: str = "best"
 flip: bool = True
-variants: list = ["a"]"""
+variants: list = ["a"]
+trials_of: dict = {"a": 3}"""
 
 
 @pytest.fixture
@@ -41,12 +46,15 @@ def test_defaults_come_back_in_order(run_cells):
         "start": "best",
         "flip": True,
         "variants": ["a"],
+        "trials_of": {"a": 3},
     }
 
 
 def test_injected_values_win(run_cells):
     values = run_cells(CELL, "# Parameters\nwidth = 64\nrate = 1\n")
-    assert values == {"width": 64, "rate": 1.0, "start": "best", "flip": True, "variants": ["a"]}
+    assert values["width"] == 64
+    assert values["rate"] == 1.0
+    assert values["start"] == "best"
     assert type(values["rate"]) is float
 
 
@@ -67,20 +75,117 @@ def test_a_second_run_in_the_same_kernel_does_not_mind_other_variables(run_cells
 @pytest.mark.parametrize(
     ("name", "value", "kind"),
     [
-        ("width", "'64'", "a whole number"),
+        ("width", "'64 filters'", "a whole number"),
+        ("width", "''", "a whole number"),
+        ("width", "'6.4'", "a whole number"),
+        ("width", "'1_6'", "a whole number"),
         ("width", "6.4", "a whole number"),
+        ("width", "float('inf')", "a whole number"),
         ("width", "True", "a whole number"),
         ("rate", "'fast'", "a number"),
+        ("rate", "'1,5'", "a number"),
+        ("rate", "'nan'", "a number"),
+        ("rate", "'1e999'", "a number"),
         ("rate", "False", "a number"),
         ("start", "3", "text"),
         ("start", "None", "text"),
+        ("start", "['a']", "text"),
         ("flip", "1", "true or false"),
-        ("variants", "'a'", "a list"),
+        ("flip", "'1'", "true or false"),
+        ("variants", "''", "a list"),
+        ("variants", "3", "a list"),
+        ("trials_of", "'a'", "names with values"),
     ],
 )
 def test_a_wrong_type_is_an_error(run_cells, name, value, kind):
     with pytest.raises(ParameterError, match=f"parameter {name}: found .*expected {kind}"):
         run_cells(CELL, f"# Parameters\n{name} = {value}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("width", "'64'", 64),
+        ("width", "' 64 '", 64),
+        ("width", "'1e3'", 1000),
+        ("width", "64.0", 64),
+        ("rate", "'1e-3'", 1e-3),
+        ("rate", "'.5'", 0.5),
+        ("rate", "'2'", 2.0),
+        ("flip", "'false'", False),
+        ("flip", "'TRUE'", True),
+        ("variants", "'a.nii.gz'", ["a.nii.gz"]),
+        ("variants", "'one, two.nii'", ["one, two.nii"]),
+        ("variants", "('a', 'b')", ["a", "b"]),
+    ],
+)
+def test_what_has_one_meaning_is_read_with_a_note(run_cells, capsys, name, given, value):
+    values = run_cells(CELL, f"# Parameters\n{name} = {given}\n")
+    assert values[name] == value
+    assert type(values[name]) is type(value)
+    said = capsys.readouterr().out
+    if value != eval(given):  # 64.0 is 64
+        assert f"Parameter {name}: {eval(given)!r} is read as {value!r}.\n" in said
+
+
+def test_what_needs_no_mending_is_not_noted(run_cells, capsys):
+    run_cells(CELL, "# Parameters\nrate = 1\nwidth = 64\n")
+    assert "Parameter" not in capsys.readouterr().out
+
+
+NOTEBOOK = {
+    "cells": [
+        {
+            "cell_type": "code",
+            "execution_count": None,
+            "id": "a",
+            "metadata": {"tags": ["parameters"]},
+            "outputs": [],
+            "source": CELL,
+        }
+    ],
+    "metadata": {"kernelspec": {"name": "python3", "language": "python", "display_name": "p"}},
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
+
+
+@pytest.fixture
+def papermill(run_cells, tmp_path):
+    """Parameters as papermill's command line passes them on."""
+    (tmp_path / "in.ipynb").write_text(json.dumps(NOTEBOOK))
+
+    def run(*words):
+        paths = [str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb")]
+        done = CliRunner().invoke(command_line, [*paths, "--prepare-only", *words])
+        assert not done.exception, done.output
+        cells = json.loads((tmp_path / "out.ipynb").read_text())["cells"]
+        return run_cells(*["".join(cell["source"]) for cell in cells])
+
+    return run
+
+
+def test_what_papermill_passes_on_is_read(papermill):
+    assert papermill("-p", "rate", "1e-3")["rate"] == 1e-3
+    assert papermill("-r", "rate", "1e-3")["rate"] == 1e-3
+    assert papermill("-y", "rate: 1e-3")["rate"] == 1e-3  # text, by YAML
+    assert papermill("-p", "variants", "a.nii.gz")["variants"] == ["a.nii.gz"]
+    assert papermill("-p", "flip", "false")["flip"] is False
+
+
+@pytest.mark.parametrize("name", ["width", "rate", "start", "flip", "variants", "trials_of"])
+def test_the_command_that_a_refusal_advises_is_not_refused(papermill, name):
+    """Of each type: the advice for a group whose name is a number was the refused command."""
+    wrong = {"start": "1", "variants": "3", "flip": "7"}.get(name, "wrong")
+    with pytest.raises(ParameterError) as caught:
+        papermill("-p", name, wrong)
+    advised = caught.value.mend.partition("papermill ")[2].removesuffix(".")
+    option, *rest = shlex.split(advised.partition(". ")[0])
+    assert [option, *rest] != ["-p", name, wrong]
+    values = papermill(option, *rest)
+    if name == "start":
+        assert rest == ["start", "1"]
+        assert values["start"] == "1"
 
 
 def test_one_of_names_the_nearest():
@@ -142,8 +247,9 @@ def test_the_parameters_of_a_script_are_checked_before_it_runs(tmp_path):
         parameters.check_script(script, {"wdith": 2})
     with pytest.raises(ParameterError, match=r"05_maps.py, parameter width: found 0; expected"):
         parameters.check_script(script, {"width": 0})
-    with pytest.raises(ParameterError, match=r"05_maps.py, parameter variants: found 'a'"):
-        parameters.check_script(script, {"variants": "a"})
+    with pytest.raises(ParameterError, match=r"05_maps.py, parameter variants: found 3"):
+        parameters.check_script(script, {"variants": 3})
+    parameters.check_script(script, {"variants": "a", "width": "2"})
 
 
 def test_the_profiles_pass_the_check_that_make_runs_first():
