@@ -663,7 +663,7 @@ def rows_of_table(study: Path) -> list[dict]:
 
 def table_matches(read: Read, rows: list[dict]) -> bool:
     """Whether what was read is what the rows say, as far as a row has the cell."""
-    by_name = {f"sub-{row.get('participant_id', '').removeprefix('sub-')}": row for row in rows}
+    by_name = {_identifier(row.get("participant_id", "")): row for row in rows}
     if len(read.table) != len(rows):
         return False
     for own in read.table:
@@ -675,6 +675,12 @@ def table_matches(read: Read, rows: list[dict]) -> bool:
         if own["age"] is not None and not math.isclose(own["age"], _number(row.get("age", ""))):
             return False
     return True
+
+
+def _identifier(text: str) -> str:
+    """Return an identifier as BIDS writes it: letters and digits alone, after "sub-"."""
+    letters = [letter for letter in text.removeprefix("sub-") if letter.isascii()]
+    return "sub-" + "".join(filter(str.isalnum, letters))
 
 
 def _number(text: str) -> float:

@@ -185,6 +185,8 @@ def test_the_table_is_read_by_another_program(fuzz, tmp_path):
     assert rows == [{"participant_id": "s1", "group": "MS", "age": "31.5"}]
     read = fuzz.Read([{"participant_id": "sub-s1", "label": "1", "age": 31.5}], None, None)
     assert fuzz.table_matches(read, rows)
+    written = [{**rows[0], "participant_id": "sub-s_1"}]
+    assert fuzz.table_matches(read, written)
     for other in ({"label": "0"}, {"age": 31.0}, {"participant_id": "sub-s2"}):
         changed = [{**read.table[0], **other}]
         assert not fuzz.table_matches(replace(read, table=changed), rows)
