@@ -65,7 +65,7 @@ def replacing(path):
     Works for a file and for a folder: the block makes either at the temporary path. After an error
     nothing is left, and what was at `path` before is untouched. The content is on the disk before
     the name is, so that a power cut leaves the old content or the new one. Drafts that a killed
-    process has left at this path are removed.
+    process has left at this path are removed, and an old folder that it has moved aside comes back.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def replacing(path):
         The disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    draft = path.with_name(f"{_draft_prefix()}{path.name}")
+    draft = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_drafts_of(path)
@@ -136,14 +136,14 @@ def alone(path):
 def remove_drafts(folder) -> int:
     """Remove what killed processes have begun to write anywhere in `folder`; return how many.
 
+    A folder that a killed process has moved aside gets its name back where nothing has this name.
     Drafts of a process that still runs stay, and those of other computers.
     """
     n_drafts = 0
     # Sorted, so that a draft goes before what lies in it.
     for draft in sorted(Path(folder).rglob(".*")):
         if draft.exists() and _is_left(draft):
-            _remove(draft)
-            n_drafts += 1
+            n_drafts += _tidy(draft)
     return n_drafts
 
 
@@ -287,21 +287,21 @@ def check_output(step_record: dict, path, command: str) -> None:
     _check_hash(step_record["outputs"], path, expected, command)
 
 
-_DRAFT = re.compile(r"\.(?P<computer>[0-9a-f]{8})-(?P<process>\d+)-.")
+_DRAFT = re.compile(r"\.(?P<computer>[0-9a-f]{8})-(?P<old>old-)?(?P<process>\d+)-(?P<name>.+)")
 _COMPUTER = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # names are told to nobody
 
 
-def _draft_prefix() -> str:
-    """Return how the names of this process's drafts begin.
+def _beside(path: Path, kind: str = "") -> Path:
+    """Return where this process keeps a draft of `path`, or what it moves aside (kind "old-").
 
     A name's end stays, because writers choose their format by it.
     """
-    return f".{_COMPUTER}-{os.getpid()}-"
+    return path.with_name(f".{_COMPUTER}-{kind}{os.getpid()}-{path.name}")
 
 
 def _is_left(path: Path) -> bool:
     """Return whether a path is the draft of a process that has ended."""
-    match = _DRAFT.match(path.name)
+    match = _DRAFT.fullmatch(path.name)
     if match is None or match["computer"] != _COMPUTER:
         return False  # nobody can tell whether a process of another computer still runs
     process = int(match["process"])
@@ -315,10 +315,25 @@ def _is_left(path: Path) -> bool:
 
 
 def _remove_drafts_of(path: Path) -> None:
-    """Remove the drafts of `path` that killed processes have left."""
+    """Remove the drafts of `path` that killed processes have left; put back what they moved."""
     for draft in path.parent.iterdir():
-        if draft.name.endswith(f"-{path.name}") and _is_left(draft):
-            _remove(draft)
+        match = _DRAFT.fullmatch(draft.name)
+        if match is not None and match["name"] == path.name and _is_left(draft):
+            _tidy(draft)
+
+
+def _tidy(draft: Path) -> int:
+    """Remove what a killed process has left, or put it back; return how many were removed.
+
+    Between two renames a folder has no name. The kill then came before its new content had one.
+    """
+    match = _DRAFT.fullmatch(draft.name)
+    path = draft.with_name(match["name"])
+    if match["old"] and not os.path.lexists(path):
+        os.replace(draft, path)
+        return 0
+    _remove(draft)
+    return 1
 
 
 def _remove(path: Path) -> None:
@@ -357,11 +372,15 @@ def _fsync(path: Path) -> None:
 def _rename(draft: Path, path: Path) -> None:
     """Give a draft its name, on the disk as well."""
     if draft.is_dir() and path.is_dir():
-        # A folder with files in it cannot be replaced. A kill in between leaves no folder, and
-        # never half of the old one.
-        old = path.with_name(f"{_draft_prefix()}old-{path.name}")
+        # A folder with files in it cannot be replaced. After a kill in between, `_tidy` puts the
+        # old one back.
+        old = _beside(path, kind="old-")
         os.replace(path, old)
-        os.replace(draft, path)
+        try:
+            os.replace(draft, path)
+        except BaseException:
+            os.replace(old, path)
+            raise
         _remove(old)
     else:
         os.replace(draft, path)

@@ -118,19 +118,89 @@ def test_drafts_of_killed_processes_are_removed_and_no_others(tmp_path):
     assert [path.exists() for path in others] == [False, True, True, True]
 
 
-def test_a_kill_while_a_folder_is_replaced_leaves_the_new_one_or_none(tmp_path, monkeypatch):
+REPLACED = """
+import os
+import sys
+from pathlib import Path
+
+from msxai.base import provenance
+
+folder = Path(sys.argv[1])
+last_call = int(sys.argv[2])
+calls = []
+
+
+def killed_before(function):
+    def call(*arguments, **options):
+        calls.append(function)
+        if len(calls) == last_call:
+            os._exit(9)
+        return function(*arguments, **options)
+
+    return call
+
+
+os.replace = killed_before(os.replace)
+provenance._remove = killed_before(provenance._remove)
+with provenance.replacing(folder) as draft:
+    draft.mkdir()
+    (draft / "new").touch()
+"""
+
+
+def end_as_killed(folder, call):
+    """Replace a folder in a process that ends before a rename or removal; the number of this."""
+    command = [sys.executable, "-c", REPLACED, folder, str(call)]
+    return subprocess.run(command, check=False).returncode
+
+
+@pytest.fixture
+def old_folder(tmp_path):
     folder = tmp_path / "maps"
-    with provenance.replacing(folder) as draft:
-        draft.mkdir()
-        (draft / "old").touch()
+    folder.mkdir()
+    (folder / "old").touch()
+    return folder
 
-    def killed(source, target):
-        raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), provenance.replacing(folder) as draft:
+@pytest.mark.parametrize("go_on", ["remove_drafts", "replacing"])
+@pytest.mark.parametrize(
+    ("call", "content"), [(1, ["old"]), (2, ["old"]), (3, ["new"]), (4, ["new"])]
+)
+def test_a_kill_while_a_folder_is_replaced_leaves_the_old_one_or_the_new(
+    old_folder, call, content, go_on
+):
+    """Before the first and the second rename, and before the old folder and the draft go."""
+    assert end_as_killed(old_folder, call) == 9
+    if go_on == "remove_drafts":
+        provenance.remove_drafts(old_folder.parent)
+    else:
+        with pytest.raises(KeyboardInterrupt), provenance.replacing(old_folder):
+            raise KeyboardInterrupt
+    assert [path.name for path in old_folder.iterdir()] == content
+    assert [path.name for path in old_folder.parent.iterdir()] == ["maps"]
+
+
+def test_a_draft_of_another_name_is_not_taken_for_an_old_folder(tmp_path):
+    """A half-written folder called old-maps, where there are no maps."""
+    draft = tmp_path / f".{COMPUTER}-{ended_process()}-old-maps"
+    draft.mkdir()
+    assert provenance.remove_drafts(tmp_path) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_old_folder_comes_back_where_the_new_one_gets_no_name(old_folder, monkeypatch):
+    replace = os.replace
+
+    def refuse(source, target):
+        if source.name.startswith(f".{COMPUTER}-{os.getpid()}-"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="Input/output"), provenance.replacing(old_folder) as draft:
         draft.mkdir()
-        monkeypatch.setattr(os, "replace", killed)
-    assert [path.name for path in folder.iterdir()] == ["old"]
+    assert [path.name for path in old_folder.iterdir()] == ["old"]
+    assert [path.name for path in old_folder.parent.iterdir()] == ["maps"]
 
 
 WRITERS = {
