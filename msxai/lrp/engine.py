@@ -416,9 +416,13 @@ class _ByInnvestigate:
         self.wanted = wanted
         self.epsilon = epsilon
         self.computation = computation
+        self.paper = _as_paper(model)
 
     def __call__(self, batch, targets: list, tables: dict) -> dict[str, Explanation]:
         """Explanations of scans of shape (N, X, Y, Z, 1) by name."""
+        output = self._output(batch)
+        if not np.allclose(network.logits(self.paper, batch[:1]), output[0], rtol=1e-3, atol=1e-3):
+            raise _no_paper("another output than the paper's network with its weights")
         rules_once = list(dict.fromkeys(self.wanted.values()))
         relevance = innvestigate.explain(
             network.weights(self.model),
@@ -429,7 +433,6 @@ class _ByInnvestigate:
             self.computation.batch_size,
             self.computation.threads or os.cpu_count(),
         )
-        output = self._output(batch)
         units = propagation.explained_units(output, targets)
         logits = output[np.arange(len(output)), units]
         explanations = {}
@@ -444,6 +447,31 @@ class _ByInnvestigate:
         """Logits of shape (N, 1), float64."""
         outputs = [ops.convert_to_numpy(self.model(scan[None], training=False)) for scan in batch]
         return np.concatenate(outputs).astype(float)
+
+
+def _as_paper(model: keras.Model) -> keras.Model:
+    """Return the paper's network with a model's weights: iNNvestigate reads nothing else of it."""
+    arrays = network.weights(model)
+    width = arrays["conv1/bias"].size if "conv1/bias" in arrays else 1
+    if len(model.input_shape) != 5 or None in model.input_shape[1:]:
+        raise _no_paper(f"the input shape {model.input_shape}")
+    paper = network.build(width, model.input_shape[1:4])
+    expected = {name: values.shape for name, values in network.weights(paper).items()}
+    if {name: values.shape for name, values in arrays.items()} != expected:
+        raise _no_paper("other weights than the paper's network")
+    for layer in paper.layers:
+        if layer.weights:
+            layer.set_weights(model.get_layer(layer.name).get_weights())
+    return paper
+
+
+def _no_paper(found: str) -> ParameterError:
+    return ParameterError(
+        "parameter engine",
+        f"innvestigate, with a network that has {found}",
+        "a network of msxai.model.network.build with the paper's head",
+        "Set engine: msxai.",
+    )
 
 
 def _number(explanations: dict[str, list[Explanation]]) -> None:

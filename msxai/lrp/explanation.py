@@ -30,16 +30,16 @@ class Computation:
     threads : int
         Threads of the kernels and of iNNvestigate; 0 stands for all.
     dtype : {"float32", "float64"}
-        Of all computation.
+        Of all computation. iNNvestigate computes in float32 only.
     compiled : bool, optional
         Whether `msxai.model.kernels` compute the layers that they can. By default they do so where
-        there is no GPU.
+        there is no GPU. iNNvestigate has no such choice.
 
     Raises
     ------
     ParameterError
         Unknown engine or dtype, with the nearest one that exists; no scan at a time, or a negative
-        number of threads.
+        number of threads; a dtype or `compiled` that iNNvestigate cannot follow.
     """
 
     engine: str = "msxai"
@@ -57,6 +57,18 @@ class Computation:
             raise ParameterError(
                 "parameter compiled", f"{self.compiled!r}", "true, false or none", "Leave it out."
             )
+        if self.engine == "innvestigate":
+            self._check_innvestigate()
+
+    def _check_innvestigate(self):
+        """Refuse what iNNvestigate would ignore."""
+        mend = "Leave {} out, or set engine='msxai'."
+        if self.dtype != "float32":
+            found = f"{self.dtype!r} with engine innvestigate, which computes in float32"
+            raise ParameterError("parameter dtype", found, "'float32'", mend.format("dtype"))
+        if self.compiled is not None:
+            found = f"{self.compiled!r} with engine innvestigate, which has kernels of its own"
+            raise ParameterError("parameter compiled", found, "none", mend.format("compiled"))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """msxai.lrp against iNNvestigate 2.1.2, another program, on the paper's network at full size."""
 
+import dataclasses
 import functools
 import os
 
+import keras
 import numpy as np
 import pytest
 from support.layers import distance
@@ -113,3 +115,62 @@ def test_a_network_with_another_head_is_refused():
     scan = np.zeros((1, *SHAPE, 1), "float32")
     with pytest.raises(ParameterError, match="parameter engine"):
         innvestigate.explain(weights, SHAPE, scan, ["epsilon"], 1e-3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"dtype": "float64"}, "parameter dtype: found 'float64' with engine innvestigate"),
+        ({"compiled": True}, "parameter compiled: found True with engine innvestigate"),
+        ({"compiled": False}, "parameter compiled: found False with engine innvestigate"),
+    ],
+)
+def test_an_option_that_innvestigate_would_ignore_is_refused(option, words):
+    lrp.Computation(**option)
+    with pytest.raises(ParameterError, match=words):
+        lrp.Computation(engine="innvestigate", **option)
+
+
+def test_every_other_option_reaches_innvestigate(monkeypatch):
+    """Epsilon, batch size and threads; the target and the copies are the engine's own work."""
+    reached = {}
+
+    def explain(weights, shape, scans, rules, epsilon, batch_size, threads):
+        reached.update(epsilon=epsilon, batch_size=batch_size, threads=threads, rules=rules)
+        return {"epsilon": np.zeros((len(scans), *shape, 1), "float32")}
+
+    monkeypatch.setattr(innvestigate, "explain", explain)
+    model = with_weights(2)
+    scans = np.zeros((2, *SMALL, 1), "float32")
+    computation = lrp.Computation(engine="innvestigate", batch_size=7, threads=3)
+    fields = {field.name for field in dataclasses.fields(computation)}
+    assert fields == {"engine", "batch_size", "threads", "dtype", "compiled"}
+    lrp.explain(model, scans, "epsilon", epsilon=0.25, copies=2, computation=computation)
+    assert reached == {"epsilon": 0.25, "batch_size": 7, "threads": 3, "rules": ["epsilon"]}
+    with pytest.raises(ParameterError, match="target"):
+        lrp.explain(model, scans, "epsilon", target=5, computation=computation)
+
+
+def another_activation(model):
+    model.get_layer("elu3").activation = keras.activations.relu
+    return model
+
+
+def other_layers(model):
+    flat = keras.layers.Dense(1, name="dense")(keras.layers.Flatten()(model.inputs[0]))
+    return keras.Model(model.inputs[0], flat)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(another_activation, "has another output"), (other_layers, "has other weights")],
+)
+def test_another_network_than_the_papers_is_refused_before_innvestigate_starts(
+    monkeypatch, change, words
+):
+    """It gets the weights alone, and builds the paper's network with them."""
+    monkeypatch.setattr(innvestigate, "explain", None)
+    scans = np.random.default_rng(0).normal(size=(1, *SMALL, 1))
+    with pytest.raises(ParameterError, match=words):
+        computation = lrp.Computation(engine="innvestigate")
+        lrp.explain(change(with_weights(2)), scans, "epsilon", computation=computation)
