@@ -17,7 +17,8 @@ SCHEDULER ?= local
 export COHORT PROFILE SCHEDULER PRETRAINING PATIENTS CONTROLS LABEL MODALITY HOLDOUT # for tools/run.sh
 
 # Without a grammar that Jupyter's programs build and do not need: 6 s less for each notebook.
-export PYTHONPATH := $(CURDIR)/tools/quick_start$(if $(PYTHONPATH),:$(PYTHONPATH))
+# A user's own PYTHONPATH is left out: packages in it would take the place of the locked ones.
+export PYTHONPATH := $(CURDIR)/tools/quick_start
 
 # Snakemake and Jupyter write below the home folder; where nobody may write there, they get another one.
 # Writing there is tried: permissions say nothing of a full quota, or of root on a read-only disk.

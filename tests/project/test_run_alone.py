@@ -279,6 +279,22 @@ def test_a_home_where_nobody_can_write(home):
     assert shown.stdout == f"{msxai.ROOT}/runs/.home\n"
 
 
+def test_a_users_pythonpath_breaks_no_import(tmp_path):
+    """Programs of a lab often set it, with packages of another Python."""
+    (tmp_path / "numpy.py").write_text("raise ImportError('of another Python')")
+    rule = "show: ; @$(PY) -c 'import numpy; print(numpy.__name__)'"
+    show = ["make", "--no-print-directory", f"PY={sys.executable}", "--eval", rule, "show"]
+    shown = subprocess.run(
+        show,
+        cwd=msxai.ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.stdout == "numpy\n", shown.stderr
+
+
 def test_a_folder_that_cannot_be_made(start, tmp_path):
     (tmp_path / "runs").write_text("a file")
     process = series(start)

@@ -1,4 +1,9 @@
-"""What every figure has: style, colours, title, notes and marks; how it is saved."""
+"""What every figure has: style, colours, title, notes and marks; how it is saved.
+
+Figures are the same on every computer. A user's matplotlibrc therefore decides the backend alone:
+matplotlib's own defaults replace its other settings. Notebooks show a figure after it was drawn,
+and matplotlib then makes the labels of ticks. So the defaults hold from the import on.
+"""
 
 import functools
 import gc
@@ -7,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -50,6 +56,8 @@ STYLE = {
 }
 DPI = 150
 METADATA = {".png": {"Software": None}, ".svg": {"Date": None}}  # nothing that changes by itself
+
+matplotlib.rcdefaults()  # keeps the backend
 
 # Inches.
 _MARGIN = 0.1
@@ -102,7 +110,7 @@ def save(
 
 def _save_picture(figure, path: Path) -> None:
     metadata = METADATA[path.suffix]
-    with provenance.replacing(path) as draft, plt.rc_context(STYLE):
+    with provenance.replacing(path) as draft, _defaults_and_style():
         figure.savefig(draft, dpi=DPI, metadata=metadata)
 
 
@@ -111,10 +119,19 @@ def style():
     """Draw in the common style."""
     gc.freeze()  # nilearn collects garbage at each slice, which is slow once TensorFlow is loaded
     try:
-        with plt.rc_context(STYLE):
+        with _defaults_and_style():
             yield
     finally:
         gc.unfreeze()
+
+
+@contextmanager
+def _defaults_and_style():
+    """Matplotlib's defaults and the common style, whatever is set outside of the block."""
+    with plt.rc_context():
+        matplotlib.rcdefaults()
+        plt.rcParams.update(STYLE)
+        yield
 
 
 def drawn(function):
