@@ -14,7 +14,7 @@ import pandas as pd
 from msxai.base import provenance
 from msxai.base.errors import MsxaiError, ParameterError, in_place_of_file
 from msxai.base.parameters import one_of
-from msxai.command_line import notebook_runs
+from msxai.command_line import home, notebook_runs
 from msxai.data import image_files, scan_folders, single_scans
 from msxai.lrp import rules
 
@@ -82,7 +82,8 @@ def main(arguments=None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
-        return options.run(options)
+        with home.writable_folders():
+            return options.run(options)
     except (MsxaiError, notebook_runs.Refused) as error:
         print(f"msxai {options.command}: {error}", file=sys.stderr)
         return REFUSED
