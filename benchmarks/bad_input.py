@@ -15,7 +15,7 @@ is drawn at least once, whatever the seed. The others are drawn at random.
 
 Written beside this file with --write: bad_input.tsv (one row a kind: corruptions, refused, read,
 faults) and bad_input.json; of another seed than 0, bad_input_seed_N. Exits with 1 if there is
-a fault. About 10 minutes of one core.
+a fault. About 15 minutes of one core.
 """
 
 import argparse
