@@ -399,8 +399,8 @@ def _check_no_input(option: str, out: str, inputs: list) -> None:
 def _check_files(option: str, paths: list[str]) -> None:
     for path in paths:
         if not Path(path).is_file():
-            found = in_place_of_file(path)
-            raise ParameterError(f"{option} {path}", found, "a file", "Check the path.")
+            actual = in_place_of_file(path)
+            raise ParameterError(f"{option} {path}", actual, "a file", "Check the path.")
 
 
 def _check_writable(folder: Path) -> None:

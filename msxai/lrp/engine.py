@@ -465,10 +465,10 @@ def _as_paper(model: keras.Model) -> keras.Model:
     return paper
 
 
-def _no_paper(found: str) -> ParameterError:
+def _no_paper(actual: str) -> ParameterError:
     return ParameterError(
         "parameter engine",
-        f"innvestigate, with a network that has {found}",
+        f"innvestigate, with a network that has {actual}",
         "a network of msxai.model.network.build with the paper's head",
         "Set engine: msxai.",
     )

@@ -64,11 +64,11 @@ class Computation:
         """Refuse what iNNvestigate would ignore."""
         mend = "Leave {} out, or set engine='msxai'."
         if self.dtype != "float32":
-            found = f"{self.dtype!r} with engine innvestigate, which computes in float32"
-            raise ParameterError("parameter dtype", found, "'float32'", mend.format("dtype"))
+            actual = f"{self.dtype!r} with engine innvestigate, which computes in float32"
+            raise ParameterError("parameter dtype", actual, "'float32'", mend.format("dtype"))
         if self.compiled is not None:
-            found = f"{self.compiled!r} with engine innvestigate, which has kernels of its own"
-            raise ParameterError("parameter compiled", found, "none", mend.format("compiled"))
+            actual = f"{self.compiled!r} with engine innvestigate, which has kernels of its own"
+            raise ParameterError("parameter compiled", actual, "none", mend.format("compiled"))
 
 
 @dataclass(frozen=True)

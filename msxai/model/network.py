@@ -468,8 +468,8 @@ def _stored(path) -> dict[str, np.ndarray]:
             stored = dict(file)
     except Exception as error:  # zipfile and numpy fail in many ways on a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
-        found = f"no weights that can be read ({reason})"
-        raise ParameterError(path, found, _WEIGHTS_FILE, _MEND) from error
+        actual = f"no weights that can be read ({reason})"
+        raise ParameterError(path, actual, _WEIGHTS_FILE, _MEND) from error
     for name, values in stored.items():
         _check_values(f"{path}, {name}", values)
     return stored
@@ -480,14 +480,14 @@ def _check_values(where: str, values) -> None:
     if not isinstance(values, np.ndarray):  # what numpy has not written
         raise ParameterError(where, "no array", "an array of weights", _MEND)
     if values.dtype.kind != "f":
-        found = f"values of type {values.dtype}"
-        raise ParameterError(where, found, "floating-point numbers", _MEND)
+        actual = f"values of type {values.dtype}"
+        raise ParameterError(where, actual, "floating-point numbers", _MEND)
     with np.errstate(over="ignore"):  # too large for the network's precision is infinite there
         is_finite = np.isfinite(values.astype("float32"))
     if not is_finite.all():
         count = values.size - np.count_nonzero(is_finite)
-        found = f"{count} of {values.size} weights that are NaN or infinite"
-        raise ParameterError(where, found, "finite weights", _MEND)
+        actual = f"{count} of {values.size} weights that are NaN or infinite"
+        raise ParameterError(where, actual, "finite weights", _MEND)
 
 
 def head_of(path) -> str:
@@ -571,6 +571,6 @@ def _check_shape(stored: dict, name: str, shape: tuple, path) -> None:
     expected = f"shape {shape}"
     if name not in stored:
         raise ParameterError(f"{path}, {name}", "no such entry", expected, _MEND)
-    found = stored[name].shape
-    if found != shape:
-        raise ParameterError(f"{path}, {name}", f"shape {found}", expected, _MEND)
+    actual = stored[name].shape
+    if actual != shape:
+        raise ParameterError(f"{path}, {name}", f"shape {actual}", expected, _MEND)

@@ -144,8 +144,8 @@ def existing(path: Path, where, start: str = "the checkout") -> Path:
     if path.is_file():
         return path
     mend = f"Check the path; a relative one starts at {start}."
-    found = f"{path}, which is a folder" if path.is_dir() else f"{path}, which is not there"
-    raise CohortError(where, found, "a file", mend)
+    actual = f"{path}, which is a folder" if path.is_dir() else f"{path}, which is not there"
+    raise CohortError(where, actual, "a file", mend)
 
 
 def numbers(column: pd.Series, name: str, where) -> tuple[pd.Series, list[str]]:
