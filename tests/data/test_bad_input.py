@@ -222,7 +222,7 @@ def constant(study):
 
 FILE = {
     missing: (CohortError, "study.csv, column image", "s3.nii.gz, which is not there"),
-    a_folder: (CohortError, "study.csv, column image", "s3.nii.gz, which is not there"),
+    a_folder: (CohortError, "study.csv, column image", "which is a folder"),
     empty: (ImageError, "s3.nii.gz", "0 bytes"),
     truncated_gz: (ImageError, "s3.nii.gz", "damaged"),
     truncated: (ImageError, "s3.nii", "damaged"),

@@ -10,7 +10,7 @@ from keras import layers
 from support.toy_training import SETTINGS, Toy
 
 from msxai.model import checkpoints, training
-from msxai.model.checkpoints import Checkpoint
+from msxai.model.checkpoints import Checkpoint, State
 
 
 def dropped_out():
@@ -139,3 +139,19 @@ def test_a_state_with_other_fields_is_not_used(tmp_path):
     described = {"identity": checkpoint.identity, "counts": {}, "epochs": 3}
     np.savez(checkpoint.path, described=json.dumps(described))
     assert checkpoint.read() is None
+
+
+def test_a_damaged_state_is_none(tmp_path):
+    """One changed byte at the start or the end of the file."""
+    checkpoint = Checkpoint(tmp_path / "checkpoint.npz", identity="a")
+    values = [np.arange(3.0)]
+    checkpoint.write(State(1, {"loss": [1.0]}, False, 0, 1.0, 0, [1.0], values, values, values))
+    assert checkpoint.read().epochs == 1
+    content = checkpoint.path.read_bytes()
+    unread = 0
+    for offset in (*range(200), *range(len(content) - 200, len(content))):
+        damaged = bytearray(content)
+        damaged[offset] ^= 0xFF
+        checkpoint.path.write_bytes(damaged)
+        unread += checkpoint.read() is None
+    assert unread > 50
