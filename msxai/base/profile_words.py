@@ -11,14 +11,31 @@ from msxai.base.parameters import one_of
 __all__ = ["REFERENCE_MAPS", "WORDS", "check"]
 
 _RULES = (
-    *("epsilon", "z", "alpha_beta", "gamma", "flat", "w_square", "bounded", "z_plus"),
-    *("alpha1_beta0", "alpha2_beta1", "epsilon_plus", "epsilon_plus_flat"),
-    *("epsilon_alpha2_beta1", "epsilon_alpha2_beta1_flat", "epsilon_gamma_box"),
-    *("epsilon_half_gamma_box", "epsilon_gamma"),
+    "epsilon",
+    "z",
+    "alpha_beta",
+    "gamma",
+    "flat",
+    "w_square",
+    "bounded",
+    "z_plus",
+    "alpha1_beta0",
+    "alpha2_beta1",
+    "epsilon_plus",
+    "epsilon_plus_flat",
+    "epsilon_alpha2_beta1",
+    "epsilon_alpha2_beta1_flat",
+    "epsilon_gamma_box",
+    "epsilon_half_gamma_box",
+    "epsilon_gamma",
 )
 _METHODS = (
-    *("gradient", "input_x_gradient", "integrated_gradients", "smoothgrad"),
-    *("guided_backpropagation", "occlusion"),
+    "gradient",
+    "input_x_gradient",
+    "integrated_gradients",
+    "smoothgrad",
+    "guided_backpropagation",
+    "occlusion",
 )
 _FILLINGS = ("none", "noise", "constant")
 
@@ -47,7 +64,12 @@ WORDS = {
 """Parameter to the words that it may have; the last two are lists of words."""
 
 _RULES_OF_INNVESTIGATE = (
-    *("epsilon", "z", "flat", "w_square", "alpha1_beta0_IB", "alpha2_beta1_IB"),
+    "epsilon",
+    "z",
+    "flat",
+    "w_square",
+    "alpha1_beta0_IB",
+    "alpha2_beta1_IB",
 )
 _PATTERNS = set("{}")  # what Snakemake reads as a pattern
 
