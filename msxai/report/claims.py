@@ -251,7 +251,7 @@ def _better_than_smoothgrad(tables: dict, level: float) -> list[_Result]:
     if SMOOTHGRAD not in by_patient:
         raise Untested(
             "no map of smoothgrad: add it to `methods` of 07_explanation_quality. "
-            "docs/explanation-quality.md has the comparison on 100 simulated patients."
+            "On 100 simulated patients: make proof-artefact."
         )
     differences = by_patient[tables["rule"]] - by_patient[SMOOTHGRAD]
     quantity = (
