@@ -2,7 +2,8 @@
 
 Usage: python tools/cohort_options.py --check runs/my-study-demo        (writes nothing)
        python tools/cohort_options.py runs/my-study-demo .venv/bin/snakemake ...
-Variables: COHORT, PRETRAINING, PATIENTS, CONTROLS, LABEL, MODALITY, HOLDOUT.
+Variables: COHORT, PRETRAINING, PATIENTS, CONTROLS, LABEL, MODALITY, HOLDOUT. tools/run.sh takes the
+results folder from RESULTS.
 
 A results folder belongs to one cohort: data/a/study and data/b/study have the same name, so that
 the second would replace the results of the first.
@@ -18,6 +19,8 @@ import sys
 from pathlib import Path
 
 import yaml
+
+from msxai.base import provenance
 
 TEXTS = {
     "PRETRAINING": "pretraining_cohort",
@@ -124,9 +127,8 @@ def main() -> None:
     if only_checks:
         return
     text = yaml.safe_dump(content | PROCESSES, allow_unicode=True)
-    draft = path.with_name(".cohort.yaml")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    with provenance.replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
     os.execv(command[0], command)
 
 

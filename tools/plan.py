@@ -52,6 +52,7 @@ ON_GPU = {
 """Notebooks that use a GPU, and the task of benchmarks/gpu.tsv that tells their time."""
 
 GPU_BACKEND = "torch"  # of make setup GPU=1
+SMALLEST_BATCH = 4  # of benchmarks/gpu.tsv; maps are made one by one
 COUNTERFACTUAL = 3  # scans as they are, with lesions filled, with sham sites filled
 CHAIN = (
     "01_data_preparation",
@@ -203,8 +204,8 @@ def gpu_sentence(config: dict, table: pd.DataFrame, speeds: pd.DataFrame | None)
         if step.notebook not in ON_GPU:
             hours += row.hours_here
             continue
-        batch = config[step.notebook].get("batch_size", 1)
-        speed = volumes_per_second(speeds, ON_GPU[step.notebook], width, max(batch, 4))
+        batch = max(config[step.notebook].get("batch_size", 1), SMALLEST_BATCH)
+        speed = volumes_per_second(speeds, ON_GPU[step.notebook], width, batch)
         if speed is None:
             return f"A GPU was not measured at width {width} (make proof-gpu)."
         hours += step.jobs * step.units / speed / 3600

@@ -16,8 +16,10 @@ __all__ = ["NotebookFailed", "Refused", "run"]
 
 _FOLDER = "notebooks"  # links to the notebooks of the checkout; a wheel holds copies of them
 
-# A kernel warns that it talks to its client on this machine without encryption.
-_QUIET = ["--IPKernelApp.log_level=ERROR"]
+# A kernel warns that it talks to its client on this machine without encryption, and reports the
+# interrupt by which its client stops it after the last cell as an error. A cell's error is no
+# message of the kernel: papermill raises it.
+_QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 
 
 class Refused(Exception):

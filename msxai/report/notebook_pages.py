@@ -12,14 +12,12 @@ import nbformat
 from markupsafe import Markup, escape
 from nbconvert.preprocessors.sanitize import SanitizeHTML
 
+from msxai.base import page_policy
 from msxai.report import formulas
 
 __all__ = ["POLICY", "SHOWN", "page"]
 
-POLICY = (
-    "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; font-src data:; "
-    "style-src 'unsafe-inline'"
-)
+POLICY = f"{page_policy.policy()}; font-src data:"
 """Content Security Policy of the pages: no source of scripts is allowed."""
 
 SHOWN = (

@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from msxai.base import paper_results, provenance, tsv
+from msxai.base import page_policy, paper_results, provenance, tsv
 from msxai.base.notices import NOTICE, SYNTHETIC
 from msxai.report import claims, notebook_pages
 
@@ -137,6 +137,7 @@ def write(
         "claims_of_best": _claims_of_best(where, best, best_rule),
         **_numbers(where, tables),
     }
+    content["policy"] = page_policy.policy()
     content["notebooks"] = _notebooks(where, folder, origin.notice)
     page = _template().render(content)
     with provenance.replacing(folder / "index.html") as draft:

@@ -153,6 +153,7 @@ echo attempt >>attempts
 [ "$(wc -l <attempts)" -lt "$SUCCESS" ] || exit 0
 echo "$MESSAGE" >&2
 echo "WARNING | Kernel is running over TCP without encryption. All communication" >&2
+echo "[IPKernelApp] ERROR | KeyboardInterrupt caught in kernel." >&2
 exit 1
 """
 
@@ -173,7 +174,7 @@ def test_a_notebook_without_a_kernel_is_started_once_more(
     text = (msxai.ROOT / "workflow" / "Snakefile").read_text()
     space = {"TOOLS": str(tmp_path)}
     exec(text[text.index("PREFIX =") : text.index("shell.prefix(")], space)
-    exec(text[text.index("NO_NOTICE =") : text.index("def executed(")], space)
+    exec(text[text.index("NO_NEWS =") : text.index("def executed(")], space)
     command = space["RUN"].replace("{log.notebook:q}", "'a folder/executed.ipynb'")
     command = command.replace("{params.values:q}", "'{{}}'").replace("{input.code[0]:q}", "a.py")
     command = command.replace("{{", "{").replace("}}", "}")
@@ -198,6 +199,7 @@ def test_a_notebook_without_a_kernel_is_started_once_more(
     assert len((tmp_path / "attempts").read_text().splitlines()) == attempts
     assert message in result.stderr
     assert "without encryption" not in result.stderr
+    assert "KeyboardInterrupt" not in result.stderr
     assert ("failed; the executed notebook" in result.stderr) == bool(status)
     assert (tmp_path / "a folder" / "executed.ipynb.messages").exists() == bool(status)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from joblib import Parallel, delayed
 
-from msxai.base import provenance, tsv
+from msxai.base import page_policy, provenance, tsv
 from msxai.base.errors import MsxaiError, ParameterError, WriteError
 from msxai.base.progress import say
 from msxai.data.single_scans import RUN_FILES, ScanFiles, folder_names
@@ -439,6 +439,7 @@ def _write_index(out: Path, table: pd.DataFrame) -> None:
         rows=rows,
         failed=int(table["status"].isin([FAILED, ERROR]).sum()),
         failed_word=FAILED,
+        policy=page_policy.policy(),
     )
     with provenance.replacing(out / INDEX) as draft:
         draft.write_text(text, encoding="utf-8")

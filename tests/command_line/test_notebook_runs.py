@@ -1,0 +1,30 @@
+"""Runs of a notebook by the command `msxai`: what of it a user reads."""
+
+import nbformat
+from nbformat import v4
+
+from msxai.command_line import notebook_runs
+
+MESSAGES = """
+from ipykernel.kernelapp import IPKernelApp
+from msxai.base import progress
+
+log = IPKernelApp.instance().log
+log.warning("Kernel is running over TCP without encryption.")
+log.error("KeyboardInterrupt caught in kernel.")
+print(progress.PROGRESS + "1 of 2 scans")
+"""
+
+
+def test_only_progress_is_printed(tmp_path, monkeypatch, capfd):
+    """A kernel that is stopped after its last cell reports this as an error, at times."""
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    cells = [v4.new_code_cell("", metadata={"tags": ["parameters"]}), v4.new_code_cell(MESSAGES)]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = v4.new_notebook(cells=cells, metadata=metadata)
+    nbformat.write(notebook, notebooks / "10_odd.ipynb")
+    monkeypatch.setattr(notebook_runs.resources, "files", lambda package: tmp_path)
+    notebook_runs.run("10_odd", {}, tmp_path / "results")
+    assert (tmp_path / "results" / "10_odd.ipynb").exists()
+    assert capfd.readouterr().err.splitlines() == ["msxai: 1 of 2 scans"]
