@@ -22,7 +22,7 @@
 # | reads | `<results>/prepared/<cohort>.h5` |
 # | | `<results>/finetuning/<variant>/trial-*` from [03_fine_tuning](03_fine_tuning.ipynb) |
 # | writes | `<results>/evaluation/`: tables (TSV) and, last, `provenance.json` |
-# | takes | about 8 minutes on one core, most of it for the further subjects |
+# | takes | about 7 minutes on one core, most of it for the further subjects |
 #
 # The holdout has only 23 subjects. A 95 % CI of balanced accuracy is then wider than most
 # differences. Read the intervals, not the means alone. All selections are made on the validation
@@ -51,10 +51,11 @@ variants: list = [  # variants of 03_fine_tuning
     "pretrained-lesions",
 ]
 trials: int = 2  # trials of each variant
-trials_of: dict = {"lesion-filled": 1, "pretrained-lesions": 3}  # those with other numbers
+trials_of: dict = {"lesion-filled": 1}  # variants with another number of trials
 split_part: str = "holdout"  # part of the split that is reported on
 n_further_subjects: int = 200  # embedded cohorts only: subjects to simulate in addition; 0: none
 counterfactual: bool = True  # predict again with lesions, and with sham sites, filled
+n_counterfactual_subjects: int = 100  # of the further subjects, the first ones; 0: all
 folds: int = 5  # of the baselines' cross-validation over all subjects
 repeats: int = 5  # of that cross-validation; 0 for none
 width: int = 16  # filters of each convolution, as trained
@@ -225,8 +226,9 @@ figure
 # Does a network still distinguish patients from controls if the lesions are removed? All lesions
 # are replaced by tissue that resembles the white matter nearby. As a control condition (sham
 # filling), normal-appearing white matter is replaced in both groups. The sham sites are mirrored
-# lesions. The further subjects are used. If there are none, the reported part is used. Variants
-# that were trained on filled scans are left out.
+# lesions. The first `n_counterfactual_subjects` of the further subjects are used. If there are no
+# further subjects, the reported part is used. Variants that were trained on filled scans are left
+# out.
 
 # %%
 if further is None:
@@ -235,7 +237,7 @@ if further is None:
     untouched = predictions
 else:
     tested = further
-    tested_rows = further_rows
+    tested_rows = further_rows[: n_counterfactual_subjects or None]
     untouched = predictions_further
 trained_on_originals = {variant: trained[variant] for variant in variants if variant not in filled}
 

@@ -26,7 +26,7 @@ _LEAST = {
     **dict.fromkeys(("control_penalty", "decay", "fold", "folds", "patience", "repeats"), 0),
     **dict.fromkeys(("averaging", "dropout", "pretraining_trials", "threads", "trial"), 0),
     **dict.fromkeys(("cohort_seed", "seed", "split_seed", "n_checked_scans"), 0),
-    **dict.fromkeys(("n_further_subjects", "n_state_scans"), 0),
+    **dict.fromkeys(("n_further_subjects", "n_counterfactual_subjects", "n_state_scans"), 0),
 }
 _ABOVE_0 = ("epsilon", "learning_rate")
 _BELOW_1 = ("averaging", "dropout")

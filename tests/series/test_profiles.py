@@ -207,7 +207,8 @@ def test_a_notebook_without_a_kernel_is_started_once_more(
 def test_all_trials_that_are_trained_are_evaluated(tmp_path):
     """Also of a variant that has another number of trials than the others."""
     # Without filled scans, whose step decides only when it runs which variants can be trained.
-    unfilled = {"filled": "", "variants": {"lesion-filled": {"filling": "none"}}}
+    variants = {"lesion-filled": {"filling": "none"}, "scratch": {"trials": 3}}
+    unfilled = {"filled": "", "variants": variants}
     options = ("--dry-run", "--printshellcmds", "--quiet", "host")
     done = Checkout(tmp_path).snakemake(*options, profile="demo", config=unfilled)
     assert done.returncode == 0, done.stderr
@@ -218,7 +219,7 @@ def test_all_trials_that_are_trained_are_evaluated(tmp_path):
             trained[json.loads(values)["variant"]] += 1
         if "04_evaluation" in notebook:
             evaluation = json.loads(values)
-    assert trained["pretrained-lesions"] == 3
+    assert trained["scratch"] == 3
     assert set(evaluation["variants"]) == set(trained)
     for variant in evaluation["variants"]:
         n_trials = evaluation["trials_of"].get(variant, evaluation["trials"])

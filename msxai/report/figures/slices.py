@@ -1,6 +1,9 @@
 """Rows of brain slices in neurological convention, with a map over the anatomy and a colour bar."""
 
+import gc
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -209,6 +212,21 @@ def _draw_block(figure, block: Block, layout: _Layout, left: float, top: float) 
         draw_row(row, axes)
 
 
+@contextmanager
+def _earlier_objects_kept() -> Iterator[None]:
+    """Spare what exists already from garbage collection, and let it be collected again afterwards.
+
+    nilearn collects garbage for each image that it draws. In a notebook, looking at all that was
+    imported takes longer than drawing a slice.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@_earlier_objects_kept()
 def draw_row(row: Row, axes) -> None:
     """Draw slices of one map over the anatomy into axes."""
     scale = row.scale
