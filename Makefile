@@ -50,7 +50,7 @@ test: setup ## what shows that a change is right: tests, examples, linters, the 
 test-long: setup ## the tests that take longer, each marked with the reason (about 45 minutes more). BOX=lrp: one box
 	$(TEST) -m long
 
-figures: setup ## run the whole series on the simulated cohorts and draw the figures into figures/demo (half an hour, up to an hour on 2 slow cores)
+figures: setup ## run the whole series on the simulated cohorts and draw the figures into figures/demo (20 to 30 minutes on two idle cores)
 	@sh tools/atlases.sh || echo "figures: going on without JHU's tracts; what needs them is left out and says so" >&2
 	$(ALONE) runs/demo $(SNAKEMAKE) --configfile workflow/demo.yaml --workflow-profile workflow/local
 	@$(PY) tools/copy_figures.py runs/demo/figures figures/demo .png .svg .tsv .json
