@@ -37,6 +37,7 @@ CLUSTER = "workflow/slurm"  # Snakemake's settings for a cluster
 WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG in linux/prctl.h
 WATCHED = ("msxai", "notebooks")  # code, whose times the workflow compares with those of results
+LEFTOVERS = ("*.ipynb.source.ipynb", "*.ipynb.messages")  # of RUN in the Snakefile
 LONG_AGO = 946_684_800  # the year 2000, in seconds since 1970
 
 
@@ -176,6 +177,17 @@ def mend_times(results: Path) -> int:
     return n_mended
 
 
+def remove_leftovers(results: Path) -> None:
+    """Remove what a job writes beside its executed notebook and removes at its end.
+
+    A kill between the end of a notebook and that of its job leaves these files beside a whole
+    result. A failed notebook leaves them, too: its run has read them for its last lines.
+    """
+    for leftover in LEFTOVERS:
+        for path in (results / "notebooks").glob(leftover):
+            path.unlink()
+
+
 def tidy(results: Path) -> None:
     """Mend what a kill, or a clock that was set back, has left; say what."""
     n_jobs = cancel(results)
@@ -186,6 +198,7 @@ def tidy(results: Path) -> None:
         print(f"{results}: stopping {len(left)} processes of a run that was killed", flush=True)
         stop(left)
     provenance.remove_drafts(results)
+    remove_leftovers(results)
     n_mended = mend_times(results)
     if n_mended:
         print(

@@ -130,6 +130,29 @@ def test_what_a_killed_run_has_left_at_work_is_stopped(start, tmp_path):
             process.kill()
 
 
+def test_leftovers_of_a_job_that_was_killed_at_its_end_are_removed(start, tmp_path):
+    """Snakemake takes the result as made: its record, which is written last, is there."""
+    notebooks = tmp_path / "runs" / "toy" / "notebooks"
+    notebooks.mkdir(parents=True)
+    executed = notebooks / "06_odd [a].ipynb"
+    leftovers = [
+        executed.with_name(f"{executed.name}.{end}") for end in ("source.ipynb", "messages")
+    ]
+    for path in (executed, *leftovers):
+        path.touch()
+    process = series(start)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert executed.exists()
+    assert not any(path.exists() for path in leftovers)
+
+
+def test_leftovers_have_the_names_of_the_snakefile():
+    text = (msxai.ROOT / "workflow" / "Snakefile").read_text()
+    assert "{log.notebook:q}.source.ipynb" in text
+    assert "{{log.notebook:q}}.messages" in text
+
+
 def test_drafts_of_a_killed_run_are_removed(start, tmp_path):
     ended = subprocess.Popen(["true"])
     ended.wait()
