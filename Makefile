@@ -103,7 +103,7 @@ clean: ## remove runs/ with all results (cohorts, figures and .venv stay): SURE=
 proof-mutants: setup ## 64 faults planted in the package, one at a time: does a test of the same box fail? (an hour or two)
 	$(PY) tools/mutants.py --write
 
-proof-kills: setup ## kill the smoke series 20 times at random moments: does it end as without kills? (about 40 minutes)
+proof-kills: setup ## kill the smoke series 20 times at random moments: does it end as without kills? (about 15 minutes)
 	$(PY) benchmarks/kills.py
 
 proof-bad-input: setup ## 500 random corruptions of tables, scans, masks, YAML and weights: is each refused or read rightly? (about 15 minutes)

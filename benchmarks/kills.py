@@ -1,7 +1,7 @@
 """Kills a run at random moments and goes on with the same command: is the end result the same?
 
-Usage: python benchmarks/kills.py [--profile smoke] [--kills 20] [--seed 0] [--cores 1]
-About 40 minutes on two idle cores. Needs no cohort; works in a temporary folder.
+Usage: python benchmarks/kills.py [--profile smoke] [--kills 20] [--seed 0] [--cores 2]
+About 15 minutes on two idle cores. Needs no cohort; works in a temporary folder.
 
 The series runs twice in copies of the checkout: once undisturbed, once with random SIGKILLs, each
 followed by the same command. Both copies lie at the same path, because results name the scans. A
@@ -503,7 +503,7 @@ def main() -> None:
     parser.add_argument("--profile", default="smoke")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cores", type=int, default=1)
+    parser.add_argument("--cores", type=int, default=2)
     options = parser.parse_args()
     parent = Path(tempfile.mkdtemp(prefix="msxai-kills-"))
 
