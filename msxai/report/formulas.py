@@ -9,6 +9,7 @@ from jinja2 import pass_context
 from matplotlib import mathtext
 from matplotlib.font_manager import FontProperties
 from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import InvalidNotebook
 
 __all__ = ["Exporter", "drawn"]
 
@@ -22,8 +23,11 @@ class Exporter(HTMLExporter):
 
     @pass_context
     def markdown2html(self, context, source):
-        """Convert the text of a cell."""
-        return drawn(super().markdown2html(context, source))
+        """Convert the text of a cell; where a picture is missing, return it as it was written."""
+        try:
+            return drawn(super().markdown2html(context, source))
+        except InvalidNotebook:
+            return f"<pre>{html.escape(source)}</pre>"
 
 
 def drawn(page: str) -> str:

@@ -5,6 +5,7 @@ tables and pictures. Scripts, event handlers, widgets, frames and forms are remo
 the page's own policy forbids a browser to run a script.
 """
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -64,7 +65,6 @@ _STYLE = re.compile(r"<style\b[^>]*>(?P<sheet>[^<]*)</style\s*>", re.IGNORECASE)
 _ANY_STYLE = re.compile(r"<style\b.*?</style\s*>", re.DOTALL | re.IGNORECASE)
 # Pictures are taken out while the rest is cleaned: they are long, and their letters are harmless.
 _PICTURE = re.compile(r'src="(data:image/(?:png|jpeg|gif|svg\+xml);base64,[A-Za-z0-9+/=\s]*)"')
-_PLACE = re.compile(r'src="picture-(\d+)"')
 _NOTEBOOK_LINK = re.compile(r'<a href="([^"]*)\.ipynb">(.*?)</a>')
 
 
@@ -106,6 +106,8 @@ def _drop_what_is_not_shown(notebook) -> None:
     notebook.metadata = nbformat.from_dict({"language_info": {"name": "ipython"}})
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict({})
+        if "attachments" in cell:
+            cell.attachments = nbformat.from_dict(_pictures(cell.attachments))
         outputs = []
         for output in cell.get("outputs", []):
             if "data" not in output:
@@ -121,19 +123,34 @@ def _drop_what_is_not_shown(notebook) -> None:
             cell.outputs = outputs
 
 
+def _pictures(attachments) -> dict:
+    """Return the attachments of a cell that are pictures: name to {kind: text}."""
+    pictures = {}
+    for name, kinds in dict(attachments).items():
+        known = {kind: kinds[kind] for kind in SHOWN if kind.startswith("image/") and kind in kinds}
+        if known and all(isinstance(text, str) for text in known.values()):
+            pictures[name] = known
+    return pictures
+
+
 def _clean(body: str) -> tuple[str, str]:
     """Return the body with harmless HTML only, and the style sheets that its outputs bring."""
     body = _SCRIPT.sub("", body)
     sheets = "".join(f"<style>{style['sheet']}</style>" for style in _STYLE.finditer(body))
     body = _ANY_STYLE.sub("", body)
+    # No text can hold the name of a place, because the name depends on the whole text.
+    place = f"picture-{hashlib.sha256(body.encode()).hexdigest()}"
     pictures = []
 
     def put_aside(match):
         pictures.append(match[1])
-        return f'src="picture-{len(pictures) - 1}"'
+        return f'src="{place}-{len(pictures) - 1}"'
+
+    def put_back(match):
+        return f'src="{pictures[int(match[1])]}"'
 
     body = _CLEANER.sanitize_html_tags(_PICTURE.sub(put_aside, body))
-    return _PLACE.sub(lambda mark: f'src="{pictures[int(mark[1])]}"', body), sheets
+    return re.sub(rf'src="{place}-(\d+)"', put_back, body), sheets
 
 
 def _page_link(link: re.Match, names: list[str]) -> Markup | str:

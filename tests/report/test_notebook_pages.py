@@ -183,6 +183,33 @@ def test_tables_pictures_and_formulas_stay(tmp_path):
     assert re.search(r"<td>1</td>\s*<td>2</td>", page)
 
 
+@pytest.mark.parametrize("kind", ["text/html", "text/plain", "text/markdown"])
+def test_no_text_is_taken_for_the_place_of_a_picture(tmp_path, kind):
+    written = '<img src="picture-99"> <img src="picture-0">'
+    cells = [cell(output({"image/png": PIXEL})), cell(output({kind: written}))]
+    cells += [text(written), cell(source=f"page = '{written}'")]
+    page = notebook_pages.page(write(tmp_path, cells), [], "")
+    assert page.count(f'src="data:image/png;base64,{PIXEL}"') == 1
+    assert "picture-99" in page
+
+
+@pytest.mark.parametrize(
+    "attachments",
+    [{}, {"a.png": {}}, {"b.png": {"image/png": PIXEL}}, {"a.png": {"text/html": SCRIPT}}],
+)
+def test_a_text_with_a_missing_picture_is_shown_as_written(tmp_path, attachments):
+    written = f"![a](attachment:a.png) {SCRIPT}"
+    page = notebook_pages.page(write(tmp_path, [text(written, attachments=attachments)]), [], "")
+    assert "![a](attachment:a.png)" in page
+    assert harmless(page)
+
+
+def test_an_attached_picture_is_shown(tmp_path):
+    attached = text("![a](attachment:a.png)", attachments={"a.png": {"image/png": PIXEL}})
+    page = notebook_pages.page(write(tmp_path, [attached]), [], "")
+    assert f'src="data:image/png;base64,{PIXEL}"' in page
+
+
 def test_a_bar_of_progress_is_not_shown(tmp_path):
     bar = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "0%|    |"}
     page = notebook_pages.page(write(tmp_path, [cell(output(bar))]), [], "")
