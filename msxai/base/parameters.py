@@ -28,6 +28,7 @@ _LEAST = {
     **dict.fromkeys(("cohort_seed", "seed", "split_seed", "n_checked_scans"), 0),
     **dict.fromkeys(("n_further_subjects", "n_counterfactual_subjects", "n_state_scans"), 0),
 }
+_LONGEST = 200  # letters of a value that a message shows
 _ABOVE_0 = ("epsilon", "learning_rate")
 _BELOW_1 = ("averaging", "dropout")
 _KINDS = {
@@ -276,15 +277,34 @@ def _assigned_names(source: str) -> list[str]:
 
 def _typed(name: str, value, kind: type):
     """Return a parameter's value as its type; refuse what has no single meaning as this type."""
-    mended = _mended(value, kind)
-    if type(mended) is kind:
+    try:
+        mended = _mended(value, kind)
+    except (ValueError, OverflowError):  # more digits than Python reads, or than a float has
+        mended = value
+    if type(mended) is kind and not _is_too_large(mended):
         return mended
     raise ParameterError(
         f"parameter {name}",
-        f"{value!r} ({type(value).__name__})",
+        f"{_shown(value)} ({type(value).__name__})",
         f"{_KINDS[kind]} ({kind.__name__})",
         f"Pass it so: {_EXAMPLES[kind].format(name=name, value=_as_written(value))}{_hint(kind)}.",
     )
+
+
+def _is_too_large(value) -> bool:
+    """Whether a whole number does not fit into 64 bits."""
+    return type(value) is int and not -(2**63) <= value < 2**63
+
+
+def _shown(value) -> str:
+    """Return a value as Python writes it, without the middle of a long one."""
+    if _is_too_large(value):
+        return "a number of more than 64 bits"
+    text = repr(value)
+    if len(text) <= _LONGEST:
+        return text
+    half = _LONGEST // 2
+    return f"{text[:half]}...{text[-half:]}"
 
 
 def _mended(value, kind: type):
@@ -318,7 +338,7 @@ def _of_text(text: str, kind: type, value: str):
 
 def _as_written(value) -> str:
     """Return a value as a person writes it on a command line; of most, only that it is one."""
-    return str(value) if type(value) is int else "VALUE"
+    return str(value) if type(value) is int and not _is_too_large(value) else "VALUE"
 
 
 def _hint(kind: type) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "alone",
     "check_input",
     "check_output",
+    "read",
     "record",
     "relative",
     "remove_drafts",
@@ -224,15 +225,18 @@ def require(record_path, notebook: str, command: str, **expected) -> dict:
     MissingStepError
         The record does not exist.
     StaleInputError
-        A parameter differs, or the record is older than this check and lacks it.
+        A parameter differs, the record is older than this check and lacks it, or it is damaged.
     """
     where = relative(record_path)
     if not Path(record_path).exists():
         step = f"the result of {notebook}"
         raise MissingStepError(where, "nothing", step, f"Run it first: {command}")
-    content = json.loads(Path(record_path).read_text(encoding="utf-8"))
+    content = read(record_path)
+    parameters = content.get("parameters")
+    if not isinstance(parameters, dict):
+        raise _damaged(record_path, "no parameters")
     for name, value in expected.items():
-        recorded = content["parameters"].get(name)
+        recorded = parameters.get(name)
         if recorded != value:
             raise StaleInputError(
                 where,
@@ -241,6 +245,36 @@ def require(record_path, notebook: str, command: str, **expected) -> dict:
                 f"Set {name} to {recorded!r} here, or make it anew: {command}",
             )
     return content
+
+
+def read(path) -> dict:
+    """Read a record, or another group of values that a step has written as JSON.
+
+    Parameters
+    ----------
+    path : path
+
+    Raises
+    ------
+    StaleInputError
+        The file is damaged.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    if not isinstance(content, dict):
+        raise _damaged(path, "no group of values")
+    return content
+
+
+def _damaged(path, why: str) -> StaleInputError:
+    return StaleInputError(
+        relative(path),
+        f"a damaged file ({why})",
+        "the file as its step wrote it",
+        "Delete it, then give the command of this step again.",
+    )
 
 
 def check_input(step_record: dict, path, command: str) -> None:
@@ -371,6 +405,14 @@ def _fsync(path: Path) -> None:
 
 def _rename(draft: Path, path: Path) -> None:
     """Give a draft its name, on the disk as well."""
+    if path.exists() and draft.is_dir() != path.is_dir():
+        kinds = {True: "a folder", False: "a file"}
+        raise WriteError(
+            relative(path),
+            kinds[path.is_dir()],
+            kinds[draft.is_dir()],
+            "Rename or delete it, then give the same command again.",
+        )
     if draft.is_dir() and path.is_dir():
         # A folder with files in it cannot be replaced. After a kill in between, `_tidy` puts the
         # old one back.

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from msxai.base import provenance
+from msxai.base.errors import StaleInputError
 
 __all__ = ["read", "write"]
 
@@ -47,9 +48,23 @@ def read(path) -> pd.DataFrame:
     pandas.DataFrame
         Cells ``n/a`` are missing values; ``participant_id`` and ``session_id`` are text ("01"
         keeps its zero). Empty where there is no such file.
+
+    Raises
+    ------
+    StaleInputError
+        The file is damaged.
     """
     path = Path(path)
     if not path.is_file():
         return pd.DataFrame()
     identifiers = {"participant_id": str, "session_id": str}
-    return pd.read_csv(path, sep="\t", na_values=_MISSING, keep_default_na=False, dtype=identifiers)
+    options = {"na_values": _MISSING, "keep_default_na": False, "dtype": identifiers}
+    try:
+        return pd.read_csv(path, sep="\t", **options)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeError) as error:
+        raise StaleInputError(
+            provenance.relative(path),
+            f"a damaged table ({error})",
+            "the table as its step wrote it",
+            "Delete it, then give the command of this step again.",
+        ) from error

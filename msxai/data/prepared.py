@@ -14,7 +14,13 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from msxai.base import provenance
-from msxai.base.errors import ImageError, RegistrationError, SplitError
+from msxai.base.errors import (
+    ImageError,
+    MissingStepError,
+    RegistrationError,
+    SplitError,
+    StaleInputError,
+)
 from msxai.base.parameters import one_of
 from msxai.data import images
 from msxai.data.cohorts import splits
@@ -421,6 +427,33 @@ def _digest(stores: dict, row: int) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _described(path: Path) -> tuple[dict, dict]:
+    """Return the attributes and the table of a prepared cohort, as they are stored."""
+    if not path.exists():
+        raise MissingStepError(
+            provenance.relative(path),
+            "nothing",
+            "a prepared cohort",
+            "Run 01_data_preparation first.",
+        )
+    try:
+        with h5py.File(path) as file:
+            attributes = dict(file.attrs)
+            stored = json.loads(file["table"][()])
+    except (OSError, KeyError, ValueError) as error:
+        raise _damaged(path, error) from error
+    return attributes, stored
+
+
+def _damaged(path: Path, error: Exception) -> StaleInputError:
+    return StaleInputError(
+        provenance.relative(path),
+        f"a damaged file ({error})",
+        "scans as 01_data_preparation wrote them",
+        "Delete it and run 01_data_preparation again.",
+    )
+
+
 class Prepared:
     """Reader of a prepared cohort.
 
@@ -479,9 +512,7 @@ class Prepared:
         self.path = Path(path)
         self._file = None
         self._lock = threading.Lock()
-        with h5py.File(self.path) as file:
-            attributes = dict(file.attrs)
-            stored = json.loads(file["table"][()])
+        attributes, stored = _described(self.path)
         self.name = str(attributes["name"])
         self.modality = str(attributes["modality"])
         self.normalisation = str(attributes["normalisation"])
@@ -513,9 +544,12 @@ class Prepared:
 
     def _read(self, name: str, row: int) -> np.ndarray:
         with self._lock:
-            if self._file is None:
-                self._file = h5py.File(self.path)
-            return self._file[name][int(row)]
+            try:
+                if self._file is None:
+                    self._file = h5py.File(self.path)
+                return self._file[name][int(row)]
+            except (OSError, KeyError) as error:
+                raise _damaged(self.path, error) from error
 
     def image(self, row: int) -> np.ndarray:
         """Return a normalised scan, float32 of shape (96, 114, 96)."""

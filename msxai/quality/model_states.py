@@ -5,7 +5,6 @@ learnt (Adebayo et al. 2018, arXiv:1810.03292). Such a test can reject a method,
 methods (Binder et al. 2023, arXiv:2211.12486).
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -344,7 +343,7 @@ def read(folder) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     if not record.is_file():
         reason = "07_explanation_quality has not run."
         return pd.DataFrame(columns=SUMMARY), pd.DataFrame(columns=SCANS), reason
-    left_out = json.loads(record.read_text(encoding="utf-8"))["left_out"]
+    left_out = provenance.read(record)["left_out"]
     reason = f"{left_out[_LEFT_OUT]}." if _LEFT_OUT in left_out else ""
     return tsv.read(folder / "methods.tsv"), tsv.read(folder / "scans.tsv"), reason
 

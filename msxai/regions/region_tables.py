@@ -3,7 +3,6 @@
 Relevance, tests, lesions, correlations, and what was left out and why.
 """
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -181,7 +180,7 @@ def read(folder) -> dict:
     """
     tables = {name: tsv.read(folder / f"{name}.tsv") for name in _NAMES}
     tests = tables["tests"]
-    notes = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
+    notes = provenance.read(folder / "notes.json")
     tables["permuted"] = tests[tests["test"] == _PERMUTED]
     tables["left_out"] = notes["left_out"]
     return tables
@@ -227,7 +226,7 @@ def _left_out(where, cohort: str, variant: str) -> str:
     name = where.record(cohort).name
     fillings = where.prepared(cohort, "noise").parent.parent
     for path in sorted(fillings.glob(f"*/{name}")):
-        reason = json.loads(path.read_text(encoding="utf-8"))["left_out"]
+        reason = provenance.read(path)["left_out"]
         if reason:
             return f"lesions are not filled, as {reason}."
     return f"06_region_relevance has not run for {variant}."

@@ -1,7 +1,6 @@
 """The results page: our numbers beside the paper's, claims, all figures, the executed notebooks."""
 
 import base64
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,7 +171,7 @@ def _origin(where) -> _Origin:
 def _json(path: Path) -> dict:
     if not path.is_file():
         return {}
-    return json.loads(path.read_text(encoding="utf-8"))
+    return provenance.read(path)
 
 
 def _claims(table: pd.DataFrame) -> dict:

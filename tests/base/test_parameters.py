@@ -272,3 +272,19 @@ def test_what_is_no_number_above_0_is_refused(value):
     assert parameters.number("epsilon", 1e-3, 0, above=True) == 1e-3
     with pytest.raises(ParameterError, match=r"parameter epsilon: found .* a number above 0"):
         parameters.number("epsilon", value, 0, above=True)
+
+
+@pytest.mark.parametrize("kind", ["int", "float"])
+@pytest.mark.parametrize(
+    "value",
+    ["9" * 5000, 10**400, -(10**5000), "1e999999", "-" + "9" * 400],
+    ids=["text", "400 digits", "5000 digits", "exponent", "below 0"],
+)
+def test_a_number_of_very_many_digits_is_refused(tmp_path, kind, value):
+    script = tmp_path / "03_odd.py"
+    script.write_text(f'# %% tags=["parameters"]\nwidth: {kind} = 1\n\n# %%\n')
+    with pytest.raises(ParameterError) as caught:
+        parameters.check_script(script, {"width": value})
+    message = str(caught.value)
+    assert message.startswith("03_odd.py, parameter width: found ")
+    assert len(message) < 600

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from support.mounts import read_only, small_disk
 
-from msxai.base import provenance
+from msxai.base import provenance, tsv
 from msxai.base.errors import MissingStepError, ParameterError, StaleInputError, WriteError
 from msxai.base.results import Results
 
@@ -453,3 +453,50 @@ def test_a_commit_has_changes_where_code_differs_from_it_and_not_where_tables_do
         (tmp_path / path).write_text("1\n")
     (tmp_path / "package" / "code.py").unlink()
     assert provenance._commit() == f"{commit}+changes"
+
+
+DAMAGED = {
+    "empty": b"",
+    "cut": b'{"parameters":',
+    "list": b"[]",
+    "nothing": b"null",
+    "Latin-1": b'{"parameters": "\xff"}',
+    "no parameters": b"{}",
+    "parameters of another kind": b'{"parameters": 5}',
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_record_is_refused(tmp_path, name):
+    path = tmp_path / "provenance.json"
+    path.write_bytes(DAMAGED[name])
+    with pytest.raises(StaleInputError, match="damaged file") as caught:
+        provenance.require(path, "03_fine_tuning", "make figures", cohort="a")
+    assert str(caught.value).endswith("Delete it, then give the command of this step again.")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a\tb\n1\t2\n1\t2\t3\t4\n"])
+def test_a_damaged_table_is_refused(tmp_path, content):
+    (tmp_path / "scores.tsv").write_bytes(content)
+    with pytest.raises(StaleInputError, match="damaged table"):
+        tsv.read(tmp_path / "scores.tsv")
+
+
+def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").touch()
+    (tmp_path / "file").write_text("kept")
+    with (
+        pytest.raises(WriteError, match="folder: found a folder; expected a file"),
+        provenance.replacing(tmp_path / "folder") as draft,
+    ):
+        draft.write_text("new")
+    with (
+        pytest.raises(WriteError, match="file: found a file; expected a folder"),
+        provenance.replacing(tmp_path / "file") as draft,
+    ):
+        draft.mkdir()
+    left = sorted(path.name for path in tmp_path.rglob("*"))
+    assert left == ["file", "folder", "kept"]
+    assert (tmp_path / "file").read_text() == "kept"

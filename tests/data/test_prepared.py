@@ -12,7 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msxai.base.errors import ImageError, ParameterError, SplitError
+from msxai.base.errors import (
+    ImageError,
+    MissingStepError,
+    ParameterError,
+    SplitError,
+    StaleInputError,
+)
 from msxai.data import images, prepared
 from msxai.data.cohorts import splits
 from msxai.data.cohorts.cohort import Cohort
@@ -164,6 +170,29 @@ def test_voxelwise_against_numpy(toy, tmp_path):
     arrays = prepared.Prepared(tmp_path / "v.h5")
     for row in range(6):
         np.testing.assert_allclose(arrays.image(row), expected[row], rtol=1e-3, atol=1e-3)
+
+
+def broken_copies(path, folder):
+    """Copies of a prepared cohort that something from outside has damaged."""
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    middle = len(whole) // 2
+    flipped[middle : middle + 3000] = bytes(255 - byte for byte in whole[middle : middle + 3000])
+    contents = {"text": b"scan", "empty": b"", "cut": whole[:-100], "flipped": bytes(flipped)}
+    for name, content in contents.items():
+        (folder / f"{name}.h5").write_bytes(content)
+    with h5py.File(folder / "other.h5", "w") as file:
+        file["x"] = 1
+    (folder / "folder.h5").mkdir()
+    return [*contents, "other", "folder"]
+
+
+def test_a_damaged_file_is_refused(toy, tmp_path):
+    for name in broken_copies(toy[0] / "toy.h5", tmp_path):
+        with pytest.raises(StaleInputError, match=f"{name}.h5: found a damaged file"):
+            [prepared.Prepared(tmp_path / f"{name}.h5").image(row) for row in range(6)]
+    with pytest.raises(MissingStepError, match=r"none\.h5: found nothing"):
+        prepared.Prepared(tmp_path / "none.h5")
 
 
 def test_threads_read_what_one_reads(toy):
