@@ -18,20 +18,26 @@ lesions-early-strong is made for this: its pre-training ended early.
 Written beside this file: sight_ladder.tsv (variant, labels_only, measure, value, low, high, n,
 scans) with intervals of 95 % (DeLong for AUC, bootstrap over patients for maps), sight_ladder.json.
 
+Each part of the work is stored in RESULTS/ladder once it is done: after an interruption, the same
+command goes on.
+
 Everything is simulated. Pre-training for lesions or for their volume knows what a simulated lesion
 looks like, so its results are better here than they would be on real scans.
 """
 
 import argparse
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import sight
-from joblib import Parallel, delayed
+from joblib import Memory, Parallel, delayed
 from tqdm import tqdm
 
 from msxai.base import provenance, tsv
 from msxai.base.results import Results
+from msxai.data import images
 from msxai.data.prepared import Prepared
 from msxai.model import acquisition, network
 from msxai.quality import league, localisation, reference_maps
@@ -47,38 +53,63 @@ MEASURES = ("auprc", "rra", "pointing")
 REFERENCE = sight.REFERENCE
 
 
-def shown(prepared: Prepared, row: int, scans: str) -> np.ndarray:
-    """Return a scan as simulated, or as another scanner shows it; the same for all variants."""
-    image = prepared.image(row)
-    if scans == AS_SIMULATED:
-        return image
-    return acquisition.rescanned(image, np.random.default_rng([SCANNER_SEED, row]))
+@dataclass(frozen=True)
+class Subjects:
+    """The further subjects, on both kinds of scan.
+
+    Attributes
+    ----------
+    prepared, rescanned : pathlib.Path
+        The prepared cohort, and its scans as another scanner shows them (.npy).
+    """
+
+    prepared: Path
+    rescanned: Path
+
+    @classmethod
+    def of(cls, where: Results, prepared: Prepared) -> "Subjects":
+        """Draw the other scanner once for all variants; a later run finds the scans."""
+        path = where.folder / "ladder" / f"rescanned-{SCANNER_SEED}.npy"
+        if not path.exists():
+            shape = (len(prepared.table), *images.SHAPE)
+            with provenance.replacing(path) as draft:
+                stored = np.lib.format.open_memmap(draft, "w+", "float32", shape)
+                for row in tqdm(prepared.rows("all"), desc=OTHER_SCANNER, unit="scan"):
+                    rng = np.random.default_rng([SCANNER_SEED, row])
+                    stored[row] = acquisition.rescanned(prepared.image(row), rng)
+                stored.flush()
+        return cls(Path(prepared.path), path)
+
+    def scan(self, row: int, scans: str) -> np.ndarray:
+        """Return a scan of a kind (`SCANS`)."""
+        if scans == AS_SIMULATED:
+            return Prepared(self.prepared).image(row)
+        return np.array(np.load(self.rescanned, mmap_mode="r")[row])
 
 
-def logits_of(variants: list[sight.Variant], prepared: Prepared, scans: str) -> dict:
-    """Logits of every scan by each trial, (trials, scans), for each variant."""
-    models = {
-        variant.name: [network.restore(path, fast=True) for path in variant.weights]
-        for variant in variants
-    }
-    logits = {variant.name: [] for variant in variants}
-    for row in tqdm(prepared.rows("all"), desc=f"logits, {scans}", unit="scan"):
-        volume = shown(prepared, row, scans)[None, ..., None]
-        for name, trials in models.items():
-            values = [float(network.logits(model, volume)[0]) for model in trials]
-            logits[name].append(values)
-    return {name: np.array(values).T for name, values in logits.items()}
+def logits_of(subjects: Subjects, variant: sight.Variant, hashes, scans: str) -> np.ndarray:
+    """Logits of every scan by each trial, (trials, scans).
 
-
-def measured(path, rows, variant: sight.Variant) -> list[dict]:
-    """Measure the maps of some patients, on the scans as simulated and of another scanner."""
+    `hashes` are those of the weights: after another training, stored results do not count.
+    """
     network.configure(0, 1)
-    prepared = Prepared(path)
+    models = [network.restore(path, fast=True) for path in variant.weights]
+    logits = []
+    for row in range(len(Prepared(subjects.prepared).table)):
+        volume = subjects.scan(row, scans)[None, ..., None]
+        logits.append([float(network.logits(model, volume)[0]) for model in models])
+    return np.array(logits).T
+
+
+def measured(subjects: Subjects, rows, variant: sight.Variant, hashes) -> list[dict]:
+    """Measure the maps of some patients on both kinds of scan; `hashes` as of `logits_of`."""
+    network.configure(0, 1)
+    prepared = Prepared(subjects.prepared)
     models = [network.restore(file) for file in variant.weights]
     scores = []
     for row in rows:
         for scans in SCANS:
-            image = shown(prepared, row, scans)
+            image = subjects.scan(row, scans)
             brain = prepared.brain(row) & (image != 0)  # another scanner's mask may lack its rim
             lesions = prepared.lesions(row) & brain
             if not lesions.any():
@@ -94,16 +125,10 @@ def measured(path, rows, variant: sight.Variant) -> list[dict]:
     return scores
 
 
-def scores_of(prepared: Prepared, variants: list[sight.Variant], patients, jobs: int):
-    """One row for each variant, patient and kind of scan."""
-    work = [
-        delayed(measured)(prepared.path, rows, variant)
-        for variant in variants
-        for rows in sight.blocks(patients)
-    ]
+def done(work: list, jobs: int, words: str) -> list:
+    """Do the work in several processes; what an earlier run has stored is read."""
     results = Parallel(jobs, return_as="generator")(work)
-    results = tqdm(results, desc="maps", total=len(work), unit="block")
-    return pd.DataFrame([score for block in results for score in block])
+    return list(tqdm(results, desc=words, total=len(work), unit="part"))
 
 
 def map_rows(variants: list[sight.Variant], scores: pd.DataFrame) -> list[dict]:
@@ -138,12 +163,26 @@ def main(where: Results, n_patients: int = sight.PATIENTS, jobs: int = 2) -> pd.
     with_lesions = reference_maps.with_lesions(prepared, np.flatnonzero(labels == 1))
     patients = league.spread_evenly(with_lesions, n_patients)
     variants = sight.variants(where)
+    hashes = {variant.name: sight.weight_hashes(variant) for variant in variants}
+    subjects = Subjects.of(where, prepared)
+    memory = Memory(where.folder / "ladder", verbose=0)
     rows = []
     for scans in SCANS:
-        logits = logits_of(variants, prepared, scans)
+        work = [
+            delayed(memory.cache(logits_of))(subjects, variant, hashes[variant.name], scans)
+            for variant in variants
+        ]
+        names = [variant.name for variant in variants]
+        logits = dict(zip(names, done(work, jobs, f"logits, {scans}"), strict=True))
         of_accuracy = sight.accuracy_rows(variants, logits, labels)
         rows += [row | {"scans": scans} for row in of_accuracy]
-    rows += map_rows(variants, scores_of(prepared, variants, patients, jobs))
+    work = [
+        delayed(memory.cache(measured))(subjects, part, variant, hashes[variant.name])
+        for variant in variants
+        for part in sight.blocks(patients)
+    ]
+    scores = pd.DataFrame([score for part in done(work, jobs, "maps") for score in part])
+    rows += map_rows(variants, scores)
     return pd.DataFrame(rows)
 
 

@@ -1,6 +1,9 @@
 """The table of pre-training tasks and fine-tuning steps, against values by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 from support.scripts import script
 from support.toy_cohort import Toy
@@ -28,31 +31,50 @@ def cohort(tmp_path, monkeypatch):
     return cohort
 
 
-def test_another_scanner_shows_all_variants_the_same_scan(cohort):
-    first = ladder.shown(cohort, 1, ladder.OTHER_SCANNER)
-    np.testing.assert_array_equal(first, ladder.shown(cohort, 1, ladder.OTHER_SCANNER))
+@pytest.fixture
+def where(tmp_path):
+    return SimpleNamespace(folder=tmp_path)
+
+
+def test_another_scanner_shows_all_variants_the_same_scan(cohort, where, monkeypatch):
+    first = ladder.Subjects.of(where, cohort).scan(1, ladder.OTHER_SCANNER)
     assert np.abs(first - cohort.image(1)).mean() > 0.1
-    plain = ladder.shown(cohort, 1, ladder.AS_SIMULATED)
-    np.testing.assert_array_equal(plain, cohort.image(1))
+    monkeypatch.setattr(ladder.acquisition, "rescanned", None)  # a later run draws none
+    subjects = ladder.Subjects.of(where, cohort)
+    np.testing.assert_array_equal(first, subjects.scan(1, ladder.OTHER_SCANNER))
+    np.testing.assert_array_equal(subjects.scan(1, ladder.AS_SIMULATED), cohort.image(1))
 
 
-def test_logits_are_those_of_each_trial_on_the_scans_shown(cohort, variants, monkeypatch):
+def test_what_was_measured_is_stored_until_the_weights_change(tmp_path):
+    memory = ladder.Memory(tmp_path, verbose=0)
+    calls = []
+
+    def count(subjects, hashes):
+        calls.append(hashes)
+        return len(calls)
+
+    stored = memory.cache(count)
+    answers = [stored("subjects", hashes) for hashes in (["1"], ["1"], ["2"], ["1"])]
+    assert answers == [1, 1, 2, 1]
+
+
+def test_logits_are_those_of_each_trial_on_the_scans_shown(cohort, variants, where, monkeypatch):
     def restore(path, fast):
         factor = {"scratch": 1.0, "lesions-strong": 3.0}[path.parent.parent.name]
         return lambda volume, training: factor * volume.reshape(1, -1)[:, :1]
 
     monkeypatch.setattr(ladder.network, "restore", restore)
     variants[1].weights.append(variants[0].weights[0])  # a trial with factor 1
-    monkeypatch.setattr(cohort, "rows", lambda part: np.arange(3))
+    subjects = ladder.Subjects.of(where, cohort)
     for scans in ladder.SCANS:
-        logits = ladder.logits_of(variants, cohort, scans)
-        values = [ladder.shown(cohort, row, scans)[0, 0, 0] for row in range(3)]
-        expected = np.array(values)
-        assert logits["scratch"] == pytest.approx(expected[None])
-        assert logits["lesions-strong"] == pytest.approx(np.stack([3 * expected, expected]))
+        first, second = (ladder.logits_of(subjects, each, [], scans) for each in variants)
+        rows = range(len(cohort.table))
+        expected = np.array([subjects.scan(row, scans)[0, 0, 0] for row in rows])
+        assert first == pytest.approx(expected[None])
+        assert second == pytest.approx(np.stack([3 * expected, expected]))
 
 
-def test_maps_are_measured_on_both_kinds_of_scans(cohort, variants, monkeypatch):
+def test_maps_are_measured_on_both_kinds_of_scans(cohort, variants, where, monkeypatch):
     """One variant marks the lesions, the other one everything else."""
     monkeypatch.setattr(ladder.network, "restore", lambda path: path.parent.parent.name)
     monkeypatch.setattr(ladder.acquisition, "rescanned", lambda image, rng: image + 1)
@@ -67,7 +89,11 @@ def test_maps_are_measured_on_both_kinds_of_scans(cohort, variants, monkeypatch)
         return {names[0]: (lesions if model == "lesions-strong" else ~lesions).astype(float)}
 
     monkeypatch.setattr(ladder.sight.scan_maps, "of_scan", of_scan)
-    scores = ladder.scores_of(cohort, variants, [1, 3, 5], jobs=1)
+    subjects = ladder.Subjects.of(where, cohort)
+    scores = []
+    for variant in variants:
+        scores += ladder.measured(subjects, [1, 3, 5], variant, [])
+    scores = pd.DataFrame(scores)
     assert len(scores) == 2 * 2 * 3
     assert sum(shown) == len(shown) / 2
     rows = ladder.map_rows(variants, scores)
