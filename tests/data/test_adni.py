@@ -286,6 +286,27 @@ def test_what_contradicts_is_one_error(download, spoil):
     assert caught.value.mend
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("Group", "Group"), ("Group", "group"), ("Age", "AGE"), ("Subject", "Subject ")],
+    ids=" and ".join,
+)
+def test_two_columns_of_one_name_are_refused(download, names):
+    folder, _ = download
+    header = COLLECTION.replace(names[0], names[1]) + f",{names[0]}"
+    _table(folder, [f"{row},X" for row in ROWS], header=header)
+    with pytest.raises(CohortError, match="one column of this name") as caught:
+        from_adni(folder)
+    assert f"{names[1]!r} and {names[0]!r}" in str(caught.value)
+    assert "Collection_11_24_2026.csv" in caught.value.where
+
+
+def test_two_columns_that_are_not_read_may_have_one_name(download):
+    folder, _ = download
+    _table(folder, [f"{row},X,Y" for row in ROWS], header=COLLECTION + ",Note,Note")
+    assert from_adni(folder).table["label"].tolist() == [0, 0, 1]
+
+
 def test_a_bids_folder_with_such_a_table_stays_bids(download):
     folder, _ = download
     (folder / "participants.tsv").write_text("participant_id\tgroup\nsub-1\tMS\n")

@@ -341,6 +341,7 @@ def _read_tables(paths) -> tuple[pd.DataFrame, list[str]]:
 
 def _read_table(path: Path, notes: list[str]) -> pd.DataFrame:
     """Read one table under the names of columns of `_SYNONYMS`."""
+    _check_header(path)
     table, mended = tables.read(path)
     notes += mended
     names = {plain(name): name for name in reversed(table.columns)}
@@ -362,6 +363,22 @@ def _read_table(path: Path, notes: list[str]) -> pd.DataFrame:
             "Mend the table.",
         )
     return rows.assign(table=str(path), further_diagnoses=", ".join(further))
+
+
+def _check_header(path: Path) -> None:
+    """Refuse two columns of one name: which of them holds the labels would be a guess."""
+    known = {name for names in _SYNONYMS.values() for name in names}
+    header_of: dict[str, str] = {}
+    for column in tables.first_line(path):
+        name = plain(column)
+        if name in known and name in header_of:
+            raise CohortError(
+                f"{path}, column {column}",
+                f"the columns {header_of[name]!r} and {column!r}",
+                "one column of this name",
+                "Rename or remove the other one.",
+            )
+        header_of[name] = column
 
 
 def _has_diagnoses(column: pd.Series) -> bool:
