@@ -226,6 +226,64 @@ def test_rows_longer_than_the_header_are_refused(bids):
         _refused(lambda: open_cohort(bids), "participants.tsv", "no table", "Expected 7 fields")
 
 
+# Quotes of tables with commas, and what lone ones would swallow
+
+LONE = {
+    "two lone quotes": (["a,MS,a.nii,Ward 0", 'b,MS,b.nii,"Ward 1', "c,HC,c.nii,X"], 3),
+    "closed at the end of a row": (['a,MS,a.nii,"Ward 1', 'b,HC,b.nii,X"'], 2),
+    "open at the start of a row": (['"a,MS,a.nii,X', 'b",HC,b.nii,Y'], 2),
+    "closed in the next cell": (['a,"MS,a".nii,X,Y'], 2),
+}
+
+
+@pytest.mark.parametrize("name", LONE)
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_quote_that_may_swallow_rows_is_refused(tmp_path, name, separator):
+    rows, line = LONE[name]
+    text = "\n".join(["participant_id,group,image,site", *rows, 'd,HC,d.nii,"Ward 2', ""])
+    for row in "abcd":
+        _touch(tmp_path / f"{row}.nii")
+    path = tmp_path / "mine.csv"
+    path.write_text(text.replace(",", separator))
+    _refused(lambda: open_cohort(path), f"mine.csv, line {line}", "quote is closed in another")
+    path.write_text(f"sep={separator}\n" + text.replace(",", separator))
+    _refused(lambda: open_cohort(path), f"mine.csv, line {line + 1}", "quote is closed in another")
+
+
+QUOTED = {
+    "with a comma": ('"Ward 1, left"', "Ward 1, left"),
+    "with a line break": ('"Ward 1\nleft"', "Ward 1\nleft"),
+    "with quotes": ('"the ""old"" ward, 5"', 'the "old" ward, 5'),
+    "with commas and a line break": ('"Ward 1, 2, 3\nleft, right"', "Ward 1, 2, 3\nleft, right"),
+    "with blanks around": (' "Ward 1, left" ', "Ward 1, left"),
+    "a quote inside a cell": ('6" scanner', '6" scanner'),
+}
+
+
+@pytest.mark.parametrize("name", QUOTED)
+def test_quoted_cells_are_read(tmp_path, name):
+    cell, expected = QUOTED[name]
+    _touch(tmp_path / "a.nii")
+    _touch(tmp_path / "b.nii")
+    header = "participant_id,group,image,site,scanner"
+    path = tmp_path / "mine.csv"
+    path.write_text(f"{header}\na,MS,a.nii,{cell},Trio\nb,HC,b.nii,X,Trio\n")
+    table = open_cohort(path).table
+    assert table["site"].tolist() == [expected, "X"]
+    assert table["scanner"].tolist() == ["Trio", "Trio"]
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_a_row_with_fewer_cells_is_noted(bids, separator):
+    _write(bids, [HEADER, MS[:4], HC[:3]], separator=separator)
+    cohort = open_cohort(bids)
+    assert cohort.table["site"].isna().all()
+    note = "cells that are missing at the end of a row are read as unknown (2 rows)"
+    assert f"participants.tsv: {note}" in cohort.notes
+    _write(bids, [[*HEADER, ""], MS, HC], separator=separator)
+    assert not any("missing" in note for note in open_cohort(bids).notes)
+
+
 def test_a_header_with_two_separators_is_refused(bids):
     (bids / "mine.csv").write_text("participant_id;group,image\n")
     _refused(lambda: open_cohort(bids / "mine.csv"), "first line", "as many commas and semicolons")
