@@ -413,13 +413,125 @@ def test_whole_numbers_keep_their_value(tmp_path):
     _notes(cohort, *["1.0 is read as 1 (rows alike: 3)"] * 2)
 
 
-@pytest.mark.parametrize("names", [["1.0", "1.1"], ["01", "1"], ["MS1", "ms1"]])
+@pytest.mark.parametrize("names", [["1.0", "1.1"], ["01", "1"], ["MS1", "ms1"], ["M.01", "M1"]])
 def test_identifiers_that_may_be_one_are_refused(tmp_path, names):
     path = _paths(tmp_path, names)
     _refused(lambda: open_cohort(path), "mine.csv, column participant_id", " and ".join(names))
 
 
+@pytest.mark.parametrize(
+    ("name", "participant"),
+    [("J\xfcrgen", "sub-Jrgen"), ("\u0430" + "1", "sub-1"), ("0*3", "sub-03"), ("<b>", "sub-b")],
+)
+def test_letters_that_are_left_out_of_an_identifier_are_noted(tmp_path, name, participant):
+    cohort = open_cohort(_paths(tmp_path, [name, "MS_07"]))
+    assert set(cohort.table["participant_id"]) == {participant, "sub-MS07"}
+    note = f"column participant_id: {name!r} is read as {participant} (rows alike: 1)"
+    _notes(cohort, f"mine.csv, {note}")
+
+
+def _dataset(folder, names, session="", title="FLAIR"):
+    """A dataset of people whose folders have these names."""
+    for name in names:
+        visit = folder / f"sub-{name}" / session
+        parts = [part for part in (f"sub-{name}", session, title) if part]
+        _touch(visit / "anat" / f"{'_'.join(parts)}.nii.gz")
+    _write(folder, [["participant_id", "group"], *[[f"sub-{name}", "MS"] for name in names]])
+
+
+@pytest.mark.parametrize(
+    ("name", "participant"),
+    [("0*3", "sub-03"), ("0;3", "sub-03"), ("<img src=x>", "sub-imgsrcx"), ("\xfc3", "sub-3")],
+)
+def test_a_folder_of_a_person_has_no_other_characters_in_results(tmp_path, name, participant):
+    _dataset(tmp_path, [name])
+    cohort = open_cohort(tmp_path)
+    assert cohort.table["participant_id"].tolist() == [participant]
+    assert name in cohort.table["image"][0]
+    _notes(cohort, f"folders sub-*: {f'sub-{name}'!r} is read as {participant} (rows alike: 1)")
+
+
+def test_a_usual_folder_keeps_letters_and_digits_without_a_note(tmp_path):
+    _dataset(tmp_path, ["MS_07", "patient-8"], "ses-year-1")
+    cohort = open_cohort(tmp_path)
+    assert cohort.table["participant_id"].tolist() == ["sub-MS07", "sub-patient8"]
+    assert cohort.table["session_id"].tolist() == ["ses-year1", "ses-year1"]
+    assert cohort.notes == ()
+
+
+@pytest.mark.parametrize("names", [[".."], ["\u0431"], ["7_1", "71"]])
+def test_a_folder_without_a_name_of_its_own_is_refused(tmp_path, names):
+    _dataset(tmp_path, names)
+    _refused(lambda: open_cohort(tmp_path), f"{tmp_path}, folders sub-*", "letters")
+
+
+def test_a_folder_with_a_line_break_is_refused(tmp_path):
+    _dataset(tmp_path, ["03"])
+    (tmp_path / "sub-03").rename(tmp_path / "sub-0\n3")
+    _refused(lambda: open_cohort(tmp_path), "folders sub-*: found 'sub-0\\n3'", "line breaks")
+
+
+@pytest.mark.parametrize(
+    ("session", "found"), [("ses-1\n2", "'ses-1\\n2'"), ("ses-..", "'ses-..'")]
+)
+def test_a_session_without_a_name_of_its_own_is_refused(tmp_path, session, found):
+    _dataset(tmp_path, ["01"], session)
+    _refused(lambda: open_cohort(tmp_path), f"folders ses-*: found {found}", "letters")
+
+
+def test_a_session_has_no_other_characters_in_results(tmp_path):
+    _dataset(tmp_path, ["01"], "ses-<b>")
+    cohort = open_cohort(tmp_path)
+    assert cohort.table["session_id"].tolist() == ["ses-b"]
+    _notes(cohort, "folders ses-*: 'ses-<b>' is read as ses-b (rows alike: 1)")
+
+
+# Scans in the folder of another person or visit
+
+
+@pytest.mark.parametrize("title", ["FLAIR", "T1w"])
+def test_a_scan_that_names_another_person_is_refused(tmp_path, title):
+    _dataset(tmp_path, ["01", "02"], title="T1w")
+    anat = tmp_path / "sub-01" / "anat"
+    (anat / "sub-01_T1w.nii.gz").rename(anat / "sub-03_T1w.nii.gz")
+    if title == "FLAIR":
+        (anat / "sub-03_T1w.nii.gz").rename(anat / "sub-01_T1w.nii.gz")
+        _touch(anat / "sub-03_FLAIR.nii.gz")
+    words = (f"sub-03_{title}.nii.gz: found a scan of sub-03", "a scan of sub-01, as the folder")
+    _refused(lambda: open_cohort(tmp_path, "T1w"), *words)
+
+
+def test_a_scan_of_another_person_beside_the_own_one_is_refused(bids):
+    _touch(bids / "sub-01" / "anat" / "sub-02_FLAIR.nii.gz")
+    _refused(lambda: open_cohort(bids), "found a scan of sub-02", "a scan of sub-01")
+
+
+def test_a_scan_that_names_another_visit_is_refused(tmp_path):
+    _dataset(tmp_path, ["01"], "ses-01")
+    anat = tmp_path / "sub-01" / "ses-01" / "anat"
+    (anat / "sub-01_ses-01_FLAIR.nii.gz").rename(anat / "sub-01_ses-02_FLAIR.nii.gz")
+    _refused(lambda: open_cohort(tmp_path), "found a scan of ses-02", "a scan of ses-01")
+
+
+@pytest.mark.parametrize("name", ["SUB-01_FLAIR", "sub-1_FLAIR", "sub01_FLAIR", "my_FLAIR"])
+def test_a_scan_that_names_its_person_in_another_spelling_is_read(bids, name):
+    anat = bids / "sub-01" / "anat"
+    (anat / "sub-01_FLAIR.nii.gz").rename(anat / f"{name}.nii.gz")
+    _as_it_should_be(open_cohort(bids))
+
+
 # Sessions
+
+
+@pytest.mark.parametrize("names", [["ses-1", "ses-01"], ["M6", "m06"]])
+def test_sessions_of_a_person_that_may_be_one_are_refused(tmp_path, names):
+    path = _paths(tmp_path, ["a", "a", "b"], [*names, "1"])
+    _refused(lambda: open_cohort(path), "mine.csv, column session_id", "one visit")
+
+
+def test_sessions_of_two_people_may_differ_in_spelling(tmp_path):
+    table = open_cohort(_paths(tmp_path, ["a", "b"], ["ses-1", "01"])).table
+    assert table["session_id"].tolist() == ["ses-1", "ses-01"]
 
 
 @pytest.fixture

@@ -468,6 +468,8 @@ def _clean_identifiers(rows: pd.DataFrame, path: Path) -> list[str]:
         where = f"{path}, column session_id"
         rows.loc[given, "session_id"], whole = identifiers.clean(sessions, "ses", where)
         notes += whole
+        visits = rows[given]
+        identifiers.check_visits(visits["session_id"], visits["participant_id"], where)
     return notes
 
 
