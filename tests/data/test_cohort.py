@@ -417,6 +417,40 @@ def test_a_list_that_cannot_be_used(tmp_path):
     _refused(lambda: from_images([scan, other]), "images", "two scans of sub-a")
 
 
+def test_a_list_makes_identifiers_of_letters_and_digits(tmp_path):
+    scans = [_touch(tmp_path / "a name_FLAIR.nii.gz"), _touch(tmp_path / "<b>.nii")]
+    cohort = from_images(scans)
+    assert cohort.table["participant_id"].tolist() == ["sub-aname", "sub-b"]
+    assert cohort.notes == ("parameter images: 'sub-<b>' is read as sub-b (rows alike: 1)",)
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (f"{LONG}.nii", ["aaaa..., which has 304 characters", "that the file system allows"]),
+        ("a/" * 3000, ["..., which has 6000 characters", "that the file system allows"]),
+        ("~nosuchuser/a.nii", ["~nosuchuser/a.nii, and nobody named nosuchuser", "without ~"]),
+    ],
+    ids=["name", "path", "user"],
+)
+def test_a_path_that_cannot_be_one_is_one_error(scans, path, words):
+    (scans / "mine.csv").write_text(CSV.replace("scans/c.nii.gz", path))
+    _refused(lambda: open_cohort(scans / "mine.csv"), "mine.csv, column image", *words)
+    (scans / "mine.csv").write_text(CSV.replace("scans/c.nii.gz", path.replace("/", "\\")))
+    _refused(lambda: open_cohort(scans / "mine.csv"), "mine.csv, column image")
+    (scans / "mine.yaml").write_text(f"path: {path}\n")
+    _refused(lambda: open_cohort(scans / "mine.yaml"), "mine.yaml, key path", *words)
+    _refused(lambda: watched(scans / "mine.yaml"), "mine.yaml, key path", *words)
+    for call in (open_cohort, watched, from_adni, lambda path: from_images([path])):
+        with pytest.raises(ParameterError) as caught:
+            call(path)
+        for word in (*words, caught.value.mend):
+            assert word in str(caught.value)
+
+
 def test_open_cohort_takes_either(bids, tmp_path):
     scan = _touch(tmp_path / "x.nii.gz")
     assert open_cohort(bids).name == "study"

@@ -614,6 +614,28 @@ def test_sessions_that_contradict_are_refused(visits):
     _refused(lambda: open_cohort(visits), "sub-1_sessions.tsv, column session_id", "ses-01")
 
 
+@pytest.mark.parametrize(("column", "value"), [("edss", "25"), ("age", "old")])
+def test_a_wrong_number_of_a_visit_names_the_table_of_sessions(visits, column, value):
+    _write(visits, [["participant_id", "group"], ["sub-1", "MS"]])
+    _write(visits / "sub-1", [["session_id", column], ["ses-01", value]], "sub-1_sessions.tsv")
+    words = (f"sub-1_sessions.tsv, column {column}: found {value!r}", "or n/a")
+    _refused(lambda: open_cohort(visits), *words)
+
+
+def test_a_mended_number_of_a_visit_names_the_table_of_sessions(visits):
+    _write(visits, [["participant_id", "group", "edss"], ["sub-1", "MS", "n/a"]])
+    _write(visits / "sub-1", [["session_id", "edss"], ["ses-01", "2,5"]], "sub-1_sessions.tsv")
+    cohort = open_cohort(visits)
+    np.testing.assert_equal(cohort.table["edss"].to_numpy(), [2.5, np.nan])
+    assert "sub-1_sessions.tsv, column edss: 2,5 is read as 2.5" in cohort.notes
+
+
+def test_a_folder_in_place_of_a_table_of_sessions_is_refused(visits):
+    _write(visits, [["participant_id", "group"], ["sub-1", "MS"]])
+    (visits / "sub-1" / "sub-1_sessions.tsv").mkdir()
+    _refused(lambda: open_cohort(visits), "sub-1_sessions.tsv: found a folder")
+
+
 def test_a_mend_of_many_tables_is_one_note(visits):
     _write(visits, [["participant_id", "group"], ["sub-1", "MS"], ["sub-2", "HC"]])
     for name in ("sub-1", "sub-2"):

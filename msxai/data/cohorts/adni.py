@@ -8,7 +8,7 @@ import pandas as pd
 
 from msxai.base.errors import CohortError
 from msxai.base.parameters import one_of
-from msxai.data.cohorts import tables
+from msxai.data.cohorts import identifiers, tables
 from msxai.data.cohorts.tables import plain
 
 __all__ = ["find_tables", "read"]
@@ -127,7 +127,16 @@ def read(
         label=rows["group"].map(_LABELS),
         site=subjects.str[:3],
     )
-    return rows, notes
+    where = f"{folder}, column of the visit"
+    rows["session_id"], mended = identifiers.safe(rows["session_id"], "ses", where)
+    _check_ages(rows)
+    return rows, notes + mended
+
+
+def _check_ages(rows: pd.DataFrame) -> None:
+    """Refuse a wrong age here, where its table is known."""
+    for table, own in rows.groupby("table"):
+        tables.numbers(own["age"], "age", table)
 
 
 def _csv_files(folder: Path) -> list[Path]:

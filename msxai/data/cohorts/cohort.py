@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 
 from msxai.base.errors import CohortError, in_place_of_file
-from msxai.base.parameters import located, one_of
+from msxai.base.parameters import located, one_of, user_path
 from msxai.data.cohorts import adni, bids, groups, identifiers, masks, scan_files, tables
 
 __all__ = [
@@ -326,20 +326,30 @@ def from_images(
     rows = []
     for index, image in enumerate(images):
         path = located(image)
-        participant = _participant_of(path, modality)
-        if participants:
-            participant = participants[index]
         rows.append(
             {
-                "participant_id": participant,
+                "participant_id": _participant_of(path, modality),
                 "image": tables.existing(path, "parameter images"),
                 "lesion_mask": _mask_of(lesion_masks, index, "lesion_masks"),
                 "brain_mask": _mask_of(brain_masks, index, "brain_masks"),
             }
         )
-    table, _ = _complete(pd.DataFrame(rows), "parameter images")
+    scans = pd.DataFrame(rows)
+    notes: list[str] = []
+    if participants:
+        scans["participant_id"] = participants
+    elif rows:
+        given = scans["participant_id"]
+        scans["participant_id"], notes = identifiers.safe(given, "sub", "parameter images")
+    table, _ = _complete(scans, "parameter images")
     synthetic = any(_in_synthetic_folder(Path(path)) for path in table["image"])
-    return Cohort(Path(name).name, table, synthetic=synthetic, modality=modality)
+    return Cohort(
+        name=Path(name).name,
+        table=table,
+        synthetic=synthetic,
+        modality=modality,
+        notes=tuple(notes),
+    )
 
 
 def from_bids(folder, modality: str, patients, controls, label_column: str) -> Cohort:
@@ -455,7 +465,7 @@ def _all_keys() -> list[str]:
 
 def _yaml_source(path: Path, content: dict[str, str]) -> Path:
     """Return the folder or table that a cohort's YAML names."""
-    return path.parent / Path(content["path"]).expanduser()
+    return user_path(content["path"], path.parent, f"{path}, key path", CohortError)
 
 
 def _clean_identifiers(rows: pd.DataFrame, path: Path) -> list[str]:
@@ -500,9 +510,9 @@ def _file_of(cell, folder: Path, where: str) -> Path | None:
     """Return the file that a cell names; None for an empty cell."""
     if pd.isna(cell):
         return None
-    path = folder / Path(cell).expanduser()
+    path = user_path(cell, folder, where, CohortError)
     if not path.is_file() and "\\" in cell:
-        path = folder / Path(cell.replace("\\", "/")).expanduser()
+        path = user_path(cell.replace("\\", "/"), folder, where, CohortError)
     return tables.existing(path, where, start="the table")
 
 
