@@ -220,6 +220,13 @@ def test_a_column_of_another_spelling_beside_ours_is_noted(bids):
     _notes(cohort, "column 'Age' is not read beside age")
 
 
+def test_a_synonym_beside_ours_is_noted(bids):
+    _write(bids, [[*HEADER, "gender", "Age (years)"], [*MS, "M", "7"], [*HC, "F", "8"]])
+    cohort = open_cohort(bids)
+    _as_it_should_be(cohort)
+    _notes(cohort, "'Age (years)' is not read beside age", "'gender' is not read beside sex")
+
+
 def test_rows_longer_than_the_header_are_refused(bids):
     for rows in ([["1", *MS], HC], [["x", *MS], ["y", *HC]]):
         _write(bids, [HEADER, *rows])

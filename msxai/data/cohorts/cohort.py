@@ -376,7 +376,8 @@ def from_bids(folder, modality: str, patients, controls, label_column: str) -> C
     ------
     CohortError
         A missing folder, table, column or scan, a table that cannot be read, a participant twice,
-        or a label that is neither. The message names file and column.
+        a scan that names another person or visit than its folder, a folder whose name has neither
+        letter nor digit, or a label that is neither. The message names file and column.
     ParameterError
         Unknown modality.
     """
@@ -411,6 +412,8 @@ def _read_yaml(path: Path) -> dict[str, str]:
     try:
         # All values are read as text, because `patients: NO` and `controls: 0` name groups.
         content = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+    except _KeyTwiceError as error:
+        raise CohortError(path, str(error), "each key once", "Keep one of the lines.") from error
     except RecursionError as error:
         actual = "no YAML (too many brackets in one another)"
         raise CohortError(path, actual, text_lines, "Mend the line.") from error
@@ -434,6 +437,10 @@ def _read_yaml(path: Path) -> dict[str, str]:
     return content
 
 
+class _KeyTwiceError(Exception):
+    """A key stands twice in a mapping of YAML."""
+
+
 class _Loader(yaml.BaseLoader):
     """A reader of YAML that refuses a key that stands there twice: the last one would win."""
 
@@ -444,7 +451,7 @@ class _Loader(yaml.BaseLoader):
             name = str(key.value)
             line = key.start_mark.line + 1
             if name in lines:
-                raise ValueError(f"the key {name} in lines {lines[name]} and {line}; keep one")
+                raise _KeyTwiceError(f"the key {name} in lines {lines[name]} and {line}")
             lines[name] = line
         return super().construct_mapping(node, deep=deep)
 

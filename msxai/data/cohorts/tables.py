@@ -454,7 +454,7 @@ def _with_names(table: pd.DataFrame, names, path: Path, notes: list[str]) -> pd.
 
 
 def _positions(header: list[str], name: str) -> tuple[list[int], list[int]]:
-    """Return where a name stands in any spelling, and where it is to be read.
+    """Return where a name stands in any spelling or as a synonym, and where it is to be read.
 
     It is read where it stands as it is, or else in another spelling, or else as a synonym.
     """
@@ -463,7 +463,7 @@ def _positions(header: list[str], name: str) -> tuple[list[int], list[int]]:
     similar = [index for index, column in enumerate(bare) if column == plain(name)]
     synonyms = _SYNONYMS.get(name, ())
     further = [index for index, column in enumerate(bare) if column in synonyms]
-    return similar, exact or similar or further
+    return similar + further, exact or similar or further
 
 
 def _without_unknown(table: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:
