@@ -376,11 +376,11 @@ def _read_table(path: Path, notes: list[str]) -> pd.DataFrame:
 
 def _check_header(path: Path) -> None:
     """Refuse two columns of one name: which of them holds the labels would be a guess."""
-    known = {name for names in _SYNONYMS.values() for name in names}
+    read_names = {name for names in _SYNONYMS.values() for name in names}
     header_of: dict[str, str] = {}
     for column in tables.first_line(path):
         name = plain(column)
-        if name in known and name in header_of:
+        if name in read_names and name in header_of:
             raise CohortError(
                 f"{path}, column {column}",
                 f"the columns {header_of[name]!r} and {column!r}",
