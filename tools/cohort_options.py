@@ -63,6 +63,8 @@ def holdout(text: str) -> list[int] | list[float]:
 
 
 def _number(word: str) -> int | float:
+    if "_" in word:  # Python would read 2_0 as 20
+        raise ValueError(word)
     if word.endswith("%"):
         return float(word[:-1]) / 100
     return int(word) if word.isdecimal() else float(word)

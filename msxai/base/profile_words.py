@@ -44,6 +44,7 @@ REFERENCE_MAPS = ("random", "untrained", "edges", "brightness", "prior")
 """Maps of 07 that need no explanation of the trained network."""
 
 WORDS = {
+    "modality": ("FLAIR", "T1w"),
     "normalisation": ("zscore", "max", "voxelwise"),
     "interpolation": ("linear", "continuous"),
     "registration": ("auto", "none", "affine", "full"),

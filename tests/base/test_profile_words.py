@@ -30,7 +30,7 @@ WRONG = {
         "permuted": "nowhere",
     },
     "best": {"rule": "epsilon_gama"},
-    "cohorts, finetuning": {"registration": "automatic"},
+    "cohorts, finetuning": {"registration": "automatic", "modality": "flair"},
     "variants, scratch": {
         "filling": "noize",
         "counterfactual_pairs": "noises",
@@ -94,7 +94,7 @@ def test_braces_are_patterns_of_the_workflow():
 def test_the_words_are_the_packages_own():
     """Imported here alone: some of these modules load a network's backend."""
     from msxai.data import images, lesion_filling, prepared
-    from msxai.data.cohorts import splits
+    from msxai.data.cohorts import scan_files, splits
     from msxai.data.registration import registration
     from msxai.data.synthetic import contrast
     from msxai.lrp import explanation, innvestigate, methods, rules
@@ -102,6 +102,7 @@ def test_the_words_are_the_packages_own():
     from msxai.quality import reference_maps
 
     own = {
+        "modality": scan_files.MODALITIES,
         "normalisation": prepared.NORMALISATIONS,
         "interpolation": images.INTERPOLATIONS,
         "registration": registration.MODES,

@@ -286,6 +286,42 @@ def test_what_contradicts_is_one_error(download, spoil):
     assert caught.value.mend
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("Group", "Group"), ("Group", "group"), ("Age", "AGE"), ("Subject", "Subject ")],
+    ids=" and ".join,
+)
+def test_two_columns_of_one_name_are_refused(download, names):
+    folder, _ = download
+    header = COLLECTION.replace(names[0], names[1]) + f",{names[0]}"
+    _table(folder, [f"{row},X" for row in ROWS], header=header)
+    with pytest.raises(CohortError, match="one column of this name") as caught:
+        from_adni(folder)
+    assert f"{names[1]!r} and {names[0]!r}" in str(caught.value)
+    assert "Collection_11_24_2026.csv" in caught.value.where
+
+
+def test_two_columns_that_are_not_read_may_have_one_name(download):
+    folder, _ = download
+    _table(folder, [f"{row},X,Y" for row in ROWS], header=COLLECTION + ",Note,Note")
+    assert from_adni(folder).table["label"].tolist() == [0, 0, 1]
+
+
+def test_a_wrong_age_names_its_table(download):
+    folder, _ = download
+    _table(folder, [ROWS[0].replace('"76"', '"7.6.0"'), *ROWS[1:]])
+    with pytest.raises(CohortError, match=r"Collection_11_24_2026.csv, column age: found '7.6.0'"):
+        from_adni(folder)
+
+
+def test_a_visit_has_letters_and_digits_alone(download):
+    folder, _ = download
+    _table(folder, [row.replace('"m12"', '"d\xe9part"') for row in ROWS])
+    cohort = from_adni(folder)
+    assert "ses-dpart" in cohort.table["session_id"].tolist()
+    assert any("'ses-d\xe9part' is read as ses-dpart" in note for note in cohort.notes)
+
+
 def test_a_bids_folder_with_such_a_table_stays_bids(download):
     folder, _ = download
     (folder / "participants.tsv").write_text("participant_id\tgroup\nsub-1\tMS\n")

@@ -11,7 +11,7 @@ import pytest
 import msxai
 from msxai.base.errors import CohortError, ParameterError
 from msxai.data.cohorts import identifiers
-from msxai.data.cohorts.cohort import COLUMNS, from_images, open_cohort, watched
+from msxai.data.cohorts.cohort import COLUMNS, from_adni, from_images, open_cohort, watched
 
 PEOPLE = [
     {
@@ -245,6 +245,20 @@ def test_synthetic_as_the_description_says(bids, content, expected):
     assert open_cohort(bids).synthetic is expected
 
 
+@pytest.mark.parametrize("value", ['"false"', '"no"', '"False"', '"true"', "0", "1", "[]", "null"])
+def test_synthetic_is_true_or_false_alone(bids, value):
+    (bids / "dataset_description.json").write_text(f'{{"Synthetic": {value}}}')
+    where = "dataset_description.json, key Synthetic"
+    _refused(lambda: open_cohort(bids), where, f"found {value};", "true (the data are simulated)")
+
+
+def test_synthetic_is_said_once(bids):
+    (bids / "dataset_description.json").write_text('{"Synthetic": true, "Synthetic": false}')
+    _refused(lambda: open_cohort(bids), "dataset_description.json", "the key Synthetic twice")
+    (bids / "dataset_description.json").write_text('{"Synthetic": true, "Name": "a", "Name": "b"}')
+    assert open_cohort(bids).synthetic
+
+
 # What is refused
 
 
@@ -351,6 +365,14 @@ def test_a_covariate_that_is_no_number(bids, column, value):
     _refused(lambda: open_cohort(bids), "participants.tsv", f"column {column}", value)
 
 
+def test_a_description_that_is_deep_or_a_folder(bids):
+    (bids / "dataset_description.json").write_text("[" * 100_000)
+    _refused(lambda: open_cohort(bids), "dataset_description.json", "brackets in one another")
+    (bids / "dataset_description.json").unlink()
+    (bids / "dataset_description.json").mkdir()
+    _refused(lambda: open_cohort(bids), "dataset_description.json", "found a folder")
+
+
 def test_a_broken_description(bids):
     (bids / "dataset_description.json").write_text("{ half")
     _refused(lambda: open_cohort(bids), "dataset_description.json")
@@ -393,6 +415,40 @@ def test_a_list_that_cannot_be_used(tmp_path):
     _refused(lambda: from_images([scan], [tmp_path / "none.nii"]), "lesion_masks", "none.nii")
     _refused(lambda: from_images([scan], brain_masks=[scan] * 3), "brain_masks", "3 brain masks")
     _refused(lambda: from_images([scan, other]), "images", "two scans of sub-a")
+
+
+def test_a_list_makes_identifiers_of_letters_and_digits(tmp_path):
+    scans = [_touch(tmp_path / "a name_FLAIR.nii.gz"), _touch(tmp_path / "<b>.nii")]
+    cohort = from_images(scans)
+    assert cohort.table["participant_id"].tolist() == ["sub-aname", "sub-b"]
+    assert cohort.notes == ("parameter images: 'sub-<b>' is read as sub-b (rows alike: 1)",)
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (f"{LONG}.nii", ["aaaa..., which has 304 characters", "that the file system allows"]),
+        ("a/" * 3000, ["..., which has 6000 characters", "that the file system allows"]),
+        ("~nosuchuser/a.nii", ["~nosuchuser/a.nii, and nobody named nosuchuser", "without ~"]),
+    ],
+    ids=["name", "path", "user"],
+)
+def test_a_path_that_cannot_be_one_is_one_error(scans, path, words):
+    (scans / "mine.csv").write_text(CSV.replace("scans/c.nii.gz", path))
+    _refused(lambda: open_cohort(scans / "mine.csv"), "mine.csv, column image", *words)
+    (scans / "mine.csv").write_text(CSV.replace("scans/c.nii.gz", path.replace("/", "\\")))
+    _refused(lambda: open_cohort(scans / "mine.csv"), "mine.csv, column image")
+    (scans / "mine.yaml").write_text(f"path: {path}\n")
+    _refused(lambda: open_cohort(scans / "mine.yaml"), "mine.yaml, key path", *words)
+    _refused(lambda: watched(scans / "mine.yaml"), "mine.yaml, key path", *words)
+    for call in (open_cohort, watched, from_adni, lambda path: from_images([path])):
+        with pytest.raises(ParameterError) as caught:
+            call(path)
+        for word in (*words, caught.value.mend):
+            assert word in str(caught.value)
 
 
 def test_open_cohort_takes_either(bids, tmp_path):
@@ -568,6 +624,19 @@ def test_a_yaml_names_a_dataset(bids):
         ("pth: mine.csv\n", ["mine.yaml", "pth", "Did you mean path?"]),
         ("kind: adn\npath: mine.csv\n", ["mine.yaml", "'adn'", "Did you mean adni?"]),
         ("path: mine.csv\nconversions: exclude\n", ["mine.yaml", "conversions", "label_column"]),
+        ("path: mine.csv\npath: other.csv\n", ["mine.yaml", "key path in lines 1 and 2"]),
+        (
+            "path: mine.csv\npatients: MS\ncontrols: HC\npatients: HC\ncontrols: MS\n",
+            ["mine.yaml", "the key patients in lines 2 and 4"],
+        ),
+        ("path: mine.csv\n'path': other.csv\n", ["mine.yaml", "key path in lines 1 and 2"]),
+        (f"path: {'[' * 3000}{']' * 3000}\n", ["mine.yaml", "no YAML", "brackets in one another"]),
+        (f"{'{' * 5000}\n", ["mine.yaml", "no YAML", "brackets in one another"]),
+        ("path: mine.yaml\n", ["mine.yaml, key path", "the path of a YAML", "the folder or table"]),
+        ("path: other.YML\n", ["mine.yaml, key path", "the path of a YAML", "the folder or table"]),
+        ("path: mine.csv\nmodality: bananas\n", ["modality in", "'bananas'", "FLAIR, T1w"]),
+        ("path: mine.csv\nmodality:\n", ["modality in", "mine.yaml", "''", "FLAIR, T1w"]),
+        ("path: mine.csv\nkind: adni\nmodality: t1w\n", ["modality in", "'t1w'", "FLAIR, T1w"]),
         ("path: mine.csv\nmodality: [T1w]\n", ["mine.yaml, key modality", "['T1w']"]),
         ("path: [mine.csv\n", ["mine.yaml", "no YAML", "line 2"]),
         ("- mine.csv\n", ["mine.yaml", "no path"]),
@@ -583,6 +652,26 @@ def test_a_yaml_that_cannot_be_used(scans, text, words):
         open_cohort(scans / "mine.yaml")
     for word in (*words, caught.value.mend):
         assert word in str(caught.value)
+
+
+def test_a_yaml_that_names_itself_is_not_followed(scans):
+    (scans / "mine.yaml").write_text("path: mine.yaml\n")
+    _refused(lambda: watched(scans / "mine.yaml"), "mine.yaml, key path", "the path of a YAML")
+
+
+@pytest.mark.parametrize("modality", ["flair", "bananas", "*", "", "../FLAIR", "T2w"])
+def test_another_modality_is_refused_by_every_kind_of_cohort(scans, bids, modality):
+    (scans / "mine.csv").write_text(CSV)
+    calls = [
+        lambda: open_cohort(bids, modality),
+        lambda: open_cohort(scans / "mine.csv", modality),
+        lambda: from_adni(scans, modality),
+        lambda: from_images(sorted(scans.glob("*.nii*")), modality=modality),
+    ]
+    for call in calls:
+        with pytest.raises(ParameterError, match="parameter modality") as caught:
+            call()
+        assert f"found {modality!r}; expected one of FLAIR, T1w" in str(caught.value)
 
 
 def test_a_yaml_that_is_no_text(scans):

@@ -220,10 +220,75 @@ def test_a_column_of_another_spelling_beside_ours_is_noted(bids):
     _notes(cohort, "column 'Age' is not read beside age")
 
 
+def test_a_synonym_beside_ours_is_noted(bids):
+    _write(bids, [[*HEADER, "gender", "Age (years)"], [*MS, "M", "7"], [*HC, "F", "8"]])
+    cohort = open_cohort(bids)
+    _as_it_should_be(cohort)
+    _notes(cohort, "'Age (years)' is not read beside age", "'gender' is not read beside sex")
+
+
 def test_rows_longer_than_the_header_are_refused(bids):
     for rows in ([["1", *MS], HC], [["x", *MS], ["y", *HC]]):
         _write(bids, [HEADER, *rows])
         _refused(lambda: open_cohort(bids), "participants.tsv", "no table", "Expected 7 fields")
+
+
+# Quotes of tables with commas, and what lone ones would swallow
+
+LONE = {
+    "two lone quotes": (["a,MS,a.nii,Ward 0", 'b,MS,b.nii,"Ward 1', "c,HC,c.nii,X"], 3),
+    "closed at the end of a row": (['a,MS,a.nii,"Ward 1', 'b,HC,b.nii,X"'], 2),
+    "open at the start of a row": (['"a,MS,a.nii,X', 'b",HC,b.nii,Y'], 2),
+    "closed in the next cell": (['a,"MS,a".nii,X,Y'], 2),
+}
+
+
+@pytest.mark.parametrize("name", LONE)
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_quote_that_may_swallow_rows_is_refused(tmp_path, name, separator):
+    rows, line = LONE[name]
+    text = "\n".join(["participant_id,group,image,site", *rows, 'd,HC,d.nii,"Ward 2', ""])
+    for row in "abcd":
+        _touch(tmp_path / f"{row}.nii")
+    path = tmp_path / "mine.csv"
+    path.write_text(text.replace(",", separator))
+    _refused(lambda: open_cohort(path), f"mine.csv, line {line}", "quote is closed in another")
+    path.write_text(f"sep={separator}\n" + text.replace(",", separator))
+    _refused(lambda: open_cohort(path), f"mine.csv, line {line + 1}", "quote is closed in another")
+
+
+QUOTED = {
+    "with a comma": ('"Ward 1, left"', "Ward 1, left"),
+    "with a line break": ('"Ward 1\nleft"', "Ward 1\nleft"),
+    "with quotes": ('"the ""old"" ward, 5"', 'the "old" ward, 5'),
+    "with commas and a line break": ('"Ward 1, 2, 3\nleft, right"', "Ward 1, 2, 3\nleft, right"),
+    "with blanks around": (' "Ward 1, left" ', "Ward 1, left"),
+    "a quote inside a cell": ('6" scanner', '6" scanner'),
+}
+
+
+@pytest.mark.parametrize("name", QUOTED)
+def test_quoted_cells_are_read(tmp_path, name):
+    cell, expected = QUOTED[name]
+    _touch(tmp_path / "a.nii")
+    _touch(tmp_path / "b.nii")
+    header = "participant_id,group,image,site,scanner"
+    path = tmp_path / "mine.csv"
+    path.write_text(f"{header}\na,MS,a.nii,{cell},Trio\nb,HC,b.nii,X,Trio\n")
+    table = open_cohort(path).table
+    assert table["site"].tolist() == [expected, "X"]
+    assert table["scanner"].tolist() == ["Trio", "Trio"]
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_a_row_with_fewer_cells_is_noted(bids, separator):
+    _write(bids, [HEADER, MS[:4], HC[:3]], separator=separator)
+    cohort = open_cohort(bids)
+    assert cohort.table["site"].isna().all()
+    note = "cells that are missing at the end of a row are read as unknown (2 rows)"
+    assert f"participants.tsv: {note}" in cohort.notes
+    _write(bids, [[*HEADER, ""], MS, HC], separator=separator)
+    assert not any("missing" in note for note in open_cohort(bids).notes)
 
 
 def test_a_header_with_two_separators_is_refused(bids):
@@ -355,13 +420,125 @@ def test_whole_numbers_keep_their_value(tmp_path):
     _notes(cohort, *["1.0 is read as 1 (rows alike: 3)"] * 2)
 
 
-@pytest.mark.parametrize("names", [["1.0", "1.1"], ["01", "1"], ["MS1", "ms1"]])
+@pytest.mark.parametrize("names", [["1.0", "1.1"], ["01", "1"], ["MS1", "ms1"], ["M.01", "M1"]])
 def test_identifiers_that_may_be_one_are_refused(tmp_path, names):
     path = _paths(tmp_path, names)
     _refused(lambda: open_cohort(path), "mine.csv, column participant_id", " and ".join(names))
 
 
+@pytest.mark.parametrize(
+    ("name", "participant"),
+    [("J\xfcrgen", "sub-Jrgen"), ("\u0430" + "1", "sub-1"), ("0*3", "sub-03"), ("<b>", "sub-b")],
+)
+def test_letters_that_are_left_out_of_an_identifier_are_noted(tmp_path, name, participant):
+    cohort = open_cohort(_paths(tmp_path, [name, "MS_07"]))
+    assert set(cohort.table["participant_id"]) == {participant, "sub-MS07"}
+    note = f"column participant_id: {name!r} is read as {participant} (rows alike: 1)"
+    _notes(cohort, f"mine.csv, {note}")
+
+
+def _dataset(folder, names, session="", title="FLAIR"):
+    """A dataset of people whose folders have these names."""
+    for name in names:
+        visit = folder / f"sub-{name}" / session
+        parts = [part for part in (f"sub-{name}", session, title) if part]
+        _touch(visit / "anat" / f"{'_'.join(parts)}.nii.gz")
+    _write(folder, [["participant_id", "group"], *[[f"sub-{name}", "MS"] for name in names]])
+
+
+@pytest.mark.parametrize(
+    ("name", "participant"),
+    [("0*3", "sub-03"), ("0;3", "sub-03"), ("<img src=x>", "sub-imgsrcx"), ("\xfc3", "sub-3")],
+)
+def test_a_folder_of_a_person_has_no_other_characters_in_results(tmp_path, name, participant):
+    _dataset(tmp_path, [name])
+    cohort = open_cohort(tmp_path)
+    assert cohort.table["participant_id"].tolist() == [participant]
+    assert name in cohort.table["image"][0]
+    _notes(cohort, f"folders sub-*: {f'sub-{name}'!r} is read as {participant} (rows alike: 1)")
+
+
+def test_a_usual_folder_keeps_letters_and_digits_without_a_note(tmp_path):
+    _dataset(tmp_path, ["MS_07", "patient-8"], "ses-year-1")
+    cohort = open_cohort(tmp_path)
+    assert cohort.table["participant_id"].tolist() == ["sub-MS07", "sub-patient8"]
+    assert cohort.table["session_id"].tolist() == ["ses-year1", "ses-year1"]
+    assert cohort.notes == ()
+
+
+@pytest.mark.parametrize("names", [[".."], ["\u0431"], ["7_1", "71"]])
+def test_a_folder_without_a_name_of_its_own_is_refused(tmp_path, names):
+    _dataset(tmp_path, names)
+    _refused(lambda: open_cohort(tmp_path), f"{tmp_path}, folders sub-*", "letters")
+
+
+def test_a_folder_with_a_line_break_is_refused(tmp_path):
+    _dataset(tmp_path, ["03"])
+    (tmp_path / "sub-03").rename(tmp_path / "sub-0\n3")
+    _refused(lambda: open_cohort(tmp_path), "folders sub-*: found 'sub-0\\n3'", "line breaks")
+
+
+@pytest.mark.parametrize(
+    ("session", "found"), [("ses-1\n2", "'ses-1\\n2'"), ("ses-..", "'ses-..'")]
+)
+def test_a_session_without_a_name_of_its_own_is_refused(tmp_path, session, found):
+    _dataset(tmp_path, ["01"], session)
+    _refused(lambda: open_cohort(tmp_path), f"folders ses-*: found {found}", "letters")
+
+
+def test_a_session_has_no_other_characters_in_results(tmp_path):
+    _dataset(tmp_path, ["01"], "ses-<b>")
+    cohort = open_cohort(tmp_path)
+    assert cohort.table["session_id"].tolist() == ["ses-b"]
+    _notes(cohort, "folders ses-*: 'ses-<b>' is read as ses-b (rows alike: 1)")
+
+
+# Scans in the folder of another person or visit
+
+
+@pytest.mark.parametrize("title", ["FLAIR", "T1w"])
+def test_a_scan_that_names_another_person_is_refused(tmp_path, title):
+    _dataset(tmp_path, ["01", "02"], title="T1w")
+    anat = tmp_path / "sub-01" / "anat"
+    (anat / "sub-01_T1w.nii.gz").rename(anat / "sub-03_T1w.nii.gz")
+    if title == "FLAIR":
+        (anat / "sub-03_T1w.nii.gz").rename(anat / "sub-01_T1w.nii.gz")
+        _touch(anat / "sub-03_FLAIR.nii.gz")
+    words = (f"sub-03_{title}.nii.gz: found a scan of sub-03", "a scan of sub-01, as the folder")
+    _refused(lambda: open_cohort(tmp_path, "T1w"), *words)
+
+
+def test_a_scan_of_another_person_beside_the_own_one_is_refused(bids):
+    _touch(bids / "sub-01" / "anat" / "sub-02_FLAIR.nii.gz")
+    _refused(lambda: open_cohort(bids), "found a scan of sub-02", "a scan of sub-01")
+
+
+def test_a_scan_that_names_another_visit_is_refused(tmp_path):
+    _dataset(tmp_path, ["01"], "ses-01")
+    anat = tmp_path / "sub-01" / "ses-01" / "anat"
+    (anat / "sub-01_ses-01_FLAIR.nii.gz").rename(anat / "sub-01_ses-02_FLAIR.nii.gz")
+    _refused(lambda: open_cohort(tmp_path), "found a scan of ses-02", "a scan of ses-01")
+
+
+@pytest.mark.parametrize("name", ["SUB-01_FLAIR", "sub-1_FLAIR", "sub01_FLAIR", "my_FLAIR"])
+def test_a_scan_that_names_its_person_in_another_spelling_is_read(bids, name):
+    anat = bids / "sub-01" / "anat"
+    (anat / "sub-01_FLAIR.nii.gz").rename(anat / f"{name}.nii.gz")
+    _as_it_should_be(open_cohort(bids))
+
+
 # Sessions
+
+
+@pytest.mark.parametrize("names", [["ses-1", "ses-01"], ["M6", "m06"]])
+def test_sessions_of_a_person_that_may_be_one_are_refused(tmp_path, names):
+    path = _paths(tmp_path, ["a", "a", "b"], [*names, "1"])
+    _refused(lambda: open_cohort(path), "mine.csv, column session_id", "one visit")
+
+
+def test_sessions_of_two_people_may_differ_in_spelling(tmp_path):
+    table = open_cohort(_paths(tmp_path, ["a", "b"], ["ses-1", "01"])).table
+    assert table["session_id"].tolist() == ["ses-1", "ses-01"]
 
 
 @pytest.fixture
@@ -442,6 +619,28 @@ def test_sessions_that_contradict_are_refused(visits):
     rows = [["session_id", "age"], ["ses-01", "41"], ["1", "43"]]
     _write(visits / "sub-1", rows, "sub-1_sessions.tsv")
     _refused(lambda: open_cohort(visits), "sub-1_sessions.tsv, column session_id", "ses-01")
+
+
+@pytest.mark.parametrize(("column", "value"), [("edss", "25"), ("age", "old")])
+def test_a_wrong_number_of_a_visit_names_the_table_of_sessions(visits, column, value):
+    _write(visits, [["participant_id", "group"], ["sub-1", "MS"]])
+    _write(visits / "sub-1", [["session_id", column], ["ses-01", value]], "sub-1_sessions.tsv")
+    words = (f"sub-1_sessions.tsv, column {column}: found {value!r}", "or n/a")
+    _refused(lambda: open_cohort(visits), *words)
+
+
+def test_a_mended_number_of_a_visit_names_the_table_of_sessions(visits):
+    _write(visits, [["participant_id", "group", "edss"], ["sub-1", "MS", "n/a"]])
+    _write(visits / "sub-1", [["session_id", "edss"], ["ses-01", "2,5"]], "sub-1_sessions.tsv")
+    cohort = open_cohort(visits)
+    np.testing.assert_equal(cohort.table["edss"].to_numpy(), [2.5, np.nan])
+    assert "sub-1_sessions.tsv, column edss: 2,5 is read as 2.5" in cohort.notes
+
+
+def test_a_folder_in_place_of_a_table_of_sessions_is_refused(visits):
+    _write(visits, [["participant_id", "group"], ["sub-1", "MS"]])
+    (visits / "sub-1" / "sub-1_sessions.tsv").mkdir()
+    _refused(lambda: open_cohort(visits), "sub-1_sessions.tsv: found a folder")
 
 
 def test_a_mend_of_many_tables_is_one_note(visits):

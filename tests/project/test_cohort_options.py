@@ -48,7 +48,7 @@ def test_a_holdout_of_nobody_is_refused(cohort_options):
         cohort_options.holdout("0,0")
 
 
-@pytest.mark.parametrize("text", ["2", "2,2,2", "a,b", ",", "2,", "0.2.2,1"])
+@pytest.mark.parametrize("text", ["2", "2,2,2", "a,b", ",", "2,", "0.2.2,1", "2_0,3", "0.2,1_0%"])
 def test_a_holdout_that_cannot_be_read_is_one_sentence(tmp_path, text):
     result = subprocess.run(
         [sys.executable, SCRIPT, "--check", "runs/x"],

@@ -8,7 +8,7 @@ import pandas as pd
 
 from msxai.base.errors import CohortError
 from msxai.base.parameters import one_of
-from msxai.data.cohorts import tables
+from msxai.data.cohorts import identifiers, tables
 from msxai.data.cohorts.tables import plain
 
 __all__ = ["find_tables", "read"]
@@ -127,7 +127,16 @@ def read(
         label=rows["group"].map(_LABELS),
         site=subjects.str[:3],
     )
-    return rows, notes
+    where = f"{folder}, column of the visit"
+    rows["session_id"], mended = identifiers.safe(rows["session_id"], "ses", where)
+    _check_ages(rows)
+    return rows, notes + mended
+
+
+def _check_ages(rows: pd.DataFrame) -> None:
+    """Refuse a wrong age here, where its table is known."""
+    for table, own in rows.groupby("table"):
+        tables.numbers(own["age"], "age", table)
 
 
 def _csv_files(folder: Path) -> list[Path]:
@@ -341,6 +350,7 @@ def _read_tables(paths) -> tuple[pd.DataFrame, list[str]]:
 
 def _read_table(path: Path, notes: list[str]) -> pd.DataFrame:
     """Read one table under the names of columns of `_SYNONYMS`."""
+    _check_header(path)
     table, mended = tables.read(path)
     notes += mended
     names = {plain(name): name for name in reversed(table.columns)}
@@ -362,6 +372,22 @@ def _read_table(path: Path, notes: list[str]) -> pd.DataFrame:
             "Mend the table.",
         )
     return rows.assign(table=str(path), further_diagnoses=", ".join(further))
+
+
+def _check_header(path: Path) -> None:
+    """Refuse two columns of one name: which of them holds the labels would be a guess."""
+    read_names = {name for names in _SYNONYMS.values() for name in names}
+    header_of: dict[str, str] = {}
+    for column in tables.first_line(path):
+        name = plain(column)
+        if name in read_names and name in header_of:
+            raise CohortError(
+                f"{path}, column {column}",
+                f"the columns {header_of[name]!r} and {column!r}",
+                "one column of this name",
+                "Rename or remove the other one.",
+            )
+        header_of[name] = column
 
 
 def _has_diagnoses(column: pd.Series) -> bool:

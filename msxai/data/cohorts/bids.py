@@ -13,6 +13,7 @@ from msxai.data.cohorts.masks import Masks
 __all__ = ["participants_table", "read"]
 
 _OF_A_VISIT = ("age", "edss", "site", "scanner")  # a table of sessions takes precedence for these
+_NUMBERS = ("age", "edss")
 _COLUMNS = ("participant_id", "session_id", "session", "age", "sex", "site", "scanner", "edss")
 _LISTED = 5  # folders named in a note
 
@@ -80,12 +81,26 @@ def read(
             row["lesion_mask"] = masks.of(scan, "lesion")
             rows.append(row | sessions.get(session, {}))
     participants = people["participant_id"]
+    table = pd.DataFrame(rows)
+    notes += _name_for_files(table, folder)
     notes += spellings
     notes += _summary(visit_notes)
     notes += masks.notes()
     notes += _notes_of_files(rows, modality)
     notes += _unlisted_folders(folder_of, participants)
-    return pd.DataFrame(rows), notes
+    return table, notes
+
+
+def _name_for_files(table: pd.DataFrame, folder: Path) -> list[str]:
+    """Make names of files of the folders' names, in place; return what was mended."""
+    notes = []
+    for column, prefix in (("participant_id", "sub"), ("session_id", "ses")):
+        given = table[column] != ""
+        where = f"{folder}, folders {prefix}-*"
+        names, mended = identifiers.safe(table.loc[given, column], prefix, where)
+        table.loc[given, column] = names
+        notes += mended
+    return notes
 
 
 def _check_layout(folder: Path, path: Path) -> None:
@@ -212,13 +227,17 @@ def _of_sessions(
 ) -> dict[str, dict]:
     """Return what the table of sessions has for each session of the scans of a participant."""
     path = folder / participant / f"{participant}_sessions.tsv"
-    if sessions == [""] or not path.is_file():
+    if sessions == [""] or not path.exists():
         return {}
     visits, mended = tables.read(path, ("session_id", *_OF_A_VISIT))
     mend = "Add it (ses-01, as the folders are named), or remove the table."
     tables.need(visits, ("session_id",), path, mend)
     names, whole = _sessions(visits["session_id"], f"{path}, column session_id")
     columns = [column for column in _OF_A_VISIT if column in visits]
+    for column in _NUMBERS:
+        if column in visits:  # here, where the file of a wrong value is known
+            visits[column], read = tables.numbers(visits[column], column, path)
+            mended = mended + read
     visits = visits[columns].assign(session_id=names).drop_duplicates()
     row_of = _by_session(visits, sessions, path)
     notes += mended + whole
@@ -272,7 +291,7 @@ def _scans(person: Path | None, modality: str) -> dict[str, Path]:
     by_session: dict[str, list[Path]] = {}
     for anat in [person / "anat", *sorted(person.glob("ses-*/anat"))]:
         session = anat.parent.name if anat.parent != person else ""
-        scans = scan_files.scans(anat, modality)
+        scans = _own_scans(anat, modality, person.name, session)
         if scans:
             by_session[session] = scans
     scan_of = {}
@@ -290,12 +309,39 @@ def _scans(person: Path | None, modality: str) -> dict[str, Path]:
     return scan_of
 
 
+def _own_scans(anat: Path, modality: str, participant: str, session: str) -> list[Path]:
+    """Return the scans in a folder of a visit; refuse one that names another person or visit."""
+    scans = scan_files.scans(anat, modality)
+    for scan in scans:
+        for entity, own in (("sub", participant), ("ses", session)):
+            named = _named_other(scan, entity, own)
+            if named:
+                raise CohortError(
+                    scan,
+                    f"a scan of {named}",
+                    f"a scan of {own}, as the folder says",
+                    "Move the scan to its own folder, or rename it.",
+                )
+    return scans
+
+
+def _named_other(scan: Path, entity: str, own: str) -> str:
+    """Return the person or visit of a file's name where it is another than `own`, or nothing."""
+    name = scan_files.BidsName.of(scan)
+    # A folder's name with an underscore is more than one part of the file's name.
+    is_whole = f"_{own.lower()}_" in f"_{name.stem}_"
+    if not own or is_whole or entity not in name.entities:
+        return ""
+    named = f"{entity}-{name.entities[entity]}"
+    return "" if identifiers.matching(named, [own]) else named
+
+
 def _flair(scan: Path, participant: str, session: str, notes: list[str]) -> Path | None:
     """Return the FLAIR of the same visit as a scan of another modality.
 
     It only helps the registration, so that two of them are a note and no error.
     """
-    flairs = scan_files.scans(scan.parent, "FLAIR")
+    flairs = _own_scans(scan.parent, "FLAIR", participant, session)
     flair = scan_files.only_or_plain(flairs, participant, session, "FLAIR")
     if flairs and flair is None:
         visit = f"{participant} {session}".rstrip()

@@ -8,8 +8,8 @@ import pandas as pd
 import yaml
 
 from msxai.base.errors import CohortError, in_place_of_file
-from msxai.base.parameters import located, one_of
-from msxai.data.cohorts import adni, bids, groups, identifiers, masks, tables
+from msxai.base.parameters import located, one_of, user_path
+from msxai.data.cohorts import adni, bids, groups, identifiers, masks, scan_files, tables
 
 __all__ = [
     "COLUMNS",
@@ -159,10 +159,10 @@ def from_yaml(path, **defaults) -> Cohort:
     Raises
     ------
     CohortError
-        No such file, no YAML, no mapping, no `path`, or a value that is not one text (patients and
-        controls may be lists of texts).
+        No such file, no YAML, no mapping, no `path`, a key twice, the `path` of another YAML, or a
+        value that is not one text (patients and controls may be lists of texts).
     ParameterError
-        An unknown key, or one of another kind (with the nearest one).
+        An unknown key, or one of another kind (with the nearest one), or an unknown modality.
     """
     path = located(str(path))
     content = _read_yaml(path)
@@ -174,6 +174,8 @@ def from_yaml(path, **defaults) -> Cohort:
     settings |= content
     settings.pop("path")
     settings.pop("kind", None)
+    if "modality" in content:
+        one_of(f"modality in {path}", content["modality"], scan_files.MODALITIES)
     openers = {"bids": from_bids, "adni": from_adni, "table": from_table}
     cohort = openers[kind](source, **settings)
     return replace(cohort, name=path.stem)
@@ -212,7 +214,10 @@ def from_table(path, modality: str, patients, controls, label_column: str) -> Co
     CohortError
         A missing file or column, a table that cannot be read, a wrong identifier, a scan twice, a
         subject with two groups, or a label that is neither. The message names file and column.
+    ParameterError
+        Unknown modality.
     """
+    one_of("modality", modality, scan_files.MODALITIES)
     path = located(str(path))
     given = [column for column in COLUMNS if column not in _OURS]
     rows, notes = tables.read(path, [*given, label_column])
@@ -267,8 +272,9 @@ def from_adni(
         No table, an unknown diagnosis, a subject with both, a missing file, two files of one image,
         or a file that names another subject.
     ParameterError
-        Another value of `conversions` or `missing`.
+        Another value of `conversions` or `missing`, or an unknown modality.
     """
+    one_of("modality", modality, scan_files.MODALITIES)
     folder = located(str(folder))
     rows, notes = adni.read(folder, modality, series, conversions, missing)
     table, numbers = _complete(rows, folder)
@@ -310,27 +316,40 @@ def from_images(
     CohortError
         Another number of masks or participants than of images, a missing file, or two images of
         one name.
+    ParameterError
+        Unknown modality.
     """
+    one_of("modality", modality, scan_files.MODALITIES)
     given = {"lesion_masks": lesion_masks, "brain_masks": brain_masks, "participants": participants}
     for parameter, values in given.items():
         _check_count(parameter, values, images)
     rows = []
     for index, image in enumerate(images):
         path = located(image)
-        participant = _participant_of(path, modality)
-        if participants:
-            participant = participants[index]
         rows.append(
             {
-                "participant_id": participant,
+                "participant_id": _participant_of(path, modality),
                 "image": tables.existing(path, "parameter images"),
                 "lesion_mask": _mask_of(lesion_masks, index, "lesion_masks"),
                 "brain_mask": _mask_of(brain_masks, index, "brain_masks"),
             }
         )
-    table, _ = _complete(pd.DataFrame(rows), "parameter images")
+    scans = pd.DataFrame(rows)
+    notes: list[str] = []
+    if participants:
+        scans["participant_id"] = participants
+    elif rows:
+        given = scans["participant_id"]
+        scans["participant_id"], notes = identifiers.safe(given, "sub", "parameter images")
+    table, _ = _complete(scans, "parameter images")
     synthetic = any(_in_synthetic_folder(Path(path)) for path in table["image"])
-    return Cohort(Path(name).name, table, synthetic=synthetic, modality=modality)
+    return Cohort(
+        name=Path(name).name,
+        table=table,
+        synthetic=synthetic,
+        modality=modality,
+        notes=tuple(notes),
+    )
 
 
 def from_bids(folder, modality: str, patients, controls, label_column: str) -> Cohort:
@@ -357,8 +376,12 @@ def from_bids(folder, modality: str, patients, controls, label_column: str) -> C
     ------
     CohortError
         A missing folder, table, column or scan, a table that cannot be read, a participant twice,
-        or a label that is neither. The message names file and column.
+        a scan that names another person or visit than its folder, a folder whose name has neither
+        letter nor digit, or a label that is neither. The message names file and column.
+    ParameterError
+        Unknown modality.
     """
+    one_of("modality", modality, scan_files.MODALITIES)
     folder = located(str(folder))
     rows, notes = bids.read(folder, modality, patients, controls, label_column)
     table, numbers = _complete(rows, bids.participants_table(folder))
@@ -388,7 +411,12 @@ def _read_yaml(path: Path) -> dict[str, str]:
     text_lines = "lines like `path: scans.csv`"
     try:
         # All values are read as text, because `patients: NO` and `controls: 0` name groups.
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+    except _KeyTwiceError as error:
+        raise CohortError(path, str(error), "each key once", "Keep one of the lines.") from error
+    except RecursionError as error:
+        actual = "no YAML (too many brackets in one another)"
+        raise CohortError(path, actual, text_lines, "Mend the line.") from error
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise CohortError(path, f"no YAML ({reason})", text_lines, "Mend the line.") from error
@@ -402,7 +430,30 @@ def _read_yaml(path: Path) -> dict[str, str]:
     if not content.get("path"):
         mend = "Name the cohort's folder or table."
         raise CohortError(path, "no path in it", text_lines, mend)
+    if content["path"].lower().endswith(_YAML):
+        expected = "the path of a folder or a table"
+        mend = "Name the folder or table itself."
+        raise CohortError(f"{path}, key path", "the path of a YAML", expected, mend)
     return content
+
+
+class _KeyTwiceError(Exception):
+    """A key stands twice in a mapping of YAML."""
+
+
+class _Loader(yaml.BaseLoader):
+    """A reader of YAML that refuses a key that stands there twice: the last one would win."""
+
+    def construct_mapping(self, node, deep=False):
+        """Return the mapping of a node whose keys differ."""
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            name = str(key.value)
+            line = key.start_mark.line + 1
+            if name in lines:
+                raise _KeyTwiceError(f"the key {name} in lines {lines[name]} and {line}")
+            lines[name] = line
+        return super().construct_mapping(node, deep=deep)
 
 
 def _is_text(value, key: str) -> bool:
@@ -421,7 +472,7 @@ def _all_keys() -> list[str]:
 
 def _yaml_source(path: Path, content: dict[str, str]) -> Path:
     """Return the folder or table that a cohort's YAML names."""
-    return path.parent / Path(content["path"]).expanduser()
+    return user_path(content["path"], path.parent, f"{path}, key path", CohortError)
 
 
 def _clean_identifiers(rows: pd.DataFrame, path: Path) -> list[str]:
@@ -434,6 +485,8 @@ def _clean_identifiers(rows: pd.DataFrame, path: Path) -> list[str]:
         where = f"{path}, column session_id"
         rows.loc[given, "session_id"], whole = identifiers.clean(sessions, "ses", where)
         notes += whole
+        visits = rows[given]
+        identifiers.check_visits(visits["session_id"], visits["participant_id"], where)
     return notes
 
 
@@ -464,9 +517,9 @@ def _file_of(cell, folder: Path, where: str) -> Path | None:
     """Return the file that a cell names; None for an empty cell."""
     if pd.isna(cell):
         return None
-    path = folder / Path(cell).expanduser()
+    path = user_path(cell, folder, where, CohortError)
     if not path.is_file() and "\\" in cell:
-        path = folder / Path(cell.replace("\\", "/")).expanduser()
+        path = user_path(cell.replace("\\", "/"), folder, where, CohortError)
     return tables.existing(path, where, start="the table")
 
 
@@ -511,14 +564,38 @@ def _unused_masks(rows: pd.DataFrame) -> list[str]:
 def _synthetic(folder: Path) -> bool:
     """Return whether a folder's dataset_description.json says that the data are simulated."""
     path = folder / "dataset_description.json"
-    if not path.is_file():
+    if not path.exists():
         return False
+    mend = "Mend or remove it."
+    if not path.is_file():
+        raise CohortError(path, in_place_of_file(path), "a JSON object", mend)
     try:
-        description = json.loads(path.read_text(encoding="utf-8-sig"))
-        return bool(description.get("Synthetic", False))
+        text = path.read_text(encoding="utf-8-sig")
+        description = json.loads(text, object_pairs_hook=_with_keys_once)
+        synthetic = description.get("Synthetic", False)
     except (ValueError, AttributeError) as error:  # not JSON, or not an object
         actual = f"no description ({error})"
-        raise CohortError(path, actual, "a JSON object", "Mend or remove it.") from error
+        raise CohortError(path, actual, "a JSON object", mend) from error
+    except RecursionError as error:
+        actual = "no description (too many brackets in one another)"
+        raise CohortError(path, actual, "a JSON object", mend) from error
+    if type(synthetic) is not bool:
+        # "false" is a text, and would count as true.
+        raise CohortError(
+            f"{path}, key Synthetic",
+            json.dumps(synthetic),
+            "true (the data are simulated) or false, without quotes",
+            "Mend the value, or remove the key from real data.",
+        )
+    return synthetic
+
+
+def _with_keys_once(pairs: list[tuple]) -> dict:
+    """Return an object of JSON; refuse one that says twice whether the data are simulated."""
+    content = dict(pairs)
+    if [key for key, _ in pairs].count("Synthetic") > 1:
+        raise ValueError("the key Synthetic twice")
+    return content
 
 
 def _in_synthetic_folder(image: Path) -> bool:

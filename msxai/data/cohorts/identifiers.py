@@ -6,9 +6,11 @@ import pandas as pd
 
 from msxai.base.errors import CohortError
 
-__all__ = ["Spellings", "clean", "matching", "whole_numbers"]
+__all__ = ["Spellings", "check_visits", "clean", "matching", "safe", "whole_numbers"]
 
 _WHOLE = r"^(?:(?:sub|ses)-)?\d+\.0+$"
+_NO_TEXT = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # line breaks and other control characters
+_UNUSUAL = r"[^A-Za-z0-9 ._-]"
 _DECIMAL = r"^(?:(?:sub|ses)-)?\d+\.\d+$"
 
 
@@ -34,8 +36,8 @@ def clean(values: pd.Series, prefix: str, where) -> tuple[pd.Series, list[str]]:
     Raises
     ------
     CohortError
-        An identifier is missing or has neither letter nor digit, two identifiers become one, two
-        of people differ in case or leading zeros only, or numbers may be whole or not.
+        As of `safe`; two identifiers of people differ in case or leading zeros only, or numbers may
+        be whole or not.
 
     Examples
     --------
@@ -43,17 +45,88 @@ def clean(values: pd.Series, prefix: str, where) -> tuple[pd.Series, list[str]]:
     ['sub-MS07', 'sub-MS08']
     """
     whole, notes = whole_numbers(values, where)
-    original = whole.str.replace(rf"^{prefix}-", "", regex=True, case=False)
+    cleaned, dropped = safe(whole, prefix, where)
+    if prefix == "sub":
+        _check_spellings(_bare(whole, prefix), cleaned.map(_key), where, "person")
+    return cleaned, notes + dropped
+
+
+def safe(values: pd.Series, prefix: str, where) -> tuple[pd.Series, list[str]]:
+    """Return identifiers as parts of file names: the prefix, then letters from A to Z and digits.
+
+    Parameters
+    ----------
+    values : pandas.Series of str
+    prefix : str
+        "sub" or "ses".
+    where : str
+        File and column or folders, for the error and the notes.
+
+    Returns
+    -------
+    identifiers : pandas.Series of str
+    notes : list of str
+        Identifiers without characters other than blanks, dots, dashes and underscores.
+
+    Raises
+    ------
+    CohortError
+        An identifier is missing, has neither letter nor digit, or has a line break or another
+        control character, or two identifiers become one.
+
+    Examples
+    --------
+    >>> safe(pd.Series(["sub-J\u00fcrgen"]), "sub", "people.csv")[1]
+    ["people.csv: 'sub-J\u00fcrgen' is read as sub-Jrgen (rows alike: 1)"]
+    """
+    is_no_text = values.str.contains(_NO_TEXT, na=False)
+    if is_no_text.any():
+        raise CohortError(
+            where,
+            repr(values[is_no_text].iloc[0]),
+            "letters and digits, without line breaks and other control characters",
+            "Rename it.",
+        )
+    original = _bare(values, prefix)
     letters = original.str.replace(r"[^A-Za-z0-9]", "", regex=True)
     empty = letters.isna() | letters.eq("")
     if empty.any():
         value = values[empty].iloc[0]
         actual = "a row without identifier" if pd.isna(value) else repr(value)
-        raise CohortError(where, actual, "letters and digits", "Fill it in.")
+        raise CohortError(
+            where, actual, "letters and digits (A to Z, 0 to 9)", "Fill it in, or rename it."
+        )
     _check_apart(original, letters, where)
-    if prefix == "sub":
-        _check_spellings(original, letters, where)
-    return f"{prefix}-" + letters, notes
+    cleaned = f"{prefix}-" + letters
+    unusual = original.str.contains(_UNUSUAL)
+    notes = []
+    if unusual.any():
+        name = str(where).rpartition("/")[2]
+        first = f"{values[unusual].iloc[0]!r} is read as {cleaned[unusual].iloc[0]}"
+        notes.append(f"{name}: {first} (rows alike: {unusual.sum()})")
+    return cleaned, notes
+
+
+def check_visits(sessions: pd.Series, people: pd.Series, where) -> None:
+    """Refuse sessions of one person that may be one visit.
+
+    Parameters
+    ----------
+    sessions, people : pandas.Series of str
+    where : str
+        File and column, for the error.
+
+    Raises
+    ------
+    CohortError
+        Two sessions of a person differ in case or leading zeros only.
+    """
+    _check_spellings(sessions, [people, sessions.map(_key)], where, "visit")
+
+
+def _bare(values: pd.Series, prefix: str) -> pd.Series:
+    """Return identifiers without their prefix."""
+    return values.str.replace(rf"^{prefix}-", "", regex=True, case=False)
 
 
 def whole_numbers(values: pd.Series, where) -> tuple[pd.Series, list[str]]:
@@ -168,16 +241,21 @@ def _check_apart(original: pd.Series, letters: pd.Series, where) -> None:
             )
 
 
-def _check_spellings(original: pd.Series, letters: pd.Series, where) -> None:
-    """Refuse identifiers that may be one person: the split would take them for two."""
-    for _, spellings in original.groupby(letters.map(_key)):
-        if spellings.nunique() > 1:
-            raise CohortError(
-                where,
-                _first_two(spellings),
-                "identifiers that differ in more than case and leading zeros",
-                "Write them alike if they are one person, or rename one if they are two.",
-            )
+def _check_spellings(original: pd.Series, keys, where, noun: str) -> None:
+    """Refuse identifiers that may be one person, or one visit of a person.
+
+    The split would take one person for two.
+    """
+    groups = original.groupby(keys)
+    n_spellings = groups.nunique()
+    several = n_spellings.index[n_spellings > 1]
+    if len(several):
+        raise CohortError(
+            where,
+            _first_two(groups.get_group(several[0])),
+            "identifiers that differ in more than case and leading zeros",
+            f"Write them alike if they are one {noun}, or rename one if they are two.",
+        )
 
 
 def _first_two(spellings: pd.Series) -> str:

@@ -4,7 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BidsName", "hidden", "listed", "only_or_plain", "scans"]
+__all__ = ["MODALITIES", "BidsName", "hidden", "listed", "only_or_plain", "scans"]
+
+MODALITIES = ("FLAIR", "T1w")
+"""Modalities of scans, as names of BIDS end with them."""
 
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 

@@ -23,6 +23,7 @@ _BLANKS = " \t\n\xa0\u2007\u200b\u202f\ufeff"  # those of web pages and spreadsh
 _QUOTED = re.compile(r'^"(.*)"$', re.DOTALL)
 _SYNONYMS = {"age": ("ageyears", "ageinyears"), "sex": ("gender",)}  # other names of columns
 _LISTED = 3  # examples in a note
+_SHOWN = 40  # characters of a cell in an error
 _RANGES = {"age": (0, 130), "edss": (0, 10)}
 
 
@@ -49,7 +50,8 @@ def read(path, names=()) -> tuple[pd.DataFrame, list[str]]:
     Raises
     ------
     CohortError
-        The file does not exist, is not such a table, or has two columns of one name.
+        The file does not exist, is not such a table, has two columns of one name, or has a quoted
+        cell that may hold other rows.
 
     Examples
     --------
@@ -278,11 +280,17 @@ def _cells(text: str, path: Path, notes: list[str]) -> pd.DataFrame:
     is_usual = not _is_tsv(path) or separator == "\t"
     if not is_usual:
         notes.append(f"{_SEPARATORS[separator]} separate the cells, not tabs")
-    # A lone quote would swallow the rows that follow.
     as_bids = _is_tsv(path) and is_usual
     if as_bids and _has_numbered_rows(text):
         notes.append("the numbers of rows that R writes are left out")
         text = "\t" + text.lstrip("\n")
+    unquoted = text
+    if not as_bids:
+        quoted_cell = _quoted_cell(separator)
+        first = 2 if named else 1
+        _check_quotes(text, separator, quoted_cell, path, first)
+        unquoted = quoted_cell.sub("", text)
+    _note_short_rows(unquoted, separator, notes)
     return pd.read_csv(
         io.StringIO(text),
         sep=separator,
@@ -292,6 +300,69 @@ def _cells(text: str, path: Path, notes: list[str]) -> pd.DataFrame:
         quoting=csv.QUOTE_NONE if as_bids else csv.QUOTE_MINIMAL,
         skipinitialspace=not as_bids,
     )
+
+
+def _quoted_cell(separator: str) -> re.Pattern:
+    """Return the pattern of a cell that begins with a quote, as pandas reads it.
+
+    Its groups: what the quotes hold, and what follows the closing quote in the same cell.
+    """
+    blanks = "[ ]*" if separator == "\t" else r"[ \t]*"
+    start = rf"(?:\A|(?<=[\n{separator}])){blanks}"
+    inside = r'"([^"]*(?:""[^"]*)*)"'
+    return re.compile(rf"{start}{inside}([^\n{separator}]*)")
+
+
+def _check_quotes(
+    text: str, separator: str, quoted_cell: re.Pattern, path: Path, first: int
+) -> None:
+    """Refuse quotes that may be lone: two lone ones would swallow the rows between them.
+
+    A cell may hold separators and line breaks if its closing quote ends it, and if no line that
+    it reaches into is as long as a row.
+    """
+    header, _, _ = text.lstrip("\n").partition("\n")
+    length_of_row = _unquoted(header).count(separator)
+    for cell in quoted_cell.finditer(text):
+        inside, rest = cell.groups()
+        if separator not in inside and "\n" not in inside:
+            continue
+        end = text.find("\n", cell.end())
+        _, *further = text[cell.start() : None if end < 0 else end].split("\n")
+        holds_rows = any(line.count(separator) == length_of_row for line in further)
+        if rest.strip(_BLANKS) or holds_rows:
+            line = text.count("\n", 0, cell.start(1)) + first
+            begin = re.split(rf"[\n{separator}]", inside)[0]
+            raise CohortError(
+                f"{path}, line {line}",
+                f"the cell {_shortened(begin)!r}, whose quote is closed in another cell or row",
+                "a closing quote at the end of each quoted cell",
+                "Remove the quote, or close it where the cell ends.",
+            )
+
+
+def _note_short_rows(text: str, separator: str, notes: list[str]) -> None:
+    """Add a note that counts the rows with fewer cells than the header.
+
+    Spreadsheets leave out the last separators of some rows.
+    """
+    blanks = _BLANKS + separator
+    header, *rows = [line for line in text.split("\n") if line.strip(blanks)] or [""]
+    least = header.rstrip(blanks).count(separator)
+    count = sum(row.count(separator) < least for row in rows)
+    if count:
+        rows = _count(count, "row")
+        notes.append(f"cells that are missing at the end of a row are read as unknown ({rows})")
+
+
+def _shortened(text: str) -> str:
+    """Return the beginning of a text."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _unquoted(header: str) -> str:
+    """Return a line without its quoted cells."""
+    return re.sub(r'"[^"]*"', "", header)
 
 
 def _has_numbered_rows(text: str) -> bool:
@@ -307,7 +378,7 @@ def _has_numbered_rows(text: str) -> bool:
 
 def _separator(header: str, path: Path) -> str:
     """Return what separates the names in a header."""
-    unquoted = re.sub(r'"[^"]*"', "", header)
+    unquoted = _unquoted(header)
     counts = {separator: unquoted.count(separator) for separator in _SEPARATORS}
     most = max(counts.values())
     if _is_tsv(path) and (counts["\t"] or not most):
@@ -383,7 +454,7 @@ def _with_names(table: pd.DataFrame, names, path: Path, notes: list[str]) -> pd.
 
 
 def _positions(header: list[str], name: str) -> tuple[list[int], list[int]]:
-    """Return where a name stands in any spelling, and where it is to be read.
+    """Return where a name stands in any spelling or as a synonym, and where it is to be read.
 
     It is read where it stands as it is, or else in another spelling, or else as a synonym.
     """
@@ -392,7 +463,7 @@ def _positions(header: list[str], name: str) -> tuple[list[int], list[int]]:
     similar = [index for index, column in enumerate(bare) if column == plain(name)]
     synonyms = _SYNONYMS.get(name, ())
     further = [index for index, column in enumerate(bare) if column in synonyms]
-    return similar, exact or similar or further
+    return similar + further, exact or similar or further
 
 
 def _without_unknown(table: pd.DataFrame, path: Path, notes: list[str]) -> pd.DataFrame:

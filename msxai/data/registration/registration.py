@@ -15,11 +15,11 @@ from scipy import ndimage
 from msxai.base.errors import RegistrationError
 from msxai.base.parameters import one_of
 from msxai.data import images
+from msxai.data.cohorts.scan_files import MODALITIES
 from msxai.data.registration import alignment, brain_extraction
 
 __all__ = [
     "LEAST_DICE",
-    "MODALITIES",
     "MODES",
     "SETTINGS",
     "Registration",
@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 MODES = ("auto", "none", "affine", "full")
-MODALITIES = ("FLAIR", "T1w")
 SETTINGS = {
     "version": 4,  # of the method: a higher one makes kept registrations anew
     # Dice with the template's brain from which a scan on the MNI grid counts as registered
