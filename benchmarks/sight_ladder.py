@@ -187,10 +187,12 @@ def main(where: Results, n_patients: int = sight.PATIENTS, jobs: int = 2) -> pd.
 
 
 if __name__ == "__main__":
+    import sight_ladder  # other processes find functions and classes by this name
+
     parser = argparse.ArgumentParser(description="Tasks of pre-training, steps of fine-tuning.")
     parser.add_argument("results", nargs="?", default="runs/sight")
     where = Results(parser.parse_args().results)
-    table = main(where)
+    table = sight_ladder.main(where)
     print(table.round(3).to_string())
     tsv.write(table, TABLE, float_format="%.4g")
     variants = sight.variants(where)
