@@ -316,6 +316,7 @@ def _subject(entry: _Entry, belongings: dict) -> Subject:
         brain = _mask(belongings["brains"], entry, target, brain=True)
     else:
         brain = _brain_of(belongings["scans"], entry, target)
+    images.check_lesions(belongings["masks"].label, lesions, brain)
     affine = target.affine if entry.array is None else None
     return Subject(entry.name, relevance, lesions, brain, scan, affine)
 

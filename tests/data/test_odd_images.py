@@ -3,6 +3,7 @@ that lie, pointers, NaN around the brain, z-scores. Each is read right, or is on
 """
 
 import gzip
+import re
 
 import nibabel as nib
 import numpy as np
@@ -131,6 +132,55 @@ def test_what_is_no_mask_is_refused(name, tmp_path):
     values = values if values.dtype == np.int8 else values.astype("float32")
     path = save(tmp_path / "mask.nii.gz", values)
     assert words in refusal(path, images.load_mask).found
+
+
+def intensities(kind, low=0, high=4000):
+    """A scan of whole numbers above 0 in a ball: smooth tissue with noise."""
+    rng = np.random.default_rng(0)
+    smooth = ndimage.gaussian_filter(rng.normal(size=SHAPE), 2)
+    smooth = smooth / np.abs(smooth).max() + 0.01 * rng.normal(size=SHAPE)
+    levels = low + (high - low) * (smooth - smooth.min()) / np.ptp(smooth)
+    return np.where(ball(), np.maximum(np.rint(levels), 1), 0).astype(kind)
+
+
+@pytest.mark.parametrize("brain", [False, True])
+@pytest.mark.parametrize(
+    "scan",
+    [
+        intensities("int16"),
+        intensities("uint8", high=255),
+        intensities("float32"),
+        intensities("uint8", high=100),
+    ],
+    ids=["16 bits", "8 bits", "stored as float", "per cent"],
+)
+def test_whole_numbers_of_a_scan_are_no_mask(scan, brain, tmp_path):
+    """All of its voxels above 0 were inside: 1.5 l of lesions."""
+    error = refusal(save(tmp_path / "scan.nii.gz", scan), images.load_mask, brain=brain)
+    assert re.match(r"\d+ whole numbers above 0, which differ in \d+% of neighbouring", error.found)
+    with pytest.raises(ImageError, match="as intensities do"):
+        images.inside_of("scan.npy", scan.astype(float))
+
+
+def test_many_labels_are_a_mask(tmp_path):
+    """Lesions that are numbered, and regions of a brain: cubes of 3 x 3 x 3, one number each."""
+    cubes = np.indices(SHAPE) // 3
+    regions = np.where(ball(), 1 + cubes[0] + 9 * cubes[1] + 81 * cubes[2], 0)
+    assert len(np.unique(regions)) > 80
+    apart = np.zeros(SHAPE, int)
+    spots = apart[::2, ::2, ::2]
+    spots[:] = 1 + np.arange(spots.size).reshape(spots.shape)
+    for values in (regions, apart):
+        mask = images.load_mask(save(tmp_path / "labels.nii", values.astype("int32")))
+        assert np.array_equal(mask.get_fdata(), values > 0)
+
+
+def test_a_lesion_mask_may_mark_half_of_the_brain_and_no_more():
+    brain = np.arange(10) < 8
+    images.check_lesions("mask", np.arange(10) < 4, brain)
+    images.check_lesions("mask", brain, brain & False)
+    with pytest.raises(ImageError, match=r"mask: found a lesion mask that marks 62% of the brain"):
+        images.check_lesions("mask", np.arange(10) < 5, brain)
 
 
 def test_a_mask_on_the_grid_counts_from_one_half():

@@ -71,6 +71,18 @@ def test_channels_are_added_up(study, tmp_path, axis):
     np.testing.assert_allclose(subjects[1].relevance, study["maps"][1])
 
 
+def test_masks_of_brains_in_place_of_lesions_are_refused(study, tmp_path):
+    paths = saved(tmp_path, study | {"masks": study["brains"]})
+    with pytest.raises(ImageError, match=r"masks-000: found a lesion mask that marks 100% of the"):
+        external_maps.read(**paths)
+
+
+def test_scans_in_place_of_masks_are_refused(study, tmp_path):
+    paths = saved(tmp_path, study | {"masks": np.maximum(100 * study["scans"], 0).astype("int16")})
+    with pytest.raises(ImageError, match="as intensities do"):
+        external_maps.read(**paths)
+
+
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 LARGE = np.diag([7.0, 7.0, 7.0, 1.0])  # the brain has 1.4 litres
 
