@@ -37,6 +37,7 @@ __all__ = [
     "brain_mask",
     "brain_on_grid",
     "check_lesions",
+    "checked",
     "from_grid",
     "from_zero",
     "inside_of",
@@ -132,6 +133,35 @@ def load(path) -> nib.Nifti1Image:
     """
     path = Path(path)
     image, stored, sentences = image_files.read(path)
+    return _checked(path, image, stored, sentences)
+
+
+def checked(image, where) -> nib.Nifti1Image:
+    """Check an image that somebody else has opened or made, as `load` checks a file.
+
+    Parameters
+    ----------
+    image : nibabel.spatialimages.SpatialImage
+    where : str or path
+        Names the image in an error.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        As of `load`.
+
+    Raises
+    ------
+    ImageError
+        As `load`.
+    """
+    stored = image_files.voxels_of(where, image)
+    sentences = image_files.check(where, image)
+    return _checked(where, image, stored, sentences)
+
+
+def _checked(path, image, stored, sentences: list[str]) -> nib.Nifti1Image:
+    """Return an image of one finite number a voxel; `path` names it in an error."""
     if stored.dtype.kind not in "iuf":
         raise ImageError(
             path,
@@ -139,7 +169,8 @@ def load(path) -> nib.Nifti1Image:
             "one number a voxel",
             "Take one channel, or the magnitude, of it.",
         )
-    voxels = stored.astype("float32")
+    with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and refused
+        voxels = stored.astype("float32")
     if voxels.ndim > 3 and voxels.size == np.prod(voxels.shape[:3]):
         voxels = voxels.reshape(voxels.shape[:3])
     if voxels.ndim != 3:
@@ -199,7 +230,7 @@ def _nan_background(voxels) -> np.ndarray:
     return background
 
 
-def _check_finite(path: Path, voxels, background) -> None:
+def _check_finite(path, voxels, background) -> None:
     """Refuse infinite voxels, and NaN inside the image or everywhere."""
     wrong = ~np.isfinite(voxels) & ~background
     count = int(wrong.sum())

@@ -284,7 +284,16 @@ def _volumes(path: Path) -> np.ndarray:
         )
     if values.dtype.kind not in "biuf":
         raise ImageError(path, f"values of type {values.dtype}", "numbers", "Write it again.")
-    if not np.isfinite(values).all():
+    if not values.size:
+        raise ImageError(
+            path,
+            f"shape {values.shape}",
+            "at least one value along each axis",
+            "Write it again.",
+        )
+    with np.errstate(over="ignore"):  # what float64 does not hold is infinite, and refused
+        is_finite = np.isfinite(values.astype(float, copy=False))
+    if not is_finite.all():
         raise ImageError(
             path, "values that are NaN or infinite", "finite numbers", "Write 0 in their place."
         )
@@ -295,7 +304,7 @@ def _volumes(path: Path) -> np.ndarray:
     if values.ndim == 5:
         # The axis of channels is short: the second one (PyTorch) or the last one (Keras).
         axis = 1 if values.shape[1] < values.shape[-1] else -1
-        return values.sum(axis=axis)
+        return values.sum(axis=axis, dtype=np.result_type(values.dtype, "float32"))
     raise ImageError(
         path,
         f"shape {values.shape}",

@@ -604,3 +604,75 @@ def test_odd_files_are_prepared_and_stated_in_quality_control(tmp_path):
     assert any("up to 8.2 voxels apart" in sentence for sentence in quality["flags"])
     assert "Scan: The file is gzipped" in quality["file"]
     assert "were NaN and were read as 0" in quality["file"]
+
+
+# Formats and axes
+
+
+@pytest.mark.parametrize("name", ["plain.mgz", "gzipped.mgh"])
+def test_an_mgh_is_read_whether_it_is_gzipped_or_not(name, tmp_path):
+    """As .nii is; nibabel has no test of how such a header begins."""
+    image = nib.MGHImage(scan_values().astype("float32"), AFFINE)
+    true = tmp_path / ("true.mgh" if name.endswith(".mgz") else "true.mgz")
+    nib.save(image, true)
+    path = true.rename(tmp_path / name)
+    for read in (images.load, images.load_mask):
+        values = scan_values() if read is images.load else ball()
+        if read is images.load_mask:
+            nib.save(nib.MGHImage(ball().astype("float32"), AFFINE), true)
+            path = true.rename(tmp_path / name)
+        found = read(path)
+        assert np.array_equal(found.get_fdata(), values)
+        np.testing.assert_allclose(found.affine, AFFINE, atol=1e-6)
+        assert "other than its name says" in images.notes(found)[0]
+
+
+@pytest.mark.parametrize("name", ["scan.mgz", "scan.mgh"])
+@pytest.mark.parametrize("content", [b"hello", b"\0\0\0\2" + bytes(400), b"\0\0\0\1" + bytes(9)])
+def test_what_is_no_mgh_is_refused(name, content, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name == "scan.mgh" else content)
+    assert refusal(path).expected.endswith("NIfTI image")
+
+
+@pytest.mark.parametrize("length", [-20, 0])
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_an_axis_without_a_voxel_is_refused(length, name, tmp_path):
+    save(tmp_path / "whole.nii", scan_values())
+    content = bytearray((tmp_path / "whole.nii").read_bytes())
+    content[42:44] = np.int16(length).tobytes()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(bytes(content)) if name.endswith(".gz") else bytes(content))
+    for read in (images.load, images.load_mask):
+        assert f"{length} x 22 x 18 voxels" in refusal(path, read).found
+    nib.save(nib.Nifti1Image(np.zeros((5, 0, 3), "uint8"), AFFINE), path)
+    assert "5 x 0 x 3 voxels" in refusal(path).found
+
+
+def test_an_opened_image_is_checked_as_its_file_is(tmp_path):
+    """nibabel stops at the last voxel, before the checksum at the end."""
+    values = np.random.default_rng(0).integers(0, 4000, SHAPE).astype("int16")
+    path = save(tmp_path / "scan.nii.gz", values)
+    image = images.checked(nib.load(path), "the scan")
+    assert np.array_equal(image.get_fdata(), values)
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # of the checksum
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="the scan: found damaged data"):
+        images.checked(nib.load(path), "the scan")
+    surplus = save(tmp_path / "long.nii", values)
+    surplus.write_bytes(surplus.read_bytes() + bytes(10))
+    assert "10 bytes more" in images.notes(images.checked(nib.load(surplus), "the scan"))[0]
+
+
+@pytest.mark.parametrize("kind", [nib.MGHImage, nib.Spm99AnalyzeImage, nib.Nifti2Image])
+def test_an_image_in_memory_has_the_space_that_it_was_given(kind):
+    image = images.checked(kind(scan_values().astype("float32"), AFFINE), "the scan")
+    assert np.array_equal(image.get_fdata(), scan_values())
+    np.testing.assert_allclose(image.affine, AFFINE, atol=1e-5)
+
+
+def test_an_opened_mgh_without_its_flag_is_refused(tmp_path):
+    path = without_good_ras(tmp_path)
+    with pytest.raises(ImageError, match="goodRASFlag 0"):
+        images.checked(nib.load(path), "the scan")
