@@ -13,8 +13,8 @@ import numpy as np
 
 from msxai.base import provenance
 from msxai.base.errors import ImageError
-from msxai.base.parameters import located
-from msxai.data import images, lesion_filling
+from msxai.base.parameters import located, whole_number
+from msxai.data import given_paths, images, lesion_filling
 from msxai.data.registration import registration
 
 __all__ = ["Check", "fill_scan"]
@@ -81,10 +81,15 @@ def fill_scan(scan, mask, path, *, brain_mask=None, seed: int = 0) -> Check:
 
     Raises
     ------
+    ParameterError
+        A seed below 0.
     ImageError, RegistrationError
         A file cannot be used, the mask is empty or marks most of the brain, or there is no white
         matter to fill from.
     """
+    whole_number("seed", seed, 0)
+    for given in (scan, mask, path, brain_mask or scan):
+        given_paths.check(given, ImageError)
     image = images.load(located(scan))
     lesions = images.load_mask(located(mask), image)
     if not np.asarray(lesions.dataobj).any():

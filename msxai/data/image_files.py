@@ -17,6 +17,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from msxai.base.errors import ImageError, in_place_of_file
+from msxai.data import given_paths
 
 __all__ = ["check", "distance_in_voxels", "opened", "read", "spaces", "voxels_of"]
 
@@ -252,6 +253,7 @@ def _parts(path: Path) -> list[Path]:
 
 def _check_file(path: Path) -> None:
     """Refuse what is no file, an empty file, a pointer and a web page."""
+    given_paths.check(path, ImageError)
     _check_pointer(path)
     if not path.is_file():
         raise ImageError(

@@ -23,7 +23,7 @@ from scipy import ndimage
 from msxai.base import provenance
 from msxai.base.errors import ImageError, ParameterError
 from msxai.base.parameters import located
-from msxai.data import image_files, images, lesion_filling
+from msxai.data import given_paths, image_files, images, lesion_filling
 from msxai.data.registration import brain_extraction
 from msxai.quality import localisation, reference_maps
 
@@ -245,6 +245,7 @@ def _is_same_grid(first, second, shape) -> bool:
 
 def _files(source) -> list[Path]:
     """Return the files of a source, in the order of their names."""
+    given_paths.check(source, ImageError)
     path = located(str(source))
     if not path.is_dir():
         return [path]
