@@ -431,7 +431,7 @@ def load_weights(model: keras.Model, path) -> None:
         The file is missing, is no such file, has other layers or shapes than the model, or holds
         values that are not floating-point or not finite.
     """
-    _set_weights(model.layers, path, others=())
+    _set_weights(model.layers, path, tolerated=())
 
 
 def load_convolutions(model: keras.Model, path) -> None:
@@ -445,11 +445,11 @@ def load_convolutions(model: keras.Model, path) -> None:
         As `load_weights`; the layers of a head may be any.
     """
     convolutions = [model.get_layer(name) for name in CONVOLUTIONS]
-    _set_weights(convolutions, path, others=_OF_HEADS)
+    _set_weights(convolutions, path, tolerated=_OF_HEADS)
 
 
-def _set_weights(layers, path, others) -> None:
-    """Set the weights of some layers from a file that has them all, and none but `others`."""
+def _set_weights(layers, path, tolerated) -> None:
+    """Set the weights of some layers from a file of these and tolerated layers."""
     stored = _stored(path)
     expected_shapes = {}
     for layer in layers:
@@ -458,7 +458,7 @@ def _set_weights(layers, path, others) -> None:
     for name, shape in expected_shapes.items():
         _check_shape(stored, name, shape, path)
     for name in stored:
-        if name not in expected_shapes and name.split("/")[0] not in others:
+        if name not in expected_shapes and name.split("/")[0] not in tolerated:
             raise ParameterError(
                 f"{path}, {name}", "an entry of another network", "this network's alone", _MEND
             )
