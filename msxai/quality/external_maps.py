@@ -318,6 +318,7 @@ def _subject(entry: _Entry, belongings: dict) -> Subject:
     """Bring all that belongs to a map onto its grid."""
     target = _image(entry)
     relevance = np.asarray(target.dataobj, float)
+    _check_sum(entry, relevance)
     lesions = _mask(belongings["masks"], entry, target)
     scan = None
     if "scans" in belongings:
@@ -329,6 +330,19 @@ def _subject(entry: _Entry, belongings: dict) -> Subject:
     images.check_lesions(belongings["masks"].label, lesions, brain)
     affine = target.affine if entry.array is None else None
     return Subject(entry.name, relevance, lesions, brain, scan, affine)
+
+
+def _check_sum(entry: _Entry, relevance) -> None:
+    """Refuse a map whose sum is infinite: shares of it would be NaN."""
+    with np.errstate(over="ignore"):
+        total = np.abs(relevance).sum()
+    if not np.isfinite(total):
+        raise ImageError(
+            entry.label,
+            f"values up to {np.abs(relevance).max():.3g}, whose sum is too large for a number",
+            "a map whose sum is finite",
+            "Divide the map by its largest value.",
+        )
 
 
 def _image(entry: _Entry) -> nib.Nifti1Image:

@@ -96,6 +96,12 @@ def test_numbers_too_large_for_float64_are_refused(study, tmp_path):
         external_maps.read(**saved(tmp_path, study | {"maps": large}))
 
 
+def test_a_map_whose_sum_overflows_is_refused(study, tmp_path):
+    """Its share of relevance in lesions was NaN."""
+    with pytest.raises(ImageError, match="maps-000: found values up to .*, whose sum is too large"):
+        external_maps.read(**saved(tmp_path, study | {"maps": study["maps"] * 4e307}))
+
+
 def test_channels_of_float16_are_added_up_in_float32(study, tmp_path):
     """Two channels of 40,000 are infinite in float16, whose largest number is 65,504."""
     maps = np.full((3, *SHAPE, 2), 40_000, "float16")
