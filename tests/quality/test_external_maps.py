@@ -98,7 +98,9 @@ def test_numbers_too_large_for_float64_are_refused(study, tmp_path):
 
 def test_a_map_whose_sum_overflows_is_refused(study, tmp_path):
     """Its share of relevance in lesions was NaN."""
-    with pytest.raises(ImageError, match="maps-000: found values up to .*, whose sum is too large"):
+    with pytest.raises(
+        ImageError, match=r"maps-000: found values up to .*, whose sum is too large"
+    ):
         external_maps.read(**saved(tmp_path, study | {"maps": study["maps"] * 4e307}))
 
 
