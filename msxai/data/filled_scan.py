@@ -88,8 +88,9 @@ def fill_scan(scan, mask, path, *, brain_mask=None, seed: int = 0) -> Check:
         matter to fill from.
     """
     whole_number("seed", seed, 0)
-    for given in (scan, mask, path, brain_mask or scan):
+    for given in (scan, mask, brain_mask or scan):
         given_paths.check(given, ImageError)
+    given_paths.check(path, ImageError, to_write=True)
     image = images.load(located(scan))
     lesions = images.load_mask(located(mask), image)
     if not np.asarray(lesions.dataobj).any():

@@ -8,10 +8,16 @@ from msxai.base.errors import MsxaiError, ParameterError
 
 __all__ = ["check"]
 
+_DRAFT = 50  # characters that the name of a draft is longer, at most (`provenance.replacing`)
 _SHOWN = 60  # characters of a path that is too long
 
 
-def check(path, error: type[MsxaiError] = ParameterError, where: str | None = None) -> None:
+def check(
+    path,
+    error: type[MsxaiError] = ParameterError,
+    where: str | None = None,
+    to_write: bool = False,
+) -> None:
     """Refuse a path that can name no file or folder, whatever is on the disk.
 
     Parameters
@@ -21,6 +27,8 @@ def check(path, error: type[MsxaiError] = ParameterError, where: str | None = No
         What is raised.
     where : str, optional
         Names the path in the error, such as an option; by default the path itself.
+    to_write : bool
+        Whether a file is written there; its draft has a longer name.
 
     Raises
     ------
@@ -42,7 +50,8 @@ of the shell empty?
     if not text.strip():
         raise error(label, "an empty path", "a path", "Is a variable of the shell empty?")
     try:
-        os.lstat(os.path.abspath(Path(text).expanduser()))
+        draft = " " * _DRAFT if to_write else ""
+        os.lstat(os.path.abspath(Path(text).expanduser()) + draft)
     except RuntimeError as unknown:  # by expanduser
         raise error(
             label,

@@ -39,6 +39,13 @@ def test_an_unknown_user_is_refused(name):
         read("~nosuchuser/scan.nii")
 
 
+def test_a_name_that_leaves_no_room_for_a_draft_is_refused(tmp_path):
+    name = "a" * 230 + ".nii"
+    given_paths.check(tmp_path / name)
+    with pytest.raises(ImageError, match="too long"):
+        filled_scan.fill_scan("scan.nii", "mask.nii", tmp_path / name)
+
+
 def test_any_other_path_passes(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file", tmp_path / "none", tmp_path / "file" / "below", "~"):
