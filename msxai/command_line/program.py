@@ -5,6 +5,7 @@ cannot be written, and nothing half-written is left; 3 the program failed.
 """
 
 import argparse
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from msxai.base import provenance
 from msxai.base.errors import MsxaiError, ParameterError, in_place_of_file
 from msxai.base.parameters import one_of
 from msxai.command_line import home, notebook_runs
-from msxai.data import image_files, scan_folders, single_scans
+from msxai.data import given_paths, image_files, scan_folders, single_scans
 from msxai.lrp import rules
 
 __all__ = [
@@ -42,6 +43,8 @@ COMMANDS = ("explain", "score", "fill", "simulate")
 """Names of all commands."""
 
 _RULE = "epsilon_gamma"
+_MOST_COPIES = 1458  # that differ: 9 shifts along each of three axes, mirrored or not
+_MOST_JOBS = 1000  # more is a slip of the keyboard
 _EXPLAIN = """\
 Example:
   msxai explain flair.nii.gz --lesions lesions.nii.gz --out explained
@@ -172,10 +175,9 @@ def _add_score(commands) -> None:
     score.add_argument(
         "masks", metavar="MASKS", help="lesion masks, given in the same way and order"
     )
-    score.add_argument("--brain", default="", metavar="BRAINS", help="brain masks, in the same way")
+    score.add_argument("--brain", metavar="BRAINS", help="brain masks, in the same way")
     score.add_argument(
         "--scan",
-        default="",
         metavar="SCANS",
         help="scans; adds the baselines brightness and edges, and gives the brain without --brain",
     )
@@ -221,22 +223,29 @@ def _add_simulate(commands) -> None:
 
 def _score(options: argparse.Namespace) -> int:
     """Run notebook 11 on the maps."""
-    paths = {"maps": options.maps, "masks": options.masks}
-    paths |= {"brains": options.brain, "scans": options.scan}
+    given = {
+        "maps": ("MAPS", options.maps),
+        "masks": ("MASKS", options.masks),
+        "brains": ("--brain", options.brain),
+        "scans": ("--scan", options.scan),
+    }
     parameters = {}
-    for name, path in paths.items():
-        parameters[name] = _absolute([path])[0] if path else ""
-        if path and not Path(parameters[name]).exists():
+    for name, (option, path) in given.items():
+        parameters[name] = ""
+        if path is None:
+            continue
+        (parameters[name],) = _absolute(option, [path])
+        if not Path(parameters[name]).exists():
             kinds = "a .npy file, a NIfTI file or a folder"
             raise ParameterError(path, "no such file", kinds, "Check the path.")
-    if not (options.brain or options.scan):
+    if options.brain is None and options.scan is None:
         raise ParameterError(
             "--brain",
             "neither brain masks nor scans",
             "--brain or --scan: all measures compare voxels of the brain",
             "Give brain masks, or scans without the skull.",
         )
-    out = Path(options.out).expanduser().absolute()
+    (out,) = map(Path, _absolute("--out", [options.out]))
     _check_writable(out)
     notebook_runs.run("11_score_maps", parameters | {"out": str(out)}, out)
     print(f"{out / 'ranking.tsv'}: means with 95 % intervals. The figure is fig_scores.png.")
@@ -247,14 +256,17 @@ def _fill(options: argparse.Namespace) -> int:
     """Fill the lesions of a scan; say whether the filling looks like white matter."""
     from msxai.data import filled_scan  # registration takes long to import
 
-    scan, mask, out = _absolute([options.scan, options.mask, options.out])
+    _check_between("--seed", options.seed, 0)
+    (scan,) = _absolute("SCAN", [options.scan])
+    (mask,) = _absolute("MASK", [options.mask])
+    (out,) = _absolute("-o", [options.out])
     if not out.endswith((".nii", ".nii.gz")):
         raise ParameterError(
             f"-o {options.out}", "another ending", ".nii or .nii.gz", "Change the ending."
         )
     brain_mask = None
-    if options.brain_mask:
-        (brain_mask,) = _absolute([options.brain_mask])
+    if options.brain_mask is not None:
+        (brain_mask,) = _absolute("--brain-mask", [options.brain_mask])
     _check_no_input(f"-o {options.out}", out, [scan, mask, brain_mask])
     _check_writable(Path(out).parent)
     check = filled_scan.fill_scan(scan, mask, out, brain_mask=brain_mask, seed=options.seed)
@@ -276,12 +288,13 @@ def _simulate(options: argparse.Namespace) -> int:
     """Write simulated people."""
     from msxai.data.synthetic import phantom
 
-    out = Path(options.out).expanduser().absolute()
+    (out,) = map(Path, _absolute("--out", [options.out]))
     if out.exists():
         raise ParameterError(
             f"--out {out}", "an existing path", "a new folder", "Choose another name."
         )
-    _check_at_least("--jobs", options.jobs, 1)
+    _check_between("--jobs", options.jobs, 1, _MOST_JOBS)
+    _check_between("--seed", options.seed, 0)
     _check_writable(out)
     phantom.write_cohort("ms", out, options.subjects, options.seed, options.jobs)
     print(f"{out}: {options.subjects} simulated subjects. Lesion masks are in derivatives/.")
@@ -291,8 +304,8 @@ def _simulate(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     """Run notebook 10 on the scans."""
     one_of("--rule", options.rule, rules.NAMES)
-    _check_at_least("--copies", options.copies, 1)
-    _check_at_least("--jobs", options.jobs, 1)
+    _check_between("--copies", options.copies, 1, _MOST_COPIES)
+    _check_between("--jobs", options.jobs, 1, _MOST_JOBS)
     files = _scans_of(options)
     scans = [scan.image for scan in files]
     single_scans.folder_names(scans)
@@ -300,9 +313,9 @@ def _explain(options: argparse.Namespace) -> int:
         (only,) = files
         for path in only.given.values():
             image_files.opened(path)
-    weights = _absolute(options.weights)
+    weights = _absolute("--weights", options.weights)
     _check_files("--weights", weights)
-    out = Path(options.out).expanduser().absolute()
+    (out,) = map(Path, _absolute("--out", [options.out]))
     _check_writable(out)
     parameters = {
         "scans": scans,
@@ -325,7 +338,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _scans_of(options: argparse.Namespace) -> list[single_scans.ScanFiles]:
     """Return the files of each scan; those of a folder are looked for."""
-    paths = _absolute(options.scans)
+    paths = _absolute("SCAN", options.scans)
     folders = [path for path in paths if Path(path).is_dir()]
     given = {
         "--lesions": options.lesions,
@@ -335,7 +348,7 @@ def _scans_of(options: argparse.Namespace) -> list[single_scans.ScanFiles]:
         "--before-lesions": options.before_lesions,
     }
     if not folders:
-        lists = [_absolute(values) for values in given.values()]
+        lists = [_absolute(option, values) for option, values in given.items()]
         return single_scans.list_scans(paths, *lists)
     for option, values in given.items():
         if values:
@@ -375,14 +388,18 @@ def _summary(out: Path) -> int:
     return SOME_FAILED if len(failed) else DONE
 
 
-def _absolute(paths) -> list[str]:
-    """Return paths as a notebook can find them from any folder."""
+def _absolute(option: str, paths) -> list[str]:
+    """Return paths of an option as a notebook can find them from any folder."""
+    for path in paths:
+        given_paths.check(path, where=option)
     return [str(Path(path).expanduser().absolute()) for path in paths]
 
 
-def _check_at_least(option: str, value: int, lowest: int) -> None:
+def _check_between(option: str, value: int, lowest: int, highest: float = math.inf) -> None:
     if value < lowest:
         raise ParameterError(option, f"{value}", f"at least {lowest}", "Give a larger number.")
+    if value > highest:
+        raise ParameterError(option, f"{value}", f"at most {highest}", "Give a smaller number.")
 
 
 def _check_no_input(option: str, out: str, inputs: list) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 
 from msxai.base import provenance
 from msxai.base.errors import ImageError
-from msxai.base.parameters import located
-from msxai.data import images, lesion_filling
+from msxai.base.parameters import located, whole_number
+from msxai.data import given_paths, images, lesion_filling
 from msxai.data.registration import registration
 
 __all__ = ["Check", "fill_scan"]
@@ -81,9 +81,16 @@ def fill_scan(scan, mask, path, *, brain_mask=None, seed: int = 0) -> Check:
 
     Raises
     ------
+    ParameterError
+        A seed below 0.
     ImageError, RegistrationError
-        A file cannot be used, the mask is empty, or there is no white matter to fill from.
+        A file cannot be used, the mask is empty or marks most of the brain, or there is no white
+        matter to fill from.
     """
+    whole_number("seed", seed, 0)
+    for given in (scan, mask, brain_mask or scan):
+        given_paths.check(given, ImageError)
+    given_paths.check(path, ImageError, to_write=True)
     image = images.load(located(scan))
     lesions = images.load_mask(located(mask), image)
     if not np.asarray(lesions.dataobj).any():
@@ -98,6 +105,9 @@ def fill_scan(scan, mask, path, *, brain_mask=None, seed: int = 0) -> Check:
     in_brain = np.where(np.asarray(placed.brain.dataobj) > 0, values, 0)
     scan_in_mni = registration.place(nib.Nifti1Image(in_brain, image.affine), placed.matrix)
     lesions_in_mni = registration.place(lesions, placed.matrix)
+    brain_in_mni = registration.place(placed.brain, placed.matrix)
+    marked = images.mask_to_grid(lesions_in_mni)
+    images.check_lesions(mask, marked, images.mask_to_grid(brain_in_mni))
     filler = lesion_filling.Filler("noise", "lesions", seed)
     row = {"participant_id": provenance.sha256(located(scan)), "session_id": "", "image": scan}
     filled = np.asarray(filler(scan_in_mni, lesions_in_mni, row).dataobj)

@@ -17,8 +17,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from msxai.base.errors import ImageError, in_place_of_file
+from msxai.data import given_paths
 
-__all__ = ["distance_in_voxels", "opened", "read", "spaces", "voxels_of"]
+__all__ = ["check", "distance_in_voxels", "opened", "read", "spaces", "voxels_of"]
 
 _GZIP = b"\x1f\x8b"  # how a gzipped file begins (RFC 1952)
 _START = 1024  # bytes that show what a file is
@@ -33,7 +34,16 @@ _POINTERS = {
     b"annex/objects/": ("git-annex", "git annex get {name}"),
     b"https://git-lfs.github.com/spec": ("Git LFS", "git lfs pull"),
 }  # what stands in a file whose content was not fetched
-_DAMAGED = (OSError, EOFError, zlib.error, ValueError, HeaderDataError)  # what nibabel raises
+_DAMAGED = (  # what nibabel raises; TypeError where an .mgh ends in its header
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    TypeError,
+    OverflowError,
+    HeaderDataError,
+)
+_MGH_START = (1).to_bytes(4, "big")  # version, the first field of an .mgh file
 _GOOD_RAS = slice(28, 30)  # bytes of goodRASFlag in an .mgh file
 _SMALLEST_VOXEL, _LARGEST_VOXEL = 0.05, 50.0  # mm, of any edge: from ex vivo scans to localisers
 
@@ -57,8 +67,8 @@ def read(path):
     ------
     ImageError
         The file is missing, a folder, empty, a pointer, truncated or damaged, no NIfTI, or its
-        header announces more voxels than the file has, declares no space, a flat one or two that
-        mirror each other.
+        header has an axis without a voxel, announces more voxels than the file has, declares no
+        space, a flat one or two that mirror each other.
     """
     path = Path(path)
     _check_file(path)
@@ -72,8 +82,40 @@ def read(path):
         raise _damaged(path, error) from error
     surplus = _surplus(path, image, length)
     stored = voxels_of(path, image)
-    _check_space(path, image)
+    _check_space(path, image, path)
     return image, stored, [*_notes(path, image), *surplus]
+
+
+def check(where, image) -> list[str]:
+    """Check an image that somebody else has opened as `read` checks a file.
+
+    Parameters
+    ----------
+    where : str or path
+        Names the image in an error.
+    image : nibabel.spatialimages.SpatialImage
+
+    Returns
+    -------
+    list of str
+        What is odd in its file; sentences.
+
+    Raises
+    ------
+    ImageError
+        As `read`; of an image in memory, which has no file, what its header says.
+    """
+    surplus = []
+    holder = image.file_map.get("image")
+    if nib.is_proxy(image.dataobj) and holder is not None and holder.filename:
+        _check_file(Path(holder.filename))
+        try:
+            length = _length(Path(holder.filename))
+        except _DAMAGED as error:
+            raise _damaged(where, error) from error
+        surplus = _surplus(where, image, length)
+    _check_space(where, image, image.get_filename())
+    return surplus
 
 
 def voxels_of(where, image) -> np.ndarray:
@@ -93,8 +135,16 @@ def voxels_of(where, image) -> np.ndarray:
     Raises
     ------
     ImageError
-        The file is truncated or damaged, or the memory does not hold its voxels.
+        The file is truncated or damaged, an axis has no voxel, or the memory does not hold its
+        voxels.
     """
+    if min(image.shape, default=0) < 1:
+        raise ImageError(
+            where,
+            f"a header of {_in_words(image.shape)} voxels",
+            "at least one voxel along each axis",
+            "Look at its header, and write the image anew.",
+        )
     try:
         return np.asanyarray(image.dataobj)
     except _DAMAGED as error:
@@ -203,6 +253,7 @@ def _parts(path: Path) -> list[Path]:
 
 def _check_file(path: Path) -> None:
     """Refuse what is no file, an empty file, a pointer and a web page."""
+    given_paths.check(path, ImageError)
     _check_pointer(path)
     if not path.is_file():
         raise ImageError(
@@ -270,9 +321,16 @@ def _from_content(path: Path) -> SpatialImage:
         content = gzip.decompress(content)
     ends = [end for end in _CLASSES if path.name.lower().endswith(end)]
     for kind in _CLASSES[ends[0]]:
-        if kind.header_class.may_contain_header(content[:_START]):
+        if _may_be(kind, content[:_START]):
             return kind.from_bytes(content)
     raise ImageFileError("neither gzipped nor the header of an image")
+
+
+def _may_be(kind, start: bytes) -> bool:
+    """Return whether a file begins as images of a format do."""
+    if kind is nib.MGHImage:  # its header cannot say so itself
+        return start.startswith(_MGH_START)
+    return kind.header_class.may_contain_header(start)
 
 
 def _length(path: Path) -> int:
@@ -290,7 +348,7 @@ def _length(path: Path) -> int:
     return length
 
 
-def _surplus(path: Path, image, length: int) -> list[str]:
+def _surplus(where, image, length: int) -> list[str]:
     """Refuse a header that announces more voxels than a file of `length` bytes has.
 
     nibabel would ask for the memory first. Of fewer voxels, return a note: the shape may be wrong.
@@ -302,7 +360,7 @@ def _surplus(path: Path, image, length: int) -> list[str]:
     voxels = f"{_in_words(image.shape)} voxels"
     if needed > length:
         reason = f"a header of {voxels}, which need {needed} bytes, and {length} bytes"
-        raise _damaged(path, reason)
+        raise _damaged(where, reason)
     if needed == length or isinstance(image, nib.MGHImage):  # notes follow the voxels of .mgh
         return []
     return [
@@ -333,13 +391,19 @@ def _damaged(path, reason) -> ImageError:
     )
 
 
-def _missing_space(path: Path, image) -> str:
-    """Return what shows that a header declares no space; empty where it declares one."""
+def _missing_space(path, image) -> str:
+    """Return what shows that a header declares no space; empty where it declares one.
+
+    Without a path, the image is in memory: whoever made it gave it an affine.
+    """
     header = image.header
     if isinstance(image, nib.Nifti1Pair):
         declared = header["sform_code"] or header["qform_code"]
         return "" if declared else "sform and qform code 0"
+    if path is None:
+        return ""
     if isinstance(image, nib.MGHImage):
+        path = Path(path)
         opener = gzip.open if _is_gzipped(path) else open
         with opener(path, "rb") as file:  # nibabel replaces a flag of 0 by 1
             flag = file.read(_GOOD_RAS.stop)[_GOOD_RAS]
@@ -351,12 +415,15 @@ def _missing_space(path: Path, image) -> str:
     return ""
 
 
-def _check_space(path: Path, image) -> None:
-    """Refuse a header without a space, with a flat one, or with two that mirror each other."""
+def _check_space(where, image, path) -> None:
+    """Refuse a header without a space, with a flat one, or with two that mirror each other.
+
+    The image was read from `path`; None where it is in memory.
+    """
     missing = _missing_space(path, image)
     if missing:
         raise ImageError(
-            path,
+            where,
             f"a header that declares no space ({missing})",
             "an affine from voxels to millimetres",
             "Set it from the scanner's data; guessing could swap left and right.",
@@ -364,12 +431,12 @@ def _check_space(path: Path, image) -> None:
     determinant = np.linalg.det(image.affine[:3, :3])
     if not np.isfinite(image.affine).all() or abs(determinant) < 1e-9:
         raise ImageError(
-            path,
+            where,
             f"an affine of determinant {determinant:g}",
             "voxels that have a volume",
             "Set it from the scanner's data.",
         )
-    _check_voxel_size(path, image)
+    _check_voxel_size(where, image)
     header = image.header
     is_nifti = isinstance(image, nib.Nifti1Pair)
     if not is_nifti or header["sform_code"] <= 0 or header["qform_code"] <= 0:
@@ -382,21 +449,21 @@ def _check_space(path: Path, image) -> None:
         sform = hands[bool(sform_is_left_handed)]
         qform = hands[bool(qform_is_left_handed)]
         raise ImageError(
-            path,
+            where,
             f"two spaces that mirror each other (sform {sform}, qform {qform})",
             "sform and qform of one handedness",
             "Find out which is right, and write it to both: the other one swaps left and right.",
         )
 
 
-def _check_voxel_size(path: Path, image) -> None:
+def _check_voxel_size(where, image) -> None:
     """Refuse voxels of a size that no scan of a head has: a header in metres or micrometres."""
     sizes = nib.affines.voxel_sizes(image.affine)
     if sizes.min() >= _SMALLEST_VOXEL and sizes.max() <= _LARGEST_VOXEL:
         return
     words = " x ".join(f"{size:.4g}" for size in sizes)
     raise ImageError(
-        path,
+        where,
         f"voxels of {words} mm",
         f"voxels of {_SMALLEST_VOXEL:g} to {_LARGEST_VOXEL:g} mm",
         "Write the affine in millimetres; it may be in metres or micrometres.",

@@ -36,6 +36,8 @@ __all__ = [
     "VOXEL_VOLUME",
     "brain_mask",
     "brain_on_grid",
+    "check_lesions",
+    "checked",
     "from_grid",
     "from_zero",
     "inside_of",
@@ -53,6 +55,8 @@ __all__ = [
 ]
 
 INTERPOLATIONS = ("linear", "continuous")
+_MOST_LABELS_THAT_MAY_DIFFER = 32  # so many levels are no image, whatever their neighbours are
+_LARGEST_LESIONS = 0.5  # of the brain; more is the brain's own mask, or that of what is no lesion
 NORMALISATIONS = ("zscore", "max", "minmax")
 
 
@@ -129,6 +133,35 @@ def load(path) -> nib.Nifti1Image:
     """
     path = Path(path)
     image, stored, sentences = image_files.read(path)
+    return _checked(path, image, stored, sentences)
+
+
+def checked(image, where) -> nib.Nifti1Image:
+    """Check an image that somebody else has opened or made, as `load` checks a file.
+
+    Parameters
+    ----------
+    image : nibabel.spatialimages.SpatialImage
+    where : str or path
+        Names the image in an error.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        As of `load`.
+
+    Raises
+    ------
+    ImageError
+        As `load`.
+    """
+    stored = image_files.voxels_of(where, image)
+    sentences = image_files.check(where, image)
+    return _checked(where, image, stored, sentences)
+
+
+def _checked(path, image, stored, sentences: list[str]) -> nib.Nifti1Image:
+    """Return an image of one finite number a voxel; `path` names it in an error."""
     if stored.dtype.kind not in "iuf":
         raise ImageError(
             path,
@@ -136,7 +169,8 @@ def load(path) -> nib.Nifti1Image:
             "one number a voxel",
             "Take one channel, or the magnitude, of it.",
         )
-    voxels = stored.astype("float32")
+    with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and refused
+        voxels = stored.astype("float32")
     if voxels.ndim > 3 and voxels.size == np.prod(voxels.shape[:3]):
         voxels = voxels.reshape(voxels.shape[:3])
     if voxels.ndim != 3:
@@ -196,7 +230,7 @@ def _nan_background(voxels) -> np.ndarray:
     return background
 
 
-def _check_finite(path: Path, voxels, background) -> None:
+def _check_finite(path, voxels, background) -> None:
     """Refuse infinite voxels, and NaN inside the image or everywhere."""
     wrong = ~np.isfinite(voxels) & ~background
     count = int(wrong.sum())
@@ -228,9 +262,9 @@ def load_mask(path, scan=None, brain: bool = False) -> nib.Nifti1Image:
     Raises
     ------
     ImageError
-        As `load`; values of neither kind or below 0, an empty brain mask, probabilities that
-        nowhere reach 0.5, or a mask most of which lies outside the scan or that lies in another
-        space of the scan's header than the one that is used.
+        As `load`; values of neither kind or below 0, whole numbers that are an image's, an empty
+        brain mask, probabilities that nowhere reach 0.5, or a mask most of which lies outside the
+        scan or that lies in another space of the scan's header than the one that is used.
     """
     image = load(path)
     values = np.asarray(image.dataobj)
@@ -298,6 +332,8 @@ def _as_fractions(path, values) -> np.ndarray:
             "Write 0 outside and 1 inside. Give the mask, not an image.",
         )
     whole_numbers = np.abs(values - np.rint(values)).max() < 1e-3
+    if whole_numbers and largest > _MOST_LABELS_THAT_MAY_DIFFER:
+        _check_labels(path, np.rint(values))
     if whole_numbers or largest <= 1.5:  # an interpolated mask may overshoot a little
         return values
     from_levels = np.minimum(np.abs(values), np.abs(values - largest))
@@ -309,6 +345,65 @@ def _as_fractions(path, values) -> np.ndarray:
             "Give the mask, not an image.",
         )
     return values / largest
+
+
+def _check_labels(path, values) -> None:
+    """Refuse whole numbers that are intensities: many, of which most neighbours differ.
+
+    Labels differ between neighbours at the borders of regions alone, however many regions there
+    are. Without this, a scan would be a mask of all of its voxels above 0.
+    """
+    count = len(np.unique(values[values > 0]))
+    if count <= _MOST_LABELS_THAT_MAY_DIFFER:
+        return
+    pairs = 0
+    differing = 0
+    for axis in range(values.ndim):
+        along = np.moveaxis(values, axis, 0)
+        both_inside = (along[1:] > 0) & (along[:-1] > 0)
+        pairs += np.count_nonzero(both_inside)
+        differing += np.count_nonzero(both_inside & (along[1:] != along[:-1]))
+    if differing <= pairs / 2:
+        return
+    raise ImageError(
+        path,
+        f"{count} whole numbers above 0, which differ in {differing / pairs:.0%} of neighbouring "
+        "voxels, as intensities do",
+        "a mask: 0 and 1, labels, or probabilities up to 1",
+        "Give the mask, not an image. Divide probabilities in per cent by 100.",
+    )
+
+
+def check_lesions(where, lesions, brain) -> None:
+    """Refuse a lesion mask that marks most of the brain.
+
+    Parameters
+    ----------
+    where : str or path
+        Names the lesion mask in the error.
+    lesions, brain : ndarray of bool, same shape
+
+    Raises
+    ------
+    ImageError
+        More than half of the brain is marked, which no disease does: the file is the mask of the
+        brain or of a tissue.
+
+    Examples
+    --------
+    >>> brain = np.array([True, True, True, False])
+    >>> check_lesions("lesions.nii", np.array([True, False, False, False]), brain)
+    """
+    size = np.count_nonzero(brain)
+    marked = np.count_nonzero(np.asarray(lesions) & brain)
+    if marked <= _LARGEST_LESIONS * size:
+        return
+    raise ImageError(
+        where,
+        f"a lesion mask that marks {marked / size:.0%} of the brain",
+        f"lesions, in at most {_LARGEST_LESIONS:.0%} of the brain",
+        "Is it the mask of the brain? Give that of the lesions.",
+    )
 
 
 def _check_same_space(path, mask, scan) -> None:

@@ -286,6 +286,7 @@ def _prepared_scan(row: dict, modality: str, options: PreparationOptions, alter)
     lesions = np.zeros(images.SHAPE, bool)
     if row["lesion_mask"]:
         lesions = images.mask_to_grid(placed.masks["lesion_mask"])
+        images.check_lesions(row["lesion_mask"], lesions, placed.brain)
     normalisation = options.normalisation
     if normalisation == "voxelwise":
         normalisation = "minmax"

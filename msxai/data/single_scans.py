@@ -8,6 +8,7 @@ from pathlib import Path
 from msxai.base import provenance
 from msxai.base.errors import CohortError, ImageError, in_place_of_file
 from msxai.base.parameters import located
+from msxai.data import given_paths
 
 __all__ = ["RUN_FILES", "ScanFiles", "folder_names", "list_scans"]
 
@@ -112,6 +113,7 @@ def list_scans(
             )
     further = [path for paths in given.values() for path in paths if path]
     for path in [*images, *further]:
+        given_paths.check(path, CohortError)
         if not located(path).is_file():
             actual = in_place_of_file(located(path))
             raise CohortError(path, actual, "a NIfTI file (.nii or .nii.gz)", "Check the path.")

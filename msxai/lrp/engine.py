@@ -74,7 +74,8 @@ def explain(
     ParameterError
         Unknown rule, method or layer, with the nearest one that exists; an impossible target,
         epsilon or number of copies; no model of Keras 3; no scan, a scan of a wrong shape, on
-        another grid, or with voxels that are not finite; float64 where Keras's backend rounds it.
+        another grid, or with voxels that are not finite; a scan whose logit or map is not finite,
+        because its voxels are too large; float64 where Keras's backend rounds it.
     EngineError
         A layer that LRP is not defined for, by name; layers that compute something else than the
         model itself; iNNvestigate failed.
@@ -243,7 +244,7 @@ def _batches(
         _check_precision(computation.dtype)
         shape = None
         if None in inputs.shape:
-            shape = given_scans.length_of(sequence[0], inputs)
+            shape = given_scans.length_of(sequence[0], inputs, computation.dtype)
         plan = reader.read(model, computation.dtype, shape)
         explain_batch = _ByGraph(model, plan, wanted, epsilon, computation)
         batch_size = computation.batch_size
@@ -258,7 +259,8 @@ def _batches(
         )
         with kernels.threads(computation.threads or os.cpu_count()):
             explanations = tta.mean_over_copies(explain_part, batch, copies)
-        for explanation in explanations.values():
+        for name, explanation in explanations.items():
+            _check_map(explanation, wanted[name], batch)
             explanation.audit["volume"] += start
         if inputs.channels_first:
             explanations = _channels_first(explanations)
@@ -293,6 +295,30 @@ def _batch(sequence, chosen: slice, inputs, dtype: str) -> np.ndarray:
             "Explain scans of different shapes in calls of their own.",
         )
     return np.stack(scans)
+
+
+def _check_output(output, batch) -> None:
+    """Refuse scans of which the network makes no finite output."""
+    if not np.isfinite(output).all():
+        raise _too_large("an output", batch)
+
+
+def _check_map(explanation: Explanation, rule_or_method, batch) -> None:
+    """Refuse scans whose relevance or logit is not finite though the output is."""
+    arrays = [explanation.relevance, explanation.logits, *explanation.tables.values()]
+    if not all(np.isfinite(values).all() for values in arrays):
+        raise _too_large(f"a map by {rule_or_method}", batch)
+
+
+def _too_large(what: str, batch) -> ParameterError:
+    """The error of a result that overflows."""
+    return ParameterError(
+        "scans",
+        f"{what} that is not finite, of scans with voxels from {batch.min():.3g} to "
+        f"{batch.max():.3g}",
+        "intensities as the network was trained on",
+        "Normalise the scans as in the training. If they are, look at the network's weights.",
+    )
 
 
 def _channels_first(explanations: dict[str, Explanation]) -> dict[str, Explanation]:
@@ -353,6 +379,7 @@ class _ByGraph:
             part = slice(start, start + step)
             rows = {name: values[part] for name, values in tables.items()}
             first = graph.forward(self.plan, batch[part], self.fused, rows)
+            _check_output(first.output, batch[part])
             agreement.check(self.model, first)
             units = propagation.explained_units(first.output, targets[part])
             for name, explainer in self.explainers.items():
@@ -421,6 +448,7 @@ class _ByInnvestigate:
     def __call__(self, batch, targets: list, tables: dict) -> dict[str, Explanation]:
         """Explanations of scans of shape (N, X, Y, Z, 1) by name."""
         output = self._output(batch)
+        _check_output(output, batch)
         if not np.allclose(network.logits(self.paper, batch[:1]), output[0], rtol=1e-3, atol=1e-3):
             raise _no_paper("another output than the paper's network with its weights")
         rules_once = list(dict.fromkeys(self.wanted.values()))

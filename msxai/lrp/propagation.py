@@ -51,7 +51,7 @@ def explained_units(output, targets: list) -> np.ndarray:
     for scan, target in enumerate(targets):
         if target is None:
             continue
-        if not -count <= target < count:
+        if not 0 <= target < count:
             raise ParameterError(
                 "target",
                 f"{target}",

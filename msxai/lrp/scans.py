@@ -8,12 +8,14 @@ import numpy as np
 
 from msxai.base.errors import ParameterError
 from msxai.data import images
-from msxai.data.image_files import voxels_of
 
 __all__ = ["Inputs", "as_array", "length_of", "rows_of", "sequence_of", "split"]
 
 _IMAGE = (str, Path, nib.spatialimages.SpatialImage)
 _MEND_SHAPE = "Prepare scans with 01_data_preparation, which brings them onto the model's grid."
+_MEND_KIND = (
+    "Give an array of shape (N, X, Y, Z, C), a list of paths of NIfTI files, or nibabel images."
+)
 _MEND_ORDER = "Give both in the same order, one row for each scan."
 
 
@@ -123,9 +125,9 @@ def _fits(shape: tuple, expected: tuple) -> bool:
     return all(length in (None, actual) for length, actual in zip(expected, shape, strict=True))
 
 
-def length_of(scan, inputs: Inputs) -> tuple:
+def length_of(scan, inputs: Inputs, dtype: str) -> tuple:
     """Shape of a scan, channels last, for a network that leaves lengths open."""
-    return as_array(scan, inputs, "float32").shape
+    return as_array(scan, inputs, dtype).shape
 
 
 def as_array(given, inputs: Inputs, dtype: str) -> np.ndarray:
@@ -142,9 +144,9 @@ def as_array(given, inputs: Inputs, dtype: str) -> np.ndarray:
     Raises
     ------
     ParameterError
-        Another shape, another grid, or voxels that are not finite.
+        Another shape, another grid, no real numbers, or voxels that are not finite in `dtype`.
     ImageError
-        See `msxai.data.images.load`.
+        See `msxai.data.images.load`; of an image, `msxai.data.images.checked`.
     """
     where = given if isinstance(given, str | Path) else "scans"
     if isinstance(given, _IMAGE):
@@ -152,24 +154,31 @@ def as_array(given, inputs: Inputs, dtype: str) -> np.ndarray:
         if inputs.channels_first:
             scan = np.moveaxis(scan, -1, 0)
     else:
-        scan = _numbers(given)
+        scan = _numbers(given, "scans", "a scan", _MEND_KIND)
     if scan.shape == _without_channel(inputs):
         scan = scan[None] if inputs.channels_first else scan[..., None]
     if not _fits(scan.shape, inputs.shape):
         raise ParameterError(where, f"a scan of shape {scan.shape}", inputs.expected, _MEND_SHAPE)
-    _check_finite(scan, where, "voxels", "give voxels outside the brain the value 0")
     if inputs.channels_first:
         scan = np.moveaxis(scan, 0, -1)
-    return np.ascontiguousarray(scan, dtype)
+    scan = np.ascontiguousarray(_cast(scan, dtype))
+    count = np.count_nonzero(~np.isfinite(scan))
+    if count:
+        raise ParameterError(
+            where,
+            f"a scan with {count} voxels that are not finite in {dtype} (NaN, infinite or too "
+            "large)",
+            "finite values",
+            "Look at the scan; give voxels outside the brain the value 0.",
+        )
+    return scan
 
 
 def _of_image(given, inputs: Inputs, where) -> np.ndarray:
     """Voxels of a file or an image, in the orientation of the model's grid."""
-    image = images.load(given) if isinstance(given, str | Path) else given
-    if len(image.shape) != 3:
-        raise ParameterError(where, f"an image of shape {image.shape}", "three axes", _MEND_SHAPE)
-    in_memory = nib.Nifti1Image(np.asarray(voxels_of(where, image), "float32"), image.affine)
-    turned = nib.as_closest_canonical(in_memory)
+    is_path = isinstance(given, str | Path)
+    image = images.load(given) if is_path else images.checked(given, where)
+    turned = nib.as_closest_canonical(image)
     spatial = inputs.shape[1:] if inputs.channels_first else inputs.shape[:-1]
     if tuple(spatial) == images.SHAPE == turned.shape and not images.on_grid(turned):
         raise ParameterError(
@@ -181,28 +190,39 @@ def _of_image(given, inputs: Inputs, where) -> np.ndarray:
     return np.asarray(turned.dataobj, "float32")
 
 
-def _numbers(given) -> np.ndarray:
-    try:
-        values = np.asarray(given)
-        return values if values.dtype.kind in "fiub" else values.astype("float64")
-    except (TypeError, ValueError) as error:
-        raise ParameterError(
-            "scans",
-            f"a scan of type {type(given).__name__} that is no array of numbers",
-            "an array, the path of a NIfTI file, or a nibabel image",
-            "Give an array of shape (N, X, Y, Z, C), or a list of paths.",
-        ) from error
+def _numbers(given, where: str, what: str, mend: str) -> np.ndarray:
+    """Real numbers as an array.
 
-
-def _check_finite(values, where, what: str, mend: str) -> None:
-    n_missing = np.count_nonzero(~np.isfinite(values))
-    if n_missing:
+    numpy would drop imaginary parts and masks, and take dates and fields of structures for numbers.
+    """
+    if np.ma.is_masked(given):
         raise ParameterError(
             where,
-            f"a scan with {n_missing} {what} that are not finite (NaN or infinite)",
-            "finite values",
-            f"Look at the scan; {mend}.",
+            f"{what} of which {np.ma.count_masked(given)} values are masked",
+            "an array without masked values",
+            "Fill them, for instance by filled(0).",
         )
+    try:
+        values = np.asarray(given)
+        if values.dtype.kind == "O":  # numbers of Python
+            values = values.astype("float64")
+        kind = values.dtype
+    except (TypeError, ValueError, OverflowError):
+        kind = np.dtype("O")
+    if kind.kind not in "fiub":
+        raise ParameterError(
+            where,
+            f"{what} of type {type(given).__name__} that is no array of numbers (but of {kind})",
+            "an array of real numbers",
+            mend,
+        )
+    return values
+
+
+def _cast(values, dtype: str) -> np.ndarray:
+    """Values in a precision; what is too large for it becomes infinite without a warning."""
+    with np.errstate(over="ignore"):
+        return values.astype(dtype)
 
 
 def rows_of(tables: dict, inputs: Inputs, count: int, dtype: str) -> dict[str, np.ndarray]:
@@ -211,13 +231,13 @@ def rows_of(tables: dict, inputs: Inputs, count: int, dtype: str) -> dict[str, n
     Raises
     ------
     ParameterError
-        Another number of rows or columns, or values that are not finite.
+        Another number of rows or columns, no real numbers, or values that are not finite.
     """
     arrays = {}
     for name, rows in tables.items():
-        values = np.asarray(rows, dtype)
-        expected = (count, inputs.tables[name])
         where = f"scans, input {name}"
+        values = _cast(_numbers(rows, where, "a table", _MEND_ORDER), dtype)
+        expected = (count, inputs.tables[name])
         if values.shape != expected:
             raise ParameterError(where, f"shape {values.shape}", f"shape {expected}", _MEND_ORDER)
         if not np.isfinite(values).all():

@@ -13,6 +13,7 @@ from msxai.base import keras_settings
 from msxai.base.errors import ParameterError, in_place_of_file
 from msxai.base.parameters import one_of
 from msxai.base.provenance import replacing
+from msxai.data import given_paths
 from msxai.data.images import SHAPE
 from msxai.model import kernels
 
@@ -46,6 +47,7 @@ or a head that is the same at every place."""
 _WITHOUT_POOLING = {"paper": ("conv3",), "everywhere": ("conv3", "conv4")}
 _LAST = CONVOLUTIONS[-1]
 _NORMALISATION = "normalisation"
+_OF_HEADS = (_NORMALISATION, "dense")  # layers with weights besides convolutions
 _WITH_WEIGHT_DECAY = ("conv3", "conv4")
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 _M_TOP_PAD = -2
@@ -429,7 +431,7 @@ def load_weights(model: keras.Model, path) -> None:
         The file is missing, is no such file, has other layers or shapes than the model, or holds
         values that are not floating-point or not finite.
     """
-    _set_weights(model.layers, path)
+    _set_weights(model.layers, path, tolerated=())
 
 
 def load_convolutions(model: keras.Model, path) -> None:
@@ -440,13 +442,14 @@ def load_convolutions(model: keras.Model, path) -> None:
     Raises
     ------
     ParameterError
-        As `load_weights`.
+        As `load_weights`; the layers of a head may be any.
     """
-    _set_weights([model.get_layer(name) for name in CONVOLUTIONS], path)
+    convolutions = [model.get_layer(name) for name in CONVOLUTIONS]
+    _set_weights(convolutions, path, tolerated=_OF_HEADS)
 
 
-def _set_weights(layers, path) -> None:
-    """Set the weights of some layers from a file that has them all."""
+def _set_weights(layers, path, tolerated) -> None:
+    """Set the weights of some layers from a file of these and tolerated layers."""
     stored = _stored(path)
     expected_shapes = {}
     for layer in layers:
@@ -454,6 +457,11 @@ def _set_weights(layers, path) -> None:
             expected_shapes[f"{layer.name}/{variable.name}"] = tuple(variable.shape)
     for name, shape in expected_shapes.items():
         _check_shape(stored, name, shape, path)
+    for name in stored:
+        if name not in expected_shapes and name.split("/")[0] not in tolerated:
+            raise ParameterError(
+                f"{path}, {name}", "an entry of another network", "this network's alone", _MEND
+            )
     for layer in layers:
         names = [f"{layer.name}/{variable.name}" for variable in layer.weights]
         layer.set_weights([stored[name] for name in names])
@@ -461,6 +469,7 @@ def _set_weights(layers, path) -> None:
 
 def _stored(path) -> dict[str, np.ndarray]:
     """Read the arrays of a weights file; refuse what no training can have written."""
+    given_paths.check(path)
     if not Path(path).is_file():
         raise ParameterError(path, in_place_of_file(path), _WEIGHTS_FILE, _MEND)
     try:

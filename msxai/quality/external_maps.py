@@ -23,7 +23,7 @@ from scipy import ndimage
 from msxai.base import provenance
 from msxai.base.errors import ImageError, ParameterError
 from msxai.base.parameters import located
-from msxai.data import image_files, images, lesion_filling
+from msxai.data import given_paths, image_files, images, lesion_filling
 from msxai.data.registration import brain_extraction
 from msxai.quality import localisation, reference_maps
 
@@ -245,6 +245,7 @@ def _is_same_grid(first, second, shape) -> bool:
 
 def _files(source) -> list[Path]:
     """Return the files of a source, in the order of their names."""
+    given_paths.check(source, ImageError)
     path = located(str(source))
     if not path.is_dir():
         return [path]
@@ -284,7 +285,16 @@ def _volumes(path: Path) -> np.ndarray:
         )
     if values.dtype.kind not in "biuf":
         raise ImageError(path, f"values of type {values.dtype}", "numbers", "Write it again.")
-    if not np.isfinite(values).all():
+    if not values.size:
+        raise ImageError(
+            path,
+            f"shape {values.shape}",
+            "at least one value along each axis",
+            "Write it again.",
+        )
+    with np.errstate(over="ignore"):  # what float64 does not hold is infinite, and refused
+        is_finite = np.isfinite(values.astype(float, copy=False))
+    if not is_finite.all():
         raise ImageError(
             path, "values that are NaN or infinite", "finite numbers", "Write 0 in their place."
         )
@@ -295,7 +305,7 @@ def _volumes(path: Path) -> np.ndarray:
     if values.ndim == 5:
         # The axis of channels is short: the second one (PyTorch) or the last one (Keras).
         axis = 1 if values.shape[1] < values.shape[-1] else -1
-        return values.sum(axis=axis)
+        return values.sum(axis=axis, dtype=np.result_type(values.dtype, "float32"))
     raise ImageError(
         path,
         f"shape {values.shape}",
@@ -308,6 +318,7 @@ def _subject(entry: _Entry, belongings: dict) -> Subject:
     """Bring all that belongs to a map onto its grid."""
     target = _image(entry)
     relevance = np.asarray(target.dataobj, float)
+    _check_sum(entry, relevance)
     lesions = _mask(belongings["masks"], entry, target)
     scan = None
     if "scans" in belongings:
@@ -316,8 +327,22 @@ def _subject(entry: _Entry, belongings: dict) -> Subject:
         brain = _mask(belongings["brains"], entry, target, brain=True)
     else:
         brain = _brain_of(belongings["scans"], entry, target)
+    images.check_lesions(belongings["masks"].label, lesions, brain)
     affine = target.affine if entry.array is None else None
     return Subject(entry.name, relevance, lesions, brain, scan, affine)
+
+
+def _check_sum(entry: _Entry, relevance) -> None:
+    """Refuse a map whose sum is infinite: shares of it would be NaN."""
+    with np.errstate(over="ignore"):
+        total = np.abs(relevance).sum()
+    if not np.isfinite(total):
+        raise ImageError(
+            entry.label,
+            f"values up to {np.abs(relevance).max():.3g}, whose sum is too large for a number",
+            "a map whose sum is finite",
+            "Divide the map by its largest value.",
+        )
 
 
 def _image(entry: _Entry) -> nib.Nifti1Image:

@@ -151,6 +151,64 @@ def test_what_is_refused_before_any_work(scan, tmp_path, calls, capsys):
     assert not (tmp_path / "out").exists()
 
 
+UNUSABLE = {
+    "": "found an empty path; expected a path. Is a variable of the shell empty?",
+    " ": "found an empty path",
+    "~nosuchuser/x": "found the home folder of a user that is not known here (~nosuchuser)",
+    "x" * 300: "found a path of 300 characters, which is too long",
+    "d/" * 3000: "found a path of 6000 characters, which is too long",
+}
+PATHS = [
+    ("SCAN", lambda scan, bad, out: ["explain", bad, "--out", out]),
+    ("SCAN", lambda scan, bad, out: ["explain", scan, bad, "--out", out]),
+    ("--lesions", lambda scan, bad, out: ["explain", scan, "--lesions", bad, "--out", out]),
+    ("--brain-mask", lambda scan, bad, out: ["explain", scan, "--brain-mask", bad, "--out", out]),
+    ("--t1", lambda scan, bad, out: ["explain", scan, "--t1", bad, "--out", out]),
+    ("--before", lambda scan, bad, out: ["explain", scan, "--before", bad, "--out", out]),
+    ("--weights", lambda scan, bad, out: ["explain", scan, "--weights", bad, "--out", out]),
+    ("--out", lambda scan, bad, out: ["explain", scan, "--out", bad]),
+    ("MAPS", lambda scan, bad, out: ["score", bad, scan, "--brain", scan, "--out", out]),
+    ("MASKS", lambda scan, bad, out: ["score", scan, bad, "--brain", scan, "--out", out]),
+    ("--brain", lambda scan, bad, out: ["score", scan, scan, "--brain", bad, "--out", out]),
+    ("--scan", lambda scan, bad, out: ["score", scan, scan, "--scan", bad, "--out", out]),
+    ("--out", lambda scan, bad, out: ["score", scan, scan, "--brain", scan, "--out", bad]),
+    ("SCAN", lambda scan, bad, out: ["fill", bad, scan, "-o", out]),
+    ("MASK", lambda scan, bad, out: ["fill", scan, bad, "-o", out]),
+    ("-o", lambda scan, bad, out: ["fill", scan, scan, "-o", bad]),
+    ("--brain-mask", lambda s, bad, out: ["fill", s, s, "--brain-mask", bad, "-o", f"{out}.nii"]),
+    ("--out", lambda scan, bad, out: ["simulate", "--out", bad]),
+]
+
+
+@pytest.mark.parametrize("bad", UNUSABLE, ids=["empty", "blank", "user", "name", "path"])
+def test_paths_that_can_name_no_file_are_refused(bad, scan, tmp_path, calls, capsys, monkeypatch):
+    """An empty variable of the shell stood for the current folder; others were tracebacks."""
+    monkeypatch.chdir(tmp_path)
+    for option, words in PATHS:
+        line = refusal(capsys, *words(scan, bad, tmp_path / "out"))
+        assert f": {option}: {UNUSABLE[bad]}" in line
+    assert len(calls) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [scan.name]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["simulate", "--seed", "-1"], "--seed: found -1; expected at least 0"),
+        (["simulate", "--subjects", "9" * 20], "expected at most 100000"),
+        (["simulate", "--subjects", "-1"], "expected at least 4"),
+        (["simulate", "--jobs", "9" * 20], "expected at most 1000"),
+        (["fill", "a.nii.gz", "a.nii.gz", "--seed", "-1"], "--seed: found -1; expected at least 0"),
+        (["explain", "a.nii.gz", "--copies", "9" * 20], "expected at most 1458"),
+        (["explain", "a.nii.gz", "--jobs", "9" * 20], "expected at most 1000"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(words, sentence, scan, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sentence in refusal(capsys, *words, "--out", "out.nii")
+    assert [path.name for path in tmp_path.iterdir()] == [scan.name]
+
+
 @pytest.mark.parametrize("out", ["a.nii.gz", "mask.nii.gz", "brain.nii.gz", "link.nii.gz"])
 def test_filling_does_not_write_over_its_input(out, scan, tmp_path, capsys):
     (tmp_path / "mask.nii.gz").write_bytes(scan.read_bytes())

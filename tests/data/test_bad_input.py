@@ -391,6 +391,18 @@ def a_scan_as_mask(study):
     save(study / "s3_brain.nii.gz", scan(3) / np.float32(7))
 
 
+def scan_as_lesion_mask(study):
+    shutil.copy(study / "s3.nii.gz", study / "s3_lesions.nii.gz")
+
+
+def brain_as_lesion_mask(study):
+    shutil.copy(study / "s3_brain.nii.gz", study / "s3_lesions.nii.gz")
+
+
+def scan_as_brain_mask(study):
+    shutil.copy(study / "s3.nii.gz", study / "s3_brain.nii.gz")
+
+
 def mask_of_four_axes(study):
     save(study / "s3_lesions.nii.gz", np.stack([ball(2), ball(3)], axis=-1).astype("uint8"))
 
@@ -418,6 +430,9 @@ MASK = {
     improbable: (ImageError, "s3_lesions.nii.gz", "probabilities up to 0.3"),
     a_scan_as_mask: (ImageError, "s3_brain.nii.gz", "fractions and values up to"),
     mask_of_four_axes: (ImageError, "s3_lesions.nii.gz", "4 axes"),
+    scan_as_lesion_mask: (ImageError, "s3_lesions.nii.gz", "100 whole numbers above 0, which diff"),
+    brain_as_lesion_mask: (ImageError, "s3_lesions.nii.gz", "marks 100% of the brain"),
+    scan_as_brain_mask: (ImageError, "s3_brain.nii.gz", "100 whole numbers above 0, which differ"),
     no_mask_file: (
         CohortError,
         "study.csv, column lesion_mask",

@@ -3,6 +3,7 @@ that lie, pointers, NaN around the brain, z-scores. Each is read right, or is on
 """
 
 import gzip
+import re
 
 import nibabel as nib
 import numpy as np
@@ -131,6 +132,55 @@ def test_what_is_no_mask_is_refused(name, tmp_path):
     values = values if values.dtype == np.int8 else values.astype("float32")
     path = save(tmp_path / "mask.nii.gz", values)
     assert words in refusal(path, images.load_mask).found
+
+
+def intensities(kind, low=0, high=4000):
+    """A scan of whole numbers above 0 in a ball: smooth tissue with noise."""
+    rng = np.random.default_rng(0)
+    smooth = ndimage.gaussian_filter(rng.normal(size=SHAPE), 2)
+    smooth = smooth / np.abs(smooth).max() + 0.01 * rng.normal(size=SHAPE)
+    levels = low + (high - low) * (smooth - smooth.min()) / np.ptp(smooth)
+    return np.where(ball(), np.maximum(np.rint(levels), 1), 0).astype(kind)
+
+
+@pytest.mark.parametrize("brain", [False, True])
+@pytest.mark.parametrize(
+    "scan",
+    [
+        intensities("int16"),
+        intensities("uint8", high=255),
+        intensities("float32"),
+        intensities("uint8", high=100),
+    ],
+    ids=["16 bits", "8 bits", "stored as float", "per cent"],
+)
+def test_whole_numbers_of_a_scan_are_no_mask(scan, brain, tmp_path):
+    """All of its voxels above 0 were inside: 1.5 l of lesions."""
+    error = refusal(save(tmp_path / "scan.nii.gz", scan), images.load_mask, brain=brain)
+    assert re.match(r"\d+ whole numbers above 0, which differ in \d+% of neighbouring", error.found)
+    with pytest.raises(ImageError, match="as intensities do"):
+        images.inside_of("scan.npy", scan.astype(float))
+
+
+def test_many_labels_are_a_mask(tmp_path):
+    """Lesions that are numbered, and regions of a brain: cubes of 3 x 3 x 3, one number each."""
+    cubes = np.indices(SHAPE) // 3
+    regions = np.where(ball(), 1 + cubes[0] + 9 * cubes[1] + 81 * cubes[2], 0)
+    assert len(np.unique(regions)) > 80
+    apart = np.zeros(SHAPE, int)
+    spots = apart[::2, ::2, ::2]
+    spots[:] = 1 + np.arange(spots.size).reshape(spots.shape)
+    for values in (regions, apart):
+        mask = images.load_mask(save(tmp_path / "labels.nii", values.astype("int32")))
+        assert np.array_equal(mask.get_fdata(), values > 0)
+
+
+def test_a_lesion_mask_may_mark_half_of_the_brain_and_no_more():
+    brain = np.arange(10) < 8
+    images.check_lesions("mask", np.arange(10) < 4, brain)
+    images.check_lesions("mask", brain, brain & False)
+    with pytest.raises(ImageError, match=r"mask: found a lesion mask that marks 62% of the brain"):
+        images.check_lesions("mask", np.arange(10) < 5, brain)
 
 
 def test_a_mask_on_the_grid_counts_from_one_half():
@@ -554,3 +604,75 @@ def test_odd_files_are_prepared_and_stated_in_quality_control(tmp_path):
     assert any("up to 8.2 voxels apart" in sentence for sentence in quality["flags"])
     assert "Scan: The file is gzipped" in quality["file"]
     assert "were NaN and were read as 0" in quality["file"]
+
+
+# Formats and axes
+
+
+@pytest.mark.parametrize("name", ["plain.mgz", "gzipped.mgh"])
+def test_an_mgh_is_read_whether_it_is_gzipped_or_not(name, tmp_path):
+    """As .nii is; nibabel has no test of how such a header begins."""
+    image = nib.MGHImage(scan_values().astype("float32"), AFFINE)
+    true = tmp_path / ("true.mgh" if name.endswith(".mgz") else "true.mgz")
+    nib.save(image, true)
+    path = true.rename(tmp_path / name)
+    for read in (images.load, images.load_mask):
+        values = scan_values() if read is images.load else ball()
+        if read is images.load_mask:
+            nib.save(nib.MGHImage(ball().astype("float32"), AFFINE), true)
+            path = true.rename(tmp_path / name)
+        found = read(path)
+        assert np.array_equal(found.get_fdata(), values)
+        np.testing.assert_allclose(found.affine, AFFINE, atol=1e-6)
+        assert "other than its name says" in images.notes(found)[0]
+
+
+@pytest.mark.parametrize("name", ["scan.mgz", "scan.mgh"])
+@pytest.mark.parametrize("content", [b"hello", b"\0\0\0\2" + bytes(400), b"\0\0\0\1" + bytes(9)])
+def test_what_is_no_mgh_is_refused(name, content, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name == "scan.mgh" else content)
+    assert refusal(path).expected.endswith("NIfTI image")
+
+
+@pytest.mark.parametrize("length", [-20, 0])
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_an_axis_without_a_voxel_is_refused(length, name, tmp_path):
+    save(tmp_path / "whole.nii", scan_values())
+    content = bytearray((tmp_path / "whole.nii").read_bytes())
+    content[42:44] = np.int16(length).tobytes()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(bytes(content)) if name.endswith(".gz") else bytes(content))
+    for read in (images.load, images.load_mask):
+        assert f"{length} x 22 x 18 voxels" in refusal(path, read).found
+    nib.save(nib.Nifti1Image(np.zeros((5, 0, 3), "uint8"), AFFINE), path)
+    assert "5 x 0 x 3 voxels" in refusal(path).found
+
+
+def test_an_opened_image_is_checked_as_its_file_is(tmp_path):
+    """nibabel stops at the last voxel, before the checksum at the end."""
+    values = np.random.default_rng(0).integers(0, 4000, SHAPE).astype("int16")
+    path = save(tmp_path / "scan.nii.gz", values)
+    image = images.checked(nib.load(path), "the scan")
+    assert np.array_equal(image.get_fdata(), values)
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # of the checksum
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="the scan: found damaged data"):
+        images.checked(nib.load(path), "the scan")
+    surplus = save(tmp_path / "long.nii", values)
+    surplus.write_bytes(surplus.read_bytes() + bytes(10))
+    assert "10 bytes more" in images.notes(images.checked(nib.load(surplus), "the scan"))[0]
+
+
+@pytest.mark.parametrize("kind", [nib.MGHImage, nib.Spm99AnalyzeImage, nib.Nifti2Image])
+def test_an_image_in_memory_has_the_space_that_it_was_given(kind):
+    image = images.checked(kind(scan_values().astype("float32"), AFFINE), "the scan")
+    assert np.array_equal(image.get_fdata(), scan_values())
+    np.testing.assert_allclose(image.affine, AFFINE, atol=1e-5)
+
+
+def test_an_opened_mgh_without_its_flag_is_refused(tmp_path):
+    path = without_good_ras(tmp_path)
+    with pytest.raises(ImageError, match="goodRASFlag 0"):
+        images.checked(nib.load(path), "the scan")

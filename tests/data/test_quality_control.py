@@ -103,6 +103,7 @@ FAULTS = {
         "directions are RAS by its sform, which was taken, and LPS by its qform",
     ),
     "registered": ("route scale_y", "The registration stopped early"),
+    "lesions": ("lesion_ml", r"The lesion mask marks 5\d\d ml, and the largest of 26"),
 }
 
 
@@ -183,6 +184,8 @@ def spoilt(fault, values, brain, lesions):
         values = scalp(values, brain)
     elif fault == "mask":
         brain = phantom.simulate("ms", "HC", 9000, 9001).brain
+    elif fault == "lesions":  # a mask of a tissue
+        lesions = brain & (np.indices(brain.shape)[1] < 42)
     return [values, brain, lesions]
 
 

@@ -74,6 +74,74 @@ def test_an_opened_image_that_announces_more_than_the_memory_holds_is_refused(
         lrp.explain(model, nib.load(path), "z")
 
 
+def mirrored(volume):
+    image = in_order(volume, "RAS")
+    image.set_sform(image.affine, 1)
+    image.set_qform(np.diag([-1.0, 1, 1, 1]) @ image.affine, 1)
+    return image
+
+
+def without_space(volume):
+    image = in_order(volume, "RAS")
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    return image
+
+
+def in_metres(volume):
+    return nib.Nifti1Image(volume, np.diag([0.002, 0.002, 0.002, 1.0]))
+
+
+def complex_numbers(volume):
+    return nib.Nifti1Image((volume + 3j).astype("complex64"), np.diag([2.0, 2, 2, 1]))
+
+
+def colours(volume):
+    kind = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+    return nib.Nifti1Image(np.zeros(volume.shape, kind), np.diag([2.0, 2, 2, 1]))
+
+
+def with_a_hole(volume):
+    values = volume.copy()
+    values[2, 2, 2] = np.nan
+    return in_order(values, "RAS")
+
+
+@pytest.mark.parametrize(
+    ("image_of", "found"),
+    [
+        (mirrored, "two spaces that mirror each other"),
+        (without_space, "a header that declares no space"),
+        (in_metres, "voxels of 0.002 x 0.002 x 0.002 mm"),
+        (complex_numbers, "voxels of type complex64"),
+        (colours, "voxels of type"),
+        (with_a_hole, "1 voxels that are NaN or infinite"),
+    ],
+)
+@pytest.mark.parametrize("given", ["path", "opened", "in memory"])
+def test_an_image_is_checked_as_its_file_is(model, volume, tmp_path, image_of, found, given):
+    """Only a path was: an image of a mirrored or complex scan was explained without a word."""
+    image = image_of(volume)
+    if given != "in memory":
+        path = tmp_path / "scan.nii"
+        nib.save(image, path)
+        image = path if given == "path" else nib.load(path)
+    with pytest.raises(ImageError, match=found) as caught:
+        lrp.explain(model, image, "z")
+    assert caught.value.where == ("scans" if given != "path" else str(path))
+
+
+def test_an_image_with_nan_around_the_brain_is_read_as_its_file_is(model, volume, tmp_path):
+    values = volume.copy()
+    values[0] = np.nan
+    image = in_order(values, "RAS")
+    nib.save(image, tmp_path / "scan.nii")
+    values[0] = 0
+    expected = lrp.explain(model, values, "z").relevance
+    for given in (tmp_path / "scan.nii", image):
+        np.testing.assert_array_equal(lrp.explain(model, given, "z").relevance, expected)
+
+
 def test_an_image_of_the_grids_shape_on_another_grid_is_refused():
     inputs = Inputs("scan", (*images.SHAPE, 1), {})
     values = np.zeros(images.SHAPE, "float32")
@@ -91,12 +159,65 @@ def test_an_image_of_the_grids_shape_on_another_grid_is_refused():
         ([], "scans: found none; expected at least one scan"),
         ([["a"]], "found a scan of type list that is no array of numbers"),
         (np.zeros((1, 4, 4, 6, 1)), r"found a scan of shape \(4, 4, 6, 1\)"),
+        (np.full((*SHAPE, 1), 1 + 2j), r"no array of numbers \(but of complex128\)"),
+        (np.zeros((*SHAPE, 1), "datetime64[s]"), r"no array of numbers \(but of datetime64"),
+        (np.zeros((*SHAPE, 1), [("a", "f4")]), r"no array of numbers \(but of \["),
+        (np.full((*SHAPE, 1), "1.5"), r"no array of numbers \(but of <U3"),
+        (np.full((*SHAPE, 1), 10**400), r"no array of numbers \(but of object"),
+        (
+            np.ma.array(
+                np.ones((*SHAPE, 1)), mask=np.eye(4, 6)[None, ..., None] > np.zeros((5, 1, 1, 1))
+            ),
+            "a scan of which 20 values are masked",
+        ),
         ({"scan": 1}, "found a dict of scan; expected the network's inputs"),
     ],
 )
 def test_what_is_no_scan_is_refused(model, given, message):
     with pytest.raises(ParameterError, match=message):
         lrp.explain(model, given)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.full((*SHAPE, 1), 1e39), np.full((*SHAPE, 1), np.longdouble("1e400"))],
+    ids=["float64", "longdouble"],
+)
+def test_voxels_too_large_for_the_precision_are_refused(model, values):
+    """They were infinite after the check, and the logit was NaN."""
+    with pytest.raises(ParameterError, match="120 voxels that are not finite in float32"):
+        lrp.explain(model, values, "z")
+
+
+@pytest.mark.parametrize("method", ["z", "gradient", "input_x_gradient"])
+@pytest.mark.parametrize("seen", [False, True], ids=["first scan", "second scan"])
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_a_scan_whose_logit_overflows_is_refused(one_thread, volume, method, seen):
+    model = keras.Sequential([keras.Input((*SHAPE, 1)), layers.Flatten(), layers.Dense(3)])
+    model.layers[-1].set_weights([np.full((120, 3), 100.0), np.zeros(3)])
+    if seen:
+        lrp.explain(model, volume, method)
+    large = np.full((*SHAPE, 1), 3e38)
+    with pytest.raises(ParameterError, match=r"an output that is not finite, of scans with voxels"):
+        lrp.explain(model, large, method)
+    large = np.where(volume > 0, 1e33, 0)
+    explanation = lrp.explain(model, large, method)
+    assert np.isfinite(explanation.relevance).all()
+
+
+def test_a_map_that_overflows_is_refused(model, volume, monkeypatch):
+    from msxai.lrp import propagation
+
+    propagate = propagation.propagate
+
+    def overflowing(*arguments):
+        relevance, *others = propagate(*arguments)
+        relevance[0, 0, 0, 0, 0] = np.inf
+        return relevance, *others
+
+    monkeypatch.setattr(propagation, "propagate", overflowing)
+    with pytest.raises(ParameterError, match="a map by z that is not finite"):
+        lrp.explain(model, volume, "z")
 
 
 def test_each_scan_can_have_its_own_target(model, volume):
@@ -108,7 +229,7 @@ def test_each_scan_can_have_its_own_target(model, volume):
         assert together.logits[index] == alone.logits[0]
 
 
-@pytest.mark.parametrize("target", [True, 1.0, "1", [0, 1], [True], 3, -4])
+@pytest.mark.parametrize("target", [True, 1.0, "1", [0, 1], [True], 3, -1, -4])
 def test_a_target_that_is_no_output_unit_is_refused(model, volume, target):
     with pytest.raises(ParameterError, match="target: found"):
         lrp.explain(model, volume, target=target)

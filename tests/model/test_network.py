@@ -244,6 +244,21 @@ def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, spoil, words, 
         np.testing.assert_array_equal(values, before[name])
 
 
+@pytest.mark.parametrize("extra", ["conv5/kernel", "conv1/other", "dense2/bias", "text", "../x"])
+@pytest.mark.parametrize("read", ["restore", "load_weights", "load_convolutions"])
+def test_weights_of_further_layers_are_refused(tmp_path, extra, read):
+    """A deeper network was loaded without its last layers."""
+    model = network.build(1)
+    readers = {
+        "restore": network.restore,
+        "load_weights": lambda path: network.load_weights(model, path),
+        "load_convolutions": lambda path: network.load_convolutions(model, path),
+    }
+    np.savez(tmp_path / "w.npz", **network.weights(model), **{extra: np.zeros(1, "float32")})
+    with pytest.raises(ParameterError, match=f"npz, {extra}: found an entry of another network"):
+        readers[read](tmp_path / "w.npz")
+
+
 def test_one_array_of_another_width_builds_no_huge_network(tmp_path):
     """A network of that width would need 27 terabytes."""
     arrays = network.weights(network.build(1))

@@ -71,6 +71,46 @@ def test_channels_are_added_up(study, tmp_path, axis):
     np.testing.assert_allclose(subjects[1].relevance, study["maps"][1])
 
 
+def test_masks_of_brains_in_place_of_lesions_are_refused(study, tmp_path):
+    paths = saved(tmp_path, study | {"masks": study["brains"]})
+    with pytest.raises(ImageError, match=r"masks-000: found a lesion mask that marks 100% of the"):
+        external_maps.read(**paths)
+
+
+def test_scans_in_place_of_masks_are_refused(study, tmp_path):
+    paths = saved(tmp_path, study | {"masks": np.maximum(100 * study["scans"], 0).astype("int16")})
+    with pytest.raises(ImageError, match="as intensities do"):
+        external_maps.read(**paths)
+
+
+@pytest.mark.parametrize("shape", [(0, *SHAPE), (3, 0, 22, 18)])
+def test_arrays_without_a_value_are_refused(study, tmp_path, shape):
+    empty = {name: values.reshape(-1)[:0].reshape(shape) for name, values in study.items()}
+    with pytest.raises(ImageError, match=r"maps.npy: found shape \([30], "):
+        external_maps.read(**saved(tmp_path, empty))
+
+
+def test_numbers_too_large_for_float64_are_refused(study, tmp_path):
+    large = study["maps"].astype("longdouble") * np.longdouble("1e400")
+    with pytest.raises(ImageError, match="NaN or infinite"):
+        external_maps.read(**saved(tmp_path, study | {"maps": large}))
+
+
+def test_a_map_whose_sum_overflows_is_refused(study, tmp_path):
+    """Its share of relevance in lesions was NaN."""
+    with pytest.raises(
+        ImageError, match=r"maps-000: found values up to .*, whose sum is too large"
+    ):
+        external_maps.read(**saved(tmp_path, study | {"maps": study["maps"] * 4e307}))
+
+
+def test_channels_of_float16_are_added_up_in_float32(study, tmp_path):
+    """Two channels of 40,000 are infinite in float16, whose largest number is 65,504."""
+    maps = np.full((3, *SHAPE, 2), 40_000, "float16")
+    subjects = external_maps.read(**saved(tmp_path, study | {"maps": maps}))
+    assert (subjects[0].relevance == 80_000).all()
+
+
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 LARGE = np.diag([7.0, 7.0, 7.0, 1.0])  # the brain has 1.4 litres
 

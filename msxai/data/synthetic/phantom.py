@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from msxai.base import provenance
 from msxai.base.errors import CohortError, StaleInputError
-from msxai.base.parameters import located
+from msxai.base.parameters import located, whole_number
 from msxai.data.images import AFFINE
 from msxai.data.synthetic.subject import (
     AGE,
@@ -61,6 +61,7 @@ SUBJECTS = {"ms": 147, "ad": 92}
 _PARTICIPANTS, _BRAINS = 0, 1
 _KIND_NUMBERS = {"ms": 0, "ad": 1}
 
+_MOST_SUBJECTS = 100_000  # more is a slip of the keyboard
 _LICENCE = (
     "CC0 for what is simulated. Made from the MNI ICBM152 2009 maps in nilearn (McConnell Brain "
     "Imaging Centre: use, copy and redistribution granted with its copyright notice) and the "
@@ -260,11 +261,21 @@ def write_cohort(
     Raises
     ------
     CohortError
-        Unknown kind, or fewer than four subjects.
+        Unknown kind, or fewer than four subjects or too many.
+    ParameterError
+        A seed below 0.
     """
+    whole_number("seed", seed, 0)
     if kind not in PATIENTS:
         raise CohortError("parameter kind", repr(kind), "ms or ad", "Mend the name.")
     subjects = SUBJECTS[kind] if subjects is None else subjects
+    if subjects > _MOST_SUBJECTS:
+        raise CohortError(
+            "parameter subjects",
+            repr(subjects),
+            f"at most {_MOST_SUBJECTS}",
+            "Simulate several cohorts with different seeds.",
+        )
     if subjects < 4:
         raise CohortError(
             "parameter subjects",

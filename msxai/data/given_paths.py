@@ -1,0 +1,75 @@
+"""Paths as a user gives them: what can name no file is refused before anything is looked for."""
+
+import errno
+import os
+from pathlib import Path
+
+from msxai.base.errors import MsxaiError, ParameterError
+
+__all__ = ["check"]
+
+_DRAFT = 50  # characters that the name of a draft is longer, at most (`provenance.replacing`)
+_SHOWN = 60  # characters of a path that is too long
+
+
+def check(
+    path,
+    error: type[MsxaiError] = ParameterError,
+    where: str | None = None,
+    to_write: bool = False,
+) -> None:
+    """Refuse a path that can name no file or folder, whatever is on the disk.
+
+    Parameters
+    ----------
+    path : str or path
+    error : type of MsxaiError
+        What is raised.
+    where : str, optional
+        Names the path in the error, such as an option; by default the path itself.
+    to_write : bool
+        Whether a file is written there; its draft has a longer name.
+
+    Raises
+    ------
+    MsxaiError
+        An empty path (an empty variable of the shell), ``~`` before an unknown user, a name that is
+        longer than the disk takes, or one with a character that no name has.
+
+    Examples
+    --------
+    >>> check("scans/flair.nii.gz")
+    >>> check("", where="--out")
+    Traceback (most recent call last):
+        ...
+    msxai.base.errors.ParameterError: --out: found an empty path; expected a path. Is a variable \
+of the shell empty?
+    """
+    text = os.fspath(path)
+    label = where or ascii(text)[1:-1] or "path"
+    if not text.strip():
+        raise error(label, "an empty path", "a path", "Is a variable of the shell empty?")
+    try:
+        draft = " " * _DRAFT if to_write else ""
+        os.lstat(os.path.abspath(Path(text).expanduser()) + draft)
+    except RuntimeError as unknown:  # by expanduser
+        raise error(
+            label,
+            f"the home folder of a user that is not known here ({Path(text).parts[0]})",
+            "a path",
+            "Write the path of the folder in full.",
+        ) from unknown
+    except ValueError as impossible:  # a zero byte, or half of a surrogate pair
+        actual = "a path with a character that no file's name has"
+        raise error(label, actual, "a path", "Check the path.") from impossible
+    except OSError as failed:
+        if failed.errno != errno.ENAMETOOLONG:
+            return
+        if where is None:
+            label = f"{text[:_SHOWN]}..."
+        raise error(
+            label,
+            f"a path of {len(text)} characters, which is too long",
+            "a path that the disk takes",
+            "Choose shorter names.",
+        ) from failed
