@@ -448,6 +448,13 @@ def _refusal(error: Exception, path: Path) -> WriteError | None:
             f"Free space on the disk of {folder} (df -h {folder}), then give the same command "
             "again.",
         )
+    if number == errno.ENAMETOOLONG:
+        return WriteError(
+            relative(path),
+            "a name that is too long for its disk",
+            "a shorter one",
+            "Choose a shorter name, then give the command again.",
+        )
     filename = getattr(error, "filename", None)
     own = filename is None or Path(filename).parent == path.parent
     if number == errno.EROFS or (number in _NOT_WRITABLE and own):

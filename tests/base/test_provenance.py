@@ -483,6 +483,15 @@ def test_a_damaged_table_is_refused(tmp_path, content):
         tsv.read(tmp_path / "scores.tsv")
 
 
+def test_a_name_that_is_too_long(tmp_path):
+    with (
+        pytest.raises(WriteError, match="found a name that is too long for its disk"),
+        provenance.replacing(tmp_path / ("a" * 250)) as draft,
+    ):
+        draft.write_text("new")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "kept").touch()
