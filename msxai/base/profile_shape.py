@@ -105,6 +105,6 @@ def _check_number(section: str, group: dict, name) -> None:
 
 
 def _error(where: str, value, expected: str) -> ParameterError:
-    found = "nothing" if value is None else repr(value)
+    value_in_words = "nothing" if value is None else repr(value)
     mend = "Mend the profile (workflow/*.yaml) and give the same command again."
-    return ParameterError(where, found, expected, mend)
+    return ParameterError(where, value_in_words, expected, mend)

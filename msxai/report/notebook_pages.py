@@ -127,9 +127,10 @@ def _pictures(attachments) -> dict:
     """Return the attachments of a cell that are pictures: name to {kind: text}."""
     pictures = {}
     for name, kinds in dict(attachments).items():
-        known = {kind: kinds[kind] for kind in SHOWN if kind.startswith("image/") and kind in kinds}
-        if known and all(isinstance(text, str) for text in known.values()):
-            pictures[name] = known
+        formats = [kind for kind in SHOWN if kind.startswith("image/") and kind in kinds]
+        texts = {kind: kinds[kind] for kind in formats}
+        if texts and all(isinstance(text, str) for text in texts.values()):
+            pictures[name] = texts
     return pictures
 
 
@@ -139,18 +140,18 @@ def _clean(body: str) -> tuple[str, str]:
     sheets = "".join(f"<style>{style['sheet']}</style>" for style in _STYLE.finditer(body))
     body = _ANY_STYLE.sub("", body)
     # No text can hold the name of a place, because the name depends on the whole text.
-    place = f"picture-{hashlib.sha256(body.encode()).hexdigest()}"
+    mark = f"picture-{hashlib.sha256(body.encode()).hexdigest()}"
     pictures = []
 
     def put_aside(match):
         pictures.append(match[1])
-        return f'src="{place}-{len(pictures) - 1}"'
+        return f'src="{mark}-{len(pictures) - 1}"'
 
     def put_back(match):
         return f'src="{pictures[int(match[1])]}"'
 
     body = _CLEANER.sanitize_html_tags(_PICTURE.sub(put_aside, body))
-    return re.sub(rf'src="{place}-(\d+)"', put_back, body), sheets
+    return re.sub(rf'src="{mark}-(\d+)"', put_back, body), sheets
 
 
 def _page_link(link: re.Match, names: list[str]) -> Markup | str:
