@@ -60,7 +60,8 @@ class Subjects:
     Attributes
     ----------
     prepared, rescanned : pathlib.Path
-        The prepared cohort, and its scans as another scanner shows them (.npy).
+        The prepared cohort, and its scans as another scanner shows them (.npy). The second name
+        holds a hash of the first file: after another simulation, stored results do not count.
     """
 
     prepared: Path
@@ -69,7 +70,8 @@ class Subjects:
     @classmethod
     def of(cls, where: Results, prepared: Prepared) -> "Subjects":
         """Draw the other scanner once for all variants; a later run finds the scans."""
-        path = where.folder / "ladder" / f"rescanned-{SCANNER_SEED}.npy"
+        digest = provenance.sha256(prepared.path)[:16]
+        path = where.folder / "ladder" / f"rescanned-{SCANNER_SEED}-{digest}.npy"
         if not path.exists():
             shape = (len(prepared.table), *images.SHAPE)
             with provenance.replacing(path) as draft:
@@ -80,10 +82,10 @@ class Subjects:
                 stored.flush()
         return cls(Path(prepared.path), path)
 
-    def scan(self, row: int, scans: str) -> np.ndarray:
-        """Return a scan of a kind (`SCANS`)."""
+    def scan(self, prepared: Prepared, row: int, scans: str) -> np.ndarray:
+        """Return a scan of a kind (`SCANS`); `prepared` is the opened cohort."""
         if scans == AS_SIMULATED:
-            return Prepared(self.prepared).image(row)
+            return prepared.image(row)
         return np.array(np.load(self.rescanned, mmap_mode="r")[row])
 
 
@@ -94,9 +96,10 @@ def logits_of(subjects: Subjects, variant: sight.Variant, hashes, scans: str) ->
     """
     network.configure(0, 1)
     models = [network.restore(path, fast=True) for path in variant.weights]
+    prepared = Prepared(subjects.prepared)
     logits = []
-    for row in range(len(Prepared(subjects.prepared).table)):
-        volume = subjects.scan(row, scans)[None, ..., None]
+    for row in range(len(prepared.table)):
+        volume = subjects.scan(prepared, row, scans)[None, ..., None]
         logits.append([float(network.logits(model, volume)[0]) for model in models])
     return np.array(logits).T
 
@@ -109,7 +112,7 @@ def measured(subjects: Subjects, rows, variant: sight.Variant, hashes) -> list[d
     scores = []
     for row in rows:
         for scans in SCANS:
-            image = subjects.scan(row, scans)
+            image = subjects.scan(prepared, row, scans)
             brain = prepared.brain(row) & (image != 0)  # another scanner's mask may lack its rim
             lesions = prepared.lesions(row) & brain
             if not lesions.any():

@@ -9,24 +9,16 @@ papermill gives a list of one scan as a text. What has two meanings is refused.
 
 import ast
 import difflib
-import errno
 import math
 import numbers
 import re
 from pathlib import Path
 
 from msxai import ROOT
-from msxai.base.errors import MsxaiError, ParameterError
+from msxai.base import given_paths
+from msxai.base.errors import ParameterError
 
-__all__ = [
-    "check",
-    "check_script",
-    "located",
-    "number",
-    "one_of",
-    "user_path",
-    "whole_number",
-]
+__all__ = ["check", "check_script", "located", "number", "one_of", "whole_number"]
 
 # The smallest values of the notebooks' parameters. With smaller ones a notebook fails late.
 _LEAST = {
@@ -56,7 +48,6 @@ _EXAMPLES = {
     list: "papermill -y '{name}: [FIRST, SECOND]'",
     dict: "papermill -y '{name}: {{NAME: VALUE}}'",
 }  # how papermill is given a value of each type
-_SHOWN = 60  # characters of a path in an error
 _WHOLE = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _TRUTHS = {"true": True, "false": False}
@@ -267,53 +258,9 @@ def located(path: str) -> Path:
     Raises
     ------
     ParameterError
-        As of `user_path`.
+        As of `msxai.base.given_paths.check`.
     """
-    return user_path(path, ROOT, "path", ParameterError)
-
-
-def user_path(path, start: Path, where, error: type[MsxaiError]) -> Path:
-    """Return a path that a person wrote, with the home folder for ``~``.
-
-    Parameters
-    ----------
-    path : path
-    start : pathlib.Path
-        Where a relative path starts.
-    where : str or path
-        What names the path, for the error.
-    error : type
-        Which error is raised.
-
-    Raises
-    ------
-    MsxaiError
-        ``error``: it begins with ``~`` and the name of nobody on this computer, or it is longer
-        than the file system allows.
-
-    Examples
-    --------
-    >>> user_path("a.nii", Path("/data"), "scans.csv, column image", ParameterError)
-    PosixPath('/data/a.nii')
-    """
-    shown = f"{path}" if len(str(path)) <= _SHOWN else f"{str(path)[:_SHOWN]}..."
-    try:
-        whole = start / Path(path).expanduser()
-    except RuntimeError as unknown:
-        user = Path(path).parts[0]
-        expected = "a home folder that exists"
-        mend = "Write the path without ~."
-        raise error(where, f"{shown}, and nobody named {user[1:]}", expected, mend) from unknown
-    try:
-        whole.lstat()
-    except OSError as problem:
-        if problem.errno == errno.ENAMETOOLONG:
-            actual = f"{shown}, which has {len(str(path))} characters"
-            expected = "a path that the file system allows"
-            raise error(where, actual, expected, "Check the path.") from problem
-    except ValueError:
-        pass  # no name of a file: what opens it says that there is no such file
-    return whole
+    return given_paths.whole(path, ROOT)
 
 
 def _injected_cell(namespace: dict) -> str:

@@ -5,7 +5,6 @@ checks all of them before the first notebook runs. The lists of the package are 
 because some of their modules load a network's backend, which takes seconds. A test compares them.
 """
 
-from msxai.base import profile_shape
 from msxai.base.errors import ParameterError
 from msxai.base.parameters import one_of
 
@@ -82,16 +81,15 @@ def check(config: dict) -> None:
     Parameters
     ----------
     config : dict
-        The profile with all that was put on top of it (``workflow/*.yaml``).
+        The profile with all that was put on top of it (``workflow/*.yaml``), whose shape was
+        checked (`msxai.base.profile_shape`).
 
     Raises
     ------
     ParameterError
-        A value of another kind (`msxai.base.profile_shape`), a word that its parameter does not
-        have, a variant that is nowhere, a name with braces. It names the section of the profile,
-        what was found there and what is expected.
+        A word that its parameter does not have, a variant that is nowhere, a name with braces. It
+        names the section of the profile, what was found there and what is expected.
     """
-    profile_shape.check(config)
     for section, options in _sections(config).items():
         for name, value in options.items():
             _check_words(section, name, value, options)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from msxai.base import provenance
+from msxai.base import given_paths, provenance
 from msxai.base.errors import MsxaiError, ParameterError, in_place_of_file
 from msxai.base.parameters import one_of
 from msxai.command_line import home, notebook_runs
-from msxai.data import given_paths, image_files, scan_folders, single_scans
+from msxai.data import image_files, scan_folders, single_scans
 from msxai.lrp import rules
 
 __all__ = [

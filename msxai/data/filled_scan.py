@@ -11,10 +11,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from msxai.base import provenance
+from msxai.base import given_paths, provenance
 from msxai.base.errors import ImageError
 from msxai.base.parameters import located, whole_number
-from msxai.data import given_paths, images, lesion_filling
+from msxai.data import images, lesion_filling
 from msxai.data.registration import registration
 
 __all__ = ["Check", "fill_scan"]
@@ -88,8 +88,6 @@ def fill_scan(scan, mask, path, *, brain_mask=None, seed: int = 0) -> Check:
         matter to fill from.
     """
     whole_number("seed", seed, 0)
-    for given in (scan, mask, brain_mask or scan):
-        given_paths.check(given, ImageError)
     given_paths.check(path, ImageError, to_write=True)
     image = images.load(located(scan))
     lesions = images.load_mask(located(mask), image)

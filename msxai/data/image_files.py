@@ -16,8 +16,8 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
+from msxai.base import given_paths
 from msxai.base.errors import ImageError, in_place_of_file
-from msxai.data import given_paths
 
 __all__ = ["check", "distance_in_voxels", "opened", "read", "spaces", "voxels_of"]
 

@@ -155,9 +155,8 @@ def checked(image, where) -> nib.Nifti1Image:
     ImageError
         As `load`.
     """
-    stored = image_files.voxels_of(where, image)
     sentences = image_files.check(where, image)
-    return _checked(where, image, stored, sentences)
+    return _checked(where, image, image_files.voxels_of(where, image), sentences)
 
 
 def _checked(path, image, stored, sentences: list[str]) -> nib.Nifti1Image:

@@ -5,10 +5,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from msxai.base import provenance
+from msxai import ROOT
+from msxai.base import given_paths, provenance
 from msxai.base.errors import CohortError, ImageError, in_place_of_file
 from msxai.base.parameters import located
-from msxai.data import given_paths
 
 __all__ = ["RUN_FILES", "ScanFiles", "folder_names", "list_scans"]
 
@@ -113,9 +113,9 @@ def list_scans(
             )
     further = [path for paths in given.values() for path in paths if path]
     for path in [*images, *further]:
-        given_paths.check(path, CohortError)
-        if not located(path).is_file():
-            actual = in_place_of_file(located(path))
+        file = given_paths.whole(path, ROOT, error=CohortError)
+        if not file.is_file():
+            actual = in_place_of_file(file)
             raise CohortError(path, actual, "a NIfTI file (.nii or .nii.gz)", "Check the path.")
     scans = []
     for index, image in enumerate(images):

@@ -9,11 +9,10 @@ import keras
 import numpy as np
 from scipy.special import expit
 
-from msxai.base import keras_settings
+from msxai.base import given_paths, keras_settings
 from msxai.base.errors import ParameterError, in_place_of_file
 from msxai.base.parameters import one_of
 from msxai.base.provenance import replacing
-from msxai.data import given_paths
 from msxai.data.images import SHAPE
 from msxai.model import kernels
 

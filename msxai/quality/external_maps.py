@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from msxai.base import provenance
+from msxai import ROOT
+from msxai.base import given_paths, provenance
 from msxai.base.errors import ImageError, ParameterError
-from msxai.base.parameters import located
-from msxai.data import given_paths, image_files, images, lesion_filling
+from msxai.data import image_files, images, lesion_filling
 from msxai.data.registration import brain_extraction
 from msxai.quality import localisation, reference_maps
 
@@ -245,8 +245,7 @@ def _is_same_grid(first, second, shape) -> bool:
 
 def _files(source) -> list[Path]:
     """Return the files of a source, in the order of their names."""
-    given_paths.check(source, ImageError)
-    path = located(str(source))
+    path = given_paths.whole(str(source), ROOT, error=ImageError)
     if not path.is_dir():
         return [path]
     files = []

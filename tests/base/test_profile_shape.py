@@ -43,6 +43,12 @@ def with_value(config, path, value):
     return whole
 
 
+def check_both(config):
+    """Check a profile as the Snakefile does."""
+    profile_shape.check(config)
+    profile_words.check(config)
+
+
 @pytest.mark.parametrize("name", PROFILES)
 def test_each_profile_of_the_workflow_has_it(name):
     profile_shape.check(PROFILES[name])
@@ -54,7 +60,7 @@ def test_no_odd_value_stops_with_another_error(name):
     for path in paths(PROFILES[name]):
         for value in ODD:
             try:
-                profile_words.check(with_value(PROFILES[name], path, value))
+                check_both(with_value(PROFILES[name], path, value))
             except ParameterError as error:
                 refusals.append(str(error))
     assert len(refusals) > 500
@@ -64,7 +70,7 @@ def test_no_odd_value_stops_with_another_error(name):
 @pytest.mark.parametrize("config", [None, [], 5, "x", {}, {"common": None}])
 def test_what_is_no_profile(config):
     with pytest.raises(ParameterError, match="expected a group"):
-        profile_words.check(config)
+        profile_shape.check(config)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ def variants(tmp_path):
 @pytest.fixture
 def cohort(tmp_path, monkeypatch):
     cohort = Toy(tmp_path)
-    cohort.path = "by hand"
+    cohort.path = tmp_path / "by-hand.h5"
+    cohort.path.write_bytes(b"scans")
     monkeypatch.setattr(ladder, "Prepared", lambda path: cohort)
     monkeypatch.setattr(ladder.network, "configure", lambda *_: None)
     return cohort
@@ -37,12 +38,12 @@ def where(tmp_path):
 
 
 def test_another_scanner_shows_all_variants_the_same_scan(cohort, where, monkeypatch):
-    first = ladder.Subjects.of(where, cohort).scan(1, ladder.OTHER_SCANNER)
+    first = ladder.Subjects.of(where, cohort).scan(cohort, 1, ladder.OTHER_SCANNER)
     assert np.abs(first - cohort.image(1)).mean() > 0.1
     monkeypatch.setattr(ladder.acquisition, "rescanned", None)  # a later run draws none
     subjects = ladder.Subjects.of(where, cohort)
-    np.testing.assert_array_equal(first, subjects.scan(1, ladder.OTHER_SCANNER))
-    np.testing.assert_array_equal(subjects.scan(1, ladder.AS_SIMULATED), cohort.image(1))
+    np.testing.assert_array_equal(first, subjects.scan(cohort, 1, ladder.OTHER_SCANNER))
+    np.testing.assert_array_equal(subjects.scan(cohort, 1, ladder.AS_SIMULATED), cohort.image(1))
 
 
 def test_what_was_measured_is_stored_until_the_weights_change(tmp_path):
@@ -69,7 +70,7 @@ def test_logits_are_those_of_each_trial_on_the_scans_shown(cohort, variants, whe
     for scans in ladder.SCANS:
         first, second = (ladder.logits_of(subjects, each, [], scans) for each in variants)
         rows = range(len(cohort.table))
-        expected = np.array([subjects.scan(row, scans)[0, 0, 0] for row in rows])
+        expected = np.array([subjects.scan(cohort, row, scans)[0, 0, 0] for row in rows])
         assert first == pytest.approx(expected[None])
         assert second == pytest.approx(np.stack([3 * expected, expected]))
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from msxai.base import given_paths
 from msxai.base.errors import CohortError, in_place_of_file
-from msxai.base.parameters import located, one_of, user_path
+from msxai.base.parameters import located, one_of
 from msxai.data.cohorts import adni, bids, groups, identifiers, masks, scan_files, tables
 
 __all__ = [
@@ -472,7 +473,7 @@ def _all_keys() -> list[str]:
 
 def _yaml_source(path: Path, content: dict[str, str]) -> Path:
     """Return the folder or table that a cohort's YAML names."""
-    return user_path(content["path"], path.parent, f"{path}, key path", CohortError)
+    return given_paths.whole(content["path"], path.parent, f"{path}, key path", CohortError)
 
 
 def _clean_identifiers(rows: pd.DataFrame, path: Path) -> list[str]:
@@ -517,9 +518,9 @@ def _file_of(cell, folder: Path, where: str) -> Path | None:
     """Return the file that a cell names; None for an empty cell."""
     if pd.isna(cell):
         return None
-    path = user_path(cell, folder, where, CohortError)
+    path = given_paths.whole(cell, folder, where, CohortError)
     if not path.is_file() and "\\" in cell:
-        path = user_path(cell.replace("\\", "/"), folder, where, CohortError)
+        path = given_paths.whole(cell.replace("\\", "/"), folder, where, CohortError)
     return tables.existing(path, where, start="the table")
 
 

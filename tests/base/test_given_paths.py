@@ -2,8 +2,9 @@
 
 import pytest
 
+from msxai.base import given_paths
 from msxai.base.errors import CohortError, ImageError, MsxaiError, ParameterError
-from msxai.data import filled_scan, given_paths, image_files, images
+from msxai.data import filled_scan, image_files, images
 from msxai.data.single_scans import list_scans
 from msxai.data.synthetic import phantom
 from msxai.model import network

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msxai.base.errors import MsxaiError, ParameterError
 
-__all__ = ["check"]
+__all__ = ["check", "whole"]
 
 _DRAFT = 50  # characters that the name of a draft is longer, at most (`provenance.replacing`)
 _SHOWN = 60  # characters of a path that is too long
@@ -15,7 +15,9 @@ _SHOWN = 60  # characters of a path that is too long
 def check(
     path,
     error: type[MsxaiError] = ParameterError,
-    where: str | None = None,
+    where=None,
+    *,
+    start="",
     to_write: bool = False,
 ) -> None:
     """Refuse a path that can name no file or folder, whatever is on the disk.
@@ -25,8 +27,10 @@ def check(
     path : str or path
     error : type of MsxaiError
         What is raised.
-    where : str, optional
+    where : str or path, optional
         Names the path in the error, such as an option; by default the path itself.
+    start : path
+        Where a relative path starts; by default the working folder.
     to_write : bool
         Whether a file is written there; its draft has a longer name.
 
@@ -51,13 +55,13 @@ of the shell empty?
         raise error(label, "an empty path", "a path", "Is a variable of the shell empty?")
     try:
         draft = " " * _DRAFT if to_write else ""
-        os.lstat(os.path.abspath(Path(text).expanduser()) + draft)
+        os.lstat(os.path.abspath(start / Path(text).expanduser()) + draft)
     except RuntimeError as unknown:  # by expanduser
         raise error(
             label,
             f"the home folder of a user that is not known here ({Path(text).parts[0]})",
             "a path",
-            "Write the path of the folder in full.",
+            "Write the path without ~.",
         ) from unknown
     except ValueError as impossible:  # a zero byte, or half of a surrogate pair
         actual = "a path with a character that no file's name has"
@@ -65,11 +69,34 @@ of the shell empty?
     except OSError as failed:
         if failed.errno != errno.ENAMETOOLONG:
             return
-        if where is None:
-            label = f"{text[:_SHOWN]}..."
+        shown = f"{text[:_SHOWN]}..."
+        actual = f"a path of {len(text)} characters, which is too long"
+        if where is not None:
+            actual = f"{actual} ({shown})"
         raise error(
-            label,
-            f"a path of {len(text)} characters, which is too long",
-            "a path that the disk takes",
-            "Choose shorter names.",
+            where or shown, actual, "a path that the disk takes", "Choose shorter names."
         ) from failed
+
+
+def whole(path, start, where=None, error: type[MsxaiError] = ParameterError) -> Path:
+    """Check a path, and return it with its start and with the home folder for ``~``.
+
+    Parameters
+    ----------
+    path, where, error
+        As of `check`.
+    start : pathlib.Path
+        Where a relative path starts.
+
+    Raises
+    ------
+    MsxaiError
+        As of `check`.
+
+    Examples
+    --------
+    >>> whole("a.nii", Path("/data"))
+    PosixPath('/data/a.nii')
+    """
+    check(path, error, where, start=start)
+    return start / Path(path).expanduser()
