@@ -57,6 +57,7 @@ __all__ = [
 INTERPOLATIONS = ("linear", "continuous")
 _MOST_LABELS_THAT_MAY_DIFFER = 32  # so many levels are no image, whatever their neighbours are
 _LARGEST_LESIONS = 0.5  # of the brain; more is the brain's own mask, or that of what is no lesion
+_LARGEST_BETWEEN = 500_000  # mm3 of values between 0.05 and 0.95; a mask's borders have less
 NORMALISATIONS = ("zscore", "max", "minmax")
 
 
@@ -247,7 +248,7 @@ def load_mask(path, scan=None, brain: bool = False) -> nib.Nifti1Image:
     """Read a mask, check it and make it 0 and 1.
 
     Inside is from 0.5: whole numbers above 0, probabilities and interpolated values from 0.5. A
-    mask of 0 and a large number, such as 255, is inside from half of it.
+    mask of 0 and a large number, such as 255, is inside from half of it, interpolated or not.
 
     Parameters
     ----------
@@ -261,14 +262,16 @@ def load_mask(path, scan=None, brain: bool = False) -> nib.Nifti1Image:
     Raises
     ------
     ImageError
-        As `load`; values of neither kind or below 0, whole numbers that are an image's, an empty
-        brain mask, probabilities that nowhere reach 0.5, or a mask most of which lies outside the
-        scan or that lies in another space of the scan's header than the one that is used.
+        As `load`; values of neither kind or below 0, numbers that are an image's, an empty brain
+        mask, probabilities that nowhere reach 0.5, or a mask most of which lies outside the scan
+        or that lies in another space of the scan's header than the one that is used.
     """
     image = load(path)
     values = np.asarray(image.dataobj)
     largest = values.max()
-    inside = inside_of(path, values)
+    fractions = _as_fractions(path, values)
+    _check_fractions(path, fractions, voxel_volume(image.affine))
+    inside = _is_inside(fractions)
     if not inside.any() and (brain or largest > 0):
         description = f"probabilities up to {largest:.2g}, so that no voxel is inside"
         if largest <= 0:
@@ -331,8 +334,11 @@ def _as_fractions(path, values) -> np.ndarray:
             "Write 0 outside and 1 inside. Give the mask, not an image.",
         )
     whole_numbers = np.abs(values - np.rint(values)).max() < 1e-3
-    if whole_numbers and largest > _MOST_LABELS_THAT_MAY_DIFFER:
-        _check_labels(path, np.rint(values))
+    if largest > _MOST_LABELS_THAT_MAY_DIFFER:
+        if _is_interpolated(np.rint(values)):
+            return values / largest
+        if whole_numbers:
+            _check_labels(path, np.rint(values))
     if whole_numbers or largest <= 1.5:  # an interpolated mask may overshoot a little
         return values
     from_levels = np.minimum(np.abs(values), np.abs(values - largest))
@@ -370,6 +376,36 @@ def _check_labels(path, values) -> None:
         "voxels, as intensities do",
         "a mask: 0 and 1, labels, or probabilities up to 1",
         "Give the mask, not an image. Divide probabilities in per cent by 100.",
+    )
+
+
+def _is_interpolated(values) -> bool:
+    """Return whether whole numbers are a mask of 0 and one large number that was interpolated.
+
+    Then its inner voxels have the large number, and around them the numbers fall to 0. Around
+    a lesion with a number of its own there is 0 at once.
+    """
+    largest = values.max()
+    inner = ndimage.binary_erosion(values > 0, NEIGHBOURHOOD_26, iterations=2)
+    if not inner.any() or np.mean(values[inner] == largest) < 0.9:
+        return False
+    has_largest = values == largest
+    around = ndimage.binary_dilation(has_largest) & ~has_largest
+    return bool(around.any()) and np.mean(values[around] > 0) > 0.5
+
+
+def _check_fractions(path, fractions, volume: float) -> None:
+    """Refuse fractions that are an image's: most are neither near 0 nor near 1, in half a litre."""
+    above = np.count_nonzero(fractions > 0.05)
+    between = np.count_nonzero((fractions > 0.05) & (fractions < 0.95))
+    if between <= above / 2 or between * volume <= _LARGEST_BETWEEN:
+        return
+    raise ImageError(
+        path,
+        f"values between 0.05 and 0.95 in {between * volume / 1e6:.1f} l, as an image has that was "
+        "scaled to 0 to 1",
+        "a mask: 0 and 1, labels, or probabilities",
+        "Give the mask, not an image.",
     )
 
 

@@ -175,6 +175,47 @@ def test_many_labels_are_a_mask(tmp_path):
         assert np.array_equal(mask.get_fdata(), values > 0)
 
 
+def solid():
+    """Whether voxels lie in one of two boxes, the smaller of which has no inner voxel."""
+    boxes = np.zeros(SHAPE, bool)
+    boxes[4:12, 4:12, 4:12] = True
+    boxes[15:17, 15:17, 3:9] = True
+    return boxes
+
+
+@pytest.mark.parametrize("largest", [100, 255, 1000])
+@pytest.mark.parametrize("kind", ["uint16", "float32"])
+def test_a_byte_mask_that_was_interpolated_is_cut_at_half_of_its_largest(largest, kind, tmp_path):
+    """All voxels above 0 were inside: a layer of voxels around each lesion too many."""
+    shifted = ndimage.shift(largest * solid().astype(float), [0.3, 0.2, 0.1], order=1)
+    values = shifted.astype(kind) if kind == "float32" else np.rint(shifted).astype(kind)
+    mask = images.load_mask(save(tmp_path / "mask.nii.gz", values))
+    assert np.array_equal(mask.get_fdata(), values >= largest / 2)
+    assert mask.get_fdata().sum() < (values > 0).sum()
+
+
+def test_the_number_of_a_lesion_is_no_fraction_of_the_largest_number(tmp_path):
+    """One large lesion has the largest number, and the others fewer voxels than an inner one."""
+    numbers = np.where(solid(), 40, 0)
+    numbers[15:17, 15:17, 3:9] = np.arange(1, 7)
+    mask = images.load_mask(save(tmp_path / "numbers.nii.gz", numbers.astype("int16")))
+    assert np.array_equal(mask.get_fdata(), numbers > 0)
+
+
+@pytest.mark.parametrize("brain", [False, True])
+def test_a_scan_of_0_to_1_is_no_mask(brain, tmp_path):
+    """Its voxels from 0.5 were inside."""
+    scan = intensities("float32") / 4000
+    large = np.diag([9.0, 9, 9, 1])  # mm, so that the ball has the size of a brain
+    path = tmp_path / "scan.nii.gz"
+    nib.save(nib.Nifti1Image(scan, large), path)
+    assert "values between 0.05 and 0.95 in" in refusal(path, images.load_mask, brain=brain).found
+    probabilities = np.where(ball(), 0.02, 0) + 0.6 * solid()
+    nib.save(nib.Nifti1Image(probabilities.astype("float32"), large), path)
+    mask = images.load_mask(path, brain=brain)
+    assert np.array_equal(mask.get_fdata(), solid())
+
+
 def test_a_lesion_mask_may_mark_half_of_the_brain_and_no_more():
     brain = np.arange(10) < 8
     images.check_lesions("mask", np.arange(10) < 4, brain)
