@@ -100,6 +100,8 @@ def variants(where: Results) -> list[Variant]:
     variants = []
     for folder in sorted((where.folder / "finetuning").glob("*")):
         weights = sorted(folder.glob("trial-*/weights.npz"))
+        if not weights:  # its training goes on
+            continue
         record = json.loads(weights[0].with_name("provenance.json").read_text())
         labels_only = record["parameters"].get(PAIRED, "none") == "none"
         variants.append(Variant(folder.name, weights, labels_only))

@@ -15,24 +15,32 @@ al. 2024, arXiv:2306.12150). So the table has both differences from training fro
 where that of AUC is near 0, that of AUPRC compares maps at matched accuracy. The variant
 lesions-early-strong is made for this: its pre-training ended early.
 
-Written beside this file: sight_ladder.tsv (variant, labels_only, measure, value, low, high, n,
-scans) with intervals of 95 % (DeLong for AUC, bootstrap over patients for maps), sight_ladder.json.
+Written beside this file:
 
-Each part of the work is stored in RESULTS/ladder once it is done: after an interruption, the same
-command goes on.
+- sight_ladder.tsv: variant, labels_only, measure, value, low, high, n, scans. Intervals of 95 %:
+  DeLong for AUC, bootstrap over patients for maps.
+- sight_ladder_logits.tsv: the logit of each subject by each trial.
+- sight_ladder_scores.tsv: the measures of each patient's map.
+- sight_ladder.json: commit, versions, hashes of the weights.
+
+Trainings take hours. So each variant is measured and written once all of its trials are there, and
+the same command goes on with those that lack. A variant in the tables is not measured again unless
+its weights have changed; one that RESULTS does not have keeps its rows. The record says at which
+commit each one was measured.
 
 Everything is simulated. Pre-training for lesions or for their volume knows what a simulated lesion
 looks like, so its results are better here than they would be on real scans.
 """
 
 import argparse
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import sight
-from joblib import Memory, Parallel, delayed
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from msxai.base import provenance, tsv
@@ -43,6 +51,8 @@ from msxai.model import acquisition, network
 from msxai.quality import league, localisation, reference_maps
 
 TABLE = sight.HERE / "sight_ladder.tsv"
+LOGITS = sight.HERE / "sight_ladder_logits.tsv"
+SCORES = sight.HERE / "sight_ladder_scores.tsv"
 RECORD = sight.HERE / "sight_ladder.json"
 AS_SIMULATED = "as simulated"
 OTHER_SCANNER = "other scanner"
@@ -51,6 +61,15 @@ SCANNER_SEED = 7302
 COPIES = 1
 MEASURES = ("auprc", "rra", "pointing")
 REFERENCE = sight.REFERENCE
+SETTINGS = {
+    "rule": sight.RULE,
+    "copies": COPIES,
+    "scanner_seed": SCANNER_SEED,
+    "seed": sight.MAPS["seed"],
+    "subjects": sight.SUBJECTS,
+    "patients": sight.PATIENTS,
+}
+"""What decides all numbers, apart from the weights; part of the record."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +108,8 @@ class Subjects:
         return np.array(np.load(self.rescanned, mmap_mode="r")[row])
 
 
-def logits_of(subjects: Subjects, variant: sight.Variant, hashes, scans: str) -> np.ndarray:
-    """Logits of every scan by each trial, (trials, scans).
-
-    `hashes` are those of the weights: after another training, stored results do not count.
-    """
+def logits_of(subjects: Subjects, variant: sight.Variant, scans: str) -> np.ndarray:
+    """Logits of every scan by each trial, (trials, scans)."""
     network.configure(0, 1)
     models = [network.restore(path, fast=True) for path in variant.weights]
     prepared = Prepared(subjects.prepared)
@@ -104,8 +120,8 @@ def logits_of(subjects: Subjects, variant: sight.Variant, hashes, scans: str) ->
     return np.array(logits).T
 
 
-def measured(subjects: Subjects, rows, variant: sight.Variant, hashes) -> list[dict]:
-    """Measure the maps of some patients on both kinds of scan; `hashes` as of `logits_of`."""
+def measured(subjects: Subjects, rows, variant: sight.Variant) -> list[dict]:
+    """Measure the maps of some patients on both kinds of scan."""
     network.configure(0, 1)
     prepared = Prepared(subjects.prepared)
     models = [network.restore(file) for file in variant.weights]
@@ -128,10 +144,86 @@ def measured(subjects: Subjects, rows, variant: sight.Variant, hashes) -> list[d
     return scores
 
 
-def done(work: list, jobs: int, words: str) -> list:
-    """Do the work in several processes; what an earlier run has stored is read."""
-    results = Parallel(jobs, return_as="generator")(work)
-    return list(tqdm(results, desc=words, total=len(work), unit="part"))
+@dataclass
+class Measured:
+    """What was measured, of one variant after another.
+
+    Attributes
+    ----------
+    logits : pandas.DataFrame
+        variant, labels_only, scans, row, label, and logit_0, logit_1, ... of the trials.
+    scores : pandas.DataFrame
+        variant, scans, row, and the measures of the map.
+    weights : dict
+        Variant to the hashes of its weights.
+    commits : dict
+        Variant to the commit that measured it.
+    """
+
+    logits: pd.DataFrame = field(default_factory=pd.DataFrame)
+    scores: pd.DataFrame = field(default_factory=pd.DataFrame)
+    weights: dict = field(default_factory=dict)
+    commits: dict = field(default_factory=dict)
+
+    @classmethod
+    def earlier(cls) -> "Measured":
+        """Read what the committed tables have; nothing where they were made in another way."""
+        if not RECORD.exists():
+            return cls()
+        record = json.loads(RECORD.read_text())
+        made_alike = {name: record["parameters"].get(name) for name in SETTINGS} == SETTINGS
+        hashes = set(record["outputs"].values())
+        unchanged = hashes == {provenance.sha256(path) for path in (TABLE, LOGITS, SCORES)}
+        if not made_alike or not unchanged:
+            return cls()
+        return cls(tsv.read(LOGITS), tsv.read(SCORES), record["weights"], record["commits"])
+
+    def has(self, variant: sight.Variant) -> bool:
+        """Whether the variant was measured with these weights."""
+        return self.weights.get(variant.name) == sight.weight_hashes(variant)
+
+    def add(self, variant: sight.Variant, logits: pd.DataFrame, scores: pd.DataFrame) -> None:
+        """Take up a variant in place of what was there of it."""
+        tables = [(self.logits, logits), (self.scores, scores)]
+        for position, (old, new) in enumerate(tables):
+            others = old[old["variant"] != variant.name] if len(old) else old
+            tables[position] = pd.concat([others, new], ignore_index=True)
+        self.logits, self.scores = tables
+        self.weights[variant.name] = sight.weight_hashes(variant)
+        self.commits[variant.name] = provenance.record({}, [], [])["commit"]
+
+    def table(self) -> pd.DataFrame:
+        """Return the table of all variants."""
+        variants = []
+        for name, own in self.logits.groupby("variant", sort=True):
+            variants.append(sight.Variant(name, [], labels_only=bool(own["labels_only"].iloc[0])))
+        rows = []
+        for scans in SCANS:
+            of_scans = self.logits[self.logits["scans"] == scans]
+            logits = {}
+            for variant in variants:
+                own = of_scans[of_scans["variant"] == variant.name].sort_values("row")
+                trials = own.filter(regex=r"^logit_\d+$").dropna(axis=1)
+                logits[variant.name] = trials.to_numpy(float).T
+                labels = own["label"].to_numpy(int)  # the same for all variants
+            rows += [
+                row | {"scans": scans} for row in sight.accuracy_rows(variants, logits, labels)
+            ]
+        return pd.DataFrame(rows + map_rows(variants, self.scores))
+
+    def write(self, where: Results, used: list[Path]) -> None:
+        """Write all tables and the record beside this file."""
+        tsv.write(self.table(), TABLE, float_format="%.4g")
+        tsv.write(self.logits, LOGITS, float_format="%.6g")
+        tsv.write(self.scores, SCORES, float_format="%.4g")
+        record = provenance.record(
+            {"results": where.given, **SETTINGS},
+            used,
+            [TABLE, LOGITS, SCORES],
+            weights=self.weights,
+            commits=self.commits,
+        )
+        provenance.write_json(RECORD, record)
 
 
 def map_rows(variants: list[sight.Variant], scores: pd.DataFrame) -> list[dict]:
@@ -157,36 +249,57 @@ def _row(variant: sight.Variant, scans: str, measure: str, value, low, high, n: 
     return sight.row_of(variant, measure, value, low, high, n) | {"scans": scans}
 
 
-def main(where: Results, n_patients: int = sight.PATIENTS, jobs: int = 2) -> pd.DataFrame:
-    """Measure every variant of a results folder."""
+def finished(where: Results) -> list[sight.Variant]:
+    """Return the variants that no training goes on for."""
+    variants = []
+    for variant in sight.variants(where):
+        trials = []
+        for path in variant.weights:
+            if path.name == "weights.npz":  # of RESULTS, and not one that the package brings
+                trials += path.parent.parent.glob("trial-*")
+        if all((trial / "provenance.json").exists() for trial in trials):
+            variants.append(variant)
+    return variants
+
+
+def measure(subjects: Subjects, prepared: Prepared, variant, patients, jobs: int) -> tuple:
+    """Return logits and scores of one variant, as `Measured` has them."""
+    of_kinds = Parallel(jobs)(delayed(logits_of)(subjects, variant, scans) for scans in SCANS)
+    labels = prepared.table["label"].to_numpy(int)
+    tables = []
+    for scans, logits in zip(SCANS, of_kinds, strict=True):
+        table = pd.DataFrame({"row": np.arange(len(labels)), "label": labels})
+        table.insert(0, "variant", variant.name)
+        table.insert(1, "labels_only", variant.labels_only)
+        table.insert(2, "scans", scans)
+        for trial, values in enumerate(logits):
+            table[f"logit_{trial}"] = values
+        tables.append(table)
+    work = [delayed(measured)(subjects, rows, variant) for rows in sight.blocks(patients)]
+    results = Parallel(jobs, return_as="generator")(work)
+    results = tqdm(results, desc=variant.name, total=len(work), unit="part")
+    scores = pd.DataFrame([score for part in results for score in part])
+    return pd.concat(tables, ignore_index=True), scores
+
+
+def main(where: Results, jobs: int = 2) -> pd.DataFrame:
+    """Measure every finished variant of a results folder that the tables do not have."""
     network.configure(0, 1)
     cohort = Prepared(where.prepared(sight.COHORT), where.split(sight.COHORT))
     prepared = sight.further_subjects(where, cohort)
     labels = prepared.table["label"].to_numpy(int)
     with_lesions = reference_maps.with_lesions(prepared, np.flatnonzero(labels == 1))
-    patients = league.spread_evenly(with_lesions, n_patients)
-    variants = sight.variants(where)
-    hashes = {variant.name: sight.weight_hashes(variant) for variant in variants}
+    patients = league.spread_evenly(with_lesions, sight.PATIENTS)
     subjects = Subjects.of(where, prepared)
-    memory = Memory(where.folder / "ladder", verbose=0)
-    rows = []
-    for scans in SCANS:
-        work = [
-            delayed(memory.cache(logits_of))(subjects, variant, hashes[variant.name], scans)
-            for variant in variants
-        ]
-        names = [variant.name for variant in variants]
-        logits = dict(zip(names, done(work, jobs, f"logits, {scans}"), strict=True))
-        of_accuracy = sight.accuracy_rows(variants, logits, labels)
-        rows += [row | {"scans": scans} for row in of_accuracy]
-    work = [
-        delayed(memory.cache(measured))(subjects, part, variant, hashes[variant.name])
-        for variant in variants
-        for part in sight.blocks(patients)
-    ]
-    scores = pd.DataFrame([score for part in done(work, jobs, "maps") for score in part])
-    rows += map_rows(variants, scores)
-    return pd.DataFrame(rows)
+    everything = Measured.earlier()
+    variants = finished(where)
+    used = [path for variant in variants for path in variant.weights]
+    for variant in variants:
+        if everything.has(variant):
+            continue
+        everything.add(variant, *measure(subjects, prepared, variant, patients, jobs))
+        everything.write(where, used)
+    return everything.table()
 
 
 if __name__ == "__main__":
@@ -195,17 +308,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Tasks of pre-training, steps of fine-tuning.")
     parser.add_argument("results", nargs="?", default="runs/sight")
     where = Results(parser.parse_args().results)
-    table = sight_ladder.main(where)
-    print(table.round(3).to_string())
-    tsv.write(table, TABLE, float_format="%.4g")
-    variants = sight.variants(where)
-    used = [path for variant in variants for path in variant.weights]
-    parameters = {
-        "results": where.given,
-        "rule": sight.RULE,
-        "copies": COPIES,
-        "scanner_seed": SCANNER_SEED,
-    }
-    weights = {variant.name: sight.weight_hashes(variant) for variant in variants}
-    record = provenance.record(parameters, used, [TABLE], weights=weights)
-    provenance.write_json(RECORD, record)
+    print(sight_ladder.main(where).round(3).to_string())

@@ -46,17 +46,83 @@ def test_another_scanner_shows_all_variants_the_same_scan(cohort, where, monkeyp
     np.testing.assert_array_equal(subjects.scan(cohort, 1, ladder.AS_SIMULATED), cohort.image(1))
 
 
-def test_what_was_measured_is_stored_until_the_weights_change(tmp_path):
-    memory = ladder.Memory(tmp_path, verbose=0)
-    calls = []
+def tables_of(variant, shift=0.0):
+    """Two controls and two patients on both kinds of scan, and maps of the patients."""
+    logits = []
+    scores = []
+    for scans in ladder.SCANS:
+        for row, (label, logit) in enumerate([(0, -1), (0, 1), (1, 0.5 + shift), (1, 2)]):
+            first = {"variant": variant.name, "labels_only": True, "scans": scans, "row": row}
+            logits.append(first | {"label": label, "logit_0": logit})
+            if label:
+                measures = dict.fromkeys(ladder.MEASURES, 0.2 * row + shift)
+                first = {"variant": variant.name, "scans": scans, "row": row}
+                scores.append(first | measures | {"auprc_minus_brightness": 0.1})
+    return pd.DataFrame(logits), pd.DataFrame(scores)
 
-    def count(subjects, hashes):
-        calls.append(hashes)
-        return len(calls)
 
-    stored = memory.cache(count)
-    answers = [stored("subjects", hashes) for hashes in (["1"], ["1"], ["2"], ["1"])]
-    assert answers == [1, 1, 2, 1]
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    for name in ("TABLE", "LOGITS", "SCORES", "RECORD"):
+        monkeypatch.setattr(ladder, name, tmp_path / f"{name}.tsv")
+
+
+@pytest.fixture
+def trained(variants):
+    for number, variant in enumerate(variants):
+        for path in variant.weights:
+            path.parent.mkdir(parents=True)
+            path.write_bytes(bytes([number]))
+            path.with_name("provenance.json").write_text('{"parameters": {}}')
+    return variants
+
+
+def test_a_variant_is_measured_again_only_after_another_training(trained, files, where):
+    first, second = trained
+    everything = ladder.Measured.earlier()
+    assert not everything.has(first)
+    everything.add(first, *tables_of(first))
+    everything.write(SimpleNamespace(given="runs/sight"), first.weights)
+    later = ladder.Measured.earlier()
+    assert later.has(first)
+    assert not later.has(second)
+    later.add(second, *tables_of(second, shift=1))
+    values = later.table().set_index(["scans", "variant", "measure"])["value"]
+    for scans in ladder.SCANS:
+        assert values[scans, "scratch", "auc"] == 0.75
+        assert values[scans, "lesions-strong", "auc"] == 1
+        assert values[scans, "lesions-strong", "auc_minus_scratch"] == 0.25
+        assert values[scans, "scratch", "auprc"] == pytest.approx(0.5)
+        assert values[scans, "lesions-strong", "auprc_minus_scratch"] == pytest.approx(1)
+    first.weights[0].write_bytes(b"trained anew")
+    assert not later.has(first)
+    later.add(first, *tables_of(first, shift=-1))
+    values = later.table().set_index(["scans", "variant", "measure"])["value"]
+    assert values[ladder.AS_SIMULATED, "scratch", "auprc"] == pytest.approx(-0.5)
+    assert len(later.logits) == 2 * 2 * 4
+
+
+def test_tables_that_somebody_changed_are_not_taken_over(trained, files):
+    everything = ladder.Measured.earlier()
+    everything.add(trained[0], *tables_of(trained[0]))
+    everything.write(SimpleNamespace(given="runs/sight"), [])
+    ladder.SCORES.write_text(ladder.SCORES.read_text().replace("0.1", "0.9"))
+    assert not ladder.Measured.earlier().has(trained[0])
+
+
+def test_a_variant_in_training_is_left_out(trained, tmp_path, monkeypatch):
+    folder = tmp_path / "finetuning"
+    folder.mkdir()
+    for variant in trained:
+        (tmp_path / variant.name).rename(folder / variant.name)
+    monkeypatch.setattr(ladder.sight.shipped, "weights", lambda: [])
+    where = SimpleNamespace(folder=tmp_path)
+    assert {variant.name for variant in ladder.finished(where)} == set(NAMES)
+    (folder / "scratch" / "trial-1").mkdir()
+    assert [variant.name for variant in ladder.finished(where)] == ["lesions-strong"]
+    (folder / "scratch" / "trial-1" / "provenance.json").write_text("{}")
+    (folder / "untrained" / "trial-0").mkdir(parents=True)
+    assert {variant.name for variant in ladder.finished(where)} == set(NAMES)
 
 
 def test_logits_are_those_of_each_trial_on_the_scans_shown(cohort, variants, where, monkeypatch):
@@ -68,7 +134,7 @@ def test_logits_are_those_of_each_trial_on_the_scans_shown(cohort, variants, whe
     variants[1].weights.append(variants[0].weights[0])  # a trial with factor 1
     subjects = ladder.Subjects.of(where, cohort)
     for scans in ladder.SCANS:
-        first, second = (ladder.logits_of(subjects, each, [], scans) for each in variants)
+        first, second = (ladder.logits_of(subjects, each, scans) for each in variants)
         rows = range(len(cohort.table))
         expected = np.array([subjects.scan(cohort, row, scans)[0, 0, 0] for row in rows])
         assert first == pytest.approx(expected[None])
@@ -93,7 +159,7 @@ def test_maps_are_measured_on_both_kinds_of_scans(cohort, variants, where, monke
     subjects = ladder.Subjects.of(where, cohort)
     scores = []
     for variant in variants:
-        scores += ladder.measured(subjects, [1, 3, 5], variant, [])
+        scores += ladder.measured(subjects, [1, 3, 5], variant)
     scores = pd.DataFrame(scores)
     assert len(scores) == 2 * 2 * 3
     assert sum(shown) == len(shown) / 2
