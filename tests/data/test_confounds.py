@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from msxai.data.cohorts import confounds
+from msxai.data.cohorts import confounds, visits
 from msxai.data.cohorts.cohort import COLUMNS
 
 
@@ -124,6 +124,31 @@ def test_visits_are_not_counted_as_subjects():
     sentences = confounds.warnings(_cohort(rows))
     assert len(sentences) == 1  # A has MS alone; B both
     assert "A (1 MS)" in sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("sessions", "ages"),
+    [
+        (["ses-9", "ses-10", "ses-100"], [40, None, 50]),
+        (["ses-sc", "ses-bl", "ses-m06", "ses-m108"], [None, 60, 61, 69]),
+        (["ses-adnisc", "ses-4bl", "ses-4m06"], [None, 60, 61]),
+        (["ses-pre", "ses-post"], [40, 41]),
+        (["ses-2", "ses-10"], [40, 40]),
+        (["", "ses-1"], [40, None]),
+        (["ses-20060502", "ses-20070502"], [40, None]),
+    ],
+)
+def test_the_first_visit_is_the_earliest(sessions, ages):
+    rows = []
+    for session, age in zip(sessions, ages, strict=True):
+        rows.append({"participant_id": "sub-1", "session_id": session, "age": age, "label": 1})
+    rows += [{"participant_id": "sub-2", "label": 0, "age": 50}]
+    shuffled = _cohort(rows[::-1])
+    ordered = visits.in_order(shuffled)
+    assert ordered["session_id"].tolist() == [*sessions, ""]
+    described = confounds.table(shuffled).set_index(["variable", "level", "group"])
+    first = next(age for age in ages if age is not None)
+    assert described.loc[("age", "", "MS"), "mean"] == first
 
 
 def test_missing_values_are_counted():

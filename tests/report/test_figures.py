@@ -259,6 +259,22 @@ def test_cohort_table_counts_a_subject_once_and_leaves_rows_out_with_a_reason():
     assert "paper" not in set(source["part"])
 
 
+def test_cohort_table_takes_a_person_at_the_first_visit():
+    table = (
+        Scans()
+        .table.iloc[[0, 0, 1]]
+        .assign(
+            participant_id=["sub-1", "sub-1", "sub-2"],
+            session_id=["ses-10", "ses-9", ""],
+            age=[50.0, 40.0, 30.0],
+            group="MS",
+        )
+    )
+    _, source = figures.cohort_table(table, None, None, **MARKS)
+    ages = source.query("quantity == 'age' and part == 'all'")
+    assert (ages["min"].item(), ages["max"].item()) == (30, 40)
+
+
 def test_cohort_without_groups_is_still_described():
     table = Scans().table.assign(group=None, label=pd.array([None] * 5, "Int64"), part="holdout")
     assert figures.cohort_table(table, None, paper_results.read(), **MARKS)[1].query(

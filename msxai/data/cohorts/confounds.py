@@ -8,6 +8,8 @@ import pandas as pd
 from scipy import stats
 from scipy.stats.contingency import association
 
+from msxai.data.cohorts import visits
+
 __all__ = ["CRAMER", "SMD", "balance", "table", "warnings"]
 
 SMD = 0.5
@@ -31,7 +33,7 @@ def table(cohort_table: pd.DataFrame) -> pd.DataFrame:
     ----------
     cohort_table : pandas.DataFrame
         `Cohort.table`, one row a scan. A subject counts once at each of its sites and scanners; sex
-        and age are those of the first visit.
+        and age are those of the first visit (`msxai.data.cohorts.visits.in_order`).
 
     Returns
     -------
@@ -216,7 +218,7 @@ def _all_values(cohort_table: pd.DataFrame, variable: str) -> pd.DataFrame:
 
 def _values(cohort_table: pd.DataFrame, variable: str) -> pd.DataFrame:
     """Return participant_id, group, label and the variable of each scan."""
-    scans = cohort_table.sort_values(["participant_id", "session_id"], kind="stable")
+    scans = visits.in_order(cohort_table)
     columns = list(dict.fromkeys(["participant_id", "group", "label", variable]))
     values = scans.reindex(columns=columns)
     return values.assign(group=values["group"].fillna("unknown"))

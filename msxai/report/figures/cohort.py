@@ -6,6 +6,7 @@ import pandas as pd
 from nilearn import plotting
 
 from msxai.data import images
+from msxai.data.cohorts import visits
 from msxai.report.figures import sheet, slices
 
 __all__ = ["cohort_table", "lesion_distribution", "show_scan"]
@@ -33,7 +34,8 @@ def cohort_table(table: pd.DataFrame, lesion_volumes=None, paper=None, *, synthe
     Parameters
     ----------
     table : pandas.DataFrame
-        One row a scan: participant_id, group, label, part, age (years), sex (F, M), edss.
+        One row a scan: participant_id, session_id, group, label, part, age (years), sex (F, M),
+        edss.
     lesion_volumes : array_like of shape (scans,), optional
         Lesion volume (mm³); NaN where a scan has no mask.
     paper : pandas.DataFrame, optional
@@ -50,7 +52,7 @@ def cohort_table(table: pd.DataFrame, lesion_volumes=None, paper=None, *, synthe
     volumes = np.nan if lesion_volumes is None else np.asarray(lesion_volumes, float)
     table = table.assign(lesion_volume=volumes)
     table["group"] = table["group"].fillna("unknown").astype(str)
-    people = table.drop_duplicates("participant_id")  # the first visit stands for the subject
+    people = visits.in_order(table).drop_duplicates("participant_id")  # each at the first visit
     groups = _groups(table)
     parts = ["all", *_parts(table)]
     rows = _cohort_rows(table, people, parts, groups)
