@@ -390,17 +390,17 @@ def _hash_of(path) -> str | None:
 
 
 def _check_files_stand_once(table: pd.DataFrame) -> None:
-    """Refuse one file under two subjects in different parts of the split."""
+    """Refuse one file under two subjects, as a patient and a control who are one person."""
     for _, scans in table.groupby("source_sha256"):
-        parts = scans.drop_duplicates("part")
-        if len(parts) > 1:
-            first = parts.iloc[0]
-            second = parts.iloc[1]
+        subjects = scans.drop_duplicates("participant_id")
+        if len(subjects) > 1:
+            first = subjects.iloc[0]
+            second = subjects.iloc[1]
             raise SplitError(
                 f"{first['participant_id']} ({first['part']}) and "
                 f"{second['participant_id']} ({second['part']})",
                 "the same file under two names",
-                "no scan in two parts of the split",
+                "each scan under the name of one subject",
                 "One of them is mislabelled: take it out of the cohort's table.",
             )
 

@@ -258,15 +258,17 @@ def test_a_split_of_other_scans(toy, tmp_path, change):
         prepared.prepare(toy[1], change(toy[2]), tmp_path / "out.h5")
 
 
-def test_one_file_under_two_names_in_two_parts(toy, tmp_path):
+@pytest.mark.parametrize("second", [1, 4], ids=["in one part", "in two parts"])
+def test_one_file_under_two_names(toy, tmp_path, second):
     _, cohort, split = toy
     table = cohort.table.copy()
-    table.loc[4, "image"] = table.loc[0, "image"]
-    with pytest.raises(
-        SplitError,
-        match=r"sub-0 \(training\) and sub-4 \(holdout\): found the same file under two names",
-    ):
+    table.loc[second, "image"] = table.loc[0, "image"]
+    with pytest.raises(SplitError) as refused:
         prepared.prepare(Cohort("toy", table, True, "FLAIR"), split, tmp_path / "out.h5")
+    assert str(refused.value).startswith(
+        f"sub-0 (training) and sub-{second} ({PARTS[second]}): found the same file under two names;"
+        " expected each scan under the name of one subject."
+    )
     assert not (tmp_path / "out.h5").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from msxai.base.errors import CohortError, MsxaiError
 from msxai.data.cohorts import confounds, splits
-from msxai.data.cohorts.cohort import from_adni, open_cohort, watched
+from msxai.data.cohorts.cohort import from_adni, from_images, open_cohort, watched
 
 HEADER = ["participant_id", "group", "age", "sex", "site", "scanner", "edss"]
 MS = ["sub-01", "MS", "41.5", "F", "a", "Trio", "2.5"]
@@ -771,13 +771,76 @@ def test_masks_of_another_run_or_modality_are_not_taken(bids):
     _touch(folder / "sub-01_run-1_T1w_desc-brain_mask.nii.gz")
     cohort = open_cohort(bids)
     assert cohort.table["brain_mask"].isna().all()
-    _notes(cohort, "1 scans have brain masks of another modality, space or visit")
+    _notes(cohort, "1 scans have brain masks of another modality, space, visit or image")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ses-2", "run-1", "hemi-L", "acq-3d", "mod-T1w"],
+)
+@pytest.mark.parametrize("folder", ["derivatives/x/sub-01/anat", "sub-01/anat"])
+def test_a_mask_of_another_image_is_not_taken_for_a_plain_scan(bids, folder, name):
+    _touch(bids / folder / f"sub-01_{name}_label-lesion_mask.nii.gz")
+    cohort = open_cohort(bids)
+    assert cohort.table["lesion_mask"].isna().all()
+    assert "1 scans have lesion masks of another modality, space, visit" in cohort.notes[0]
+    own = _touch(bids / folder / "sub-01_label-lesion_mask.nii.gz")
+    assert open_cohort(bids).table["lesion_mask"].tolist() == [str(own), None]
+
+
+def test_a_mask_may_name_the_visit_that_only_its_scans_folder_names(tmp_path):
+    _write(tmp_path, [["participant_id", "group"], ["sub-1", "MS"]])
+    _touch(tmp_path / "sub-1" / "ses-01" / "anat" / "sub-1_FLAIR.nii.gz")
+    folder = tmp_path / "derivatives" / "x" / "sub-1" / "ses-01" / "anat"
+    _touch(folder / "sub-1_ses-02_label-lesion_mask.nii.gz")
+    assert open_cohort(tmp_path).table["lesion_mask"].tolist() == [None]
+    own = _touch(folder / "sub-1_ses-01_rater-2_label-lesion_mask.nii.gz")
+    assert open_cohort(tmp_path).table["lesion_mask"].tolist() == [str(own)]
+
+
+@pytest.mark.parametrize("value", ["lesion", "lesions", "lesionT2", "lesionsFLAIR"])
+def test_names_of_lesions_that_are_masks(bids, value):
+    mask = _touch(bids / f"derivatives/x/sub-01/anat/sub-01_label-{value}_mask.nii.gz")
+    assert open_cohort(bids).table["lesion_mask"].tolist() == [str(mask), None]
+
+
+@pytest.mark.parametrize("value", ["lesionfree", "lesionGadolinium", "lesionfilled"])
+def test_a_label_that_only_begins_with_lesion_is_no_lesion_mask(bids, value):
+    _touch(bids / f"derivatives/x/sub-01/anat/sub-01_label-{value}_mask.nii.gz")
+    assert open_cohort(bids).table["lesion_mask"].isna().all()
+
+
+def test_a_mask_of_the_brainstem_is_no_brain_mask(bids):
+    folder = bids / "derivatives" / "x" / "sub-01" / "anat"
+    _touch(folder / "sub-01_desc-brainstem_mask.nii.gz")
+    cohort = open_cohort(bids)
+    assert cohort.table["brain_mask"].isna().all()
+    _notes(cohort, "1 scans have masks whose desc- begins with brain and is not brain alone")
+    brain = _touch(folder / "sub-01_desc-brain_mask.nii.gz")
+    cohort = open_cohort(bids)
+    assert cohort.table["brain_mask"].tolist() == [str(brain), None]
+    _notes(cohort)
 
 
 def test_lesion_masks_beside_the_scans_of_a_table(tmp_path):
     path = _paths(tmp_path, ["a", "b"])
     _touch(tmp_path / "0_lesions.nii.gz")
     _notes(open_cohort(path), "1 files beside the scans look like lesion masks and are not used")
+
+
+def test_a_mask_of_several_people_is_noted(tmp_path):
+    for name in ("a", "b", "c", "d", "mask"):
+        _touch(tmp_path / f"{name}.nii")
+    header = ["participant_id", "session_id", "group", "image", "lesion_mask"]
+    rows = [["1", "1", "MS", "a.nii", "mask.nii"], ["1", "2", "MS", "b.nii", "mask.nii"]]
+    path = _write(tmp_path, [header, *rows, ["2", "", "HC", "c.nii", ""]], "mine.csv", ",")
+    _notes(open_cohort(path))  # two visits of one person
+    _write(tmp_path, [header, *rows, ["2", "", "HC", "c.nii", "mask.nii"]], "mine.csv", ",")
+    note = "1 files are the lesion mask of several people; the first is mask.nii, of sub-1 and"
+    _notes(open_cohort(path), f"{note} sub-2")
+    scans = [tmp_path / "a.nii", tmp_path / "b.nii"]
+    mask = tmp_path / "mask.nii"
+    _notes(from_images(scans, [mask, mask]), f"{note.replace('sub-1', 'sub-a')} sub-b")
 
 
 # ADNI

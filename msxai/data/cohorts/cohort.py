@@ -229,12 +229,13 @@ def from_table(path, modality: str, patients, controls, label_column: str) -> Co
     groups.check_one_a_subject(rows, label_column, path)
     notes += _locate_files(rows, path)
     table, numbers = _complete(rows, path)
+    of_masks = _unused_masks(rows) + masks.of_several_people(table)
     return Cohort(
         name=path.stem,
         table=table,
         synthetic=_synthetic(path.parent),
         modality=modality,
-        notes=tuple(notes + spellings + numbers + _unused_masks(rows) + _unlabelled(rows)),
+        notes=tuple(notes + spellings + numbers + of_masks + _unlabelled(rows)),
     )
 
 
@@ -349,7 +350,7 @@ def from_images(
         table=table,
         synthetic=synthetic,
         modality=modality,
-        notes=tuple(notes),
+        notes=tuple(notes + masks.of_several_people(table)),
     )
 
 

@@ -8,10 +8,17 @@ from msxai.base.errors import CohortError
 from msxai.data.cohorts import scan_files
 from msxai.data.cohorts.scan_files import BidsName
 
-__all__ = ["Masks", "beside_scans"]
+__all__ = ["Masks", "beside_scans", "of_several_people"]
 
 _SUFFIXES = {"brain": ("mask",), "lesion": ("mask", "roi", "seg", "dseg")}
 _ENTITIES = {"brain": ("desc", "brain"), "lesion": ("label", "lesion")}
+# Other values mean something else: brainstem, or the brain that is free of lesions.
+_VALUES = {
+    "brain": ("brain",),
+    "lesion": ("lesion", "lesions", "lesiont2", "lesionst2", "lesionflair", "lesionsflair"),
+}
+# Entities of BIDS by which a mask belongs to another image than a scan without them.
+_OF_ONE_IMAGE = ("acq", "ce", "rec", "run", "hemi", "chunk", "echo", "flip", "inv", "mt", "part")
 _NATIVE = ("orig", "native")  # names of the scan's own space
 _EXACT, _SAME, _ELSEWHERE = range(3)  # how far a mask's space is from its scan's
 _LESIONS = re.compile(r"lesion|seg-lst|wmh|^ples_")  # names that segmentation programs write
@@ -75,7 +82,14 @@ class Masks:
         apart = self._under_derivatives(scan)
         beside = scan_files.listed(scan.parent)
         mask = self._best([path for path in apart if _is_mask(path, kind)], scan, kind)
-        if mask is not None or kind != "lesion":
+        if kind == "brain":
+            if mask is None and any(_is_like_brain_mask(path) for path in apart):
+                self._count(
+                    "scans have masks whose desc- begins with brain and is not brain alone; they "
+                    "are not used"
+                )
+            return mask
+        if mask is not None:
             return mask
         mask = self._best([path for path in beside if _is_mask(path, kind)], scan, kind)
         if mask is not None:
@@ -108,8 +122,8 @@ class Masks:
             own = [mask for mask in masks if self._is_of_visit(mask, scan)]
         if not own:
             if masks:
-                what = "masks of another modality, space or visit, which are not used"
-                self._count(f"scans have {kind} {what}")
+                what = "another modality, space, visit or image (run-, hemi-)"
+                self._count(f"scans have {kind} masks of {what}, which are not used")
             return None
         nearest = min(self._distance(mask, scan) for mask in own)
         best = [mask for mask in own if self._distance(mask, scan) == nearest]
@@ -125,9 +139,16 @@ class Masks:
         return best[0]
 
     def _has_entities(self, mask: Path, scan: Path) -> bool:
-        """Return whether a mask's name continues that of its scan."""
-        stem = BidsName.of(scan).stem.removesuffix(f"_{self.modality.lower()}")
-        return BidsName.of(mask).stem.startswith(f"{stem}_") and self._has_modality(mask, scan)
+        """Return whether a mask's name continues that of its scan, and names no other image."""
+        name, scan_name = BidsName.of(mask), BidsName.of(scan)
+        stem = scan_name.stem.removesuffix(f"_{self.modality.lower()}")
+        if not name.stem.startswith(f"{stem}_") or not self._has_modality(mask, scan):
+            return False
+        further = set(name.entities) - set(scan_name.entities)
+        if further & set(_OF_ONE_IMAGE):
+            return False
+        _, session = _visit(scan.relative_to(self.folder))
+        return "ses" not in further or f"ses-{name.entities['ses']}" == session
 
     def _is_of_visit(self, mask: Path, scan: Path) -> bool:
         """Return whether a mask names the scan's person and visit, and nothing else of a scan."""
@@ -139,8 +160,9 @@ class Masks:
 
     def _has_modality(self, mask: Path, scan: Path) -> bool:
         """Return whether a mask names the modality of its scan, or none."""
-        words = BidsName.of(mask).words[:-1]
-        return set(words) <= {self.modality.lower(), *BidsName.of(scan).words}
+        name = BidsName.of(mask)
+        words = {*name.words[:-1], name.entities.get("mod", self.modality.lower())}
+        return words <= {self.modality.lower(), *BidsName.of(scan).words}
 
     def _distance(self, mask: Path, scan: Path) -> int:
         """Return how far the space of a mask's name is from the scan's."""
@@ -192,6 +214,31 @@ def beside_scans(images, used) -> list[str]:
     ]
 
 
+def of_several_people(table) -> list[str]:
+    """Return a note for each kind of mask whose file stands for several people.
+
+    A template's brain mask may rightly do so; a lesion mask is a slip.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        participant_id, brain_mask and lesion_mask.
+    """
+    notes = []
+    for column in ("lesion_mask", "brain_mask"):
+        pairs = table[["participant_id", column]].dropna().drop_duplicates()
+        shared = pairs[pairs.duplicated(column, keep=False)]
+        if shared.empty:
+            continue
+        first = shared[shared[column] == shared[column].iloc[0]]
+        people = " and ".join(first["participant_id"].iloc[:2])
+        notes.append(
+            f"{shared[column].nunique()} files are the {column.replace('_', ' ')} of several "
+            f"people; the first is {Path(first[column].iloc[0]).name}, of {people}"
+        )
+    return notes
+
+
 def _visit(path: Path) -> tuple[str, str]:
     """Return the participant and the session that the folders or the name of a file tell first."""
     name = BidsName.of(path).stem
@@ -210,7 +257,16 @@ def _looks_like_lesions(path: Path) -> bool:
 
 def _is_mask(path: Path, kind: str) -> bool:
     """Return whether a file's name is that of a mask of a kind."""
-    name = BidsName.of(path)
-    entity, value = _ENTITIES[kind]
-    has_entity = name.entities.get(entity, "").startswith(value)
-    return has_entity and name.words[-1:] != () and name.words[-1] in _SUFFIXES[kind]
+    entity, _ = _ENTITIES[kind]
+    return _ends_as_mask(path, kind) and BidsName.of(path).entities.get(entity) in _VALUES[kind]
+
+
+def _is_like_brain_mask(path: Path) -> bool:
+    """Return whether a file's name is nearly that of a brain mask."""
+    value = BidsName.of(path).entities.get("desc", "")
+    return _ends_as_mask(path, "brain") and value.startswith("brain") and value != "brain"
+
+
+def _ends_as_mask(path: Path, kind: str) -> bool:
+    """Return whether a file's name ends as those of the masks of a kind."""
+    return BidsName.of(path).words[-1:] in [(suffix,) for suffix in _SUFFIXES[kind]]
