@@ -139,6 +139,9 @@ HEADERS = {
         ("AD", 1, "45112.0"),
         ("CN", 0, "45112"),
         ("MCI to Dementia", 1, "I45112"),
+        ("NL to MCI to Dementia", 1, "I45112"),
+        ("Reversion: MCI to NL", 0, "I45112"),
+        ("Stable: Dementia", 1, "I45112"),
     ],
 )
 def test_its_other_tables(tmp_path, name, diagnosis, label, image):
@@ -166,6 +169,7 @@ def test_its_other_tables(tmp_path, name, diagnosis, label, image):
         ("y1", "y1"),
         ("ADNI2 Year 1 Visit", "adni2year1"),
         ("", "20060502"),
+        (f"m{'9' * 30}", f"m{'9' * 30}"),
         ("1", "1"),
         ("4_bl", "4bl"),
     ],
@@ -179,6 +183,107 @@ def test_visits_become_sessions(tmp_path, visit, session):
     )
     _scan(tmp_path, "002_S_0413", "MPR", "2006-05-02_12_31_52.0", "I7")
     assert open_cohort(tmp_path, "T1w").table["session_id"].tolist() == [f"ses-{session}"]
+
+
+DATES = "Subject,Visit,Image ID,Group,Acq Date"
+
+
+def _dated(folder, images):
+    """One subject: visit and date of each image, whose numbers count from 1."""
+    rows = []
+    for number, (visit, date) in enumerate(images, 1):
+        rows.append(f"002_S_0413,{visit},I{number},CN,{date}")
+        _scan(folder, "002_S_0413", "MPR", f"day{number}", f"I{number}")
+    _table(folder, rows, "table.csv", DATES)
+    return from_adni(folder)
+
+
+@pytest.mark.parametrize(
+    ("date", "session"),
+    [
+        ("1/12/2006", "20060112"),
+        ("11/2/2006", "20061102"),
+        ("2006-5-02 08:31:52.0", "20060502"),
+        ("5/02/2006 8:31", "20060502"),
+        ("1-11-06", "011106"),
+        ("12-Jan-06", "12Jan06"),
+    ],
+)
+def test_dates_become_sessions(tmp_path, date, session):
+    assert _dated(tmp_path, [("", date)]).table["session_id"].tolist() == [f"ses-{session}"]
+
+
+@pytest.mark.parametrize(
+    "dates", [("1/12/2006", "11/2/2006"), ("1-12-06", "11-2-06"), ("1/11/2006", "11/1/2006")]
+)
+def test_two_dates_are_two_visits(tmp_path, dates):
+    cohort = _dated(tmp_path, [("", dates[0]), ("", dates[1])])
+    assert len(cohort.table) == 2
+    assert not any("left out" in note for note in cohort.notes)
+
+
+def test_visits_of_one_name_years_apart_stay_apart(tmp_path):
+    """ADNI1 and ADNI2 each have a month 12; an image is repeated some days later."""
+    images = [
+        ("ADNI2 Month 12", "5/12/2012"),
+        ("ADNI1/GO Month 12", "5/02/2006"),
+        ("ADNI2 Month 12", "5/14/2012"),
+        ("ADNI1/GO Month 12", "6/20/2006"),
+        ("sc", "5/02/2005"),
+        ("m24", ""),
+    ]
+    cohort = _dated(tmp_path, images)
+    taken = {
+        row["session_id"]: row["image"].rpartition("_")[2]
+        for row in cohort.table.to_dict("records")
+    }
+    assert taken == {
+        "ses-m12": "I2.nii",
+        "ses-m12date20120512": "I1.nii",
+        "ses-m24": "I6.nii",
+        "ses-sc": "I5.nii",
+    }
+    assert (
+        "2 images have the visit of an earlier image, and a date that is more than 90 days later: "
+        "their visits are apart. The first is ses-m12date20120512 of 002_S_0413"
+    ) in cohort.notes
+
+
+def test_an_image_number_of_many_digits(tmp_path):
+    number = "9" * 30
+    rows = [f"002_S_0413,sc,I{number},CN,", "002_S_0413,sc,I100,CN,", "002_S_0413,sc,I20,CN,"]
+    for name in (f"I{number}", "I100", "I20"):
+        _scan(tmp_path, "002_S_0413", "MPR", f"day{name}", name)
+    _table(tmp_path, rows, "table.csv", DATES)
+    assert from_adni(tmp_path).table["image"].str.endswith("_I20.nii").tolist() == [True]
+
+
+def test_what_is_no_nifti_or_hidden_is_no_scan(download):
+    folder, scans = download
+    scans["I45112"].with_suffix(".nii.md5").touch()
+    copy = folder / ".Trash" / "I45112" / "a_I45112.nii"
+    copy.parent.mkdir(parents=True)
+    copy.touch()
+    assert from_adni(folder).table["image"].tolist()[1] == str(scans["I45112"])
+    scans["I45112"].rename(scans["I45112"].with_suffix(".nii.part"))
+    with pytest.raises(CohortError, match="image I45112 of 002_S_0413: found no NIfTI file"):
+        from_adni(folder)
+
+
+def test_two_ages_of_one_image_are_noted(download):
+    folder, _ = download
+    _table(folder, [ROWS[0].replace('"76"', '"70"')], "second.csv")
+    cohort = from_adni(folder)
+    note = "1 images have ages that differ by more than a year; the first is used: I45112 (76, 70)"
+    assert note in cohort.notes
+    _table(folder, [ROWS[0].replace('"76"', '"75.3"')], "second.csv")
+    assert not any("have ages" in note for note in from_adni(folder).notes)
+
+
+@pytest.mark.parametrize("series", [["MPRAGE"], 3])
+def test_a_series_is_text(download, series):
+    with pytest.raises(ParameterError, match=r"parameter series: found .*; expected text"):
+        from_adni(download[0], series=series)
 
 
 def test_two_tables_are_one(download):
@@ -242,6 +347,14 @@ def _no_diagnosis_known(folder, scans):
     _table(folder, [ROWS[0].replace('"CN"', '"Patient"')])
 
 
+def _sentence(folder, scans):
+    _table(folder, [ROWS[0].replace('"CN"', '"No conversion to AD"')])
+
+
+def _no_rows(folder, scans):
+    _table(folder, [])
+
+
 def _no_subject(folder, scans):
     _table(folder, [ROWS[0].replace("002_S_0413", "002-413")])
 
@@ -262,6 +375,8 @@ BAD = {
     _another_subject: (r"I45112.nii: found a scan of 100_S_0001", "002_S_0413, as the table says"),
     _twice: (r"I45112.nii.gz: found a second file of image I45112", "one file"),
     _no_diagnosis_known: (r"column of the diagnosis: found PATIENT", "one of AD, DEMENTIA, CN"),
+    _sentence: (r"column of the diagnosis: found NO CONVERSION TO AD", "one of AD, DEMENTIA, CN"),
+    _no_rows: (r"Collection_11_24_2026.csv: found no rows", "one row an image"),
     _no_subject: (r"column Subject: found '002-413'", "like 002_S_0413"),
     _two_diagnoses: (
         r"image I45112: found 002_S_0413 AD \(second.csv\) and 002_S_0413 CN",

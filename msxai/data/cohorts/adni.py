@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from msxai.base.errors import CohortError
+from msxai.base.errors import CohortError, ParameterError
 from msxai.base.parameters import one_of
-from msxai.data.cohorts import identifiers, tables
+from msxai.data.cohorts import identifiers, scan_files, tables
 from msxai.data.cohorts.tables import plain
 
 __all__ = ["find_tables", "read"]
@@ -35,6 +35,12 @@ _LABELS = {"AD": 1, "CN": 0}
 _EXCLUDED_DIAGNOSES = ("MCI", "EMCI", "LMCI", "SMC")
 _CHOICES = ("error", "exclude")
 _MCI = ("EMCI", "LMCI")  # names of MCI in other tables
+_DIAGNOSIS = f"(?:{'|'.join([*_GROUPS, *_EXCLUDED_DIAGNOSES])})"
+# "MCI to Dementia" and "Conversion: MCI to Dementia" are diagnoses of a visit at which it changed:
+# the last one holds. Other sentences that end so, as "No conversion to AD", are refused.
+_EARLIER_DIAGNOSES = (
+    rf"^(?:(?:STABLE|CONVERSION|REVERSION): )?(?:{_DIAGNOSIS} TO )*(?={_DIAGNOSIS}$)"
+)
 
 # Words of a series' description, in lower case with blanks for punctuation. What the last pattern
 # matches is never T1-weighted, although "MPR; GradWarp; B1 Correction; N3; Scaled" is.
@@ -53,6 +59,9 @@ _DERIVED_IMAGE = re.compile(r"(?:^|[_/])(D)0*(\d+)(?=[_./])")
 _IMAGE_CELL = r"^(?:I|(D))?0*(\d+)(?:\.0)?$"
 _SERIES = re.compile(r"_MR_(.+)_Br_")  # in the archive's names of files
 _CROPPED = re.compile(r"_Crop_\d+\.nii")  # the second file that dcm2niix writes
+_MONTH = re.compile(r"m0*([0-9]{1,4})")
+_MONTH_IN_WORDS = re.compile(r"month0*([0-9]{1,4})(?![0-9])")
+_LONGEST_VISIT = 90  # days; the visits of ADNI are three months apart or more
 
 
 @dataclass
@@ -95,8 +104,14 @@ def read(
     """
     one_of("conversions", conversions, _CHOICES)
     one_of("missing", missing, _CHOICES)
+    if not isinstance(series, str | None):
+        expected = "text that is in the description of the images"
+        raise ParameterError("parameter series", repr(series), expected, "Name one series.")
     paths = _require_tables(folder)
     images, mended = _read_tables(paths)
+    if images.empty:
+        where = ", ".join(map(str, paths))
+        raise CohortError(where, "no rows", "one row an image", "Download the table again.")
     files, notes = _files(folder, set(images["image_id"]))
     images["description"] = _descriptions(images, files, folder)
     selection = _Selection(images, notes + mended)
@@ -299,9 +314,11 @@ def _refuse_unclear(rows: pd.DataFrame, series: str) -> None:
 
 def _select_one_a_visit(selection: _Selection) -> None:
     """Keep the image with the lowest number of each visit."""
-    numbers = selection.rows["image_id"].str.removeprefix("D").astype(int)
-    order = numbers.argsort(kind="stable")
-    selection.rows = selection.rows.iloc[order]
+    numbers = selection.rows["image_id"].str.removeprefix("D")
+    # A longer number is larger: there are no leading zeros.
+    order = pd.DataFrame({"length": numbers.str.len(), "digits": numbers})
+    order = order.reset_index(drop=True).sort_values(["length", "digits"], kind="stable")
+    selection.rows = selection.rows.iloc[order.index]
     repeated = selection.rows.duplicated(["subject", "session_id"])
     selection.keep(~repeated, "a second image of one visit (the lowest image number is kept)")
 
@@ -338,11 +355,12 @@ def _read_tables(paths) -> tuple[pd.DataFrame, list[str]]:
     rows = pd.concat([_read_table(path, notes) for path in paths], ignore_index=True)
     numbers = rows["image_id"].str.extract(_IMAGE_CELL)
     rows["image_id"] = numbers[0].fillna("") + numbers[1]
-    # "MCI to Dementia" is the diagnosis of a visit at which it changed: the later one holds.
     diagnoses = rows["diagnosis"].str.upper()
-    rows["diagnosis"] = diagnoses.str.replace(r"^.* TO ", "", regex=True)
+    rows["diagnosis"] = diagnoses.str.replace(_EARLIER_DIAGNOSES, "", regex=True)
     rows["session_id"] = _sessions(rows)
+    notes += _part_visits(rows)
     _check_repeated(rows)
+    notes += _differing_ages(rows)
     rows = rows.sort_values("diagnosis", key=pd.isna, kind="stable")
     is_first = ~rows.duplicated("image_id")
     return rows[rows["image_id"].isna() | is_first].sort_index(), notes
@@ -414,10 +432,72 @@ def _is_subject(name: str) -> bool:
 
 def _sessions(rows: pd.DataFrame) -> pd.Series:
     """Return a session for each image: its visit, or else its date, or else its number."""
-    dates = rows["date"].str.replace(r"\W", "", regex=True)
+    dates = rows["date"].map(_date, na_action="ignore")
     images = rows["image_id"].map(_image_name, na_action="ignore")
     visits = rows["visit"].map(_session)
     return "ses-" + visits.fillna(dates).fillna(images)
+
+
+def _date(text: str) -> str:
+    """Return a date as digits, without the time of day: 20060112 of 2006-01-12 and 1/12/2006.
+
+    Of a date that is written in another way: its letters and digits, with 02 for 2.
+    """
+    day = re.match(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})(?![0-9])", text)
+    if day:
+        return f"{day[1]}{day[2]:0>2}{day[3]:0>2}"
+    day = re.match(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})(?![0-9])", text)
+    if day:
+        return f"{day[3]}{day[1]:0>2}{day[2]:0>2}"
+    padded = re.sub(r"(?<![0-9])([0-9])(?![0-9])", r"0\1", text)
+    return re.sub(r"\W", "", padded)
+
+
+def _part_visits(rows: pd.DataFrame) -> list[str]:
+    """Make visits of one name that are months apart several visits, in place; return a note.
+
+    ADNI1 and ADNI2 each have a month 12.
+    """
+    dates = rows["date"].map(_date, na_action="ignore")
+    days = pd.to_datetime(dates, format="%Y%m%d", errors="coerce").dropna().sort_values()
+    visits = rows.loc[days.index, ["subject", "session_id"]]
+    renamed = {}
+    for _, of_visit in days.groupby([visits["subject"], visits["session_id"]]):
+        first = of_visit.iloc[0]
+        name = None
+        for index, day in of_visit.items():
+            if (day - first).days > _LONGEST_VISIT:
+                first = day
+                name = f"{rows.loc[index, 'session_id']}date{day:%Y%m%d}"
+            if name:
+                renamed[index] = name
+    if not renamed:
+        return []
+    example = next(iter(renamed))
+    note = (
+        f"{len(renamed)} images have the visit of an earlier image, and a date that is more than "
+        f"{_LONGEST_VISIT} days later: their visits are apart. The first is {renamed[example]} of "
+        f"{rows.loc[example, 'subject']}"
+    )
+    rows["session_id"] = pd.Series(renamed).reindex(rows.index).fillna(rows["session_id"])
+    return [note]
+
+
+def _differing_ages(rows: pd.DataFrame) -> list[str]:
+    """Return a note about images that have two ages: ADNIMERGE has the age at the first visit."""
+    has_image = rows["image_id"].notna()
+    ages = rows.loc[has_image, "age"].str.replace(",", ".", regex=False)
+    years = pd.to_numeric(ages, errors="coerce").groupby(rows["image_id"])
+    ranges = years.max() - years.min()
+    differing = ranges.index[ranges > 1]
+    if not len(differing):
+        return []
+    image = differing[0]
+    same = rows.loc[rows["image_id"] == image, "age"].dropna().unique()
+    return [
+        f"{len(differing)} images have ages that differ by more than a year; the first is used: "
+        f"{_image_name(image)} ({', '.join(same)})"
+    ]
 
 
 def _check_repeated(rows: pd.DataFrame) -> None:
@@ -446,7 +526,7 @@ def _session(visit) -> str | float:
     if pd.isna(visit):
         return visit
     name = plain(visit)
-    month = re.fullmatch(r"m0*(\d+)", name) or re.search(r"month0*(\d+)", name)
+    month = _MONTH.fullmatch(name) or _MONTH_IN_WORDS.search(name)
     if month:
         return f"m{int(month[1]):02}"
     return name.replace("screening", "sc").replace("baseline", "bl").removesuffix("visit")
@@ -476,8 +556,14 @@ def _files(folder: Path, in_tables: set[str]) -> tuple[dict[str, Path], list[str
 
 
 def _nifti_files(folder: Path) -> list[Path]:
-    """Return all NIfTI files below a folder, without hidden ones."""
-    return [path for path in folder.rglob("*.nii*") if not path.name.startswith(".")]
+    """Return all NIfTI files below a folder, without hidden ones and those in hidden folders."""
+    files = []
+    for path in folder.rglob("*.[nN][iI][iI]*"):
+        parts = path.relative_to(folder).parts
+        is_hidden = any(part.startswith(".") for part in parts)
+        if scan_files.is_nifti(path) and not is_hidden:
+            files.append(path)
+    return files
 
 
 def _is_cropped(path: Path) -> bool:

@@ -251,8 +251,8 @@ def _visit(path: Path) -> tuple[str, str]:
 def _looks_like_lesions(path: Path) -> bool:
     """Return whether a file has a name that segmentation programs write, and is not a scan."""
     stem = BidsName.of(path).stem
-    is_scan = _SCANS.search(stem) or path.name.startswith(".")
-    return bool(_LESIONS.search(stem)) and not is_scan
+    is_other = _SCANS.search(stem) or path.name.startswith(".")
+    return bool(_LESIONS.search(stem)) and scan_files.is_nifti(path) and not is_other
 
 
 def _is_mask(path: Path, kind: str) -> bool:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MODALITIES", "BidsName", "hidden", "listed", "only_or_plain", "scans"]
+__all__ = ["MODALITIES", "BidsName", "hidden", "is_nifti", "listed", "only_or_plain", "scans"]
 
 MODALITIES = ("FLAIR", "T1w")
 """Modalities of scans, as names of BIDS end with them."""
@@ -45,6 +45,11 @@ class BidsName:
         return cls(stem, entities, tuple(part for part in parts if "-" not in part))
 
 
+def is_nifti(path: Path) -> bool:
+    """Return whether a file's name ends with .nii or .nii.gz, in any case."""
+    return bool(_NIFTI.search(path.name))
+
+
 def listed(folder: Path) -> list[Path]:
     """Return the NIfTI files of a folder in order, without hidden ones.
 
@@ -52,14 +57,14 @@ def listed(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if _NIFTI.search(path.name) and _shown(path))
+    return sorted(path for path in folder.iterdir() if is_nifti(path) and _shown(path))
 
 
 def hidden(folder: Path) -> list[Path]:
     """Return the hidden NIfTI files of a folder."""
     if not folder.is_dir():
         return []
-    return [path for path in folder.iterdir() if _NIFTI.search(path.name) and not _shown(path)]
+    return [path for path in folder.iterdir() if is_nifti(path) and not _shown(path)]
 
 
 def scans(folder: Path, modality: str) -> list[Path]:
