@@ -378,6 +378,50 @@ def test_a_broken_description(bids):
     _refused(lambda: open_cohort(bids), "dataset_description.json")
 
 
+@pytest.mark.parametrize("label_column", [None, ["group"], 3])
+def test_a_label_column_is_one_name(scans, bids, label_column):
+    (scans / "mine.csv").write_text(CSV)
+    for source in (bids, scans / "mine.csv"):
+        with pytest.raises(ParameterError, match="parameter label_column: found") as caught:
+            open_cohort(source, label_column=label_column)
+        assert "expected the name of one column" in str(caught.value)
+
+
+def test_a_long_cell_or_a_long_header_makes_a_short_error(scans):
+    long = "x" * 100_000
+    cells = [(",image", f",{long}"), ("61", long), ("HC", long), ("C-12", "-" * 100_000)]
+    for old, new in cells:
+        with pytest.raises(CohortError) as caught:
+            _csv(scans, old, new)()
+        assert len(str(caught.value)) < 1000, old
+    header, row = CSV.split("\n")[:2]
+    (scans / "mine.csv").write_text(
+        header.replace(",image", ",path")
+        + "".join(f",c{number}" for number in range(2000))
+        + "\n"
+        + row
+        + "," * 2000
+        + "\n"
+    )
+    _refused(lambda: open_cohort(scans / "mine.csv"), "c19", "and 1980 others")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "C-12",
+            "c" * 101,
+            ["column participant_id", "an identifier of 101 letters", "100 at most"],
+        ),
+        ("year1", "y" * 41, ["column session_id", "an identifier of 41 letters", "40 at most"]),
+    ],
+)
+def test_an_identifier_that_no_file_name_holds_is_refused(scans, old, new, words):
+    _refused(_csv(scans, old, new), *words)
+    assert len(_csv(scans, old, new[1:])().table) == 4
+
+
 # Plain lists
 
 
@@ -638,6 +682,7 @@ def test_a_yaml_names_a_dataset(bids):
         ("path: mine.csv\nmodality:\n", ["modality in", "mine.yaml", "''", "FLAIR, T1w"]),
         ("path: mine.csv\nkind: adni\nmodality: t1w\n", ["modality in", "'t1w'", "FLAIR, T1w"]),
         ("path: mine.csv\nmodality: [T1w]\n", ["mine.yaml, key modality", "['T1w']"]),
+        ("? [path]\n: mine.csv\n", ["mine.yaml", "no YAML", "unhashable key"]),
         ("path: [mine.csv\n", ["mine.yaml", "no YAML", "line 2"]),
         ("- mine.csv\n", ["mine.yaml", "no path"]),
         ("", ["mine.yaml", "no path"]),
@@ -652,6 +697,18 @@ def test_a_yaml_that_cannot_be_used(scans, text, words):
         open_cohort(scans / "mine.yaml")
     for word in (*words, caught.value.mend):
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("last", ["*f", "{? [*f] : x, ? [*f] : y}"], ids=["a value", "a key"])
+def test_nested_aliases_of_a_yaml_make_a_short_error(scans, last):
+    """Written out they are a million words; with three lines more, they fill the memory."""
+    entries = ["&a [x, x, x, x, x, x, x, x, x, x]"]
+    for name, earlier in zip("bcdef", "abcde", strict=True):
+        entries.append(f"&{name} [{', '.join([f'*{earlier}'] * 10)}]")
+    (scans / "mine.yaml").write_text(f"path: [{', '.join(entries)}, {last}]\n")
+    with pytest.raises(CohortError, match=r"mine.yaml.*found ") as caught:
+        open_cohort(scans / "mine.yaml")
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_yaml_that_names_itself_is_not_followed(scans):

@@ -389,6 +389,13 @@ def test_a_folder_of_that_name_comes_first(bids):
     assert open_cohort(bids).table["participant_id"].tolist() == ["sub-01"]
 
 
+@pytest.mark.parametrize(("name", "names"), [("sub-1", "sub-01 and sub-1")])
+def test_folders_of_people_who_may_be_one_are_noted(bids, name, names):
+    _touch(bids / name / "anat" / f"{name}_FLAIR.nii.gz")
+    _write(bids, [HEADER, MS, HC, [name, *HC[1:]]])
+    _notes(open_cohort(bids), f"participants.tsv: {names} are read as different people")
+
+
 def test_an_identifier_of_two_folders_is_refused(bids):
     _touch(bids / "sub-001" / "anat" / "sub-001_FLAIR.nii.gz")
     _write(bids, [HEADER, ["1", *MS[1:]]])
@@ -635,6 +642,21 @@ def test_a_mended_number_of_a_visit_names_the_table_of_sessions(visits):
     cohort = open_cohort(visits)
     np.testing.assert_equal(cohort.table["edss"].to_numpy(), [2.5, np.nan])
     assert "sub-1_sessions.tsv, column edss: 2,5 is read as 2.5" in cohort.notes
+
+
+def test_a_table_of_sessions_in_another_case_is_read(visits):
+    _write(visits, [["participant_id", "group"], ["sub-1", "MS"], ["sub-2", "HC"]])
+    rows = [["session_id", "age"], ["ses-01", "40"], ["ses-02", "41"]]
+    _write(visits / "sub-1", rows, "sub-1_Sessions.tsv")
+    cohort = open_cohort(visits)
+    assert cohort.table["age"].tolist()[:2] == [40, 41]
+    _notes(cohort, "sub-1_Sessions.tsv: read as a table of sessions (_sessions.tsv)")
+
+
+def test_folders_of_visits_that_may_be_one_are_noted(visits):
+    _write(visits, [["participant_id", "group"], ["sub-1", "MS"], ["sub-2", "HC"]])
+    _touch(visits / "sub-1" / "ses-1" / "anat" / "sub-1_ses-1_FLAIR.nii")
+    _notes(open_cohort(visits), "sub-1: ses-01 and ses-1 are read as different visits")
 
 
 def test_a_folder_in_place_of_a_table_of_sessions_is_refused(visits):

@@ -88,6 +88,7 @@ def read(
     notes += masks.notes()
     notes += _notes_of_files(rows, modality)
     notes += _unlisted_folders(folder_of, participants)
+    notes += _written_alike(table, path)
     return table, notes
 
 
@@ -226,10 +227,14 @@ def _of_sessions(
     folder: Path, participant: str, sessions: list[str], notes: list[str]
 ) -> dict[str, dict]:
     """Return what the table of sessions has for each session of the scans of a participant."""
-    path = folder / participant / f"{participant}_sessions.tsv"
-    if sessions == [""] or not path.exists():
+    if sessions == [""]:
+        return {}
+    path = _sessions_table(folder / participant)
+    if not path.exists():
         return {}
     visits, mended = tables.read(path, ("session_id", *_OF_A_VISIT))
+    if path.name != f"{participant}_sessions.tsv":
+        notes.append(f"{path.name}: read as a table of sessions (_sessions.tsv)")
     mend = "Add it (ses-01, as the folders are named), or remove the table."
     tables.need(visits, ("session_id",), path, mend)
     names, whole = _sessions(visits["session_id"], f"{path}, column session_id")
@@ -247,6 +252,33 @@ def _of_sessions(
     if len(row_of) < len(sessions):
         notes.append(f"{path.name}: a session has no row; participants.tsv is used for it")
     return {session: row[columns].to_dict() for session, row in row_of.items()}
+
+
+def _sessions_table(person: Path) -> Path:
+    """Return the path of a person's table of sessions, whose name may be in another case."""
+    usual = person / f"{person.name}_sessions.tsv"
+    if usual.exists():
+        return usual
+    same = [path for path in person.iterdir() if path.name.lower() == usual.name.lower()]
+    return same[0] if len(same) == 1 else usual
+
+
+def _written_alike(table: pd.DataFrame, path: Path) -> list[str]:
+    """Return notes about people, or visits of a person, that may be one.
+
+    Each has a folder of its own; a table of paths with such identifiers is refused.
+    """
+    notes = []
+    for names in identifiers.written_alike(table["participant_id"]):
+        notes.append(
+            f"{path.name}: {' and '.join(names)} are read as different people: if they are one, "
+            "the split may train and test on the same person"
+        )
+    several = table[table["participant_id"].duplicated(keep=False)]
+    for participant, own in several.groupby("participant_id"):
+        for names in identifiers.written_alike(own["session_id"]):
+            notes.append(f"{participant}: {' and '.join(names)} are read as different visits")
+    return notes
 
 
 def _summary(notes: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """A cohort: which scans belong to whom, their masks, labels and covariates."""
 
 import json
+import reprlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 import yaml
 
 from msxai.base import given_paths
-from msxai.base.errors import CohortError, in_place_of_file
+from msxai.base.errors import CohortError, ParameterError, in_place_of_file
 from msxai.base.parameters import located, one_of
 from msxai.data.cohorts import adni, bids, groups, identifiers, masks, scan_files, tables
 
@@ -216,9 +217,10 @@ def from_table(path, modality: str, patients, controls, label_column: str) -> Co
         A missing file or column, a table that cannot be read, a wrong identifier, a scan twice, a
         subject with two groups, or a label that is neither. The message names file and column.
     ParameterError
-        Unknown modality.
+        Unknown modality, or a label column that is no text.
     """
     one_of("modality", modality, scan_files.MODALITIES)
+    _check_label_column(label_column)
     path = located(str(path))
     given = [column for column in COLUMNS if column not in _OURS]
     rows, notes = tables.read(path, [*given, label_column])
@@ -381,9 +383,10 @@ def from_bids(folder, modality: str, patients, controls, label_column: str) -> C
         a scan that names another person or visit than its folder, a folder whose name has neither
         letter nor digit, or a label that is neither. The message names file and column.
     ParameterError
-        Unknown modality.
+        Unknown modality, or a label column that is no text.
     """
     one_of("modality", modality, scan_files.MODALITIES)
+    _check_label_column(label_column)
     folder = located(str(folder))
     rows, notes = bids.read(folder, modality, patients, controls, label_column)
     table, numbers = _complete(rows, bids.participants_table(folder))
@@ -428,7 +431,7 @@ def _read_yaml(path: Path) -> dict[str, str]:
     for key, value in content.items():
         one_of(f"in {path}", key, keys)
         if not _is_text(value, key):
-            raise CohortError(f"{path}, key {key}", repr(value), "one text", "Mend the line.")
+            raise CohortError(f"{path}, key {key}", _shown(value), "one text", "Mend the line.")
     if not content.get("path"):
         mend = "Name the cohort's folder or table."
         raise CohortError(path, "no path in it", text_lines, mend)
@@ -450,6 +453,8 @@ class _Loader(yaml.BaseLoader):
         """Return the mapping of a node whose keys differ."""
         lines: dict[str, int] = {}
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # refused by the reader itself
             name = str(key.value)
             line = key.start_mark.line + 1
             if name in lines:
@@ -462,6 +467,21 @@ def _is_text(value, key: str) -> bool:
     """Return whether a value of a YAML is one text, or a list of texts where that is allowed."""
     texts = value if isinstance(value, list) and key in _LISTS else [value]
     return all(isinstance(text, str) for text in texts)
+
+
+def _shown(value) -> str:
+    """Return the beginning of a value of a YAML; aliases can make it larger than the memory."""
+    reader = reprlib.Repr()
+    reader.maxlevel = 2
+    return reader.repr(value)
+
+
+def _check_label_column(label_column) -> None:
+    """Refuse anything but the name of a column."""
+    if not isinstance(label_column, str):
+        actual = _shown(label_column)
+        mend = "Name the column with the groups."
+        raise ParameterError("parameter label_column", actual, "the name of one column", mend)
 
 
 def _all_keys() -> list[str]:

@@ -5,9 +5,11 @@ import re
 import pandas as pd
 
 from msxai.base.errors import CohortError
+from msxai.data.cohorts import tables
 
 __all__ = ["check_one_a_subject", "label", "names_of"]
 
+_LISTED = 10  # values of a column in an error
 _MEANS_UNKNOWN = ("n/a", "na", "nan", "")
 
 
@@ -64,9 +66,11 @@ def label(
     spellings = {value: _meant(value, names[1] + names[0]) for value in present}
     unexpected = sorted(value for value, name in spellings.items() if name is None)
     if unexpected:
+        examples = [tables.shortened(value) for value in unexpected[:_LISTED]]
+        rest = len(unexpected) - len(examples)
         raise CohortError(
             f"{path}, column {column}",
-            ", ".join(unexpected),
+            ", ".join(examples) + (f" and {rest} others" if rest else ""),
             f"{' or '.join(names[1])} (patients) or {' or '.join(names[0])} (controls)",
             "Set the parameters patients and controls, or leave these participants out of the "
             "table (n/a: unknown).",

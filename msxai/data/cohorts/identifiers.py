@@ -5,12 +5,23 @@ import re
 import pandas as pd
 
 from msxai.base.errors import CohortError
+from msxai.data.cohorts import tables
 
-__all__ = ["Spellings", "check_visits", "clean", "matching", "safe", "whole_numbers"]
+__all__ = [
+    "Spellings",
+    "check_visits",
+    "clean",
+    "matching",
+    "safe",
+    "whole_numbers",
+    "written_alike",
+]
 
 _WHOLE = r"^(?:(?:sub|ses)-)?\d+\.0+$"
 _NO_TEXT = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # line breaks and other control characters
 _UNUSUAL = r"[^A-Za-z0-9 ._-]"
+# Letters and digits. Results have both in one name, which a disk takes up to 255 characters.
+_LONGEST = {"sub": 100, "ses": 40}
 _DECIMAL = r"^(?:(?:sub|ses)-)?\d+\.\d+$"
 
 
@@ -71,8 +82,8 @@ def safe(values: pd.Series, prefix: str, where) -> tuple[pd.Series, list[str]]:
     Raises
     ------
     CohortError
-        An identifier is missing, has neither letter nor digit, or has a line break or another
-        control character, or two identifiers become one.
+        An identifier is missing, has neither letter nor digit, is too long for the name of a file,
+        or has a line break or another control character, or two identifiers become one.
 
     Examples
     --------
@@ -83,7 +94,7 @@ def safe(values: pd.Series, prefix: str, where) -> tuple[pd.Series, list[str]]:
     if is_no_text.any():
         raise CohortError(
             where,
-            repr(values[is_no_text].iloc[0]),
+            repr(tables.shortened(values[is_no_text].iloc[0])),
             "letters and digits, without line breaks and other control characters",
             "Rename it.",
         )
@@ -92,10 +103,11 @@ def safe(values: pd.Series, prefix: str, where) -> tuple[pd.Series, list[str]]:
     empty = letters.isna() | letters.eq("")
     if empty.any():
         value = values[empty].iloc[0]
-        actual = "a row without identifier" if pd.isna(value) else repr(value)
+        actual = "a row without identifier" if pd.isna(value) else repr(tables.shortened(value))
         raise CohortError(
             where, actual, "letters and digits (A to Z, 0 to 9)", "Fill it in, or rename it."
         )
+    _check_lengths(letters, prefix, where)
     _check_apart(original, letters, where)
     cleaned = f"{prefix}-" + letters
     unusual = original.str.contains(_UNUSUAL)
@@ -227,6 +239,38 @@ def _key(name: str) -> str:
     bare = re.sub(r"^((sub[\s_-]?)+|(ses[\s_-]?)+)", "", name.casefold())
     joined = re.sub(r"(?<=[a-z0-9])[\s_-](?=[a-z0-9])", "", bare)
     return re.sub(r"(?<!\d)0+(?=\d)", "", joined)
+
+
+def written_alike(names) -> list[list[str]]:
+    """Return the names that differ in case, leading zeros or punctuation only, group by group.
+
+    Parameters
+    ----------
+    names : iterable of str
+
+    Examples
+    --------
+    >>> written_alike(["sub-1", "sub-01", "sub-2"])
+    [['sub-01', 'sub-1']]
+    """
+    by_key: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        by_key.setdefault(_key(name), []).append(name)
+    return [alike for alike in by_key.values() if len(alike) > 1]
+
+
+def _check_lengths(letters: pd.Series, prefix: str, where) -> None:
+    """Refuse identifiers that are too long for the names of files."""
+    lengths = letters.str.len()
+    longest = _LONGEST[prefix]
+    if (lengths > longest).any():
+        first = letters[lengths > longest].iloc[0]
+        raise CohortError(
+            where,
+            f"an identifier of {len(first)} letters and digits ({tables.shortened(first)})",
+            f"{longest} at most, because it becomes part of the names of files",
+            "Choose a shorter one.",
+        )
 
 
 def _check_apart(original: pd.Series, letters: pd.Series, where) -> None:

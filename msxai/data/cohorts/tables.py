@@ -15,7 +15,16 @@ import pandas as pd
 
 from msxai.base.errors import CohortError, in_place_of_file
 
-__all__ = ["categories", "existing", "first_line", "need", "numbers", "plain", "read"]
+__all__ = [
+    "categories",
+    "existing",
+    "first_line",
+    "need",
+    "numbers",
+    "plain",
+    "read",
+    "shortened",
+]
 
 _UNKNOWN = ("n/a", "na", "nan", "#n/a", "<na>", "null")  # what programs write for an empty cell
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
@@ -24,6 +33,7 @@ _QUOTED = re.compile(r'^"(.*)"$', re.DOTALL)
 _SYNONYMS = {"age": ("ageyears", "ageinyears"), "sex": ("gender",)}  # other names of columns
 _LISTED = 3  # examples in a note
 _SHOWN = 40  # characters of a cell in an error
+_COLUMNS_SHOWN = 30  # columns named in an error
 _RANGES = {"age": (0, 130), "edss": (0, 10)}
 
 
@@ -120,7 +130,11 @@ def need(table: pd.DataFrame, columns, path, mend: str) -> None:
     """
     for column in columns:
         if column not in table:
-            present = f"only the columns {', '.join(table.columns)}"
+            names = [shortened(name) for name in table.columns[:_COLUMNS_SHOWN]]
+            rest = len(table.columns) - len(names)
+            present = f"only the columns {', '.join(names)}" + (
+                f" and {rest} others" if rest else ""
+            )
             raise CohortError(f"{path}, column {column}", present, "this column", mend)
     if table.empty:
         where = f"{path}, column {columns[0]}"
@@ -192,9 +206,8 @@ def numbers(column: pd.Series, name: str, where) -> tuple[pd.Series, list[str]]:
     wrong = column[~is_number & column.notna()]
     if len(wrong):
         expected = f"a number from {low} to {high}, or n/a"
-        raise CohortError(
-            f"{where}, column {name}", repr(wrong.iloc[0]), expected, "Mend the table."
-        )
+        actual = repr(shortened(str(wrong.iloc[0])))
+        raise CohortError(f"{where}, column {name}", actual, expected, "Mend the table.")
     changed = text[(text != mended).fillna(False)]
     notes = []
     if len(changed):
@@ -251,6 +264,16 @@ def plain(name: str) -> str:
     'participantid'
     """
     return re.sub(r"[\W_]", "", name.casefold())
+
+
+def shortened(text: str) -> str:
+    """Return the beginning of a cell, as an error shows it.
+
+    Parameters
+    ----------
+    text : str
+    """
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _is_tsv(path: Path) -> bool:
@@ -335,7 +358,7 @@ def _check_quotes(
             begin = re.split(rf"[\n{separator}]", inside)[0]
             raise CohortError(
                 f"{path}, line {line}",
-                f"the cell {_shortened(begin)!r}, whose quote is closed in another cell or row",
+                f"the cell {shortened(begin)!r}, whose quote is closed in another cell or row",
                 "a closing quote at the end of each quoted cell",
                 "Remove the quote, or close it where the cell ends.",
             )
@@ -353,11 +376,6 @@ def _note_short_rows(text: str, separator: str, notes: list[str]) -> None:
     if count:
         rows = _count(count, "row")
         notes.append(f"cells that are missing at the end of a row are read as unknown ({rows})")
-
-
-def _shortened(text: str) -> str:
-    """Return the beginning of a text."""
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _unquoted(header: str) -> str:
@@ -435,7 +453,7 @@ def _with_names(table: pd.DataFrame, names, path: Path, notes: list[str]) -> pd.
     for name in dict.fromkeys(names):
         similar, positions = _positions(header, name)
         if len(positions) > 1:
-            columns = " and ".join(repr(header[position]) for position in positions)
+            columns = " and ".join(repr(shortened(header[position])) for position in positions)
             raise CohortError(
                 f"{path}, column {name}",
                 f"the columns {columns}",
