@@ -12,6 +12,7 @@ A file keeps text as it was written. On Snakemake's command line a cohort 007 be
 and a group 01 becomes 1.
 """
 
+import math
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ from pathlib import Path
 import yaml
 
 from msxai.base import provenance
+from msxai.base.results import cohort_name
 
 TEXTS = {
     "PRETRAINING": "pretraining_cohort",
@@ -49,7 +51,7 @@ def holdout(text: str) -> list[int] | list[float]:
         numbers = [_number(word) for word in words]
     except ValueError:
         numbers = []
-    if len(numbers) != 2:
+    if len(numbers) != 2 or not all(_is_count_or_share(number) for number in numbers):
         raise ValueError(
             f"HOLDOUT: found {text!r}; expected two numbers, of controls and of patients: counts "
             "(HOLDOUT=10,13) or shares (HOLDOUT=0.2,0.2). Mend it and run again."
@@ -66,8 +68,17 @@ def _number(word: str) -> int | float:
     if "_" in word:  # Python would read 2_0 as 20
         raise ValueError(word)
     if word.endswith("%"):
-        return float(word[:-1]) / 100
+        share = float(word[:-1]) / 100
+        if share >= 1:  # 1 would be read as one subject
+            raise ValueError(word)
+        return share
     return int(word) if word.isdecimal() else float(word)
+
+
+def _is_count_or_share(number: int | float) -> bool:
+    if not 0 <= number < math.inf:  # so is no comparison with nan
+        return False
+    return number < 1 or number == int(number)
 
 
 def options(variables: dict, results: str) -> dict:
@@ -82,7 +93,7 @@ def options(variables: dict, results: str) -> dict:
 
 
 def check_names(content: dict) -> None:
-    """Refuse names that Snakemake would read as patterns."""
+    """Refuse names that Snakemake would read as patterns, and those that lead to other folders."""
     variables = {"cohort": "COHORT", "pretraining_cohort": "PRETRAINING", "results": "RESULTS"}
     for name, variable in variables.items():
         text = content.get(name, "")
@@ -91,6 +102,19 @@ def check_names(content: dict) -> None:
                 f"{variable}: found {text!r}; expected a name without braces and line breaks, "
                 "because the workflow reads braces as patterns. Rename it and run again."
             )
+    for name in ("cohort", "pretraining_cohort"):
+        text = content.get(name)
+        if text is not None and not cohort_name(text).strip("."):
+            raise ValueError(
+                f"{variables[name]}: found {text!r}, which has no name of its own; expected a "
+                "folder, a table or a YAML with a name, because results are named after it. Give "
+                "the whole path, or rename the file, and run again."
+            )
+    if not content["results"].strip("/"):
+        raise ValueError(
+            "RESULTS: found the folder /; expected a folder of its own, because results are "
+            "written there. Name one, such as RESULTS=runs/my-study, and run again."
+        )
 
 
 def check_owner(path: Path, cohort: str) -> None:
@@ -107,12 +131,17 @@ def check_owner(path: Path, cohort: str) -> None:
 
 
 def _owner(path: Path) -> str | None:
-    """Return the cohort that a results folder belongs to, as its options name it."""
+    """Return the cohort that a results folder belongs to, as its options name it.
+
+    None where there are no options, or damaged ones: those that are written name a text.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return str(content["cohort"])
-    except (OSError, TypeError, KeyError, yaml.YAMLError):
-        return None  # a folder without options, or with damaged ones
+        cohort = content["cohort"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError):
+        return None
+    is_path = isinstance(cohort, str) and "\0" not in cohort
+    return cohort if is_path else None
 
 
 def main() -> None:

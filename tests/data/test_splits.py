@@ -1,5 +1,6 @@
 """Splits: subjects never cross, strata are exact, nothing but the subjects and the seed decides."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
@@ -114,7 +115,7 @@ def test_every_subject_can_be_held_out():
 
 
 @settings(max_examples=40)
-@given(st.integers(8, 60), st.integers(8, 60), st.floats(0.05, 0.5), st.floats(0.05, 0.5))
+@given(st.integers(8, 60), st.integers(8, 60), st.floats(0.05, 0.5), st.floats(0.07, 0.5))
 def test_shares_hold_out_the_rounded_number(controls, patients, first, second):
     table = _table([0] * controls + [1] * patients, [1] * (controls + patients))
     result = _counts(table, splits.make(table, (first, second), 0))
@@ -140,14 +141,45 @@ def test_too_few_subjects(holdout):
 
 
 @pytest.mark.parametrize(
-    "holdout", [(-1, 0), (2.5, 0), (0,), (1, 2, 3), (float("nan"), 0), ("2", "2")]
+    "holdout",
+    [
+        *[(-1, 0), (2.5, 0), (0,), (1, 2, 3), (float("nan"), 0), ("2", "2")],
+        *[(True, 2), 2, None, "2,2", (None, 2)],
+    ],
 )
 def test_a_holdout_that_makes_no_sense(holdout):
     with pytest.raises(SplitError, match="holdout"):
         splits.make(_table([0, 1] * 10, [1] * 20), holdout)
 
 
-@pytest.mark.parametrize("validation", [-0.1, 1.0, 3])
+@pytest.mark.parametrize("holdout", [(0.01, 0.01), (0, 0.04)])
+def test_shares_that_hold_nobody_out_are_refused(holdout):
+    with pytest.raises(SplitError, match="which is nobody after rounding") as refused:
+        splits.make(_table([0] * 5 + [1] * 7, [1] * 12), holdout)
+    assert f"{holdout[0]} of 5 controls and {holdout[1]} of 7 patients" in str(refused.value)
+    assert set(splits.make(_table([None, None], [1, 2]), holdout)["part"]) == {"holdout"}
+
+
+def test_counts_of_numpy_are_counts():
+    table = _table([0, 1] * 10, [1] * 20)
+    assert splits.make(table, np.array([2, 3])).equals(splits.make(table, (2, 3)))
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", None, True])
+def test_a_seed_is_a_whole_number(seed):
+    table = _table([0, 1] * 10, [1] * 20)
+    for call in (lambda: splits.make(table, seed=seed), lambda: splits.fold(table, 0, 2, 0, seed)):
+        with pytest.raises(ParameterError, match="parameter seed"):
+            call()
+
+
+@pytest.mark.parametrize(("number", "folds"), [(0.0, 2), (0, 2.0), ("0", 2), (0, None), (True, 2)])
+def test_a_fold_is_a_whole_number(number, folds):
+    with pytest.raises(SplitError, match="parameters fold, folds"):
+        splits.fold(_table([0, 1] * 4, [1] * 8), number, folds)
+
+
+@pytest.mark.parametrize("validation", [-0.1, 1.0, 3, "0.2", None, False, float("nan")])
 def test_a_validation_share_that_makes_no_sense(validation):
     with pytest.raises(SplitError, match="validation"):
         splits.make(_table([0, 1] * 10, [1] * 20), (1, 1), validation)
@@ -248,8 +280,23 @@ def test_a_site_is_held_out_whole():
     assert splits.make(TWO, (0, 0), 0.2, 0, ["B"]).equals(splits.make(TWO, (5, 5), 0.2, 0, "B"))
 
 
+@pytest.mark.parametrize("site", ["2", "2.0", 2, 2.0, [2], ["2.0"], np.array([2])])
+@pytest.mark.parametrize(
+    "names", [{"A": "1", "B": "2"}, {"A": "1.0", "B": "2.0"}, {"A": 1, "B": 2}]
+)
+def test_a_site_whose_name_is_a_number(site, names):
+    table = TWO.assign(site=TWO["site"].map(names, na_action="ignore").astype(object))
+    assert splits.make(table, (0, 0), 0.2, 0, site).equals(splits.make(TWO, (0, 0), 0.2, 0, "B"))
+
+
+@pytest.mark.parametrize("site", [[None], {"A": 1}.items(), True, object()])
+def test_what_is_no_site(site):
+    with pytest.raises(ParameterError, match=r"parameter holdout_site: .* names of sites"):
+        splits.make(TWO, (0, 0), 0.2, 0, site)
+
+
 def test_without_a_site_nothing_changes():
-    for none in ("", (), []):
+    for none in ("", (), [], None):
         assert splits.make(TWO, (2, 3), 0.2, 5, none).equals(
             splits.make(TWO.drop(columns="site"), (2, 3), 0.2, 5)
         )

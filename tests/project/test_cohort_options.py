@@ -48,7 +48,13 @@ def test_a_holdout_of_nobody_is_refused(cohort_options):
         cohort_options.holdout("0,0")
 
 
-@pytest.mark.parametrize("text", ["2", "2,2,2", "a,b", ",", "2,", "0.2.2,1", "2_0,3", "0.2,1_0%"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["2", "2,2,2", "a,b", ",", "2,", "0.2.2,1", "2_0,3", "0.2,1_0%"],
+        *["nan,1", "inf,1", "-1,2", "2.5,3", "1,1e400", "10%,150%", "100%,100%"],
+    ],
+)
 def test_a_holdout_that_cannot_be_read_is_one_sentence(tmp_path, text):
     result = subprocess.run(
         [sys.executable, SCRIPT, "--check", "runs/x"],
@@ -126,10 +132,16 @@ def test_the_same_cohort_goes_on(taken, same):
     assert yaml.safe_load(text)["patients"] == "PPMS"
 
 
-@pytest.mark.parametrize("damaged", ["", "{", "[]", "patients: MS\n"])
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        *[b"", b"{", b"[]", b"patients: MS\n", b"cohort: \xe9\n", b'cohort: "a\\0b"\n'],
+        *[b"[" * 20_000, b"cohort: ~\n", b"cohort: [a]\n"],
+    ],
+)
 def test_a_damaged_file_of_options_is_written_anew(taken, damaged):
     file = taken / "runs/study-demo/cohort.yaml"
-    file.write_text(damaged, encoding="utf-8")
+    file.write_bytes(damaged)
     assert run(taken, "runs/study-demo", "/bin/true", COHORT="data/b/study").returncode == 0
     assert yaml.safe_load(file.read_text(encoding="utf-8"))["cohort"] == "data/b/study"
 
@@ -144,3 +156,22 @@ def test_a_name_that_the_workflow_cannot_have_is_one_sentence(tmp_path, variable
         f"run: {variable}: found {name!r}; expected a name without braces"
     )
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/..", "/", "data/..yaml", "....csv"])
+@pytest.mark.parametrize("variable", ["COHORT", "PRETRAINING"])
+def test_a_cohort_without_a_name_of_its_own_is_one_sentence(tmp_path, variable, name):
+    done = run(tmp_path, "runs/x", "/bin/true", **{variable: name})
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"run: {variable}: found ")
+    assert "which has no name of its own; expected a folder, a table or a YAML" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_root_is_no_results_folder(tmp_path):
+    """tools/run.sh takes the last slash away."""
+    done = run(tmp_path, "", "/bin/true")
+    assert done.returncode == 1
+    assert done.stderr.startswith("run: RESULTS: found the folder /; expected a folder of its own")
+    assert not (tmp_path / "cohort.yaml").exists()

@@ -1,5 +1,7 @@
 """Splits subjects into training, validation and holdout: seeded, stratified by diagnosis."""
 
+import numbers
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +9,8 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from msxai.base import provenance, tsv
-from msxai.base.errors import MissingStepError, SplitError, in_place_of_file
-from msxai.base.parameters import one_of
+from msxai.base.errors import MissingStepError, ParameterError, SplitError, in_place_of_file
+from msxai.base.parameters import one_of, whole_number
 
 __all__ = ["COLUMNS", "PARTS", "check", "fold", "make", "read", "write"]
 
@@ -41,7 +43,8 @@ def make(
     seed : int
     holdout_site : str or sequence of str
         Sites held out completely, instead of `holdout`: every subject with a scan there, with all
-        scans. Subjects whose site is unknown count as from another site. None by default.
+        scans. Subjects whose site is unknown count as from another site. None by default. 1 and
+        1.0, as spreadsheets write it, are one site.
 
     Returns
     -------
@@ -53,12 +56,13 @@ def make(
     ------
     SplitError
         A group has too few subjects, a subject has two labels, holdout or validation is no such
-        number, or no site is known.
+        number, shares hold nobody out, or no site is known.
     ParameterError
-        A site that the table does not have (with the nearest one).
+        A site that the table does not have (with the nearest one), or no whole number as seed.
     """
     _check_holdout(holdout)
     _check_validation(validation)
+    whole_number("seed", seed, least=0)
     subjects = _labelled_subjects(table)
     groups = _shuffled_groups(subjects, seed)
     sites = _listed_sites(holdout_site)
@@ -67,6 +71,7 @@ def make(
         groups = [_moved_last(group, at_sites) for group in groups]
         holdout = [int(np.isin(group, at_sites).sum()) for group in groups]
     counts = [_count(share, group) for share, group in zip(holdout, groups, strict=True)]
+    _check_held_out(holdout, groups, counts)
     part_of = dict.fromkeys(subjects["participant_id"], "holdout")
     if not _all_held_out(groups, counts, sites):
         for label, group in enumerate(groups):
@@ -102,11 +107,13 @@ def fold(
     SplitError
         No such fold, or more folds than the smallest group has subjects; and as in `make`.
     """
+    whole_number("seed", seed, least=0)
     subjects = table[["participant_id", "label"]].drop_duplicates().dropna()
     subjects = subjects.sort_values("participant_id", ignore_index=True)
     labels = subjects["label"].astype(int)
     smallest = int(labels.value_counts().min()) if len(labels) else 0
-    if not 2 <= folds <= smallest or not 0 <= number < folds:
+    are_whole = _is_whole(number) and _is_whole(folds)
+    if not are_whole or not 2 <= folds <= smallest or not 0 <= number < folds:
         raise SplitError(
             "parameters fold, folds",
             f"fold {number} of {folds}, with {smallest} subjects in the smallest group",
@@ -191,7 +198,9 @@ def read(path) -> pd.DataFrame:
 
 def _check_holdout(holdout) -> None:
     """Refuse anything but two whole numbers or shares."""
-    valid = [_is_count_or_share(number) for number in holdout]
+    valid = []
+    if np.iterable(holdout):
+        valid = [_is_count_or_share(number) for number in holdout]
     if valid != [True, True]:
         raise SplitError(
             "parameter holdout",
@@ -202,18 +211,26 @@ def _check_holdout(holdout) -> None:
 
 
 def _is_count_or_share(number) -> bool:
-    if not isinstance(number, int | float):
+    if not _is_number(number):
         return False
     if not 0 <= number < np.inf:
         return False
     return number < 1 or number == int(number)
 
 
+def _is_number(value) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def _check_validation(validation: float) -> None:
     """Refuse anything but a share."""
-    if not 0 <= validation < 1:
+    if not _is_number(validation) or not 0 <= validation < 1:
         expected = "a share from 0 to below 1"
-        raise SplitError("parameter validation", str(validation), expected, "The demo's is 0.15.")
+        raise SplitError("parameter validation", repr(validation), expected, "The demo's is 0.15.")
 
 
 def _labelled_subjects(table: pd.DataFrame) -> pd.DataFrame:
@@ -240,17 +257,42 @@ def _shuffled_groups(subjects: pd.DataFrame, seed: int) -> list[np.ndarray]:
     return groups
 
 
+def _check_held_out(holdout, groups: list[np.ndarray], counts: list[int]) -> None:
+    """Refuse shares of so few subjects that nobody is held out."""
+    sizes = [len(group) for group in groups]
+    if any(holdout) and any(sizes) and not any(counts):
+        raise SplitError(
+            "parameter holdout",
+            f"{holdout[0]} of {sizes[0]} controls and {holdout[1]} of {sizes[1]} patients, which "
+            "is nobody after rounding",
+            "at least one subject, because results are reported on the holdout",
+            "Give larger shares, or counts. With 0 and 0, nobody is held out.",
+        )
+
+
 def _listed_sites(holdout_site) -> list[str]:
-    """Return the sites as a list; an empty text is none."""
-    if isinstance(holdout_site, str):
-        return [holdout_site] if holdout_site else []
-    return list(holdout_site)
+    """Return the names of sites as a list; an empty text is none."""
+    if holdout_site is None or (isinstance(holdout_site, str) and not holdout_site):
+        return []
+    if isinstance(holdout_site, str) or not np.iterable(holdout_site):
+        return [_site_name(holdout_site)]
+    return [_site_name(site) for site in holdout_site]
+
+
+def _site_name(site) -> str:
+    """Return a site's name as text: 1 of 1, "1" and "1.0", as spreadsheets write whole numbers."""
+    if not isinstance(site, str) and not _is_number(site):
+        mend = "Name the sites to hold out."
+        raise ParameterError("parameter holdout_site", repr(site), "names of sites", mend)
+    return re.sub(r"^(\d+)\.0+$", r"\1", str(site))
 
 
 def _at_sites(table: pd.DataFrame, sites: list[str]) -> list[str]:
     """Return the subjects with a scan at one of the sites."""
-    known_sites = table["site"].dropna() if "site" in table else []
-    if not len(known_sites):
+    names = pd.Series(dtype=object)
+    if "site" in table:
+        names = table["site"].map(_site_name, na_action="ignore")
+    if names.isna().all():
         raise SplitError(
             "column site",
             "no site of any subject",
@@ -258,9 +300,8 @@ def _at_sites(table: pd.DataFrame, sites: list[str]) -> list[str]:
             "Add the column, or leave holdout_site empty.",
         )
     for site in sites:
-        one_of("holdout_site", site, sorted(set(known_sites)))
-    at_sites = table["site"].isin(sites)
-    return list(table.loc[at_sites, "participant_id"].unique())
+        one_of("holdout_site", site, sorted(set(names.dropna())))
+    return list(table.loc[names.isin(sites), "participant_id"].unique())
 
 
 def _moved_last(group: np.ndarray, subjects: list[str]) -> np.ndarray:
