@@ -186,6 +186,8 @@ def spoilt(fault, values, brain, lesions):
         brain = phantom.simulate("ms", "HC", 9000, 9001).brain
     elif fault == "lesions":  # a mask of a tissue
         lesions = brain & (np.indices(brain.shape)[1] < 42)
+        values = values.copy()  # the same person as of "mask", in another file
+        values[tuple(np.argwhere(brain)[0])] += 1
     return [values, brain, lesions]
 
 
