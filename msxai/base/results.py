@@ -291,8 +291,11 @@ class Results:
             trainings.append(self.require_trial(PRETRAINING, trial, task, **expected))
 
         def rank(training):
-            _, record = training
-            return record["val_accuracy"], -record["val_loss"]
+            folder, record = training
+            path = folder / _RECORD
+            accuracy = provenance.entry(record, "val_accuracy", int | float, path)
+            loss = provenance.entry(record, "val_loss", int | float, path)
+            return accuracy, -loss
 
         folder, _ = max(trainings, key=rank)
         return folder
@@ -303,10 +306,11 @@ class Results:
         command = self.command(_FILLING, cohort=cohort, filling=filling)
         record_path = self.record(cohort, filling)
         record = provenance.require(record_path, _FILLING, command, cohort=cohort, filling=filling)
-        if record["left_out"]:
+        left_out = provenance.entry(record, "left_out", str, record_path)
+        if left_out:
             raise MissingStepError(
                 provenance.relative(record_path),
-                f"no arrays, as {record['left_out']}",
+                f"no arrays, as {left_out}",
                 "scans with their lesions filled",
                 "Leave this variant out.",
             )

@@ -3,8 +3,8 @@
 import pytest
 
 import msxai
-from msxai.base import results
-from msxai.base.errors import ParameterError
+from msxai.base import provenance, results
+from msxai.base.errors import ParameterError, StaleInputError
 from msxai.base.results import Results
 
 OF_A_VARIANT = {
@@ -56,3 +56,29 @@ def test_a_cohort_without_a_name_is_refused(cohort):
     with pytest.raises(ParameterError, match=r"parameter cohort: found .* a path that ends in a n"):
         results.cohort_name(cohort)
     assert results.cohort_name("data/..study.csv") == "..study"
+
+
+@pytest.mark.parametrize("entries", [{}, {"val_accuracy": "0.9", "val_loss": 1}])
+def test_the_best_training_is_chosen_by_its_records_scores(tmp_path, entries):
+    where = Results(str(tmp_path))
+    weights = where.trial("pretraining", 0) / "weights.npz"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    path = weights.with_name("provenance.json")
+    provenance.write_json(path, provenance.record({}, [], [weights], **entries))
+    with pytest.raises(StaleInputError, match=r"a damaged file \(no val_accuracy\)"):
+        where.initial_weights("best")
+
+
+def test_a_record_of_filled_scans_says_whether_there_are_any(tmp_path):
+    where = Results(str(tmp_path))
+    for path in (where.prepared("ms"), where.split("ms")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    files = [where.prepared("ms"), where.split("ms")]
+    made = provenance.record({"cohort": "ms"}, [], files)
+    provenance.write_json(where.record("ms"), made)
+    filled = provenance.record({"cohort": "ms", "filling": "noise"}, files, [], left_out=None)
+    provenance.write_json(where.record("ms", "noise"), filled)
+    with pytest.raises(StaleInputError, match=r"a damaged file \(no left_out\)"):
+        where.require_prepared("ms", "noise")
