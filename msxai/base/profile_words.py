@@ -175,6 +175,9 @@ def _check_names(config: dict) -> None:
         cohort_name(config[stage])
     for variant in config["variants"]:
         check_variant(variant, "profile, variants")
+    best = config.get("best", {}).get("variant", "")
+    if best:
+        check_variant(best, "best, variant")
     for task in config.get("tasks", {}):
         _one_of("tasks", "task", task, WORDS["task"])
     where = Results(config["common"]["results"])

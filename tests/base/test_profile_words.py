@@ -107,6 +107,7 @@ def test_a_variant_whose_results_would_lie_elsewhere(name):
         ("common", "results", "", "parameter results: found an empty path"),
         ("common", "results", ".", "parameter results: found '.', which is the folder of the che"),
         ("07_explanation_quality", "folder", "../x", "parameter folder: found '../x'; expected a "),
+        ("best", "variant", "../x", "best, variant: found '../x'; expected a letter or digit"),
         ("07_explanation_quality", "folder", "states", "parameter folder: found 'states', a fold"),
     ],
 )
