@@ -9,12 +9,16 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
+# Of 0 minutes, timeout would make no limit at all.
 case "${MINUTES:-}" in
-*[!0-9.]*)
-    echo "paper: MINUTES: found '$MINUTES', expected a number such as 9." >&2
-    exit 1
-    ;;
+*[!0-9.]* | *.*.*) is_time=false ;;
+"" | *[1-9]*) is_time=true ;;
+*) is_time=false ;;
 esac
+if [ "$is_time" = false ]; then
+    echo "paper: MINUTES: found '$MINUTES', expected a number above 0, such as 9." >&2
+    exit 1
+fi
 memory=$(awk '/^MemTotal/ {print int($2 / 1024 * 0.8)}' /proc/meminfo)
 
 python=.venv/bin/python

@@ -19,6 +19,10 @@ sh tools/setup.sh || exit 1
 name=$(basename -- "$cohort" | sed -E 's/\.(yaml|yml|csv|tsv)$//') # as msxai.results.cohort_name
 results=${RESULTS:-runs/$name-${on_top:-$profile}}
 results=${results%/}
+case "$results" in
+*[!/.]*) ;;
+*) fail "RESULTS: found '$RESULTS'; expected a folder for results alone. Name one: RESULTS=runs/my-study" ;;
+esac
 .venv/bin/python tools/cohort_options.py --check "$results" || exit 2
 # The options are written once the folder is locked: a second run must not change those of the first.
 exec .venv/bin/python tools/run_alone.py "$results" .venv/bin/python tools/cohort_options.py "$results" \

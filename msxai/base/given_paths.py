@@ -2,14 +2,16 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 
 from msxai.base.errors import MsxaiError, ParameterError
 
-__all__ = ["check", "whole"]
+__all__ = ["check", "check_name", "whole"]
 
 _DRAFT = 50  # characters that the name of a draft is longer, at most (`provenance.replacing`)
 _SHOWN = 60  # characters of a path that is too long
+_NAME = re.compile(r"[^\W_][\w.-]*")  # of a folder of the results
 
 
 def check(
@@ -37,8 +39,9 @@ def check(
     Raises
     ------
     MsxaiError
-        An empty path (an empty variable of the shell), ``~`` before an unknown user, a name that is
-        longer than the disk takes, or one with a character that no name has.
+        No path at all (such as a number), an empty path (an empty variable of the shell), ``~``
+        before an unknown user, a name that is longer than the disk takes, or one with a character
+        that no name has.
 
     Examples
     --------
@@ -49,6 +52,9 @@ def check(
     msxai.base.errors.ParameterError: --out: found an empty path; expected a path. Is a variable \
 of the shell empty?
     """
+    if not isinstance(path, str | os.PathLike):
+        kind = "nothing" if path is None else f"a value of the type {type(path).__name__}"
+        raise error(where or "path", kind, "a path", "Write the path as text.")
     text = os.fspath(path)
     label = where or ascii(text)[1:-1] or "path"
     if not text.strip():
@@ -100,3 +106,35 @@ def whole(path, start, where=None, error: type[MsxaiError] = ParameterError) -> 
     """
     check(path, error, where, start=start)
     return start / Path(path).expanduser()
+
+
+def check_name(name, where: str) -> None:
+    """Refuse a name of a folder of the results that would lie elsewhere, such as ``../../x``.
+
+    Parameters
+    ----------
+    name : str
+    where : str
+        Names it in the error, such as a parameter.
+
+    Raises
+    ------
+    ParameterError
+        It does not begin with a letter or digit, or holds another character than letters, digits,
+        dots, dashes and underscores.
+
+    Examples
+    --------
+    >>> check_name("pretrained-2", "parameter variant")
+    """
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return
+    text = repr(name)
+    if len(text) > _SHOWN:
+        text = f"{text[:_SHOWN]}..."
+    raise ParameterError(
+        where,
+        text,
+        "a letter or digit, then letters, digits, dots, dashes and underscores",
+        "A folder of the results has this name. Choose another one.",
+    )

@@ -9,11 +9,11 @@ that is installed takes its place, without any setting.
 
 import importlib.abc
 import importlib.util
-import json
 import os
 import sys
 from pathlib import Path
 
+from msxai.base import json_files
 from msxai.base.errors import ParameterError
 
 __all__ = ["BACKENDS", "ON_A_GPU", "check_formats", "install", "installed_backends", "path"]
@@ -35,6 +35,9 @@ notebooks that run in parallel share the GPU. By default JAX takes three quarter
 _WITHOUT_TRAINING = "openvino"
 _DEFAULT = "tensorflow"
 _VARIABLE = "KERAS_BACKEND"
+_PRECISIONS = ("float16", "float32", "float64")  # that Keras takes
+_ORDERS = ("channels_last", "channels_first")
+_MEND_FILE = "Mend the file or delete it: Keras then writes a new one."
 _NEEDED = {"image_data_format": "channels_last", "floatx": "float32"}
 
 
@@ -91,11 +94,13 @@ class _KerasFinder(importlib.abc.MetaPathFinder):
 
 
 def _check_backend() -> None:
+    settings = _read(path())
+    _check_settings(settings)
     where = f"environment variable {_VARIABLE}"
     backend = os.environ.get(_VARIABLE)
     if not backend:
         where = path()
-        backend = _read(where).get("backend", _DEFAULT)
+        backend = settings.get("backend", _DEFAULT)
     if _is_installed(backend):
         return
     installed = installed_backends()
@@ -123,9 +128,29 @@ def _is_installed(backend: str) -> bool:
 
 
 def _read(file: Path) -> dict:
-    """Settings of the file; none where it is missing or damaged, as for Keras."""
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """Return the settings of the file; none where it is missing or no JSON, as for Keras.
+
+    Keras fails where it is JSON of another kind, or cannot be opened.
+    """
+    if not os.path.exists(file):
         return {}
-    return settings if isinstance(settings, dict) else {}
+    try:
+        return json_files.read(file)
+    except (OSError, json_files.NoGroupError) as error:
+        raise ParameterError(
+            file, f"a file that cannot be used ({error})", "a group of settings", _MEND_FILE
+        ) from error
+    except ValueError:
+        return {}
+
+
+def _check_settings(settings: dict) -> None:
+    """Refuse the values at which Keras fails in its import."""
+    for name, words in (("floatx", _PRECISIONS), ("image_data_format", _ORDERS)):
+        if name in settings and settings[name] not in words:
+            expected = f"one of {', '.join(words)}"
+            raise ParameterError(f"{path()}, {name}", repr(settings[name]), expected, _MEND_FILE)
+    epsilon = settings.get("epsilon", 1e-7)
+    if not isinstance(epsilon, float):
+        expected = "a number with a decimal point, such as 1e-07"
+        raise ParameterError(f"{path()}, epsilon", repr(epsilon), expected, _MEND_FILE)

@@ -11,6 +11,7 @@ import ast
 import difflib
 import math
 import numbers
+import os
 import re
 from pathlib import Path
 
@@ -18,7 +19,20 @@ from msxai import ROOT
 from msxai.base import given_paths
 from msxai.base.errors import ParameterError
 
-__all__ = ["check", "check_script", "located", "number", "one_of", "whole_number"]
+__all__ = [
+    "PRETRAINING",
+    "check",
+    "check_script",
+    "check_variant",
+    "located",
+    "number",
+    "one_of",
+    "whole_number",
+]
+
+PRETRAINING = "pretraining"
+"""Name of the folder of 02_pretraining's results, which no variant of 03_fine_tuning can have."""
+
 
 # The smallest values of the notebooks' parameters. With smaller ones a notebook fails late.
 _LEAST = {
@@ -30,6 +44,8 @@ _LEAST = {
     **dict.fromkeys(("n_further_subjects", "n_counterfactual_subjects", "n_state_scans"), 0),
 }
 _LONGEST = 200  # letters of a value that a message shows
+_VARIANTS = ("best", "filled", "variant")  # each the name of a variant; "" where there may be none
+_LISTS_OF_NUMBERS = ("holdout", "holdout_site")  # further lists hold texts
 _ABOVE_0 = ("epsilon", "learning_rate")
 _BELOW_1 = ("averaging", "dropout")
 _KINDS = {
@@ -82,7 +98,7 @@ def check(namespace: dict) -> dict:
     for name, kind in kinds.items():
         given = namespace[name]
         values[name] = _typed(name, given, kind)
-        _check_range(name, values[name])
+        _check_content(name, values[name])
         if type(given) is not kind and given != values[name]:
             print(f"Parameter {name}: {given!r} is read as {values[name]!r}.")
     namespace.update(values)
@@ -110,7 +126,7 @@ def check_script(script, values: dict) -> None:
     for name, value in values.items():
         try:
             _check_name(name, kinds)
-            _check_range(name, _typed(name, value, kinds[name]))
+            _check_content(name, _typed(name, value, kinds[name]))
         except ParameterError as error:
             where = f"{Path(script).name}, {error.where}"
             raise ParameterError(where, error.found, error.expected, error.mend) from None
@@ -136,6 +152,30 @@ def _check_name(name: str, kinds: dict) -> None:
             f"one of {', '.join(kinds)}",
             _suggestion(name, kinds),
         )
+
+
+def _check_content(name: str, value) -> None:
+    """Check what a value of the right type holds: its range, a name of a folder, or texts."""
+    if name in _VARIANTS and value:
+        check_variant(value, f"parameter {name}")
+    if isinstance(value, list) and name not in _LISTS_OF_NUMBERS:
+        _check_texts(name, value)
+    _check_range(name, value)
+
+
+def _check_texts(name: str, value: list) -> None:
+    """Refuse a list of paths or of names that holds something else.
+
+    Nothing (``null`` in YAML) stands for a file that a scan does not have.
+    """
+    for position, entry in enumerate(value, start=1):
+        if entry is not None and not isinstance(entry, str | os.PathLike):
+            raise ParameterError(
+                f"parameter {name}, entry {position}",
+                f"{_shown(entry)} ({type(entry).__name__})",
+                "text (str)",
+                f'Write it in quotes: papermill -y \'{name}: ["FIRST", "SECOND"]\'.',
+            )
 
 
 def _check_range(name: str, value) -> None:
@@ -180,6 +220,35 @@ def one_of(name: str, value, choices):
         f"one of {', '.join(map(str, choices))}",
         _suggestion(str(value), choices),
     )
+
+
+def check_variant(name, where: str = "parameter variant") -> None:
+    """Refuse a name that a variant of 03_fine_tuning cannot have.
+
+    Parameters
+    ----------
+    name : str
+    where : str
+        Names it in the error.
+
+    Raises
+    ------
+    ParameterError
+        The name would lead out of the folder of results (`msxai.base.given_paths.check_name`), or
+        into that of 02_pretraining.
+
+    Examples
+    --------
+    >>> check_variant("scratch")
+    """
+    given_paths.check_name(name, where)
+    if name == PRETRAINING:
+        raise ParameterError(
+            where,
+            repr(name),
+            "another name",
+            "The results of 02_pretraining have this one. Choose another one.",
+        )
 
 
 def whole_number(name: str, value, least: int) -> int:

@@ -14,12 +14,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from msxai.base.errors import ParameterError
+
 __all__ = ["correlations", "paired", "two_groups"]
 
 _CHUNK = 2000  # permutations at a time
 _SMALL = "int8"  # of labels and signs: 10,000 permutations of 10,000 subjects are 0.1 GB
 _TIE = 1e-9  # statistics whose relative difference is smaller differ by rounding only
 _COLUMNS = ["difference", "t", "p", "p_fwe", "p_fdr"]
+_OF_CORRELATION = ["n", "r", "low", "high", "p"]
 _FEWEST_SUBJECTS = 5  # of a correlation
 
 
@@ -47,6 +50,11 @@ def two_groups(values, labels, n: int = 10000, seed: int = 0) -> pd.DataFrame:
         has t = 0 and p = 1. A region in which a subject's value is not finite is not tested: its
         row is NaN, and the other regions are a family without it.
 
+    Raises
+    ------
+    ParameterError
+        Fewer than two patients or controls, or a label that is neither 1 nor 0.
+
     Examples
     --------
     >>> table = two_groups([[5.0], [6.0], [7.0], [1.0], [2.0], [3.0]], [1, 1, 1, 0, 0, 0])
@@ -54,7 +62,7 @@ def two_groups(values, labels, n: int = 10000, seed: int = 0) -> pd.DataFrame:
     [[4.0, 0.1]]
     """
     all_values = np.asarray(values, float)
-    labels = np.asarray(labels, int)
+    labels = _checked_labels(labels)
     tested = np.isfinite(all_values).all(axis=0)
     values = all_values[:, tested]
     scaled = _scaled(values, centre=True)
@@ -84,8 +92,17 @@ def paired(values, n: int = 10000, seed: int = 0) -> pd.DataFrame:
     -------
     pandas.DataFrame
         As `two_groups`, with the paired t.
+
+    Raises
+    ------
+    ParameterError
+        Fewer than two subjects.
     """
     all_values = np.asarray(values, float)
+    if len(all_values) < 2:
+        raise ParameterError(
+            "values", f"{len(all_values)} subjects", "at least two", "Leave the test out."
+        )
     tested = np.isfinite(all_values).all(axis=0)
     values = all_values[:, tested]
     scaled = _scaled(values, centre=False)
@@ -129,8 +146,8 @@ def correlations(values, covariate, level: float = 0.95) -> pd.DataFrame:
     rows = []
     for region in range(values.shape[1]):
         rows.append(_correlation(values[:, region], covariates[:, region], level))
-    table = pd.DataFrame(rows)
-    table["p_fdr"] = _false_discovery_rate(table["p"].to_numpy())
+    table = pd.DataFrame(rows, columns=_OF_CORRELATION)
+    table["p_fdr"] = _false_discovery_rate(table["p"].to_numpy(float))
     return table
 
 
@@ -151,6 +168,22 @@ def _correlation(region_values, covariate, level: float) -> dict:
     row["high"] = np.tanh(z + half_width)
     row["p"] = p
     return row
+
+
+def _checked_labels(labels) -> np.ndarray:
+    """Return the labels as whole numbers, if there are two patients and two controls."""
+    labels = np.asarray(labels)
+    n_patients = int((labels == 1).sum())
+    n_controls = int((labels == 0).sum())
+    n_others = len(labels) - n_patients - n_controls
+    if n_others or min(n_patients, n_controls) < 2:
+        raise ParameterError(
+            "labels",
+            f"{n_patients} of patients (1), {n_controls} of controls (0), {n_others} others",
+            "at least two of each group, and no other label",
+            "Leave subjects without a group out. Leave the test out where a group is too small.",
+        )
+    return labels.astype(int)
 
 
 def _labellings(labels, n: int, seed: int) -> np.ndarray:
@@ -183,8 +216,11 @@ def _sign_flips(n_subjects: int, n: int, seed: int) -> np.ndarray:
 def _scaled(values, centre: bool) -> np.ndarray:
     """Return each region in units of its own root mean square, its mean removed if `centre`.
 
-    Products of large and small numbers would lose digits.
+    Products of large and small numbers would lose digits. Squares of very large or small numbers
+    would be infinite or 0, so a power of 2 is divided out first, which changes no digit.
     """
+    _, exponent = np.frexp(np.abs(values).max(axis=0))
+    values = np.ldexp(values, -exponent)
     shifted = values - values.mean(axis=0) if centre else values
     magnitude = np.sqrt((shifted**2).mean(axis=0))
     constant = magnitude <= 1e-12 * np.abs(values).max(axis=0)

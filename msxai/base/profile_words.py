@@ -6,7 +6,8 @@ because some of their modules load a network's backend, which takes seconds. A t
 """
 
 from msxai.base.errors import ParameterError
-from msxai.base.parameters import one_of
+from msxai.base.parameters import check_variant, one_of
+from msxai.base.results import Results, cohort_name
 
 __all__ = ["REFERENCE_MAPS", "WORDS", "check"]
 
@@ -72,6 +73,7 @@ _RULES_OF_INNVESTIGATE = (
     "alpha1_beta0_IB",
     "alpha2_beta1_IB",
 )
+_COHORTS = ("cohort", "pretraining_cohort")
 _PATTERNS = set("{}")  # what Snakemake reads as a pattern
 
 
@@ -87,8 +89,9 @@ def check(config: dict) -> None:
     Raises
     ------
     ParameterError
-        A word that its parameter does not have, a variant that is nowhere, a name with braces. It
-        names the section of the profile, what was found there and what is expected.
+        A word that its parameter does not have, a variant that is nowhere, a name with braces or
+        one that leads out of the folder of results. It names the section of the profile, what was
+        found there and what is expected.
     """
     for section, options in _sections(config).items():
         for name, value in options.items():
@@ -156,8 +159,8 @@ def _check_variants(config: dict) -> None:
 
 
 def _check_names(config: dict) -> None:
-    """Refuse names that Snakemake would read as patterns."""
-    names = {name: config[name] for name in ("cohort", "pretraining_cohort")}
+    """Refuse names that Snakemake would read as patterns, and those that lead elsewhere."""
+    names = {name: config[name] for name in _COHORTS}
     names["common, results"] = config["common"]["results"]
     names |= {f"variants, {variant}": variant for variant in config["variants"]}
     for where, name in names.items():
@@ -168,6 +171,18 @@ def _check_names(config: dict) -> None:
                 "a name without braces",
                 "The workflow reads braces as patterns. Rename it and run again.",
             )
+    for stage in _COHORTS:
+        cohort_name(config[stage])
+    for variant in config["variants"]:
+        check_variant(variant, "profile, variants")
+    best = config.get("best", {}).get("variant", "")
+    if best:
+        check_variant(best, "best, variant")
+    for task in config.get("tasks", {}):
+        _one_of("tasks", "task", task, WORDS["task"])
+    where = Results(config["common"]["results"])
+    folder = config.get("07_explanation_quality", {}).get("folder", "quality")
+    where.quality(config["heatmaps"], folder)
 
 
 def _one_of(section: str, name: str, word, words) -> None:

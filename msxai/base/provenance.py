@@ -21,12 +21,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msxai import ROOT, __version__
+from msxai.base import json_files
 from msxai.base.errors import MissingStepError, StaleInputError, WriteError
 
 __all__ = [
     "alone",
     "check_input",
     "check_output",
+    "entry",
     "read",
     "record",
     "relative",
@@ -232,9 +234,9 @@ def require(record_path, notebook: str, command: str, **expected) -> dict:
         step = f"the result of {notebook}"
         raise MissingStepError(where, "nothing", step, f"Run it first: {command}")
     content = read(record_path)
-    parameters = content.get("parameters")
-    if not isinstance(parameters, dict):
-        raise _damaged(record_path, "no parameters")
+    parameters = entry(content, "parameters", dict, record_path)
+    for group in ("inputs", "outputs"):
+        entry(content, group, dict, record_path)
     for name, value in expected.items():
         recorded = parameters.get(name)
         if recorded != value:
@@ -260,12 +262,34 @@ def read(path) -> dict:
         The file is damaged.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
-    if not isinstance(content, dict):
-        raise _damaged(path, "no group of values")
-    return content
+        return json_files.read(path)
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def entry(content: dict, name: str, kinds, path):
+    """Return one value of a record.
+
+    Parameters
+    ----------
+    content : dict
+        From `read` or `require`.
+    name : str
+        Of the value.
+    kinds : type or union of types
+        What it may be.
+    path : path
+        The record's file, for the error.
+
+    Raises
+    ------
+    StaleInputError
+        The record has no such value, or one of another type.
+    """
+    value = content.get(name)
+    if not isinstance(value, kinds):
+        raise _damaged(path, f"no {name}")
+    return value
 
 
 def _damaged(path, why: str) -> StaleInputError:

@@ -1,10 +1,12 @@
 """Where each result lies in a results folder (``runs/<profile>``), and which notebook makes it."""
 
+import os
 from pathlib import Path
 
-from msxai.base import provenance
-from msxai.base.errors import MissingStepError
-from msxai.base.parameters import located, one_of
+from msxai import ROOT
+from msxai.base import given_paths, provenance
+from msxai.base.errors import MissingStepError, ParameterError
+from msxai.base.parameters import PRETRAINING, located, one_of
 
 __all__ = ["Results", "cohort_name"]
 
@@ -18,6 +20,22 @@ _REGIONS = "06_region_relevance"
 
 _DIAGNOSIS = "diagnosis"  # the task of a pre-training whose folder names none
 _RECORD = "provenance.json"  # written last by every notebook from 02 on
+_TAKEN = (  # folders of other results than those of 07
+    "prepared",
+    "lesion-filled",
+    "derivatives",
+    "quality-control",
+    "simulated",
+    PRETRAINING,
+    "finetuning",
+    "evaluation",
+    "heatmaps",
+    "states",
+    "regions",
+    "figures",
+    "notebooks",
+    "report",
+)
 
 
 class Results:
@@ -37,6 +55,12 @@ class Results:
         `folder` as given.
     folder : pathlib.Path
 
+    Raises
+    ------
+    ParameterError
+        The folder is the checkout, whose notebooks and figures would be replaced, or the whole disk
+        (``/``); by the methods: a variant whose name leads out of the folder.
+
     Examples
     --------
     >>> Results("/results").trial("scratch", 3).as_posix()
@@ -45,7 +69,8 @@ class Results:
 
     def __init__(self, folder: str):
         self.given = folder
-        self.folder = located(folder)
+        self.folder = given_paths.whole(folder, ROOT, "parameter results")
+        _check_folder(self.folder, folder)
 
     def prepared(self, cohort: str, filling: str = "none") -> Path:
         """Return the HDF5 file of a cohort's arrays, from 01_data_preparation.
@@ -80,9 +105,9 @@ class Results:
         The variant "pretraining" is made by 02_pretraining for a `task`, any other by
         03_fine_tuning.
         """
-        if variant == "pretraining":
+        if variant == PRETRAINING:
             return self._pretraining(task) / f"trial-{trial}"
-        return self.folder / "finetuning" / variant / f"trial-{trial}"
+        return self._of_variant("finetuning", variant) / f"trial-{trial}"
 
     def evaluation(self) -> Path:
         """Return the folder of predictions.tsv, scores.tsv, provenance.json, from 04_evaluation."""
@@ -90,19 +115,27 @@ class Results:
 
     def heatmaps(self, variant: str) -> Path:
         """Return the BIDS derivative of a variant's heatmaps, from 05_lrp_heatmaps."""
-        return self.folder / "heatmaps" / variant
+        return self._of_variant("heatmaps", variant)
 
     def quality(self, variant: str, choice: str = "quality") -> Path:
         """Return the folder of a variant's explanation quality, from 07_explanation_quality."""
-        return self.folder / choice / variant
+        given_paths.check_name(choice, "parameter folder")
+        if choice in _TAKEN:
+            raise ParameterError(
+                "parameter folder",
+                f"{choice!r}, a folder of other results",
+                "a name that no other results have",
+                "Choose another name, such as league.",
+            )
+        return self._of_variant(choice, variant)
 
     def states(self, variant: str) -> Path:
         """Return the folder of maps by network state and method, from 07_explanation_quality."""
-        return self.folder / "states" / variant
+        return self._of_variant("states", variant)
 
     def regions(self, variant: str) -> Path:
         """Return the folder of a variant's tables of regions, from 06_region_relevance."""
-        return self.folder / "regions" / variant
+        return self._of_variant("regions", variant)
 
     def figures(self) -> Path:
         """Return the folder of figures, from 08_figures."""
@@ -155,7 +188,7 @@ class Results:
             See `msxai.base.provenance.require`.
         """
         folder = self.trial(variant, trial, task)
-        if variant == "pretraining":
+        if variant == PRETRAINING:
             notebook = _PRETRAINING
             command = self.command(notebook, trial=trial, task=task)
         else:
@@ -241,21 +274,28 @@ class Results:
             return self.folder / "prepared"
         return self.folder / "lesion-filled" / filling
 
+    def _of_variant(self, kind: str, variant: str) -> Path:
+        given_paths.check_name(variant, "parameter variant")
+        return self.folder / kind / variant
+
     def _pretraining(self, task: str) -> Path:
         if task == _DIAGNOSIS:
-            return self.folder / "pretraining"
-        return self.folder / "pretraining" / task
+            return self.folder / PRETRAINING
+        return self.folder / PRETRAINING / task
 
     def _best_trial(self, trials: list[str], task: str, **expected) -> Path:
         """Return the pre-training of highest validation accuracy, then lowest loss."""
         trainings = []
         for name in trials:
             trial = name.removeprefix("trial-")
-            trainings.append(self.require_trial("pretraining", trial, task, **expected))
+            trainings.append(self.require_trial(PRETRAINING, trial, task, **expected))
 
         def rank(training):
-            _, record = training
-            return record["val_accuracy"], -record["val_loss"]
+            folder, record = training
+            path = folder / _RECORD
+            accuracy = provenance.entry(record, "val_accuracy", int | float, path)
+            loss = provenance.entry(record, "val_loss", int | float, path)
+            return accuracy, -loss
 
         folder, _ = max(trainings, key=rank)
         return folder
@@ -266,10 +306,11 @@ class Results:
         command = self.command(_FILLING, cohort=cohort, filling=filling)
         record_path = self.record(cohort, filling)
         record = provenance.require(record_path, _FILLING, command, cohort=cohort, filling=filling)
-        if record["left_out"]:
+        left_out = provenance.entry(record, "left_out", str, record_path)
+        if left_out:
             raise MissingStepError(
                 provenance.relative(record_path),
-                f"no arrays, as {record['left_out']}",
+                f"no arrays, as {left_out}",
                 "scans with their lesions filled",
                 "Leave this variant out.",
             )
@@ -305,12 +346,37 @@ def cohort_name(cohort: str) -> str:
     str
         The last part of the path, without the ending of a table or YAML.
 
+    Raises
+    ------
+    ParameterError
+        The last part is no name: the results of ``..`` would lie elsewhere.
+
     Examples
     --------
     >>> cohort_name("study/scans.csv")
     'scans'
     """
     path = Path(cohort)
-    if path.suffix in (".yaml", ".yml", ".csv", ".tsv"):
-        return path.stem
-    return path.name
+    is_table = path.suffix in (".yaml", ".yml", ".csv", ".tsv")
+    name = path.stem if is_table else path.name
+    if name.strip(".") == "":
+        raise ParameterError(
+            "parameter cohort",
+            repr(cohort),
+            "a path that ends in a name",
+            "Its results have this name. Write the path of the folder in full.",
+        )
+    return name
+
+
+def _check_folder(folder: Path, given: str) -> None:
+    """Refuse a folder of results that holds something else: the checkout, or the whole disk."""
+    path = Path(os.path.abspath(folder))
+    contents = {ROOT: "the folder of the checkout", Path(path.anchor): "the whole disk"}
+    if path in contents:
+        raise ParameterError(
+            "parameter results",
+            f"{str(given)!r}, which is {contents[path]}",
+            "a folder for results alone",
+            "Name one below runs, such as runs/my-study.",
+        )

@@ -12,6 +12,8 @@ import pandas as pd
 from scipy import optimize, stats
 from sklearn.metrics import roc_curve
 
+from msxai.base.errors import ParameterError
+
 __all__ = [
     "MEASURES",
     "auc",
@@ -67,17 +69,23 @@ def auc(labels, scores, weights=None):
 
 
 def sensitivity(labels, scores, weights=None, threshold: float = 0.5):
-    """Share of patients with a score above `threshold`; parameters as in `auc`."""
+    """Share of patients with a score above `threshold`; parameters as in `auc`.
+
+    NaN where a patient has no score.
+    """
     patients = np.asarray(labels) == 1
-    positive = np.asarray(scores) > threshold
-    return _share(patients, positive, weights)
+    scores = np.asarray(scores, float)
+    return _share(patients, scores > threshold, np.isnan(scores), weights)
 
 
 def specificity(labels, scores, weights=None, threshold: float = 0.5):
-    """Share of controls with a score of at most `threshold`; parameters as in `auc`."""
+    """Share of controls with a score of at most `threshold`; parameters as in `auc`.
+
+    NaN where a control has no score.
+    """
     controls = np.asarray(labels) == 0
-    negative = np.asarray(scores) <= threshold
-    return _share(controls, negative, weights)
+    scores = np.asarray(scores, float)
+    return _share(controls, scores <= threshold, np.isnan(scores), weights)
 
 
 def balanced_accuracy(labels, scores, weights=None, threshold: float = 0.5):
@@ -192,7 +200,7 @@ def exact_interval(successes: float, n: int, level: float = 0.95) -> tuple[float
         Number of successes. A mean over trials may be a fraction: the beta quantiles that define
         the bounds accept fractions.
     n : int
-        Number of attempts; the interval is (NaN, NaN) for 0.
+        Number of attempts. For 0, and for NaN successes, the interval is (NaN, NaN).
     level : float
         Coverage.
 
@@ -206,7 +214,7 @@ def exact_interval(successes: float, n: int, level: float = 0.95) -> tuple[float
     >>> round(low, 2), round(high, 2)
     (0.64, 1.0)
     """
-    if n == 0:
+    if n == 0 or np.isnan(successes):
         return np.nan, np.nan
     tail = (1 - level) / 2
     low = 0.0
@@ -340,11 +348,18 @@ def trial_scores(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.
     subjects : ndarray of shape (scans,)
         participant_id, sorted.
     scores : ndarray of shape (trials, scans)
+
+    Raises
+    ------
+    ParameterError
+        A scan has no score or two in one of the trials, a score that is no finite number, or a
+        label that is neither 1 nor 0.
     """
     index = ["participant_id", "label"]
     if "session_id" in predictions:
         index = ["participant_id", "session_id", "label"]
     labelled = predictions.dropna(subset=["label"]).fillna({"session_id": ""})
+    _check_predictions(labelled, index)
     wide = labelled.pivot(index=index, columns="trial", values="score")
     labels = wide.index.get_level_values("label").to_numpy()
     subjects = wide.index.get_level_values("participant_id").to_numpy()
@@ -370,6 +385,11 @@ def score_table(
         Seed and number of resamples of the bootstrap.
     level : float
         Coverage of the intervals.
+
+    Raises
+    ------
+    ParameterError
+        As of `trial_scores`.
 
     Returns
     -------
@@ -398,6 +418,42 @@ def score_table(
                 row[f"ensemble_{column}"] = value
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _check_predictions(labelled: pd.DataFrame, index: list[str]) -> None:
+    """Refuse predictions of one variant that are not one score of each scan in each trial."""
+    is_label = labelled["label"].isin([0, 1])
+    if not is_label.all():
+        row = labelled[~is_label].iloc[0]
+        raise _refusal(row, f"the label {row['label']}", "1 for a patient or 0 for a control")
+    expected = "one finite number of each scan in each trial"
+    scores = pd.to_numeric(labelled["score"], errors="coerce")
+    is_score = np.isfinite(scores)
+    if not is_score.all():
+        row = labelled[~is_score].iloc[0]
+        raise _refusal(row, f"the score {row['score']}", expected)
+    is_second = labelled.duplicated([*index, "trial"])
+    if is_second.any():
+        raise _refusal(labelled[is_second].iloc[0], "two scores", expected)
+    trials = labelled["trial"].unique()
+    for _, rows in labelled.groupby(index, sort=False):
+        missing = set(trials) - set(rows["trial"])
+        if missing:
+            row = rows.iloc[0].copy()
+            row["trial"] = min(missing)
+            raise _refusal(row, "no score", expected)
+
+
+def _refusal(row: pd.Series, actual: str, expected: str) -> ParameterError:
+    """Return the error of a row of predictions."""
+    names = [f"{name} {row[name]}" for name in ("variant", "trial") if name in row]
+    scan = f"{row['participant_id']} {row.get('session_id', '')}".strip()
+    return ParameterError(
+        ", ".join(["predictions", *names, scan]),
+        actual,
+        expected,
+        "Evaluate the networks anew (04_evaluation).",
+    )
 
 
 @dataclass(frozen=True)
@@ -509,12 +565,16 @@ def _wins(labels, scores) -> np.ndarray:
     return (np.sign(difference) + 1) / 2
 
 
-def _share(members, correct, weights):
-    """Return the weighted share of members that are correct; NaN without members."""
+def _share(members, correct, unknown, weights):
+    """Return the weighted share of members that are correct.
+
+    NaN without members, and where it is unknown of one of them.
+    """
     weights = _weights(members, weights)
     n_correct = (weights * (members & correct)).sum(axis=-1)
     with np.errstate(invalid="ignore"):
-        return n_correct / (weights * members).sum(axis=-1)
+        share = n_correct / (weights * members).sum(axis=-1)
+    return share * np.nan if (members & unknown).any() else share
 
 
 def _mean_of_two(first: float, first_interval, second: float, second_interval):

@@ -1,6 +1,5 @@
 """Runs a numbered notebook by papermill and keeps it executed."""
 
-import json
 import logging
 import shutil
 import sys
@@ -8,7 +7,7 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
-from msxai.base import errors
+from msxai.base import errors, json_files
 from msxai.base.errors import ParameterError
 from msxai.base.progress import PROGRESS
 
@@ -100,10 +99,8 @@ def _check_executed(path: Path) -> None:
     """Refuse to replace a notebook that papermill has not executed, such as that of a checkout."""
     if not path.exists():
         return
-    try:
-        is_executed = "papermill" in json.loads(path.read_text(encoding="utf-8"))["metadata"]
-    except (OSError, ValueError, KeyError, TypeError):
-        is_executed = False
+    metadata = json_files.read_or_empty(path).get("metadata")
+    is_executed = isinstance(metadata, dict) and "papermill" in metadata
     if not is_executed:
         raise ParameterError(
             f"--out: {path}",

@@ -15,6 +15,8 @@ __all__ = ["RUN_FILES", "ScanFiles", "folder_names", "list_scans"]
 RUN_FILES = ("scans.csv", "index.html", "errors.txt", "10_one_scan.ipynb")
 """Files that a run over scans writes next to the scans' folders."""
 
+_NO_FILE = ("", None)
+
 
 @dataclass(frozen=True)
 class ScanFiles:
@@ -85,8 +87,8 @@ def list_scans(
     Parameters
     ----------
     images, lesion_masks, brain_masks, t1s, befores, before_lesion_masks : sequences of path
-        One mask, T1 or earlier scan for each image, in the same order, "" for an image without one;
-        or none.
+        One mask, T1 or earlier scan for each image, in the same order, "" or None for an image
+        without one; or none.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def list_scans(
                 "one for each scan, in the same order",
                 "Add the missing ones, or run the scans without them separately.",
             )
-    further = [path for paths in given.values() for path in paths if path]
+    further = [path for paths in given.values() for path in paths if path not in _NO_FILE]
     for path in [*images, *further]:
         file = given_paths.whole(path, ROOT, error=CohortError)
         if not file.is_file():
@@ -119,11 +121,18 @@ def list_scans(
             raise CohortError(path, actual, "a NIfTI file (.nii or .nii.gz)", "Check the path.")
     scans = []
     for index, image in enumerate(images):
-        files = [str(paths[index]) if paths else "" for paths in given.values()]
+        files = [_file_of(paths, index) for paths in given.values()]
         scan = ScanFiles(str(image), *files)
         _check_earlier(scan)
         scans.append(scan)
     return scans
+
+
+def _file_of(paths, index: int) -> str:
+    """Return the path at a place of a list; "" where no file is given there."""
+    if not paths or paths[index] in _NO_FILE:
+        return ""
+    return str(paths[index])
 
 
 def _check_earlier(scan: ScanFiles) -> None:

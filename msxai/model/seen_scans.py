@@ -5,12 +5,11 @@ fine-tuning. So each training writes the list of its scans beside its weights (`
 and a fine-tuning compares the list of its initial weights with its own holdout and validation.
 """
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
-from msxai.base import provenance, tsv
+from msxai.base import json_files, provenance, tsv
 from msxai.base.errors import SplitError
 
 __all__ = [
@@ -28,6 +27,7 @@ LIST = "subjects.tsv"
 _COLUMNS = ["dataset", "participant_id", "session_id", "part", "source_sha256"]
 _SEEN = ("training", "validation")
 _TESTED = ("holdout", "validation")
+_MEND = "Copy the whole folder of the trial again, or train again."
 _MOST_NAMED = 5  # scans that an error names
 
 
@@ -87,7 +87,8 @@ def listed(weights) -> pd.DataFrame | None:
     Raises
     ------
     SplitError
-        The list has changed since the training wrote it, or is no such list.
+        The list has changed since the training wrote it, or is no such list. Or the record of the
+        training is damaged, so that this cannot be checked.
     """
     weights = Path(weights)
     is_trial = weights.name == "weights.npz"
@@ -183,8 +184,7 @@ def _check_unchanged(path: Path) -> None:
     record = path.with_name("provenance.json")
     if not record.is_file():
         return
-    content = json.loads(record.read_text(encoding="utf-8"))
-    written = content["outputs"]
+    written = _outputs(record)
     hashes = [digest for name, digest in written.items() if Path(name).name == path.name]
     if not hashes:  # a training before lists were written
         return
@@ -193,8 +193,26 @@ def _check_unchanged(path: Path) -> None:
             provenance.relative(path),
             "another content than the training has written",
             "the unchanged list of the scans that the weights have seen",
-            "Copy the whole folder of the trial again, or train again.",
+            _MEND,
         )
+
+
+def _outputs(record: Path) -> dict:
+    """Return the hashes of the files that a training has written."""
+    try:
+        outputs = json_files.read(record).get("outputs")
+        problem = "no outputs"
+    except (OSError, ValueError) as error:
+        outputs = None
+        problem = str(error)
+    if not isinstance(outputs, dict):
+        raise SplitError(
+            provenance.relative(record),
+            f"a damaged file ({problem})",
+            "the record of the training, which has the hash of the list of its scans",
+            _MEND,
+        )
+    return outputs
 
 
 def _same_person(seen: pd.DataFrame, tested: pd.DataFrame, dataset: str) -> list[str]:

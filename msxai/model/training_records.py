@@ -1,10 +1,9 @@
 """What is known of a network by the record of its training, the network of a user included."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from msxai.base import provenance
+from msxai.base import json_files, provenance
 from msxai.model import shipped
 
 __all__ = ["Card", "card", "training_record"]
@@ -27,7 +26,7 @@ class Card:
     parameters : dict
         Parameters of the training; empty without a record.
     accuracy : float or None
-        On the validation part of the training.
+        On the validation part of the training, a share; None where no record says it.
     cohort : str
         Name of the cohort that it was trained on (diagnosis); "" for simulated pairs, and where no
         record says it.
@@ -65,7 +64,7 @@ def card(path) -> Card:
         shipped=path.parent == shipped.folder(),
         task=task,
         parameters=parameters,
-        accuracy=_number(record, "val_accuracy"),
+        accuracy=_share(record, "val_accuracy"),
         cohort="" if task in _SIMULATED else _text(parameters, "cohort"),
         modality="FLAIR" if task in _SIMULATED else "",
     )
@@ -89,7 +88,7 @@ def training_record(path) -> dict:
     """
     path = Path(path)
     for candidate in (path.with_suffix(".json"), path.with_name("provenance.json")):
-        record = _read(candidate)
+        record = json_files.read_or_empty(candidate)
         outputs = record.get("outputs")
         hashes = list(outputs.values()) if isinstance(outputs, dict) else []
         hashes.append(record.get("sha256"))
@@ -98,20 +97,13 @@ def training_record(path) -> dict:
     return {}
 
 
-def _read(path: Path) -> dict:
-    """Return the object of a JSON file; empty where there is none."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
 def _text(entries: dict, name: str) -> str:
     value = entries.get(name)
     return value if isinstance(value, str) else ""
 
 
-def _number(entries: dict, name: str) -> float | None:
+def _share(entries: dict, name: str) -> float | None:
+    """Return a number from 0 to 1; None where it is none, so that no page shows another one."""
     value = entries.get(name)
-    return value if isinstance(value, int | float) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= 1 else None

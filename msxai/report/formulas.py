@@ -14,6 +14,7 @@ from nbconvert.filters.markdown_mistune import InvalidNotebook
 __all__ = ["Exporter", "drawn"]
 
 _FONT = FontProperties(size=12, math_fontfamily="cm")  # the size of the page's text
+_LONGEST = 2000  # characters of a formula; matplotlib draws about a thousand a second
 _CODE = r"<code\b.*?</code>"
 _FORMULA = re.compile(rf"{_CODE}|\$\$(?P<block>.+?)\$\$|\$(?P<inline>.+?)\$", re.DOTALL)
 
@@ -33,7 +34,8 @@ class Exporter(HTMLExporter):
 def drawn(page: str) -> str:
     """Return HTML whose formulas, written in TeX between dollars, are pictures.
 
-    matplotlib draws them. What it cannot read stays TeX, as does a dollar in code.
+    matplotlib draws them. What it cannot read stays TeX, as do a dollar in code, braces that are
+    nested too deeply and a text of more than 2,000 characters.
 
     Examples
     --------
@@ -47,7 +49,7 @@ def drawn(page: str) -> str:
 def _picture(match: re.Match) -> str:
     """Return a formula as a picture that stands on the line of the text."""
     tex = match["block"] or match["inline"]
-    if tex is None:
+    if tex is None or len(tex) > _LONGEST:
         return match[0]
     formula = f"${' '.join(html.unescape(tex).split())}$"
     readable = formula
@@ -57,7 +59,7 @@ def _picture(match: re.Match) -> str:
     picture = io.BytesIO()
     try:
         depth = mathtext.math_to_image(readable, picture, prop=_FONT, format="svg")
-    except ValueError:
+    except (ValueError, RecursionError):  # no TeX that it knows, or too many braces
         return match[0]
     data = base64.b64encode(picture.getvalue()).decode()
     source = f"data:image/svg+xml;base64,{data}"

@@ -13,7 +13,8 @@ import nbformat
 from markupsafe import Markup, escape
 from nbconvert.preprocessors.sanitize import SanitizeHTML
 
-from msxai.base import page_policy
+from msxai.base import page_policy, provenance
+from msxai.base.errors import StaleInputError
 from msxai.report import formulas
 
 __all__ = ["POLICY", "SHOWN", "page"]
@@ -84,9 +85,13 @@ def page(source, names: list[str], notice: str) -> str:
     -------
     str
         One file with all its pictures. It runs no script and loads nothing from elsewhere.
+
+    Raises
+    ------
+    StaleInputError
+        The file is damaged, or no notebook.
     """
-    notebook = nbformat.read(source, as_version=4)
-    _drop_what_is_not_shown(notebook)
+    notebook = _read(source)
     title = Path(source).stem
     urls = [name for name in formulas.Exporter.class_trait_names() if name.endswith("_url")]
     exporter = formulas.Exporter(embed_images=False, **dict.fromkeys(urls, ""))
@@ -99,6 +104,23 @@ def page(source, names: list[str], notice: str) -> str:
     head = head.replace("<head>", f"<head>{policy}", 1).replace("</head>", f"{sheets}</head>", 1)
     opening = '<body class="jp-Notebook" data-jp-theme-light="true">'
     return f"{head}{opening}<p><b>{escape(notice)}</b></p>{body}</body></html>\n"
+
+
+def _read(source):
+    """Return an executed notebook without what a page does not show."""
+    try:
+        notebook = nbformat.read(source, as_version=4)
+        _drop_what_is_not_shown(notebook)
+        nbformat.validate(notebook)
+    except Exception as error:  # nbformat fails in many ways on a damaged file
+        reason, *_ = str(error).splitlines()
+        raise StaleInputError(
+            provenance.relative(source),
+            f"a damaged notebook ({reason})",
+            "an executed notebook, as papermill wrote it",
+            "Run this notebook again. Or delete the file: it then has no page.",
+        ) from error
+    return notebook
 
 
 def _drop_what_is_not_shown(notebook) -> None:

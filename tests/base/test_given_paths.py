@@ -5,6 +5,7 @@ import pytest
 from msxai.base import given_paths
 from msxai.base.errors import CohortError, ImageError, MsxaiError, ParameterError
 from msxai.data import filled_scan, image_files, images
+from msxai.data.cohorts.cohort import from_images
 from msxai.data.single_scans import list_scans
 from msxai.data.synthetic import phantom
 from msxai.model import network
@@ -61,3 +62,24 @@ def test_seeds_and_numbers_of_subjects_out_of_range_are_refused(tmp_path):
     with pytest.raises(ParameterError, match="parameter seed: found -1"):
         filled_scan.fill_scan("scan.nii", "mask.nii", tmp_path / "filled.nii", seed=-1)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [1, True, 1.5, ["a.nii"], {"a": 1}, b"a.nii"])
+def test_what_is_no_path_is_refused(value):
+    expected = f"found a value of the type {type(value).__name__}; expected a path"
+    for read, error in (READERS["scans"], READERS["restore"]):
+        with pytest.raises(error, match=expected):
+            read(value)
+    with pytest.raises(ParameterError, match=expected):
+        from_images([value])
+
+
+def test_no_path_at_all_is_no_mask_and_no_scan(tmp_path):
+    scan = tmp_path / "a.nii"
+    scan.touch()
+    (files,) = list_scans([scan], lesion_masks=[None], brain_masks=[""])
+    assert files.given == {"image": str(scan)}
+    with pytest.raises(CohortError, match="path: found nothing; expected a path"):
+        list_scans([None])
+    with pytest.raises(CohortError, match="found a value of the type int; expected a path"):
+        list_scans([scan], lesion_masks=[0])

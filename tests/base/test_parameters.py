@@ -252,6 +252,39 @@ def test_the_parameters_of_a_script_are_checked_before_it_runs(tmp_path):
     parameters.check_script(script, {"variants": "a", "width": "2"})
 
 
+FOLDERS = """# %% tags=["parameters"]
+variant: str = "scratch"
+best: str = ""
+variants: list = ["a"]
+scans: list = []
+holdout: list = [10, 13]
+"""
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"variant": "../../x"}, "parameter variant: found '../../x'; expected a letter or digit"),
+        ({"variant": "pretraining"}, "parameter variant: found 'pretraining'; expected another na"),
+        ({"best": "../x"}, "parameter best: found '../x'"),
+        ({"scans": ["a.nii", 1]}, "parameter scans, entry 2: found 1 (int); expected text (str)"),
+        ({"scans": [["a.nii"]]}, "parameter scans, entry 1: found ['a.nii'] (list); expected text"),
+    ],
+)
+def test_names_of_folders_and_lists_of_paths_are_checked(tmp_path, values, words):
+    script = tmp_path / "05_maps.py"
+    script.write_text(FOLDERS)
+    with pytest.raises(ParameterError) as caught:
+        parameters.check_script(script, values)
+    assert str(caught.value).startswith(f"05_maps.py, {words}")
+
+
+def test_a_scan_may_have_no_mask_and_numbers_are_held_out(tmp_path):
+    script = tmp_path / "05_maps.py"
+    script.write_text(FOLDERS)
+    parameters.check_script(script, {"scans": [None, "", Path("a.nii")], "holdout": [0.1, 2]})
+
+
 def test_the_profiles_pass_the_check_that_make_runs_first():
     scripts = {script.stem: script for script in (msxai.ROOT / "notebooks").glob("*.py")}
     for profile in (msxai.ROOT / "workflow").glob("*.yaml"):

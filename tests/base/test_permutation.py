@@ -4,10 +4,12 @@ import tracemalloc
 from itertools import combinations, product
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from msxai.base import permutation
+from msxai.base.errors import ParameterError
 
 
 def brute(values, labels):
@@ -152,3 +154,43 @@ def test_many_permutations_of_many_subjects_take_one_byte_each(rng):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 8 * 10_000 * 600
+
+
+@pytest.mark.parametrize("factor", [2.0**700, 2.0**-700])
+def test_very_large_and_very_small_values_are_tested_as_others(rng, factor):
+    values = rng.normal(size=(8, 3))
+    labels = np.arange(8) % 2
+    for table, scaled in (
+        (permutation.two_groups(values, labels), permutation.two_groups(values * factor, labels)),
+        (permutation.paired(values), permutation.paired(values * factor)),
+    ):
+        assert (table["t"] != 0).all()
+        tests = ["t", "p", "p_fwe", "p_fdr"]
+        pd.testing.assert_frame_equal(scaled[tests], table[tests], check_exact=True)
+        assert (scaled["difference"] == table["difference"] * factor).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([0, 0, 0, 0], "found 0 of patients (1), 4 of controls (0), 0 others; expected at least "),
+        ([0, 0, 0, 1], "found 1 of patients (1), 3 of controls (0), 0 others"),
+        ([1, 1, 2, 2], "found 2 of patients (1), 0 of controls (0), 2 others"),
+        ([0, 0, 1, np.nan], "found 1 of patients (1), 2 of controls (0), 1 others"),
+    ],
+)
+def test_a_group_of_fewer_than_two_is_refused(rng, labels, words):
+    with pytest.raises(ParameterError) as caught:
+        permutation.two_groups(rng.normal(size=(4, 2)), labels)
+    assert f"labels: {words}" in str(caught.value)
+
+
+def test_one_subject_has_no_paired_test(rng):
+    with pytest.raises(ParameterError, match="values: found 1 subjects; expected at least two"):
+        permutation.paired(rng.normal(size=(1, 2)))
+
+
+def test_no_region_has_no_correlation():
+    table = permutation.correlations(np.empty((8, 0)), np.arange(8))
+    assert table.columns.tolist() == ["n", "r", "low", "high", "p", "p_fdr"]
+    assert table.empty

@@ -91,6 +91,46 @@ def test_braces_are_patterns_of_the_workflow():
     assert str(caught.value).startswith("cohort: found 'data/a{name}'; ")
 
 
+@pytest.mark.parametrize("name", ["../../../x", "..", "a/b", "a b", "pretraining", 1])
+def test_a_variant_whose_results_would_lie_elsewhere(name):
+    config = copy.deepcopy(PROFILES["demo"])
+    config["variants"][name] = {"initial_weights": "scratch"}
+    with pytest.raises(ParameterError, match="profile, variants: found ") as caught:
+        profile_words.check(config)
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "words"),
+    [
+        ("common", "results", "/", "parameter results: found '/', which is the whole disk"),
+        ("common", "results", "", "parameter results: found an empty path"),
+        ("common", "results", ".", "parameter results: found '.', which is the folder of the che"),
+        ("07_explanation_quality", "folder", "../x", "parameter folder: found '../x'; expected a "),
+        ("best", "variant", "../x", "best, variant: found '../x'; expected a letter or digit"),
+        ("07_explanation_quality", "folder", "states", "parameter folder: found 'states', a fold"),
+    ],
+)
+def test_results_that_would_lie_elsewhere(section, name, value, words):
+    config = copy.deepcopy(PROFILES["demo"])
+    config[section][name] = value
+    with pytest.raises(ParameterError) as caught:
+        profile_words.check(config)
+    assert str(caught.value).startswith(words)
+
+
+def test_a_task_that_no_pretraining_has():
+    config = PROFILES["demo"] | {"tasks": {"../x": {}}}
+    with pytest.raises(ParameterError, match=r"tasks, parameter task: found '\.\./x'"):
+        profile_words.check(config)
+
+
+def test_a_cohort_without_a_name():
+    config = PROFILES["demo"] | {"cohort": ".."}
+    with pytest.raises(ParameterError, match=r"parameter cohort: found '\.\.'"):
+        profile_words.check(config)
+
+
 def test_the_words_are_the_packages_own():
     """Imported here alone: some of these modules load a network's backend."""
     from msxai.data import images, lesion_filling, prepared

@@ -13,6 +13,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
 from msxai.base import paper_results, statistics
+from msxai.base.errors import ParameterError
+from msxai.evaluation import comparison
 
 # Hanley, McNeil 1982, Radiology 143:29-36, table I: 109 CT images, rated 1 to 5 by one reader.
 HANLEY_LABELS = np.repeat([0, 1], [58, 51])
@@ -290,3 +292,47 @@ def test_papers_numbers_are_those_of_its_table():
         "balanced accuracy is their mean, up to the paper's rounding"
     )
     assert paper["source"].unique().tolist() == ["doi:10.1016/j.nicl.2019.102003"]
+
+
+def test_a_missing_score_is_no_wrong_answer():
+    labels = np.array([0, 0, 1, 1])
+    scores = np.array([0.1, 0.6, np.nan, 0.9])
+    assert np.isnan(statistics.sensitivity(labels, scores))
+    assert statistics.specificity(labels, scores) == 0.5
+    weights = np.ones((3, 4))
+    assert np.isnan(statistics.sensitivity(labels, scores, weights)).tolist() == [True] * 3
+    assert statistics.specificity(labels, scores, weights).tolist() == [0.5] * 3
+    assert np.isnan(statistics.exact_interval(np.nan, 3)).all()
+
+
+def spoilt(kind):
+    """Predictions with one damage."""
+    table = predictions_by_hand().query("variant == 'net'").reset_index(drop=True)
+    first = table.iloc[[0]]
+    tables = {
+        "nan": table.assign(score=table["score"].mask(table.index == 5)),
+        "infinite": table.assign(score=table["score"].where(table.index != 5, np.inf)),
+        "words": table.assign(score=table["score"].astype(object).where(table.index != 5, "x")),
+        "missing": table.drop(index=5),
+        "twice": pd.concat([table, first.assign(score=0.9)]),
+        "label": table.assign(label=table["label"] + 1),
+    }
+    return tables[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("nan", "trial 1, sub-1: found the score nan; expected one finite number of each scan in"),
+        ("infinite", "trial 1, sub-1: found the score inf; expected one finite number"),
+        ("words", "trial 1, sub-1: found the score x; expected one finite number"),
+        ("missing", "trial 1, sub-1: found no score; expected one finite number of each scan"),
+        ("twice", "trial 0, sub-0: found two scores; expected one finite number of each scan"),
+        ("label", "trial 0, sub-2: found the label 2; expected 1 for a patient or 0 for a control"),
+    ],
+)
+def test_damaged_predictions_are_one_sentence(kind, words):
+    for function in (statistics.score_table, statistics.trial_scores, comparison.calibration):
+        with pytest.raises(ParameterError) as caught:
+            function(spoilt(kind))
+        assert str(caught.value).startswith(f"predictions, variant net, {words}")

@@ -1,8 +1,10 @@
 """Runs of a notebook by the command `msxai`: what of it a user reads."""
 
 import nbformat
+import pytest
 from nbformat import v4
 
+from msxai.base.errors import ParameterError
 from msxai.command_line import notebook_runs
 
 MESSAGES = """
@@ -30,3 +32,25 @@ def test_only_progress_is_printed(tmp_path, monkeypatch, capfd):
     lines = capfd.readouterr().err.splitlines()
     assert "msxai: 1 of 2 scans" in lines
     assert not [line for line in lines if "Kernel" in line or "kernel" in line]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 200_000,
+        "[]",
+        "{}",
+        '{"metadata": "papermill"}',
+        '{"metadata": ["papermill"]}',
+        '{"metadata": null}',
+        "{",
+    ],
+    ids=["brackets", "list", "nothing", "text", "names", "null", "half"],
+)
+def test_a_notebook_that_no_command_has_run_is_not_replaced(tmp_path, content):
+    path = tmp_path / "10_one_scan.ipynb"
+    path.write_text(content)
+    with pytest.raises(ParameterError, match="found a notebook that was not executed by this"):
+        notebook_runs._check_executed(path)
+    path.write_text('{"metadata": {"papermill": {}}}')
+    notebook_runs._check_executed(path)

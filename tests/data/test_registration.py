@@ -668,3 +668,34 @@ def test_a_bad_scan_is_left_out_only_when_asked(small):
         (folder / f"{name}_image.nii.gz").write_bytes(b"")
     with pytest.raises(ImageError):  # nothing is left
         prepared.prepare(cohort, split, folder / "small.h5", replace(options, on_error="leave out"))
+
+
+SPOILT = {
+    "half": "{",
+    "list": "[]",
+    "null": "null",
+    "brackets": "[" * 200_000,
+    "group of another kind": {"outputs": ["a"]},
+    "no matrix": {"matrix": None},
+    "matrix of words": {"matrix": [["a"]]},
+    "matrix of another shape": {"matrix": [[1.0, 0.0], [0.0, 1.0]]},
+    "matrix that is not finite": {"matrix": [[float("nan")] * 4] * 4},
+    "matrix of large numbers": {"matrix": [[10**400] * 4] * 4},
+    "route of another kind": {"route": ["full"]},
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_damaged_record_is_no_registration(tmp_path, name):
+    image = nib.Nifti1Image(np.ones((4, 4, 4), "float32"), np.eye(4))
+    parameters = {"modality": "FLAIR"}
+    record = {"parameters": parameters}
+    made = registration.Registration("affine", image, image, np.eye(4), record)
+    path = derivatives.save(made, tmp_path, "sub-1")
+    whole = derivatives.load(tmp_path, "sub-1", image, parameters)
+    assert whole.matrix.tolist() == np.eye(4).tolist()
+    spoilt = SPOILT[name]
+    if isinstance(spoilt, dict):
+        spoilt = json.dumps(json.loads(path.read_text()) | spoilt)
+    path.write_text(spoilt)
+    assert derivatives.load(tmp_path, "sub-1", image, parameters) is None

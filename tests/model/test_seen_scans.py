@@ -132,3 +132,23 @@ def test_the_list_of_a_second_training_has_the_scans_of_the_first(weights):
     seen = seen_scans.with_earlier(Toy("ms"), weights)
     assert seen["dataset"].tolist() == ["ad", "ad", "ms", "ms"]
     assert len(seen_scans.with_earlier(Toy("ms"), None)) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{", "Expecting"),
+        ("", "Expecting"),
+        ("[]", "no group of values"),
+        ("null", "no group of values"),
+        ("[" * 200_000, "too many brackets"),
+        ("{}", "no outputs"),
+        ('{"outputs": []}', "no outputs"),
+    ],
+    ids=["bracket", "empty", "list", "null", "brackets", "no outputs", "list of outputs"],
+)
+def test_a_damaged_record_is_refused(weights, content, problem):
+    weights.with_name("provenance.json").write_text(content)
+    expected = rf"provenance\.json: found a damaged file \({problem}.*; expected the record of the "
+    with pytest.raises(SplitError, match=expected):
+        seen_scans.check_initial_weights(weights, Toy("ms"))

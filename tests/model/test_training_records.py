@@ -7,6 +7,7 @@ import pytest
 
 from msxai.base import provenance
 from msxai.model import shipped, training_records
+from msxai.report.one_scan import page
 
 WEIGHTS = shipped.weights()[0]
 
@@ -58,8 +59,26 @@ def test_a_record_that_cannot_be_read_is_none(copy):
         content = text if isinstance(text, bytes) else text.encode()
         copy.with_name("provenance.json").write_bytes(content)
         assert training_records.card(copy).task == "", text
+    copy.with_name("provenance.json").write_text('{"outputs":' + "[" * 200_000)
+    assert training_records.card(copy).task == ""
     write_record(copy, hashes, parameters=["task"], val_accuracy="high")
     assert training_records.card(copy).parameters == {}
     assert training_records.card(copy).accuracy is None
     write_record(copy, hashes, parameters={"task": 3, "cohort": 7})
     assert (training_records.card(copy).task, training_records.card(copy).cohort) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "accuracy",
+    [float("nan"), float("inf"), -5, 1.01, 10**400, True],
+    ids=["nan", "inf", "negative", "above 1", "large", "true"],
+)
+def test_an_accuracy_is_a_share(copy, accuracy):
+    hashes = {"weights.npz": provenance.sha256(copy)}
+    write_record(copy, hashes, parameters={"task": "lesions"}, val_accuracy=accuracy)
+    card = training_records.card(copy)
+    assert card.task == "lesions"
+    assert card.accuracy is None
+    assert "right in" not in page._trained_on_simulated_brains([card])
+    write_record(copy, hashes, parameters={"task": "lesions"}, val_accuracy=1)
+    assert "right in 100% of" in page._trained_on_simulated_brains([training_records.card(copy)])

@@ -58,9 +58,9 @@ def test_a_run_that_fails_copies_nothing_and_keeps_its_status(tmp_path):
     assert "copy_figures" not in called
 
 
-@pytest.mark.parametrize("minutes", ["nine", "9; touch x", "-1"])
+@pytest.mark.parametrize("minutes", ["nine", "9; touch x", "-1", "0", "0.0", "00", ".", "1.2.3"])
 def test_minutes_are_a_number(tmp_path, minutes):
     result, called = paper(tmp_path, minutes=minutes)
     assert result.returncode == 1
-    assert f"MINUTES: found '{minutes}', expected a number such as 9" in result.stderr
+    assert f"MINUTES: found '{minutes}', expected a number above 0, such as 9" in result.stderr
     assert not called

@@ -29,7 +29,17 @@ def test_a_formula_becomes_a_picture_with_its_text():
     assert b"<svg" in base64.b64decode(data)
 
 
-@pytest.mark.parametrize("text", ["<code>$HOME and $OUT</code>", "5 $", r"$\unknown{x}$"])
+NO_FORMULAS = {
+    "code": "<code>$HOME and $OUT</code>",
+    "a dollar": "5 $",
+    "a word": r"$\unknown{x}$",
+    "braces": "$" + "{" * 1900 + "$",
+    "fractions": "$" + r"\frac{1}{" * 60 + "x" + "}" * 60 + "$",
+    "a long text": "$" + "a+" * 20_000 + "b$",
+}
+
+
+@pytest.mark.parametrize("text", NO_FORMULAS.values(), ids=NO_FORMULAS)
 def test_what_is_no_formula_stays(text):
     assert formulas.drawn(text) == text
 

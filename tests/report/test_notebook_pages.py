@@ -6,6 +6,7 @@ import re
 import nbformat
 import pytest
 
+from msxai.base.errors import StaleInputError
 from msxai.report import notebook_pages
 
 RUN = 'document.title = "broken in"'
@@ -219,5 +220,39 @@ def test_a_bar_of_progress_is_not_shown(tmp_path):
 @pytest.mark.parametrize("field", [{"execution_count": HANDLER}, {"id": f'">{SCRIPT}'}])
 def test_what_is_no_notebook_is_refused(tmp_path, field):
     path = write(tmp_path, [cell(**field)])
-    with pytest.raises(nbformat.ValidationError):
+    with pytest.raises(StaleInputError, match=r"04_evaluation\.ipynb: found a damaged notebook"):
+        notebook_pages.page(path, [], "")
+
+
+NOTEBOOK = '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": '
+DAMAGE = {
+    "nothing": "",
+    "half": NOTEBOOK,
+    "list": "[]",
+    "group": "{}",
+    "brackets": "[" * 200_000,
+    "version": '{"nbformat": 99, "cells": []}',
+    "cells": NOTEBOOK + "{}}",
+    "a cell": NOTEBOOK + "[5]}",
+    "a text": NOTEBOOK + '[{"cell_type": "markdown", "metadata": {}, "source": 5}]}',
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_notebook_is_one_sentence(tmp_path, name):
+    path = tmp_path / "04_evaluation.ipynb"
+    path.write_text(DAMAGE[name])
+    with pytest.raises(StaleInputError, match=r"found a damaged notebook \(") as caught:
+        notebook_pages.page(path, [], "")
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("value", [5, None, [["a"]], {"a": 1}])
+def test_an_output_that_is_no_text_is_one_sentence(tmp_path, value):
+    path = write(tmp_path, [cell(output({"text/html": "words"}))])
+    text = path.read_text()
+    assert text.count('"words"') == 1
+    path.write_text(text.replace('"words"', json.dumps(value)))
+    with pytest.raises(StaleInputError, match="is not valid under any of the given schemas"):
         notebook_pages.page(path, [], "")

@@ -856,7 +856,11 @@ def test_what_no_run_has_written_is_not_replaced(run, tmp_path):
     assert (out / "notes.txt").exists()
 
 
-@pytest.mark.parametrize("content", ["[1]", "null", "no JSON", '"text"', "3"])
+@pytest.mark.parametrize(
+    "content",
+    ["[1]", "null", "no JSON", '"text"', "3", "[" * 200_000],
+    ids=["list", "null", "words", "text", "number", "brackets"],
+)
 def test_a_record_that_is_no_object_is_no_record(content, run, tmp_path):
     folder = tmp_path / "out" / "a"
     folder.mkdir(parents=True)

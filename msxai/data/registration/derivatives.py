@@ -7,7 +7,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
-from msxai.base import provenance
+from msxai.base import json_files, provenance
 from msxai.base.errors import RegistrationError
 from msxai.data import images
 from msxai.data.registration import registration
@@ -116,23 +116,27 @@ def load(folder, entities: str, image, parameters: dict, *, sources=()) -> Regis
         other parameters.
     """
     paths = _paths(folder, entities, parameters["modality"])
+    record = json_files.read_or_empty(paths.record)
     try:
-        record = json.loads(paths.record.read_text(encoding="utf-8"))
+        matrix = np.array(record["matrix"], float)
         outputs = [paths.mask, paths.transform]
         if record["route"] == "full":
             outputs.append(paths.image)
         same_parameters = record["parameters"] == json.loads(json.dumps(parameters))
         same_inputs = record["inputs"] == _hashes(sources)
         same_outputs = record["outputs"] == _hashes(outputs)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
-    if not (same_parameters and same_inputs and same_outputs):
+    is_transform = matrix.shape == (4, 4) and np.isfinite(matrix).all()
+    if record["route"] not in ("resampled", "affine", "full"):
+        return None
+    if not (is_transform and same_parameters and same_inputs and same_outputs):
         return None
     return Registration(
         route=record["route"],
         image=images.load(paths.image) if record["route"] == "full" else image,
         brain=nib.load(paths.mask),
-        matrix=np.array(record["matrix"]),
+        matrix=matrix,
         record=record,
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from joblib import Parallel, delayed
 
-from msxai.base import page_policy, provenance, tsv
+from msxai.base import json_files, page_policy, provenance, tsv
 from msxai.base.errors import MsxaiError, ParameterError, WriteError
 from msxai.base.progress import say
 from msxai.data.single_scans import RUN_FILES, ScanFiles, folder_names
@@ -188,7 +188,7 @@ def _foreign(folder: Path) -> Path | None:
     """
     if not folder.is_dir():
         return folder
-    record = _read_record(folder)
+    record = json_files.read_or_empty(folder / _RECORD)
     written = record.get("outputs_of_scan")
     if not isinstance(written, dict):
         written = {}
@@ -401,22 +401,13 @@ def _parameters(task: _Task, explainer: Explainer) -> dict:
 
 def _earlier(folder: Path, parameters: dict) -> dict | None:
     """Return the row of an earlier run where nothing has changed since."""
-    record = _read_record(folder)
+    record = json_files.read_or_empty(folder / _RECORD)
     if record.get("parameters") != parameters:
         return None
     if record.get("outputs_of_scan") != _hashes(folder):
         return None
     row = record.get("row")
     return row if isinstance(row, dict) else None
-
-
-def _read_record(folder: Path) -> dict:
-    """Return the record of an earlier run; empty where there is none, or it is no JSON object."""
-    try:
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _hashes(folder: Path) -> dict:
