@@ -175,6 +175,35 @@ def test_many_labels_are_a_mask(tmp_path):
         assert np.array_equal(mask.get_fdata(), values > 0)
 
 
+def probabilities(largest, step, radius=6):
+    """Whole numbers that fall from the middle of a ball to its border."""
+    centre = np.reshape(np.array(SHAPE) // 2, (3, 1, 1, 1))
+    distance = np.sqrt(((np.indices(SHAPE) - centre) ** 2).sum(axis=0))
+    return step * np.rint(largest * np.clip(1 - distance / radius, 0, 1) / step)
+
+
+@pytest.mark.parametrize(
+    ("largest", "step", "radius"), [(100, 10, 6), (100, 5, 6), (100, 25, 6), (255, 1, 3)]
+)
+def test_few_probabilities_in_per_cent_are_refused(largest, step, radius, tmp_path):
+    """All voxels above 0 were inside, of 10 % as well as of 90 %."""
+    values = probabilities(largest, step, radius).astype("uint8")
+    error = refusal(save(tmp_path / "mask.nii.gz", values), images.load_mask)
+    assert re.match(rf"\d+ whole numbers up to {largest}, which rise from the border", error.found)
+    assert error.mend == ("Divide probabilities in per cent by 100, and those of one byte by 255.")
+    fractions = (values / largest).astype("float32")
+    mask = images.load_mask(save(tmp_path / "mask.nii.gz", fractions))
+    assert np.array_equal(mask.get_fdata(), values >= largest / 2)
+
+
+def test_labels_of_parts_of_a_lesion_are_no_probabilities(tmp_path):
+    """Parts of one lesion touch, and none of them lies around the others."""
+    parts = np.where(ball(), 50 + 30 * (np.indices(SHAPE)[0] // 4), 0)
+    assert len(np.unique(parts)) == 5
+    mask = images.load_mask(save(tmp_path / "labels.nii", parts.astype("int16")))
+    assert np.array_equal(mask.get_fdata(), ball())
+
+
 def solid():
     """Whether voxels lie in one of two boxes, the smaller of which has no inner voxel."""
     boxes = np.zeros(SHAPE, bool)
