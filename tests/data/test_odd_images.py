@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from nibabel.tripwire import TripWireError
 from scipy import ndimage
 
 from msxai.base.errors import ImageError
@@ -746,3 +747,58 @@ def test_an_opened_mgh_without_its_flag_is_refused(tmp_path):
     path = without_good_ras(tmp_path)
     with pytest.raises(ImageError, match="goodRASFlag 0"):
         images.checked(nib.load(path), "the scan")
+
+
+# What nibabel's readers make of damaged files
+
+
+OF_OTHER_FORMATS = {
+    "scan.mgh": b"garbage\n" * 300,
+    "scan.gii": b"garbage",
+    "scan.PAR": b"# === DATA DESCRIPTION FILE ===\n# CLINICAL TRYOUT  image export tool     V4.2\n",
+    "scan+orig.HEAD": b"\ntype = string-attribute\nname = DATASET_NAME\ncount = 2\n'a~\n",
+    "long.HEAD": b"garbage\n" * 3000,
+}
+
+
+@pytest.mark.parametrize("name", OF_OTHER_FORMATS)
+def test_a_damaged_file_of_another_format_is_one_short_error(name, tmp_path):
+    """It was a traceback of nibabel, or a message with the whole file in it."""
+    path = tmp_path / name
+    path.write_bytes(OF_OTHER_FORMATS[name])
+    error = refusal(path)
+    assert error.found.startswith("damaged data (")
+    assert len(error.found) < 200
+    assert "\n" not in str(error)
+
+
+def test_a_format_without_its_package_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "scan.nii.zst"
+    path.write_bytes(b"zst")
+
+    def without_package(path):
+        raise TripWireError("We need package backports.zstd for these functions")
+
+    monkeypatch.setattr(nib, "load", without_package)
+    error = refusal(path)
+    assert "needs a package which is not here (We need package backports.zstd" in error.found
+    assert error.mend == "Decompress or convert it."
+
+
+def test_what_nibabel_would_write_to_standard_error_is_a_note(tmp_path, caplog):
+    content = bytearray(nib.Nifti1Image(scan_values(), AFFINE).to_bytes())
+    content[0:4] = (349).to_bytes(4, "little")  # the length of a header is 348
+    path = tmp_path / "scan.nii"
+    path.write_bytes(content)
+    image = images.load(path)
+    assert np.array_equal(image.get_fdata(), scan_values())
+    assert images.notes(image)[0].startswith("The header is odd: sizeof_hdr should be 348")
+    assert caplog.text == ""
+    nib.load(path)
+    assert "sizeof_hdr" in caplog.text
+
+
+def test_an_image_in_memory_without_an_affine_is_refused():
+    image = nib.AnalyzeImage(scan_values(), None)
+    with pytest.raises(ImageError, match=r"scan: found a header that declares no space \(no affi"):
+        images.checked(image, "scan")
