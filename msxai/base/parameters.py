@@ -306,7 +306,7 @@ def number(name: str, value, least: float, *, above: bool = False) -> float:
     """
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     in_range = is_number and (value > least or (value == least and not above))
-    if in_range and math.isfinite(value):
+    if in_range and _is_finite(value):
         return value
     if math.isinf(least):
         expected = "a finite number"
@@ -315,8 +315,16 @@ def number(name: str, value, least: float, *, above: bool = False) -> float:
     else:
         expected = f"a number, {least:g} or more"
     raise ParameterError(
-        f"parameter {name}", repr(value), expected, "Leave it out for the usual value."
+        f"parameter {name}", _shown(value), expected, "Leave it out for the usual value."
     )
+
+
+def _is_finite(value) -> bool:
+    """Return whether a number is finite as a float."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more digits than a float has
+        return False
 
 
 def located(path: str) -> Path:

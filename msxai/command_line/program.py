@@ -6,6 +6,7 @@ cannot be written, and nothing half-written is left; 3 the program failed.
 
 import argparse
 import math
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -44,6 +45,8 @@ COMMANDS = ("explain", "score", "fill", "simulate")
 
 _RULE = "epsilon_gamma"
 _MOST_COPIES = 1458  # that differ: 9 shifts along each of three axes, mirrored or not
+_LONGEST = 40  # characters of a wrong number that a message shows
+_OF_ONE_SCAN = ("--lesions", "--t1")  # scans may share a template's brain mask, or a first visit
 _MOST_JOBS = 1000  # more is a slip of the keyboard
 _EXPLAIN = """\
 Example:
@@ -110,6 +113,14 @@ def parser() -> argparse.ArgumentParser:
     return program
 
 
+def _whole(text: str) -> int:
+    """Return a whole number of digits from 0 to 9; int alone takes 1_0 and digits of any script."""
+    if re.fullmatch(r"[+-]?[0-9]{1,40}", text):
+        return int(text)
+    shown = ascii(text) if len(text) <= _LONGEST else f"a text of {len(text)} characters"
+    raise argparse.ArgumentTypeError(f"found {shown}; expected a whole number such as 2")
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that refuses in one sentence."""
 
@@ -149,8 +160,9 @@ def _add_explain(commands) -> None:
     add("--before-lesions", **several, metavar="MASK", help="a lesion mask for each earlier scan")
     add("--weights", **several, metavar="FILE", help="weights (.npz) of networks that you trained")
     add("--rule", default=_RULE, help=f"rule of LRP (default {_RULE})")
-    add("--copies", type=int, default=1, help="shifted and mirrored copies to average (default 1)")
-    add("--jobs", type=int, default=1, help="scans at the same time (default 1)")
+    copies = "shifted and mirrored copies to average (default 1)"
+    add("--copies", type=_whole, default=1, help=copies)
+    add("--jobs", type=_whole, default=1, help="scans at the same time (default 1)")
     add("--self-test", action="store_true", help="paint lesions of known size into each scan")
     add(
         "--resume",
@@ -197,7 +209,7 @@ def _add_fill(commands) -> None:
     fill.add_argument("scan", metavar="SCAN", help="FLAIR (NIfTI), raw or preprocessed")
     fill.add_argument("mask", metavar="MASK", help="its lesion mask")
     fill.add_argument("--brain-mask", metavar="MASK", help="its brain mask")
-    fill.add_argument("--seed", type=int, default=0, help="seed of the filling (default 0)")
+    fill.add_argument("--seed", type=_whole, default=0, help="seed of the filling (default 0)")
     fill.add_argument("-o", "--out", required=True, metavar="FILLED", help="file to write")
 
 
@@ -212,12 +224,18 @@ def _add_simulate(commands) -> None:
     )
     simulate.set_defaults(run=_simulate)
     simulate.add_argument(
-        "--subjects", type=int, default=4, help="number of subjects, at least 4 (default 4)"
+        "--subjects",
+        type=_whole,
+        default=4,
+        help="number of subjects, at least 4 (default 4)",
     )
     simulate.add_argument(
-        "--seed", type=int, default=1, help="another seed gives other subjects (default 1)"
+        "--seed",
+        type=_whole,
+        default=1,
+        help="another seed gives other subjects (default 1)",
     )
-    simulate.add_argument("--jobs", type=int, default=1, help="parallel processes (default 1)")
+    simulate.add_argument("--jobs", type=_whole, default=1, help="parallel processes (default 1)")
     simulate.add_argument("--out", required=True, metavar="DIR", help="new folder of the dataset")
 
 
@@ -349,7 +367,11 @@ def _scans_of(options: argparse.Namespace) -> list[single_scans.ScanFiles]:
     }
     if not folders:
         lists = [_absolute(option, values) for option, values in given.items()]
-        return single_scans.list_scans(paths, *lists)
+        scans = single_scans.list_scans(paths, *lists)
+        for option, files in zip(given, lists, strict=True):
+            if option in _OF_ONE_SCAN:
+                _note_repeated(option, files)
+        return scans
     for option, values in given.items():
         if values:
             raise ParameterError(
@@ -371,6 +393,18 @@ def _scans_of(options: argparse.Namespace) -> list[single_scans.ScanFiles]:
     masks = sum(bool(scan.lesion_mask) for scan in scans)
     print(f"{len(scans)} scans, {masks} with a lesion mask", file=sys.stderr)
     return scans
+
+
+def _note_repeated(option: str, files: list[str]) -> None:
+    """Say which file is given for several scans."""
+    for path in dict.fromkeys(files):
+        count = files.count(path)
+        if count > 1:
+            print(
+                f"msxai explain: {option}: {path} is given for {count} scans. Does it belong to "
+                "all of them?",
+                file=sys.stderr,
+            )
 
 
 def _all_or_none(paths: list[str]) -> list[str]:

@@ -3,8 +3,11 @@
 `msxai.data.images.load` checks the voxels. All readers of images and masks go through both.
 """
 
+import contextlib
 import gzip
+import io
 import itertools
+import logging
 import math
 import os
 import shlex
@@ -13,16 +16,22 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import scipy.io
 from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
 from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.tripwire import TripWireError
 
 from msxai.base import given_paths
 from msxai.base.errors import ImageError, in_place_of_file
+from msxai.data import spm_matrices
 
 __all__ = ["check", "distance_in_voxels", "opened", "read", "spaces", "voxels_of"]
 
 _GZIP = b"\x1f\x8b"  # how a gzipped file begins (RFC 1952)
 _START = 1024  # bytes that show what a file is
+_LINES = "lines of nibabel"  # where an image keeps them
+_LONGEST = 150  # letters of a reason that a message shows
 _CLASSES = {
     ".nii": (nib.Nifti1Image, nib.Nifti2Image),
     ".nii.gz": (nib.Nifti1Image, nib.Nifti2Image),
@@ -34,15 +43,6 @@ _POINTERS = {
     b"annex/objects/": ("git-annex", "git annex get {name}"),
     b"https://git-lfs.github.com/spec": ("Git LFS", "git lfs pull"),
 }  # what stands in a file whose content was not fetched
-_DAMAGED = (  # what nibabel raises; TypeError where an .mgh ends in its header
-    OSError,
-    EOFError,
-    zlib.error,
-    ValueError,
-    TypeError,
-    OverflowError,
-    HeaderDataError,
-)
 _MGH_START = (1).to_bytes(4, "big")  # version, the first field of an .mgh file
 _GOOD_RAS = slice(28, 30)  # bytes of goodRASFlag in an .mgh file
 _SMALLEST_VOXEL, _LARGEST_VOXEL = 0.05, 50.0  # mm, of any edge: from ex vivo scans to localisers
@@ -72,14 +72,11 @@ def read(path):
     """
     path = Path(path)
     _check_file(path)
-    try:
-        length = _length(path)
-        image = opened(path)
-        of_voxels = Path(image.file_map["image"].filename or path)
-        if of_voxels != path:
-            length = _length(of_voxels)
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
+    length = _length(path, path)
+    image = opened(path)
+    of_voxels = Path(image.file_map["image"].filename or path)
+    if of_voxels != path:
+        length = _length(path, of_voxels)
     surplus = _surplus(path, image, length)
     stored = voxels_of(path, image)
     _check_space(path, image, path)
@@ -109,10 +106,7 @@ def check(where, image) -> list[str]:
     holder = image.file_map.get("image")
     if nib.is_proxy(image.dataobj) and holder is not None and holder.filename:
         _check_file(Path(holder.filename))
-        try:
-            length = _length(Path(holder.filename))
-        except _DAMAGED as error:
-            raise _damaged(where, error) from error
+        length = _length(where, Path(holder.filename))
         surplus = _surplus(where, image, length)
     _check_space(where, image, image.get_filename())
     return surplus
@@ -147,8 +141,6 @@ def voxels_of(where, image) -> np.ndarray:
         )
     try:
         return np.asanyarray(image.dataobj)
-    except _DAMAGED as error:
-        raise _damaged(where, error) from error
     except MemoryError as error:
         raise ImageError(
             where,
@@ -156,6 +148,8 @@ def voxels_of(where, image) -> np.ndarray:
             "an image of a head",
             "Look at its header; if it is right, use a computer with more memory.",
         ) from error
+    except Exception as error:  # nibabel's readers fail in many ways on a damaged file
+        raise _damaged(where, error) from error
 
 
 def opened(path) -> SpatialImage:
@@ -174,14 +168,87 @@ def opened(path) -> SpatialImage:
     for part in _parts(path):
         _check_file(part)
     try:
-        image = _from_content(path) if _is_misnamed(path) else nib.load(path)
+        with _lines_of_nibabel() as lines:
+            image = _from_content(path) if _is_misnamed(path) else _loaded(path)
+    except ImageError:
+        raise
     except ImageFileError as error:
-        raise _no_image(path, str(error)) from error
-    except _DAMAGED as error:
+        raise _no_image(path, _reason(error)) from error
+    except TripWireError as error:
+        raise ImageError(
+            path,
+            f"a format that needs a package which is not here ({_reason(error)})",
+            "a NIfTI image (.nii or .nii.gz)",
+            "Decompress or convert it.",
+        ) from error
+    except Exception as error:  # nibabel's readers fail in many ways on a damaged file
         raise _damaged(path, error) from error
     if not isinstance(image, SpatialImage):
         raise _no_image(path, type(image).__name__)
+    image.extra[_LINES] = lines
     return image
+
+
+def _loaded(path: Path) -> SpatialImage:
+    """Read an image by nibabel; the matrix beside an Analyze image by `spm_matrices`."""
+    try:
+        files = nib.Spm2AnalyzeImage.filespec_to_file_map(path)
+    except ImageFileError:  # a format in one file, or none
+        return nib.load(path)
+    of_matrix = Path(files["mat"].filename)
+    if not Path(files["header"].filename).is_file() or not of_matrix.is_file():
+        return nib.load(path)
+    with files["header"].get_prepare_fileobj() as file:
+        header = file.read(_START)
+    kinds = (nib.Nifti1Pair, nib.Nifti2Pair)
+    is_nifti = any(kind.header_class.may_contain_header(header) for kind in kinds)
+    is_analyze = nib.Spm2AnalyzeImage.header_class.may_contain_header(header)
+    if is_nifti or not is_analyze:
+        return nib.load(path)
+    _check_file(of_matrix)
+    with files["mat"].get_prepare_fileobj() as file:
+        content = file.read()
+    try:
+        name, matrix = spm_matrices.read(content)
+    except ValueError as error:
+        raise ImageError(
+            of_matrix,
+            _reason(error),
+            "the matrix that SPM has written beside the image (MATLAB, version 4 to 7)",
+            "Copy both files again, or convert the image to NIfTI with SPM.",
+        ) from error
+    checked = io.BytesIO()
+    scipy.io.savemat(checked, {name: matrix}, format="4")
+    checked.seek(0)
+    files["mat"] = FileHolder(files["mat"].filename, checked)
+    return nib.Spm2AnalyzeImage.from_file_map(files)
+
+
+class _Lines(logging.Handler):
+    """Keeps what is logged as a list of lines, each once."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.lines = []
+
+    def emit(self, record):
+        """Keep a line."""
+        line = record.getMessage()
+        if line not in self.lines:
+            self.lines.append(line)
+
+
+@contextlib.contextmanager
+def _lines_of_nibabel():
+    """Collect the lines that nibabel would write to standard error."""
+    logger = nib.imageglobals.logger
+    before = logger.handlers, logger.propagate
+    collector = _Lines()
+    logger.handlers, logger.propagate = [collector], False
+    try:
+        yield collector.lines
+    finally:
+        logger.handlers, logger.propagate = before
 
 
 def spaces(image) -> dict:
@@ -333,18 +400,21 @@ def _may_be(kind, start: bytes) -> bool:
     return kind.header_class.may_contain_header(start)
 
 
-def _length(path: Path) -> int:
-    """Return how many bytes a file has, as decompressed.
+def _length(where, path: Path) -> int:
+    """Return how many bytes a file has, as decompressed; `where` names it in an error.
 
     gzip compares its checksum at the end. nibabel stops at the last voxel and would accept damaged
     ones.
     """
-    if not _is_gzipped(path):
-        return path.stat().st_size
     length = 0
-    with gzip.open(path) as file:
-        while part := file.read(1 << 20):
-            length += len(part)
+    try:
+        if not _is_gzipped(path):
+            return path.stat().st_size
+        with gzip.open(path) as file:
+            while part := file.read(1 << 20):
+                length += len(part)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(where, error) from error
     return length
 
 
@@ -387,8 +457,22 @@ def _no_image(path: Path, reason: str) -> ImageError:
 def _damaged(path, reason) -> ImageError:
     """Return the error of a damaged file."""
     return ImageError(
-        path, f"damaged data ({reason})", "a whole NIfTI image", "Copy or download it again."
+        path,
+        f"damaged data ({_reason(reason)})",
+        "a whole NIfTI image",
+        "Copy or download it again.",
     )
+
+
+def _reason(error) -> str:
+    """Return what an error says, in one line and without the middle of a long text."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyError):
+        text = f"an unknown or missing entry {text}"
+    if len(text) <= _LONGEST:
+        return text
+    half = _LONGEST // 2
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 def _missing_space(path, image) -> str:
@@ -396,6 +480,8 @@ def _missing_space(path, image) -> str:
 
     Without a path, the image is in memory: whoever made it gave it an affine.
     """
+    if image.affine is None:
+        return "no affine"
     header = image.header
     if isinstance(image, nib.Nifti1Pair):
         declared = header["sform_code"] or header["qform_code"]
@@ -476,6 +562,8 @@ def _notes(path: Path, image) -> list[str]:
     if _is_misnamed(path):
         state = "gzipped" if _is_gzipped(path) else "not gzipped"
         sentences.append(f"The file is {state}, other than its name says.")
+    for line in image.extra.get(_LINES, []):
+        sentences.append(f"The header is odd: {line}.")
     slope, intercept = _scaling(image)
     if slope == 0 and intercept != 0:
         sentences.append(

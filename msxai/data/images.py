@@ -56,6 +56,7 @@ __all__ = [
 
 INTERPOLATIONS = ("linear", "continuous")
 _MOST_LABELS_THAT_MAY_DIFFER = 32  # so many levels are no image, whatever their neighbours are
+_FEWEST_LEVELS_OF_FRACTIONS = 3  # above 0; of two, both may be labels
 _LARGEST_LESIONS = 0.5  # of the brain; more is the brain's own mask, or that of what is no lesion
 _LARGEST_BETWEEN = 500_000  # mm3 of values between 0.05 and 0.95; a mask's borders have less
 NORMALISATIONS = ("zscore", "max", "minmax")
@@ -353,30 +354,62 @@ def _as_fractions(path, values) -> np.ndarray:
 
 
 def _check_labels(path, values) -> None:
-    """Refuse whole numbers that are intensities: many, of which most neighbours differ.
+    """Refuse whole numbers that are no labels: intensities, or probabilities in per cent.
 
     Labels differ between neighbours at the borders of regions alone, however many regions there
-    are. Without this, a scan would be a mask of all of its voxels above 0.
+    are. Intensities differ almost everywhere. Probabilities rise from the border of a lesion to its
+    middle. Without this, all voxels above 0 would be inside.
     """
     count = len(np.unique(values[values > 0]))
-    if count <= _MOST_LABELS_THAT_MAY_DIFFER:
+    if count < _FEWEST_LEVELS_OF_FRACTIONS:
         return
+    pairs, differing, rising = _neighbours(values)
+    if count > _MOST_LABELS_THAT_MAY_DIFFER and differing > pairs / 2:
+        raise ImageError(
+            path,
+            f"{count} whole numbers above 0, which differ in {differing / pairs:.0%} of "
+            "neighbouring voxels, as intensities do",
+            "a mask: 0 and 1, labels, or probabilities up to 1",
+            "Give the mask, not an image. Divide probabilities in per cent by 100.",
+        )
+    if differing > pairs / 10 and rising > 0.75:
+        raise ImageError(
+            path,
+            f"{count} whole numbers up to {values.max():g}, which rise from the border of a lesion "
+            "to its middle, as probabilities do",
+            "a mask: 0 and 1, labels, or probabilities up to 1",
+            "Divide probabilities in per cent by 100, and those of one byte by 255.",
+        )
+
+
+def _neighbours(values) -> tuple[int, int, float]:
+    """Compare neighbouring voxels above 0.
+
+    Returns
+    -------
+    pairs, differing : int
+        All pairs of neighbours, and those of different values.
+    rising : float
+        Of the pairs of different values, the share in which the voxel farther from 0 has the
+        larger value.
+    """
+    inside = values > 0
+    depth = ndimage.distance_transform_edt(inside)
+    depth += ndimage.gaussian_filter(inside.astype(float), 1)  # differs where lesions are thin
     pairs = 0
     differing = 0
+    ordered = 0
+    rising = 0
     for axis in range(values.ndim):
         along = np.moveaxis(values, axis, 0)
         both_inside = (along[1:] > 0) & (along[:-1] > 0)
-        pairs += np.count_nonzero(both_inside)
-        differing += np.count_nonzero(both_inside & (along[1:] != along[:-1]))
-    if differing <= pairs / 2:
-        return
-    raise ImageError(
-        path,
-        f"{count} whole numbers above 0, which differ in {differing / pairs:.0%} of neighbouring "
-        "voxels, as intensities do",
-        "a mask: 0 and 1, labels, or probabilities up to 1",
-        "Give the mask, not an image. Divide probabilities in per cent by 100.",
-    )
+        steps = np.diff(along, axis=0)[both_inside]
+        steps_of_depth = np.diff(np.moveaxis(depth, axis, 0), axis=0)[both_inside]
+        pairs += len(steps)
+        differing += np.count_nonzero(steps)
+        ordered += np.count_nonzero(steps * steps_of_depth)
+        rising += np.count_nonzero(steps * steps_of_depth > 0)
+    return pairs, differing, rising / max(ordered, 1)
 
 
 def _is_interpolated(values) -> bool:

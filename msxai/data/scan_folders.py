@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msxai.base.errors import CohortError
-from msxai.data.cohorts import scan_files
+from msxai.data.cohorts import bids, scan_files
 from msxai.data.cohorts.masks import Masks
 from msxai.data.cohorts.scan_files import BidsName
 from msxai.data.single_scans import ScanFiles
@@ -14,6 +14,8 @@ __all__ = ["FolderScans", "scans_of"]
 
 _MODALITY = "FLAIR"
 _MASKS = re.compile(r"mask|lesion|brain|seg|roi|wmh")  # names that are not those of scans
+# The same for names that end with FLAIR: there, "brain" and "masked" say that the skull is removed.
+_MASKS_OF_FLAIR = re.compile(r"mask(?!ed)|lesion(?!.*fill)|wmh|(^|[_-])(seg|roi)[_-]")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ def scans_of(folder) -> FolderScans:
     Raises
     ------
     CohortError
-        There is no scan, a visit has several of them, or plain files may be masks as well as scans.
+        There is no scan, a visit has several of them, a scan names another person or visit than its
+        folder, or plain files may be masks as well as scans.
     """
     folder = Path(folder)
     anatomical = sorted([*folder.glob("sub-*/anat"), *folder.glob("sub-*/ses-*/anat")])
@@ -82,11 +85,12 @@ def _of_bids(folder: Path, anatomical: list[Path]) -> FolderScans:
 
 def _the_one(anat: Path, visit: Path, modality: str) -> Path | None:
     """Return the scan of a visit; None without one."""
-    scans = scan_files.scans(anat, modality)
+    participant = visit.parts[0]
+    session = visit.name if len(visit.parts) > 1 else ""
+    scans = bids.own_scans(anat, modality, participant, session)
     if not scans:
         return None
-    session = visit.name if len(visit.parts) > 1 else ""
-    scan = scan_files.only_or_plain(scans, visit.parts[0], session, modality)
+    scan = scan_files.only_or_plain(scans, participant, session, modality)
     if scan is None:
         names = ", ".join(path.name for path in scans)
         raise CohortError(
@@ -103,15 +107,10 @@ def _of_files(folder: Path) -> FolderScans:
     files = scan_files.listed(folder)
     named = [path for path in files if BidsName.of(path).stem.endswith(_MODALITY.lower())]
     _require_scans(folder, files, "NIfTI files (.nii or .nii.gz), or a BIDS dataset")
-    if not named:
-        like_masks = [path for path in files if _MASKS.search(BidsName.of(path).stem)]
-        if like_masks:
-            raise CohortError(
-                folder,
-                f"{len(like_masks)} files that may be masks; the first is {like_masks[0].name}",
-                f"scans alone, or scans whose names end with _{_MODALITY}",
-                "Name the scans in place of the folder, and their masks with --lesions.",
-            )
+    if named:
+        _check_no_masks(folder, named, _MASKS_OF_FLAIR)
+    else:
+        _check_no_masks(folder, files, _MASKS)
         named = files
     notes = []
     if len(named) < len(files):
@@ -121,6 +120,19 @@ def _of_files(folder: Path) -> FolderScans:
             f"_{_MODALITY}; the first is {unused[0].name}"
         )
     return FolderScans([ScanFiles(str(path)) for path in named], notes)
+
+
+def _check_no_masks(folder: Path, files: list[Path], names: re.Pattern) -> None:
+    """Refuse files whose names may be those of masks."""
+    like_masks = [path for path in files if names.search(BidsName.of(path).stem)]
+    if not like_masks:
+        return
+    raise CohortError(
+        folder,
+        f"{len(like_masks)} files that may be masks; the first is {like_masks[0].name}",
+        f"scans alone, or names that end with _{_MODALITY} for scans and not for masks",
+        "Name the scans in place of the folder, and their masks with --lesions.",
+    )
 
 
 def _require_scans(folder: Path, scans: list, expected: str) -> None:

@@ -1,7 +1,8 @@
 """Does the graph that LRP reads compute what the model computes? Compared once for each model.
 
-A layer may compute something else than its name says. The logit of the graph is therefore compared
-with that of the model itself, on the first scan that a model explains.
+A layer, or the model around its layers, may compute something else than its name says. The logit of
+the graph is therefore compared with that of the model itself, on the first scan that a model
+explains.
 """
 
 import warnings
@@ -41,10 +42,10 @@ def check(model: keras.Model, first: graph.ForwardPass) -> None:
     """
     if model in _checked:
         return
+    first = _without_blanks(first)
     inputs = _as_model_takes_it(model, first)
-    logits = first.output[:1].astype(float)
     try:
-        head, own = _own_output(model, inputs)
+        outputs = _own_outputs(model, inputs)
     except Exception as error:  # the model may need a device that is not here
         warnings.warn(
             f"The model itself does not run here ({type(error).__name__}), so that its logit "
@@ -53,19 +54,48 @@ def check(model: keras.Model, first: graph.ForwardPass) -> None:
         )
         _checked.add(model)
         return
+    for head, own in outputs:
+        _compare(model, first, head, own)
+    _checked.add(model)
+
+
+def _compare(model, first: graph.ForwardPass, head: str | None, own) -> None:
+    """Refuse an output of the model, behind a head or not, that the graph does not have."""
+    logits = first.output[:1].astype(float)
     expected = _HEADS[head](logits) if head else logits
     scale = 1.0 if head else _scale(first)
-    difference = np.abs(expected - own).max()
-    if not difference <= _tolerance(model) * scale:
-        raise EngineError(
-            f"model {model.name}",
-            f"output {_text(own)} of the model itself, {_text(expected)} of its layers as LRP "
-            "reads them",
-            "the same output",
-            "A layer computes something else than its kind says: a subclass, a changed method, or "
-            "dropout that is active at prediction. Use Keras's own layers.",
-        )
-    _checked.add(model)
+    if own.shape == expected.shape and np.abs(expected - own).max() <= _tolerance(model) * scale:
+        return
+    raise EngineError(
+        f"model {model.name}",
+        f"output {_text(own)} of the model itself, {_text(expected)} of its layers as LRP reads "
+        "them",
+        "the same output",
+        "A layer or the model computes something else than its kind says: a subclass with a call "
+        "of its own, a changed method, or dropout that is active at prediction. Use Keras's own "
+        "layers and models.",
+    )
+
+
+def _without_blanks(first: graph.ForwardPass) -> graph.ForwardPass:
+    """The same with noise where the first scan or one of its rows is 0 everywhere.
+
+    With 0, a layer that multiplies its output by 2 has the same output as one that does not.
+    """
+    scan = ops.convert_to_numpy(first.values[0])[:1]
+    rows = {name: values[:1] for name, values in first.tables.items()}
+    if scan.any() and all(values.any() for values in rows.values()):
+        return first
+    rng = np.random.default_rng(0)
+    rows = {name: _noise_for_0(values, rng) for name, values in rows.items()}
+    return graph.forward(first.plan, _noise_for_0(scan, rng), {}, rows)
+
+
+def _noise_for_0(values, rng) -> np.ndarray:
+    """Noise in place of values that are all 0; other values as they are."""
+    if values.any():
+        return values
+    return rng.normal(size=values.shape).astype(values.dtype)
 
 
 def _as_model_takes_it(model, first: graph.ForwardPass) -> list:
@@ -80,35 +110,40 @@ def _as_model_takes_it(model, first: graph.ForwardPass) -> list:
     return inputs
 
 
-def _own_output(model, inputs: list) -> tuple:
-    """Output of the model without its head; where that is out of reach, with the head's name."""
-    tensor = model.outputs[0]
+def _own_outputs(model, inputs: list) -> list[tuple]:
+    """Outputs of the model, each with the name of the head that it is behind, or None.
+
+    They are that of the model when it is called, and, where it has a head, that before the head.
+    """
+    (tensor,) = model.outputs
     operation, call, _ = tensor._keras_history
+    outputs = [(_head_inside(operation), _run(model, inputs))]
     head = activations.head_of_layer(operation)
     if head is None:
-        return _head_inside(operation), _run(model, tensor, inputs)
+        return outputs
     source = operation._inbound_nodes[call].input_tensors[0]
-    features = _run(model, source, inputs)
+    sources = list(model.inputs)
+    if len(sources) == 1:  # Keras warns of a list of one
+        (sources,) = sources
+    features = _run(keras.Model(sources, source), inputs)
     if isinstance(operation, layers.Dense):
         kernel = np.asarray(ops.convert_to_numpy(operation.kernel), float)
         bias = np.asarray(ops.convert_to_numpy(operation.bias), float) if operation.use_bias else 0
         features = features @ kernel + bias
-    return None, features
+    return [*outputs, (None, features)]
 
 
 def _head_inside(operation) -> str | None:
-    """The head of a model that is the last layer of another one."""
+    """The head of a layer, or of a model that is the last layer of another one."""
     while isinstance(operation, keras.Model):
         operation = operation.outputs[0]._keras_history.operation
     return activations.head_of_layer(operation)
 
 
-def _run(model, tensor, inputs: list) -> np.ndarray:
-    sources = list(model.inputs)
-    if len(sources) == 1:  # Keras warns of a list of one
-        (sources,) = sources
+def _run(model, inputs: list) -> np.ndarray:
+    if len(inputs) == 1:  # Keras warns of a list of one
         (inputs,) = inputs
-    output = keras.Model(sources, tensor)(inputs, training=False)
+    output = keras.tree.flatten(model(inputs, training=False))[0]
     return np.asarray(ops.convert_to_numpy(output), float)
 
 

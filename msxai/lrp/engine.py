@@ -286,15 +286,19 @@ def _batch(sequence, chosen: slice, inputs, dtype: str) -> np.ndarray:
         given_scans.as_array(sequence[index], inputs, dtype)
         for index in range(chosen.start, chosen.stop)
     ]
-    shapes = {scan.shape for scan in scans}
+    _check_shapes({scan.shape for scan in scans})
+    return np.stack(scans)
+
+
+def _check_shapes(shapes: set[tuple]) -> None:
+    """Refuse scans of several shapes: the network is read for one."""
     if len(shapes) > 1:
         raise ParameterError(
             "scans",
-            f"shapes {', '.join(map(str, sorted(shapes)))} in one batch",
+            f"shapes {', '.join(map(str, sorted(shapes)))} in one call",
             "one shape",
             "Explain scans of different shapes in calls of their own.",
         )
-    return np.stack(scans)
 
 
 def _check_output(output, batch) -> None:
@@ -333,8 +337,9 @@ def _targets(target, count: int) -> list:
     """The explained output unit of each scan; None for the one with the largest logit."""
     if target is None:
         return [None] * count
-    is_list = isinstance(target, list | tuple | np.ndarray)
-    units = list(target) if is_list else [target] * count
+    if isinstance(target, np.ndarray):
+        target = target.tolist()  # a number, of an array without axes
+    units = list(target) if isinstance(target, list | tuple) else [target] * count
     for unit in units:
         if isinstance(unit, bool) or not isinstance(unit, numbers.Integral):
             raise ParameterError(
@@ -373,6 +378,7 @@ class _ByGraph:
 
     def __call__(self, batch, targets: list, tables: dict) -> dict[str, Explanation]:
         """Explanations of scans of shape (N, X, Y, Z, C) by name."""
+        _check_shapes({self.plan.shape, batch.shape[1:]})
         explanations = {name: [] for name in self.explainers}
         step = 1 if self.split else len(batch)
         for start in range(0, len(batch), step):

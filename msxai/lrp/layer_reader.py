@@ -9,7 +9,7 @@ from typing import NoReturn
 import numpy as np
 from keras import layers, ops
 
-from msxai.base.errors import EngineError
+from msxai.base.errors import EngineError, ParameterError
 from msxai.lrp import activations
 from msxai.lrp.graph import Graph, Node
 from msxai.lrp.layers import (
@@ -99,8 +99,7 @@ class Nodes:
             return self._operation(layer, name, inputs)
         if type(layer) not in _READERS:
             self._refuse_kind(layer)
-        shapes = [self.shapes[index] for index in inputs]
-        output_shape = layer.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])
+        output_shape = self._output_shape(layer, inputs)
         is_first = self._is_channels_first(layer, inputs)
         self.is_permuted = is_first
         if is_first:
@@ -112,6 +111,17 @@ class Nodes:
             index = self._permuted(name, index, _TO_FIRST)
         self.shapes[index] = tuple(output_shape)
         return index
+
+    def _output_shape(self, layer, inputs: list) -> tuple:
+        """Shape of what a layer computes; refuse a scan that is too small for it."""
+        shapes = [self.shapes[index] for index in inputs]
+        try:
+            output_shape = layer.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])
+        except ValueError as error:  # Keras's own layers were built with shapes that fit
+            _refuse_small(layer, shapes, error)
+        if min(output_shape, default=1) < 1:
+            _refuse_small(layer, shapes)
+        return output_shape
 
     def add(self, name: str, kind: str, inputs: list, what=None, roles: tuple = ()) -> int:
         """Append one node."""
@@ -194,6 +204,17 @@ class Nodes:
             actual = f"{actual}, a {bases[0].__name__} that computes something of its own"
             mend = f"Use {bases[0].__name__} itself, or explain another network."
         refuse(layer, actual, expected, mend)
+
+
+def _refuse_small(layer, shapes: list, error: Exception | None = None) -> NoReturn:
+    """Refuse a scan so small that a layer of a network of open lengths has no output."""
+    raise ParameterError(
+        "scans",
+        f"a scan so small that layer {layer.name} ({type(layer).__name__}) reads shape "
+        f"{shapes[0][1:]}",
+        "a scan from which each layer computes at least one voxel",
+        "Give a larger scan.",
+    ) from error
 
 
 def as_array(variable) -> np.ndarray:

@@ -332,7 +332,12 @@ def _total(values) -> np.ndarray:
 
 
 def _table(rows: list[_Row]) -> pd.DataFrame:
-    """The audit: all scans of the first row, then of the next one."""
+    """The audit: all scans of the first row, then of the next one.
+
+    There is no row where no layer has a rule, as in a network that only flattens.
+    """
+    if not rows:
+        return pd.DataFrame(columns=AUDIT)
     count = len(rows[0].arriving)
     columns = {
         "volume": np.tile(np.arange(count), len(rows)),

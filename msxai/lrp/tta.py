@@ -15,13 +15,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import qmc
 
+from msxai.base.errors import ParameterError
 from msxai.base.parameters import whole_number
 from msxai.data import images
 from msxai.lrp.explanation import AUDIT, Explanation
 
-__all__ = ["REACH", "Move", "mean_over_copies", "moved", "moved_back", "moves"]
+__all__ = ["MOST_COPIES", "REACH", "Move", "mean_over_copies", "moved", "moved_back", "moves"]
 
 REACH = 4  # voxels along each axis: more than a pooling of 3 spans
+MOST_COPIES = 2 * (2 * REACH + 1) ** 3  # shifts along three axes, mirrored or not
 _SUMS = AUDIT[3:]  # the columns of the audit that are numbers
 
 
@@ -114,8 +116,15 @@ def mean_over_copies(
     Raises
     ------
     ParameterError
-        See `moves`.
+        See `moves`; or more copies than `MOST_COPIES`.
     """
+    if copies > MOST_COPIES:
+        raise ParameterError(
+            "parameter copies",
+            f"more than {MOST_COPIES}",
+            f"at most {MOST_COPIES}, the number of copies that differ",
+            "Give a smaller number.",
+        )
     means = {}
     for move in moves(copies):
         explanations = explain(_move_all(moved, scans, move))

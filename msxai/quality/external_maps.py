@@ -37,6 +37,7 @@ BASELINES = ("random", "prior", "brightness", "edges")
 _BLUR = 2.0  # voxels, of the prior
 _ENDINGS = (".nii", ".nii.gz")
 _ENTITIES = ("sub", "ses")  # of BIDS; they say which files belong together
+_NAMELESS = ("", (None, None))  # of a name without words of its own, and without a subject
 _SAME_GRID = 0.01  # voxels: largest distance between two headers of one grid
 
 
@@ -91,7 +92,8 @@ def read(maps, masks, brains=None, scans=None) -> list[Subject]:
         Each a .npy file of shape (N, X, Y, Z) (or with a channel: (N, X, Y, Z, C), (N, C, X, Y, Z);
         channels are added up), one NIfTI file, or a folder of NIfTI files. Files of two folders
         belong together by subject and session, where all names have ``sub-...``, else by their
-        order. There are as many. Masks are read as `msxai.data.images.load_mask` does.
+        order, which their names may not contradict. There are as many. Masks are read as
+        `msxai.data.images.load_mask` does.
     brains, scans : path, optional
         Likewise; one of the two is needed. Without brains, scans must be brain-extracted, and the
         brain is what `msxai.data.images.brain_mask` finds in them.
@@ -153,6 +155,7 @@ def hashes(maps, masks, brains=None, scans=None) -> dict:
 def _in_order(entries: list[_Entry], maps: list[_Entry], kind: str) -> list[_Entry]:
     """Return what belongs to each map: by subject and session where all names have them."""
     if any(entry.key[0] is None for entry in [*entries, *maps]):
+        _check_order(entries, maps, kind)
         return entries
     by_key = {entry.key: entry for entry in entries}
     for group, files in (("maps", maps), (kind, entries)):
@@ -172,6 +175,40 @@ def _in_order(entries: list[_Entry], maps: list[_Entry], kind: str) -> list[_Ent
                 "Rename the files, or remove those that do not belong together.",
             )
     return [by_key[entry.key] for entry in maps]
+
+
+def _check_order(entries: list[_Entry], maps: list[_Entry], kind: str) -> None:
+    """Refuse files of which the names say that others belong together than the order does.
+
+    Where one name stands in both lists, all names must, in the same order.
+    """
+    keys = [entry.key for entry in maps], [entry.key for entry in entries]
+    words = _own_words(maps), _own_words(entries)
+    for of_maps, of_entries in (keys, words):
+        in_both = set(of_maps) & set(of_entries) - set(_NAMELESS)
+        if not in_both or of_maps == of_entries:
+            continue
+        same = [first == second for first, second in zip(of_maps, of_entries, strict=True)]
+        different = same.index(False)
+        raise ParameterError(
+            kind,
+            f"other names than in maps: by its order, {entries[different].path.name} would belong "
+            f"to {maps[different].path.name}",
+            "names that all stand in maps, too, or none of which does",
+            "Rename the files, or remove those that do not belong together.",
+        )
+
+
+def _own_words(entries: list[_Entry]) -> list[str]:
+    """Return the words of each file's name that do not stand in the names of all files."""
+    words = []
+    for entry in entries:
+        stem = entry.path.name if entry.array is None else entry.name
+        for ending in (".gz", ".nii"):
+            stem = stem.removesuffix(ending)
+        words.append(re.split(r"[_.]", stem.casefold()))
+    in_all = set(words[0]).intersection(*words)
+    return ["_".join(word for word in own if word not in in_all) for own in words]
 
 
 def score(subjects: list[Subject], seed: int = 0) -> pd.DataFrame:

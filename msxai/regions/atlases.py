@@ -16,6 +16,7 @@ import gzip
 import hashlib
 import importlib.metadata
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -246,7 +247,15 @@ def _load(path: Path, name: str, command: str):
     # Debian's file is known to the byte; its sform and qform mirror each other, which `jhu` mends
     # and images.load refuses.
     image = nib.load(path) if digest == JHU_DEBIAN else images.load(path)
-    labels = np.rint(np.asarray(image.dataobj)).astype("int16")
+    values = np.rint(np.asarray(image.dataobj))
+    if values.min() < 0 or values.max() > np.iinfo("int16").max:
+        raise ImageError(
+            relative(path),
+            f"values from {values.min():g} to {values.max():g}",
+            f"the labels of {name}, which are numbers above 0",
+            "Take the atlas itself.",
+        )
+    labels = values.astype("int16")
     return nib.Nifti1Image(labels, image.affine), digest
 
 
@@ -256,7 +265,7 @@ def _decompressed_hash(path: Path) -> str:
     try:
         with opener(path, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         return ""  # images.load says what is wrong with it
 
 

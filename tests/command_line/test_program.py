@@ -70,6 +70,17 @@ def test_explain_passes_on_what_it_is_given(scan, tmp_path, calls, monkeypatch):
     }
 
 
+def test_a_mask_that_is_given_for_two_scans_is_said(scan, tmp_path, calls, capsys):
+    other = tmp_path / "other.nii.gz"
+    nib.save(nib.Nifti1Image(np.full((4, 4, 4), 2, "float32"), np.eye(4)), other)
+    words = ["explain", scan, other, "--out", tmp_path / "out", "--brain-mask", scan, scan]
+    assert program.main([str(word) for word in [*words, "--lesions", scan, other]]) == program.DONE
+    assert capsys.readouterr().err == ""
+    assert program.main([str(word) for word in [*words, "--lesions", other, other]]) == program.DONE
+    note = f"--lesions: {other} is given for 2 scans. Does it belong to all of them?"
+    assert note in capsys.readouterr().err
+
+
 def test_earlier_scans_are_passed_on_in_order(scan, tmp_path, calls):
     paths = {}
     for number, name in enumerate(("now", "earlier", "mask"), start=2):
@@ -137,7 +148,10 @@ def test_what_is_refused_before_any_work(scan, tmp_path, calls, capsys):
         (["explain", tmp_path, "--before", scan, *out], "expected this option beside files only"),
         (["explain", scan, "--copies", 0, *out], "--copies: found 0; expected at least 1"),
         (["explain", scan, "--jobs", 0, *out], "--jobs: found 0; expected at least 1"),
-        (["explain", scan, "--copies", "two", *out], "invalid int value: 'two'"),
+        (["explain", scan, "--copies", "two", *out], "found 'two'; expected a whole number"),
+        (["explain", scan, "--copies", "1_0", *out], "argument --copies: found '1_0'"),
+        (["explain", scan, "--jobs", "\u0662", *out], "argument --jobs: found '\\u0662'"),
+        (["simulate", "--seed", "9" * 5000, *out], "--seed: found a text of 5000 characters"),
         (["explain", scan, "--weights", tmp_path / "w.npz", *out], "w.npz: found no such file"),
         (["explain", text, *out], "no NIfTI image"),
         (["explain", scan, "--out", locked / "out"], "nothing can be written"),

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from nibabel.tripwire import TripWireError
 from scipy import ndimage
 
 from msxai.base.errors import ImageError
@@ -173,6 +174,35 @@ def test_many_labels_are_a_mask(tmp_path):
     for values in (regions, apart):
         mask = images.load_mask(save(tmp_path / "labels.nii", values.astype("int32")))
         assert np.array_equal(mask.get_fdata(), values > 0)
+
+
+def probabilities(largest, step, radius=6):
+    """Whole numbers that fall from the middle of a ball to its border."""
+    centre = np.reshape(np.array(SHAPE) // 2, (3, 1, 1, 1))
+    distance = np.sqrt(((np.indices(SHAPE) - centre) ** 2).sum(axis=0))
+    return step * np.rint(largest * np.clip(1 - distance / radius, 0, 1) / step)
+
+
+@pytest.mark.parametrize(
+    ("largest", "step", "radius"), [(100, 10, 6), (100, 5, 6), (100, 25, 6), (255, 1, 3)]
+)
+def test_few_probabilities_in_per_cent_are_refused(largest, step, radius, tmp_path):
+    """All voxels above 0 were inside, of 10 % as well as of 90 %."""
+    values = probabilities(largest, step, radius).astype("uint8")
+    error = refusal(save(tmp_path / "mask.nii.gz", values), images.load_mask)
+    assert re.match(rf"\d+ whole numbers up to {largest}, which rise from the border", error.found)
+    assert error.mend == ("Divide probabilities in per cent by 100, and those of one byte by 255.")
+    fractions = (values / largest).astype("float32")
+    mask = images.load_mask(save(tmp_path / "mask.nii.gz", fractions))
+    assert np.array_equal(mask.get_fdata(), values >= largest / 2)
+
+
+def test_labels_of_parts_of_a_lesion_are_no_probabilities(tmp_path):
+    """Parts of one lesion touch, and none of them lies around the others."""
+    parts = np.where(ball(), 50 + 30 * (np.indices(SHAPE)[0] // 4), 0)
+    assert len(np.unique(parts)) == 5
+    mask = images.load_mask(save(tmp_path / "labels.nii", parts.astype("int16")))
+    assert np.array_equal(mask.get_fdata(), ball())
 
 
 def solid():
@@ -717,3 +747,58 @@ def test_an_opened_mgh_without_its_flag_is_refused(tmp_path):
     path = without_good_ras(tmp_path)
     with pytest.raises(ImageError, match="goodRASFlag 0"):
         images.checked(nib.load(path), "the scan")
+
+
+# What nibabel's readers make of damaged files
+
+
+OF_OTHER_FORMATS = {
+    "scan.mgh": b"garbage\n" * 300,
+    "scan.gii": b"garbage",
+    "scan.PAR": b"# === DATA DESCRIPTION FILE ===\n# CLINICAL TRYOUT  image export tool     V4.2\n",
+    "scan+orig.HEAD": b"\ntype = string-attribute\nname = DATASET_NAME\ncount = 2\n'a~\n",
+    "long.HEAD": b"garbage\n" * 3000,
+}
+
+
+@pytest.mark.parametrize("name", OF_OTHER_FORMATS)
+def test_a_damaged_file_of_another_format_is_one_short_error(name, tmp_path):
+    """It was a traceback of nibabel, or a message with the whole file in it."""
+    path = tmp_path / name
+    path.write_bytes(OF_OTHER_FORMATS[name])
+    error = refusal(path)
+    assert error.found.startswith("damaged data (")
+    assert len(error.found) < 200
+    assert "\n" not in str(error)
+
+
+def test_a_format_without_its_package_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "scan.nii.zst"
+    path.write_bytes(b"zst")
+
+    def without_package(path):
+        raise TripWireError("We need package backports.zstd for these functions")
+
+    monkeypatch.setattr(nib, "load", without_package)
+    error = refusal(path)
+    assert "needs a package which is not here (We need package backports.zstd" in error.found
+    assert error.mend == "Decompress or convert it."
+
+
+def test_what_nibabel_would_write_to_standard_error_is_a_note(tmp_path, caplog):
+    content = bytearray(nib.Nifti1Image(scan_values(), AFFINE).to_bytes())
+    content[0:4] = (349).to_bytes(4, "little")  # the length of a header is 348
+    path = tmp_path / "scan.nii"
+    path.write_bytes(content)
+    image = images.load(path)
+    assert np.array_equal(image.get_fdata(), scan_values())
+    assert images.notes(image)[0].startswith("The header is odd: sizeof_hdr should be 348")
+    assert caplog.text == ""
+    nib.load(path)
+    assert "sizeof_hdr" in caplog.text
+
+
+def test_an_image_in_memory_without_an_affine_is_refused():
+    image = nib.AnalyzeImage(scan_values(), None)
+    with pytest.raises(ImageError, match=r"scan: found a header that declares no space \(no affi"):
+        images.checked(image, "scan")

@@ -76,3 +76,35 @@ def test_a_folder_without_a_scan_is_refused(tmp_path):
     touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz")
     with pytest.raises(CohortError, match="found no scan; expected sub-"):
         scans_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("sub-a/anat/sub-b_FLAIR.nii.gz", "found a scan of sub-b; expected a scan of sub-a"),
+        ("sub-a/ses-1/anat/sub-a_ses-2_FLAIR.nii", "found a scan of ses-2; expected a scan of ses"),
+        ("sub-b/anat/sub-a_T1w.nii.gz", "found a scan of sub-a; expected a scan of sub-b"),
+    ],
+)
+def test_a_scan_in_another_persons_or_visits_folder_is_refused(wrong, words, tmp_path):
+    """It was explained with the masks of that person; `open_cohort` has always refused it."""
+    touch(tmp_path, "sub-b/anat/sub-b_FLAIR.nii.gz", wrong)
+    with pytest.raises(CohortError, match=words) as caught:
+        scans_of(tmp_path)
+    assert caught.value.where == str(tmp_path / wrong)
+
+
+@pytest.mark.parametrize("mask", ["p1_mask_flair", "p1_lesions_FLAIR", "p1_seg-lst_FLAIR"])
+def test_a_mask_whose_name_ends_with_flair_is_no_scan(mask, tmp_path):
+    """It was explained as a scan."""
+    touch(tmp_path, "p1_flair.nii.gz", f"{mask}.nii.gz")
+    with pytest.raises(CohortError, match=f"1 files that may be masks; the first is {mask}.nii"):
+        scans_of(tmp_path)
+
+
+def test_scans_without_the_skull_or_with_filled_lesions_are_scans(tmp_path):
+    names = ["p1_brain_flair.nii.gz", "p2_masked_FLAIR.nii", "p3_lesion_filled_FLAIR.nii"]
+    touch(tmp_path, *names)
+    assert [scan.image for scan in scans_of(tmp_path).scans] == [
+        str(tmp_path / name) for name in names
+    ]

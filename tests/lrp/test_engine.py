@@ -352,6 +352,9 @@ def test_of_several_outputs_the_largest_is_explained_unless_one_is_named():
     volume = np.random.default_rng(8).normal(size=(1, 11, 9, 10, 2))
     logits = [lrp.explain(model, volume, target=target).logits[0] for target in (0, 1)]
     assert lrp.explain(model, volume).logits[0] == max(logits)
+    assert lrp.explain(model, volume, target=np.array(1)).logits[0] == logits[1]
+    with pytest.raises(ParameterError, match=r"target: found 1\.0"):
+        lrp.explain(model, volume, target=np.array(1.0))
     with pytest.raises(ParameterError, match="target: found 2"):
         lrp.explain(model, volume, target=2)
 
@@ -456,6 +459,17 @@ def test_voxels_that_are_not_finite_are_refused(value):
     scan[0, 1, 2, 3, 0] = value
     with pytest.raises(ParameterError, match="a scan with 1 voxels that are not finite"):
         lrp.explain(with_weights(1, SMALL), scan)
+
+
+def test_numbers_that_are_too_large_are_refused():
+    """Numbers of 400 digits are no floats, and there are 1458 different copies."""
+    model = with_weights(1, SMALL)
+    with pytest.raises(
+        ParameterError, match="epsilon: found a number of more than 64 bits; expected"
+    ):
+        lrp.explain(model, noise(), epsilon=10**400)
+    with pytest.raises(ParameterError, match="copies: found more than 1458; expected at most 1458"):
+        lrp.explain(model, noise(), copies=1459)
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": -1}, {"threads": -1}])

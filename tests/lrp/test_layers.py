@@ -550,8 +550,30 @@ def test_a_network_for_scans_of_any_size():
     )
     other = scan(shape=(5, 3, 5, 2))
     assert lrp.explain(open_network, [other]).relevance.shape == (1, 5, 3, 5, 2)
-    with pytest.raises(ParameterError, match=r"shapes .* in one batch; expected one shape"):
-        lrp.explain(open_network, [volume[0], other], computation=lrp.Computation(batch_size=2))
+    for size in (1, 2):
+        of_size = lrp.Computation(batch_size=size)
+        with pytest.raises(ParameterError, match=r"shapes .* in one call; expected one shape"):
+            lrp.explain(open_network, [volume[0], other], computation=of_size)
+
+
+@pytest.mark.parametrize(
+    "layer", [layers.Conv3D(2, 3, name="n"), layers.MaxPooling3D(3, name="n")], ids=["conv", "pool"]
+)
+def test_a_scan_that_is_too_small_for_a_layer_is_refused(layer):
+    stack = [keras.Input((None, None, None, 2)), layer, layers.GlobalAveragePooling3D()]
+    model = filled(keras.Sequential([*stack, layers.Dense(1)]))
+    with pytest.raises(ParameterError, match=r"layer n \(.*\) reads shape \(2, 3, 5, 2\)"):
+        lrp.explain(model, scan(shape=(2, 3, 5, 2))[None])
+
+
+def test_a_network_without_weights_hands_its_logit_to_a_voxel():
+    """No layer has a rule, and the audit has no row."""
+    model = keras.Sequential([keras.Input(SHAPE), layers.Flatten()])
+    explanation = lrp.explain(model, scan()[None], target=7, copies=2)
+    assert len(explanation.audit) == 0
+    alone = lrp.explain(model, scan()[None], target=7).relevance.ravel()
+    assert np.flatnonzero(alone).tolist() == [7]
+    assert alone[7] == pytest.approx(scan().ravel()[7])
 
 
 def test_mixed_precision_is_explained_in_full_precision():
@@ -703,6 +725,65 @@ def test_a_layer_that_computes_something_else_is_detected_by_the_logit():
             lrp.explain(model, scan()[None])
         convolution.call = own_call
         lrp.explain(model, scan()[None])
+
+
+class Tripled(keras.Model):
+    """Layers that are known, in a model that computes something else."""
+
+    def call(self, inputs, training=None, mask=None):
+        """The output for another scan."""
+        return super().call(3 * inputs, training=training)
+
+
+class Negated(keras.Sequential):
+    """The same with a sequential model."""
+
+    def call(self, inputs, training=None, mask=None):
+        """The output with the other sign."""
+        return -super().call(inputs, training=training)
+
+
+class Unchanged(keras.Model):
+    """A model with a method that changes nothing."""
+
+    def call(self, inputs, training=None, mask=None):
+        """The output."""
+        return super().call(inputs, training=training)
+
+
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+def test_a_model_with_a_call_of_its_own_is_compared_by_that_call(activation):
+    """Its layers were explained, whatever the model made of them."""
+    source = keras.Input(SHAPE)
+    output = layers.Dense(1, activation=activation)(layers.Flatten()(source))
+    stack = [keras.Input(SHAPE), layers.Flatten(), layers.Dense(1, activation=activation)]
+    for model in (Tripled(source, output), Negated(stack)):
+        with pytest.raises(EngineError, match=r"of the model itself, .* as LRP reads them"):
+            lrp.explain(filled(model), scan()[None])
+    model = filled(Unchanged(source, output))
+    plain = keras.Model(source, output)
+    np.testing.assert_array_equal(
+        lrp.explain(model, scan()[None]).relevance, lrp.explain(plain, scan()[None]).relevance
+    )
+
+
+@pytest.mark.parametrize("blank", ["scan", "table"])
+def test_a_changed_layer_is_detected_though_the_first_scan_is_0(blank):
+    """Twice 0 is 0, and the model was not compared again."""
+    source, table = keras.Input(SHAPE, name="scan"), keras.Input((3,), name="table")
+    features = [
+        layers.Dense(2, use_bias=False, name="of_scan")(layers.Flatten()(source)),
+        layers.Dense(2, use_bias=False, name="of_table")(table),
+    ]
+    both = layers.Concatenate()(features)
+    model = filled(keras.Model([source, table], layers.Dense(1, use_bias=False)(both)))
+    changed = model.get_layer(f"of_{blank}")
+    own_call = changed.call
+    changed.call = lambda inputs, training=None: 2 * own_call(inputs)
+    given = {"scan": scan()[None], "table": np.ones((1, 3))}
+    given[blank] = 0 * given[blank]
+    with pytest.raises(EngineError, match=r"of the model itself, .* as LRP reads them"):
+        lrp.explain(model, given)
 
 
 class Subclassed(keras.Model):

@@ -172,6 +172,37 @@ def test_names_without_a_subject_belong_together_by_their_order(study, tmp_path)
     np.testing.assert_array_equal(subjects[1].lesions, study["masks"][1])
 
 
+@pytest.mark.parametrize(
+    ("of_maps", "of_masks", "mask", "map_"),
+    [
+        ("sub-1_x sub-2 zother", "sub-0 sub-1 sub-2", "sub-0", "sub-1_x"),
+        ("anna berta dora", "berta carla dora", "berta", "anna"),
+        ("a_map b_map c_map", "b_les c_les d_les", "b_les", "a_map"),
+        ("p1_map p2_map p10_map", "p01 p02 p10", "p01", "p10_map"),
+        ("m_1 m_2 m_3", "m.2 m.3 m.4", "m.2", "m_1"),
+    ],
+)
+def test_names_that_contradict_the_order_are_refused(
+    of_maps, of_masks, mask, map_, study, tmp_path
+):
+    """Maps were scored on the masks of other people."""
+    maps = saved_images(tmp_path / "maps", study["maps"], of_maps.split())
+    brains = saved_images(tmp_path / "brains", study["brains"], of_maps.split())
+    masks = saved_images(tmp_path / "masks", study["masks"], of_masks.split())
+    with pytest.raises(ParameterError, match="masks: found other names than in maps") as caught:
+        external_maps.read(maps, masks, brains)
+    assert f"{mask}.nii.gz would belong to {map_}.nii.gz" in str(caught.value)
+
+
+def test_names_with_the_same_words_of_their_own_belong_together(study, tmp_path):
+    maps = saved_images(tmp_path / "maps", study["maps"], ["anna_map", "berta_map", "c.01_map"])
+    others = ["Anna_lesion_mask", "Berta_lesion_mask", "c.01_lesion_mask"]
+    brains = saved_images(tmp_path / "brains", study["brains"], others)
+    masks = saved_images(tmp_path / "masks", study["masks"], others)
+    subjects = external_maps.read(maps, masks, brains)
+    np.testing.assert_array_equal(subjects[2].lesions, study["masks"][2])
+
+
 def test_masks_are_read_as_everywhere(study, tmp_path):
     """A probability counts from 0.5, a label from 1; values below 0 are no mask."""
     expected = study["masks"][0]

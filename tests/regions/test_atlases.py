@@ -242,6 +242,27 @@ def test_other_content_is_refused(tmp_path, elsewhere, fault, found):
         atlases.jhu(_cubes(tmp_path / "jhu.nii.gz", **fault))
 
 
+@pytest.mark.parametrize("read", [atlases.jhu, atlases.neuromorphometrics])
+def test_a_damaged_file_is_refused(read, tmp_path):
+    path = tmp_path / "atlas.nii.gz"
+    values = np.random.default_rng(0).integers(0, 50, (40, 40, 40)).astype("int16")
+    nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    content = bytearray(path.read_bytes())
+    content[2000:2100] = bytes(byte ^ 0xFF for byte in content[2000:2100])
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"atlas\.nii\.gz: found damaged data"):
+        read(path)
+
+
+@pytest.mark.parametrize("wrong", [-1, 40_000])
+def test_numbers_that_are_no_labels_are_refused(wrong, tmp_path, elsewhere):
+    values = np.zeros((182, 218, 182), "int32")
+    values[0, 0, 0] = wrong
+    nib.save(nib.Nifti1Image(values, atlases.FSL_AFFINE), tmp_path / "jhu.nii.gz")
+    with pytest.raises(ImageError, match=rf"jhu.nii.gz: found values from .*{wrong}"):
+        atlases.jhu(tmp_path / "jhu.nii.gz")
+
+
 def test_mirrored_neuromorphometrics_is_refused(tmp_path, monkeypatch):
     image = nib.load(Path(WHEEL) / "atlas_neuromorphometrics.nii.gz")
     path = tmp_path / "mirrored.nii.gz"

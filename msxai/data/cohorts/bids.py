@@ -10,7 +10,7 @@ from msxai.base.errors import CohortError, in_place_of_file
 from msxai.data.cohorts import groups, identifiers, scan_files, tables
 from msxai.data.cohorts.masks import Masks
 
-__all__ = ["participants_table", "read"]
+__all__ = ["own_scans", "participants_table", "read"]
 
 _OF_A_VISIT = ("age", "edss", "site", "scanner")  # a table of sessions takes precedence for these
 _NUMBERS = ("age", "edss")
@@ -323,7 +323,7 @@ def _scans(person: Path | None, modality: str) -> dict[str, Path]:
     by_session: dict[str, list[Path]] = {}
     for anat in [person / "anat", *sorted(person.glob("ses-*/anat"))]:
         session = anat.parent.name if anat.parent != person else ""
-        scans = _own_scans(anat, modality, person.name, session)
+        scans = own_scans(anat, modality, person.name, session)
         if scans:
             by_session[session] = scans
     scan_of = {}
@@ -341,8 +341,17 @@ def _scans(person: Path | None, modality: str) -> dict[str, Path]:
     return scan_of
 
 
-def _own_scans(anat: Path, modality: str, participant: str, session: str) -> list[Path]:
-    """Return the scans in a folder of a visit; refuse one that names another person or visit."""
+def own_scans(anat: Path, modality: str, participant: str, session: str) -> list[Path]:
+    """Return the scans in a folder of a visit; refuse one that names another person or visit.
+
+    Parameters
+    ----------
+    anat : pathlib.Path
+    modality : str
+        FLAIR or T1w.
+    participant, session : str
+        As the folders are named; no session is "".
+    """
     scans = scan_files.scans(anat, modality)
     for scan in scans:
         for entity, own in (("sub", participant), ("ses", session)):
@@ -373,7 +382,7 @@ def _flair(scan: Path, participant: str, session: str, notes: list[str]) -> Path
 
     It only helps the registration, so that two of them are a note and no error.
     """
-    flairs = _own_scans(scan.parent, "FLAIR", participant, session)
+    flairs = own_scans(scan.parent, "FLAIR", participant, session)
     flair = scan_files.only_or_plain(flairs, participant, session, "FLAIR")
     if flairs and flair is None:
         visit = f"{participant} {session}".rstrip()
