@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Each target that needs Python sets up .venv first (once, and again when a lock changes).
 .DEFAULT_GOAL := help
-.PHONY: help setup atlases test test-long figures quality paper smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check beside $(addprefix proof-,lesion-regions phantom preparation filling filling-real counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated beside gpu-processor backends artefact)
+.PHONY: help setup atlases test test-long figures quality paper smoke cv run lab docs lint pairs lock clean plan shipped-weights gpu-check beside $(addprefix proof-,lesion-regions phantom preparation filling filling-real counterfactual generalisation permutation lrp-speed lrp-stream training-speed regions transfer shortcut localisation search wide mutants sight plan kills bad-input real planted new-lesions one-scan-speed slurm scale series-profile gpu real-against-simulated real-ways beside gpu-processor backends artefact)
 SHELL := /bin/sh
 PY := .venv/bin/python
 SNAKEMAKE := .venv/bin/snakemake --snakefile workflow/Snakefile
@@ -125,6 +125,9 @@ proof-lesion-regions: setup ## lesions by the person's own ventricles and cortex
 
 proof-real-against-simulated: setup ## where do simulated and real scans differ? (about 8 minutes; needs ../shared)
 	$(PY) benchmarks/real_against_simulated.py
+
+proof-real-ways: setup ## does it help to show a real scan to the networks in another way? (about 20 minutes; needs ../shared/data)
+	$(PY) benchmarks/real_ways.py
 
 proof-new-lesions: setup ## two visits of a real patient: does the change of the map show the published change? (about 5 minutes; needs ../shared/data)
 	$(PY) benchmarks/new_lesions.py
