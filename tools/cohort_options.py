@@ -22,6 +22,7 @@ from pathlib import Path
 import yaml
 
 from msxai.base import provenance
+from msxai.base.errors import ParameterError
 from msxai.base.results import cohort_name
 
 TEXTS = {
@@ -104,7 +105,7 @@ def check_names(content: dict) -> None:
             )
     for name in ("cohort", "pretraining_cohort"):
         text = content.get(name)
-        if text is not None and not cohort_name(text).strip("."):
+        if text is not None and not _has_name(text):
             raise ValueError(
                 f"{variables[name]}: found {text!r}, which has no name of its own; expected a "
                 "folder, a table or a YAML with a name, because results are named after it. Give "
@@ -115,6 +116,14 @@ def check_names(content: dict) -> None:
             "RESULTS: found the folder /; expected a folder of its own, because results are "
             "written there. Name one, such as RESULTS=runs/my-study, and run again."
         )
+
+
+def _has_name(cohort: str) -> bool:
+    try:
+        cohort_name(cohort)
+    except ParameterError:
+        return False
+    return True
 
 
 def check_owner(path: Path, cohort: str) -> None:

@@ -195,7 +195,7 @@ def filled(
     ----------
     where : msxai.base.results.Results
     cohort, variant : str
-        The variant is that on filled scans.
+        The variant is that on filled scans, or empty.
     untouched : dict
         `read` of the variant on untouched scans.
 
@@ -221,7 +221,7 @@ def filled(
 
 def _left_out(where, cohort: str, variant: str) -> str:
     """Say why there are no tables of a variant on filled scans; empty where there are."""
-    if (where.regions(variant) / "provenance.json").is_file():
+    if variant and (where.regions(variant) / "provenance.json").is_file():
         return ""
     name = where.record(cohort).name
     fillings = where.prepared(cohort, "noise").parent.parent
@@ -229,4 +229,6 @@ def _left_out(where, cohort: str, variant: str) -> str:
         reason = provenance.read(path)["left_out"]
         if reason:
             return f"lesions are not filled, as {reason}."
+    if not variant:
+        return "the profile has no variant on scans with filled lesions."
     return f"06_region_relevance has not run for {variant}."

@@ -98,7 +98,8 @@ def read(
     where : msxai.base.results.Results
         The results folder.
     variant, filled : str
-        The network whose relevance is tested, and the one trained on lesion-filled scans.
+        The network whose relevance is tested, and the one trained on lesion-filled scans (empty:
+        there is none).
     rule : str
         The rule of the maps that are compared with lesions.
 
@@ -114,7 +115,9 @@ def read(
         tables[name] = tsv.read(where.evaluation() / f"{name}.tsv")
     for name in ("relevance", "tests", "lesions"):
         tables[name] = tsv.read(where.regions(variant) / f"{name}.tsv")
-    tables["relevance_filled"] = tsv.read(where.regions(filled) / "relevance.tsv")
+    tables["relevance_filled"] = pd.DataFrame()
+    if filled:
+        tables["relevance_filled"] = tsv.read(where.regions(filled) / "relevance.tsv")
     tables["league"] = tsv.read(where.quality(variant) / "league.tsv")
     tables["quality_scores"] = tsv.read(where.quality(variant) / "scores.tsv")
     return tables

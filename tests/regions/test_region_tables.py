@@ -281,6 +281,17 @@ def test_changes_of_patients_are_paired(written):
     assert region_statistics.changes(relevance[relevance["label"] == 0], other, found()).empty
 
 
+@pytest.mark.parametrize(
+    ("variant", "reason"),
+    [
+        ("", "the profile has no variant on scans with filled lesions."),
+        ("lesion-filled", "06_region_relevance has not run for lesion-filled."),
+    ],
+)
+def test_without_a_variant_on_filled_scans_it_says_so(tmp_path, variant, reason):
+    assert region_tables._left_out(Results(str(tmp_path)), "tiny", variant) == reason
+
+
 def test_ten_thousand_permutations_are_the_default():
     """As in the paper; and a thousand random regions."""
     expected = region_tables.Draws(permutations=10_000, random_regions=1000, seed=0)

@@ -490,6 +490,13 @@ def test_an_empty_folder_says_what_is_missing(tmp_path):
     assert "06_region_relevance has not run for pretrained." in page
     assert "Not recorded whether these subjects are synthetic" in page
     assert "Not for clinical use." in page
+
+
+def test_a_profile_without_a_variant_on_filled_scans_has_a_page(tmp_path):
+    where = Results(str(tmp_path))
+    page = text_of(results_page.write(where, filled=""))
+    assert "06_region_relevance has not run for pretrained." in page
+    assert claims.read(where, filled="")["relevance_filled"].empty
     assert "<img" not in page
 
 
