@@ -98,8 +98,8 @@ def read(
     where : msxai.base.results.Results
         The results folder.
     variant, filled : str
-        The network whose relevance is tested, and the one trained on lesion-filled scans (empty:
-        there is none).
+        The network whose relevance is tested, and the one trained on lesion-filled scans. Empty:
+        there is none.
     rule : str
         The rule of the maps that are compared with lesions.
 
@@ -114,13 +114,18 @@ def read(
     for name in [*evaluated, "scores_further", "predictions_further", "left_out"]:
         tables[name] = tsv.read(where.evaluation() / f"{name}.tsv")
     for name in ("relevance", "tests", "lesions"):
-        tables[name] = tsv.read(where.regions(variant) / f"{name}.tsv")
-    tables["relevance_filled"] = pd.DataFrame()
-    if filled:
-        tables["relevance_filled"] = tsv.read(where.regions(filled) / "relevance.tsv")
-    tables["league"] = tsv.read(where.quality(variant) / "league.tsv")
-    tables["quality_scores"] = tsv.read(where.quality(variant) / "scores.tsv")
+        tables[name] = _table_of(where.regions, variant, name)
+    tables["relevance_filled"] = _table_of(where.regions, filled, "relevance")
+    tables["league"] = _table_of(where.quality, variant, "league")
+    tables["quality_scores"] = _table_of(where.quality, variant, "scores")
     return tables
+
+
+def _table_of(folder, variant: str, name: str) -> pd.DataFrame:
+    """Read a table from the folder that a variant has, if there is such a variant."""
+    if not variant:
+        return pd.DataFrame()
+    return tsv.read(folder(variant) / f"{name}.tsv")
 
 
 def table(tables: dict, level: float = 0.95, tests: dict | None = None) -> pd.DataFrame:

@@ -497,6 +497,7 @@ def test_a_profile_without_a_variant_on_filled_scans_has_a_page(tmp_path):
     page = text_of(results_page.write(where, filled=""))
     assert "06_region_relevance has not run for pretrained." in page
     assert claims.read(where, filled="")["relevance_filled"].empty
+    assert claims.table(claims.read(where, "", ""), tests={}).empty
     assert "<img" not in page
 
 
