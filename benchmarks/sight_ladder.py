@@ -250,16 +250,16 @@ def _row(variant: sight.Variant, scans: str, measure: str, value, low, high, n: 
 
 
 def finished(where: Results) -> list[sight.Variant]:
-    """Return the variants that no training goes on for."""
-    variants = []
-    for variant in sight.variants(where):
-        trials = []
+    """Return the variants that no training goes on for: with as many trials as any other has."""
+    counts = {}
+    variants = sight.variants(where)
+    for variant in variants:
         for path in variant.weights:
             if path.name == "weights.npz":  # of RESULTS, and not one that the package brings
-                trials += path.parent.parent.glob("trial-*")
-        if all((trial / "provenance.json").exists() for trial in trials):
-            variants.append(variant)
-    return variants
+                records = path.parent.parent.glob("trial-*/provenance.json")
+                counts[variant.name] = len(list(records))
+    most = max(counts.values(), default=0)
+    return [variant for variant in variants if counts.get(variant.name, most) == most]
 
 
 def measure(subjects: Subjects, prepared: Prepared, variant, patients, jobs: int) -> tuple:

@@ -1,5 +1,6 @@
 """The table of pre-training tasks and fine-tuning steps, against values by hand."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -115,14 +116,21 @@ def test_a_variant_in_training_is_left_out(trained, tmp_path, monkeypatch):
     folder.mkdir()
     for variant in trained:
         (tmp_path / variant.name).rename(folder / variant.name)
-    monkeypatch.setattr(ladder.sight.shipped, "weights", lambda: [])
+    monkeypatch.setattr(ladder.sight.shipped, "weights", lambda: [tmp_path / "lesions-0.npz"])
     where = SimpleNamespace(folder=tmp_path)
-    assert {variant.name for variant in ladder.finished(where)} == set(NAMES)
-    (folder / "scratch" / "trial-1").mkdir()
-    assert [variant.name for variant in ladder.finished(where)] == ["lesions-strong"]
-    (folder / "scratch" / "trial-1" / "provenance.json").write_text("{}")
+    of_package = "lesions, no fine-tuning"
+
+    def names():
+        return {variant.name for variant in ladder.finished(where)}
+
+    assert names() == {*NAMES, of_package}
+    shutil.copytree(folder / "scratch" / "trial-0", folder / "scratch" / "trial-1")
+    assert names() == {"scratch", of_package}
+    shutil.copytree(folder / "scratch" / "trial-0", folder / "lesions-strong" / "trial-1")
     (folder / "untrained" / "trial-0").mkdir(parents=True)
-    assert {variant.name for variant in ladder.finished(where)} == set(NAMES)
+    assert names() == {*NAMES, of_package}
+    (folder / "scratch" / "trial-1" / "provenance.json").unlink()
+    assert names() == {"lesions-strong", of_package}
 
 
 def test_logits_are_those_of_each_trial_on_the_scans_shown(cohort, variants, where, monkeypatch):
