@@ -650,6 +650,12 @@ LADDER_OF_SIGHT = {
 """Variants of sight.yaml: the task of pre-training, and the fine-tuning."""
 
 
+KINDS_OF_SCANS = {
+    "as simulated": "Scans as they were simulated:",
+    "other scanner": "The same scans as other scanners, drawn at random, would show them:",
+}
+
+
 def sight_ladder() -> Section:
     """Tasks of pre-training and steps of fine-tuning in one table."""
     file = BENCHMARKS / "sight_ladder.tsv"
@@ -661,7 +667,10 @@ def sight_ladder() -> Section:
         "pre-training. 200 further simulated subjects (AUC), 100 patients among them (maps: rule "
         "epsilon_gamma, one copy, mean of the three networks). Differences from training from "
         "scratch are paired. Where that of AUC is near 0, that of AUPRC compares maps at the same "
-        "accuracy (Oliveira et al. 2024)."
+        "accuracy (Oliveira et al. 2024).",
+        "`The same fine-tuning` has 14 epochs and a small learning rate (0.0003), so that it keeps "
+        "what the network has learnt before. A network that does not know lesions yet does not "
+        "learn them in it.",
     ]
     for scans, of_scans in table.groupby("scans", sort=False):
         rows = []
@@ -674,7 +683,10 @@ def sight_ladder() -> Section:
                 row.append(_with_ends(own.loc[measure]) if measure in own.index else "n/a")
             rows.append(row)
         words = ["AUC", "minus scratch", "AUPRC", "minus scratch", "pointing"]
-        blocks += [f"Scans {scans}:", markdown_table(["pre-training; fine-tuning", *words], rows)]
+        blocks += [
+            KINDS_OF_SCANS[scans],
+            markdown_table(["pre-training; fine-tuning", *words], rows),
+        ]
     blocks.append(
         "Everything is simulated. Pre-training for lesions or for their volume knows what a "
         "simulated lesion looks like."
