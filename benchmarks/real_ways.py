@@ -1,11 +1,12 @@
 """Eight real patients: does it help to show a scan to the network in another way?
 
-Usage: python benchmarks/real_ways.py      (make proof-real-ways; needs ../shared/data)
+Usage: python benchmarks/real_ways.py      (make proof-real-ways; about 20 minutes)
 
-The networks that the package brings know simulated scans alone. On the real patients of
-`benchmarks/real.py` their maps are not surely better than the brightness of the scan, and they call
-several scans MS although the lesions are filled. Here each scan is first changed in a way that
-could mend this. All ways that were tried are listed, whether they helped or not:
+Needs the scans of ../shared/data. The networks that the package brings know simulated scans alone.
+On the real patients of `benchmarks/real.py` their maps are not surely better than the brightness of
+the scan, and they call several scans MS although the lesions are filled. Here each scan is first
+changed in a way that could mend this. All ways that were tried are listed, whether they helped or
+not:
 
 - `as it is`: unchanged;
 - `blurred`: by a Gaussian of 0.6 or 1 voxels, inside the brain;

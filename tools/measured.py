@@ -631,23 +631,39 @@ def sight() -> Section:
 
 
 LADDER_OF_SIGHT = {
-    "scratch": "none; the paper's fine-tuning",
-    "pretrained": "diagnosis; the paper's fine-tuning",
-    "untrained-strong": "none; the same fine-tuning",
-    "diagnosis-strong": "diagnosis, with hypointensities; the same fine-tuning",
-    "diagnosis-without-strong": "diagnosis, without hypointensities; the same fine-tuning",
-    "volume-strong": "lesion volume; the same fine-tuning",
-    "lesions-early-strong": "lesions, ended early; the same fine-tuning",
-    "pretrained-lesions": "lesions; the same fine-tuning",
-    "lesions, no fine-tuning": "lesions; no fine-tuning",
-    "volume, no fine-tuning": "lesion volume; no fine-tuning",
-    "scratch-strong": "none; a: strong augmentation, longer, averaged weights",
-    "scratch-controls": "none; b: constraint on controls",
-    "scratch-everywhere": "none; c: the same head everywhere",
-    "lesions-controls": "lesions; the same fine-tuning (with a) and b",
-    "lesions-everywhere": "lesions; the same fine-tuning (with a) and c",
+    "scratch": "none, then the paper's fine-tuning",
+    "pretrained": "diagnosis, then the paper's fine-tuning",
+    "untrained-strong": "none, then the same fine-tuning",
+    "diagnosis-strong": "diagnosis, with hypointensities, then the same fine-tuning",
+    "diagnosis-without-strong": "diagnosis, without hypointensities, then the same fine-tuning",
+    "volume-strong": "lesion volume, then the same fine-tuning",
+    "lesions-early-strong": "lesions, ended early, then the same fine-tuning",
+    "pretrained-lesions": "lesions, then the same fine-tuning",
+    "lesions, no fine-tuning": "lesions, then no fine-tuning",
+    "volume, no fine-tuning": "lesion volume, then no fine-tuning",
+    "scratch-strong": "none, then a: strong augmentation, longer, averaged weights",
+    "scratch-controls": "none, then b: constraint on controls",
+    "scratch-everywhere": "none, then c: the same head everywhere",
+    "lesions-controls": "lesions, then the same fine-tuning (with a) and b",
+    "lesions-everywhere": "lesions, then the same fine-tuning (with a) and c",
 }
 """Variants of sight.yaml: the task of pre-training, and the fine-tuning."""
+
+
+def _ladder_table(of_scans: pd.DataFrame, measure: str, words: str) -> str:
+    """Write one measure of each variant, and minus that of training from scratch."""
+    rows = []
+    for name, training in LADDER_OF_SIGHT.items():
+        own = of_scans[of_scans["variant"] == name].set_index("measure")
+        if own.empty:
+            continue
+        row = [training, *_value_and_ends(own.loc[measure])]
+        minus = f"{measure}_minus_scratch"
+        row += _value_and_ends(own.loc[minus]) if minus in own.index else ["n/a"] * 3
+        rows.append(row)
+    ends = ["95 % CI, from", "95 % CI, to"]
+    header = ["pre-training and fine-tuning", words, *ends, "minus scratch", "from", "to"]
+    return markdown_table(header, rows)
 
 
 KINDS_OF_SCANS = {
@@ -660,7 +676,6 @@ def sight_ladder() -> Section:
     """Tasks of pre-training and steps of fine-tuning in one table."""
     file = BENCHMARKS / "sight_ladder.tsv"
     table = tsv.read(file)
-    measures = ["auc", "auc_minus_scratch", "auprc", "auprc_minus_scratch", "pointing"]
     blocks = [
         "Three networks of width 16 each, trained by labels alone. `The same fine-tuning` has "
         "strong augmentation and averaged weights, and is the same after each task of "
@@ -673,20 +688,9 @@ def sight_ladder() -> Section:
         "learn them in it.",
     ]
     for scans, of_scans in table.groupby("scans", sort=False):
-        rows = []
-        for name, words in LADDER_OF_SIGHT.items():
-            own = of_scans[of_scans["variant"] == name].set_index("measure")
-            if own.empty:
-                continue
-            row = [words]
-            for measure in measures:
-                row.append(_with_ends(own.loc[measure]) if measure in own.index else "n/a")
-            rows.append(row)
-        words = ["AUC", "minus scratch", "AUPRC", "minus scratch", "pointing"]
-        blocks += [
-            KINDS_OF_SCANS[scans],
-            markdown_table(["pre-training; fine-tuning", *words], rows),
-        ]
+        blocks.append(KINDS_OF_SCANS[scans])
+        for measure, words in (("auc", "AUC"), ("auprc", "AUPRC of lesions")):
+            blocks.append(_ladder_table(of_scans, measure, words))
     blocks.append(
         "Everything is simulated. Pre-training for lesions or for their volume knows what a "
         "simulated lesion looks like."
@@ -718,11 +722,12 @@ def real_ways() -> Section:
     for way, own in table.groupby("way", sort=False):
         values = own.set_index("measure")
         row = [way]
-        row += [_with_ends(values.loc[name]) for name in ("auprc", "auprc_minus_brightness")]
-        row.append(number(values.loc["auc_filled", "value"]))
-        row.append(_with_ends(values.loc["called_yes_filled"]))
+        for name in ("auprc", "auprc_minus_brightness"):
+            row += _value_and_ends(values.loc[name])
+        row += [number(values.loc[name, "value"]) for name in ("auc_filled", "called_yes_filled")]
         rows.append(row)
-    header = ["scan", "AUPRC", "minus brightness", "AUC, original against filled"]
+    ends = ["from", "to"]
+    header = ["scan", "AUPRC", *ends, "minus brightness", *ends, "AUC, original against filled"]
     blocks = [
         "The same eight real patients, the networks of the package, the rule epsilon_gamma. Each "
         "scan was changed before the networks saw it. All changes that were tried are listed, "
@@ -836,12 +841,6 @@ def _real_by_centre(table: pd.DataFrame) -> list:
     return rows
 
 
-def _with_ends(row) -> str:
-    """Return a value with its interval in one cell."""
-    value, low, high = _value_and_ends(row)
-    return f"{value} ({low} to {high})"
-
-
 def _without_network(table: pd.DataFrame) -> list:
     """Return the rows of maps that no network has made."""
     names = {
@@ -945,11 +944,12 @@ def artefact_or_signal() -> Section:
             values = measures.set_index("measure")
             auprc = values.loc["auprc"]
             minus = [auprc[f"{end}_minus_smoothgrad"] for end in ("value", "low", "high")]
-            row = [heatmap.replace("_", " "), _with_ends(auprc)]
-            row.append("" if pd.isna(minus[0]) else "{} ({} to {})".format(*map(number, minus)))
+            row = [heatmap.replace("_", " "), *_value_and_ends(auprc)]
+            row += ["n/a" if pd.isna(value) else number(value) for value in minus]
             row += [number(values.loc[measure, "value"]) for measure in ("pointing", "edges")]
             rows.append(row)
-        heads = ["map", "AUPRC", "minus SmoothGrad", "pointing", "edges"]
+        ends = ["from", "to"]
+        heads = ["map", "AUPRC", *ends, "minus SmoothGrad", *ends, "pointing", "edges"]
         blocks += [f"Network: {VARIANT_NAMES.get(name, name)}.", markdown_table(heads, rows)]
     command = "make proof-artefact"
     return Section("Artefact or signal?", blocks, [file], command)
