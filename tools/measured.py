@@ -123,7 +123,8 @@ def number(value, digits: int = 2) -> str:
 
 def markdown_table(header: list, rows: list) -> str:
     """Write a table; columns of numbers are aligned to the right."""
-    alignments = ["---:" if _is_number(cell) else "---" for cell in rows[0]]
+    columns = list(zip(*rows, strict=True))
+    alignments = ["---:" if any(map(_is_number, column)) else "---" for column in columns]
     lines = ["| " + " | ".join(header) + " |", "|" + "|".join(alignments) + "|"]
     for row in rows:
         cells = [str(cell) for cell in row]
