@@ -12,7 +12,6 @@ A file keeps text as it was written. On Snakemake's command line a cohort 007 be
 and a group 01 becomes 1.
 """
 
-import math
 import os
 import re
 import shlex
@@ -23,6 +22,7 @@ import yaml
 
 from msxai.base import provenance
 from msxai.base.errors import ParameterError
+from msxai.base.parameters import is_count_or_share
 from msxai.base.results import cohort_name
 
 TEXTS = {
@@ -52,7 +52,7 @@ def holdout(text: str) -> list[int] | list[float]:
         numbers = [_number(word) for word in words]
     except ValueError:
         numbers = []
-    if len(numbers) != 2 or not all(_is_count_or_share(number) for number in numbers):
+    if len(numbers) != 2 or not all(is_count_or_share(number) for number in numbers):
         raise ValueError(
             f"HOLDOUT: found {text!r}; expected two numbers, of controls and of patients: counts "
             "(HOLDOUT=10,13) or shares (HOLDOUT=0.2,0.2). Mend it and run again."
@@ -74,12 +74,6 @@ def _number(word: str) -> int | float:
             raise ValueError(word)
         return share
     return int(word) if word.isdecimal() else float(word)
-
-
-def _is_count_or_share(number: int | float) -> bool:
-    if not 0 <= number < math.inf:  # so is no comparison with nan
-        return False
-    return number < 1 or number == int(number)
 
 
 def options(variables: dict, results: str) -> dict:
@@ -104,26 +98,14 @@ def check_names(content: dict) -> None:
                 "because the workflow reads braces as patterns. Rename it and run again."
             )
     for name in ("cohort", "pretraining_cohort"):
-        text = content.get(name)
-        if text is not None and not _has_name(text):
+        if name not in content:
+            continue
+        try:
+            cohort_name(content[name])
+        except ParameterError as error:
             raise ValueError(
-                f"{variables[name]}: found {text!r}, which has no name of its own; expected a "
-                "folder, a table or a YAML with a name, because results are named after it. Give "
-                "the whole path, or rename the file, and run again."
-            )
-    if not content["results"].strip("/"):
-        raise ValueError(
-            "RESULTS: found the folder /; expected a folder of its own, because results are "
-            "written there. Name one, such as RESULTS=runs/my-study, and run again."
-        )
-
-
-def _has_name(cohort: str) -> bool:
-    try:
-        cohort_name(cohort)
-    except ParameterError:
-        return False
-    return True
+                f"{variables[name]}: found {error.found}; expected {error.expected}. {error.mend}"
+            ) from error
 
 
 def check_owner(path: Path, cohort: str) -> None:

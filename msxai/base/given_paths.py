@@ -5,12 +5,12 @@ import os
 import re
 from pathlib import Path
 
+from msxai.base import short_texts
 from msxai.base.errors import MsxaiError, ParameterError
 
 __all__ = ["check", "check_name", "whole"]
 
 _DRAFT = 50  # characters that the name of a draft is longer, at most (`provenance.replacing`)
-_SHOWN = 60  # characters of a path that is too long
 _NAME = re.compile(r"[^\W_][\w.-]*")  # of a folder of the results
 
 
@@ -75,7 +75,7 @@ of the shell empty?
     except OSError as failed:
         if failed.errno != errno.ENAMETOOLONG:
             return
-        shown = f"{text[:_SHOWN]}..."
+        shown = short_texts.beginning(text)
         actual = f"a path of {len(text)} characters, which is too long"
         if where is not None:
             actual = f"{actual} ({shown})"
@@ -129,12 +129,9 @@ def check_name(name, where: str) -> None:
     """
     if isinstance(name, str) and _NAME.fullmatch(name):
         return
-    text = repr(name)
-    if len(text) > _SHOWN:
-        text = f"{text[:_SHOWN]}..."
     raise ParameterError(
         where,
-        text,
+        short_texts.value(name),
         "a letter or digit, then letters, digits, dots, dashes and underscores",
         "A folder of the results has this name. Choose another one.",
     )

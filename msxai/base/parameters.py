@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from msxai import ROOT
-from msxai.base import given_paths
+from msxai.base import given_paths, short_texts
 from msxai.base.errors import ParameterError
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "check",
     "check_script",
     "check_variant",
+    "is_count_or_share",
     "located",
     "number",
     "one_of",
@@ -43,7 +44,6 @@ _LEAST = {
     **dict.fromkeys(("cohort_seed", "seed", "split_seed", "n_checked_scans"), 0),
     **dict.fromkeys(("n_further_subjects", "n_counterfactual_subjects", "n_state_scans"), 0),
 }
-_LONGEST = 200  # letters of a value that a message shows
 _VARIANTS = ("best", "filled", "variant")  # each the name of a variant; "" where there may be none
 _LISTS_OF_NUMBERS = ("holdout", "holdout_site")  # further lists hold texts
 _ABOVE_0 = ("epsilon", "learning_rate")
@@ -172,7 +172,7 @@ def _check_texts(name: str, value: list) -> None:
         if entry is not None and not isinstance(entry, str | os.PathLike):
             raise ParameterError(
                 f"parameter {name}, entry {position}",
-                f"{_shown(entry)} ({type(entry).__name__})",
+                f"{short_texts.value(entry)} ({type(entry).__name__})",
                 "text (str)",
                 f'Write it in quotes: papermill -y \'{name}: ["FIRST", "SECOND"]\'.',
             )
@@ -315,8 +315,22 @@ def number(name: str, value, least: float, *, above: bool = False) -> float:
     else:
         expected = f"a number, {least:g} or more"
     raise ParameterError(
-        f"parameter {name}", _shown(value), expected, "Leave it out for the usual value."
+        f"parameter {name}", short_texts.value(value), expected, "Leave it out for the usual value."
     )
+
+
+def is_count_or_share(value) -> bool:
+    """Return whether a value is a count (0, 1, 2, ...) or a share (from 0 to below 1).
+
+    Examples
+    --------
+    >>> [is_count_or_share(value) for value in (3, 0.2, 2.5, True, "3")]
+    [True, True, False, False, False]
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < math.inf:
+        return False
+    return value < 1 or value == int(value)
 
 
 def _is_finite(value) -> bool:
@@ -368,7 +382,7 @@ def _typed(name: str, value, kind: type):
         return mended
     raise ParameterError(
         f"parameter {name}",
-        f"{_shown(value)} ({type(value).__name__})",
+        f"{short_texts.value(value)} ({type(value).__name__})",
         f"{_KINDS[kind]} ({kind.__name__})",
         f"Pass it so: {_EXAMPLES[kind].format(name=name, value=_as_written(value))}{_hint(kind)}.",
     )
@@ -377,17 +391,6 @@ def _typed(name: str, value, kind: type):
 def _is_too_large(value) -> bool:
     """Whether a whole number does not fit into 64 bits."""
     return type(value) is int and not -(2**63) <= value < 2**63
-
-
-def _shown(value) -> str:
-    """Return a value as Python writes it, without the middle of a long one."""
-    if _is_too_large(value):
-        return "a number of more than 64 bits"
-    text = repr(value)
-    if len(text) <= _LONGEST:
-        return text
-    half = _LONGEST // 2
-    return f"{text[:half]}...{text[-half:]}"
 
 
 def _mended(value, kind: type):

@@ -24,6 +24,7 @@ from nibabel.tripwire import TripWireError
 
 from msxai.base import given_paths
 from msxai.base.errors import ImageError, in_place_of_file
+from msxai.base.short_texts import without_middle
 from msxai.data import spm_matrices
 
 __all__ = ["check", "distance_in_voxels", "opened", "read", "spaces", "voxels_of"]
@@ -469,10 +470,7 @@ def _reason(error) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, KeyError):
         text = f"an unknown or missing entry {text}"
-    if len(text) <= _LONGEST:
-        return text
-    half = _LONGEST // 2
-    return f"{text[:half]} ... {text[-half:]}"
+    return without_middle(text, _LONGEST)
 
 
 def _missing_space(path, image) -> str:

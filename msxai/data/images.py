@@ -419,12 +419,14 @@ def _is_interpolated(values) -> bool:
     a lesion with a number of its own there is 0 at once.
     """
     largest = values.max()
+    if not np.any((values > 0) & (values < largest)):
+        return False
     inner = ndimage.binary_erosion(values > 0, NEIGHBOURHOOD_26, iterations=2)
     if not inner.any() or np.mean(values[inner] == largest) < 0.9:
         return False
     has_largest = values == largest
     around = ndimage.binary_dilation(has_largest) & ~has_largest
-    return bool(around.any()) and np.mean(values[around] > 0) > 0.5
+    return np.mean(values[around] > 0) > 0.5
 
 
 def _check_fractions(path, fractions, volume: float) -> None:

@@ -113,7 +113,7 @@ def _read(source):
         _drop_what_is_not_shown(notebook)
         nbformat.validate(notebook)
     except Exception as error:  # nbformat fails in many ways on a damaged file
-        reason, *_ = str(error).splitlines()
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise StaleInputError(
             provenance.relative(source),
             f"a damaged notebook ({reason})",

@@ -165,13 +165,5 @@ def test_a_cohort_without_a_name_of_its_own_is_one_sentence(tmp_path, variable, 
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith(f"run: {variable}: found ")
-    assert "which has no name of its own; expected a folder, a table or a YAML" in done.stderr
+    assert "; expected a path that ends in a name. Its results have this name." in done.stderr
     assert not (tmp_path / "runs").exists()
-
-
-def test_the_root_is_no_results_folder(tmp_path):
-    """tools/run.sh takes the last slash away."""
-    done = run(tmp_path, "", "/bin/true")
-    assert done.returncode == 1
-    assert done.stderr.startswith("run: RESULTS: found the folder /; expected a folder of its own")
-    assert not (tmp_path / "cohort.yaml").exists()

@@ -1,14 +1,13 @@
 """A cohort: which scans belong to whom, their masks, labels and covariates."""
 
 import json
-import reprlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
-from msxai.base import given_paths
+from msxai.base import given_paths, short_texts
 from msxai.base.errors import CohortError, ParameterError, in_place_of_file
 from msxai.base.parameters import located, one_of
 from msxai.data.cohorts import adni, bids, groups, identifiers, masks, scan_files, tables
@@ -431,7 +430,9 @@ def _read_yaml(path: Path) -> dict[str, str]:
     for key, value in content.items():
         one_of(f"in {path}", key, keys)
         if not _is_text(value, key):
-            raise CohortError(f"{path}, key {key}", _shown(value), "one text", "Mend the line.")
+            raise CohortError(
+                f"{path}, key {key}", short_texts.value(value), "one text", "Mend the line."
+            )
     if not content.get("path"):
         mend = "Name the cohort's folder or table."
         raise CohortError(path, "no path in it", text_lines, mend)
@@ -469,17 +470,10 @@ def _is_text(value, key: str) -> bool:
     return all(isinstance(text, str) for text in texts)
 
 
-def _shown(value) -> str:
-    """Return the beginning of a value of a YAML; aliases can make it larger than the memory."""
-    reader = reprlib.Repr()
-    reader.maxlevel = 2
-    return reader.repr(value)
-
-
 def _check_label_column(label_column) -> None:
     """Refuse anything but the name of a column."""
     if not isinstance(label_column, str):
-        actual = _shown(label_column)
+        actual = short_texts.value(label_column)
         mend = "Name the column with the groups."
         raise ParameterError("parameter label_column", actual, "the name of one column", mend)
 

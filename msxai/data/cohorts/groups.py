@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from msxai.base.errors import CohortError
-from msxai.data.cohorts import tables
+from msxai.base.short_texts import beginning
 
 __all__ = ["check_one_a_subject", "label", "names_of"]
 
@@ -66,7 +66,7 @@ def label(
     spellings = {value: _meant(value, names[1] + names[0]) for value in present}
     unexpected = sorted(value for value, name in spellings.items() if name is None)
     if unexpected:
-        examples = [tables.shortened(value) for value in unexpected[:_LISTED]]
+        examples = [beginning(value) for value in unexpected[:_LISTED]]
         rest = len(unexpected) - len(examples)
         raise CohortError(
             f"{path}, column {column}",

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from msxai.base.errors import CohortError
-from msxai.data.cohorts import tables
+from msxai.base.short_texts import beginning
 
 __all__ = [
     "Spellings",
@@ -94,7 +94,7 @@ def safe(values: pd.Series, prefix: str, where) -> tuple[pd.Series, list[str]]:
     if is_no_text.any():
         raise CohortError(
             where,
-            repr(tables.shortened(values[is_no_text].iloc[0])),
+            repr(beginning(values[is_no_text].iloc[0])),
             "letters and digits, without line breaks and other control characters",
             "Rename it.",
         )
@@ -103,7 +103,7 @@ def safe(values: pd.Series, prefix: str, where) -> tuple[pd.Series, list[str]]:
     empty = letters.isna() | letters.eq("")
     if empty.any():
         value = values[empty].iloc[0]
-        actual = "a row without identifier" if pd.isna(value) else repr(tables.shortened(value))
+        actual = "a row without identifier" if pd.isna(value) else repr(beginning(value))
         raise CohortError(
             where, actual, "letters and digits (A to Z, 0 to 9)", "Fill it in, or rename it."
         )
@@ -267,7 +267,7 @@ def _check_lengths(letters: pd.Series, prefix: str, where) -> None:
         first = letters[lengths > longest].iloc[0]
         raise CohortError(
             where,
-            f"an identifier of {len(first)} letters and digits ({tables.shortened(first)})",
+            f"an identifier of {len(first)} letters and digits ({beginning(first)})",
             f"{longest} at most, because it becomes part of the names of files",
             "Choose a shorter one.",
         )

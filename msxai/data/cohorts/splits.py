@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from msxai.base import provenance, tsv
 from msxai.base.errors import MissingStepError, ParameterError, SplitError, in_place_of_file
-from msxai.base.parameters import one_of, whole_number
+from msxai.base.parameters import is_count_or_share, one_of, whole_number
 
 __all__ = ["COLUMNS", "PARTS", "check", "fold", "make", "read", "write"]
 
@@ -200,7 +200,7 @@ def _check_holdout(holdout) -> None:
     """Refuse anything but two whole numbers or shares."""
     valid = []
     if np.iterable(holdout):
-        valid = [_is_count_or_share(number) for number in holdout]
+        valid = [is_count_or_share(number) for number in holdout]
     if valid != [True, True]:
         raise SplitError(
             "parameter holdout",
@@ -208,14 +208,6 @@ def _check_holdout(holdout) -> None:
             "two numbers: whole ones, or shares below 1",
             "Give controls, then patients.",
         )
-
-
-def _is_count_or_share(number) -> bool:
-    if not _is_number(number):
-        return False
-    if not 0 <= number < np.inf:
-        return False
-    return number < 1 or number == int(number)
 
 
 def _is_number(value) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from msxai.base.errors import CohortError, in_place_of_file
+from msxai.base.short_texts import beginning
 
 __all__ = [
     "categories",
@@ -23,7 +24,6 @@ __all__ = [
     "numbers",
     "plain",
     "read",
-    "shortened",
 ]
 
 _UNKNOWN = ("n/a", "na", "nan", "#n/a", "<na>", "null")  # what programs write for an empty cell
@@ -32,7 +32,6 @@ _BLANKS = " \t\n\xa0\u2007\u200b\u202f\ufeff"  # those of web pages and spreadsh
 _QUOTED = re.compile(r'^"(.*)"$', re.DOTALL)
 _SYNONYMS = {"age": ("ageyears", "ageinyears"), "sex": ("gender",)}  # other names of columns
 _LISTED = 3  # examples in a note
-_SHOWN = 40  # characters of a cell in an error
 _COLUMNS_SHOWN = 30  # columns named in an error
 _RANGES = {"age": (0, 130), "edss": (0, 10)}
 
@@ -130,7 +129,7 @@ def need(table: pd.DataFrame, columns, path, mend: str) -> None:
     """
     for column in columns:
         if column not in table:
-            names = [shortened(name) for name in table.columns[:_COLUMNS_SHOWN]]
+            names = [beginning(name) for name in table.columns[:_COLUMNS_SHOWN]]
             rest = len(table.columns) - len(names)
             present = f"only the columns {', '.join(names)}" + (
                 f" and {rest} others" if rest else ""
@@ -206,7 +205,7 @@ def numbers(column: pd.Series, name: str, where) -> tuple[pd.Series, list[str]]:
     wrong = column[~is_number & column.notna()]
     if len(wrong):
         expected = f"a number from {low} to {high}, or n/a"
-        actual = repr(shortened(str(wrong.iloc[0])))
+        actual = repr(beginning(str(wrong.iloc[0])))
         raise CohortError(f"{where}, column {name}", actual, expected, "Mend the table.")
     changed = text[(text != mended).fillna(False)]
     notes = []
@@ -264,16 +263,6 @@ def plain(name: str) -> str:
     'participantid'
     """
     return re.sub(r"[\W_]", "", name.casefold())
-
-
-def shortened(text: str) -> str:
-    """Return the beginning of a cell, as an error shows it.
-
-    Parameters
-    ----------
-    text : str
-    """
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _is_tsv(path: Path) -> bool:
@@ -355,10 +344,10 @@ def _check_quotes(
         holds_rows = any(line.count(separator) == length_of_row for line in further)
         if rest.strip(_BLANKS) or holds_rows:
             line = text.count("\n", 0, cell.start(1)) + first
-            begin = re.split(rf"[\n{separator}]", inside)[0]
+            start = re.split(rf"[\n{separator}]", inside)[0]
             raise CohortError(
                 f"{path}, line {line}",
-                f"the cell {shortened(begin)!r}, whose quote is closed in another cell or row",
+                f"the cell {beginning(start)!r}, whose quote is closed in another cell or row",
                 "a closing quote at the end of each quoted cell",
                 "Remove the quote, or close it where the cell ends.",
             )
@@ -453,7 +442,7 @@ def _with_names(table: pd.DataFrame, names, path: Path, notes: list[str]) -> pd.
     for name in dict.fromkeys(names):
         similar, positions = _positions(header, name)
         if len(positions) > 1:
-            columns = " and ".join(repr(shortened(header[position])) for position in positions)
+            columns = " and ".join(repr(beginning(header[position])) for position in positions)
             raise CohortError(
                 f"{path}, column {name}",
                 f"the columns {columns}",
