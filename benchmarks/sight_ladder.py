@@ -190,7 +190,7 @@ class Measured:
             tables[position] = pd.concat([others, new], ignore_index=True)
         self.logits, self.scores = tables
         self.weights[variant.name] = sight.weight_hashes(variant)
-        self.commits[variant.name] = provenance.record({}, [], [])["commit"]
+        self.commits.pop(variant.name, None)  # `write` knows the new one
 
     def table(self) -> pd.DataFrame:
         """Return the table of all variants."""
@@ -221,8 +221,10 @@ class Measured:
             used,
             [TABLE, LOGITS, SCORES],
             weights=self.weights,
-            commits=self.commits,
         )
+        for name in self.weights:
+            self.commits.setdefault(name, record["commit"])
+        record["commits"] = self.commits
         provenance.write_json(RECORD, record)
 
 

@@ -86,6 +86,7 @@ def test_a_variant_is_measured_again_only_after_another_training(trained, files,
     everything.write(SimpleNamespace(given="runs/sight"), first.weights)
     later = ladder.Measured.earlier()
     assert later.has(first)
+    assert list(later.commits) == ["scratch"]
     assert not later.has(second)
     later.add(second, *tables_of(second, shift=1))
     values = later.table().set_index(["scans", "variant", "measure"])["value"]
