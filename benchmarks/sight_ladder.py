@@ -61,6 +61,7 @@ SCANNER_SEED = 7302
 COPIES = 1
 MEASURES = ("auprc", "rra", "pointing")
 REFERENCE = sight.REFERENCE
+SAME_BRIGHTNESS = 0.001  # AUPRC
 SETTINGS = {
     "rule": sight.RULE,
     "copies": COPIES,
@@ -183,7 +184,14 @@ class Measured:
         return self.weights.get(variant.name) == sight.weight_hashes(variant)
 
     def add(self, variant: sight.Variant, logits: pd.DataFrame, scores: pd.DataFrame) -> None:
-        """Take up a variant in place of what was there of it."""
+        """Take up a variant in place of what was there of it.
+
+        Raises
+        ------
+        ValueError
+            The other variants were measured on other scans.
+        """
+        _check_same_scans(self.scores, scores)
         tables = [(self.logits, logits), (self.scores, scores)]
         for position, (old, new) in enumerate(tables):
             others = old[old["variant"] != variant.name] if len(old) else old
@@ -226,6 +234,29 @@ class Measured:
             self.commits.setdefault(name, record["commit"])
         record["commits"] = self.commits
         provenance.write_json(RECORD, record)
+
+
+def _check_same_scans(earlier: pd.DataFrame, scores: pd.DataFrame) -> None:
+    """Refuse scans whose brightness scores otherwise than that of the earlier ones.
+
+    A paired difference of two variants needs the same scans. Of those, each table has the AUPRC of
+    brightness, to four digits.
+    """
+    if earlier.empty:
+        return
+    differences = (_brightness(earlier) - _brightness(scores)).abs()
+    if differences.isna().any() or differences.max() > SAME_BRIGHTNESS:
+        raise ValueError(
+            f"{SCORES.name}: found other variants on other scans (the AUPRC of brightness differs "
+            f"by up to {differences.max():.3f}); expected the same simulated subjects. Remove "
+            f"{RECORD.name} and measure all variants again."
+        )
+
+
+def _brightness(scores: pd.DataFrame) -> pd.Series:
+    """Return the AUPRC of brightness by kind of scan and row."""
+    values = scores["auprc"] - scores["auprc_minus_brightness"]
+    return values.groupby([scores["scans"], scores["row"]]).mean()
 
 
 def map_rows(variants: list[sight.Variant], scores: pd.DataFrame) -> list[dict]:

@@ -58,7 +58,8 @@ def tables_of(variant, shift=0.0):
             if label:
                 measures = dict.fromkeys(ladder.MEASURES, 0.2 * row + shift)
                 first = {"variant": variant.name, "scans": scans, "row": row}
-                scores.append(first | measures | {"auprc_minus_brightness": 0.1})
+                minus = measures["auprc"] - 0.1  # brightness: 0.1
+                scores.append(first | measures | {"auprc_minus_brightness": minus})
     return pd.DataFrame(logits), pd.DataFrame(scores)
 
 
@@ -104,11 +105,23 @@ def test_a_variant_is_measured_again_only_after_another_training(trained, files,
     assert len(later.logits) == 2 * 2 * 4
 
 
+def test_a_variant_on_other_scans_is_refused(trained, files):
+    everything = ladder.Measured()
+    everything.add(trained[0], *tables_of(trained[0]))
+    logits, scores = tables_of(trained[1])
+    brighter = scores.assign(auprc_minus_brightness=scores["auprc_minus_brightness"] - 0.01)
+    fewer = scores[scores["row"] == 2]
+    for other in (brighter, fewer):
+        with pytest.raises(ValueError, match="on other scans"):
+            everything.add(trained[1], logits, other)
+    everything.add(trained[1], logits, scores)
+
+
 def test_tables_that_somebody_changed_are_not_taken_over(trained, files):
     everything = ladder.Measured.earlier()
     everything.add(trained[0], *tables_of(trained[0]))
     everything.write(SimpleNamespace(given="runs/sight"), [])
-    ladder.SCORES.write_text(ladder.SCORES.read_text().replace("0.1", "0.9"))
+    ladder.SCORES.write_text(ladder.SCORES.read_text().replace("0.4", "0.9"))
     assert not ladder.Measured.earlier().has(trained[0])
 
 
